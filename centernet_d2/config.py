@@ -1,0 +1,142 @@
+"""Every configuration key of this project, with its meaning and unit."""
+
+from __future__ import annotations
+
+from detectron2.config import CfgNode
+from detectron2.config import get_cfg as get_detectron2_cfg
+
+
+class Config(CfgNode):
+    """Detectron2's config, except that reading a YAML file never runs code from it (upstream's default allows that)."""
+
+    def merge_from_file(self, cfg_filename: str, allow_unsafe: bool = False) -> None:
+        super().merge_from_file(cfg_filename, allow_unsafe=allow_unsafe)
+
+
+def get_cfg() -> CfgNode:
+    """Detectron2's defaults with this project's keys added."""
+    cfg = Config(get_detectron2_cfg())
+    add_centernet_config(cfg)
+    return cfg
+
+
+def add_centernet_config(cfg: CfgNode) -> None:
+    """Add this project's keys, with their defaults, to a Detectron2 config."""
+    _add_model(cfg)
+    _add_input(cfg)
+    _add_training(cfg)
+
+
+def _add_model(cfg: CfgNode) -> None:
+    cfg.MODEL.META_ARCHITECTURE = "CenterNet"
+    cfg.MODEL.BACKBONE.FREEZE_AT = 0
+
+    # What turns the backbone's maps into the stride-4 map: a name of NECK_REGISTRY, or "" where the backbone gives it.
+    cfg.MODEL.NECK = CfgNode()
+    cfg.MODEL.NECK.NAME = "DeconvNeck"
+    # Widths of the up-sampling stages.
+    cfg.MODEL.NECK.CHANNELS = [256, 128, 64]
+    # Modulated deformable convolution in place of plain convolution.
+    cfg.MODEL.NECK.DEFORMABLE = True
+    cfg.MODEL.NECK.NORM = "BN"
+
+    cfg.MODEL.DLA = CfgNode()
+    cfg.MODEL.DLA.NORM = "BN"
+
+    cfg.MODEL.HOURGLASS = CfgNode()
+    cfg.MODEL.HOURGLASS.NUM_STACKS = 2
+    # Width and number of residual blocks at each depth of one hourglass, from the outermost.
+    cfg.MODEL.HOURGLASS.CHANNELS = [256, 256, 384, 384, 384, 512]
+    cfg.MODEL.HOURGLASS.BLOCKS = [2, 2, 2, 2, 2, 4]
+    cfg.MODEL.HOURGLASS.NORM = "BN"
+
+    cfg.MODEL.CENTERNET = CfgNode()
+    # A name of TASK_REGISTRY.
+    cfg.MODEL.CENTERNET.TASK = "GridPointTask"
+    # 0: as many as the (first) training data set has.
+    cfg.MODEL.CENTERNET.NUM_CLASSES = 0
+    # Width of the 3x3 convolution of each branch.
+    cfg.MODEL.CENTERNET.HEAD_CHANNELS = 64
+
+    # Which points of the 3x3 grid stand for an object: row-major, 4 is the centre; any non-empty subset of 0..8.
+    cfg.MODEL.CENTERNET.POINT_FLAGS = [4]
+    # What is regressed at each point: "wh" (width, height), "lt" (distance to left and top: Enhanced CenterNet's
+    # checkpoints), "ltrb" (distances to all four sides); grid cells.
+    cfg.MODEL.CENTERNET.SIZE_ENCODING = "wh"
+
+    # "published": CornerNet's formula with its slip, about 3.3 times larger; "corrected".
+    cfg.MODEL.CENTERNET.GAUSSIAN_RADIUS = "published"
+    # IoU that a box keeps when its corners move by the radius.
+    cfg.MODEL.CENTERNET.GAUSSIAN_MIN_OVERLAP = 0.7
+    # Radius from width and height apart.
+    cfg.MODEL.CENTERNET.GAUSSIAN_ELLIPTICAL = False
+    cfg.MODEL.CENTERNET.HEATMAP_WEIGHT = 1.0
+    cfg.MODEL.CENTERNET.BOX_SIZE_WEIGHT = 0.1
+    cfg.MODEL.CENTERNET.OFFSET_WEIGHT = 1.0
+
+    # Peaks read per point and image.
+    cfg.MODEL.CENTERNET.TOPK_CANDIDATES = 100
+    # How candidates from different points become one object: "soft_nms", "vote", "resample" (docs/multi_point.md).
+    cfg.MODEL.CENTERNET.MERGE = "resample"
+    cfg.MODEL.CENTERNET.SCORE_THRESH_TEST = 0.0
+
+    # Where a pixel's centre lies in its coordinates: 0.5, or 0.0 for checkpoints published with the paper.
+    cfg.MODEL.CENTERNET.PIXEL_CENTER = 0.5
+
+
+def _add_input(cfg: CfgNode) -> None:
+    # COCO statistics of the paper, BGR, 0..255.
+    cfg.MODEL.PIXEL_MEAN = [104.01362, 114.034225, 119.916595]
+    cfg.MODEL.PIXEL_STD = [73.602765, 69.890825, 70.915075]
+    # The model letterboxes by itself; 0 keeps DefaultPredictor from resizing first.
+    cfg.INPUT.MIN_SIZE_TEST = 0
+    # (height, width) of the network input in training, input pixels, multiples of the backbone's divisibility.
+    cfg.INPUT.SIZE_TRAIN = [512, 512]
+    # "fixed": the whole picture is fitted into SIZE_TEST; "keep": its own size, padded to what the backbone needs.
+    cfg.INPUT.RESIZE_TEST = "fixed"
+    cfg.INPUT.SIZE_TEST = [512, 512]
+
+    cfg.INPUT.AFFINE = CfgNode()
+    # "crop": a scale out of SCALES and a centre out of the picture less a border of BORDER pixels (halved until it fits in);
+    # "shift": Gaussian shift and scale around the middle; "none": letterbox.
+    cfg.INPUT.AFFINE.MODE = "crop"
+    # Of the window, as a share of the longer side: small values zoom in.
+    cfg.INPUT.AFFINE.SCALES = [0.6, 0.7, 0.8, 0.9, 1.0, 1.1, 1.2, 1.3]
+    cfg.INPUT.AFFINE.BORDER = 128
+    # Standard deviations of mode "shift", clipped at two (shift) and one (scale) of them.
+    cfg.INPUT.AFFINE.SHIFT = 0.1
+    cfg.INPUT.AFFINE.SCALE = 0.4
+    cfg.INPUT.AFFINE.FLIP_PROB = 0.5
+    # Probability of a rotation, and the standard deviation of its angle in degrees (clipped at two of them).
+    cfg.INPUT.AFFINE.ROTATION_PROB = 0.0
+    cfg.INPUT.AFFINE.ROTATION = 0.0
+
+    cfg.INPUT.COLOR = CfgNode()
+    # Brightness, contrast and saturation each vary by this share; 0 switches the jitter off.
+    cfg.INPUT.COLOR.JITTER = 0.4
+    # Standard deviation of the noise along the principal components of COCO's colours (AlexNet's lighting noise).
+    cfg.INPUT.COLOR.LIGHTING = 0.1
+
+    # Data sets of one's own, registered from here: (name, "coco", JSON file, image folder) or
+    # (name, "voc", folder with Annotations/ JPEGImages/ ImageSets/Main/, split). Relative paths start at DETECTRON2_DATASETS.
+    cfg.DATASETS.CUSTOM = []
+    # Share of unreadable pictures (of those seen) above which training stops.
+    cfg.DATALOADER.MAX_BROKEN_SHARE = 0.05
+
+
+def _add_training(cfg: CfgNode) -> None:
+    # "Adam", "AdamW" or "SGD".
+    cfg.SOLVER.OPTIMIZER = "Adam"
+    cfg.SOLVER.BASE_LR = 5e-4
+    cfg.SOLVER.WEIGHT_DECAY = 0.0
+    cfg.SOLVER.WEIGHT_DECAY_NORM = 0.0
+    cfg.SOLVER.WARMUP_ITERS = 0
+    # Checkpoints kept besides the best and the final one.
+    cfg.SOLVER.KEEP_CHECKPOINTS = 2
+
+    # Metric whose best checkpoint is kept as model_best.pth, such as "bbox/AP"; "" keeps none.
+    cfg.TEST.BEST_METRIC = "bbox/AP"
+    # Used where TEST.AUG.ENABLED: scales of the network input, and mirrored pictures (TEST.AUG.FLIP).
+    cfg.TEST.AUG.SCALES = [1.0]
+    # Pictures in one forward pass when evaluating.
+    cfg.TEST.IMS_PER_BATCH = 1

@@ -1,0 +1,68 @@
+"""The one place where coordinates change frame.
+
+Coordinates are continuous: a picture of width W spans [0, W], pixel i covers [i, i + 1) and its centre is at i + 0.5; a grid
+cell j of stride R covers input pixels [R j, R (j + 1)). The networks published with the CenterNet paper were trained with
+pixel centres at integers instead. Both are ``x' = A x + t``; they differ only in where the warp samples, which
+``pixel_center`` (0.5 or 0.0) says.
+
+Matrices are (2, 3) float64 NumPy arrays that map *from* the picture *to* the network input.
+"""
+
+from __future__ import annotations
+
+import math
+
+import cv2
+import numpy as np
+
+
+def affine_matrix(
+    center: tuple[float, float], scale: float, rotation: float, output_size: tuple[int, int], flip: bool = False
+) -> np.ndarray:
+    """Similarity that puts ``center`` (x, y) in the middle of the output.
+
+    Args:
+        scale: output pixels per picture pixel.
+        rotation: degrees, counter-clockwise as seen on the screen.
+        output_size: (height, width).
+        flip: mirror left and right, after the rest.
+    """
+    height, width = output_size
+    cosine, sine = scale * math.cos(math.radians(rotation)), scale * math.sin(math.radians(rotation))
+    linear = np.array([[cosine, sine], [-sine, cosine]])
+    matrix = np.column_stack([linear, np.array([width / 2, height / 2]) - linear @ np.asarray(center, dtype=float)])
+    if flip:
+        matrix[0] *= -1
+        matrix[0, 2] += width
+    return matrix
+
+
+def letterbox_matrix(image_size: tuple[int, int], output_size: tuple[int, int], scale: float | None = None) -> np.ndarray:
+    """Centre a picture in the output; ``scale=None`` makes it as large as fits. Sizes are (height, width).
+
+    The shift is whole pixels when nothing is scaled, so that such a picture is copied, not resampled.
+    """
+    height, width = image_size
+    fitted = min(output_size[0] / height, output_size[1] / width) if scale is None else scale
+    matrix = affine_matrix((width / 2, height / 2), fitted, 0.0, output_size)
+    if fitted == 1:
+        matrix[:, 2] = np.floor(matrix[:, 2])
+    return matrix
+
+
+def inverse(matrix: np.ndarray) -> np.ndarray:
+    """The (2, 3) matrix of the way back."""
+    linear = np.linalg.inv(matrix[:, :2])
+    return np.column_stack([linear, -linear @ matrix[:, 2]])
+
+
+def transform_points(points: np.ndarray, matrix: np.ndarray) -> np.ndarray:
+    """(..., 2) x, y through ``matrix``."""
+    return points @ matrix[:, :2].T + matrix[:, 2]
+
+
+def warp_image(image: np.ndarray, matrix: np.ndarray, output_size: tuple[int, int], pixel_center: float = 0.5) -> np.ndarray:
+    """Resample (H, W, 3) ``image`` bilinearly, black outside; ``output_size`` is (height, width)."""
+    sampling = matrix.copy()
+    sampling[:, 2] += matrix[:, :2].sum(axis=1) * pixel_center - pixel_center
+    return cv2.warpAffine(image, sampling, (output_size[1], output_size[0]), flags=cv2.INTER_LINEAR)

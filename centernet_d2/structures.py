@@ -1,0 +1,144 @@
+"""The letters of every shape comment, and the small records that travel between the parts.
+
+Letters: N images, P objects in the batch, K points of an object, C classes, H W the output grid, R the stride,
+M candidates of an image.
+
+Frames: *image* pixels (the original picture), *input* pixels (what the network sees), *grid* cells (input / R).
+All are continuous: cell (i, j) covers [j, j + 1) x [i, i + 1). ``centernet_d2.geometry`` is the only file that converts.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+
+import torch
+from detectron2.structures import Boxes, Instances
+from torch import Tensor
+
+
+@dataclass
+class Targets:
+    """The objects of a batch as one flat list, in grid cells.
+
+    Attributes:
+        boxes: (P, 4) float32 x1, y1, x2, y2, clipped to the grid; all have a positive area.
+        classes: (P,) int64 in [0, C).
+        image_index: (P,) int64 in [0, N).
+        num_images: N.
+        grid_size: (H, W).
+        num_objects: () float32, the count that losses are divided by: the mean over processes, at least one object
+            in all of them together, so that averaged gradients equal those of one process with the whole batch.
+        fields: further values per object (landmarks, depth, ...), (P, ...) each, points among them in grid cells.
+    """
+
+    boxes: Tensor
+    classes: Tensor
+    image_index: Tensor
+    num_images: int
+    grid_size: tuple[int, int]
+    num_objects: Tensor
+    fields: dict[str, Tensor] = field(default_factory=dict)
+
+    def __len__(self) -> int:
+        return len(self.boxes)
+
+    @classmethod
+    def from_instances(cls, instances: list[Instances], stride: int, grid_size: tuple[int, int]) -> Targets:
+        """Flatten ``gt_boxes`` (input pixels) and ``gt_classes``; ``gt_keypoints`` (P, K, 3) becomes ``fields["keypoints"]``.
+
+        Objects that have no area inside the grid are left out.
+        """
+        height, width = grid_size
+        boxes = torch.cat([x.gt_boxes.tensor for x in instances]).float() / stride
+        classes = torch.cat([x.gt_classes for x in instances])
+        image_index = torch.repeat_interleave(torch.tensor([len(x) for x in instances]))
+        boxes = boxes.cpu()
+        grid = torch.tensor([width, height, width, height])
+        boxes = torch.minimum(boxes.clamp(min=0), grid)
+        keep = (boxes[:, 2:] > boxes[:, :2]).all(dim=1)
+        fields = {}
+        if all(x.has("gt_keypoints") for x in instances):
+            keypoints = torch.cat([x.gt_keypoints.tensor for x in instances]).float().cpu()
+            fields["keypoints"] = (keypoints * torch.tensor([1 / stride, 1 / stride, 1.0]))[keep]
+        return cls(
+            boxes=boxes[keep],
+            classes=classes.cpu()[keep],
+            image_index=image_index[keep],
+            num_images=len(instances),
+            grid_size=grid_size,
+            num_objects=keep.sum().clamp(min=1).float(),
+            fields=fields,
+        )
+
+    def to(self, device: torch.device) -> Targets:
+        """The same objects on ``device``; copies do not wait for the device."""
+        moved = {k: v.to(device, non_blocking=True) for k, v in vars(self).items() if isinstance(v, Tensor)}
+        return replace(self, **moved, fields={k: v.to(device, non_blocking=True) for k, v in self.fields.items()})
+
+
+@dataclass
+class Candidates:
+    """What a task proposes, M per image, before candidates of the same object are merged.
+
+    Attributes:
+        boxes: (N, M, 4) float32 x1, y1, x2, y2; grid cells when decoded, image pixels when merged.
+        scores: (N, M) float32 in [0, 1]; 0 marks an empty slot.
+        classes: (N, M) int64.
+        source: (M,) int64, which point (and test-time pass) a candidate was read from: one source proposes an object once.
+        points: further (N, M, K, 3) x, y, score by name, in the frame of ``boxes``.
+    """
+
+    boxes: Tensor
+    scores: Tensor
+    classes: Tensor
+    source: Tensor
+    points: dict[str, Tensor] = field(default_factory=dict)
+
+    def transformed(self, scale: Tensor, shift: Tensor) -> Candidates:
+        """Coordinates times ``scale`` plus ``shift``, both (N, 2) x, y; a negative x scale mirrors."""
+        scale, shift = scale[:, None], shift[:, None]
+        low, high = self.boxes[..., :2] * scale + shift, self.boxes[..., 2:] * scale + shift
+        boxes = torch.cat([torch.minimum(low, high), torch.maximum(low, high)], dim=-1)
+        points = {
+            name: torch.cat([xys[..., :2] * scale[:, :, None] + shift[:, :, None], xys[..., 2:]], dim=-1)
+            for name, xys in self.points.items()
+        }
+        return replace(self, boxes=boxes, points=points)
+
+    @staticmethod
+    def cat(parts: list[Candidates]) -> Candidates:
+        """The union; sources are renumbered so that those of different parts stay apart."""
+        sources, start = [], 0
+        for part in parts:
+            sources.append(part.source + start)
+            start += int(part.source.max()) + 1
+        return Candidates(
+            torch.cat([p.boxes for p in parts], dim=1),
+            torch.cat([p.scores for p in parts], dim=1),
+            torch.cat([p.classes for p in parts], dim=1),
+            torch.cat(sources),
+            {name: torch.cat([p.points[name] for p in parts], dim=1) for name in parts[0].points},
+        )
+
+    def select(self, index: Tensor) -> Candidates:
+        """Rows ``index`` (N, m) of each image."""
+
+        def rows(x: Tensor) -> Tensor:
+            return x.gather(1, index.reshape(*index.shape, *[1] * (x.dim() - 2)).expand(*index.shape, *x.shape[2:]))
+
+        picked = {name: rows(x) for name, x in self.points.items()}
+        return Candidates(rows(self.boxes), rows(self.scores), rows(self.classes), torch.zeros_like(index[0]), picked)
+
+    def to_instances(self, image_sizes: list[tuple[int, int]], score_threshold: float) -> list[Instances]:
+        """Candidates above ``score_threshold`` as Detectron2's ``Instances``; ``image_sizes`` (height, width) per image."""
+        results = []
+        for i, size in enumerate(image_sizes):
+            keep = self.scores[i] > score_threshold
+            result = Instances(size)
+            result.pred_boxes = Boxes(self.boxes[i][keep])
+            result.scores = self.scores[i][keep]
+            result.pred_classes = self.classes[i][keep]
+            for name, points in self.points.items():
+                result.set(f"pred_{name}", points[i][keep])
+            results.append(result)
+        return results
