@@ -1,0 +1,1 @@
+"""From files and records to the network's input; see the modules."""

@@ -1,0 +1,1 @@
+"""Foreign annotation formats, one file each."""

@@ -1,0 +1,1 @@
+"""Registration of data sets, one file each."""

@@ -1,0 +1,126 @@
+"""Pictures from files or drawn on demand, with one clear error for everything that cannot be read."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import warnings
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+from detectron2.data.detection_utils import _apply_exif_orientation
+from detectron2.utils.file_io import PathManager
+from PIL import Image, UnidentifiedImageError
+
+Record = dict[str, Any]
+ImageSource = Callable[[Record], np.ndarray]
+
+_SOURCES: dict[str, ImageSource] = {}
+_DEEP_MODES = ("I", "F")
+
+
+class BrokenImageError(ValueError):
+    """A picture that cannot be used; ``file_name`` and ``reason`` say which and why."""
+
+    def __init__(self, file_name: str, reason: str) -> None:
+        super().__init__(file_name, reason)
+        self.file_name = file_name
+        self.reason = reason
+
+    def __str__(self) -> str:
+        return f"{self.file_name}: {self.reason}"
+
+
+def register_image_source(scheme: str, function: ImageSource) -> None:
+    """Pictures of records whose ``file_name`` starts with ``<scheme>://`` come from ``function``, not from a file.
+
+    Args:
+        function: given the record, returns the (H, W, 3) uint8 picture in *RGB* order. Registering again replaces.
+    """
+    _SOURCES[scheme] = function
+
+
+def read_image(record: Record, format: str = "BGR") -> np.ndarray:
+    """The picture of a dataset record, upright (EXIF orientation applied), (H, W, 3) uint8, contiguous.
+
+    Any 8-bit file that PIL knows is converted to three channels (transparency is dropped, of an animation the first
+    frame is taken); the suffix does not matter.
+
+    Args:
+        record: needs ``file_name``; ``height`` and ``width``, where given, must be those of the picture.
+        format: "BGR" or "RGB".
+
+    Raises:
+        BrokenImageError: absent, truncated, empty, not a picture, more than 8 bits a channel, too many pixels to
+            decode safely, or of another size than the record says.
+    """
+    if format not in ("BGR", "RGB"):
+        raise ValueError(f"INPUT.FORMAT must be BGR or RGB, not {format!r}")
+    file_name = os.fspath(record["file_name"])
+    scheme, separator, _ = file_name.partition("://")
+    if separator and scheme in _SOURCES:
+        image = _SOURCES[scheme](record)
+    else:
+        with _errors_named(file_name):
+            image = _decode(file_name)
+    _check_size(record, image)
+    return np.ascontiguousarray(image[:, :, ::-1] if format == "BGR" else image)
+
+
+def read_image_size(file_name: str) -> tuple[int, int]:
+    """(height, width) as ``read_image`` would give them, from the header alone.
+
+    Raises:
+        BrokenImageError: as ``read_image``, as far as the header shows.
+    """
+    with _errors_named(file_name), _open(file_name) as image:
+        width, height = image.size
+        # Orientations 5 to 8 turn the picture by a quarter; metadata that cannot be read counts as none.
+        with contextlib.suppress(Exception):
+            if image.getexif().get(0x0112) in (5, 6, 7, 8):
+                width, height = height, width
+        return height, width
+
+
+def _decode(file_name: str) -> np.ndarray:
+    with _open(file_name) as image:
+        return np.asarray(_apply_exif_orientation(image).convert("RGB"))
+
+
+@contextlib.contextmanager
+def _open(file_name: str) -> Iterator[Image.Image]:
+    with PathManager.open(file_name, "rb") as file, warnings.catch_warnings():
+        # Palette transparency and large (but permitted) pictures are not worth a line for each.
+        warnings.simplefilter("ignore")
+        with Image.open(file) as image:
+            if image.mode.split(";")[0] in _DEEP_MODES:
+                raise BrokenImageError(file_name, f"pixels of more than 8 bits (mode {image.mode}): convert it to 8 bits")
+            yield image
+
+
+@contextlib.contextmanager
+def _errors_named(file_name: str) -> Iterator[None]:
+    try:
+        yield
+    except BrokenImageError:
+        raise
+    except FileNotFoundError:
+        raise BrokenImageError(file_name, "the file does not exist") from None
+    except UnidentifiedImageError:
+        empty = os.path.isfile(file_name) and os.path.getsize(file_name) == 0
+        raise BrokenImageError(file_name, "the file is empty" if empty else "not a picture") from None
+    except Image.DecompressionBombError as error:
+        raise BrokenImageError(file_name, f"too large to decode safely: {error}") from None
+    except Exception as error:  # PIL's decoders raise almost anything on damaged files
+        raise BrokenImageError(file_name, f"damaged: {error or type(error).__name__}") from error
+
+
+def _check_size(record: Record, image: np.ndarray) -> None:
+    height, width = image.shape[:2]
+    expected = (record.get("height", height), record.get("width", width))
+    if expected != (height, width):
+        raise BrokenImageError(
+            str(record["file_name"]),
+            f"the picture is {width}x{height} (width x height, upright) but the record says {expected[1]}x{expected[0]}",
+        )
