@@ -53,6 +53,8 @@ def _add_model(cfg: CfgNode) -> None:
     cfg.MODEL.CENTERNET = CfgNode()
     # A name of TASK_REGISTRY.
     cfg.MODEL.CENTERNET.TASK = "GridPointTask"
+    # Branches trained beside the task's own, by their names in BRANCH_REGISTRY.
+    cfg.MODEL.CENTERNET.BRANCHES = []
     # 0: as many as the (first) training data set has.
     cfg.MODEL.CENTERNET.NUM_CLASSES = 0
     # Width of the 3x3 convolution of each branch.

@@ -26,8 +26,7 @@ class Targets:
         image_index: (P,) int64 in [0, N).
         num_images: N.
         grid_size: (H, W).
-        num_objects: () float32, the count that losses are divided by: the mean over processes, at least one object
-            in all of them together, so that averaged gradients equal those of one process with the whole batch.
+        num_objects: () float32, the count that losses are divided by.
         fields: further values per object (landmarks, depth, ...), (P, ...) each, points among them in grid cells.
     """
 
@@ -66,7 +65,7 @@ class Targets:
             image_index=image_index[keep],
             num_images=len(instances),
             grid_size=grid_size,
-            num_objects=keep.sum().clamp(min=1).float(),
+            num_objects=keep.sum().float(),
             fields=fields,
         )
 
@@ -86,6 +85,7 @@ class Candidates:
         classes: (N, M) int64.
         source: (M,) int64, which point (and test-time pass) a candidate was read from: one source proposes an object once.
         points: further (N, M, K, 3) x, y, score by name, in the frame of ``boxes``.
+        values: further (N, M, ...) by name that have no frame.
     """
 
     boxes: Tensor
@@ -93,6 +93,7 @@ class Candidates:
     classes: Tensor
     source: Tensor
     points: dict[str, Tensor] = field(default_factory=dict)
+    values: dict[str, Tensor] = field(default_factory=dict)
 
     def transformed(self, scale: Tensor, shift: Tensor) -> Candidates:
         """Coordinates times ``scale`` plus ``shift``, both (N, 2) x, y; a negative x scale mirrors."""
@@ -118,6 +119,7 @@ class Candidates:
             torch.cat([p.classes for p in parts], dim=1),
             torch.cat(sources),
             {name: torch.cat([p.points[name] for p in parts], dim=1) for name in parts[0].points},
+            {name: torch.cat([p.values[name] for p in parts], dim=1) for name in parts[0].values},
         )
 
     def select(self, index: Tensor) -> Candidates:
@@ -126,8 +128,9 @@ class Candidates:
         def rows(x: Tensor) -> Tensor:
             return x.gather(1, index.reshape(*index.shape, *[1] * (x.dim() - 2)).expand(*index.shape, *x.shape[2:]))
 
-        picked = {name: rows(x) for name, x in self.points.items()}
-        return Candidates(rows(self.boxes), rows(self.scores), rows(self.classes), torch.zeros_like(index[0]), picked)
+        points, values = ({name: rows(x) for name, x in part.items()} for part in (self.points, self.values))
+        source = torch.zeros_like(index[0])
+        return Candidates(rows(self.boxes), rows(self.scores), rows(self.classes), source, points, values)
 
     def to_instances(self, image_sizes: list[tuple[int, int]], score_threshold: float) -> list[Instances]:
         """Candidates above ``score_threshold`` as Detectron2's ``Instances``; ``image_sizes`` (height, width) per image."""
@@ -138,7 +141,7 @@ class Candidates:
             result.pred_boxes = Boxes(self.boxes[i][keep])
             result.scores = self.scores[i][keep]
             result.pred_classes = self.classes[i][keep]
-            for name, points in self.points.items():
-                result.set(f"pred_{name}", points[i][keep])
+            for name, rows in {**self.points, **self.values}.items():
+                result.set(f"pred_{name}", rows[i][keep])
             results.append(result)
         return results

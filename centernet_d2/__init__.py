@@ -1,0 +1,6 @@
+"""The CenterNet family on Detectron2. Importing this registers every model and data set, and reads no file."""
+
+from centernet_d2.config import add_centernet_config, get_cfg
+
+__all__ = ["add_centernet_config", "get_cfg"]
+__version__ = "0.1.0"

@@ -1,0 +1,94 @@
+"""Class heatmaps, one per point of the grid."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from detectron2.config import CfgNode, configurable
+from torch import Tensor
+
+from centernet_d2.modeling.branch.base import BRANCH_REGISTRY, Branch
+from centernet_d2.ops import grid_points as grid
+from centernet_d2.ops.focal import heatmap_focal_loss
+from centernet_d2.ops.gather import cells_of
+from centernet_d2.ops.gaussian import SparseMaps, splat_gaussians, window_radius
+from centernet_d2.structures import Targets
+
+# Every cell starts at probability 0.1 (RetinaNet, section 4.1, with CenterNet's value).
+HEATMAP_PRIOR = -2.19
+
+
+@BRANCH_REGISTRY.register()
+class GridHeatmap(Branch):
+    """Logits of "point k of an object of class c lies in this cell".
+
+    C * K channels, class-major: channel c * K + k, as in Enhanced CenterNet's checkpoints.
+
+    Args:
+        min_overlap, radius_method, elliptical: see :func:`~centernet_d2.ops.gaussian.window_radius`.
+    """
+
+    @configurable
+    def __init__(
+        self,
+        *,
+        num_classes: int,
+        point_flags: Sequence[int],
+        min_overlap: float = 0.7,
+        radius_method: str = "published",
+        elliptical: bool = False,
+        **kwargs: Any,
+    ) -> None:
+        self.point_flags = grid.check_point_flags(point_flags)
+        super().__init__(out_channels=num_classes * len(self.point_flags), bias=HEATMAP_PRIOR, **kwargs)
+        self.num_classes = num_classes
+        self.min_overlap, self.radius_method, self.elliptical = min_overlap, radius_method, elliptical
+
+    @classmethod
+    def from_config(cls, cfg: CfgNode, in_channels: Sequence[int]) -> dict[str, Any]:
+        settings = cfg.MODEL.CENTERNET
+        return {
+            "num_classes": settings.NUM_CLASSES,
+            "point_flags": settings.POINT_FLAGS,
+            "min_overlap": settings.GAUSSIAN_MIN_OVERLAP,
+            "radius_method": settings.GAUSSIAN_RADIUS,
+            "elliptical": settings.GAUSSIAN_ELLIPTICAL,
+            "in_channels": in_channels,
+            "head_channels": settings.HEAD_CHANNELS,
+            "loss_weight": settings.HEATMAP_WEIGHT,
+        }
+
+    def target(self, targets: Targets) -> SparseMaps:
+        points = grid.grid_points(targets.boxes, self.point_flags)
+        radius = window_radius(
+            targets.boxes[:, 2:] - targets.boxes[:, :2], self.min_overlap, self.radius_method, self.elliptical
+        )
+        count = len(self.point_flags)
+        first = targets.image_index * self.out_channels + targets.classes * count
+        channel = first[:, None] + torch.arange(count, device=first.device)
+        shape = (targets.num_images, self.out_channels, *targets.grid_size)
+        return splat_gaussians(cells_of(points, targets.grid_size), channel, radius, shape)
+
+    def loss(self, output: Tensor, target: SparseMaps, num_objects: Tensor) -> Tensor:
+        """Focal loss divided by the number of points. (The reference divides by the number of *different* peak cells.)"""
+        return heatmap_focal_loss(output, target) / (num_objects * len(self.point_flags))
+
+    def target_map(self, targets: Targets) -> Tensor:
+        """Logits, within +-16 so that they are finite."""
+        return self.target(targets).dense().double().clamp(1e-7, 1 - 1e-7).logit().float()
+
+    def per_point(self, output: Tensor) -> Tensor:
+        """(N, K, C, H, W) view of the (N, C * K, H, W) output."""
+        return output.unflatten(1, (self.num_classes, len(self.point_flags))).transpose(1, 2)
+
+    def unflip(self, flipped: Tensor) -> Tensor:
+        order = [self.point_flags.index(p) for p in grid.mirrored(self.point_flags)]
+        maps = flipped.flip(-1).unflatten(1, (self.num_classes, len(self.point_flags)))
+        return maps[:, :, order].flatten(1, 2)
+
+    def merge_flipped(self, output: Tensor, flipped: Tensor) -> Tensor:
+        """The mean of the probabilities, as a logit."""
+        mean = (output.sigmoid() + self.unflip(flipped).sigmoid()) / 2
+        return mean.logit(eps=1e-7)

@@ -1,0 +1,170 @@
+"""The meta-architecture: pictures in, losses or ``Instances`` out. It knows no task and no backbone."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from typing import Any
+
+import torch
+import torch.distributed
+from detectron2.config import CfgNode, configurable
+from detectron2.modeling import META_ARCH_REGISTRY, Backbone, build_backbone, detector_postprocess
+from detectron2.structures import ImageList
+from detectron2.utils import comm
+from torch import Tensor, nn
+
+from centernet_d2.checkpoint.reading import check_weights_file
+from centernet_d2.data.datasets.custom import resolve_num_classes
+from centernet_d2.modeling.neck import build_neck
+from centernet_d2.modeling.task import Task, build_task
+from centernet_d2.modeling.test_time import TestTime, prepare
+from centernet_d2.structures import Candidates, Targets
+
+
+@META_ARCH_REGISTRY.register()
+class CenterNet(nn.Module):
+    """Objects as points (Zhou et al. 2019), for any task.
+
+    Args:
+        backbone, neck: give one stride-4 map per stack, in order; every stack is supervised, the last one is read.
+        task: branches, and how their maps become objects.
+        test_time: input size, scales and mirroring of prediction.
+        pixel_mean, pixel_std: per channel, in the order and range (0..255) of the pictures.
+        detections_per_image, score_threshold: what is kept.
+    """
+
+    @configurable
+    def __init__(
+        self,
+        *,
+        backbone: Backbone,
+        neck: nn.Module | None,
+        task: Task,
+        test_time: TestTime,
+        pixel_mean: list[float],
+        pixel_std: list[float],
+        detections_per_image: int = 100,
+        score_threshold: float = 0.0,
+    ) -> None:
+        super().__init__()
+        self.backbone, self.neck, self.task, self.test_time = backbone, neck, task, test_time
+        self.detections_per_image, self.score_threshold = detections_per_image, score_threshold
+        self.register_buffer("pixel_mean", torch.tensor(pixel_mean).view(-1, 1, 1), persistent=False)
+        self.register_buffer("pixel_std", torch.tensor(pixel_std).view(-1, 1, 1), persistent=False)
+        shapes = (neck or backbone).output_shape()
+        strides = {shape.stride for shape in shapes.values()}
+        if len(strides) != 1:
+            raise ValueError(f"all maps must have one stride, not {shapes}: name a neck (MODEL.NECK.NAME)")
+        self.stride = strides.pop()
+
+    @classmethod
+    def from_config(cls, cfg: CfgNode) -> dict[str, Any]:
+        check_weights_file(cfg.MODEL.WEIGHTS)
+        cfg = resolve_num_classes(cfg)
+        backbone = build_backbone(cfg)
+        neck = build_neck(cfg, backbone.output_shape()) if cfg.MODEL.NECK.NAME else None
+        shapes = (neck or backbone).output_shape()
+        return {
+            "backbone": backbone,
+            "neck": neck,
+            "task": build_task(cfg, [shape.channels for shape in shapes.values()]),
+            "test_time": TestTime.from_config(cfg),
+            "pixel_mean": cfg.MODEL.PIXEL_MEAN,
+            "pixel_std": cfg.MODEL.PIXEL_STD,
+            "detections_per_image": cfg.TEST.DETECTIONS_PER_IMAGE,
+            "score_threshold": cfg.MODEL.CENTERNET.SCORE_THRESH_TEST,
+        }
+
+    @property
+    def device(self) -> torch.device:
+        return self.pixel_mean.device
+
+    def forward(self, batched_inputs: list[dict[str, Any]]) -> dict[str, Tensor] | list[dict[str, Any]]:
+        """Losses in training, else one ``{"instances": Instances}`` per picture.
+
+        Args:
+            batched_inputs: Detectron2's dicts. Training: ``image`` (3, H, W) at network size and ``instances`` with
+                ``gt_boxes`` in its pixels. Testing: ``image`` as it was read, 0..255; boxes come back in pixels of
+                ``height`` and ``width`` where given, else of ``image``.
+        """
+        return self.losses(batched_inputs) if self.training else self.predict(batched_inputs)
+
+    def losses(self, batched_inputs: list[dict[str, Any]]) -> dict[str, Tensor]:
+        """Scalar losses by name; sums over processes are what one process would have."""
+        images = self.normalize([x["image"] for x in batched_inputs])
+        grid_size = (images.shape[-2] // self.stride, images.shape[-1] // self.stride)
+        objects = Targets.from_instances([x["instances"] for x in batched_inputs], self.stride, grid_size)
+        objects = objects.to(self.device)
+        targets = self.task.targets(objects)
+        return self.task.losses(self.features(images), targets, _share_of_all(objects.num_objects))
+
+    def normalize(self, images: list[Tensor]) -> Tensor:
+        """(N, 3, H, W) float32 on the model's device, padded at the right and below with the mean colour."""
+        normalized = [(x.to(self.device, non_blocking=True) - self.pixel_mean) / self.pixel_std for x in images]
+        return ImageList.from_tensors(normalized, self.backbone.size_divisibility).tensor
+
+    def features(self, images: Tensor) -> list[Tensor]:
+        """The stacks' (N, c, H / R, W / R) maps of normalised pictures."""
+        maps = self.backbone(images)
+        return list((self.neck(maps) if self.neck is not None else maps).values())
+
+    def outputs(self, images: Tensor) -> dict[str, Tensor]:
+        """The branches' maps of normalised pictures (N, 3, H, W)."""
+        return self.task.outputs(self.features(images)[-1])
+
+    @torch.no_grad()
+    def predict(self, batched_inputs: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        """Pictures of one network size go through together; the answer does not depend on the company."""
+        groups: dict[tuple[int, int], list[int]] = defaultdict(list)
+        for i, x in enumerate(batched_inputs):
+            groups[self.test_time.input_size(tuple(x["image"].shape[-2:]), 1.0, self.divisibility)].append(i)
+        results: list[dict[str, Any]] = [{} for _ in batched_inputs]
+        for members in groups.values():
+            for i, result in zip(members, self._predict_group([batched_inputs[i] for i in members]), strict=True):
+                results[i] = {"instances": result}
+        return results
+
+    @property
+    def divisibility(self) -> int:
+        return max(self.backbone.size_divisibility, self.stride)
+
+    def _predict_group(self, inputs: list[dict[str, Any]]) -> list[Any]:
+        images = [x["image"] for x in inputs]
+        passes = []
+        for scale in self.test_time.scales:
+            passes += self._candidates(*prepare(images, self.test_time, scale, self.divisibility))
+        merged = self.task.merge(Candidates.cat(passes), self.detections_per_image)
+        sizes = [tuple(x.shape[-2:]) for x in images]
+        instances = merged.to_instances(sizes, self.score_threshold)
+        wanted = [(x.get("height", size[0]), x.get("width", size[1])) for x, size in zip(inputs, sizes, strict=True)]
+        return [detector_postprocess(x, *size) for x, size in zip(instances, wanted, strict=True)]
+
+    def _candidates(self, images: list[Tensor], scale: Tensor, shift: Tensor) -> list[Candidates]:
+        """Candidates in image pixels of one test-time scale; ``scale`` and ``shift`` (N, 2) lead from the input to the image."""
+        batch = self.normalize(images)
+        scale, shift = scale.to(self.device), shift.to(self.device)
+        outputs = self.outputs(batch)
+        if not self.test_time.flip:
+            return [self.task.candidates(outputs).transformed(scale * self.stride, shift)]
+        flipped = self.outputs(batch.flip(-1))
+        if self.task.mirror_closed:
+            outputs = self.task.merge_flipped(outputs, flipped)
+            return [self.task.candidates(outputs).transformed(scale * self.stride, shift)]
+        mirror = scale.new_tensor([-1.0, 1.0])
+        far_side = shift + scale * scale.new_tensor([batch.shape[-1], 0.0])
+        return [
+            self.task.candidates(outputs).transformed(scale * self.stride, shift),
+            self.task.candidates(flipped).transformed(scale * self.stride * mirror, far_side),
+        ]
+
+
+def _share_of_all(num_objects: Tensor) -> Tensor:
+    """Objects per process, counted over all of them and at least one in all.
+
+    Gradients are averaged over processes, so dividing by this equals one process with the whole batch.
+    """
+    world = comm.get_world_size()
+    if world > 1:
+        num_objects = num_objects.clone()
+        torch.distributed.all_reduce(num_objects)
+    return num_objects.clamp(min=1) / world

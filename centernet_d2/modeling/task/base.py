@@ -1,0 +1,79 @@
+"""What a task is: branches, and the way from their maps to objects."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from detectron2.config import CfgNode
+from detectron2.utils.registry import Registry
+from torch import Tensor, nn
+
+from centernet_d2.modeling.branch import Branch
+from centernet_d2.structures import Candidates, Targets
+
+TASK_REGISTRY = Registry("TASK")
+TASK_REGISTRY.__doc__ = "Tasks by name: ``Task`` classes built from a config and the widths of the stacks' maps."
+
+
+class Task(nn.Module, ABC):
+    """Names its branches and turns their maps into candidates, and candidates into objects.
+
+    Args:
+        branches: by the name that appears in ``loss_<name>`` and in checkpoints. Those outside :attr:`own` are further
+            branches: trained beside, and read at the candidates where they decode.
+    """
+
+    own: tuple[str, ...] = ()
+    # Whether maps of a mirrored picture can be averaged with the picture's own; else its candidates are added.
+    mirror_closed = True
+
+    def __init__(self, branches: dict[str, Branch]) -> None:
+        super().__init__()
+        self.branches = nn.ModuleDict(branches)
+
+    def targets(self, objects: Targets) -> dict[str, Any]:
+        """Every branch's target."""
+        with torch.no_grad():
+            return {name: branch.target(objects) for name, branch in self.branches.items()}
+
+    def losses(self, features: Sequence[Tensor], targets: dict[str, Any], num_objects: Tensor) -> dict[str, Tensor]:
+        """Scalar losses, weighted, averaged over the stacks' (N, c, H, W) ``features``."""
+        losses = {}
+        for name, branch in self.branches.items():
+            stacks = [branch.loss(output, targets[name], num_objects) for output in branch(features)]
+            losses[f"loss_{name}"] = branch.loss_weight * sum(stacks) / len(stacks)
+        return losses
+
+    def outputs(self, feature: Tensor) -> dict[str, Tensor]:
+        """Every branch's float32 map of the last stack's ``feature``."""
+        return {name: branch([feature])[-1].float() for name, branch in self.branches.items()}
+
+    def target_maps(self, objects: Targets) -> dict[str, Tensor]:
+        """Maps of a perfect network: decoding them gives the objects back."""
+        return {name: branch.target_map(objects) for name, branch in self.branches.items()}
+
+    def merge_flipped(self, outputs: dict[str, Tensor], flipped: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Maps of pictures and of their mirror images as one."""
+        return {name: b.merge_flipped(outputs[name], flipped[name]) for name, b in self.branches.items()}
+
+    def read_further(self, outputs: dict[str, Tensor], image_index: Tensor, cells: Tensor) -> dict[str, Tensor]:
+        """What the further branches say at candidates; ``image_index`` (N, M), ``cells`` (N, M, 2)."""
+        names = [name for name in self.branches if name not in self.own]
+        values = {name: self.branches[name].decode(outputs[name], image_index, cells) for name in names}
+        return {name: value for name, value in values.items() if value is not None}
+
+    @abstractmethod
+    def candidates(self, outputs: dict[str, Tensor]) -> Candidates:
+        """Proposals in grid cells, M per image."""
+
+    @abstractmethod
+    def merge(self, candidates: Candidates, limit: int) -> Candidates:
+        """At most ``limit`` objects per image, in descending order of score; coordinates in image pixels."""
+
+
+def build_task(cfg: CfgNode, in_channels: Sequence[int]) -> Task:
+    """The task ``cfg.MODEL.CENTERNET.TASK``."""
+    return TASK_REGISTRY.get(cfg.MODEL.CENTERNET.TASK)(cfg, in_channels)

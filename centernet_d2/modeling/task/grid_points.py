@@ -1,0 +1,101 @@
+"""Boxes from any subset of a 3x3 grid of points that vote; with the centre alone it is classic CenterNet."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import torch
+from detectron2.config import CfgNode, configurable
+from torch import Tensor
+
+from centernet_d2.modeling.branch import Branch, build_branch
+from centernet_d2.modeling.task.base import TASK_REGISTRY, Task
+from centernet_d2.ops import grid_points as grid
+from centernet_d2.ops.gather import cells_of
+from centernet_d2.ops.peaks import neighbourhood_maximum, top_peaks
+from centernet_d2.ops.soft_nms import cluster_vote, soft_nms
+from centernet_d2.structures import Candidates
+
+MERGES = ("soft_nms", "vote", "resample")
+
+
+@TASK_REGISTRY.register()
+class GridPointTask(Task):
+    """Every point proposes boxes at its own peaks; proposals of one object are merged.
+
+    Args:
+        merge: "soft_nms": the union, soft-NMS (Enhanced CenterNet). "vote": clusters with one member per point, whose score
+            is the mean over all points, then soft-NMS. "resample": a proposal's score is the mean of what *every* point's
+            heatmap says (the largest of 3x3 cells) where that point of the proposed box lies, then soft-NMS.
+        candidates_per_point: peaks read per point and image.
+    """
+
+    own = ("heatmap", "box_size", "offset")
+
+    @configurable
+    def __init__(
+        self, *, branches: dict[str, Branch], merge: str = "resample", candidates_per_point: int = 100
+    ) -> None:
+        super().__init__(branches)
+        if merge not in MERGES:
+            raise ValueError(f"MERGE must be one of {MERGES}, not {merge!r}")
+        self.merge_method = merge
+        self.candidates_per_point = candidates_per_point
+        self.point_flags = branches["heatmap"].point_flags
+        self.mirror_closed = set(grid.mirrored(self.point_flags)) == set(self.point_flags)
+
+    @classmethod
+    def from_config(cls, cfg: CfgNode, in_channels: Sequence[int]) -> dict[str, Any]:
+        names = {"heatmap": "GridHeatmap", "box_size": "GridBoxSize", "offset": "GridOffset"}
+        names.update({name: name for name in cfg.MODEL.CENTERNET.BRANCHES})
+        return {
+            "branches": {key: build_branch(name, cfg, in_channels) for key, name in names.items()},
+            "merge": cfg.MODEL.CENTERNET.MERGE,
+            "candidates_per_point": cfg.MODEL.CENTERNET.TOPK_CANDIDATES,
+        }
+
+    def candidates(self, outputs: dict[str, Tensor]) -> Candidates:
+        logits = outputs["heatmap"]
+        count, k, m = len(logits), len(self.point_flags), self.candidates_per_point
+        maximum = neighbourhood_maximum(logits)
+        peak, classes, cells = top_peaks(
+            self.branches["heatmap"].per_point(logits).flatten(0, 1),
+            self.branches["heatmap"].per_point(maximum).flatten(0, 1),
+            m,
+        )
+        peak, classes = peak.view(count, k, m), classes.view(count, k, m)
+        cells = cells.view(count, k, m, 2).transpose(1, 2)  # (N, M, K, 2): each point has peaks of its own
+        image_index = torch.arange(count, device=logits.device)[:, None, None]
+        offset = self.branches["offset"].read(outputs["offset"], image_index, cells)
+        size = self.branches["box_size"].read(outputs["box_size"], image_index, cells)
+        boxes = grid.decode_boxes(cells + offset, size, self.point_flags, self.branches["box_size"].encoding)
+        boxes = boxes.transpose(1, 2).flatten(1, 2)
+        scores, classes = peak.sigmoid().flatten(1), classes.flatten(1)
+        if self.merge_method == "resample" and k > 1:
+            scores = self._agreement(maximum, boxes, classes) * (scores > 0)
+        index = image_index[..., 0].expand_as(scores)
+        values = self.read_further(outputs, index, cells.transpose(1, 2).flatten(1, 2))
+        source = torch.arange(k, device=logits.device).repeat_interleave(m)
+        return Candidates(boxes, scores, classes, source, values=values)
+
+    def _agreement(self, maximum: Tensor, boxes: Tensor, classes: Tensor) -> Tensor:
+        """(N, M) mean probability that the points' heatmaps give at their places of ``boxes`` (N, M, 4)."""
+        k = len(self.point_flags)
+        cells = cells_of(grid.grid_points(boxes, self.point_flags), tuple(maximum.shape[-2:]))  # (N, M, K, 2)
+        image = torch.arange(len(maximum), device=maximum.device)[:, None, None]
+        channel = classes[..., None] * k + torch.arange(k, device=maximum.device)
+        return maximum[image, channel, cells[..., 1], cells[..., 0]].sigmoid().mean(dim=-1)
+
+    def merge(self, candidates: Candidates, limit: int) -> Candidates:
+        sources = int(candidates.source[-1]) + 1 if candidates.source.numel() else 1
+        if sources == 1:
+            return candidates.select(candidates.scores.topk(min(limit, candidates.scores.shape[1])).indices)
+        if self.merge_method == "vote":
+            seeds, boxes, scores = cluster_vote(
+                candidates.boxes, candidates.scores, candidates.classes, sources, 2 * limit
+            )
+            candidates = replace(candidates.select(seeds), boxes=boxes, scores=scores)
+        index, scores = soft_nms(candidates.boxes, candidates.scores, candidates.classes, limit)
+        return replace(candidates.select(index), scores=scores)

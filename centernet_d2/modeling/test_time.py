@@ -1,0 +1,93 @@
+"""How a picture becomes the network's input at test time: letterbox, scales, mirroring."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from detectron2.config import CfgNode
+from torch import Tensor
+
+from centernet_d2.geometry import inverse, letterbox_matrix, warp_image
+
+
+@dataclass(frozen=True)
+class TestTime:
+    """Settings of prediction.
+
+    Attributes:
+        resize: "fixed": fit the picture into ``size``; "keep": its own size, padded to what the backbone divides by.
+        size: (height, width) of the network input where fixed.
+        scales: factors of the input size; each is a pass of its own.
+        flip: also look at the mirrored picture.
+        pixel_center: see :mod:`centernet_d2.geometry`.
+    """
+
+    __test__ = False  # pytest: not a test class
+
+    resize: str = "fixed"
+    size: tuple[int, int] = (512, 512)
+    scales: Sequence[float] = (1.0,)
+    flip: bool = False
+    pixel_center: float = 0.5
+
+    def __post_init__(self) -> None:
+        if self.resize not in ("fixed", "keep"):
+            raise ValueError(f"INPUT.RESIZE_TEST must be 'fixed' or 'keep', not {self.resize!r}")
+        if not self.scales or min(self.scales) <= 0:
+            raise ValueError(f"TEST.AUG.SCALES must be positive numbers, not {list(self.scales)}")
+
+    @classmethod
+    def from_config(cls, cfg: CfgNode) -> TestTime:
+        augmented = cfg.TEST.AUG.ENABLED
+        return cls(
+            resize=cfg.INPUT.RESIZE_TEST,
+            size=tuple(cfg.INPUT.SIZE_TEST),
+            scales=tuple(cfg.TEST.AUG.SCALES) if augmented else (1.0,),
+            flip=augmented and cfg.TEST.AUG.FLIP,
+            pixel_center=cfg.MODEL.CENTERNET.PIXEL_CENTER,
+        )
+
+    def input_size(self, image_size: tuple[int, int], scale: float, divisibility: int) -> tuple[int, int]:
+        """(height, width) of the network input, rounded up to ``divisibility``."""
+        base = self.size if self.resize == "fixed" else image_size
+        height, width = (int(np.ceil(side * scale / divisibility)) * divisibility for side in base)
+        return height, width
+
+
+def prepare(
+    images: list[Tensor], settings: TestTime, scale: float, divisibility: int
+) -> tuple[list[Tensor], Tensor, Tensor]:
+    """Letterbox pictures that share an input size.
+
+    Args:
+        images: (3, h, w) each, any real dtype, 0..255.
+
+    Returns:
+        uint8 (3, H, W) inputs, and the way back: image pixels = input pixels * scale (N, 2) + shift (N, 2), float32 x, y.
+
+    Raises:
+        ValueError: where a picture has a NaN or infinite pixel.
+    """
+    warped, scales, shifts = [], [], []
+    for image in images:
+        pixels = _as_uint8(image)
+        size = settings.input_size(pixels.shape[:2], scale, divisibility)
+        matrix = letterbox_matrix(pixels.shape[:2], size, scale if settings.resize == "keep" else None)
+        inputs = warp_image(pixels, matrix, size, settings.pixel_center)
+        warped.append(torch.from_numpy(np.ascontiguousarray(inputs.transpose(2, 0, 1))))
+        back = inverse(matrix)
+        scales.append(torch.tensor([back[0, 0], back[1, 1]], dtype=torch.float32))
+        shifts.append(torch.tensor(back[:, 2], dtype=torch.float32))
+    return warped, torch.stack(scales), torch.stack(shifts)
+
+
+def _as_uint8(image: Tensor) -> np.ndarray:
+    """(h, w, 3) uint8, so that a picture gives the same answer as bytes and as the floats DefaultPredictor makes."""
+    if image.is_floating_point():
+        if not torch.isfinite(image).all():
+            raise ValueError("the picture has NaN or infinite pixels")
+        image = image.round().clamp(0, 255).byte()
+    return np.ascontiguousarray(image.cpu().numpy().transpose(1, 2, 0))

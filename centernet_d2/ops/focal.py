@@ -1,0 +1,62 @@
+"""The penalty-reduced focal loss of heatmaps, from logits and sparse targets."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from centernet_d2.ops.gaussian import SparseMaps
+
+_CHUNK = 1 << 22  # cells worked on at a time: bounds the temporary memory
+
+
+class _BackgroundLoss(torch.autograd.Function):
+    """Sum over all cells of p^2 log(1 - p), negated: the whole loss where the target is zero.
+
+    The gradient is computed with the value, so that nothing but itself is kept: one copy of the logits instead of the
+    dozen that automatic differentiation keeps.
+    """
+
+    @staticmethod
+    def forward(ctx, logits: Tensor) -> Tensor:
+        flat = logits.detach().reshape(-1)
+        gradient = torch.empty_like(flat) if logits.requires_grad else None
+        total = torch.zeros((), dtype=torch.float64, device=logits.device)
+        for start in range(0, len(flat), _CHUNK):
+            x = flat[start : start + _CHUNK]
+            x = x if x.dtype == torch.float64 else x.float()
+            p, log_term = x.sigmoid(), F.softplus(x)
+            squared = p * p
+            total += (squared * log_term).sum(dtype=torch.float64)
+            if gradient is not None:
+                gradient[start : start + _CHUNK] = squared * (2 * (1 - p) * log_term + p)
+        if gradient is not None:
+            ctx.save_for_backward(gradient.view(logits.shape))
+        return total.to(torch.float64 if logits.dtype == torch.float64 else torch.float32)
+
+    @staticmethod
+    def backward(ctx, grad_output: Tensor) -> Tensor:
+        (gradient,) = ctx.saved_tensors
+        return gradient * grad_output.to(gradient.dtype)
+
+
+def heatmap_focal_loss(logits: Tensor, target: SparseMaps) -> Tensor:
+    """Sum over cells; divide by the number of points.
+
+    -(1 - p)^2 log p where the target is 1, elsewhere -(1 - y)^4 p^2 log(1 - p) (CenterNet, equation 1; alpha 2, beta 4).
+    float32 inside, whatever the logits are; finite for any finite logit, because the logarithms are softplus of the logits.
+
+    Args:
+        logits: (N, D, H, W).
+        target: of the same shape, values y.
+    """
+    x = logits.reshape(-1)[target.index]
+    x = x if x.dtype == torch.float64 else x.float()
+    y = target.value.to(x.dtype)
+    p = x.sigmoid()
+    background = p**2 * F.softplus(x)
+    positive = (1 - p) ** 2 * F.softplus(-x)
+    # The background sum counted these cells with y = 0: put that right.
+    correction = torch.where(y == 1, positive, (1 - y) ** 4 * background) - background
+    return _BackgroundLoss.apply(logits) + correction.sum()

@@ -1,0 +1,18 @@
+"""Reading dense maps at cells, and writing them."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+
+def read_at(maps: Tensor, image_index: Tensor, cells: Tensor) -> Tensor:
+    """Values of (N, D, H, W) ``maps`` at ``cells`` (..., 2) int64 x, y of images ``image_index`` (...): (..., D)."""
+    return maps[image_index, :, cells[..., 1], cells[..., 0]]
+
+
+def cells_of(points: Tensor, grid_size: tuple[int, int]) -> Tensor:
+    """The cells (..., 2) int64 that hold ``points`` (..., 2) x, y in grid cells; points outside go to the nearest cell."""
+    height, width = grid_size
+    limit = torch.tensor([width - 1, height - 1], device=points.device)
+    return torch.minimum(points.floor().long().clamp(min=0), limit)

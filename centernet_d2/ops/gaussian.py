@@ -1,0 +1,109 @@
+"""Gaussian heatmap targets, kept sparse: only the cells inside the objects' windows are ever written."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+
+@dataclass
+class SparseMaps:
+    """Maps that are zero except at listed cells.
+
+    Attributes:
+        index: (E,) int64, sorted and unique, into the flattened maps.
+        value: (E,) float32 in (0, 1].
+        shape: (N, D, H, W).
+    """
+
+    index: Tensor
+    value: Tensor
+    shape: tuple[int, int, int, int]
+
+    def dense(self) -> Tensor:
+        """(N, D, H, W) float32."""
+        maps = self.value.new_zeros(self.shape)
+        maps.view(-1)[self.index] = self.value
+        return maps
+
+
+def gaussian_radius(sizes: Tensor, min_overlap: float = 0.7, method: str = "published") -> Tensor:
+    """How far both corners of a box may move while it keeps an IoU of ``min_overlap`` with itself.
+
+    Args:
+        sizes: (..., 2) width and height, any unit.
+        method: "published" is what CornerNet's and CenterNet's code computes: its three "roots" lack a division, so the
+            radius comes out about 3.3 times larger, and the third is always the smallest. "corrected" solves the three cases of
+            CornerNet's appendix (box shrunk, grown, shifted).
+
+    Returns:
+        (...) float64, the same unit.
+    """
+    width, height = sizes.double().unbind(-1)
+    total, area, o = width + height, width * height, min_overlap
+    third = (o * o * total**2 + 4 * o * (1 - o) * area).sqrt() - o * total
+    if method == "published":
+        return third
+    if method != "corrected":
+        raise ValueError(f"unknown Gaussian radius method {method!r}: 'published' or 'corrected'")
+    first = (total - (total**2 - 4 * area * (1 - o) / (1 + o)).sqrt()) / 2
+    second = (total - (total**2 - 4 * area * (1 - o)).sqrt()) / 4
+    return torch.minimum(torch.minimum(first, second), third / (4 * o))
+
+
+def window_radius(sizes: Tensor, min_overlap: float, method: str, elliptical: bool) -> Tensor:
+    """Whole-cell radii of the windows to draw.
+
+    Args:
+        sizes: (P, 2) width and height in grid cells.
+        elliptical: one radius from the width and one from the height, each as if the box were square.
+
+    Returns:
+        (P, 2) int64, at least 0: horizontal and vertical.
+    """
+    sizes = sizes.ceil()
+    if elliptical:
+        radius = gaussian_radius(sizes[..., None].expand(*sizes.shape, 2), min_overlap, method)
+    else:
+        radius = gaussian_radius(sizes, min_overlap, method)[..., None].expand(*sizes.shape)
+    return radius.clamp(min=0).long()
+
+
+def splat_gaussians(cells: Tensor, channel: Tensor, radius: Tensor, shape: tuple[int, int, int, int]) -> SparseMaps:
+    """Draw a Gaussian at every cell; where windows overlap the larger value stays.
+
+    sigma is (2 r + 1) / 6 in each direction, the peak exactly 1, the window +-r cells (CornerNet, section 3.2).
+
+    Args:
+        cells: (P, K, 2) int64 x, y inside the grid.
+        channel: (P, K) int64, the map to draw on: image * D + map of the image.
+        radius: (P, 2) int64, horizontal and vertical.
+        shape: (N, D, H, W).
+    """
+    height, width = shape[2:]
+    spans = 2 * radius + 1
+    counts = spans.prod(dim=1)
+    owner = torch.repeat_interleave(torch.arange(len(cells), device=cells.device), counts)
+    within = torch.arange(len(owner), device=cells.device) - (counts.cumsum(0) - counts)[owner]
+    span, reach = spans[owner], radius[owner]
+    shift = torch.stack([within % span[:, 0], within // span[:, 0]], dim=1) - reach  # (E, 2)
+    sigma = span.double() / 6
+    value = (-(shift**2 / (2 * sigma**2)).sum(dim=1)).exp().float()
+
+    x, y = (cells[owner] + shift[:, None]).unbind(-1)  # (E, K)
+    inside = (x >= 0) & (x < width) & (y >= 0) & (y < height)
+    index = (channel[owner] * height + y) * width + x
+    return _maximum(index[inside], value[:, None].expand_as(index)[inside], shape)
+
+
+def _maximum(index: Tensor, value: Tensor, shape: tuple[int, int, int, int]) -> SparseMaps:
+    """The largest value of each cell. Bits of positive floats sort like the floats, so one sort of packed integers does."""
+    packed = (index << 32) | value.view(torch.int32).long()
+    packed = packed.sort().values
+    index = packed >> 32
+    last = torch.ones_like(index, dtype=torch.bool)
+    last[:-1] = index[1:] != index[:-1]
+    packed = packed[last]
+    return SparseMaps(packed >> 32, (packed & 0xFFFFFFFF).int().view(torch.float32), shape)

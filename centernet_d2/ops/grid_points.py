@@ -1,0 +1,62 @@
+"""The 3x3 grid of points of a box, and box sizes as seen from them (Enhanced CenterNet, section 1).
+
+Point p lies at row p // 3, column p % 3, on the lines at 1/4, 1/2 and 3/4 of the box; 4 is the centre.
+Size encodings, in the unit of the box: "wh" (width, height), "lt" (distances from the point to the left and top side), "ltrb".
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+SIZE_CHANNELS = {"wh": 2, "lt": 2, "ltrb": 4}
+
+
+def check_point_flags(point_flags: Sequence[int]) -> tuple[int, ...]:
+    """Sorted and unique. Raises ValueError when empty or outside 0..8."""
+    flags = tuple(sorted(set(point_flags)))
+    if not flags or not all(isinstance(p, int) and 0 <= p <= 8 for p in flags):
+        raise ValueError(f"POINT_FLAGS must be a non-empty subset of 0..8, not {list(point_flags)}")
+    return flags
+
+
+def mirrored(point_flags: Sequence[int]) -> tuple[int, ...]:
+    """The point that each point becomes when left and right are swapped."""
+    return tuple(3 * (p // 3) + 2 - p % 3 for p in point_flags)
+
+
+def fractions(point_flags: Sequence[int], like: Tensor) -> Tensor:
+    """(K, 2): where the points lie in a box of unit size, x and y."""
+    return like.new_tensor([[(1 + p % 3) / 4, (1 + p // 3) / 4] for p in point_flags])
+
+
+def grid_points(boxes: Tensor, point_flags: Sequence[int]) -> Tensor:
+    """Points (..., K, 2) x, y of ``boxes`` (..., 4)."""
+    low, size = boxes[..., None, :2], (boxes[..., 2:] - boxes[..., :2])[..., None, :]
+    return low + fractions(point_flags, boxes) * size
+
+
+def encode_size(boxes: Tensor, point_flags: Sequence[int], encoding: str) -> Tensor:
+    """Sizes (..., K, 2 or 4) of ``boxes`` (..., 4) as seen from each point."""
+    size = (boxes[..., 2:] - boxes[..., :2])[..., None, :].expand(*boxes.shape[:-1], len(point_flags), 2)
+    return convert_size(size, point_flags, "wh", encoding)
+
+
+def convert_size(sizes: Tensor, point_flags: Sequence[int], source: str, target: str) -> Tensor:
+    """From one encoding to another.
+
+    Linear in ``sizes`` (..., K, 2 or 4), so it serves for the weights and biases of a regression layer as well as for values.
+    """
+    if source == target:
+        return sizes
+    a = fractions(point_flags, sizes)
+    wh = {"wh": lambda: sizes, "lt": lambda: sizes / a, "ltrb": lambda: sizes[..., :2] + sizes[..., 2:]}[source]()
+    return {"wh": lambda: wh, "lt": lambda: wh * a, "ltrb": lambda: torch.cat([wh * a, wh * (1 - a)], dim=-1)}[target]()
+
+
+def decode_boxes(points: Tensor, sizes: Tensor, point_flags: Sequence[int], encoding: str) -> Tensor:
+    """Boxes (..., K, 4), the inverse of :func:`grid_points` and :func:`encode_size`; negative sizes count as zero."""
+    distances = convert_size(sizes.clamp(min=0), point_flags, encoding, "ltrb")
+    return torch.cat([points - distances[..., :2], points + distances[..., 2:]], dim=-1)

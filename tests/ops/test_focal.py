@@ -1,0 +1,63 @@
+"""The focal loss against its plain definition, in value and gradient."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from centernet_d2.ops import focal
+from centernet_d2.ops.focal import heatmap_focal_loss
+from centernet_d2.ops.gaussian import SparseMaps, splat_gaussians
+
+
+def plain_focal(logits, target):
+    """The definition as the papers print it, clamped as the references do."""
+    p = logits.sigmoid().clamp(1e-4, 1 - 1e-4)
+    positive = (target == 1).to(p.dtype)
+    return -(
+        positive * (1 - p) ** 2 * p.log() + (1 - positive) * (1 - target) ** 4 * p**2 * (1 - p).log()
+    ).sum()
+
+
+@pytest.fixture
+def target():
+    cells = torch.tensor([[[3, 4], [7, 2]], [[4, 4], [8, 8]], [[0, 9], [5, 5]]])
+    channel = torch.tensor([[0, 1], [0, 2], [3, 5]])
+    return splat_gaussians(cells, channel, torch.tensor([[3, 3], [2, 2], [1, 1]]), (2, 3, 10, 10))
+
+
+@pytest.mark.parametrize("chunk", [37, 1 << 22])
+def test_equals_the_definition(target, chunk, monkeypatch):
+    monkeypatch.setattr(focal, "_CHUNK", chunk)
+    logits = torch.randn(2, 3, 10, 10, dtype=torch.float64, generator=torch.Generator().manual_seed(0)) * 2
+    ours, theirs = logits.clone().requires_grad_(), logits.clone().requires_grad_()
+    a, b = heatmap_focal_loss(ours, target), plain_focal(theirs, target.dense().double())
+    a.backward()
+    b.backward()
+    torch.testing.assert_close(a, b, rtol=1e-9, atol=0)
+    torch.testing.assert_close(ours.grad, theirs.grad, rtol=1e-8, atol=1e-12)
+
+
+def test_gradcheck(target):
+    logits = torch.randn(2, 3, 10, 10, dtype=torch.float64, generator=torch.Generator().manual_seed(1)).requires_grad_()
+    assert torch.autograd.gradcheck(lambda x: heatmap_focal_loss(x, target), (logits,), atol=1e-4)
+
+
+@pytest.mark.parametrize("value", [1e4, -1e4, 0.0])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_extreme_logits_stay_finite(target, value, dtype):
+    logits = torch.full((2, 3, 10, 10), value, dtype=dtype, requires_grad=True)
+    loss = heatmap_focal_loss(logits, target)
+    loss.backward()
+    assert loss.dtype == torch.float32
+    assert torch.isfinite(loss)
+    assert torch.isfinite(logits.grad).all()
+
+
+def test_no_objects(target):
+    empty = SparseMaps(torch.zeros(0, dtype=torch.long), torch.zeros(0), (1, 1, 4, 4))
+    logits = torch.zeros(1, 1, 4, 4, requires_grad=True)
+    loss = heatmap_focal_loss(logits, empty)
+    loss.backward()
+    assert loss.item() == pytest.approx(16 * 0.25 * 0.6931472, rel=1e-6)  # p = 1/2: p^2 * log 2 in each of 16 cells
+    assert torch.isfinite(logits.grad).all()

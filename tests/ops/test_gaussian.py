@@ -1,0 +1,94 @@
+"""Gaussian radius and rendering against published values and a loop that draws one cell at a time."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+
+from centernet_d2.ops.gaussian import gaussian_radius, splat_gaussians, window_radius
+
+
+@pytest.mark.parametrize(
+    ("height", "width", "overlap", "radius"),
+    [  # the reference's values, double precision
+        (80, 40, 0.7, 14.711701434024533),
+        (64, 64, 0.8, 12.086680447989224),
+        (10, 3, 0.7, 1.2927859595009465),
+        (1, 1, 0.7, 0.2733200530681512),
+        (128, 96, 0.7, 30.037255385536014),
+        (48, 40, 1.0, 0.0),
+        (20, 40, 0.7, 7.3558507170122665),
+    ],
+)
+def test_published_radius(height, width, overlap, radius):
+    assert gaussian_radius(torch.tensor([width, height]), overlap).item() == pytest.approx(radius, abs=1e-9)
+
+
+@pytest.mark.parametrize("size", [(10.0, 10.0), (40.0, 20.0), (100.0, 100.0), (3.0, 57.0)])
+def test_corrected_radius_keeps_the_overlap(size):
+    """Moving both corners by r in the worst of the three ways leaves exactly the wanted IoU."""
+    w, h = size
+    r = gaussian_radius(torch.tensor(size), 0.7, "corrected").item()
+    shifted = (w - r) * (h - r) / (2 * w * h - (w - r) * (h - r))
+    shrunk = (w - 2 * r) * (h - 2 * r) / (w * h)
+    grown = w * h / ((w + 2 * r) * (h + 2 * r))
+    assert min(shifted, shrunk, grown) == pytest.approx(0.7, abs=1e-9)
+
+
+def test_corrected_radius_values():
+    sizes = torch.tensor([[10.0, 10.0], [40.0, 20.0], [100.0, 100.0]])
+    expected = torch.tensor([0.817, 2.155, 8.17])
+    torch.testing.assert_close(gaussian_radius(sizes, 0.7, "corrected").float(), expected, atol=6e-3, rtol=0)
+
+
+def test_unknown_radius_method():
+    with pytest.raises(ValueError, match="published"):
+        gaussian_radius(torch.ones(1, 2), 0.7, "other")
+
+
+def test_elliptical_radii_follow_each_side():
+    radius = window_radius(torch.tensor([[100.0, 10.0]]), 0.7, "published", elliptical=True)
+    assert radius.tolist() == [[int(0.2733200530681512 * 100), int(0.2733200530681512 * 10)]]
+
+
+def test_published_window_values():
+    """Radius 2: the row through the centre, a diagonal neighbour and a corner."""
+    cells, channel = torch.tensor([[[5, 5]]]), torch.tensor([[0]])
+    maps = splat_gaussians(cells, channel, torch.tensor([[2, 2]]), (1, 1, 11, 11)).dense()[0, 0]
+    torch.testing.assert_close(maps[5, 3:8], torch.tensor([0.056135, 0.486752, 1, 0.486752, 0.056135]), atol=1e-6, rtol=0)
+    assert maps[4, 4].item() == pytest.approx(0.236928, abs=1e-6)
+    assert maps[3, 3].item() == pytest.approx(0.003151, abs=1e-6)
+    assert (maps > 0).sum() == 25
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_rendering_equals_a_loop(seed):
+    generator = torch.Generator().manual_seed(seed)
+    shape, count, points = (2, 3, 17, 23), 12, 3
+    cells = torch.stack([torch.randint(0, size, (count, points), generator=generator) for size in (23, 17)], dim=-1)
+    channel = torch.randint(0, 6, (count, points), generator=generator)
+    radius = torch.randint(0, 9, (count, 2), generator=generator)
+    expected = torch.zeros(6, 17, 23, dtype=torch.float64)
+    for i in range(count):
+        rx, ry = radius[i].tolist()
+        for k in range(points):
+            cx, cy = cells[i, k].tolist()
+            for y in range(max(cy - ry, 0), min(cy + ry + 1, 17)):
+                for x in range(max(cx - rx, 0), min(cx + rx + 1, 23)):
+                    sx, sy = (2 * rx + 1) / 6, (2 * ry + 1) / 6
+                    value = math.exp(-((x - cx) ** 2) / (2 * sx**2) - (y - cy) ** 2 / (2 * sy**2))
+                    c = channel[i, k]
+                    expected[c, y, x] = max(expected[c, y, x], value)
+    maps = splat_gaussians(cells, channel, radius, shape)
+    torch.testing.assert_close(maps.dense().view(6, 17, 23), expected.float(), atol=1e-6, rtol=1e-6)
+    assert (maps.index[1:] > maps.index[:-1]).all()
+
+
+def test_no_objects_give_empty_maps():
+    empty = splat_gaussians(
+        torch.zeros(0, 1, 2, dtype=torch.long), torch.zeros(0, 1, dtype=torch.long), torch.zeros(0, 2, dtype=torch.long), (2, 3, 4, 5)
+    )
+    assert len(empty.index) == 0
+    assert empty.dense().sum() == 0
