@@ -31,10 +31,14 @@ def affine_matrix(
     cosine, sine = scale * math.cos(math.radians(rotation)), scale * math.sin(math.radians(rotation))
     linear = np.array([[cosine, sine], [-sine, cosine]])
     matrix = np.column_stack([linear, np.array([width / 2, height / 2]) - linear @ np.asarray(center, dtype=float)])
-    if flip:
-        matrix[0] *= -1
-        matrix[0, 2] += width
-    return matrix
+    return mirrored(matrix, width) if flip else matrix
+
+
+def mirrored(matrix: np.ndarray, output_width: float) -> np.ndarray:
+    """``matrix`` followed by exchanging left and right of the output."""
+    result = matrix * [[-1], [1]]
+    result[0, 2] += output_width
+    return result
 
 
 def letterbox_matrix(image_size: tuple[int, int], output_size: tuple[int, int], scale: float | None = None) -> np.ndarray:

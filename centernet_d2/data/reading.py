@@ -8,6 +8,7 @@ import warnings
 from collections.abc import Callable, Iterator
 from typing import Any
 
+import cv2
 import numpy as np
 from detectron2.data.detection_utils import _apply_exif_orientation
 from detectron2.utils.file_io import PathManager
@@ -65,7 +66,7 @@ def read_image(record: Record, format: str = "BGR") -> np.ndarray:
         with _errors_named(file_name):
             image = _decode(file_name)
     _check_size(record, image)
-    return np.ascontiguousarray(image[:, :, ::-1] if format == "BGR" else image)
+    return cv2.cvtColor(image, cv2.COLOR_RGB2BGR) if format == "BGR" else np.array(image)
 
 
 def read_image_size(file_name: str) -> tuple[int, int]:
@@ -95,7 +96,7 @@ def _open(file_name: str) -> Iterator[Image.Image]:
         warnings.simplefilter("ignore")
         with Image.open(file) as image:
             if image.mode.split(";")[0] in _DEEP_MODES:
-                raise BrokenImageError(file_name, f"pixels of more than 8 bits (mode {image.mode}): convert it to 8 bits")
+                raise BrokenImageError(file_name, f"more than 8 bits a channel (mode {image.mode}): convert it")
             yield image
 
 
@@ -122,5 +123,5 @@ def _check_size(record: Record, image: np.ndarray) -> None:
     if expected != (height, width):
         raise BrokenImageError(
             str(record["file_name"]),
-            f"the picture is {width}x{height} (width x height, upright) but the record says {expected[1]}x{expected[0]}",
+            f"the picture, upright, is {width} wide and {height} high; its record says {expected[1]} and {expected[0]}",
         )

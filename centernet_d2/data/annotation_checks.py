@@ -1,0 +1,167 @@
+"""What can be wrong with one annotation or one COCO file: found, named and listed, never guessed around."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Collection, Iterable
+from numbers import Real
+from pathlib import PurePath
+from typing import Any, NamedTuple
+
+from detectron2.structures import BoxMode
+
+_LISTED = 10
+
+
+class Finding(NamedTuple):
+    """One fault of an annotation.
+
+    Attributes:
+        file: of the picture, or of the annotations where no picture is concerned.
+        annotation_id: as in the file; for formats without, the object's number in its picture from 1; None for pictures.
+        field: the key at fault.
+        problem: in words, with the value.
+        fatal: False where training can go on, because such an object is left out or cut to the picture.
+    """
+
+    file: str
+    annotation_id: Any
+    field: str
+    problem: str
+    fatal: bool = True
+
+    def __str__(self) -> str:
+        where = self.file if self.annotation_id is None else f"{self.file}, annotation {self.annotation_id}"
+        return f"{where}, {self.field}: {self.problem}"
+
+
+class AnnotationError(ValueError):
+    """Annotations that cannot be trained on."""
+
+
+def raise_findings(title: str, findings: Iterable[Finding]) -> None:
+    """Raise one ``AnnotationError`` that lists the first ten fatal findings; do nothing without any."""
+    fatal = [finding for finding in findings if finding.fatal]
+    if not fatal:
+        return
+    more = [f"... and {len(fatal) - _LISTED} more"] if len(fatal) > _LISTED else []
+    lines = [f"{title}: {len(fatal)} faults (tools/check_dataset.py lists all)", *map(str, fatal[:_LISTED]), *more]
+    raise AnnotationError("\n  ".join(lines))
+
+
+def is_number(value: Any) -> bool:
+    """A finite real number; true and false are none."""
+    return isinstance(value, Real) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def is_integer(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def check_object(
+    annotation: Any,
+    file: str,
+    annotation_id: Any,
+    size: tuple[Any, Any],
+    categories: Collection[int],
+    num_keypoints: int | None,
+) -> list[Finding]:
+    """Faults of one object.
+
+    Args:
+        annotation: a dict with ``bbox``, ``bbox_mode`` (x, y, width, height when absent, as in COCO files) and so on.
+        size: (height, width) of the picture, pixels; anything but positive integers switches the comparison off.
+        categories: the ``category_id`` that exist.
+        num_keypoints: None where not known.
+    """
+
+    def found(field: str, problem: str, fatal: bool = True) -> Finding:
+        return Finding(file, annotation_id, field, problem, fatal)
+
+    if not isinstance(annotation, dict):
+        return [found("annotation", f"is {_shown(annotation)}, not an object with fields")]
+    findings = [found(*fault) for fault in _box_faults(annotation, size)]
+    category = annotation.get("category_id")
+    if "category_id" not in annotation:
+        findings.append(found("category_id", "is missing"))
+    elif not is_integer(category):
+        findings.append(found("category_id", f"is {_shown(category)}, not an integer"))
+    elif category not in categories:
+        findings.append(found("category_id", f"is {category}, but there is no such category"))
+    for field in ("iscrowd", "ignore"):
+        flag = annotation.get(field, 0)
+        if not is_integer(flag) or flag not in (0, 1):
+            findings.append(found(field, f"is {_shown(flag)}, not 0 or 1"))
+    if "keypoints" in annotation:
+        findings += [found("keypoints", fault) for fault in _keypoint_faults(annotation["keypoints"], num_keypoints)]
+    return findings
+
+
+def check_picture(picture: Any, file: str) -> list[Finding]:
+    """Faults of ``file_name``, ``height`` and ``width`` of an entry of "images" or of a dataset record."""
+    if not isinstance(picture, dict):
+        return [Finding(file, None, "images", f"has the entry {_shown(picture)}, not an object with fields")]
+    name = picture.get("file_name")
+    findings = []
+    if not isinstance(name, str) or not name:
+        findings.append(Finding(file, None, "file_name", _absent_or(picture, "file_name", "the name of a file")))
+    for field in ("height", "width"):
+        if not is_integer(picture.get(field)) or picture[field] <= 0:
+            findings.append(Finding(name or file, None, field, _absent_or(picture, field, "a positive integer")))
+    return findings
+
+
+def escapes(name: str) -> bool:
+    """Whether a file name inside a folder could lead out of it."""
+    path = PurePath(name.replace("\\", "/"))
+    return path.is_absolute() or ".." in path.parts or "\0" in name
+
+
+def _box_faults(annotation: dict[str, Any], size: tuple[Any, Any]) -> list[tuple[str, str, bool]]:
+    if "bbox" not in annotation:
+        return [("bbox", "is missing", True)]
+    box = annotation["bbox"]
+    if not _is_sequence(box) or len(box) != 4:
+        return [("bbox", f"is {_shown(box)}, not four numbers", True)]
+    if not all(is_number(value) for value in box):
+        return [("bbox", f"{_shown(list(box))} holds something that is not a finite number", True)]
+    mode = annotation.get("bbox_mode", BoxMode.XYWH_ABS)
+    if mode not in (BoxMode.XYWH_ABS, BoxMode.XYXY_ABS):
+        return [("bbox_mode", f"is {_shown(mode)}: only XYWH_ABS and XYXY_ABS are read", True)]
+    x1, y1, x2, y2 = BoxMode.convert([float(value) for value in box], BoxMode(mode), BoxMode.XYXY_ABS)
+    if x2 <= x1 or y2 <= y1:
+        return [("bbox", f"{_shown(list(box))} has no area: the object is left out", False)]
+    height, width = size
+    if not (is_integer(height) and is_integer(width)) or min(height, width) <= 0:
+        return []
+    if x2 <= 0 or y2 <= 0 or x1 >= width or y1 >= height:
+        return [("bbox", f"{_shown(list(box))} is outside the {width}x{height} picture: it is left out", False)]
+    # Annotations in whole pixels may be one off, by convention or rounding.
+    if x1 < -1 or y1 < -1 or x2 > width + 1 or y2 > height + 1:
+        return [("bbox", f"{_shown(list(box))} reaches outside the {width}x{height} picture: it is cut", False)]
+    return []
+
+
+def _keypoint_faults(keypoints: Any, count: int | None) -> list[str]:
+    if not _is_sequence(keypoints) or len(keypoints) % 3:
+        return [f"is {_shown(keypoints)}, not triples x, y, visibility"]
+    if not all(is_number(value) for value in keypoints):
+        return ["hold something that is not a finite number"]
+    if count is not None and len(keypoints) != 3 * count:
+        return [f"are {len(keypoints) // 3} points, but the category has {count}"]
+    if any(value not in (0, 1, 2) for value in keypoints[2::3]):
+        return ["have a visibility other than 0, 1 or 2"]
+    return []
+
+
+def _is_sequence(value: Any) -> bool:
+    return hasattr(value, "__len__") and hasattr(value, "__getitem__") and not isinstance(value, str | bytes | dict)
+
+
+def _absent_or(entry: dict[str, Any], field: str, wanted: str) -> str:
+    return f"is {_shown(entry[field])}, not {wanted}" if field in entry else "is missing"
+
+
+def _shown(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 80 else text[:77] + "..."

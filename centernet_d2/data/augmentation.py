@@ -1,0 +1,195 @@
+"""Random geometry and colour: one affine map of the plane and one affine map of colour for each picture.
+
+The distributions are those of the CenterNet paper's training code (Objects as Points, section 5).
+"""
+
+# Detectron2's augmentations draw from NumPy's global state, which the loader seeds for each picture.
+# ruff: noqa: NPY002
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import cv2
+import numpy as np
+from detectron2.data.transforms import Augmentation
+from fvcore.transforms.transform import NoOpTransform, Transform
+
+from centernet_d2.geometry import affine_matrix, inverse, letterbox_matrix, mirrored, transform_points, warp_image
+
+# Shares of blue, green and red in grey (ITU-R BT.601).
+_GREY = np.array([0.114, 0.587, 0.299])
+# Standard deviations and (columns) directions of the principal components of COCO's colours in 0..1, BGR.
+_EIGENVALUES = np.array([0.2141788, 0.01817699, 0.00341571])
+_EIGENVECTORS = np.array(
+    [
+        [-0.58752847, -0.69563484, 0.41340352],
+        [-0.5832747, 0.00994535, -0.81221408],
+        [-0.56089297, 0.71832671, 0.41158938],
+    ]
+)
+
+
+class AffineTransform(Transform):
+    """Resample a picture once by an affine map; coordinates go through the same map."""
+
+    def __init__(self, matrix: np.ndarray, output_size: tuple[int, int], pixel_center: float = 0.5) -> None:
+        """
+        Args:
+            matrix: (2, 3), continuous picture coordinates to continuous output coordinates.
+            output_size: (height, width).
+            pixel_center: where a pixel's centre lies in its coordinates (``centernet_d2.geometry``).
+        """
+        super().__init__()
+        self.matrix = np.asarray(matrix, dtype=np.float64)
+        self.output_size = output_size
+        self.pixel_center = pixel_center
+        self._input_size: tuple[int, int] | None = None
+
+    @property
+    def mirrors(self) -> bool:
+        """Whether left and right of an object are exchanged."""
+        return bool(np.linalg.det(self.matrix[:, :2]) < 0)
+
+    def apply_image(self, img: np.ndarray) -> np.ndarray:
+        """(H, W, 3) uint8 to (h, w, 3) uint8, black where the picture does not reach."""
+        self._input_size = img.shape[:2]
+        return warp_image(img, self.matrix, self.output_size, self.pixel_center)
+
+    def apply_coords(self, coords: np.ndarray) -> np.ndarray:
+        """(N, 2) x, y."""
+        return transform_points(coords, self.matrix)
+
+    def apply_segmentation(self, segmentation: np.ndarray) -> np.ndarray:
+        raise NotImplementedError("label maps are not warped: bilinear resampling would mix labels")
+
+    def inverse(self) -> Transform:
+        """The way back, to the size of the picture that was warped last (the output's own size before that)."""
+        return AffineTransform(inverse(self.matrix), self._input_size or self.output_size, self.pixel_center)
+
+
+class ColorTransform(Transform):
+    """One affine map of colour, rounded and saturated to 0..255."""
+
+    def __init__(self, matrix: np.ndarray) -> None:
+        """
+        Args:
+            matrix: (3, 4) from the picture's channels (0..255) and 1 to new channels.
+        """
+        super().__init__()
+        self.matrix = np.asarray(matrix, dtype=np.float64)
+
+    def apply_image(self, img: np.ndarray) -> np.ndarray:
+        """(H, W, 3) uint8 to the same."""
+        return cv2.transform(img, self.matrix)
+
+    def apply_coords(self, coords: np.ndarray) -> np.ndarray:
+        return coords
+
+    def apply_segmentation(self, segmentation: np.ndarray) -> np.ndarray:
+        return segmentation
+
+    def inverse(self) -> Transform:
+        return NoOpTransform()
+
+
+class RandomAffine(Augmentation):
+    """Crop, scale, shift, rotate and mirror in one resampling; sizes and shifts in picture pixels."""
+
+    def __init__(
+        self,
+        output_size: tuple[int, int],
+        *,
+        mode: str = "crop",
+        scales: Sequence[float] = (0.6, 0.7, 0.8, 0.9, 1.0, 1.1, 1.2, 1.3),
+        border: int = 128,
+        shift: float = 0.1,
+        scale: float = 0.4,
+        flip_prob: float = 0.5,
+        rotation_prob: float = 0.0,
+        rotation: float = 0.0,
+        pixel_center: float = 0.5,
+    ) -> None:
+        """
+        Args:
+            output_size: (height, width) of the network input.
+            mode: "crop" (a window of ``scales`` times the fitted size, its centre at least ``border`` pixels inside),
+                "shift" (Gaussian of standard deviation ``shift`` and ``scale`` around the middle), "none" (letterbox).
+            rotation: standard deviation in degrees.
+        """
+        super().__init__()
+        if mode not in ("crop", "shift", "none"):
+            raise ValueError(f'INPUT.AFFINE.MODE must be "crop", "shift" or "none", not {mode!r}')
+        if mode == "crop" and (not scales or min(scales) <= 0):
+            raise ValueError(f"INPUT.AFFINE.SCALES must be positive numbers, not {list(scales)}")
+        if mode == "shift" and not 0 <= scale < 1:
+            raise ValueError(f"INPUT.AFFINE.SCALE must be in [0, 1), not {scale}")
+        self._init(locals())
+
+    def get_transform(self, image: np.ndarray) -> Transform:
+        height, width = image.shape[:2]
+        angle = 0.0
+        if np.random.rand() < self.rotation_prob:
+            angle = float(np.clip(np.random.randn(), -2, 2) * self.rotation)
+        flip = bool(np.random.rand() < self.flip_prob)
+        if self.mode == "none" and angle == 0:
+            matrix = letterbox_matrix((height, width), self.output_size)
+        else:
+            center, zoom = self._window(height, width)
+            fitted = min(self.output_size[0] / height, self.output_size[1] / width)
+            matrix = affine_matrix(center, fitted / zoom, angle, self.output_size)
+        if flip:
+            matrix = mirrored(matrix, self.output_size[1])
+        return AffineTransform(matrix, self.output_size, self.pixel_center)
+
+    def _window(self, height: int, width: int) -> tuple[tuple[float, float], float]:
+        """Centre (x, y) and size, relative to the fitted one, of the part of the plane that is seen."""
+        if self.mode == "crop":
+            left, top = _fitting_border(self.border, width), _fitting_border(self.border, height)
+            center = np.random.uniform((left, top), (width - left, height - top))
+            return (float(center[0]), float(center[1])), float(np.random.choice(self.scales))
+        if self.mode == "shift":
+            moved = max(height, width) * np.clip(np.random.randn(2) * self.shift, -2 * self.shift, 2 * self.shift)
+            zoom = np.clip(1 + np.random.randn() * self.scale, 1 - self.scale, 1 + self.scale)
+            return (float(width / 2 + moved[0]), float(height / 2 + moved[1])), float(zoom)
+        return (width / 2, height / 2), 1.0
+
+
+class RandomColor(Augmentation):
+    """Brightness, contrast and saturation in random order, then noise along the principal components of colour.
+
+    The grey that contrast and saturation blend with is that of the picture before any of them, as published; so the
+    whole is affine in the picture's colours and is applied once, without rounding in between.
+    """
+
+    def __init__(self, jitter: float = 0.4, lighting: float = 0.1, format: str = "BGR") -> None:
+        """
+        Args:
+            jitter: each of the three factors is uniform in 1 - jitter .. 1 + jitter.
+            lighting: standard deviation of the noise, in units of the components' eigenvalues.
+            format: "BGR" or "RGB", the order of the picture's channels.
+        """
+        super().__init__()
+        self._init(locals())
+
+    def get_transform(self, image: np.ndarray) -> Transform:
+        flipped = slice(None, None, -1) if self.format == "RGB" else slice(None)
+        mean = float(np.dot(_GREY[flipped], cv2.mean(image)[:3]))
+        matrix = np.eye(3, 4)
+        for kind in np.random.permutation(3):
+            factor = 1 + np.random.uniform(-self.jitter, self.jitter)
+            matrix *= factor
+            if kind == 1:
+                matrix[:, 3] += (1 - factor) * mean
+            elif kind == 2:
+                matrix[:, :3] += (1 - factor) * _GREY[flipped]
+        noise = np.random.normal(0.0, 1.0, 3) * self.lighting
+        matrix[:, 3] += 255 * (_EIGENVECTORS[flipped] @ (_EIGENVALUES * noise))
+        return ColorTransform(matrix)
+
+
+def _fitting_border(border: int, size: int) -> int:
+    """``border``, halved until a centre between two such borders exists."""
+    while size - border <= border:
+        border //= 2
+    return border

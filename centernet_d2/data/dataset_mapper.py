@@ -1,0 +1,132 @@
+"""From a dataset record to what the model takes: one decode, one warp, one map of colour, sparse objects."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from detectron2.config import CfgNode, configurable
+from detectron2.data.detection_utils import create_keypoint_hflip_indices
+from detectron2.data.transforms import Augmentation, AugmentationList, AugInput, TransformList
+from detectron2.structures import Boxes, BoxMode, Instances, Keypoints
+
+from centernet_d2.data.augmentation import AffineTransform, RandomAffine, RandomColor
+from centernet_d2.data.reading import Record, read_image
+
+
+class CenterNetDatasetMapper:
+    """Callable for Detectron2's loaders.
+
+    Training gives ``image`` (3, H, W) uint8 of the network's input size and ``instances`` with ``gt_boxes`` (input pixels,
+    inside the input, positive area), ``gt_classes`` int64 and, on demand, ``gt_keypoints`` (P, K, 3). Testing gives the
+    picture as it is: the model letterboxes. Both keep the record's ``file_name``, ``image_id``, ``height`` and ``width``.
+    """
+
+    @configurable
+    def __init__(
+        self,
+        *,
+        is_train: bool,
+        augmentations: list[Augmentation],
+        image_format: str = "BGR",
+        keypoint_hflip_indices: np.ndarray | None = None,
+    ) -> None:
+        """
+        Args:
+            augmentations: used in training only; the first is expected to give the network's input size.
+            keypoint_hflip_indices: (K,) which keypoint each becomes in a mirrored picture; None leaves keypoints out.
+        """
+        self.is_train = is_train
+        self.augmentations = AugmentationList(augmentations)
+        self.image_format = image_format
+        self.keypoint_hflip_indices = keypoint_hflip_indices
+
+    @classmethod
+    def from_config(cls, cfg: CfgNode, is_train: bool = True) -> dict[str, Any]:
+        augmentations: list[Augmentation] = []
+        flip_indices = None
+        if is_train:
+            augmentations = build_augmentations(cfg)
+            if cfg.MODEL.KEYPOINT_ON:
+                flip_indices = np.asarray(create_keypoint_hflip_indices(cfg.DATASETS.TRAIN))
+        return {
+            "is_train": is_train,
+            "augmentations": augmentations,
+            "image_format": cfg.INPUT.FORMAT,
+            "keypoint_hflip_indices": flip_indices,
+        }
+
+    def __call__(self, record: Record) -> dict[str, Any]:
+        """
+        Raises:
+            BrokenImageError: the picture cannot be used (``centernet_d2.data.reading``).
+        """
+        image = read_image(record, self.image_format)
+        result = {key: value for key, value in record.items() if key != "annotations"}
+        result["height"], result["width"] = image.shape[:2]
+        if self.is_train:
+            seen = AugInput(image)
+            transforms = self.augmentations(seen)
+            image = seen.image
+            result["instances"] = self._instances(record.get("annotations", []), transforms, image.shape[:2])
+        result["image"] = torch.from_numpy(image).permute(2, 0, 1).contiguous()
+        return result
+
+    def _instances(
+        self, annotations: list[dict[str, Any]], transforms: TransformList, image_size: tuple[int, int]
+    ) -> Instances:
+        annotations = [a for a in annotations if not a.get("iscrowd", 0)]
+        source = np.array(
+            [BoxMode.convert(list(a["bbox"]), BoxMode(a["bbox_mode"]), BoxMode.XYXY_ABS) for a in annotations],
+            dtype=np.float64,
+        ).reshape(-1, 4)
+        boxes = Boxes(torch.from_numpy(transforms.apply_box(source)).float())
+        boxes.clip(image_size)
+        # A box turned inside out must be judged before the warp, which orders its corners.
+        keep = boxes.nonempty() & torch.from_numpy((source[:, 2:] > source[:, :2]).all(axis=1))
+        instances = Instances(image_size)
+        instances.gt_boxes = boxes[keep]
+        instances.gt_classes = torch.tensor([a["category_id"] for a in annotations], dtype=torch.int64)[keep]
+        if self.keypoint_hflip_indices is not None:
+            keypoints = self._keypoints(annotations, transforms, image_size)
+            instances.gt_keypoints = Keypoints(torch.from_numpy(keypoints).float()[keep])
+        return instances
+
+    def _keypoints(
+        self, annotations: list[dict[str, Any]], transforms: TransformList, image_size: tuple[int, int]
+    ) -> np.ndarray:
+        """(P, K, 3); points outside the input, and those of objects without any, get visibility 0."""
+        indices = self.keypoint_hflip_indices
+        assert indices is not None
+        unlabelled = np.zeros((len(indices), 3))
+        points = [np.asarray(a.get("keypoints", unlabelled), dtype=np.float64).reshape(-1, 3) for a in annotations]
+        result = np.stack(points) if points else np.zeros((0, len(indices), 3))
+        result[:, :, :2] = transforms.apply_coords(result[:, :, :2].reshape(-1, 2)).reshape(len(result), -1, 2)
+        inside = (result[:, :, :2] >= 0) & (result[:, :, :2] <= np.array(image_size[::-1]))
+        result[:, :, 2] *= inside.all(axis=2)
+        if any(isinstance(t, AffineTransform) and t.mirrors for t in transforms.transforms):
+            result = result[:, indices]
+        return result
+
+
+def build_augmentations(cfg: CfgNode) -> list[Augmentation]:
+    """Those of the keys ``INPUT.AFFINE`` and ``INPUT.COLOR``."""
+    affine, color = cfg.INPUT.AFFINE, cfg.INPUT.COLOR
+    augmentations: list[Augmentation] = [
+        RandomAffine(
+            tuple(cfg.INPUT.SIZE_TRAIN),
+            mode=affine.MODE,
+            scales=affine.SCALES,
+            border=affine.BORDER,
+            shift=affine.SHIFT,
+            scale=affine.SCALE,
+            flip_prob=affine.FLIP_PROB,
+            rotation_prob=affine.ROTATION_PROB,
+            rotation=affine.ROTATION,
+            pixel_center=cfg.MODEL.CENTERNET.PIXEL_CENTER,
+        )
+    ]
+    if color.JITTER > 0 or color.LIGHTING > 0:
+        augmentations.append(RandomColor(color.JITTER, color.LIGHTING, cfg.INPUT.FORMAT))
+    return augmentations
