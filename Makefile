@@ -1,0 +1,27 @@
+# make demo   sets up, trains a small network on drawn pictures, evaluates it and draws what it finds (minutes, CPU is enough)
+# make test   sets up, checks style and types, runs the quick tests; `make test-slow` runs the others
+PYTHON ?= python3
+BIN := .venv/bin
+DEMO := output/demo
+WORKERS ?= 2
+
+.PHONY: setup demo test test-slow lint
+
+setup:
+	@$(PYTHON) tools/setup_env.py
+
+lint: setup
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+test: lint
+	$(BIN)/pytest -n $(WORKERS) -m "not slow"
+
+test-slow: setup
+	$(BIN)/pytest -m slow
+
+demo: setup
+	$(BIN)/python tools/train_net.py --config-file configs/Synthetic/shapes_1pt.yaml OUTPUT_DIR $(DEMO)
+	$(BIN)/python tools/demo.py --config-file configs/Synthetic/shapes_1pt.yaml --weights $(DEMO)/model_final.pth \
+		--input synthetic_shapes_val --num-images 24 --output $(DEMO)/pictures
+	@echo "Pictures with what was found: $(DEMO)/pictures; training curves: $(BIN)/tensorboard --logdir $(DEMO)"

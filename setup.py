@@ -1,0 +1,38 @@
+from setuptools import find_packages, setup
+
+# Detectron2 is not on PyPI, so naming it here would make every `pip install` fail: tools/install_detectron2.py
+# installs it.
+setup(
+    name="centernet_d2",
+    version="0.1.0",
+    description="CenterNet-family detection on Detectron2: objects as points",
+    license="Apache-2.0",
+    packages=find_packages(include=["centernet_d2", "centernet_d2.*"]),
+    package_data={"centernet_d2": ["py.typed"]},
+    python_requires=">=3.11",
+    install_requires=[
+        # Older versions can be made to run code by a file, in spite of weights_only=True.
+        "torch>=2.10",
+        "torchvision>=0.25",
+        "numpy>=1.26",
+        "opencv-python-headless>=4.8",
+        "Pillow>=10.1",
+        "fvcore>=0.1.5,<0.1.6",
+        "iopath>=0.1.7,<0.1.10",
+        "pycocotools>=2.0.7",
+        "faster-coco-eval>=1.6",
+        # What Detectron2's Python files import.
+        "cloudpickle",
+        "hydra-core>=1.1",
+        "matplotlib>=3.7",
+        "omegaconf>=2.1,<2.4",
+        "packaging",
+        "setuptools<81",  # pkg_resources, in detectron2.model_zoo
+        "tabulate",
+        "tensorboard",
+        "termcolor>=1.1",
+        "tqdm>4.29",
+        "yacs>=0.1.8",
+    ],
+    extras_require={"dev": ["hypothesis", "mypy", "pytest", "pytest-xdist", "ruff"]},
+)
