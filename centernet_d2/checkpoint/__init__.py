@@ -1,0 +1,1 @@
+"""Safe reading, atomic writing and converting of checkpoints; see the modules."""

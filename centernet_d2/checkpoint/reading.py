@@ -1,0 +1,223 @@
+"""Reading weights without running code from the file.
+
+``torch.load(weights_only=True)`` is sound from torch 2.10 on (older ones could be fooled: CVE-2025-32434,
+CVE-2026-24747). Detectron2's own loader unpickles every ``.pkl`` freely; here only arrays, containers, strings and
+numbers come out of one.
+"""
+
+from __future__ import annotations
+
+import os
+import pickle
+import re
+import zipfile
+from collections import OrderedDict
+from typing import Any, Literal
+from urllib.parse import urlparse
+
+import numpy as np
+import torch
+from detectron2.utils.file_io import PathManager
+
+_SAFE_WAY = (
+    "A checkpoint needs only tensors: save `model.state_dict()` with torch.save, or use .safetensors. "
+    "If you trust its author, convert it in a separate process and load the result here."
+)
+#: Where Detectron2's own model zoo lives; these files are not fetched just to be checked.
+_TRUSTED_SCHEMES = ("detectron2", "catalog")
+
+
+class UnsafeCheckpointError(ValueError):
+    """The file wants to build something other than plain data; nothing of it has been run."""
+
+
+class BrokenCheckpointError(ValueError):
+    """The file is damaged, cut off, or no checkpoint."""
+
+
+def load_file(path: str | os.PathLike[str], *, mmap: bool = False) -> dict[str, Any]:
+    """What a checkpoint file holds, tensors (CPU) or numpy arrays and plain values, as it was saved.
+
+    Args:
+        path: local ``.pkl`` (arrays only), ``.safetensors``, or anything else as a torch file.
+        mmap: leave tensors of a torch file on disk until they are read.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        UnsafeCheckpointError: it holds anything but plain data. There is no way to load it all the same.
+        BrokenCheckpointError: damaged (checksums are compared), cut off, or not a dictionary.
+    """
+    path = os.fspath(path)
+    if not os.path.isfile(path):
+        raise FileNotFoundError(f"there is no checkpoint {path}")
+    if path.endswith(".pkl"):
+        data = _load_pickle(path)
+    elif path.endswith(".safetensors"):
+        data = _load_safetensors(path)
+    else:
+        data = _load_torch(path, mmap)
+    if not isinstance(data, dict):
+        raise BrokenCheckpointError(f"{path} holds a {type(data).__name__}, not a dictionary of weights")
+    return data
+
+
+def check_weights_file(path: str) -> None:
+    """Refuse a file that Detectron2's loader (``DefaultPredictor``) would run code from; call it before that reads.
+
+    Only a ``.pkl`` is looked into: torch files are safe by torch's own default. Detectron2's model zoo is trusted.
+
+    Raises:
+        UnsafeCheckpointError, BrokenCheckpointError: as :func:`load_file`.
+    """
+    address = urlparse(path)
+    name = address._replace(query="").geturl()
+    if not name.endswith(".pkl") or address.scheme in _TRUSTED_SCHEMES:
+        return
+    local = PathManager.get_local_path(name)
+    if os.path.isfile(local):
+        _load_pickle(local)
+
+
+def _load_torch(path: str, mmap: bool) -> Any:
+    is_zip = zipfile.is_zipfile(path)
+    if is_zip:
+        _check_sums(path)
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True, mmap=mmap and is_zip)
+    except Exception as error:
+        raise _explained(path, error) from None
+
+
+def _check_sums(path: str) -> None:
+    """torch's reader skips the checksums it wrote; a flipped byte would pass for a weight."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            damaged = archive.testzip()
+    except Exception as error:
+        raise BrokenCheckpointError(f"{path} is damaged or cut off: {error}") from None
+    if damaged is not None:
+        raise BrokenCheckpointError(f"{path} is damaged: the checksum of its record {damaged!r} is wrong")
+
+
+def _explained(path: str, error: Exception) -> Exception:
+    """torch's message without its advice to load unsafely."""
+    text = str(error)
+    if found := re.search(r"(?:Unsupported (?:global|class|type)\D*?|GLOBAL )([\w.]+\.[\w.]+)", text):
+        return UnsafeCheckpointError(f"{path} is refused: it would build {found[1]}, which may run code. {_SAFE_WAY}")
+    if found := re.search(r"legacy \.tar|TorchScript", text):
+        return UnsafeCheckpointError(f"{path} is refused: reading {found[0]} files may run code. {_SAFE_WAY}")
+    if isinstance(error, pickle.UnpicklingError) and "Unsupported" in text:
+        return UnsafeCheckpointError(f"{path} is refused: it holds more than plain data. {_SAFE_WAY}")
+    return BrokenCheckpointError(f"{path} is damaged, cut off or no checkpoint ({type(error).__name__})")
+
+
+def _load_safetensors(path: str) -> dict[str, torch.Tensor]:
+    try:
+        from safetensors.torch import load_file as load_safetensors
+    except ImportError:
+        raise ImportError(f"reading {path} needs the package safetensors: pip install safetensors") from None
+    try:
+        return load_safetensors(path)
+    except Exception as error:
+        raise BrokenCheckpointError(f"{path} is damaged or no safetensors file: {error}") from None
+
+
+def _load_pickle(path: str) -> Any:
+    with open(path, "rb") as file:
+        try:
+            return _to_arrays(_PlainUnpickler(path, file).load())
+        except (UnsafeCheckpointError, BrokenCheckpointError):
+            raise
+        except Exception as error:
+            raise BrokenCheckpointError(f"{path} is damaged, cut off or no pickle: {error}") from None
+
+
+class _PlainUnpickler(pickle.Unpickler):
+    """Builds stand-ins for arrays; not even numpy's own functions are called with what the file says."""
+
+    def __init__(self, path: str, file: Any) -> None:
+        super().__init__(file, encoding="latin1")
+        self.path = path
+
+    def find_class(self, module: str, name: str) -> Any:
+        known = _ADMITTED.get((module.replace("numpy._core", "numpy.core"), name))
+        if known is None:
+            raise UnsafeCheckpointError(
+                f"{self.path} is refused: it would build {module}.{name}, which may run code. {_SAFE_WAY}"
+            )
+        # Bound methods: a pickle can set attributes on functions and classes that it is given, but not on these.
+        return OrderedDict if known == "OrderedDict" else getattr(self, known)
+
+    def persistent_load(self, pid: Any) -> Any:
+        raise UnsafeCheckpointError(f"{self.path} is refused: it refers to objects outside itself. {_SAFE_WAY}")
+
+    def array_type(self) -> None:
+        """Stands for numpy.ndarray, which pickles only name."""
+
+    def dtype(self, code: str, *_: Any) -> _Dtype:
+        return _Dtype(code)
+
+    def reconstruct(self, *_: Any) -> _Array:
+        return _Array()
+
+    def from_buffer(self, raw: Any, dtype: _Dtype, shape: tuple[int, ...], order: str) -> _Array:
+        array = _Array()
+        array.__setstate__((1, shape, dtype, order == "F", raw))
+        return array
+
+    def scalar(self, dtype: _Dtype, raw: bytes | str) -> _Array:
+        return self.from_buffer(raw, dtype, (), "C")
+
+    def encode(self, text: str, encoding: str) -> bytes:
+        if encoding != "latin1":
+            raise BrokenCheckpointError(f"{self.path} holds bytes written as {encoding!r}")
+        return text.encode("latin1")
+
+
+_ADMITTED = {
+    ("collections", "OrderedDict"): "OrderedDict",
+    ("numpy", "dtype"): "dtype",
+    ("numpy", "ndarray"): "array_type",
+    ("numpy.core.multiarray", "_reconstruct"): "reconstruct",
+    ("numpy.core.multiarray", "scalar"): "scalar",
+    ("numpy.core.numeric", "_frombuffer"): "from_buffer",
+    ("_codecs", "encode"): "encode",
+}
+
+
+class _Dtype:
+    def __init__(self, code: str) -> None:
+        if not re.fullmatch(r"[<>=|]?[biufc?]\d*", code):
+            raise BrokenCheckpointError(f"arrays of type {code!r} are no weights")
+        self.dtype = np.dtype(code)
+
+    def __setstate__(self, state: tuple[Any, ...]) -> None:
+        _, byte_order, *structure = state
+        if any(part is not None for part in structure[:3]):
+            raise BrokenCheckpointError("structured arrays are no weights")
+        self.dtype = self.dtype.newbyteorder(byte_order)
+
+
+class _Array:
+    """The state of a pickled array; becomes one when everything is read."""
+
+    def __setstate__(self, state: tuple[Any, ...]) -> None:
+        _, self.shape, self.dtype, fortran, self.raw = state
+        self.order: Literal["F", "C"] = "F" if fortran else "C"
+
+    def build(self) -> np.ndarray:
+        raw = self.raw.encode("latin1") if isinstance(self.raw, str) else self.raw
+        array = np.frombuffer(bytes(raw), self.dtype.dtype).reshape(self.shape, order=self.order)
+        return array.astype(array.dtype.newbyteorder("="))
+
+
+def _to_arrays(data: Any) -> Any:
+    if isinstance(data, _Array):
+        return data.build()
+    if isinstance(data, dict):
+        return type(data)((key, _to_arrays(value)) for key, value in data.items())
+    if isinstance(data, list | tuple):
+        return type(data)(_to_arrays(value) for value in data)
+    if data is None or isinstance(data, str | bytes | int | float):
+        return data
+    raise BrokenCheckpointError(f"a {type(data).__name__} among the weights")
