@@ -168,6 +168,9 @@ class _PlainUnpickler(pickle.Unpickler):
     def scalar(self, dtype: _Dtype, raw: bytes | str) -> _Array:
         return self.from_buffer(raw, dtype, (), "C")
 
+    def no_bytes(self) -> bytes:
+        return b""
+
     def encode(self, text: str, encoding: str) -> bytes:
         if encoding != "latin1":
             raise BrokenCheckpointError(f"{self.path} holds bytes written as {encoding!r}")
@@ -182,6 +185,7 @@ _ADMITTED = {
     ("numpy.core.multiarray", "scalar"): "scalar",
     ("numpy.core.numeric", "_frombuffer"): "from_buffer",
     ("_codecs", "encode"): "encode",
+    ("__builtin__", "bytes"): "no_bytes",
 }
 
 
