@@ -1,10 +1,15 @@
-"""Peaks of heatmaps."""
+"""Peaks of heatmaps: cells that no cell of their 3x3 neighbourhood exceeds."""
 
 from __future__ import annotations
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+
+from centernet_d2.ops.gather import cells_of
+
+# Rows looked at per wanted peak: enough for nearly every map, and checked.
+_ROWS_PER_PEAK = 4
 
 
 def neighbourhood_maximum(maps: Tensor) -> Tensor:
@@ -23,24 +28,70 @@ def neighbourhood_maximum(maps: Tensor) -> Tensor:
     return result
 
 
-def top_peaks(maps: Tensor, maximum: Tensor, k: int) -> tuple[Tensor, Tensor, Tensor]:
-    """The ``k`` highest cells that equal their neighbourhood's maximum.
+def top_peaks(maps: Tensor, k: int) -> tuple[Tensor, Tensor, Tensor]:
+    """The ``k`` highest peaks over all classes, for each image and point.
 
     Args:
-        maps: (G, C, H, W) logits of G independent groups of C classes.
-        maximum: ``neighbourhood_maximum(maps)``.
+        maps: (N, C, K, H, W) logits.
 
     Returns:
-        logits (G, k) in descending order, -inf where there are fewer peaks; classes (G, k) int64; cells (G, k, 2) int64 x, y.
+        logits (N, K, k) in descending order, -inf where there are fewer peaks; classes (N, K, k) int64; cells (N, K, k, 2)
+        int64 x, y. Of equal peaks any may come first.
     """
-    groups, classes, height, width = maps.shape
-    peaks = maps.masked_fill(maps != maximum, -torch.inf)
-    per_class = min(k, height * width)
-    values, index = peaks.flatten(2).topk(per_class)  # (G, C, k)
-    values, order = values.flatten(1).topk(min(k, classes * per_class))
-    cell = index.flatten(1).gather(1, order)
-    found = (values, order // per_class, torch.stack([cell % width, cell // width], dim=-1))
-    missing = k - values.shape[1]
-    if missing <= 0:
-        return found
-    return F.pad(found[0], (0, missing), value=-torch.inf), F.pad(found[1], (0, missing)), F.pad(found[2], (0, 0, 0, missing))
+    found = None if maps.is_cuda else _top_of_best_rows(maps, k)
+    values, classes, cells = found if found is not None else _top_of_all(maps, k)
+    missing = k - values.shape[-1]
+    return F.pad(values, (0, missing), value=-torch.inf), F.pad(classes, (0, missing)), F.pad(cells, (0, 0, 0, missing))
+
+
+def _top_of_all(maps: Tensor, k: int) -> tuple[Tensor, Tensor, Tensor]:
+    height, width = maps.shape[-2:]
+    peaks = maps.masked_fill(maps != neighbourhood_maximum(maps), -torch.inf).transpose(1, 2).flatten(2)
+    values, index = peaks.topk(min(k, peaks.shape[-1]))
+    cell = index % (height * width)
+    return values, index // (height * width), torch.stack([cell % width, cell // width], dim=-1)
+
+
+def _top_of_best_rows(maps: Tensor, k: int) -> tuple[Tensor, Tensor, Tensor] | None:
+    """The same from the rows with the highest maxima alone; None where they may not be enough.
+
+    A peak outside those rows cannot exceed the lowest of their maxima, so peaks above it are the highest of all.
+    """
+    images, classes, points, height, width = maps.shape
+    count = min(_ROWS_PER_PEAK * k, classes * height)
+    maxima, row = maps.amax(-1).transpose(1, 2).flatten(2).topk(count)  # (N, K, count)
+    category, y = row // height, row % height
+    image = torch.arange(images, device=maps.device)[:, None, None]
+    point = torch.arange(points, device=maps.device)[:, None]
+    first = ((image * classes + category) * points + point) * height
+    flat = maps.reshape(-1, width)
+
+    rows = flat[first + y]  # (N, K, count, W)
+    tall = rows
+    for step in (-1, 1):
+        beside = y + step
+        outside = (beside < 0) | (beside >= height)
+        tall = torch.maximum(tall, flat[first + beside.clamp(0, height - 1)].masked_fill(outside[..., None], -torch.inf))
+    padded = F.pad(tall, (1, 1), value=-torch.inf)
+    window = torch.maximum(torch.maximum(padded[..., :-2], padded[..., 2:]), tall)
+    values, index = rows.masked_fill(rows != window, -torch.inf).flatten(2).topk(min(k, count * width))
+    if count < classes * height and not (values[..., -1] >= maxima[..., -1]).all():
+        return None
+    chosen = index // width
+    return values, category.gather(-1, chosen), torch.stack([index % width, y.gather(-1, chosen)], dim=-1)
+
+
+def maximum_near(maps: Tensor, image_index: Tensor, channel: Tensor, points: Tensor) -> Tensor:
+    """The largest of 3x3 cells around the cell that holds each point; points outside go to the nearest cell.
+
+    Args:
+        maps: (N, D, H, W).
+        image_index, channel: (...) int64.
+        points: (..., 2) x, y in grid cells.
+    """
+    size = tuple(maps.shape[-2:])
+    near = torch.tensor([-1, 0, 1], device=maps.device)
+    shift = torch.cartesian_prod(near, near)
+    # Cells beyond the border become border cells, which the neighbourhood holds anyway.
+    cells = cells_of(cells_of(points, size)[..., None, :] + shift, size)
+    return maps[image_index[..., None], channel[..., None], cells[..., 1], cells[..., 0]].amax(dim=-1)

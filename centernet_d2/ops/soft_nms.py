@@ -16,9 +16,13 @@ def pairwise_iou(a: Tensor, b: Tensor) -> Tensor:
     return overlap / (area_a + area_b - overlap).clamp(min=1e-12)
 
 
-def class_iou(boxes: Tensor, classes: Tensor) -> Tensor:
-    """IoU (N, M, M) between boxes (N, M, 4) of one class; 0 between classes."""
-    return pairwise_iou(boxes, boxes) * (classes[:, :, None] == classes[:, None, :])
+def _overlap_with(row: Tensor, index: Tensor, boxes: Tensor, classes: Tensor) -> Tensor:
+    """IoU (N, M) of box ``index`` (N,) of each picture with all boxes of its class; 0 with other classes.
+
+    A row at a time: far fewer overlaps are needed than there are pairs.
+    """
+    overlap = pairwise_iou(boxes[row, index][:, None], boxes)[:, 0]
+    return overlap * (classes == classes[row, index][:, None])
 
 
 def soft_nms(
@@ -36,7 +40,6 @@ def soft_nms(
         index (N, m) int64 into M, each at most once, and new scores (N, m), m = min(M, limit); scores below
         ``threshold`` become 0.
     """
-    decay = (-(class_iou(boxes, classes) ** 2) / sigma).exp()
     remaining = scores.clone()
     picked, kept = [], []
     rows = torch.arange(len(boxes), device=boxes.device)
@@ -44,7 +47,7 @@ def soft_nms(
         best, index = remaining.max(dim=1)
         picked.append(index)
         kept.append(best)
-        remaining = remaining * decay[rows, index]
+        remaining = remaining * (-(_overlap_with(rows, index, boxes, classes) ** 2) / sigma).exp()
         remaining[rows, index] = -1.0
     if not picked:
         return classes.new_zeros(len(boxes), 0), scores.new_zeros(len(boxes), 0)
@@ -67,14 +70,14 @@ def cluster_vote(
         members; scores (N, m), the mean over *all* sources, absent ones counting as 0.
     """
     count, total = scores.shape
-    near = class_iou(boxes, classes) >= min_overlap
     remaining = scores.clone()
     rows = torch.arange(count, device=boxes.device)
     first_of_source = torch.arange(num_sources, device=boxes.device) * (total // num_sources)
     found = []
     for _ in range(min(limit, total)):
         seed = remaining.argmax(dim=1)
-        votes = torch.where(near[rows, seed], remaining, 0)
+        near = _overlap_with(rows, seed, boxes, classes) >= min_overlap
+        votes = torch.where(near, remaining, 0)
         weight, member = votes.view(count, num_sources, -1).max(dim=2)
         member = member + first_of_source
         members = boxes.gather(1, member[..., None].expand(-1, -1, 4))

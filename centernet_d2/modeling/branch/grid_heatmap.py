@@ -79,10 +79,6 @@ class GridHeatmap(Branch):
         """Logits, within +-16 so that they are finite."""
         return self.target(targets).dense().double().clamp(1e-7, 1 - 1e-7).logit().float()
 
-    def per_point(self, output: Tensor) -> Tensor:
-        """(N, K, C, H, W) view of the (N, C * K, H, W) output."""
-        return output.unflatten(1, (self.num_classes, len(self.point_flags))).transpose(1, 2)
-
     def unflip(self, flipped: Tensor) -> Tensor:
         order = [self.point_flags.index(p) for p in grid.mirrored(self.point_flags)]
         maps = flipped.flip(-1).unflatten(1, (self.num_classes, len(self.point_flags)))

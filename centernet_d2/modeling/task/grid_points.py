@@ -13,11 +13,12 @@ from torch import Tensor
 from centernet_d2.modeling.branch import Branch, build_branch
 from centernet_d2.modeling.task.base import TASK_REGISTRY, Task
 from centernet_d2.ops import grid_points as grid
-from centernet_d2.ops.gather import cells_of
-from centernet_d2.ops.peaks import neighbourhood_maximum, top_peaks
+from centernet_d2.ops.peaks import maximum_near, top_peaks
 from centernet_d2.ops.soft_nms import cluster_vote, soft_nms
 from centernet_d2.structures import Candidates
 
+# Peaks below this are noise; soft-NMS drops detections at the same score.
+_BACKGROUND = 0.001
 MERGES = ("soft_nms", "vote", "resample")
 
 
@@ -59,14 +60,9 @@ class GridPointTask(Task):
     def candidates(self, outputs: dict[str, Tensor]) -> Candidates:
         logits = outputs["heatmap"]
         count, k, m = len(logits), len(self.point_flags), self.candidates_per_point
-        maximum = neighbourhood_maximum(logits)
-        peak, classes, cells = top_peaks(
-            self.branches["heatmap"].per_point(logits).flatten(0, 1),
-            self.branches["heatmap"].per_point(maximum).flatten(0, 1),
-            m,
-        )
-        peak, classes = peak.view(count, k, m), classes.view(count, k, m)
-        cells = cells.view(count, k, m, 2).transpose(1, 2)  # (N, M, K, 2): each point has peaks of its own
+        maps = logits.unflatten(1, (-1, k))
+        peak, classes, cells = top_peaks(maps, m)
+        cells = cells.transpose(1, 2)  # (N, M, K, 2): each point has peaks of its own
         image_index = torch.arange(count, device=logits.device)[:, None, None]
         offset = self.branches["offset"].read(outputs["offset"], image_index, cells)
         size = self.branches["box_size"].read(outputs["box_size"], image_index, cells)
@@ -74,19 +70,20 @@ class GridPointTask(Task):
         boxes = boxes.transpose(1, 2).flatten(1, 2)
         scores, classes = peak.sigmoid().flatten(1), classes.flatten(1)
         if self.merge_method == "resample" and k > 1:
-            scores = self._agreement(maximum, boxes, classes) * (scores > 0)
+            # Background has boxes too, and some would happen to lie where others have their points.
+            scores = self._agreement(logits, boxes, classes).where(scores > _BACKGROUND, 0)
         index = image_index[..., 0].expand_as(scores)
         values = self.read_further(outputs, index, cells.transpose(1, 2).flatten(1, 2))
         source = torch.arange(k, device=logits.device).repeat_interleave(m)
         return Candidates(boxes, scores, classes, source, values=values)
 
-    def _agreement(self, maximum: Tensor, boxes: Tensor, classes: Tensor) -> Tensor:
+    def _agreement(self, logits: Tensor, boxes: Tensor, classes: Tensor) -> Tensor:
         """(N, M) mean probability that the points' heatmaps give at their places of ``boxes`` (N, M, 4)."""
         k = len(self.point_flags)
-        cells = cells_of(grid.grid_points(boxes, self.point_flags), tuple(maximum.shape[-2:]))  # (N, M, K, 2)
-        image = torch.arange(len(maximum), device=maximum.device)[:, None, None]
-        channel = classes[..., None] * k + torch.arange(k, device=maximum.device)
-        return maximum[image, channel, cells[..., 1], cells[..., 0]].sigmoid().mean(dim=-1)
+        image_index = torch.arange(len(logits), device=logits.device)[:, None, None].expand(*boxes.shape[:2], k)
+        channel = classes[..., None] * k + torch.arange(k, device=logits.device)
+        points = grid.grid_points(boxes, self.point_flags)
+        return maximum_near(logits, image_index, channel, points).sigmoid().mean(dim=-1)
 
     def merge(self, candidates: Candidates, limit: int) -> Candidates:
         sources = int(candidates.source[-1]) + 1 if candidates.source.numel() else 1

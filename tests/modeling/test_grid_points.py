@@ -1,0 +1,198 @@
+"""The grid-point task: boxes rendered and decoded again, flips, merges, and the loss of a perfect network."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from detectron2.structures import Boxes, Instances
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from centernet_d2.modeling.branch import GridBoxSize, GridHeatmap, GridOffset
+from centernet_d2.modeling.task import GridPointTask
+from centernet_d2.ops import grid_points as grid
+from centernet_d2.ops.gather import cells_of
+from centernet_d2.ops.soft_nms import pairwise_iou
+from centernet_d2.structures import Targets
+
+STRIDE, ALL = 4, tuple(range(9))
+
+
+def make_task(flags, num_classes=3, encoding="wh", merge="resample", candidates=100, **heatmap):
+    shared = {"point_flags": flags, "in_channels": [4], "head_channels": 4, "loss_weight": 1.0}
+    branches = {
+        "heatmap": GridHeatmap(num_classes=num_classes, **shared, **heatmap),
+        "box_size": GridBoxSize(encoding=encoding, **shared),
+        "offset": GridOffset(**shared),
+    }
+    return GridPointTask(branches=branches, merge=merge, candidates_per_point=candidates)
+
+
+def make_objects(boxes, classes, image_index=None, grid_size=(64, 64)):
+    """``boxes`` in input pixels, one list entry per image where ``image_index`` is given."""
+    boxes, classes = torch.as_tensor(boxes).float().view(-1, 4), torch.as_tensor(classes).view(-1)
+    index = torch.zeros_like(classes) if image_index is None else torch.as_tensor(image_index)
+    instances = []
+    for n in range(int(index.max()) + 1 if len(index) else 1):
+        x = Instances((grid_size[0] * STRIDE, grid_size[1] * STRIDE))
+        x.gt_boxes, x.gt_classes = Boxes(boxes[index == n]), classes[index == n]
+        instances.append(x)
+    return Targets.from_instances(instances, STRIDE, grid_size)
+
+
+def decode(task, objects, limit=100):
+    found = task.candidates(task.target_maps(objects))
+    ones = torch.ones(objects.num_images, 2)
+    return task.merge(found.transformed(ones * STRIDE, ones * 0), limit)
+
+
+def worst_error(found, boxes, classes, n=0):
+    """Largest distance, in input pixels, of a true box from the nearest found box of its class."""
+    worst = 0.0
+    for box, category in zip(boxes, classes, strict=True):
+        same = found.boxes[n][(found.classes[n] == category) & (found.scores[n] > 0.1)]
+        worst = max(worst, (same - box).abs().amax(dim=1).min().item() if len(same) else torch.inf)
+    return worst
+
+
+def alone(boxes, flags, grid_size):
+    """Objects none of whose points lies in a cell that holds the same point of another object."""
+    cells = cells_of(grid.grid_points(boxes / STRIDE, flags), grid_size)
+    shared = (cells[:, None] == cells[None]).all(dim=-1) & ~torch.eye(len(boxes), dtype=torch.bool)[..., None]
+    return ~shared.any(dim=(1, 2))
+
+
+@pytest.mark.parametrize("merge", ["soft_nms", "vote", "resample"])
+@pytest.mark.parametrize("encoding", ["wh", "lt", "ltrb"])
+@pytest.mark.parametrize("flags", [(4,), (0, 4, 8), ALL])
+@pytest.mark.parametrize("elliptical", [False, True])
+def test_round_trip_of_many_sizes(flags, encoding, merge, elliptical):
+    """One pixel to the whole picture, borders included."""
+    boxes = torch.tensor(
+        [[0, 0, 256, 256], [3, 5, 4, 6], [100, 20, 140, 90], [0, 200, 30, 256], [250, 100, 256, 101.5], [0, 0, 1, 1], [60.3, 61.7, 99.9, 62.9]]
+    )
+    classes = torch.arange(7)
+    task = make_task(flags, 7, encoding, merge, elliptical=elliptical)
+    found = decode(task, make_objects(boxes, classes))
+    assert worst_error(found, boxes, classes) < 1e-3
+    assert (found.scores > 0.5).sum() == 7  # and nothing else
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    seed=st.integers(0, 2**31), count=st.integers(1, 40), flags=st.sets(st.integers(0, 8), min_size=1),
+    method=st.sampled_from(["published", "corrected"]), size=st.sampled_from([(64, 64), (32, 96), (48, 40)]),
+)  # fmt: skip
+def test_round_trip_of_random_scenes(seed, count, flags, method, size):
+    """Crowded scenes of any grid shape: whatever has its cells to itself comes back, from every point."""
+    generator = torch.Generator().manual_seed(seed)
+    extent = torch.tensor([size[1], size[0]]) * STRIDE
+    side = 1 + torch.rand(count, 2, generator=generator) ** 3 * 150
+    low = torch.rand(count, 2, generator=generator) * (extent - side).clamp(min=0)
+    boxes = torch.cat([low, torch.minimum(low + side, extent)], dim=1)
+    classes = torch.randint(0, 3, (count,), generator=generator)
+    objects = make_objects(boxes, classes, grid_size=size)
+    task = make_task(sorted(flags), merge="soft_nms", radius_method=method)
+    found = task.candidates(task.target_maps(objects)).transformed(torch.full((1, 2), 4.0), torch.zeros(1, 2))
+    apart = alone(boxes, task.point_flags, size)
+    for point in range(len(task.point_flags)):
+        own = found.source == point
+        one = found.__class__(found.boxes[:, own], found.scores[:, own], found.classes[:, own], found.source[own])
+        assert worst_error(one, boxes[apart], classes[apart]) < 1e-3
+
+
+def test_objects_in_one_cell_lose_all_but_the_smallest():
+    """Three boxes of a class with one centre: one comes back; with nine points the two that lie apart do too."""
+    boxes = torch.tensor([[80.0, 80, 120, 120], [60, 60, 140, 140], [98, 98, 102, 102]])
+    classes = torch.zeros(3, dtype=torch.long)
+    centre = decode(make_task((4,)), make_objects(boxes, classes))
+    assert (centre.scores[0] > 0.1).sum() == 1
+    assert worst_error(centre, boxes[2:], classes[2:]) < 1e-3
+    found = make_task(ALL, merge="soft_nms").candidates(make_task(ALL).target_maps(make_objects(boxes, classes)))
+    found = found.transformed(torch.full((1, 2), 4.0), torch.zeros(1, 2))
+    assert worst_error(found, boxes, classes) < 1e-3
+
+
+@pytest.mark.parametrize("encoding", ["wh", "lt", "ltrb"])
+def test_merging_a_perfect_flip_changes_nothing(encoding):
+    """Maps of a mirrored scene, mirrored back, are the maps of the scene."""
+    generator = torch.Generator().manual_seed(3)
+    low = torch.rand(6, 2, generator=generator) * 150
+    boxes = torch.cat([low, low + 20 + torch.rand(6, 2, generator=generator) * 60], dim=1)
+    classes = torch.arange(6) % 3
+    mirrored = boxes[:, [2, 1, 0, 3]] * torch.tensor([-1.0, 1, -1, 1]) + torch.tensor([256.0, 0, 256, 0])
+    task = make_task(ALL, encoding=encoding)
+    maps, twins = (task.target_maps(make_objects(b, classes)) for b in (boxes, mirrored))
+    merged = task.merge_flipped(maps, twins)
+    merged["heatmap"], maps["heatmap"] = merged["heatmap"].sigmoid(), maps["heatmap"].sigmoid()
+    for name in maps:
+        torch.testing.assert_close(merged[name], maps[name], atol=1e-3, rtol=1e-3)
+
+
+@pytest.mark.parametrize(("flags", "closed"), [((4,), True), ((0, 4, 8), False), ((1, 4, 7), True), (ALL, True), ((0, 2), True)])
+def test_mirror_closed_sets(flags, closed):
+    assert make_task(flags).mirror_closed is closed
+
+
+def test_perfect_maps_have_almost_no_loss():
+    objects = make_objects([[10, 10, 50, 60], [100, 100, 190, 140]], [0, 2])
+    task = make_task(ALL)
+    targets = task.targets(objects)
+    maps = task.target_maps(objects)
+    for name, branch in task.branches.items():
+        perfect = branch.loss(maps[name], targets[name], objects.num_objects)
+        wrong = branch.loss(maps[name].roll(1, -1), targets[name], objects.num_objects)
+        assert perfect < 0.2
+        assert wrong > 5 * perfect
+
+
+def test_every_channel_is_trained():
+    """All points' regressions have the same weight (the reference trains some twice and some never)."""
+    task = make_task((0, 4, 8))
+    objects = make_objects([[10, 10, 50, 60]], [0])
+    branch = task.branches["box_size"]
+    output = torch.full((1, 6, 64, 64), -5.0, requires_grad=True)
+    branch.loss(output, branch.target(objects), objects.num_objects).backward()
+    torch.testing.assert_close(output.grad.abs().sum(dim=(0, 2, 3)), torch.full((6,), 1 / 6))
+
+
+def test_votes_outrank_a_lonely_peak():
+    """A peak that one point sees counts a ninth of one that all see."""
+    objects = make_objects([[40, 40, 120, 120]], [0])
+    for merge in ("vote", "resample"):
+        task = make_task(ALL, merge=merge)
+        maps = task.target_maps(objects)
+        maps["heatmap"][0, 9 + 4, 10, 50] = 16.0  # class 1, centre point
+        maps["box_size"][0, :, 10, 50] = 12.0
+        found = task.merge(task.candidates(maps), 100)
+        best = [found.scores[0][found.classes[0] == c].max().item() for c in (0, 1)]
+        assert best == pytest.approx([1, 1 / 9], abs=0.02)
+
+
+@pytest.mark.parametrize("merge", ["soft_nms", "vote", "resample"])
+def test_merged_duplicates_are_one_object(merge):
+    objects = make_objects([[40, 40, 120, 120]], [0])
+    found = decode(make_task(ALL, merge=merge), objects)
+    overlap = pairwise_iou(found.boxes[0, :1], found.boxes[0])[0]
+    assert overlap[0] == 1
+    assert (found.scores[0][1:] < 0.14).all()  # exp(-1 / sigma): what soft-NMS leaves of an exact copy
+
+
+@pytest.mark.parametrize("count", [0, 1, 1000])
+def test_numbers_of_objects(count):
+    generator = torch.Generator().manual_seed(0)
+    low = torch.rand(count, 2, generator=generator) * 200
+    objects = make_objects(torch.cat([low, low + 30], dim=1), torch.zeros(count, dtype=torch.long))
+    task = make_task(ALL)
+    features = [torch.randn(1, 4, 64, 64)]
+    losses = task.losses(features, task.targets(objects), objects.num_objects.clamp(min=1))
+    sum(losses.values()).backward()
+    assert all(torch.isfinite(x) for x in losses.values())
+    assert all(torch.isfinite(p.grad).all() for p in task.parameters())
+
+
+def test_unknown_settings_are_named():
+    with pytest.raises(ValueError, match="MERGE"):
+        make_task((4,), merge="average")
+    with pytest.raises(ValueError, match="SIZE_ENCODING"):
+        make_task((4,), encoding="xyxy")
