@@ -54,7 +54,7 @@ def main() -> None:
     check_machine()
     start = time.monotonic()
     python = str(venv / "bin" / "python")
-    pip = (python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--constraint", "constraints.txt")
+    pip = (python, "-m", "pip", "install", "-qq", "--disable-pip-version-check", "--constraint", "constraints.txt")
     advice = "The lines above say why; without a connection to a Python package index it cannot work."
     if not os.access(python, os.X_OK):
         hint = "Python's venv module is missing (on Debian and Ubuntu: apt install python3-venv)?"
