@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection, Iterable
-from numbers import Real
+from numbers import Integral, Real
 from pathlib import PurePath
 from typing import Any, NamedTuple
 
@@ -18,7 +18,7 @@ class Finding(NamedTuple):
 
     Attributes:
         file: of the picture, or of the annotations where no picture is concerned.
-        annotation_id: as in the file; for formats without, the object's number in its picture from 1; None for pictures.
+        annotation_id: as in the file; for formats without, the object's number in its picture from 1; None otherwise.
         field: the key at fault.
         problem: in words, with the value.
         fatal: False where training can go on, because such an object is left out or cut to the picture.
@@ -51,11 +51,17 @@ def raise_findings(title: str, findings: Iterable[Finding]) -> None:
 
 def is_number(value: Any) -> bool:
     """A finite real number; true and false are none."""
-    return isinstance(value, Real) and not isinstance(value, bool) and math.isfinite(value)
+    if not isinstance(value, Real) or isinstance(value, bool):
+        return False
+    try:
+        return math.isfinite(float(value))
+    except OverflowError:
+        return False
 
 
 def is_integer(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool)
+    """An integer; true, false and 1.0 are none."""
+    return isinstance(value, Integral) and not isinstance(value, bool)
 
 
 def check_object(

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from detectron2.config import CfgNode, configurable
 from detectron2.data.detection_utils import create_keypoint_hflip_indices
-from detectron2.data.transforms import Augmentation, AugmentationList, AugInput, TransformList
+from detectron2.data.transforms import AugInput, Augmentation, AugmentationList, TransformList
 from detectron2.structures import Boxes, BoxMode, Instances, Keypoints
 
 from centernet_d2.data.augmentation import AffineTransform, RandomAffine, RandomColor
@@ -18,9 +18,9 @@ from centernet_d2.data.reading import Record, read_image
 class CenterNetDatasetMapper:
     """Callable for Detectron2's loaders.
 
-    Training gives ``image`` (3, H, W) uint8 of the network's input size and ``instances`` with ``gt_boxes`` (input pixels,
-    inside the input, positive area), ``gt_classes`` int64 and, on demand, ``gt_keypoints`` (P, K, 3). Testing gives the
-    picture as it is: the model letterboxes. Both keep the record's ``file_name``, ``image_id``, ``height`` and ``width``.
+    Training gives ``image`` (3, H, W) uint8 of the network's input size and ``instances`` with ``gt_boxes`` (input
+    pixels, inside the input, positive area), ``gt_classes`` int64 and, on demand, ``gt_keypoints`` (P, K, 3). Testing
+    gives the picture as it is: the model letterboxes. Both keep ``file_name``, ``image_id``, ``height`` and ``width``.
     """
 
     @configurable

@@ -1,0 +1,205 @@
+"""COCO files of one's own. (Detectron2 registers the published COCO sets itself.)"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections import Counter
+from dataclasses import dataclass
+from typing import Any
+
+from detectron2.data import DatasetCatalog, MetadataCatalog
+from detectron2.structures import BoxMode
+
+from centernet_d2.data.annotation_checks import (
+    AnnotationError,
+    Finding,
+    check_object,
+    check_picture,
+    escapes,
+    is_integer,
+    is_number,
+    raise_findings,
+)
+from centernet_d2.data.reading import Record
+
+
+@dataclass
+class CocoFile:
+    """A COCO file, read.
+
+    Attributes:
+        records: Detectron2's, in the order of "images"; objects and pictures with fatal findings are left out. Boxes
+            are x, y, width, height in picture pixels; keypoints are shifted by half a pixel to continuous coordinates.
+        class_names: in the order of the category ids.
+        dataset_ids: category id to class, 0, 1, ...
+        findings: the fatal ones; ``check_annotations`` on the records finds the rest.
+        scores_itself: whether pycocotools can evaluate on this very file.
+    """
+
+    records: list[Record]
+    class_names: list[str]
+    dataset_ids: dict[int, int]
+    findings: list[Finding]
+    scores_itself: bool
+
+
+def register_coco(name: str, json_file: str, image_root: str) -> None:
+    """Register a COCO-format set; the file is read when the set is first used, and so are its class names.
+
+    The category ids may be any integers; records count classes from 0 in their order.
+    """
+    DatasetCatalog.register(name, lambda: load_coco(name, json_file, image_root))
+    MetadataCatalog.get(name).set(image_root=image_root, evaluator_type="coco")
+
+
+def load_coco(name: str, json_file: str, image_root: str) -> list[Record]:
+    """The records; sets the metadata of ``name``.
+
+    Raises:
+        FileNotFoundError: no such file.
+        AnnotationError: the first faults, each with file, annotation id and field.
+    """
+    coco = read_coco(json_file, image_root)
+    raise_findings(f"data set {name}, {json_file}", coco.findings)
+    values: dict[str, Any] = {
+        "image_root": image_root,
+        "evaluator_type": "coco",
+        "thing_classes": coco.class_names,
+        "thing_dataset_id_to_contiguous_id": coco.dataset_ids,
+    }
+    # Without json_file, Detectron2's evaluator writes a complete file out of the records.
+    if coco.scores_itself:
+        values["json_file"] = json_file
+    set_metadata(name, values)
+    return coco.records
+
+
+def read_coco(json_file: str, image_root: str) -> CocoFile:
+    """Read and check.
+
+    Raises:
+        FileNotFoundError: no such file.
+        AnnotationError: not JSON, or not a COCO file at all.
+    """
+    data = _read_json(json_file)
+    categories, findings = _categories(data["categories"], json_file)
+    dataset_ids = {number: index for index, number in enumerate(sorted(categories))}
+    pictures = _pictures(data["images"], json_file, image_root, findings)
+    scores_itself, seen = True, Counter[Any]()
+    for position, annotation in enumerate(data["annotations"], start=1):
+        if not isinstance(annotation, dict):
+            findings.append(Finding(json_file, f"number {position} of the list", "annotation", "is not an object"))
+            continue
+        number, image_id = annotation.get("id"), annotation.get("image_id")
+        record = pictures.get(image_id) if is_integer(image_id) else None
+        file = os.path.relpath(record["file_name"], image_root) if record else json_file
+        shown = number if is_integer(number) else f"number {position} of the list"
+        size = (record["height"], record["width"]) if record else (None, None)
+        faults = check_object(annotation, file, shown, size, categories, _num_keypoints(annotation, categories))
+        faults = [fault for fault in faults if fault.fatal]
+        if not is_integer(number):
+            faults.append(Finding(file, shown, "id", f"is {number!r}, not an integer"))
+        elif seen[number]:
+            faults.append(Finding(file, shown, "id", "is used twice"))
+        seen[shown] += 1
+        if record is None:
+            faults.append(Finding(file, shown, "image_id", f"is {image_id!r}, but there is no such picture"))
+        elif not faults:
+            record["annotations"].append(_converted(annotation, dataset_ids))
+            scores_itself &= _is_complete(annotation)
+        findings += faults
+    names = [categories[number]["name"] for number in dataset_ids]
+    return CocoFile(list(pictures.values()), names, dataset_ids, findings, scores_itself)
+
+
+def set_metadata(name: str, values: dict[str, Any]) -> None:
+    """Set, or replace where the files have changed since, the metadata of a data set."""
+    metadata = MetadataCatalog.get(name)
+    if any(metadata.get(key, value) != value for key, value in values.items()):
+        MetadataCatalog.remove(name)
+    MetadataCatalog.get(name).set(**values)
+
+
+def _read_json(json_file: str) -> dict[str, list[Any]]:
+    try:
+        with open(json_file, encoding="utf-8") as file:
+            data = json.load(file)
+    except FileNotFoundError:
+        raise FileNotFoundError(f"the annotation file {json_file} does not exist") from None
+    except (ValueError, RecursionError) as error:
+        raise AnnotationError(f"{json_file} is not JSON: {error}") from None
+    for key in ("images", "categories", "annotations"):
+        if not isinstance(data, dict) or not isinstance(data.get(key), list):
+            raise AnnotationError(f'{json_file} is not a COCO file: it has no list "{key}"')
+    if not data["images"]:
+        raise AnnotationError(f"{json_file} lists no pictures")
+    return data
+
+
+def _categories(entries: list[Any], json_file: str) -> tuple[dict[int, dict[str, Any]], list[Finding]]:
+    categories: dict[int, dict[str, Any]] = {}
+    findings = []
+    for entry in entries:
+        number = entry.get("id") if isinstance(entry, dict) else None
+        if not is_integer(number) or not isinstance(entry.get("name"), str):
+            problem = f"has the entry {str(entry)[:80]}, not one with an integer id and a name"
+        elif number in categories:
+            problem = f"uses the id {number} twice ({categories[number]['name']}, {entry['name']})"
+        else:
+            categories[number] = entry
+            continue
+        findings.append(Finding(json_file, None, "categories", problem))
+    for name, count in Counter(entry["name"] for entry in categories.values()).items():
+        if count > 1:
+            findings.append(Finding(json_file, None, "categories", f"uses the name {name!r} {count} times"))
+    if not entries:
+        findings.append(Finding(json_file, None, "categories", "is empty"))
+    return categories, findings
+
+
+def _pictures(entries: list[Any], json_file: str, image_root: str, findings: list[Finding]) -> dict[int, Record]:
+    pictures: dict[int, Record] = {}
+    for entry in entries:
+        faults = check_picture(entry, json_file)
+        if isinstance(entry, dict):
+            name, number = entry.get("file_name"), entry.get("id")
+            if not is_integer(number):
+                faults.append(Finding(str(name), None, "id", f"is {number!r}, not an integer"))
+            elif number in pictures:
+                faults.append(Finding(str(name), None, "id", f"is {number}, as that of another picture"))
+            if isinstance(name, str) and escapes(name):
+                faults.append(Finding(name, None, "file_name", f"leads out of the folder {image_root}"))
+        findings += faults
+        if not faults:
+            path = os.path.join(image_root, entry["file_name"])
+            size = {"height": entry["height"], "width": entry["width"]}
+            pictures[entry["id"]] = {"file_name": path, "image_id": entry["id"], **size, "annotations": []}
+    return pictures
+
+
+def _num_keypoints(annotation: Any, categories: dict[int, dict[str, Any]]) -> int | None:
+    number = annotation.get("category_id") if isinstance(annotation, dict) else None
+    names = categories.get(number, {}).get("keypoints") if is_integer(number) else None
+    return len(names) if isinstance(names, list) else None
+
+
+def _is_complete(annotation: dict[str, Any]) -> bool:
+    """Whether pycocotools scores this object as it should: it takes id 0 for no match, and needs the other two."""
+    complete = annotation["id"] > 0 and is_number(annotation.get("area")) and "iscrowd" in annotation
+    return complete and "ignore" not in annotation
+
+
+def _converted(annotation: dict[str, Any], dataset_ids: dict[int, int]) -> dict[str, Any]:
+    result = {
+        "id": annotation["id"],
+        "bbox": annotation["bbox"],
+        "bbox_mode": BoxMode.XYWH_ABS,
+        "category_id": dataset_ids[annotation["category_id"]],
+        # "ignore" marks Pascal VOC's difficult objects in some COCO files.
+        "iscrowd": int(bool(annotation.get("iscrowd", 0) or annotation.get("ignore", 0))),
+    }
+    if "keypoints" in annotation:
+        points = annotation["keypoints"]
+        result["keypoints"] = [value + 0.5 if i % 3 != 2 else value for i, value in enumerate(points)]
+    return result

@@ -1,0 +1,125 @@
+"""Data sets named in the configuration, and what the configuration must agree with them on."""
+
+from __future__ import annotations
+
+import difflib
+import os
+from collections.abc import Sequence
+
+from detectron2.config import CfgNode
+from detectron2.data import DatasetCatalog, MetadataCatalog
+
+from centernet_d2.data.datasets.coco import register_coco
+from centernet_d2.data.datasets.voc import register_voc
+from centernet_d2.data.reading import Record
+
+_KINDS = {"coco": register_coco, "voc": register_voc}
+_REGISTERED: dict[str, tuple[str, str, str]] = {}
+
+
+def register_custom_datasets(cfg: CfgNode) -> None:
+    """Register the sets of ``DATASETS.CUSTOM``; no file is read. Doing it again changes nothing.
+
+    Raises:
+        ValueError: an entry is malformed, or its name is that of another set.
+    """
+    for entry in cfg.DATASETS.CUSTOM:
+        if not isinstance(entry, list | tuple) or len(entry) != 4 or not all(isinstance(x, str) for x in entry):
+            raise ValueError(
+                f"DATASETS.CUSTOM: {entry!r} is not four strings (name, kind, file or folder, folder or split)"
+            )
+        name, kind, first, second = entry
+        if kind not in _KINDS:
+            raise ValueError(f'DATASETS.CUSTOM: the kind of {name!r} is {kind!r}, not "coco" or "voc"')
+        location = (kind, _rooted(first), _rooted(second) if kind == "coco" else second)
+        if _REGISTERED.get(name) == location:
+            continue
+        if name in _REGISTERED:
+            DatasetCatalog.remove(name)
+            MetadataCatalog.remove(name)
+        elif name in DatasetCatalog:
+            raise ValueError(f"DATASETS.CUSTOM: the name {name!r} belongs to a built-in data set, choose another")
+        _KINDS[kind](name, *location[1:])
+        _REGISTERED[name] = location
+
+
+def location_of(name: str) -> tuple[str, str, str] | None:
+    """(kind, file or folder, folder or split) of a set that ``DATASETS.CUSTOM`` registered, None for others."""
+    return _REGISTERED.get(name)
+
+
+def load_records(name: str) -> list[Record]:
+    """The records of a registered data set.
+
+    Raises:
+        KeyError: no such name; the message has the closest ones.
+        FileNotFoundError: its files are not there.
+        AnnotationError: its annotations cannot be used (sets from ``DATASETS.CUSTOM`` and Pascal VOC).
+    """
+    if name not in DatasetCatalog:
+        close = ", ".join(difflib.get_close_matches(name, DatasetCatalog.list(), n=3)) or "none is similar"
+        raise KeyError(f"there is no data set {name!r} ({close}); add your own through DATASETS.CUSTOM")
+    try:
+        return DatasetCatalog.get(name)
+    except FileNotFoundError as error:
+        raise FileNotFoundError(
+            f"data set {name}: {error} (data sets are looked for in {os.path.abspath(_root())}, "
+            "set DETECTRON2_DATASETS to change that; datasets/README.md shows the layout)"
+        ) from None
+
+
+def class_names(name: str) -> list[str]:
+    """Of a registered data set; its files are read where they alone know.
+
+    Raises:
+        ValueError: the set does not say; and the errors of ``load_records``.
+    """
+    if name not in DatasetCatalog or not MetadataCatalog.get(name).get("thing_classes"):
+        load_records(name)
+    names = MetadataCatalog.get(name).get("thing_classes")
+    if not names:
+        raise ValueError(f"data set {name} does not say its class names (MetadataCatalog thing_classes)")
+    return list(names)
+
+
+def resolve_num_classes(cfg: CfgNode) -> int:
+    """``MODEL.CENTERNET.NUM_CLASSES``, or, where that is 0, what the data sets have.
+
+    With a number given, data sets whose files are absent are not asked: prediction needs no data set.
+
+    Raises:
+        ValueError: the configuration and the data sets, or these among each other, do not agree.
+    """
+    wanted = cfg.MODEL.CENTERNET.NUM_CLASSES
+    names: dict[str, list[str]] = {}
+    for data_set in dict.fromkeys((*cfg.DATASETS.TRAIN, *cfg.DATASETS.TEST)):
+        try:
+            names[data_set] = class_names(data_set)
+        except FileNotFoundError:
+            if not wanted:
+                raise
+    for data_set, found in names.items():
+        first = next(iter(names))
+        if found != names[first]:
+            raise ValueError(f"{_described(first, names[first])}, but {_described(data_set, found)}")
+        if wanted and wanted != len(found):
+            raise ValueError(
+                f"MODEL.CENTERNET.NUM_CLASSES is {wanted}, but {_described(data_set, found)}; "
+                f"set it to {len(found)}, or to 0 to take it from the data set"
+            )
+    if not wanted and not names:
+        raise ValueError("MODEL.CENTERNET.NUM_CLASSES is 0 and DATASETS names no data set to take it from")
+    return wanted or len(next(iter(names.values())))
+
+
+def _described(data_set: str, names: Sequence[str]) -> str:
+    shown = ", ".join(names[:10]) + (", ..." if len(names) > 10 else "")
+    return f"data set {data_set} has {len(names)} classes ({shown})"
+
+
+def _root() -> str:
+    return os.path.expanduser(os.getenv("DETECTRON2_DATASETS", "datasets"))
+
+
+def _rooted(path: str) -> str:
+    return os.path.join(_root(), os.path.expanduser(path))

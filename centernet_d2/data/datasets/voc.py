@@ -1,0 +1,129 @@
+"""Pascal VOC 2007 and 2012 under Detectron2's names, and folders of one's own in their layout."""
+
+from __future__ import annotations
+
+import functools
+import os
+from collections.abc import Sequence
+
+from detectron2.data import DatasetCatalog, MetadataCatalog
+from detectron2.structures import BoxMode
+
+from centernet_d2.data.annotation_checks import Finding, escapes, raise_findings
+from centernet_d2.data.converters.voc_xml import read_voc_names, read_voc_xml
+from centernet_d2.data.datasets.coco import set_metadata
+from centernet_d2.data.reading import BrokenImageError, Record, read_image_size
+
+_PUBLISHED = ("voc_2007_trainval", "voc_2007_train", "voc_2007_val", "voc_2007_test")
+_PUBLISHED += ("voc_2012_trainval", "voc_2012_train", "voc_2012_val")
+
+
+def register_voc(name: str, root: str, split: str) -> None:
+    """Register a folder in VOC's layout, scored in COCO's way (difficult objects are ignored).
+
+    Args:
+        root: holds ``Annotations/*.xml``, ``JPEGImages/`` and ``ImageSets/Main/<split>.txt``.
+    """
+    DatasetCatalog.register(name, lambda: _load_own(name, root, split))
+    MetadataCatalog.get(name).set(dirname=root, split=split, evaluator_type="coco")
+
+
+def register_published_voc() -> None:
+    """Replace Detectron2's readers of the VOC sets by the one here, which says what is wrong with a file.
+
+    Records, class names and the evaluator stay; difficult objects are trained on, as in Detectron2.
+    """
+    for name in _PUBLISHED:
+        metadata = MetadataCatalog.get(name)
+        DatasetCatalog.pop(name, None)
+        DatasetCatalog.register(name, functools.partial(_load_published, name, metadata.dirname, metadata.split))
+
+
+def read_voc(root: str, split: str, class_names: Sequence[str]) -> tuple[list[Record], list[Finding]]:
+    """Records in the order of the split's list, and what is wrong with the files (such objects are left out).
+
+    ``image_id`` is the stem of the file's name; difficult objects have ``iscrowd`` 1; boxes are x1, y1, x2, y2.
+
+    Raises:
+        FileNotFoundError: the layout is not there.
+    """
+    files = _picture_files(root)
+    classes = {name: index for index, name in enumerate(class_names)}
+    records, findings = [], []
+    for stem in read_split(root, split):
+        if escapes(stem):
+            findings.append(Finding(stem, None, "ImageSets", f"leads out of the folder {root}"))
+            continue
+        xml = os.path.join(root, "Annotations", f"{stem}.xml")
+        picture, faults = read_voc_xml(xml)
+        record: Record = {
+            "file_name": os.path.join(root, "JPEGImages", files.get(stem, f"{stem}.jpg")),
+            "image_id": stem,
+        }
+        try:
+            record["height"], record["width"] = picture.size or read_image_size(record["file_name"])
+        except BrokenImageError as error:
+            faults.append(Finding(error.file_name, None, "size", f"is not in {xml} and the picture: {error.reason}"))
+        record["annotations"] = []
+        for found in picture.objects:
+            if found.name not in classes:
+                faults.append(
+                    Finding(xml, found.number, "name", f"is {found.name!r}, none of {', '.join(class_names)}")
+                )
+                continue
+            box = {"bbox": list(found.bbox), "bbox_mode": BoxMode.XYXY_ABS, "iscrowd": int(found.difficult)}
+            record["annotations"].append({"id": found.number, "category_id": classes[found.name], **box})
+        findings += faults
+        if "height" in record:
+            records.append(record)
+    return records, findings
+
+
+def read_split(root: str, split: str) -> list[str]:
+    """The stems listed in ``ImageSets/Main/<split>.txt``."""
+    path = os.path.join(root, "ImageSets", "Main", f"{split}.txt")
+    try:
+        with open(path, encoding="utf-8") as file:
+            stems = [line.split()[0] for line in file if line.strip()]
+    except FileNotFoundError:
+        raise FileNotFoundError(f"the list {path} does not exist") from None
+    if not stems:
+        raise FileNotFoundError(f"the list {path} is empty")
+    return stems
+
+
+@functools.lru_cache(maxsize=8)
+def voc_class_names(root: str) -> tuple[str, ...]:
+    """The names in all of ``Annotations``, sorted: the same for every split."""
+    folder = os.path.join(root, "Annotations")
+    if not os.path.isdir(folder):
+        raise FileNotFoundError(f"the folder {folder} does not exist")
+    return tuple(read_voc_names(folder))
+
+
+def _picture_files(root: str) -> dict[str, str]:
+    folder = os.path.join(root, "JPEGImages")
+    if not os.path.isdir(folder):
+        raise FileNotFoundError(f"the folder {folder} does not exist")
+    return {os.path.splitext(name)[0]: name for name in sorted(os.listdir(folder))}
+
+
+def _load_own(name: str, root: str, split: str) -> list[Record]:
+    class_names = voc_class_names(root)
+    records, findings = read_voc(root, split, class_names)
+    raise_findings(f"data set {name}, {root}", findings)
+    # Numbers, because the COCO file that the evaluator writes needs them.
+    for number, record in enumerate(records):
+        record["image_id"] = number
+    values = {"dirname": root, "split": split, "evaluator_type": "coco", "thing_classes": list(class_names)}
+    set_metadata(name, values)
+    return records
+
+
+def _load_published(name: str, root: str, split: str) -> list[Record]:
+    records, findings = read_voc(root, split, MetadataCatalog.get(name).thing_classes)
+    raise_findings(f"data set {name}, {root}", findings)
+    for record in records:
+        for annotation in record["annotations"]:
+            annotation["iscrowd"] = 0
+    return records

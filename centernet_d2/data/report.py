@@ -1,0 +1,106 @@
+"""Everything that is wrong with a data set, as a table and as JSON."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from detectron2.config import CfgNode
+
+from centernet_d2.data.annotation_checks import Finding
+from centernet_d2.data.datasets.coco import read_coco
+from centernet_d2.data.datasets.custom import class_names, load_records, location_of, register_custom_datasets
+from centernet_d2.data.datasets.voc import read_voc, voc_class_names
+from centernet_d2.data.reading import Record
+from centernet_d2.data.validation import SharedCells, check_annotations, shared_cells
+
+
+@dataclass
+class Report:
+    """What was found in one data set; ``shared`` has an entry for each point of the 3x3 grid on a box."""
+
+    name: str
+    num_pictures: int
+    class_counts: dict[str, int]
+    findings: list[Finding]
+    shared: list[SharedCells]
+
+    def table(self) -> str:
+        """For people."""
+        lines = [f"{self.name}: {self.num_pictures} pictures, {sum(self.class_counts.values())} objects"]
+        lines += [f"  {count:8d}  {name}" for name, count in self.class_counts.items()]
+        lost = "  ".join(f"{point}: {cells.lost}" for point, cells in enumerate(self.shared))
+        lines.append(f"  objects that share class and cell with an earlier one, by point:  {lost}")
+        lines.append(f"  {len(self.findings)} findings" + (":" if self.findings else ""))
+        lines += [f"    {'' if finding.fatal else '(minor) '}{finding}" for finding in self.findings]
+        return "\n".join(lines)
+
+    def to_json(self) -> str:
+        """For programs."""
+        findings = [finding._asdict() for finding in self.findings]
+        shared = [cells._asdict() for cells in self.shared]
+        counts = {"pictures": self.num_pictures, "classes": self.class_counts, "shared_cells": shared}
+        return json.dumps({"name": self.name, **counts, "findings": findings}, default=str)
+
+
+@dataclass
+class Grid:
+    """The grid on which objects may share a cell: ``input_size`` (height, width) and ``stride`` in input pixels."""
+
+    input_size: tuple[int, int] = (512, 512)
+    stride: int = 4
+
+
+def report_coco(json_file: str, image_root: str, check_images: bool = True, grid: Grid | None = None) -> Report:
+    """Of a COCO-format file.
+
+    Raises:
+        FileNotFoundError, AnnotationError: no such file, or nothing that can be read as such a file.
+    """
+    coco = read_coco(json_file, image_root)
+    return _report(json_file, coco.records, coco.class_names, coco.findings, check_images, grid)
+
+
+def report_voc(root: str, split: str, check_images: bool = True, grid: Grid | None = None) -> Report:
+    """Of a folder in Pascal VOC's layout.
+
+    Raises:
+        FileNotFoundError: the layout is not there.
+    """
+    names = voc_class_names(root)
+    records, findings = read_voc(root, split, names)
+    return _report(f"{root} {split}", records, names, findings, check_images, grid)
+
+
+def report_config(cfg: CfgNode, check_images: bool = True) -> list[Report]:
+    """Of every set in ``DATASETS.TRAIN`` and ``DATASETS.TEST``, on the grid of ``INPUT.SIZE_TRAIN``."""
+    register_custom_datasets(cfg)
+    grid = Grid(tuple(cfg.INPUT.SIZE_TRAIN))
+    reports = []
+    for name in dict.fromkeys((*cfg.DATASETS.TRAIN, *cfg.DATASETS.TEST)):
+        location = location_of(name)
+        if location is None:
+            reports.append(_report(name, load_records(name), class_names(name), [], check_images, grid))
+            continue
+        kind, first, second = location
+        reports.append((report_coco if kind == "coco" else report_voc)(first, second, check_images, grid))
+    return reports
+
+
+def _report(
+    name: str,
+    records: Sequence[Record],
+    names: Sequence[str],
+    findings: list[Finding],
+    check_images: bool,
+    grid: Grid | None,
+) -> Report:
+    """Completes ``findings``, those of the file, by those of the records."""
+    grid = grid or Grid()
+    findings = findings + check_annotations(records, names, check_images)
+    counts = Counter(annotation["category_id"] for record in records for annotation in record.get("annotations", []))
+    sound = not any(finding.fatal and finding.annotation_id is not None for finding in findings)
+    shared = [shared_cells(records, grid.stride, grid.input_size, point) for point in range(9)] if sound else []
+    return Report(name, len(records), {n: counts[i] for i, n in enumerate(names)}, findings, shared)
