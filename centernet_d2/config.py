@@ -15,9 +15,9 @@ class Config(CfgNode):
 
 def get_cfg() -> CfgNode:
     """Detectron2's defaults with this project's keys added."""
-    cfg = Config(get_detectron2_cfg())
+    cfg = get_detectron2_cfg()
     add_centernet_config(cfg)
-    return cfg
+    return Config(cfg)  # converts every node, so that merging finds equal types
 
 
 def add_centernet_config(cfg: CfgNode) -> None:

@@ -14,7 +14,7 @@ from detectron2.utils import comm
 from torch import Tensor, nn
 
 from centernet_d2.checkpoint.reading import check_weights_file
-from centernet_d2.data.datasets.custom import resolve_num_classes
+from centernet_d2.data.datasets.custom import register_custom_datasets, resolve_num_classes
 from centernet_d2.modeling.neck import build_neck
 from centernet_d2.modeling.task import Task, build_task
 from centernet_d2.modeling.test_time import TestTime, prepare
@@ -60,7 +60,10 @@ class CenterNet(nn.Module):
     @classmethod
     def from_config(cls, cfg: CfgNode) -> dict[str, Any]:
         check_weights_file(cfg.MODEL.WEIGHTS)
-        cfg = resolve_num_classes(cfg)
+        register_custom_datasets(cfg)
+        cfg = cfg.clone()
+        cfg.defrost()
+        cfg.MODEL.CENTERNET.NUM_CLASSES = resolve_num_classes(cfg)
         backbone = build_backbone(cfg)
         neck = build_neck(cfg, backbone.output_shape()) if cfg.MODEL.NECK.NAME else None
         shapes = (neck or backbone).output_shape()
