@@ -93,9 +93,15 @@ def test_a_batch_equals_its_pictures(resize, flags):
         alone = model([one])[0]["instances"]
         assert batch.image_size == tuple(one["image"].shape[-2:])
         assert len(alone) > 0
-        torch.testing.assert_close(batch.pred_boxes.tensor, alone.pred_boxes.tensor, atol=1e-3, rtol=0)
         torch.testing.assert_close(batch.scores, alone.scores, atol=1e-5, rtol=0)
-        assert torch.equal(batch.pred_classes, alone.pred_classes)
+        # Scores that are equal but for rounding may change places.
+        near = (batch.scores[:, None] - alone.scores).abs() < 1e-5
+        near &= batch.pred_classes[:, None] == alone.pred_classes
+        near &= (batch.pred_boxes.tensor[:, None] - alone.pred_boxes.tensor).abs().amax(dim=-1) < 1e-3
+        place = torch.arange(len(alone))
+        near &= (place[:, None] - place).abs() <= 1
+        assert near.any(dim=1).all()
+        assert near.any(dim=0).all()
 
 
 def test_bytes_and_floats_give_the_same_answer():
