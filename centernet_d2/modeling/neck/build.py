@@ -1,4 +1,4 @@
-"""Necks by name."""
+"""The registry of necks."""
 
 from __future__ import annotations
 
@@ -8,9 +8,12 @@ from detectron2.utils.registry import Registry
 from torch import nn
 
 NECK_REGISTRY = Registry("NECK")
-NECK_REGISTRY.__doc__ = "Necks by name: modules that turn a backbone's maps into maps of the output stride."
+NECK_REGISTRY.__doc__ = """
+Necks by name: called with a config and the backbone's ``output_shape()``. ``forward`` takes and gives a dict of maps,
+``output_shape()`` describes what it gives, and input pictures must be multiples of ``size_divisibility``.
+"""
 
 
 def build_neck(cfg: CfgNode, input_shape: dict[str, ShapeSpec]) -> nn.Module:
-    """The neck ``cfg.MODEL.NECK.NAME``: ``forward(dict of maps) -> dict of maps`` and ``output_shape()``."""
+    """The neck MODEL.NECK.NAME on top of maps of ``input_shape``."""
     return NECK_REGISTRY.get(cfg.MODEL.NECK.NAME)(cfg, input_shape)

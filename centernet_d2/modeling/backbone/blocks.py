@@ -1,0 +1,35 @@
+"""Layers that the backbones share."""
+
+from __future__ import annotations
+
+import torch.nn.functional as F
+from detectron2.layers import Conv2d, get_norm
+from fvcore.nn import weight_init
+from torch import Tensor, nn
+
+
+def conv_norm(in_channels: int, out_channels: int, kernel_size: int, norm: str, stride: int = 1) -> Conv2d:
+    """Convolution that keeps the size (divided by ``stride``), then ``norm``."""
+    conv = Conv2d(
+        in_channels,
+        out_channels,
+        kernel_size,
+        stride=stride,
+        padding=kernel_size // 2,
+        bias=not norm,
+        norm=get_norm(norm, out_channels),
+    )
+    weight_init.c2_msra_fill(conv)
+    return conv
+
+
+class TwoConvBlock(nn.Module):
+    """Two 3x3 convolutions whose result is added to a shortcut that the caller gives."""
+
+    def __init__(self, in_channels: int, out_channels: int, stride: int, norm: str) -> None:
+        super().__init__()
+        self.conv1 = conv_norm(in_channels, out_channels, 3, norm, stride)
+        self.conv2 = conv_norm(out_channels, out_channels, 3, norm)
+
+    def forward(self, x: Tensor, shortcut: Tensor) -> Tensor:
+        return F.relu(self.conv2(F.relu(self.conv1(x))) + shortcut)

@@ -1,0 +1,112 @@
+"""Iterative aggregation upwards of DLA (Yu et al. 2018, section 3), with deformable convolutions (CenterNet, section 5)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch.nn.functional as F
+from detectron2.config import CfgNode, configurable
+from detectron2.layers import Conv2d, ShapeSpec, get_norm
+from torch import Tensor, nn
+
+from centernet_d2.modeling.neck.build import NECK_REGISTRY
+from centernet_d2.modeling.neck.deconv import bilinear_kernel
+from centernet_d2.ops.deform_conv import ModulatedDeformConv2d
+
+
+def _conv3x3(in_channels: int, out_channels: int, deformable: bool, norm: str) -> nn.Module:
+    if deformable:
+        return ModulatedDeformConv2d(in_channels, out_channels, get_norm(norm, out_channels))
+    return Conv2d(in_channels, out_channels, 3, padding=1, bias=not norm, norm=get_norm(norm, out_channels))
+
+
+class Fusion(nn.Module):
+    """A coarse map, brought to the width and size of a finer one and added to it.
+
+    Args:
+        in_channels: of the coarse map.
+        out_channels: of the finer map and of the result.
+        factor: how much coarser.
+    """
+
+    def __init__(self, in_channels: int, out_channels: int, factor: int, deformable: bool, norm: str) -> None:
+        super().__init__()
+        self.proj = _conv3x3(in_channels, out_channels, deformable, norm)
+        self.up = nn.ConvTranspose2d(
+            out_channels, out_channels, 2 * factor, factor, factor // 2, groups=out_channels, bias=False
+        )
+        self.up.weight.data[:] = bilinear_kernel(2 * factor)
+        self.node = _conv3x3(out_channels, out_channels, deformable, norm)
+
+    def forward(self, coarse: Tensor, fine: Tensor) -> Tensor:
+        return F.relu(self.node(self.up(F.relu(self.proj(coarse))) + fine))
+
+
+class Aggregation(nn.ModuleList):
+    """Fuses a list of maps from the first to the last into the size of the first.
+
+    Args:
+        channels: of the maps; the results have those of the first.
+        factors: how much coarser than the first each further map is.
+    """
+
+    def __init__(self, channels: Sequence[int], factors: Sequence[int], deformable: bool, norm: str) -> None:
+        super().__init__(
+            Fusion(width, channels[0], factor, deformable, norm)
+            for width, factor in zip(channels[1:], factors, strict=True)
+        )
+
+    def forward(self, maps: Sequence[Tensor]) -> list[Tensor]:
+        """As many maps; the last one has seen all."""
+        results = [maps[0]]
+        for fusion, coarse in zip(self, maps[1:], strict=True):
+            results.append(fusion(coarse, results[-1]))
+        return results
+
+
+@NECK_REGISTRY.register()
+class DLAUpNeck(nn.Module):
+    """DLA's up-sampling: "neck": (N, c, H / R, W / R) at the width c and stride R of the finest map it is given.
+
+    Args:
+        input_shape: the backbone's maps, each of twice the stride of the one before.
+        deformable: deformable convolutions (the published DLA-34), or plain ones.
+        norm: name of the normalization.
+    """
+
+    @configurable
+    def __init__(self, *, input_shape: dict[str, ShapeSpec], deformable: bool = True, norm: str = "BN") -> None:
+        super().__init__()
+        shapes = sorted(input_shape.items(), key=lambda item: item[1].stride)
+        self.in_features = [name for name, _ in shapes]
+        channels = [shape.channels for _, shape in shapes]
+        strides = [shape.stride for _, shape in shapes]
+        if strides != [strides[0] * 2**i for i in range(len(strides))]:
+            raise ValueError(f"DLAUpNeck needs maps whose strides double, not {strides}")
+        self.size_divisibility = strides[-1]
+        # Each pass starts one map further up, where all coarser maps have got the width of the pass before.
+        self.dla_up = nn.ModuleList()
+        for start in reversed(range(len(channels) - 1)):
+            coarser = len(channels) - 1 - start
+            widths = [channels[start]] + [channels[start + 1]] * coarser
+            self.dla_up.append(Aggregation(widths, [2] * coarser, deformable, norm))
+        factors = [2**i for i in range(1, len(channels) - 1)]
+        self.ida_up = Aggregation(channels[:-1], factors, deformable, norm)
+        self._output_shape = {"neck": ShapeSpec(channels=channels[0], stride=strides[0])}
+
+    @classmethod
+    def from_config(cls, cfg: CfgNode, input_shape: dict[str, ShapeSpec]) -> dict[str, Any]:
+        return {"input_shape": input_shape, "deformable": cfg.MODEL.NECK.DEFORMABLE, "norm": cfg.MODEL.NECK.NORM}
+
+    def output_shape(self) -> dict[str, ShapeSpec]:
+        return self._output_shape
+
+    def forward(self, features: dict[str, Tensor]) -> dict[str, Tensor]:
+        maps = [features[name] for name in self.in_features]
+        aggregated: list[Tensor] = []
+        for i, aggregation in enumerate(self.dla_up):
+            start = len(maps) - 2 - i
+            maps[start:] = aggregation(maps[start:])
+            aggregated.insert(0, maps[-1])
+        return {"neck": self.ida_up(aggregated)[-1]}

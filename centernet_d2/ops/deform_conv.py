@@ -1,0 +1,64 @@
+"""Modulated deformable convolution (Zhu et al. 2019, "Deformable ConvNets v2", section 3.2)."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+import torchvision
+from torch import Tensor, nn
+
+
+def deform_conv(x: Tensor, offset_mask: Tensor, weight: Tensor, bias: Tensor | None, padding: int = 1) -> Tensor:
+    """Convolution whose taps are moved and weighted anew at every place; stride 1. The only caller of an operator for it.
+
+    Args:
+        x: (N, c, H, W).
+        offset_mask: (N, 3T, H, W) for T taps in row-major order: dy, dx of each tap in cells of ``x`` (interleaved), then
+            a logit of each tap's weight.
+        weight: (d, c, kernel height, kernel width), T taps.
+        bias: (d,).
+
+    Returns:
+        (N, d, H, W), the dtype of ``x``. Computed in at least float32, also under autocast: the kernels know no bfloat16
+        (nor float16 on a CPU), and places rounded to 8 bits would be wrong by cells.
+    """
+    taps = weight.shape[2] * weight.shape[3]
+    dtype = torch.float64 if x.dtype == torch.float64 else torch.float32
+    with torch.autocast(x.device.type, enabled=False):
+        offset, mask = offset_mask.to(dtype).split([2 * taps, taps], dim=1)
+        result = torchvision.ops.deform_conv2d(
+            x.to(dtype),
+            offset,
+            weight.to(dtype),
+            None if bias is None else bias.to(dtype),
+            padding=padding,
+            mask=mask.sigmoid(),
+        )
+    return result.to(x.dtype)
+
+
+class ModulatedDeformConv2d(nn.Module):
+    """3x3 deformable convolution that predicts its offsets and weights from its input; then ``norm``.
+
+    Starts as a plain convolution at half strength: offsets 0, weights sigmoid(0).
+
+    Args:
+        in_channels, out_channels: c and d; (N, c, H, W) becomes (N, d, H, W).
+        norm: applied to the result.
+    """
+
+    def __init__(self, in_channels: int, out_channels: int, norm: nn.Module | None = None) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.empty(out_channels, in_channels, 3, 3))
+        self.bias = nn.Parameter(torch.zeros(out_channels))
+        bound = 1 / math.sqrt(9 * in_channels)
+        nn.init.uniform_(self.weight, -bound, bound)
+        self.offset_mask = nn.Conv2d(in_channels, 27, 3, padding=1)
+        nn.init.zeros_(self.offset_mask.weight)
+        nn.init.zeros_(self.offset_mask.bias)
+        self.norm = norm
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = deform_conv(x, self.offset_mask(x), self.weight, self.bias)
+        return x if self.norm is None else self.norm(x)
