@@ -1,0 +1,175 @@
+"""Detectron2's checkpointer with safe reading, atomic writing, plain words, and a way back from a damaged file."""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlparse
+
+import torch
+from detectron2.checkpoint import DetectionCheckpointer
+from detectron2.checkpoint.c2_model_loading import align_and_update_state_dicts
+from detectron2.utils import comm
+
+from centernet_d2.checkpoint.naming import count_fitting, describe_mismatches, match_names, weights_of
+from centernet_d2.checkpoint.reading import load_file
+from centernet_d2.checkpoint.writing import read_pointer, remove_leftovers, save_checkpoint, save_pointer
+
+_logger = logging.getLogger(__name__)
+
+
+class SafeCheckpointer(DetectionCheckpointer):
+    """Loads this project's, Detectron2's, torchvision's and CenterNet's published files; saves with a net below.
+
+    Attributes:
+        resumed_from: the file that the last :meth:`resume_or_load` went on from, None if it did not.
+        incompatible: the last load's ``missing_keys``, ``unexpected_keys`` and ``incorrect_shapes``.
+    """
+
+    resumed_from: str | None = None
+    incompatible: Any = None
+
+    def save(self, name: str, *, tag: bool = True, **extra: Any) -> None:
+        """Write ``<save_dir>/<name>.pth``, and with ``tag`` make it the one to resume from.
+
+        Raises:
+            FloatingPointError: a weight is not finite; nothing is written.
+            OSError: it could not be written; what was there before is as it was.
+        """
+        if not self.save_dir or not self.save_to_disk:
+            return
+        weights = self.model.state_dict()
+        broken = [key for key, x in weights.items() if x.is_floating_point() and not torch.isfinite(x).all()]
+        if broken:
+            raise FloatingPointError(f"{broken[0]} (and {len(broken) - 1} more) is not finite: no checkpoint written")
+        data = {"model": weights, **{key: obj.state_dict() for key, obj in self.checkpointables.items()}, **extra}
+        remove_leftovers(self.save_dir)
+        path = Path(self.save_dir) / f"{name}.pth"
+        _logger.info("Saving checkpoint to %s", path)
+        save_checkpoint(data, path)
+        if tag:
+            save_pointer(self.save_dir, path.name)
+
+    def prune(self, keep: int) -> None:
+        """Delete all ``model_<iteration>.pth`` but the ``keep`` newest and the one to resume from."""
+        if not self.save_dir or not self.save_to_disk:
+            return
+        periodic = [path for path in self._newest_first() if re.fullmatch(r"model_\d+\.pth", path.name)]
+        for path in periodic[keep:]:
+            if path.name != read_pointer(self.save_dir):
+                path.unlink()
+
+    def load(self, path: str, checkpointables: list[str] | None = None) -> dict[str, Any]:
+        """Load weights, and those of the ``checkpointables`` (None: all) that the file has; returns the rest of it.
+
+        Raises:
+            FileNotFoundError, UnsafeCheckpointError, BrokenCheckpointError: see ``load_file``.
+            ValueError: the file belongs to another model.
+        """
+        if not path:
+            _logger.info("No weights to load: the model starts from its random initialisation")
+            return {}
+        address = urlparse(path)._replace(query="").geturl()
+        return self._apply(path, load_file(self.path_manager.get_local_path(address)), checkpointables)
+
+    def has_checkpoint(self) -> bool:
+        """Whether this process sees anything to resume from."""
+        return (Path(self.save_dir) / "last_checkpoint").exists() or bool(self._newest_first())
+
+    def resume_or_load(self, path: str, *, resume: bool = True) -> dict[str, Any]:
+        """Go on from the newest readable checkpoint of ``save_dir`` if ``resume`` and there is one, else load ``path``.
+
+        A checkpoint that is damaged is passed over with a warning. All processes take the same one: the first's choice.
+
+        Raises:
+            ValueError: there are checkpoints but none can be read, or what they hold is another model's.
+        """
+        self.resumed_from = None
+        if not resume or not comm.all_gather(self.has_checkpoint())[0]:
+            return self.load(path, checkpointables=[])
+        reasons = []
+        for name in comm.all_gather(self._resume_order())[0]:
+            file = os.path.join(self.save_dir, name)
+            data, reason = self._try(file)
+            if reason is None:
+                self.resumed_from = file
+                return self._apply(file, data, None, complete=True)
+            reasons.append(reason)
+            _logger.warning("Can't resume from %s, trying the checkpoint before it", reason)
+        raise ValueError(
+            f"nothing in {self.save_dir} can be resumed from ({'; '.join(reasons) or 'it holds no checkpoint'}). "
+            "Leave --resume out to start anew."
+        )
+
+    def require_complete(self, path: str) -> None:
+        """Refuse to go on with a model that the last load, of ``path``, filled only in part.
+
+        Raises:
+            ValueError: names what is missing.
+        """
+        if self.incompatible is None:
+            raise ValueError("no weights were loaded: set MODEL.WEIGHTS, or use --resume where there is a checkpoint")
+        faults = describe_mismatches(self.model, self.incompatible.incorrect_shapes)
+        faults += [f"{name} is missing" for name in self.incompatible.missing_keys]
+        if faults:
+            shown = "; ".join(faults[:3]) + (f"; and {len(faults) - 3} more" if len(faults) > 3 else "")
+            raise ValueError(f"{path} does not hold all of this model ({shown}): does the config belong to it?")
+
+    def _try(self, file: str) -> tuple[dict[str, Any], str | None]:
+        """The file's data, or the first process's reason why one of them can't read it."""
+        try:
+            data, reason = load_file(file), None
+        except (OSError, ValueError) as error:
+            data, reason = {}, str(error)
+        return data, next((x for x in comm.all_gather(reason) if x is not None), None)
+
+    def _resume_order(self) -> list[str]:
+        names = [path.name for path in self._newest_first()]
+        try:
+            pointer = read_pointer(self.save_dir)
+        except ValueError as error:
+            _logger.warning("%s; taking the newest checkpoint instead", error)
+            return names
+        if pointer is None:
+            _logger.warning("%s has no last_checkpoint; taking the newest checkpoint instead", self.save_dir)
+            return names
+        return [pointer, *[name for name in names if name != pointer]]
+
+    def _newest_first(self) -> list[Path]:
+        files = [p for p in Path(self.save_dir).glob("model_*.pth") if re.fullmatch(r"model_(\d+|final)\.pth", p.name)]
+        return sorted(files, key=lambda p: (p.stat().st_mtime_ns, p.name), reverse=True)
+
+    def _apply(
+        self, path: str, data: dict[str, Any], checkpointables: list[str] | None, complete: bool = False
+    ) -> dict[str, Any]:
+        _logger.info("Loading %s", path)
+        ours = self.model.state_dict()
+        weights = weights_of(data, path)
+        if path.endswith(".pkl") and "__author__" not in data:
+            # A Caffe2 model; Detectron2 knows their names.
+            weights = align_and_update_state_dicts(ours, weights, c2_conversion=True)
+        weights = match_names(weights, ours)
+        fitting = count_fitting(weights, ours)
+        if 2 * fitting < min(len(weights), len(ours)):
+            raise ValueError(
+                f"{path} is not a checkpoint of this model or its backbone: of its {len(weights)} tensors (such as "
+                f"{next(iter(weights))}) {fitting} fit the model's {len(ours)} (such as {next(iter(ours))})"
+            )
+        self.incompatible = self._load_model({"model": weights})
+        self._log_incompatible_keys(self.incompatible)
+        if complete:
+            self.require_complete(path)
+        for key in self.checkpointables if checkpointables is None else checkpointables:
+            if key in data:
+                self.checkpointables[key].load_state_dict(data.pop(key))
+        return {key: value for key, value in data.items() if key != "model"}
+
+    def _log_incompatible_keys(self, incompatible: Any) -> None:
+        for sentence in describe_mismatches(self.model, incompatible.incorrect_shapes):
+            _logger.warning("%s", sentence)
+        mismatched = {name for name, *_ in incompatible.incorrect_shapes}
+        missing = [name for name in incompatible.missing_keys if name not in mismatched]
+        super()._log_incompatible_keys(incompatible._replace(missing_keys=missing, incorrect_shapes=[]))

@@ -1,0 +1,105 @@
+"""Whose weights these are: finding the model's names for the tensors of other people's files."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from centernet_d2.checkpoint.published import convert_published
+
+_TORCHVISION_RESNET = (
+    (r"^conv1\.", "stem.conv1."),
+    (r"^bn1\.", "stem.conv1.norm."),
+    (r"^layer(\d)\.", lambda found: f"res{int(found[1]) + 1}."),
+    (r"\.downsample\.0\.", ".shortcut."),
+    (r"\.downsample\.1\.", ".shortcut.norm."),
+    (r"\.bn(\d)\.", r".conv\1.norm."),
+)
+# Where whole files keep their weights: Detectron2, most others, pycls, Caffe2.
+_KEYS = ("model", "state_dict", "model_state", "blobs")
+
+
+def weights_of(data: Mapping[str, Any], path: str) -> dict[str, Tensor]:
+    """The tensors by name in what a checkpoint file holds, without the "module." of (Distributed)DataParallel.
+
+    Raises:
+        ValueError: there are none, or there is something else among them.
+    """
+    weights = next((data[key] for key in _KEYS if isinstance(data.get(key), dict)), data)
+    weights = {name: torch.from_numpy(x) if isinstance(x, np.ndarray) else x for name, x in weights.items()}
+    strange = [name for name, x in weights.items() if not isinstance(x, Tensor)]
+    if strange or not weights:
+        found = f"{strange[0]!r} is a {type(weights[strange[0]]).__name__}" if strange else "it is empty"
+        raise ValueError(f"{path} holds no weights under any of {', '.join(_KEYS)}, or directly: {found}")
+    if all(name.startswith("module.") for name in weights):
+        weights = {name.removeprefix("module."): x for name, x in weights.items()}
+    return weights
+
+
+def match_names(weights: dict[str, Tensor], model: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """``weights`` under the names that fit most of the ``model``'s tensors.
+
+    Tried are the names as they are, those of CenterNet's published models and of torchvision's ResNets, and each of
+    these below a part of the model (a bare backbone of any family).
+    """
+    best, best_count = weights, count_fitting(weights, model)
+    for candidate in _candidates(weights):
+        for prefix in _prefixes(model):
+            prefixed = {prefix + name: x for name, x in candidate.items()}
+            count = count_fitting(prefixed, model)
+            if count > best_count:
+                best, best_count = prefixed, count
+    return best
+
+
+def count_fitting(weights: Mapping[str, Tensor], model: Mapping[str, Tensor]) -> int:
+    """How many tensors agree in name and shape."""
+    return sum(name in model and model[name].shape == x.shape for name, x in weights.items())
+
+
+def describe_mismatches(model: nn.Module, mismatches: list[tuple[str, tuple[int, ...], tuple[int, ...]]]) -> list[str]:
+    """One sentence per layer whose (name, shape in the checkpoint, shape in the model) disagree."""
+    heads: dict[str, tuple[int, int]] = {}
+    sentences: list[str] = []
+    for name, theirs, ours in mismatches:
+        found = re.match(r"(.*\.branches\.\w+)\.heads\.", name)
+        if found and theirs[1:] == ours[1:]:
+            heads[found[1]] = (theirs[0], ours[0])
+        else:
+            sentences.append(f"{name} is {theirs} in the checkpoint and {ours} in the model: it starts new")
+    # The heads of all branches but the class heatmap have one size for one set of points.
+    same_points = all(name.endswith("heatmap") for name in heads)
+    for name, (theirs, ours) in heads.items():
+        classes = getattr(model.get_submodule(name), "num_classes", 0)
+        points = ours // classes if classes else 1
+        if same_points and classes and theirs % points == 0:
+            difference = f"checkpoint has {theirs // points} classes, the model {classes}"
+        else:
+            difference = f"checkpoint has {theirs} channels, the model {ours}"
+        sentences.append(f"{difference}: {name.rpartition('.')[2]} head is new")
+    return sentences
+
+
+def _candidates(weights: dict[str, Tensor]) -> Iterator[dict[str, Tensor]]:
+    yield weights
+    if any(name.startswith(("hm.", "hm.0.")) for name in weights):
+        yield convert_published(weights)[0]
+    if "layer1.0.conv1.weight" in weights:
+        yield {_renamed(name): x for name, x in weights.items()}
+
+
+def _renamed(name: str) -> str:
+    for pattern, replacement in _TORCHVISION_RESNET:
+        name = re.sub(pattern, replacement, name)
+    return name
+
+
+def _prefixes(model: Mapping[str, Tensor]) -> list[str]:
+    """The model itself, its parts, and their parts."""
+    parts = {".".join(name.split(".")[:depth]) + "." for name in model for depth in (1, 2) if name.count(".") >= depth}
+    return ["", *sorted(parts)]

@@ -1,0 +1,8 @@
+"""Training, evaluation and their set-up, for tools and scripts alike."""
+
+from centernet_d2.engine.launch import launch
+from centernet_d2.engine.non_finite import NonFiniteLossError
+from centernet_d2.engine.setup import argument_parser, setup_cfg
+from centernet_d2.engine.trainer import Trainer
+
+__all__ = ["NonFiniteLossError", "Trainer", "argument_parser", "launch", "setup_cfg"]

@@ -1,0 +1,86 @@
+"""What happens between iterations, beside Detectron2's own hooks."""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from detectron2.engine import HookBase, hooks
+from detectron2.utils import comm
+
+from centernet_d2.checkpoint.checkpointer import SafeCheckpointer
+from centernet_d2.checkpoint.reading import load_file
+
+_logger = logging.getLogger(__name__)
+_BEST = "model_best"
+
+
+class Checkpoints(HookBase):
+    """Saves every ``period`` iterations, keeping the last ``keep``, and ``model_final`` in the end.
+
+    It must run in all processes, since each has random states to save.
+    """
+
+    def __init__(self, period: int, keep: int) -> None:
+        self.period, self.keep = period, keep
+
+    def after_step(self) -> None:
+        done = self.trainer.iter + 1
+        if done >= self.trainer.max_iter:
+            self.trainer.save("model_final")
+        elif self.period > 0 and done % self.period == 0:
+            self.trainer.save(f"model_{self.trainer.iter:07d}")
+            self.trainer.checkpointer.prune(self.keep)
+
+
+class Evaluation(hooks.EvalHook):
+    """Evaluates every ``period`` iterations and after the last, and keeps the weights with the best ``metric``.
+
+    Args:
+        metric: higher is better, such as "bbox/AP"; "" keeps none.
+        checkpointer: writes ``model_best.pth``: weights, iteration and value.
+    """
+
+    def __init__(self, period: int, function: Callable[[], Any], metric: str, checkpointer: SafeCheckpointer) -> None:
+        super().__init__(period, function)
+        self.metric, self.checkpointer = metric, checkpointer
+        self.best = -math.inf
+
+    def before_train(self) -> None:
+        path = Path(self.checkpointer.save_dir) / f"{_BEST}.pth"
+        if self.metric and self.trainer.start_iter > 0 and path.is_file():
+            try:
+                saved = load_file(path, mmap=True)
+            except ValueError as error:
+                _logger.warning("%s; the next evaluation replaces it", error)
+                return
+            # What lies after the iteration that this run goes on from will be done again.
+            if saved.get("metric") == self.metric and saved["iteration"] < self.trainer.start_iter:
+                self.best = saved["value"]
+
+    def after_train(self) -> None:
+        # A run that broke off in its very last step has not reached max_iter.
+        if self.trainer.iter >= self.trainer.max_iter:
+            super().after_train()
+
+    def _do_eval(self) -> None:
+        super()._do_eval()
+        if self.metric and comm.is_main_process():
+            self._keep_best()
+
+    def _keep_best(self) -> None:
+        storage = self.trainer.storage
+        value, iteration = storage.latest().get(self.metric, (math.nan, -1))
+        if iteration != storage.iter:
+            _logger.warning(
+                "The evaluation gave no %s: %s.pth is not written (TEST.BEST_METRIC names what to go by, or is empty)",
+                *(self.metric, _BEST),
+            )
+        elif value > self.best:
+            _logger.info("%s is %.4g, the best so far: saving %s.pth", self.metric, value, _BEST)
+            self.best = value
+            done = min(iteration, self.trainer.max_iter - 1)
+            self.checkpointer.save(_BEST, tag=False, iteration=done, metric=self.metric, value=float(value))

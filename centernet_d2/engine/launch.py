@@ -1,0 +1,105 @@
+"""Starting one process per GPU, or several on the CPU, on one machine or many."""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Callable
+from datetime import timedelta
+from typing import Any
+
+import torch
+import torch.distributed
+from detectron2.utils import comm
+
+_TIMEOUT = timedelta(minutes=30)
+
+
+def launch(
+    main: Callable[..., Any],
+    args: tuple[Any, ...] = (),
+    *,
+    device: str = "cuda",
+    processes: int = 1,
+    machines: int = 1,
+    machine_rank: int = 0,
+    url: str = "auto",
+) -> Any:
+    """Call ``main(*args)`` in ``processes`` processes on this machine, and join those of the other machines.
+
+    Under ``torchrun`` (known by ``LOCAL_WORLD_SIZE``) this process is one of them already and joins the rest.
+
+    Args:
+        main: importable by name where more than one process is started.
+        device: ``MODEL.DEVICE``; "cpu" talks over gloo, "cuda" over NCCL.
+        url: where all machines meet, ``tcp://host:port`` of machine 0; "auto" on a single machine.
+
+    Returns:
+        What ``main`` returned, where it ran in this process.
+
+    Raises:
+        ValueError: more processes than GPUs, or several machines without a place to meet.
+    """
+    if "LOCAL_WORLD_SIZE" in os.environ:
+        return _join_torchrun(main, args, device)
+    world = processes * machines
+    if world == 1:
+        return main(*args)
+    if device != "cpu" and processes > torch.cuda.device_count():
+        raise ValueError(
+            f"{processes} processes were asked for, but this machine has {torch.cuda.device_count()} GPUs "
+            "(several processes on the CPU need MODEL.DEVICE cpu)"
+        )
+    if url == "auto":
+        if machines > 1:
+            raise ValueError("several machines need --dist-url tcp://<address of machine 0>:<port>")
+        url = f"tcp://127.0.0.1:{_free_port()}"
+    torch.multiprocessing.start_processes(
+        _run, nprocs=processes, args=(main, args, device, processes, world, machine_rank, url)
+    )
+    return None
+
+
+def _run(
+    local_rank: int,
+    main: Callable[..., Any],
+    args: tuple[Any, ...],
+    device: str,
+    processes: int,
+    world: int,
+    machine_rank: int,
+    url: str,
+) -> None:
+    if device == "cpu" and "OMP_NUM_THREADS" not in os.environ:
+        torch.set_num_threads(max((os.cpu_count() or 1) // processes, 1))
+    _join(device, local_rank, processes, init_method=url, world_size=world, rank=machine_rank * processes + local_rank)
+    try:
+        main(*args)
+    finally:
+        torch.distributed.destroy_process_group()
+
+
+def _join_torchrun(main: Callable[..., Any], args: tuple[Any, ...], device: str) -> Any:
+    _join(device, int(os.environ["LOCAL_RANK"]), int(os.environ["LOCAL_WORLD_SIZE"]), init_method="env://")
+    try:
+        return main(*args)
+    finally:
+        torch.distributed.destroy_process_group()
+
+
+def _join(device: str, local_rank: int, local_size: int, **where: Any) -> None:
+    backend = "gloo" if device == "cpu" else "nccl"
+    try:
+        torch.distributed.init_process_group(backend, timeout=_TIMEOUT, **where)
+    except Exception as error:
+        raise RuntimeError(f"the processes could not meet ({backend}, {where}): {error}") from error
+    comm.create_local_process_group(local_size)
+    if device != "cpu":
+        torch.cuda.set_device(local_rank)
+    comm.synchronize()
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])

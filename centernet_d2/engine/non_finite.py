@@ -1,0 +1,40 @@
+"""What is said when a loss stops being a number."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from torch import Tensor
+
+_SHOWN = 16
+
+
+class NonFiniteLossError(FloatingPointError):
+    """A loss is infinite or NaN. Raised in all processes, before the optimizer's step."""
+
+
+def describe_pictures(batch: Sequence[dict[str, Any]]) -> list[str]:
+    """File name and id of each picture of a batch."""
+    return [f"{x.get('file_name', 'a picture without a name')} (id {x.get('image_id', '?')})" for x in batch]
+
+
+def describe_losses(names: Sequence[str], values: Tensor) -> list[str]:
+    """The terms of ``values`` (processes, terms) that are not finite, with their process."""
+    return [
+        f"{name} = {float(values[rank, i])} in process {rank}"
+        for rank in range(len(values))
+        for i, name in enumerate(names)
+        if not values[rank, i].isfinite()
+    ]
+
+
+def non_finite_loss(iteration: int, terms: Sequence[str], pictures: Sequence[str]) -> NonFiniteLossError:
+    """The error that names what was lost and where to look."""
+    shown = "\n  ".join(pictures[:_SHOWN]) + (f"\n  and {len(pictures) - _SHOWN} more" * (len(pictures) > _SHOWN))
+    return NonFiniteLossError(
+        f"Training stopped at iteration {iteration}: {', '.join(terms)}. The weights are those before this step, and "
+        f"no checkpoint was written. The pictures of the step:\n  {shown}\n"
+        "Check their annotations (tools/check_dataset.py); if they are in order, lower SOLVER.BASE_LR, lengthen "
+        "SOLVER.WARMUP_ITERS or set SOLVER.CLIP_GRADIENTS.ENABLED."
+    )

@@ -1,0 +1,88 @@
+"""One iteration of training."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from itertools import chain
+from typing import Any
+
+import torch
+from detectron2.engine import SimpleTrainer
+from detectron2.utils import comm
+from detectron2.utils.events import get_event_storage
+from torch import Tensor, nn
+
+from centernet_d2.engine.non_finite import describe_losses, describe_pictures, non_finite_loss
+
+
+class TrainStep(SimpleTrainer):
+    """Forward, backward, check, step: Detectron2's ``SimpleTrainer`` and ``AMPTrainer`` in one, on any device.
+
+    All losses of all processes are looked at in every iteration, at the price of one small transfer.
+
+    Args:
+        precision: of autocast; None trains in float32. float16 scales the loss.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        data_loader: Any,
+        optimizer: torch.optim.Optimizer,
+        precision: torch.dtype | None = None,
+    ) -> None:
+        super().__init__(model, data_loader, optimizer)
+        self.device_type = next(model.parameters()).device.type
+        self.precision = precision
+        self.grad_scaler = torch.amp.GradScaler(self.device_type, enabled=precision == torch.float16)
+
+    def run_step(self) -> None:
+        """
+        Raises:
+            NonFiniteLossError: in all processes, before any weight has changed.
+        """
+        start = time.perf_counter()
+        batch = next(self._data_loader_iter)
+        data_time = time.perf_counter() - start
+        with torch.autocast(self.device_type, dtype=self.precision, enabled=self.precision is not None):
+            losses = self.model(batch)
+        self.optimizer.zero_grad()
+        self.grad_scaler.scale(sum(losses.values())).backward()
+        self.after_backward()
+        self._check_and_record(losses, batch, data_time)
+        self.grad_scaler.step(self.optimizer)
+        self.grad_scaler.update()
+
+    def state_dict(self) -> dict[str, Any]:
+        return {**super().state_dict(), "grad_scaler": self.grad_scaler.state_dict()}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        super().load_state_dict(state_dict)
+        if self.grad_scaler.is_enabled() and state_dict.get("grad_scaler"):
+            self.grad_scaler.load_state_dict(state_dict["grad_scaler"])
+
+    def _check_and_record(self, losses: Mapping[str, Tensor], batch: list[dict[str, Any]], data_time: float) -> None:
+        values = torch.stack([x.detach().float() for x in losses.values()])
+        everyone = _gather_rows(torch.cat([values, values.new_tensor([data_time])]))
+        values = everyone[:, :-1]
+        if not values.isfinite().all():
+            guilty = not values[comm.get_rank()].isfinite().all()
+            pictures = comm.all_gather(describe_pictures(batch) if guilty else [])
+            raise non_finite_loss(self.iter, describe_losses(list(losses), values), list(chain(*pictures)))
+        if comm.is_main_process():
+            means = dict(zip(losses, values.mean(dim=0).tolist(), strict=True))
+            storage = get_event_storage()
+            storage.put_scalar("data_time", float(everyone[:, -1].max()), cur_iter=self.iter)
+            storage.put_scalar("total_loss", sum(means.values()), cur_iter=self.iter)
+            storage.put_scalars(cur_iter=self.iter, **means)
+
+
+def _gather_rows(row: Tensor) -> Tensor:
+    """``row`` (n,) of every process as (processes, n) on the CPU."""
+    world = comm.get_world_size()
+    if world == 1:
+        return row[None].cpu()
+    rows = [torch.empty_like(row) for _ in range(world)]
+    torch.distributed.all_gather(rows, row)
+    return torch.stack(rows).cpu()

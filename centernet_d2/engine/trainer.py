@@ -1,0 +1,167 @@
+"""The training run."""
+
+from __future__ import annotations
+
+import logging
+import weakref
+from collections import OrderedDict
+from typing import Any
+
+import torch
+from detectron2.config import CfgNode
+from detectron2.engine import DefaultTrainer, hooks
+from detectron2.engine.train_loop import HookBase, TrainerBase
+from detectron2.evaluation import DatasetEvaluator
+from detectron2.utils import comm
+from detectron2.utils.logger import setup_logger
+from fvcore.nn.precise_bn import get_bn_modules
+from torch import nn
+from torch.nn.parallel import DistributedDataParallel
+
+from centernet_d2.checkpoint.checkpointer import SafeCheckpointer
+from centernet_d2.data.build import build_test_loader, build_train_loader
+from centernet_d2.data.validation import check_quick
+from centernet_d2.engine.hooks import Checkpoints, Evaluation
+from centernet_d2.engine.optimizer import build_optimizer
+from centernet_d2.engine.random_state import preserved_random_state, random_state, set_random_state
+from centernet_d2.engine.train_step import TrainStep
+from centernet_d2.evaluation.build import build_evaluator
+
+_logger = logging.getLogger(__name__)
+_PRECISIONS = {"float16": torch.float16, "bfloat16": torch.bfloat16}
+
+
+class Trainer(DefaultTrainer):
+    """Detectron2's ``DefaultTrainer`` with this project's data, exact resume and safe checkpoints, on CPUs too.
+
+    A run that is stopped and resumed gives the same weights as one that was not (same number of processes, same
+    config; on a GPU as far as its operations are deterministic). ``SEED: -1`` draws a seed once and keeps it.
+
+    Args:
+        cfg: from ``setup_cfg``. ``SOLVER.REFERENCE_WORLD_SIZE`` rescales the schedule as in Detectron2.
+    """
+
+    def __init__(self, cfg: CfgNode) -> None:
+        # DefaultTrainer's own would wrap the model in a way that needs a GPU, and make its loader before the resume.
+        TrainerBase.__init__(self)
+        if not logging.getLogger("detectron2").isEnabledFor(logging.INFO):
+            setup_logger()
+        cfg = self.auto_scale_workers(cfg, comm.get_world_size())
+        self._seed_was_drawn = cfg.SEED < 0
+        self.cfg = _with_seed(cfg, comm.shared_random_seed()) if self._seed_was_drawn else cfg
+        model = self.build_model(cfg)
+        optimizer = self.build_optimizer(cfg, model)
+        precision = _PRECISIONS[cfg.SOLVER.AMP.PRECISION] if cfg.SOLVER.AMP.ENABLED else None
+        self._trainer = TrainStep(_distributed(model), None, optimizer, precision)
+        self.scheduler = self.build_lr_scheduler(cfg, optimizer)
+        self.checkpointer = SafeCheckpointer(model, cfg.OUTPUT_DIR, trainer=weakref.proxy(self))
+        self.start_iter, self.max_iter = 0, cfg.SOLVER.MAX_ITER
+        self._random_states: list[dict[str, Any]] = []
+        self.register_hooks(self.build_hooks())
+
+    def build_hooks(self) -> list[HookBase]:
+        """Detectron2's hooks, with this project's checkpoints and evaluation in the same places."""
+        cfg = self.cfg
+        result: list[HookBase] = [hooks.IterationTimer(), hooks.LRScheduler()]
+        if cfg.TEST.PRECISE_BN.ENABLED and get_bn_modules(self.model):
+            loader, count = self.build_train_loader(cfg), cfg.TEST.PRECISE_BN.NUM_ITER
+            result.append(hooks.PreciseBN(cfg.TEST.EVAL_PERIOD, self.model, loader, count))
+        result.append(Checkpoints(cfg.SOLVER.CHECKPOINT_PERIOD, cfg.SOLVER.KEEP_CHECKPOINTS))
+        if cfg.DATASETS.TEST:
+            best = SafeCheckpointer(self.checkpointer.model, cfg.OUTPUT_DIR)
+            result.append(Evaluation(cfg.TEST.EVAL_PERIOD, self._evaluate, cfg.TEST.BEST_METRIC, best))
+        if comm.is_main_process():
+            result.append(hooks.PeriodicWriter(self.build_writers(), period=20))
+        return result
+
+    def resume_or_load(self, resume: bool = True) -> None:
+        """Go on from ``OUTPUT_DIR`` if ``resume`` and there is a checkpoint, else load ``MODEL.WEIGHTS`` if given."""
+        self.checkpointer.resume_or_load(self.cfg.MODEL.WEIGHTS, resume=resume)
+        if self.checkpointer.resumed_from:
+            self.start_iter = self.iter + 1
+
+    def train(self) -> OrderedDict[str, Any] | None:
+        """Run from ``start_iter`` to ``SOLVER.MAX_ITER``; the results of the last evaluation, in the main process.
+
+        Raises:
+            NonFiniteLossError: a loss is not a number.
+            AnnotationError: the data sets have faults; see ``check_quick``.
+        """
+        check_quick(self.cfg)
+        self._trainer.reset_data_loader(lambda: self.build_train_loader(self.cfg, self.start_iter))
+        super().train()
+        return getattr(self, "_last_eval_results", None)
+
+    def before_train(self) -> None:
+        super().before_train()
+        # Last of all, so that nothing draws between here and the first step.
+        if comm.get_rank() < len(self._random_states):
+            set_random_state(self._random_states[comm.get_rank()])
+
+    def save(self, name: str) -> None:
+        """Write a checkpoint to resume from; to be called in all processes."""
+        self._random_states = comm.all_gather(random_state())
+        self.checkpointer.save(name, iteration=self.iter)
+
+    def state_dict(self) -> dict[str, Any]:
+        return {**super().state_dict(), "random_states": self._random_states, "seed": self.cfg.SEED}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        super().load_state_dict(state_dict)
+        self._random_states = state_dict.get("random_states", [])
+        if len(self._random_states) != comm.get_world_size():
+            _logger.warning(
+                "The checkpoint was written by %d processes, now there are %d: the data goes on where it stopped, "
+                "but random numbers inside the model differ",
+                *(len(self._random_states), comm.get_world_size()),
+            )
+        if self._seed_was_drawn and "seed" in state_dict:
+            self.cfg = _with_seed(self.cfg, state_dict["seed"])
+
+    def _evaluate(self) -> OrderedDict[str, Any]:
+        self._last_eval_results = self.test(self.cfg, self.model)
+        return self._last_eval_results
+
+    @classmethod
+    def test(
+        cls, cfg: CfgNode, model: nn.Module, evaluators: list[DatasetEvaluator] | None = None
+    ) -> OrderedDict[str, Any]:
+        """Evaluate on ``DATASETS.TEST``: what the main process would save, whatever the others' statistics are."""
+        with preserved_random_state():
+            if comm.get_world_size() > 1:
+                for buffer in model.buffers():
+                    torch.distributed.broadcast(buffer, 0)
+            return super().test(cfg, model, evaluators)
+
+    @classmethod
+    def build_optimizer(cls, cfg: CfgNode, model: nn.Module) -> torch.optim.Optimizer:
+        return build_optimizer(cfg, model)
+
+    @classmethod
+    def build_train_loader(cls, cfg: CfgNode, start_iteration: int = 0) -> Any:
+        return build_train_loader(cfg, start_iteration)
+
+    @classmethod
+    def build_test_loader(cls, cfg: CfgNode, dataset_name: str) -> Any:
+        return build_test_loader(cfg, dataset_name)
+
+    @classmethod
+    def build_evaluator(cls, cfg: CfgNode, dataset_name: str) -> DatasetEvaluator:
+        return build_evaluator(cfg, dataset_name)
+
+
+def _with_seed(cfg: CfgNode, seed: int) -> CfgNode:
+    cfg = cfg.clone()
+    cfg.defrost()
+    cfg.SEED = int(seed)
+    cfg.freeze()
+    return cfg
+
+
+def _distributed(model: nn.Module) -> nn.Module:
+    if comm.get_world_size() == 1:
+        return model
+    on_gpu = next(model.parameters()).is_cuda
+    return DistributedDataParallel(
+        model, device_ids=[torch.cuda.current_device()] if on_gpu else None, broadcast_buffers=False
+    )

@@ -1,0 +1,5 @@
+"""Evaluators, one for each ``evaluator_type`` of a data set's metadata."""
+
+from centernet_d2.evaluation.build import build_evaluator
+
+__all__ = ["build_evaluator"]

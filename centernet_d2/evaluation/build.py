@@ -1,0 +1,50 @@
+"""evaluator_type -> evaluator, in one table."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+
+from detectron2.config import CfgNode
+from detectron2.data import MetadataCatalog
+from detectron2.evaluation import COCOEvaluator, DatasetEvaluator, PascalVOCDetectionEvaluator
+
+
+def build_evaluator(cfg: CfgNode, dataset_name: str, output_dir: str | None = None) -> DatasetEvaluator:
+    """The evaluator of a registered data set; what it writes goes to ``output_dir`` (``OUTPUT_DIR/inference``).
+
+    Raises:
+        ValueError: the data set's metadata names no evaluator, or an unknown one.
+    """
+    kind = MetadataCatalog.get(dataset_name).get("evaluator_type")
+    if kind not in _EVALUATORS:
+        raise ValueError(
+            f"data set {dataset_name!r}: its metadata's evaluator_type is {kind!r}, not one of {', '.join(_EVALUATORS)}"
+        )
+    return _EVALUATORS[kind](cfg, dataset_name, output_dir or os.path.join(cfg.OUTPUT_DIR, "inference"))
+
+
+def _coco(cfg: CfgNode, dataset_name: str, output_dir: str) -> DatasetEvaluator:
+    """COCO's metrics; a data set without a JSON file has one written."""
+    metadata = MetadataCatalog.get(dataset_name)
+    converted = metadata.get("json_file") is None
+    evaluator = COCOEvaluator(
+        dataset_name,
+        output_dir=output_dir,
+        # The fast one is compiled.
+        use_fast_impl=False,
+        kpt_oks_sigmas=cfg.TEST.KEYPOINT_OKS_SIGMAS,
+        # A file of an earlier run may be another data set's by now.
+        allow_cached_coco=False,
+    )
+    if converted:
+        # Detectron2 notes the file for good; another output folder may be asked for next.
+        del metadata.json_file
+    return evaluator
+
+
+def _pascal_voc(cfg: CfgNode, dataset_name: str, output_dir: str) -> DatasetEvaluator:
+    return PascalVOCDetectionEvaluator(dataset_name)
+
+
+_EVALUATORS: dict[str, Callable[[CfgNode, str, str], DatasetEvaluator]] = {"coco": _coco, "pascal_voc": _pascal_voc}
