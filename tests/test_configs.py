@@ -1,0 +1,122 @@
+"""Every configuration is built, and run one training and one test step on small pictures."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from detectron2.config import CfgNode
+from detectron2.data import MetadataCatalog
+from detectron2.modeling import build_model
+from detectron2.structures import Boxes, Instances
+
+import centernet_d2
+
+ROOT = Path(__file__).parents[1] / "configs"
+CONFIGS = sorted(p.relative_to(ROOT).as_posix() for p in ROOT.rglob("*.yaml") if not p.name.startswith("Base-"))
+
+
+def load(name: str) -> CfgNode:
+    cfg = centernet_d2.get_cfg()
+    cfg.merge_from_file(str(ROOT / name))
+    return cfg
+
+
+def classes_of(cfg: CfgNode) -> int:
+    return len(MetadataCatalog.get(cfg.DATASETS.TRAIN[0]).thing_classes)
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_a_training_and_a_test_step(name):
+    cfg = load(name)
+    cfg.MODEL.DEVICE = "cpu"
+    cfg.INPUT.SIZE_TEST = [128, 128]
+    torch.manual_seed(0)
+    model = build_model(cfg)
+    losses = model.train()([training_sample(classes_of(cfg)) for _ in range(2)])
+    assert set(losses) == {"loss_heatmap", "loss_box_size", "loss_offset"}
+    sum(losses.values()).backward()
+    without = [key for key, p in model.named_parameters() if p.requires_grad and p.grad is None]
+    assert without == [], "parameters that no loss reaches break distributed training"
+    assert all(torch.isfinite(p.grad).all() for p in model.parameters() if p.grad is not None)
+    (result,) = model.eval()([{"image": torch.randint(0, 256, (3, 90, 120), dtype=torch.uint8)}])
+    found = result["instances"]
+    assert found.image_size == (90, 120) and len(found) <= cfg.TEST.DETECTIONS_PER_IMAGE
+    assert ((found.scores > 0) & (found.scores < 1)).all() and torch.isfinite(found.pred_boxes.tensor).all()
+    assert ((found.pred_classes >= 0) & (found.pred_classes < classes_of(cfg))).all()
+
+
+def training_sample(num_classes: int) -> dict:
+    instances = Instances((128, 128))
+    instances.gt_boxes = Boxes(torch.tensor([[10.0, 20.0, 60.0, 90.0], [70.0, 30.0, 110.0, 120.0]]))
+    instances.gt_classes = torch.tensor([0, num_classes - 1])
+    return {"image": torch.randint(0, 256, (3, 128, 128), dtype=torch.uint8), "instances": instances}
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_the_points_are_those_of_the_name(name):
+    count = int(name.removesuffix("pt.yaml").rpartition("_")[2])
+    flags = load(name).MODEL.CENTERNET.POINT_FLAGS
+    assert flags == {1: [4], 3: [0, 4, 8], 9: list(range(9))}[count]
+
+
+@pytest.mark.parametrize("name", [n for n in CONFIGS if not n.startswith("Synthetic")])
+def test_the_schedule_is_the_published_number_of_epochs(name):
+    solver = load(name).SOLVER
+    pictures = 118287 if name.startswith("COCO") else 16551
+    epochs = {"COCO-Detection": (140, [90, 120]), "VOC-Detection": (70, [45, 60])}[name.partition("/")[0]]
+    if "HG_104" in name:
+        epochs = (50, [40])
+    a_whole_epoch = pictures // solver.IMS_PER_BATCH
+    assert epochs[0] * a_whole_epoch == solver.MAX_ITER
+    assert list(solver.STEPS) == [epoch * a_whole_epoch for epoch in epochs[1]]
+    # Rate per picture: 1.25e-4 for 32; the published hourglass is the exception.
+    per_picture = solver.BASE_LR / solver.IMS_PER_BATCH
+    assert per_picture == pytest.approx(2.5e-4 / 24 if "HG_104" in name else 1.25e-4 / 32)
+
+
+def test_names_say_what_is_inside():
+    for name in CONFIGS:
+        cfg, parts = load(name), Path(name).stem.split("_")
+        if "R" in parts:
+            assert int(parts[2]) == cfg.MODEL.RESNETS.DEPTH
+            assert ("DCN" in parts) == cfg.MODEL.NECK.DEFORMABLE
+        if "DLA" in parts:
+            assert "dla" in cfg.MODEL.BACKBONE.NAME
+        if "HG" in parts:
+            assert cfg.MODEL.HOURGLASS.NUM_STACKS == 2 and "hourglass" in cfg.MODEL.BACKBONE.NAME
+        for size in {"384", "512"} & set(parts):
+            assert list(cfg.INPUT.SIZE_TRAIN) == list(cfg.INPUT.SIZE_TEST) == [int(size)] * 2
+
+
+def test_a_config_says_only_what_its_base_does_not():
+    for path in ROOT.rglob("*.yaml"):
+        if path.name == "Base-CenterNet.yaml":
+            continue
+        content = CfgNode.load_cfg(path.open())
+        base = load_file(path.parent / content.pop("_BASE_"))
+        repeated = [key for key, value in flat(content) if get(base, key) == value]
+        assert repeated == [], f"{path.name} repeats {repeated} of its base"
+
+
+def load_file(path: Path) -> CfgNode:
+    return load(path.resolve().relative_to(ROOT.resolve()).as_posix())
+
+
+def flat(node: dict, prefix: str = "") -> list[tuple[str, object]]:
+    pairs = []
+    for key, value in node.items():
+        pairs += flat(value, f"{prefix}{key}.") if isinstance(value, dict) else [(prefix + key, value)]
+    return pairs
+
+
+def get(cfg: CfgNode, key: str) -> object:
+    for part in key.split("."):
+        cfg = cfg[part]
+    return cfg
+
+
+def test_no_path_of_a_machine():
+    for path in ROOT.rglob("*.yaml"):
+        assert not any(word in path.read_text() for word in ("/home", "/data", "/work", "/mnt", "C:\\"))
