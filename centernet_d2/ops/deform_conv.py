@@ -10,18 +10,18 @@ from torch import Tensor, nn
 
 
 def deform_conv(x: Tensor, offset_mask: Tensor, weight: Tensor, bias: Tensor | None, padding: int = 1) -> Tensor:
-    """Convolution whose taps are moved and weighted anew at every place; stride 1. The only caller of an operator for it.
+    """Convolution whose taps are moved and weighted anew at every place; stride 1. The only caller of such an operator.
 
     Args:
         x: (N, c, H, W).
-        offset_mask: (N, 3T, H, W) for T taps in row-major order: dy, dx of each tap in cells of ``x`` (interleaved), then
-            a logit of each tap's weight.
+        offset_mask: (N, 3T, H, W) for T taps in row-major order: dy, dx of each tap (interleaved, in cells of ``x``),
+            then a logit of each tap's weight.
         weight: (d, c, kernel height, kernel width), T taps.
         bias: (d,).
 
     Returns:
-        (N, d, H, W), the dtype of ``x``. Computed in at least float32, also under autocast: the kernels know no bfloat16
-        (nor float16 on a CPU), and places rounded to 8 bits would be wrong by cells.
+        (N, d, H, W), the dtype of ``x``. Computed in at least float32, also under autocast: the kernels know no
+        bfloat16 (nor float16 on a CPU), and places rounded to 8 bits would be wrong by cells.
     """
     taps = weight.shape[2] * weight.shape[3]
     dtype = torch.float64 if x.dtype == torch.float64 else torch.float32

@@ -29,7 +29,14 @@ class Tree(nn.Module):
     """
 
     def __init__(
-        self, levels: int, in_channels: int, out_channels: int, stride: int, keep_input: bool, handed_down: int, norm: str
+        self,
+        levels: int,
+        in_channels: int,
+        out_channels: int,
+        stride: int,
+        keep_input: bool,
+        handed_down: int,
+        norm: str,
     ) -> None:
         super().__init__()
         self.levels, self.stride, self.keep_input = levels, stride, keep_input

@@ -1,4 +1,4 @@
-"""Iterative aggregation upwards of DLA (Yu et al. 2018, section 3), with deformable convolutions (CenterNet, section 5)."""
+"""Upward aggregation of DLA (Yu et al. 2018, section 3), with deformable convolutions (CenterNet, section 5)."""
 
 from __future__ import annotations
 

@@ -1,0 +1,225 @@
+"""Names of parameters in published files, and ours.
+
+A rule is a pair of templates with fields in braces: read from left to right it renames a published parameter, from right
+to left one of ours. The first rule that fits counts. Weights need no change of shape or layout anywhere.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache
+from typing import TypeVar
+
+T = TypeVar("T")
+Rule = tuple[str, str]
+
+# CenterNet's heads and our branches.
+HEADS = {"hm": "heatmap", "wh": "box_size", "reg": "offset"}
+
+# {p} is a parameter or buffer, {path} modules inside each other; other fields are numbers.
+_FIELDS = {"p": "weight|bias|running_mean|running_var|num_batches_tracked", "path": r"\w+(?:\.\w+)*?"}
+
+
+@dataclass(frozen=True)
+class _Network:
+    """One published network.
+
+    Attributes:
+        marker: a published name that only its files (or those of networks further down the list) have.
+        rules: see the head of this file.
+        dead: regular expression of published parameters that no output depends on.
+    """
+
+    marker: str
+    rules: tuple[Rule, ...]
+    dead: str = r"(?!)"
+
+    def to_ours(self, name: str) -> str | None:
+        return _rename(name, self.rules)
+
+    def to_published(self, name: str) -> str | None:
+        return _rename(name, tuple((ours, theirs) for theirs, ours in self.rules))
+
+
+def _rename(name: str, rules: tuple[Rule, ...]) -> str | None:
+    for source, target in rules:
+        if found := _compiled(source).fullmatch(name):
+            return target.format(**found.groupdict())
+    return None
+
+
+@cache
+def _compiled(template: str) -> re.Pattern[str]:
+    parts = re.split(r"\{(\w+)\}", template)
+    fields = [f"(?P<{name}>{_FIELDS.get(name, '[0-9]+')})" for name in parts[1::2]]
+    return re.compile("".join(a + b for a, b in zip(map(re.escape, parts[::2]), [*fields, ""], strict=True)))
+
+
+def _norm_after(theirs: str, ours: str) -> tuple[Rule, Rule]:
+    """A convolution and its normalization, neighbours in a ``Sequential``."""
+    return (f"{theirs}.0.{{p}}", f"{ours}.{{p}}"), (f"{theirs}.1.{{p}}", f"{ours}.norm.{{p}}")
+
+
+def _block(theirs: str, ours: str, shortcut: str = "") -> tuple[Rule, ...]:
+    """A residual block; ``shortcut`` is the published name of its projection."""
+    rules = (
+        (f"{theirs}.bn{{n}}.{{p}}", f"{ours}.conv{{n}}.norm.{{p}}"),
+        (f"{theirs}.conv{{n}}.{{p}}", f"{ours}.conv{{n}}.{{p}}"),
+    )
+    return rules + (_norm_after(f"{theirs}.{shortcut}", f"{ours}.shortcut") if shortcut else ())
+
+
+def _conv_bn(theirs: str, ours: str) -> tuple[Rule, Rule]:
+    return (f"{theirs}.conv.{{p}}", f"{ours}.{{p}}"), (f"{theirs}.bn.{{p}}", f"{ours}.norm.{{p}}")
+
+
+def _deformable(theirs: str, ours: str) -> tuple[Rule, Rule]:
+    return (f"{theirs}.{{p}}", f"{ours}.{{p}}"), (f"{theirs}.conv_offset_mask.{{p}}", f"{ours}.offset_mask.{{p}}")
+
+
+_HEAD_RULES = tuple((f"{h}.{{i}}.{{p}}", f"task.branches.{b}.heads.0.{{i}}.{{p}}") for h, b in HEADS.items())
+
+
+def _dla(prefix: str) -> tuple[Rule, ...]:
+    return (
+        *_norm_after(f"{prefix}base_layer", "backbone.stem"),
+        *_norm_after(f"{prefix}level0", "backbone.level0"),
+        *_norm_after(f"{prefix}level1", "backbone.level1"),
+        *_conv_bn(f"{prefix}{{path}}.root", "backbone.{path}.root"),
+        *_norm_after(f"{prefix}{{path}}.project", "backbone.{path}.project"),
+        *_block(f"{prefix}{{path}}", "backbone.{path}"),
+    )
+
+
+def _fusion(theirs: str, ours: str, i: int) -> tuple[Rule, ...]:
+    rules: list[Rule] = [(f"{theirs}.up_{i + 1}.{{p}}", f"{ours}.{i}.up.{{p}}")]
+    for part in ("proj", "node"):
+        name, own = f"{theirs}.{part}_{i + 1}", f"{ours}.{i}.{part}"
+        rules += [(f"{name}.actf.0.{{p}}", f"{own}.norm.{{p}}"), *_deformable(f"{name}.conv", own)]
+    return tuple(rules)
+
+
+def _dla_up() -> tuple[Rule, ...]:
+    ida = [rule for i in range(3) for j in range(i + 1) for rule in _fusion(f"dla_up.ida_{i}", f"neck.dla_up.{i}", j)]
+    return (*ida, *[rule for j in range(2) for rule in _fusion("ida_up", "neck.ida_up", j)])
+
+
+def _resnet() -> tuple[Rule, ...]:
+    stem = (("conv1.{p}", "backbone.stem.conv1.{p}"), ("bn1.{p}", "backbone.stem.conv1.norm.{p}"))
+    stages = [_block(f"layer{i}.{{b}}", f"backbone.res{i + 1}.{{b}}", "downsample") for i in range(1, 5)]
+    return (*stem, *[rule for stage in stages for rule in stage])
+
+
+def _deconv(deformable: bool) -> tuple[Rule, ...]:
+    rules: list[Rule] = []
+    for i in range(3):
+        first, ours = (6 if deformable else 3) * i, f"neck.stages.{i}"
+        if deformable:
+            rules += _deformable(f"deconv_layers.{first}", f"{ours}.conv")
+            rules.append((f"deconv_layers.{first + 1}.{{p}}", f"{ours}.conv.norm.{{p}}"))
+            first += 3
+        rules.append((f"deconv_layers.{first}.{{p}}", f"{ours}.up.{{p}}"))
+        rules.append((f"deconv_layers.{first + 1}.{{p}}", f"{ours}.norm.{{p}}"))
+    return tuple(rules)
+
+
+def _hourglass() -> tuple[Rule, ...]:
+    rules: list[Rule] = []
+    for h, b in HEADS.items():
+        rules.append((f"{h}.{{s}}.0.conv.{{p}}", f"task.branches.{b}.heads.{{s}}.0.{{p}}"))
+        rules.append((f"{h}.{{s}}.1.{{p}}", f"task.branches.{b}.heads.{{s}}.2.{{p}}"))
+    return (
+        *_conv_bn("pre.0", "backbone.stem.0"),
+        *_block("pre.1", "backbone.stem.2", "skip"),
+        *_block("kps.{s}.{path}", "backbone.hourglasses.{s}.{path}", "skip"),
+        *_conv_bn("cnvs.{s}", "backbone.outputs.{s}"),
+        *_norm_after("inters_.{s}", "backbone.merge_input.{s}"),
+        *_norm_after("cnvs_.{s}", "backbone.merge_output.{s}"),
+        *_block("inters.{s}", "backbone.merge_block.{s}"),
+        *rules,
+    )
+
+
+_DEAD_DLA = r"fc\.\w+|level[34]\.project\..*"
+_NETWORKS = (
+    _Network("ida_up.up_1.weight", _HEAD_RULES + _dla_up() + _dla("base."), rf"base\.({_DEAD_DLA})"),
+    _Network("kps.0.up1.0.conv1.weight", _hourglass()),
+    _Network("deconv_layers.0.conv_offset_mask.weight", _HEAD_RULES + _resnet() + _deconv(deformable=True)),
+    _Network("deconv_layers.0.weight", _HEAD_RULES + _resnet() + _deconv(deformable=False)),
+)
+_IMAGENET = (
+    _Network("base_layer.0.weight", _dla(""), _DEAD_DLA),
+    _Network("layer1.0.conv1.weight", _resnet(), r"fc\.\w+"),
+)
+
+
+def convert_published(state_dict: Mapping[str, T]) -> tuple[dict[str, T], list[str]]:
+    """CenterNet's names (DLA-34, ResNet with and without DCN, Hourglass-104) to ours.
+
+    Args:
+        state_dict: the published file's ``["state_dict"]``; a "module." before its names is ignored.
+
+    Returns:
+        What our network has, by its names, and the published names left out: parameters that no output depends on, and
+        heads that are not in :data:`HEADS`.
+
+    Raises:
+        ValueError: it is none of these networks, or has a parameter that they do not have.
+    """
+    return _convert(state_dict, _NETWORKS)
+
+
+def convert_imagenet(state_dict: Mapping[str, T]) -> tuple[dict[str, T], list[str]]:
+    """torchvision's ResNets and the DLA-34 of its authors, both trained on ImageNet, to our ``backbone``.
+
+    Both were trained on RGB pictures, and CenterNet feeds them BGR ones without a change; so does this.
+
+    Returns:
+        What our backbone has, and the names left out: the classifier and what nothing depends on.
+
+    Raises:
+        ValueError: as :func:`convert_published`.
+    """
+    return _convert(state_dict, _IMAGENET)
+
+
+def to_published(state_dict: Mapping[str, T]) -> dict[str, T]:
+    """The inverse of :func:`convert_published`, without the parameters that it left out.
+
+    Raises:
+        ValueError: a parameter has no published counterpart.
+    """
+    network = _recognized(state_dict, {network: network.to_ours(network.marker) for network in _NETWORKS})
+    result = {}
+    for name, value in state_dict.items():
+        published = network.to_published(name)
+        if published is None:
+            raise ValueError(f"the published network has nothing like {name}")
+        result[published] = value
+    return result
+
+
+def _convert(state_dict: Mapping[str, T], networks: tuple[_Network, ...]) -> tuple[dict[str, T], list[str]]:
+    weights = {name.removeprefix("module."): value for name, value in state_dict.items()}
+    network = _recognized(weights, {network: network.marker for network in networks})
+    known = {theirs.partition(".")[0] for theirs, _ in network.rules}
+    converted, dropped = {}, []
+    for name, value in weights.items():
+        ours = network.to_ours(name)
+        if re.fullmatch(network.dead, name) or (ours is None and name.partition(".")[0] not in known):
+            dropped.append(name)
+        elif ours is None:
+            raise ValueError(f"{name} is in none of the published networks that this project has")
+        else:
+            converted[ours] = value
+    return converted, dropped
+
+
+def _recognized(weights: Mapping[str, T], markers: Mapping[_Network, str | None]) -> _Network:
+    for network, marker in markers.items():
+        if marker in weights:
+            return network
+    wanted = ", ".join(str(marker) for marker in markers.values())
+    raise ValueError(f"of no known network: has none of {wanted}, but {next(iter(weights), 'nothing')}")
