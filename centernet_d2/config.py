@@ -133,6 +133,8 @@ def _add_training(cfg: CfgNode) -> None:
     cfg.SOLVER.WEIGHT_DECAY = 0.0
     cfg.SOLVER.WEIGHT_DECAY_NORM = 0.0
     cfg.SOLVER.WARMUP_ITERS = 0
+    # Of autocast where SOLVER.AMP.ENABLED: "float16" (the loss is scaled) or "bfloat16".
+    cfg.SOLVER.AMP.PRECISION = "float16"
     # Checkpoints kept besides the best and the final one.
     cfg.SOLVER.KEEP_CHECKPOINTS = 2
 

@@ -12,15 +12,13 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from detectron2.engine import default_setup
-
 from centernet_d2.checkpoint.checkpointer import SafeCheckpointer
-from centernet_d2.engine import Trainer, argument_parser, launch, setup_cfg
+from centernet_d2.engine import Trainer, argument_parser, launch, setup_cfg, start_run
 
 
 def main(args: argparse.Namespace) -> Any:
     cfg = setup_cfg(args.config_file, args.opts)
-    default_setup(cfg, args)
+    start_run(cfg, args)
     if args.eval_only:
         model = Trainer.build_model(cfg)
         checkpointer = SafeCheckpointer(model, cfg.OUTPUT_DIR)

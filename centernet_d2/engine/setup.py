@@ -7,6 +7,9 @@ import difflib
 from collections.abc import Iterator, Sequence
 
 from detectron2.config import CfgNode
+from detectron2.engine import default_setup
+from detectron2.utils import comm
+from detectron2.utils.logger import setup_logger
 
 from centernet_d2.config import get_cfg
 from centernet_d2.data.datasets.custom import register_custom_datasets, resolve_num_classes
@@ -35,6 +38,12 @@ def setup_cfg(config_file: str = "", opts: Sequence[str] = ()) -> CfgNode:
     cfg.MODEL.CENTERNET.NUM_CLASSES = resolve_num_classes(cfg)
     cfg.freeze()
     return cfg
+
+
+def start_run(cfg: CfgNode, args: argparse.Namespace) -> None:
+    """Logging to the screen and OUTPUT_DIR/log.txt, a copy of the config there, and the seed of this process."""
+    setup_logger(cfg.OUTPUT_DIR, distributed_rank=comm.get_rank(), name="centernet_d2")
+    default_setup(cfg, args)
 
 
 def argument_parser(description: str) -> argparse.ArgumentParser:
