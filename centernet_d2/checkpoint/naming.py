@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -10,16 +11,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from centernet_d2.checkpoint.published import convert_published
+from centernet_d2.checkpoint.published import convert_imagenet, convert_published
 
-_TORCHVISION_RESNET = (
-    (r"^conv1\.", "stem.conv1."),
-    (r"^bn1\.", "stem.conv1.norm."),
-    (r"^layer(\d)\.", lambda found: f"res{int(found[1]) + 1}."),
-    (r"\.downsample\.0\.", ".shortcut."),
-    (r"\.downsample\.1\.", ".shortcut.norm."),
-    (r"\.bn(\d)\.", r".conv\1.norm."),
-)
 # Where whole files keep their weights: Detectron2, most others, pycls, Caffe2.
 _KEYS = ("model", "state_dict", "model_state", "blobs")
 
@@ -44,8 +37,8 @@ def weights_of(data: Mapping[str, Any], path: str) -> dict[str, Tensor]:
 def match_names(weights: dict[str, Tensor], model: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """``weights`` under the names that fit most of the ``model``'s tensors.
 
-    Tried are the names as they are, those of CenterNet's published models and of torchvision's ResNets, and each of
-    these below a part of the model (a bare backbone of any family).
+    Tried are the names as they are, those of CenterNet's published models, of torchvision's ResNets and of DLA-34 on
+    ImageNet, and each of these below a part of the model (a bare backbone of any family).
     """
     best, best_count = weights, count_fitting(weights, model)
     for candidate in _candidates(weights):
@@ -87,16 +80,9 @@ def describe_mismatches(model: nn.Module, mismatches: list[tuple[str, tuple[int,
 
 def _candidates(weights: dict[str, Tensor]) -> Iterator[dict[str, Tensor]]:
     yield weights
-    if any(name.startswith(("hm.", "hm.0.")) for name in weights):
-        yield convert_published(weights)[0]
-    if "layer1.0.conv1.weight" in weights:
-        yield {_renamed(name): x for name, x in weights.items()}
-
-
-def _renamed(name: str) -> str:
-    for pattern, replacement in _TORCHVISION_RESNET:
-        name = re.sub(pattern, replacement, name)
-    return name
+    for convert in (convert_published, convert_imagenet):
+        with contextlib.suppress(ValueError):
+            yield convert(weights)[0]
 
 
 def _prefixes(model: Mapping[str, Tensor]) -> list[str]:

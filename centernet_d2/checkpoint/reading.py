@@ -106,8 +106,6 @@ def _explained(path: str, error: Exception) -> Exception:
         return UnsafeCheckpointError(f"{path} is refused: it would build {found[1]}, which may run code. {_SAFE_WAY}")
     if found := re.search(r"legacy \.tar|TorchScript", text):
         return UnsafeCheckpointError(f"{path} is refused: reading {found[0]} files may run code. {_SAFE_WAY}")
-    if isinstance(error, pickle.UnpicklingError) and "Unsupported" in text:
-        return UnsafeCheckpointError(f"{path} is refused: it holds more than plain data. {_SAFE_WAY}")
     return BrokenCheckpointError(f"{path} is damaged, cut off or no checkpoint ({type(error).__name__})")
 
 
