@@ -1,7 +1,7 @@
 """Names of parameters in published files, and ours.
 
-A rule is a pair of templates with fields in braces: read from left to right it renames a published parameter, from right
-to left one of ours. The first rule that fits counts. Weights need no change of shape or layout anywhere.
+A rule is a pair of templates with fields in braces: read from left to right it renames a published parameter, from
+right to left one of ours. The first rule that fits counts. Weights need no change of shape or layout anywhere.
 """
 
 from __future__ import annotations

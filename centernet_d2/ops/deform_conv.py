@@ -55,8 +55,8 @@ class ModulatedDeformConv2d(nn.Module):
         bound = 1 / math.sqrt(9 * in_channels)
         nn.init.uniform_(self.weight, -bound, bound)
         self.offset_mask = nn.Conv2d(in_channels, 27, 3, padding=1)
-        nn.init.zeros_(self.offset_mask.weight)
-        nn.init.zeros_(self.offset_mask.bias)
+        for p in self.offset_mask.parameters():
+            nn.init.zeros_(p)
         self.norm = norm
 
     def forward(self, x: Tensor) -> Tensor:

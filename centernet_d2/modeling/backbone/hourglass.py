@@ -79,8 +79,8 @@ class HourglassNet(Backbone):
         super().__init__()
         if len(channels) != len(blocks) or len(channels) < 2 or min(blocks) < 1:
             raise ValueError(
-                f"MODEL.HOURGLASS: CHANNELS {list(channels)} and BLOCKS {list(blocks)} must be of one length, at least 2, "
-                "and no depth without blocks"
+                f"MODEL.HOURGLASS: CHANNELS {list(channels)} and BLOCKS {list(blocks)} must be of one length, "
+                "at least 2, and no depth without blocks"
             )
         width, between = channels[0], range(num_stacks - 1)
         self.depth = len(channels) - 1

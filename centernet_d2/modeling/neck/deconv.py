@@ -29,10 +29,9 @@ class UpStage(nn.Module):
 
     def __init__(self, in_channels: int, out_channels: int, deformable: bool, norm: str) -> None:
         super().__init__()
+        self.conv: nn.Module | None = None
         if deformable:
             self.conv = ModulatedDeformConv2d(in_channels, out_channels, get_norm(norm, out_channels))
-        else:
-            self.conv = None
         width = out_channels if deformable else in_channels
         self.up = nn.ConvTranspose2d(width, out_channels, 4, stride=2, padding=1, bias=not norm)
         self.norm = get_norm(norm, out_channels) or nn.Identity()
