@@ -17,7 +17,7 @@ from detectron2.engine import DefaultPredictor
 
 from centernet_d2.checkpoint.reading import BrokenCheckpointError, UnsafeCheckpointError, check_weights_file, load_file
 from centernet_d2.config import get_cfg
-from tests.tiny import tiny_cfg
+from tests.tiny import tiny_cfg, tiny_model
 
 
 class Payload:
@@ -119,8 +119,6 @@ def test_the_model_zoo_is_not_fetched_for_a_check(monkeypatch):
 
 def test_the_predictor_reads_our_files(tmp_path):
     cfg = tiny_cfg("MODEL.WEIGHTS", str(tmp_path / "model.pth"), "DATASETS.TEST", ())
-    from tests.tiny import tiny_model
-
     model = tiny_model()
     torch.save({"model": model.state_dict(), "iteration": 3}, tmp_path / "model.pth")
     loaded = DefaultPredictor(cfg).model.state_dict()
@@ -144,8 +142,9 @@ def test_arrays_of_a_pickle(protocol, tmp_path):
     path.write_bytes(pickle.dumps(data, protocol=protocol))
     loaded = load_file(path)
     for name, x in ARRAYS.items():
-        assert loaded["model"][name].dtype == x.dtype.newbyteorder("=") and np.array_equal(loaded["model"][name], x), name
-        torch.from_numpy(loaded["model"][name])
+        got = loaded["model"][name]
+        assert got.dtype == x.dtype.newbyteorder("=") and np.array_equal(got, x), name
+        torch.from_numpy(got)
     assert {k: v for k, v in loaded.items() if k != "model"} == {k: v for k, v in data.items() if k != "model"}
 
 
@@ -199,7 +198,7 @@ def test_no_dictionary_and_no_file(tmp_path):
     torch.save([torch.ones(2)], tmp_path / "x.pth")
     with pytest.raises(BrokenCheckpointError, match="list"):
         load_file(tmp_path / "x.pth")
-    with pytest.raises(FileNotFoundError, match="y.pth"):
+    with pytest.raises(FileNotFoundError, match=r"y\.pth"):
         load_file(tmp_path / "y.pth")
 
 

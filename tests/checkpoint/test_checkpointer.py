@@ -1,0 +1,171 @@
+"""What is loaded from whose file, what is said about what does not fit, and the way back from damage."""
+
+from __future__ import annotations
+
+import logging
+import os
+
+import pytest
+import torch
+import torchvision
+from detectron2.layers import ShapeSpec
+from detectron2.modeling.backbone.resnet import build_resnet_backbone
+from torch import nn
+
+from centernet_d2.checkpoint.checkpointer import SafeCheckpointer
+from centernet_d2.modeling.backbone.dla import DLA
+from tests.tiny import tiny_cfg, tiny_model
+
+
+class Detector(nn.Module):
+    """A network with its backbone where ours have it."""
+
+    def __init__(self, backbone: nn.Module) -> None:
+        super().__init__()
+        self.backbone = backbone
+        self.head = nn.Conv2d(3, 1, 1)
+
+
+def resnet18() -> nn.Module:
+    cfg = tiny_cfg(
+        "MODEL.RESNETS.DEPTH", 18, "MODEL.RESNETS.NORM", "BN", "MODEL.RESNETS.RES2_OUT_CHANNELS", 64,
+        "MODEL.RESNETS.OUT_FEATURES", ["res5"],
+    )  # fmt: skip
+    return Detector(build_resnet_backbone(cfg, ShapeSpec(channels=3)))
+
+
+def test_torchvision_resnets_by_value(tmp_path):
+    source = torchvision.models.resnet18(weights=None)
+    torch.save(source.state_dict(), tmp_path / "resnet18.pth")
+    model = resnet18()
+    checkpointer = SafeCheckpointer(model)
+    checkpointer.load(str(tmp_path / "resnet18.pth"))
+    assert sorted(checkpointer.incompatible.missing_keys) == ["head.bias", "head.weight"]
+    x = torch.randn(1, 3, 64, 64)
+    source.eval(), model.eval()
+    y = source.maxpool(source.relu(source.bn1(source.conv1(x))))
+    y = source.layer4(source.layer3(source.layer2(source.layer1(y))))
+    assert torch.allclose(model.backbone(x)["res5"], y, atol=1e-5)
+
+
+def test_a_bare_backbone(tmp_path):
+    """Its names lack the place in the model; DataParallel's prefix and a wrapping dictionary are no matter."""
+    source = DLA()
+    weights = {f"module.{name}": x for name, x in source.state_dict().items()}
+    torch.save({"epoch": 3, "state_dict": weights}, tmp_path / "dla.pth")
+    model = Detector(DLA())
+    SafeCheckpointer(model).load(str(tmp_path / "dla.pth"))
+    assert all(torch.equal(model.backbone.state_dict()[name], x) for name, x in source.state_dict().items())
+
+
+def test_other_classes_are_said_plainly(tmp_path, caplog):
+    torch.save({"model": tiny_model("MODEL.CENTERNET.NUM_CLASSES", 80).state_dict()}, tmp_path / "coco.pth")
+    model = tiny_model()
+    before = model.state_dict()["task.branches.heatmap.heads.0.2.weight"].clone()
+    checkpointer = SafeCheckpointer(model)
+    with caplog.at_level(logging.WARNING):
+        checkpointer.load(str(tmp_path / "coco.pth"))
+    assert [r.getMessage() for r in caplog.records] == ["checkpoint has 80 classes, the model 3: heatmap head is new"]
+    assert torch.equal(model.state_dict()["task.branches.heatmap.heads.0.2.weight"], before)
+    with pytest.raises(ValueError, match="80 classes"):
+        checkpointer.require_complete("coco.pth")
+
+
+def test_other_points_are_said_plainly(tmp_path, caplog):
+    torch.save({"model": tiny_model().state_dict()}, tmp_path / "one.pth")
+    with caplog.at_level(logging.WARNING):
+        SafeCheckpointer(tiny_model("MODEL.CENTERNET.POINT_FLAGS", [0, 4, 8])).load(str(tmp_path / "one.pth"))
+    said = [r.getMessage() for r in caplog.records]
+    assert "checkpoint has 3 channels, the model 9: heatmap head is new" in said
+    assert "checkpoint has 2 channels, the model 6: box_size head is new" in said
+
+
+@pytest.mark.parametrize(
+    "weights",
+    [torchvision.models.squeezenet1_1(weights=None).state_dict(), {"a.weight": torch.zeros(3)}, {"epoch": 3}, {}],
+)
+def test_the_wrong_checkpoint_is_an_error(weights, tmp_path):
+    torch.save(weights, tmp_path / "x.pth")
+    with pytest.raises(ValueError, match=r"x\.pth"):
+        SafeCheckpointer(tiny_model()).load(str(tmp_path / "x.pth"))
+
+
+def run_folder(tmp_path) -> nn.Module:
+    """Three checkpoints with the values 1, 2, 3."""
+    model = nn.Linear(200, 200)
+    checkpointer = SafeCheckpointer(model, str(tmp_path))
+    for i in (1, 2, 3):
+        nn.init.constant_(model.weight, i)
+        checkpointer.save(f"model_{i:07d}", iteration=i)
+        os.utime(tmp_path / f"model_{i:07d}.pth", (i, i))
+    return model
+
+
+def resumed(tmp_path) -> int:
+    model = nn.Linear(200, 200)
+    iteration = SafeCheckpointer(model, str(tmp_path)).resume_or_load("", resume=True)["iteration"]
+    assert (model.weight == iteration).all()
+    return iteration
+
+
+@pytest.mark.parametrize("share", [0.0, 0.01, 0.5, 0.99])
+def test_a_cut_off_checkpoint_is_passed_over(share, tmp_path, caplog):
+    run_folder(tmp_path)
+    assert resumed(tmp_path) == 3
+    last = tmp_path / "model_0000003.pth"
+    last.write_bytes(last.read_bytes()[: int(share * last.stat().st_size)])
+    os.utime(last, (3, 3))
+    with caplog.at_level(logging.WARNING):
+        assert resumed(tmp_path) == 2
+    assert "model_0000003.pth" in caplog.text
+
+
+@pytest.mark.parametrize("content", [None, b"", b"\xffgarbage", b"model_0000009.pth", b"OUTSIDE", b"../outside.pth"])
+def test_a_bad_pointer_is_passed_over(content, tmp_path, caplog):
+    outside = tmp_path / "outside.pth"
+    torch.save({"model": nn.Linear(200, 200).state_dict(), "iteration": 99}, outside)
+    folder = tmp_path / "run"
+    folder.mkdir()
+    run_folder(folder)
+    if content is None:
+        (folder / "last_checkpoint").unlink()
+    else:
+        (folder / "last_checkpoint").write_bytes(content.replace(b"OUTSIDE", str(outside).encode()))
+    with caplog.at_level(logging.WARNING):
+        assert resumed(folder) == 3
+    assert "checkpoint" in caplog.text
+
+
+def test_nothing_readable_is_an_error(tmp_path):
+    run_folder(tmp_path)
+    for path in tmp_path.glob("*.pth"):
+        path.write_bytes(b"")
+    with pytest.raises(ValueError, match=r"nothing in .* can be resumed"):
+        resumed(tmp_path)
+
+
+def test_another_model_is_no_reason_to_go_further_back(tmp_path):
+    run_folder(tmp_path)
+    with pytest.raises(ValueError, match=r"does the config belong to it|not a checkpoint of this model"):
+        SafeCheckpointer(nn.Linear(3, 3), str(tmp_path)).resume_or_load("", resume=True)
+
+
+def test_a_new_folder_starts_from_the_weights(tmp_path):
+    run_folder(tmp_path)
+    checkpointer = SafeCheckpointer(nn.Linear(200, 200), str(tmp_path / "new"))
+    checkpointer.resume_or_load(str(tmp_path / "model_0000001.pth"), resume=True)
+    assert (checkpointer.model.weight == 1).all() and checkpointer.resumed_from is None
+
+
+def test_pruning_keeps_the_newest_and_the_one_to_resume_from(tmp_path):
+    model = run_folder(tmp_path)
+    checkpointer = SafeCheckpointer(model, str(tmp_path))
+    checkpointer.save("model_final", tag=False)
+    checkpointer.save("model_best", tag=False)
+    # Went on from an older one: its successors are the older files, whatever their numbers.
+    checkpointer.save("model_0000002", iteration=2)
+    (tmp_path / "last_checkpoint").write_text("model_0000001.pth")
+    checkpointer.prune(keep=1)
+    assert sorted(p.name for p in tmp_path.glob("*.pth")) == [
+        *("model_0000001.pth", "model_0000002.pth", "model_best.pth", "model_final.pth")
+    ]
