@@ -40,7 +40,7 @@ def save_forever(folder: str, finished: int) -> None:
     first = checkpointer.resume_or_load("", resume=True).get("iteration", -1) + 1
     for i in range(first, first + 10_000):
         model.value.fill_(i)
-        checkpointer.save(f"model_{i % 4:07d}", iteration=i)
+        checkpointer.save("model_final", iteration=i)
         os.write(finished, i.to_bytes(4, "little"))
 
 
