@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 from detectron2.config import CfgNode
 from detectron2.config import get_cfg as get_detectron2_cfg
 
@@ -29,6 +30,8 @@ def add_centernet_config(cfg: CfgNode) -> None:
 
 def _add_model(cfg: CfgNode) -> None:
     cfg.MODEL.META_ARCHITECTURE = "CenterNet"
+    # A GPU where there is one (Detectron2 insists on one).
+    cfg.MODEL.DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
     cfg.MODEL.BACKBONE.FREEZE_AT = 0
 
     # What turns the backbone's maps into the stride-4 map: a name of NECK_REGISTRY, or "" where the backbone gives it.

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+import yaml
 from detectron2.config import configurable
 from detectron2.structures import Boxes, Instances
 
@@ -222,4 +223,4 @@ def test_settings_survive_a_dump(tmp_path):
     path.write_text(cfg.dump())
     again = tiny_cfg()
     again.merge_from_file(str(path))
-    assert again.dump() == cfg.dump()
+    assert yaml.safe_load(again.dump()) == yaml.safe_load(cfg.dump())
