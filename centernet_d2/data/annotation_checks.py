@@ -6,7 +6,7 @@ import math
 from collections.abc import Collection, Iterable
 from numbers import Integral, Real
 from pathlib import PurePath
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeGuard
 
 from detectron2.structures import BoxMode
 
@@ -59,7 +59,7 @@ def is_number(value: Any) -> bool:
         return False
 
 
-def is_integer(value: Any) -> bool:
+def is_integer(value: Any) -> TypeGuard[int]:
     """An integer; true, false and 1.0 are none."""
     return isinstance(value, Integral) and not isinstance(value, bool)
 

@@ -60,7 +60,7 @@ class PositionDataset(Dataset[tuple[Sample | None, list[BrokenImageError]]]):
 
     def __init__(self, records: Sequence[Record], mapper: Mapper, seed: int) -> None:
         self.records, self.mapper, self.seed = records, mapper, seed
-        self._epoch, self._order = -1, np.empty(0)
+        self._epoch, self._order = -1, np.empty(0, np.int64)
 
     def __len__(self) -> int:
         return len(self.records)
@@ -227,4 +227,5 @@ def _seeded(seed: int, position: int) -> Iterator[None]:
 
 
 def _single_threaded(worker: int) -> None:
-    cv2.setNumThreads(1)
+    # 1 instead of 0 would wait for ever, in a forked process, for threads that only the parent has.
+    cv2.setNumThreads(0)

@@ -84,7 +84,7 @@ def _size(root: ElementTree.Element) -> tuple[int, int] | None:
 
 def read_voc_names(folder: str) -> list[str]:
     """The class names used in any XML file of ``folder``, sorted; files that are not XML count as empty."""
-    names = set()
+    names: set[str] = set()
     for entry in os.scandir(folder):
         if entry.name.endswith(".xml"):
             picture, _ = read_voc_xml(entry.path)

@@ -71,6 +71,8 @@ def load_coco(name: str, json_file: str, image_root: str) -> list[Record]:
     # Without json_file, Detectron2's evaluator writes a complete file out of the records.
     if coco.scores_itself:
         values["json_file"] = json_file
+    elif MetadataCatalog.get(name).get("json_file"):
+        MetadataCatalog.remove(name)
     set_metadata(name, values)
     return coco.records
 

@@ -14,8 +14,8 @@ from centernet_d2.data.converters.voc_xml import read_voc_names, read_voc_xml
 from centernet_d2.data.datasets.coco import set_metadata
 from centernet_d2.data.reading import BrokenImageError, Record, read_image_size
 
-_PUBLISHED = ("voc_2007_trainval", "voc_2007_train", "voc_2007_val", "voc_2007_test")
-_PUBLISHED += ("voc_2012_trainval", "voc_2012_train", "voc_2012_val")
+_SPLITS = {"2007": ("trainval", "train", "val", "test"), "2012": ("trainval", "train", "val")}
+_PUBLISHED = [f"voc_{year}_{split}" for year, splits in _SPLITS.items() for split in splits]
 
 
 def register_voc(name: str, root: str, split: str) -> None:
