@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -101,7 +102,8 @@ def splat_gaussians(cells: Tensor, channel: Tensor, radius: Tensor, shape: tuple
 def _maximum(index: Tensor, value: Tensor, shape: tuple[int, int, int, int]) -> SparseMaps:
     """The largest value of each cell. Bits of positive floats sort like the floats, so one sort of packed integers does."""
     packed = (index << 32) | value.view(torch.int32).long()
-    packed = packed.sort().values
+    # NumPy's sort of integers is several times faster than PyTorch's, which keeps the order as well.
+    packed = packed.sort().values if packed.is_cuda else torch.from_numpy(np.sort(packed.numpy()))
     index = packed >> 32
     last = torch.ones_like(index, dtype=torch.bool)
     last[:-1] = index[1:] != index[:-1]
