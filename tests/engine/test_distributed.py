@@ -1,0 +1,100 @@
+"""Two processes are one process with the whole batch; they resume, stop and evaluate together (CPU, gloo)."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from detectron2.utils import comm
+
+from centernet_d2.engine import NonFiniteLossError, Trainer, launch
+from tests.engine.runs import Record, engine_cfg, run
+
+OPTS = ("SOLVER.OPTIMIZER", "SGD", "SOLVER.MAX_ITER", 12, "DATASETS.TEST", ("engine_test_val",))
+
+
+def in_each_process(folder: Path) -> None:
+    """All that needs several processes, in one start of them."""
+    whole = run(engine_cfg(folder / "whole", *OPTS))
+    run(engine_cfg(folder / "stopped", *OPTS, "SOLVER.CHECKPOINT_PERIOD", 5), stop_after=7)
+    resumed = run(engine_cfg(folder / "stopped", *OPTS), resume=True)
+    poisoned = run(engine_cfg(folder / "poisoned", *OPTS), poison=(2, 1, "loss_box_size", float("nan")))
+    with_norm = Trainer(engine_cfg(folder / "norm", *OPTS, "MODEL.BACKBONE.NAME", "DropoutBackbone"))
+    statistics = dict(with_norm.model.named_buffers())["module.backbone.layers.1.running_mean"]
+    statistics.fill_(comm.get_rank() + 1)
+    Trainer.test(with_norm.cfg, with_norm.model)
+    found = {"whole": whole, "resumed": resumed, "poisoned": poisoned, "statistics": statistics.clone()}
+    torch.save(found, folder / f"{comm.get_rank()}.pt")
+
+
+@pytest.fixture(scope="module")
+def two(tmp_path_factory) -> list[dict]:
+    folder = tmp_path_factory.mktemp("two")
+    launch(in_each_process, (folder,), device="cpu", processes=2)
+    return [torch.load(folder / f"{rank}.pt", weights_only=False) for rank in range(2)]
+
+
+@pytest.fixture(scope="module")
+def one(tmp_path_factory) -> Record:
+    return run(engine_cfg(tmp_path_factory.mktemp("one"), *OPTS))
+
+
+def test_gradients_are_those_of_one_process(one, two):
+    """The first step's, parameter by parameter: an average of per-process normalizations would be off by percents."""
+    for name, expected in one.gradients[0].items():
+        for rank in range(2):
+            difference = (two[rank]["whole"].gradients[0][name] - expected).abs().max()
+            assert difference <= 1e-6, (name, float(difference))
+    assert max(float(x.abs().max()) for x in one.gradients[0].values()) > 1e-3, "there is something to compare"
+
+
+def test_losses_are_those_of_one_process(one, two):
+    for ours, expected in zip(two[0]["whole"].losses, one.losses, strict=True):
+        assert ours == pytest.approx(expected, rel=1e-5)
+
+
+def test_pictures_are_those_of_one_process(one, two):
+    """Together, per step; so in no epoch is one repeated or left out."""
+    both = zip(two[0]["whole"].image_ids, two[1]["whole"].image_ids, strict=True)
+    assert [sorted(a + b) for a, b in both] == [sorted(ids) for ids in one.image_ids]
+
+
+def test_weights_agree_between_the_processes(two):
+    a, b = (x["whole"].weights[-1] for x in two)
+    assert all(torch.equal(a[name], b[name]) for name in a)
+
+
+def test_resume_is_exact(two):
+    for found in two:
+        whole, resumed = found["whole"], found["resumed"]
+        assert len(resumed.image_ids) == 7 and resumed.image_ids == whole.image_ids[5:]
+        assert all(torch.equal(x, whole.weights[-1][name]) for name, x in resumed.weights[-1].items())
+    assert two[0]["resumed"].losses == two[0]["whole"].losses[5:]
+
+
+def test_evaluation_is_that_of_one_process(one, two):
+    assert two[0]["whole"].results["bbox"] == pytest.approx(one.results["bbox"], nan_ok=True)
+
+
+def test_all_stop_when_one_has_no_number(two):
+    """Process 1 alone has a NaN; both stop before the step, and say whose pictures they were."""
+    errors = [found["poisoned"].error for found in two]
+    assert all(isinstance(error, NonFiniteLossError) for error in errors) and str(errors[0]) == str(errors[1])
+    said = str(errors[0])
+    assert "iteration 2: loss_box_size = nan in process 1." in said
+    guilty, innocent = two[1]["poisoned"].image_ids[2], two[0]["poisoned"].image_ids[2]
+    assert all(f"(id {i})" in said for i in guilty) and not any(f"(id {i})" in said for i in innocent)
+    for found in two:
+        assert len(found["poisoned"].weights) == 2
+
+
+def test_all_evaluate_with_the_statistics_that_are_saved(two):
+    assert all((found["statistics"] == 1).all() for found in two)
+
+
+def test_what_cannot_be_started_is_said():
+    with pytest.raises(ValueError, match="--dist-url"):
+        launch(print, device="cpu", machines=2)
+    with pytest.raises(ValueError, match=r"MODEL.DEVICE cpu"):
+        launch(print, device="cuda", processes=torch.cuda.device_count() + 2)
