@@ -77,10 +77,7 @@ class CenterNetDatasetMapper:
         self, annotations: list[dict[str, Any]], transforms: TransformList, image_size: tuple[int, int]
     ) -> Instances:
         annotations = [a for a in annotations if not a.get("iscrowd", 0)]
-        source = np.array(
-            [BoxMode.convert(list(a["bbox"]), BoxMode(a["bbox_mode"]), BoxMode.XYXY_ABS) for a in annotations],
-            dtype=np.float64,
-        ).reshape(-1, 4)
+        source = corner_boxes(annotations)
         boxes = Boxes(torch.from_numpy(transforms.apply_box(source)).float())
         boxes.clip(image_size)
         # A box turned inside out must be judged before the warp, which orders its corners.
@@ -108,6 +105,20 @@ class CenterNetDatasetMapper:
         if any(isinstance(t, AffineTransform) and t.mirrors for t in transforms.transforms):
             result = result[:, indices]
         return result
+
+
+def corner_boxes(annotations: list[dict[str, Any]]) -> np.ndarray:
+    """(P, 4) float64 x1, y1, x2, y2 of a record's objects, in picture pixels.
+
+    Raises:
+        ValueError: a ``bbox_mode`` other than XYXY_ABS and XYWH_ABS.
+    """
+    boxes = np.array([annotation["bbox"] for annotation in annotations], dtype=np.float64).reshape(-1, 4)
+    modes = np.array([annotation["bbox_mode"] for annotation in annotations], dtype=np.int64)
+    if not np.isin(modes, (BoxMode.XYXY_ABS, BoxMode.XYWH_ABS)).all():
+        raise ValueError(f"bbox_mode must be XYXY_ABS or XYWH_ABS, not {[BoxMode(mode).name for mode in modes]}")
+    boxes[:, 2:] += boxes[:, :2] * (modes == BoxMode.XYWH_ABS)[:, None]
+    return boxes
 
 
 def build_augmentations(cfg: CfgNode) -> list[Augmentation]:

@@ -19,7 +19,7 @@ from centernet_d2.data.validation import SharedCells, check_annotations, shared_
 
 @dataclass
 class Report:
-    """What was found in one data set; ``shared`` has an entry for each point of the 3x3 grid on a box."""
+    """What was found in one data set; ``shared`` has an entry for each point of the 3x3 grid in a box."""
 
     name: str
     num_pictures: int
@@ -99,8 +99,9 @@ def _report(
 ) -> Report:
     """Completes ``findings``, those of the file, by those of the records."""
     grid = grid or Grid()
-    findings = findings + check_annotations(records, names, check_images)
-    counts = Counter(annotation["category_id"] for record in records for annotation in record.get("annotations", []))
-    sound = not any(finding.fatal and finding.annotation_id is not None for finding in findings)
-    shared = [shared_cells(records, grid.stride, grid.input_size, point) for point in range(9)] if sound else []
-    return Report(name, len(records), {n: counts[i] for i, n in enumerate(names)}, findings, shared)
+    found = check_annotations(records, names, check_images)
+    # Records that are malformed themselves (of sets that other code registered) cannot be counted.
+    sound = [] if any(finding.fatal and finding.field != "picture" for finding in found) else records
+    counts = Counter(annotation["category_id"] for record in sound for annotation in record.get("annotations", []))
+    shared = [shared_cells(sound, grid.stride, grid.input_size, point) for point in range(9)]
+    return Report(name, len(records), {n: counts[i] for i, n in enumerate(names)}, findings + found, shared)

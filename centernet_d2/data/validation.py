@@ -9,15 +9,17 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
+import torch
 from detectron2.config import CfgNode
 from detectron2.data import MetadataCatalog
-from detectron2.structures import BoxMode
 
 from centernet_d2.data.annotation_checks import Finding, check_object, check_picture, raise_findings
+from centernet_d2.data.dataset_mapper import corner_boxes
 from centernet_d2.data.datasets.custom import class_names as names_of
 from centernet_d2.data.datasets.custom import load_records
 from centernet_d2.data.reading import BrokenImageError, Record, read_image
 from centernet_d2.geometry import letterbox_matrix, transform_points
+from centernet_d2.ops.grid_points import grid_points
 
 _logger = logging.getLogger(__name__)
 _OPENED = 5
@@ -81,29 +83,25 @@ def check_quick(cfg: CfgNode) -> None:
             _logger.warning("Data set %s: pictures that cannot be used, such as %s", name, unreadable[0])
 
 
-def shared_cells(
-    records: Sequence[Record], stride: int, input_size: tuple[int, int], point: int = 4, pixel_center: float = 0.5
-) -> SharedCells:
+def shared_cells(records: Sequence[Record], stride: int, input_size: tuple[int, int], point: int = 4) -> SharedCells:
     """Objects that a CenterNet cannot tell apart, because they have class and cell in common.
 
     Args:
         stride: input pixels per cell.
         input_size: (height, width) that pictures are letterboxed to.
-        point: of the 3x3 grid on the box, row-major; 4 is the centre.
+        point: of the 3x3 grid in the box, row-major; 4 is the centre.
     """
-    share = np.array([point % 3, point // 3]) / 2
     last_cell = np.array(input_size[::-1]) // stride - 1
     objects = lost = 0
     for record in records:
         annotations = [a for a in record.get("annotations", []) if not a.get("iscrowd", 0)]
         if not annotations:
             continue
-        source = [BoxMode.convert(list(a["bbox"]), BoxMode(a["bbox_mode"]), BoxMode.XYXY_ABS) for a in annotations]
         matrix = letterbox_matrix((record["height"], record["width"]), input_size)
-        corners = transform_points(np.array(source, dtype=float).reshape(-1, 2, 2), matrix)
+        corners = transform_points(corner_boxes(annotations).reshape(-1, 2, 2), matrix)
         corners = corners.clip(0, np.array(input_size[::-1]))
         real = (corners[:, 1] > corners[:, 0]).all(axis=1)
-        points = corners[:, 0] * (1 - share) + corners[:, 1] * share
+        points = grid_points(torch.from_numpy(corners.reshape(-1, 4)), [point])[:, 0].numpy()
         cells = np.minimum(points // stride, last_cell)
         classes = np.array([[a["category_id"]] for a in annotations])
         objects += int(real.sum())

@@ -7,9 +7,11 @@ import math
 import cv2
 import numpy as np
 import pytest
+import torch
 
 from centernet_d2.data.augmentation import AffineTransform, ColorTransform, RandomAffine, RandomColor
 from centernet_d2.geometry import affine_matrix, letterbox_matrix
+from centernet_d2.ops.grid_points import grid_points, mirrored
 
 GREY = np.array([0.114, 0.587, 0.299])
 
@@ -101,6 +103,16 @@ def test_picture_and_box_move_together(seed: int) -> None:
     assert total == pytest.approx((x2 - x1) * (y2 - y1), rel=0.01)
 
 
+@pytest.mark.parametrize("flip", [False, True])
+def test_points_of_the_warped_box_are_the_warped_points_of_the_box(flip: bool) -> None:
+    boxes = np.random.default_rng(3).uniform(0, 500, (200, 4))
+    boxes[:, 2:] += boxes[:, :2]
+    transform = AffineTransform(affine_matrix((310.3, 200.9), 0.713, 0.0, (384, 512), flip), (384, 512))
+    warped_first = grid_points(torch.from_numpy(transform.apply_box(boxes)), mirrored(range(9)) if flip else range(9))
+    points_first = transform.apply_coords(grid_points(torch.from_numpy(boxes), range(9)).numpy())
+    np.testing.assert_allclose(warped_first, points_first, atol=1e-9)
+
+
 @pytest.mark.parametrize("size", [(480, 640), (100, 700), (33, 20), (1, 1), (4000, 3)])
 def test_crop_stays_in_its_range(size: tuple[int, int]) -> None:
     scales = [0.6, 1.0, 1.3]
@@ -135,8 +147,8 @@ def test_shift_is_clipped_and_no_augmentation_is_the_letterbox(noise: np.ndarray
     for size in ((128, 128), (40, 61)):
         plain = RandomAffine(size, mode="none", flip_prob=0.0).get_transform(noise)
         np.testing.assert_array_equal(plain.matrix, letterbox_matrix(noise.shape[:2], size))
-        mirrored = RandomAffine(size, mode="none", flip_prob=1.0).get_transform(noise)
-        np.testing.assert_array_equal(mirrored.apply_image(noise)[:, ::-1], plain.apply_image(noise))
+        swapped = RandomAffine(size, mode="none", flip_prob=1.0).get_transform(noise)
+        np.testing.assert_array_equal(swapped.apply_image(noise)[:, ::-1], plain.apply_image(noise))
 
 
 def test_rotation_keeps_to_its_probability_and_range(noise: np.ndarray) -> None:

@@ -241,8 +241,8 @@ def test_shared_cells_against_counting_by_hand() -> None:
                 y1, y2 = (min(max(v * 0.64, 0), 64) for v in (y, y + h))
                 if x2 <= x1 or y2 <= y1:
                     continue
-                column = min(int((x1 + (x2 - x1) * (point % 3) / 2) // 4), 15)
-                row = min(int((y1 + (y2 - y1) * (point // 3) / 2) // 4), 15)
+                column = min(int((x1 + (x2 - x1) * (point % 3 + 1) / 4) // 4), 15)
+                row = min(int((y1 + (y2 - y1) * (point // 3 + 1) / 4) // 4), 15)
                 objects += 1
                 key = (annotation["category_id"], row, column)
                 lost += key in cells
