@@ -44,7 +44,8 @@ def gaussian_radius(sizes: Tensor, min_overlap: float = 0.7, method: str = "publ
     """
     width, height = sizes.double().unbind(-1)
     total, area, o = width + height, width * height, min_overlap
-    third = (o * o * total**2 + 4 * o * (1 - o) * area).sqrt() - o * total
+    # In the published order of operations: the radius is cut to whole cells, where a last bit decides.
+    third = (-2 * o * total + ((2 * o * total) ** 2 - 16 * o * ((o - 1) * area)).sqrt()) / 2
     if method == "published":
         return third
     if method != "corrected":

@@ -43,6 +43,11 @@ def test_corrected_radius_values():
     torch.testing.assert_close(gaussian_radius(sizes, 0.7, "corrected").float(), expected, atol=6e-3, rtol=0)
 
 
+def test_published_radius_where_a_last_bit_decides():
+    """A radius of exactly 35 must not become 34 by rounding: the published code gets 35."""
+    assert window_radius(torch.tensor([[100.0, 175.0]]), 0.7, "published", False).tolist() == [[35, 35]]
+
+
 def test_unknown_radius_method():
     with pytest.raises(ValueError, match="published"):
         gaussian_radius(torch.ones(1, 2), 0.7, "other")
