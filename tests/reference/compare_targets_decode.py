@@ -4,7 +4,7 @@
     python tests/reference/compare_targets_decode.py --reference /tmp/CenterNet
 
 Theirs is run as it is: the target code of its COCO loader on a picture of the network's size, its loss modules and its
-decoder. Where the two are meant to differ, the scenes keep out of the way or the factor is put in, and it says so below.
+decoder. Where the two are meant to differ, the scenes keep out of the way or the factor is put in; comments say where.
 """
 
 from __future__ import annotations
