@@ -102,8 +102,8 @@ def _add_input(cfg: CfgNode) -> None:
     cfg.INPUT.SIZE_TEST = [512, 512]
 
     cfg.INPUT.AFFINE = CfgNode()
-    # "crop": a scale out of SCALES and a centre out of the picture less a border of BORDER pixels (halved until it fits in);
-    # "shift": Gaussian shift and scale around the middle; "none": letterbox.
+    # "crop": a scale out of SCALES and a centre out of the picture less a border of BORDER pixels (halved until it
+    # fits in); "shift": Gaussian shift and scale around the middle; "none": letterbox.
     cfg.INPUT.AFFINE.MODE = "crop"
     # Of the window, as a share of the longer side: small values zoom in.
     cfg.INPUT.AFFINE.SCALES = [0.6, 0.7, 0.8, 0.9, 1.0, 1.1, 1.2, 1.3]
@@ -123,7 +123,8 @@ def _add_input(cfg: CfgNode) -> None:
     cfg.INPUT.COLOR.LIGHTING = 0.1
 
     # Data sets of one's own, registered from here: (name, "coco", JSON file, image folder) or
-    # (name, "voc", folder with Annotations/ JPEGImages/ ImageSets/Main/, split). Relative paths start at DETECTRON2_DATASETS.
+    # (name, "voc", folder with Annotations/ JPEGImages/ ImageSets/Main/, split). Relative paths start at
+    # DETECTRON2_DATASETS.
     cfg.DATASETS.CUSTOM = []
     # Share of unreadable pictures (of those seen) above which training stops.
     cfg.DATALOADER.MAX_BROKEN_SHARE = 0.05

@@ -1,8 +1,8 @@
 """The one place where coordinates change frame.
 
-Coordinates are continuous: a picture of width W spans [0, W], pixel i covers [i, i + 1) and its centre is at i + 0.5; a grid
-cell j of stride R covers input pixels [R j, R (j + 1)). The networks published with the CenterNet paper were trained with
-pixel centres at integers instead. Both are ``x' = A x + t``; they differ only in where the warp samples, which
+Coordinates are continuous: a picture of width W spans [0, W], pixel i covers [i, i + 1) and its centre is at i + 0.5;
+a grid cell j of stride R covers input pixels [R j, R (j + 1)). The networks published with the CenterNet paper were
+trained with pixel centres at integers instead. They differ only in where the warp samples, which
 ``pixel_center`` (0.5 or 0.0) says.
 
 Matrices are (2, 3) float64 NumPy arrays that map *from* the picture *to* the network input.
@@ -41,7 +41,9 @@ def mirrored(matrix: np.ndarray, output_width: float) -> np.ndarray:
     return result
 
 
-def letterbox_matrix(image_size: tuple[int, int], output_size: tuple[int, int], scale: float | None = None) -> np.ndarray:
+def letterbox_matrix(
+    image_size: tuple[int, int], output_size: tuple[int, int], scale: float | None = None
+) -> np.ndarray:
     """Centre a picture in the output; ``scale=None`` makes it as large as fits. Sizes are (height, width).
 
     The shift is whole pixels when nothing is scaled, so that such a picture is copied, not resampled.
@@ -65,7 +67,9 @@ def transform_points(points: np.ndarray, matrix: np.ndarray) -> np.ndarray:
     return points @ matrix[:, :2].T + matrix[:, 2]
 
 
-def warp_image(image: np.ndarray, matrix: np.ndarray, output_size: tuple[int, int], pixel_center: float = 0.5) -> np.ndarray:
+def warp_image(
+    image: np.ndarray, matrix: np.ndarray, output_size: tuple[int, int], pixel_center: float = 0.5
+) -> np.ndarray:
     """Resample (H, W, 3) ``image`` bilinearly, black outside; ``output_size`` is (height, width)."""
     sampling = matrix.copy()
     sampling[:, 2] += matrix[:, :2].sum(axis=1) * pixel_center - pixel_center

@@ -4,12 +4,13 @@ Letters: N images, P objects in the batch, K points of an object, C classes, H W
 M candidates of an image.
 
 Frames: *image* pixels (the original picture), *input* pixels (what the network sees), *grid* cells (input / R).
-All are continuous: cell (i, j) covers [j, j + 1) x [i, i + 1). ``centernet_d2.geometry`` is the only file that converts.
+All are continuous: cell (i, j) covers [j, j + 1) x [i, i + 1); ``centernet_d2.geometry`` converts.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import torch
 from detectron2.structures import Boxes, Instances
@@ -43,7 +44,8 @@ class Targets:
 
     @classmethod
     def from_instances(cls, instances: list[Instances], stride: int, grid_size: tuple[int, int]) -> Targets:
-        """Flatten ``gt_boxes`` (input pixels) and ``gt_classes``; ``gt_keypoints`` (P, K, 3) becomes ``fields["keypoints"]``.
+        """Flatten ``gt_boxes`` (input pixels) and ``gt_classes``; ``gt_keypoints`` (P, K, 3) becomes
+        ``fields["keypoints"]``.
 
         Objects that have no area inside the grid are left out.
         """
@@ -71,7 +73,7 @@ class Targets:
 
     def to(self, device: torch.device) -> Targets:
         """The same objects on ``device``; copies do not wait for the device."""
-        moved = {k: v.to(device, non_blocking=True) for k, v in vars(self).items() if isinstance(v, Tensor)}
+        moved: dict[str, Any] = {k: v.to(device, non_blocking=True) for k, v in vars(self).items() if isinstance(v, Tensor)}
         return replace(self, **moved, fields={k: v.to(device, non_blocking=True) for k, v in self.fields.items()})
 
 
@@ -83,7 +85,8 @@ class Candidates:
         boxes: (N, M, 4) float32 x1, y1, x2, y2; grid cells when decoded, image pixels when merged.
         scores: (N, M) float32 in [0, 1]; 0 marks an empty slot.
         classes: (N, M) int64.
-        source: (M,) int64, which point (and test-time pass) a candidate was read from: one source proposes an object once.
+        source: (M,) int64, which point (and test-time pass) a candidate was read from: one source proposes an object
+            once.
         points: further (N, M, K, 3) x, y, score by name, in the frame of ``boxes``.
         values: further (N, M, ...) by name that have no frame.
     """
@@ -133,7 +136,7 @@ class Candidates:
         return Candidates(rows(self.boxes), rows(self.scores), rows(self.classes), source, points, values)
 
     def to_instances(self, image_sizes: list[tuple[int, int]], score_threshold: float) -> list[Instances]:
-        """Candidates above ``score_threshold`` as Detectron2's ``Instances``; ``image_sizes`` (height, width) per image."""
+        """Those above ``score_threshold`` as Detectron2's ``Instances``; ``image_sizes`` are (height, width)."""
         results = []
         for i, size in enumerate(image_sizes):
             keep = self.scores[i] > score_threshold

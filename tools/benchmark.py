@@ -4,7 +4,8 @@
     tools/benchmark.py [--threads 1 2] [--parts loader targets loss decode network step predictor]
                        [--networks R_18_DCN DLA_34] [--reference PATH/TO/CenterNet/src/lib] [--device cuda]
 
-Ours and the baseline take turns; the medians and the 10th and 90th percentiles of at least a second of repeats are printed
+Ours and the baseline take turns; the medians and the 10th and 90th percentiles of at least a second of repeats are
+printed
 as a Markdown table, with baseline / ours as the ratio. The baselines are in ``tools/benchmark_baselines.py``; with
 ``--reference`` the published implementation's own functions take their place where they can be called.
 """

@@ -32,7 +32,9 @@ def draw_gaussian(heatmap: np.ndarray, x: int, y: int, r: int) -> None:
     np.maximum(area, window[r - top : r + bottom, r - left : r + right], out=area)
 
 
-def targets(boxes: np.ndarray, classes: np.ndarray, points: list[int], num_classes: int, grid: int) -> dict[str, np.ndarray]:
+def targets(
+    boxes: np.ndarray, classes: np.ndarray, points: list[int], num_classes: int, grid: int
+) -> dict[str, np.ndarray]:
     """Dense targets of one picture, one object after another; ``boxes`` (P, 4) in grid cells."""
     k, most = len(points), 128
     heatmap = np.zeros((num_classes * k, grid, grid), dtype=np.float32)

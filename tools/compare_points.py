@@ -4,7 +4,8 @@
     tools/compare_points.py --config-file configs/Synthetic/covered_1pt.yaml --seeds 1 2 3 --jobs 3 \
         --output output/covered [KEY VALUE ...]
 
-Every run is ``tools/train_net.py`` with POINT_FLAGS and SEED set, in a folder of its own; a finished one is not repeated, an
+Every run is ``tools/train_net.py`` with POINT_FLAGS and SEED set, in a folder of its own; a finished one is not
+repeated, an
 interrupted one goes on. Then every checkpoint is evaluated with every merge. Prints a Markdown table and writes
 ``results.json``.
 """
@@ -52,7 +53,14 @@ def train(args: argparse.Namespace, points: int, seed: int) -> Path:
     if not final.exists():
         folder.mkdir(parents=True, exist_ok=True)
         tool = Path(__file__).with_name("train_net.py")
-        command = [sys.executable, str(tool), "--resume", "--config-file", args.config_file, *options(args, points, seed)]
+        command = [
+            sys.executable,
+            str(tool),
+            "--resume",
+            "--config-file",
+            args.config_file,
+            *options(args, points, seed),
+        ]
         with open(folder / "console.txt", "w") as console:
             subprocess.run(command, stdout=console, stderr=subprocess.STDOUT, check=True)
     print(f"trained: {final}", flush=True)

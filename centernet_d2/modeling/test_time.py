@@ -66,7 +66,8 @@ def prepare(
         images: (3, h, w) each, any real dtype, 0..255.
 
     Returns:
-        uint8 (3, H, W) inputs, and the way back: image pixels = input pixels * scale (N, 2) + shift (N, 2), float32 x, y.
+        uint8 (3, H, W) inputs, and the way back, float32 x and y: image pixels = input pixels * scale (N, 2) + shift
+        (N, 2).
 
     Raises:
         ValueError: where a picture has a NaN or infinite pixel.

@@ -44,8 +44,9 @@ class _BackgroundLoss(torch.autograd.Function):
 def heatmap_focal_loss(logits: Tensor, target: SparseMaps) -> Tensor:
     """Sum over cells; divide by the number of points.
 
-    -(1 - p)^2 log p where the target is 1, elsewhere -(1 - y)^4 p^2 log(1 - p) (CenterNet, equation 1; alpha 2, beta 4).
-    float32 inside, whatever the logits are; finite for any finite logit, because the logarithms are softplus of the logits.
+    -(1 - p)^2 log p where the target is 1, elsewhere -(1 - y)^4 p^2 log(1 - p) (CenterNet, equation 1; alpha 2, beta
+    4). float32 inside, whatever the logits are; finite for any finite logit, because the logarithms are softplus of the
+    logits.
 
     Args:
         logits: (N, D, H, W).

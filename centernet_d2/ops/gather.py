@@ -12,7 +12,8 @@ def read_at(maps: Tensor, image_index: Tensor, cells: Tensor) -> Tensor:
 
 
 def cells_of(points: Tensor, grid_size: tuple[int, int]) -> Tensor:
-    """The cells (..., 2) int64 that hold ``points`` (..., 2) x, y in grid cells, float or int64; outside ones go to the nearest."""
+    """The cells (..., 2) int64 that hold ``points`` (..., 2) x, y in grid cells, float or int64; outside ones go to
+    the nearest."""
     height, width = grid_size
     limit = torch.tensor([width - 1, height - 1], device=points.device)
     cells = points.floor().long() if points.is_floating_point() else points

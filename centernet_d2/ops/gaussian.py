@@ -36,8 +36,8 @@ def gaussian_radius(sizes: Tensor, min_overlap: float = 0.7, method: str = "publ
     Args:
         sizes: (..., 2) width and height, any unit.
         method: "published" is what CornerNet's and CenterNet's code computes: its three "roots" lack a division, so the
-            radius comes out about 3.3 times larger, and the third is always the smallest. "corrected" solves the three cases of
-            CornerNet's appendix (box shrunk, grown, shifted).
+            radius comes out about 3.3 times larger, and the third is always the smallest. "corrected" solves the
+            three cases of CornerNet's appendix (box shrunk, grown, shifted).
 
     Returns:
         (...) float64, the same unit.
@@ -101,7 +101,8 @@ def splat_gaussians(cells: Tensor, channel: Tensor, radius: Tensor, shape: tuple
 
 
 def _maximum(index: Tensor, value: Tensor, shape: tuple[int, int, int, int]) -> SparseMaps:
-    """The largest value of each cell. Bits of positive floats sort like the floats, so one sort of packed integers does."""
+    """The largest value of each cell. Bits of positive floats sort like the floats, so one sort of packed integers
+    does."""
     packed = (index << 32) | value.view(torch.int32).long()
     # NumPy's sort of integers is several times faster than PyTorch's, which keeps the order as well.
     packed = packed.sort().values if packed.is_cuda else torch.from_numpy(np.sort(packed.numpy()))

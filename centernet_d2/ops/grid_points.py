@@ -1,7 +1,8 @@
 """The 3x3 grid of points of a box, and box sizes as seen from them (Enhanced CenterNet, section 1).
 
 Point p lies at row p // 3, column p % 3, on the lines at 1/4, 1/2 and 3/4 of the box; 4 is the centre.
-Size encodings, in the unit of the box: "wh" (width, height), "lt" (distances from the point to the left and top side), "ltrb".
+Size encodings, in the unit of the box: "wh" (width, height), "lt" (distances from the point to the left and top
+side), "ltrb".
 """
 
 from __future__ import annotations
@@ -47,7 +48,8 @@ def encode_size(boxes: Tensor, point_flags: Sequence[int], encoding: str) -> Ten
 def convert_size(sizes: Tensor, point_flags: Sequence[int], source: str, target: str) -> Tensor:
     """From one encoding to another.
 
-    Linear in ``sizes`` (..., K, 2 or 4), so it serves for the weights and biases of a regression layer as well as for values.
+    Linear in ``sizes`` (..., K, 2 or 4), so it serves for the weights and biases of a regression layer as well as for
+    values.
     """
     if source == target:
         return sizes

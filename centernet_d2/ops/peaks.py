@@ -35,8 +35,8 @@ def top_peaks(maps: Tensor, k: int) -> tuple[Tensor, Tensor, Tensor]:
         maps: (N, C, K, H, W) logits.
 
     Returns:
-        logits (N, K, k) in descending order, -inf where there are fewer peaks; classes (N, K, k) int64; cells (N, K, k, 2)
-        int64 x, y. Of equal peaks any may come first.
+        logits (N, K, k) in descending order, -inf where there are fewer peaks; classes (N, K, k) int64; cells
+        (N, K, k, 2) int64 x, y. Of equal peaks any may come first.
     """
     found = None if maps.is_cuda else _top_of_best_rows(maps, k)
     values, classes, cells = found if found is not None else _top_of_all(maps, k)
@@ -71,7 +71,8 @@ def _top_of_best_rows(maps: Tensor, k: int) -> tuple[Tensor, Tensor, Tensor] | N
     for step in (-1, 1):
         beside = y + step
         outside = (beside < 0) | (beside >= height)
-        tall = torch.maximum(tall, flat[first + beside.clamp(0, height - 1)].masked_fill(outside[..., None], -torch.inf))
+        row_beside = flat[first + beside.clamp(0, height - 1)]
+        tall = torch.maximum(tall, row_beside.masked_fill(outside[..., None], -torch.inf))
     padded = F.pad(tall, (1, 1), value=-torch.inf)
     window = torch.maximum(torch.maximum(padded[..., :-2], padded[..., 2:]), tall)
     values, index = rows.masked_fill(rows != window, -torch.inf).flatten(2).topk(min(k, count * width))
@@ -89,7 +90,7 @@ def maximum_near(maps: Tensor, image_index: Tensor, channel: Tensor, points: Ten
         image_index, channel: (...) int64.
         points: (..., 2) x, y in grid cells.
     """
-    size = tuple(maps.shape[-2:])
+    size = (maps.shape[-2], maps.shape[-1])
     near = torch.tensor([-1, 0, 1], device=maps.device)
     shift = torch.cartesian_prod(near, near)
     # Cells beyond the border become border cells, which the neighbourhood holds anyway.

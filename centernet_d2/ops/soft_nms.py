@@ -30,8 +30,8 @@ def soft_nms(
 ) -> tuple[Tensor, Tensor]:
     """Gaussian soft-NMS per class (Bodla et al. 2017, equation 3), all pictures at once.
 
-    Boxes are taken from the highest score down, each lowering the others of its class by exp(-IoU^2 / sigma). Scores can only
-    fall, so they come out in descending order and the first ``limit`` are the best ``limit``.
+    Boxes are taken from the highest score down, each lowering the others of its class by exp(-IoU^2 / sigma). Scores
+    can only fall, so they come out in descending order and the first ``limit`` are the best ``limit``.
 
     Args:
         boxes, scores, classes: (N, M, 4), (N, M), (N, M).
@@ -66,8 +66,8 @@ def cluster_vote(
         min_overlap: IoU with the cluster's first box.
 
     Returns:
-        index (N, m) int64 of each cluster's first box, m = min(M, limit); boxes (N, m, 4), the score-weighted mean of the
-        members; scores (N, m), the mean over *all* sources, absent ones counting as 0.
+        index (N, m) int64 of each cluster's first box, m = min(M, limit); boxes (N, m, 4), the score-weighted mean of
+        the members; scores (N, m), the mean over *all* sources, absent ones counting as 0.
     """
     count, total = scores.shape
     remaining = scores.clone()

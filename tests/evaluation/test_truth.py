@@ -1,4 +1,5 @@
-"""The truth given as the prediction scores 100, for every kind of data set; a little less than the truth scores less."""
+"""The truth given as the prediction scores 100, for every kind of data set; a little less than the truth scores
+less."""
 
 from __future__ import annotations
 

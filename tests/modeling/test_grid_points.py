@@ -69,7 +69,15 @@ def alone(boxes, flags, grid_size):
 def test_round_trip_of_many_sizes(flags, encoding, merge, elliptical):
     """One pixel to the whole picture, borders included."""
     boxes = torch.tensor(
-        [[0, 0, 256, 256], [3, 5, 4, 6], [100, 20, 140, 90], [0, 200, 30, 256], [250, 100, 256, 101.5], [0, 0, 1, 1], [60.3, 61.7, 99.9, 62.9]]
+        [
+            [0, 0, 256, 256],
+            [3, 5, 4, 6],
+            [100, 20, 140, 90],
+            [0, 200, 30, 256],
+            [250, 100, 256, 101.5],
+            [0, 0, 1, 1],
+            [60.3, 61.7, 99.9, 62.9],
+        ]
     )
     classes = torch.arange(7)
     task = make_task(flags, 7, encoding, merge, elliptical=elliptical)
@@ -129,7 +137,9 @@ def test_merging_a_perfect_flip_changes_nothing(encoding):
         torch.testing.assert_close(merged[name], maps[name], atol=1e-3, rtol=1e-3)
 
 
-@pytest.mark.parametrize(("flags", "closed"), [((4,), True), ((0, 4, 8), False), ((1, 4, 7), True), (ALL, True), ((0, 2), True)])
+@pytest.mark.parametrize(
+    ("flags", "closed"), [((4,), True), ((0, 4, 8), False), ((1, 4, 7), True), (ALL, True), ((0, 2), True)]
+)
 def test_mirror_closed_sets(flags, closed):
     assert make_task(flags).mirror_closed is closed
 

@@ -45,9 +45,12 @@ class PerfectNetwork:
 
 @pytest.mark.parametrize("resize", ["fixed", "keep"])
 @pytest.mark.parametrize("flags", [[4], [0, 4, 8], list(range(9))])
-@pytest.mark.parametrize(("scales", "flip"), [([1.0], False), ([1.0], True), ([0.75, 1.0, 1.5], False), ([0.5, 1.25], True)])
+@pytest.mark.parametrize(
+    ("scales", "flip"), [([1.0], False), ([1.0], True), ([0.75, 1.0, 1.5], False), ([0.5, 1.25], True)]
+)
 def test_boxes_come_back_in_image_pixels(resize, flags, scales, flip):
-    """Picture to input to grid and back, for every test-time pass: the boxes of the picture, to a thousandth of a pixel."""
+    """Picture to input to grid and back, for every test-time pass: the boxes of the picture, to a thousandth of a
+    pixel."""
     model = tiny_model(
         "MODEL.CENTERNET.POINT_FLAGS", flags, "INPUT.RESIZE_TEST", resize, "INPUT.SIZE_TEST", [256, 320],
         "TEST.AUG.ENABLED", True, "TEST.AUG.SCALES", scales, "TEST.AUG.FLIP", flip,

@@ -14,9 +14,7 @@ def plain_focal(logits, target):
     """The definition as the papers print it, clamped as the references do."""
     p = logits.sigmoid().clamp(1e-4, 1 - 1e-4)
     positive = (target == 1).to(p.dtype)
-    return -(
-        positive * (1 - p) ** 2 * p.log() + (1 - positive) * (1 - target) ** 4 * p**2 * (1 - p).log()
-    ).sum()
+    return -(positive * (1 - p) ** 2 * p.log() + (1 - positive) * (1 - target) ** 4 * p**2 * (1 - p).log()).sum()
 
 
 @pytest.fixture

@@ -62,7 +62,9 @@ def test_published_window_values():
     """Radius 2: the row through the centre, a diagonal neighbour and a corner."""
     cells, channel = torch.tensor([[[5, 5]]]), torch.tensor([[0]])
     maps = splat_gaussians(cells, channel, torch.tensor([[2, 2]]), (1, 1, 11, 11)).dense()[0, 0]
-    torch.testing.assert_close(maps[5, 3:8], torch.tensor([0.056135, 0.486752, 1, 0.486752, 0.056135]), atol=1e-6, rtol=0)
+    torch.testing.assert_close(
+        maps[5, 3:8], torch.tensor([0.056135, 0.486752, 1, 0.486752, 0.056135]), atol=1e-6, rtol=0
+    )
     assert maps[4, 4].item() == pytest.approx(0.236928, abs=1e-6)
     assert maps[3, 3].item() == pytest.approx(0.003151, abs=1e-6)
     assert (maps > 0).sum() == 25
@@ -93,7 +95,10 @@ def test_rendering_equals_a_loop(seed):
 
 def test_no_objects_give_empty_maps():
     empty = splat_gaussians(
-        torch.zeros(0, 1, 2, dtype=torch.long), torch.zeros(0, 1, dtype=torch.long), torch.zeros(0, 2, dtype=torch.long), (2, 3, 4, 5)
+        torch.zeros(0, 1, 2, dtype=torch.long),
+        torch.zeros(0, 1, dtype=torch.long),
+        torch.zeros(0, 2, dtype=torch.long),
+        (2, 3, 4, 5),
     )
     assert len(empty.index) == 0
     assert empty.dense().sum() == 0

@@ -44,7 +44,9 @@ def test_conversion_folds_into_weights():
     before = layer(features).unflatten(1, (9, 2)).movedim((1, 2), (-2, -1))
     with torch.no_grad():
         weight = layer.weight.view(9, 2, 5).transpose(1, 2)
-        layer.weight.copy_(grid.convert_size(weight.movedim(1, 0), ALL, "lt", "wh").movedim(0, 1).transpose(1, 2).reshape(18, 5, 1, 1))
+        layer.weight.copy_(
+            grid.convert_size(weight.movedim(1, 0), ALL, "lt", "wh").movedim(0, 1).transpose(1, 2).reshape(18, 5, 1, 1)
+        )
         layer.bias.copy_(grid.convert_size(layer.bias.view(9, 2), ALL, "lt", "wh").view(18))
     after = layer(features).unflatten(1, (9, 2)).movedim((1, 2), (-2, -1))
     torch.testing.assert_close(after, grid.convert_size(before, ALL, "lt", "wh"), atol=1e-5, rtol=1e-5)

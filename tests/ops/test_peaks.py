@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import pytest
 import torch
 import torch.nn.functional as F
 
-from centernet_d2.ops.peaks import neighbourhood_maximum, top_peaks
+from centernet_d2.ops.peaks import _top_of_all, maximum_near, neighbourhood_maximum, top_peaks
 
 
 def test_neighbourhood_maximum_equals_pooling():
@@ -14,36 +15,60 @@ def test_neighbourhood_maximum_equals_pooling():
         assert torch.equal(neighbourhood_maximum(maps), F.max_pool2d(maps, 3, 1, 1))
 
 
-def test_top_peaks_equal_a_search():
-    maps = torch.randn(3, 4, 8, 8, generator=torch.Generator().manual_seed(0))
-    values, classes, cells = top_peaks(maps, neighbourhood_maximum(maps), 10)
-    for g in range(3):
-        found = []
-        for c in range(4):
-            for y in range(8):
-                for x in range(8):
-                    window = maps[g, c, max(y - 1, 0) : y + 2, max(x - 1, 0) : x + 2]
-                    if maps[g, c, y, x] == window.max():
-                        found.append((maps[g, c, y, x].item(), c, x, y))
-        found = sorted(found, reverse=True)[:10]
-        ours = [(v.item(), c.item(), *xy.tolist()) for v, c, xy in zip(values[g], classes[g], cells[g], strict=True)]
-        assert ours == found
+def search(maps, k):
+    """The k highest peaks of (C, H, W) maps as (value, class, x, y)."""
+    found = []
+    for c, y, x in torch.cartesian_prod(*(torch.arange(n) for n in maps.shape)).tolist():
+        window = maps[c, max(y - 1, 0) : y + 2, max(x - 1, 0) : x + 2]
+        if maps[c, y, x] == window.max():
+            found.append((maps[c, y, x].item(), c, x, y))
+    return sorted(found, reverse=True)[:k]
+
+
+@pytest.mark.parametrize("k", [3, 10])
+@pytest.mark.parametrize("function", [top_peaks, _top_of_all])
+def test_top_peaks_equal_a_search(function, k):
+    maps = torch.randn(2, 4, 3, 12, 9, generator=torch.Generator().manual_seed(0))
+    values, classes, cells = function(maps, k)
+    for n in range(2):
+        for p in range(3):
+            rows = zip(values[n, p], classes[n, p], cells[n, p], strict=True)
+            assert [(v.item(), c.item(), *xy.tolist()) for v, c, xy in rows] == search(maps[n, :, p], k)
+
+
+def test_a_slope_has_few_peaks_in_its_best_rows():
+    """The best rows lie on one large hill, whose only peak does not fill the list: the other peaks are found all the
+    same."""
+    y, x = torch.meshgrid(torch.arange(64.0), torch.arange(64.0), indexing="ij")
+    maps = (100 - (x - 30) ** 2 / 50 - (y - 30) ** 2 / 50)[None].repeat(2, 1, 1)
+    maps[1] -= 200
+    maps[1, ::8, ::8] += 20
+    values, classes, _ = top_peaks(maps[None, :, None], 8)
+    assert classes[0, 0].tolist() == [0] + [1] * 7
+    assert values[0, 0].tolist() == [v for v, *_ in search(maps, 8)]
 
 
 def test_equal_neighbours_are_both_peaks():
-    maps = torch.full((1, 1, 3, 5), -5.0)
-    maps[0, 0, 1, 1] = maps[0, 0, 1, 2] = 1.0
-    values, _, cells = top_peaks(maps, neighbourhood_maximum(maps), 2)
-    assert values.tolist() == [[1.0, 1.0]]
-    assert sorted(cells[0].tolist()) == [[1, 1], [2, 1]]
+    maps = torch.full((1, 1, 1, 3, 5), -5.0)
+    maps[..., 1, 1] = maps[..., 1, 2] = 1.0
+    values, _, cells = top_peaks(maps, 2)
+    assert values.tolist() == [[[1.0, 1.0]]]
+    assert sorted(cells[0, 0].tolist()) == [[1, 1], [2, 1]]
 
 
-def test_fewer_peaks_than_asked_for():
-    maps = torch.zeros(1, 1, 3, 3)
-    maps[0, 0, 1, 1] = 1.0
-    values, classes, cells = top_peaks(maps, neighbourhood_maximum(maps), 50)
-    assert values.shape == (1, 50)
-    assert classes.shape == (1, 50)
-    assert cells.shape == (1, 50, 2)
-    assert values[0, 0] == 1
-    assert (values[0, 1:] == -torch.inf).all()
+@pytest.mark.parametrize("size", [(3, 3), (1, 1), (1, 4)])
+def test_fewer_peaks_than_asked_for(size):
+    maps = torch.arange(float(size[0] * size[1])).view(1, 1, 1, *size)
+    values, classes, cells = top_peaks(maps, 50)
+    assert values.shape == classes.shape == (1, 1, 50)
+    assert cells.shape == (1, 1, 50, 2)
+    assert values[0, 0, 0] == maps.max()
+    assert (values[0, 0, 1:] == -torch.inf).all()
+
+
+def test_maximum_near_points():
+    maps = torch.randn(2, 3, 6, 7)
+    points = torch.tensor([[3.5, 2.5], [-4.0, 9.0], [6.99, 0.0]])
+    image, channel = torch.tensor([0, 1, 1]), torch.tensor([2, 0, 1])
+    expected = neighbourhood_maximum(maps)[image, channel, [2, 5, 0], [3, 0, 6]]
+    assert torch.equal(maximum_near(maps, image, channel, points), expected)

@@ -39,7 +39,7 @@ def test_soft_nms_equals_a_loop():
         boxes, scores, classes = random_scene(seed)
         index, new_scores = soft_nms(boxes, scores, classes, limit=25)
         for n in range(2):
-            rest = {i: s for i, s in enumerate(scores[n].tolist())}
+            rest = dict(enumerate(scores[n].tolist()))
             expected = []
             while rest and len(expected) < 25:
                 i = max(rest, key=rest.get)
@@ -60,8 +60,11 @@ def test_every_box_comes_out_once():
 
 
 def test_votes_are_averaged_over_all_sources():
-    """Three points: two see the object (a little apart), one does not; a second object has one vote, another class none."""
-    boxes = torch.tensor([[[0, 0, 10, 10], [50, 50, 60, 60], [0, 0, 12, 10], [80, 80, 90, 90], [0, 0, 10, 10], [0, 0, 1, 1]]])
+    """Three points: two see the object (a little apart), one does not; a second object has one vote, another class
+    none."""
+    boxes = torch.tensor(
+        [[[0, 0, 10, 10], [50, 50, 60, 60], [0, 0, 12, 10], [80, 80, 90, 90], [0, 0, 10, 10], [0, 0, 1, 1]]]
+    )
     scores = torch.tensor([[0.9, 0.3, 0.6, 0.0, 0.6, 0.0]])
     classes = torch.tensor([[0, 0, 0, 0, 1, 0]])
     index, fused, votes = cluster_vote(boxes.float(), scores, classes, num_sources=3, limit=3)

@@ -30,7 +30,13 @@ class Branch(nn.Module, ABC):
     """
 
     def __init__(
-        self, *, in_channels: Sequence[int], out_channels: int, head_channels: int, loss_weight: float, bias: float = 0.0
+        self,
+        *,
+        in_channels: Sequence[int],
+        out_channels: int,
+        head_channels: int,
+        loss_weight: float,
+        bias: float = 0.0,
     ) -> None:
         super().__init__()
         self.out_channels = out_channels
@@ -73,11 +79,12 @@ class Branch(nn.Module, ABC):
 
 
 def _head(in_channels: int, head_channels: int, out_channels: int, bias: float) -> nn.Sequential:
-    last = nn.Conv2d(head_channels, out_channels, 1)
+    first, last = nn.Conv2d(in_channels, head_channels, 3, padding=1), nn.Conv2d(head_channels, out_channels, 1)
+    assert first.bias is not None
+    assert last.bias is not None
     # Near-zero weights: every map starts at its bias, so a heatmap starts at the focal prior everywhere.
     nn.init.normal_(last.weight, std=0.001)
     nn.init.constant_(last.bias, bias)
-    first = nn.Conv2d(in_channels, head_channels, 3, padding=1)
     nn.init.zeros_(first.bias)
     return nn.Sequential(first, nn.ReLU(inplace=True), last)
 

@@ -72,7 +72,8 @@ class GridHeatmap(Branch):
         return splat_gaussians(cells_of(points, targets.grid_size), channel, radius, shape)
 
     def loss(self, output: Tensor, target: SparseMaps, num_objects: Tensor) -> Tensor:
-        """Focal loss divided by the number of points. (The reference divides by the number of *different* peak cells.)"""
+        """Focal loss divided by the number of points. (The reference divides by the number of *different* peak
+        cells.)"""
         return heatmap_focal_loss(output, target) / (num_objects * len(self.point_flags))
 
     def target_map(self, targets: Targets) -> Tensor:

@@ -111,5 +111,6 @@ class GridOffset(GridRegression):
         return points - cells_of(points, targets.grid_size)
 
     def merge_flipped(self, output: Tensor, flipped: Tensor) -> Tensor:
-        """The offset of the picture itself, as published: networks trained with integer pixel centres mirror differently."""
+        """The offset of the picture itself, as published: networks trained with integer pixel centres mirror
+        differently."""
         return output

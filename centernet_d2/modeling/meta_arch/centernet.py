@@ -33,12 +33,15 @@ class CenterNet(nn.Module):
         detections_per_image, score_threshold: what is kept.
     """
 
+    pixel_mean: Tensor
+    pixel_std: Tensor
+
     @configurable
     def __init__(
         self,
         *,
         backbone: Backbone,
-        neck: nn.Module | None,
+        neck: Backbone | None,
         task: Task,
         test_time: TestTime,
         pixel_mean: list[float],
@@ -104,7 +107,7 @@ class CenterNet(nn.Module):
     def normalize(self, images: list[Tensor]) -> Tensor:
         """(N, 3, H, W) float32 on the model's device, padded at the right and below with the mean colour."""
         normalized = [(x.to(self.device, non_blocking=True) - self.pixel_mean) / self.pixel_std for x in images]
-        return ImageList.from_tensors(normalized, self.backbone.size_divisibility).tensor
+        return ImageList.from_tensors(normalized, self.divisibility).tensor
 
     def features(self, images: Tensor) -> list[Tensor]:
         """The stacks' (N, c, H / R, W / R) maps of normalised pictures."""
@@ -129,7 +132,9 @@ class CenterNet(nn.Module):
 
     @property
     def divisibility(self) -> int:
-        return max(self.backbone.size_divisibility, self.stride)
+        """What both sides of the network's input are multiples of."""
+        parts = (self.backbone, self.neck) if self.neck is not None else (self.backbone,)
+        return max(self.stride, *(part.size_divisibility for part in parts))
 
     def _predict_group(self, inputs: list[dict[str, Any]]) -> list[Any]:
         images = [x["image"] for x in inputs]
@@ -143,7 +148,8 @@ class CenterNet(nn.Module):
         return [detector_postprocess(x, *size) for x, size in zip(instances, wanted, strict=True)]
 
     def _candidates(self, images: list[Tensor], scale: Tensor, shift: Tensor) -> list[Candidates]:
-        """Candidates in image pixels of one test-time scale; ``scale`` and ``shift`` (N, 2) lead from the input to the image."""
+        """Candidates in image pixels of one test-time scale; ``scale`` and ``shift`` (N, 2) lead from the input to
+        the image."""
         batch = self.normalize(images)
         scale, shift = scale.to(self.device), shift.to(self.device)
         outputs = self.outputs(batch)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from detectron2.config import CfgNode
 from detectron2.layers import ShapeSpec
+from detectron2.modeling import Backbone
 from detectron2.utils.registry import Registry
-from torch import nn
 
 NECK_REGISTRY = Registry("NECK")
 NECK_REGISTRY.__doc__ = """
@@ -14,6 +14,6 @@ Necks by name: called with a config and the backbone's ``output_shape()``. ``for
 """
 
 
-def build_neck(cfg: CfgNode, input_shape: dict[str, ShapeSpec]) -> nn.Module:
-    """The neck MODEL.NECK.NAME on top of maps of ``input_shape``."""
+def build_neck(cfg: CfgNode, input_shape: dict[str, ShapeSpec]) -> Backbone:
+    """The neck MODEL.NECK.NAME on top of maps of ``input_shape``: like a backbone, but that it takes maps."""
     return NECK_REGISTRY.get(cfg.MODEL.NECK.NAME)(cfg, input_shape)

@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 from detectron2.config import CfgNode, configurable
 from detectron2.layers import ShapeSpec, get_norm
+from detectron2.modeling import Backbone
 from torch import Tensor, nn
 
 from centernet_d2.modeling.neck.build import NECK_REGISTRY
@@ -51,7 +52,7 @@ class UpStage(nn.Module):
 
 
 @NECK_REGISTRY.register()
-class DeconvNeck(nn.Module):
+class DeconvNeck(Backbone):
     """From the coarsest map up, by two per stage; "neck": (N, channels[-1], H / R, W / R).
 
     Args:
@@ -67,7 +68,7 @@ class DeconvNeck(nn.Module):
     ) -> None:
         super().__init__()
         self.in_feature, shape = max(input_shape.items(), key=lambda item: item[1].stride)
-        self.size_divisibility = shape.stride
+        self._size_divisibility = shape.stride
         widths = [shape.channels, *channels]
         self.stages = nn.Sequential(*[UpStage(*pair, deformable, norm) for pair in zip(widths, channels, strict=False)])
         self._output_shape = {"neck": ShapeSpec(channels=widths[-1], stride=shape.stride // 2 ** len(channels))}
@@ -81,6 +82,11 @@ class DeconvNeck(nn.Module):
             "deformable": settings.DEFORMABLE,
             "norm": settings.NORM,
         }
+
+    @property
+    def size_divisibility(self) -> int:
+        """What both sides of the input picture are multiples of."""
+        return self._size_divisibility
 
     def output_shape(self) -> dict[str, ShapeSpec]:
         return self._output_shape

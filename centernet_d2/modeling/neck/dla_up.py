@@ -8,6 +8,7 @@ from typing import Any
 import torch.nn.functional as F
 from detectron2.config import CfgNode, configurable
 from detectron2.layers import Conv2d, ShapeSpec, get_norm
+from detectron2.modeling import Backbone
 from torch import Tensor, nn
 
 from centernet_d2.modeling.neck.build import NECK_REGISTRY
@@ -66,7 +67,7 @@ class Aggregation(nn.ModuleList):
 
 
 @NECK_REGISTRY.register()
-class DLAUpNeck(nn.Module):
+class DLAUpNeck(Backbone):
     """DLA's up-sampling: "neck": (N, c, H / R, W / R) at the width c and stride R of the finest map it is given.
 
     Args:
@@ -84,7 +85,7 @@ class DLAUpNeck(nn.Module):
         strides = [shape.stride for _, shape in shapes]
         if strides != [strides[0] * 2**i for i in range(len(strides))]:
             raise ValueError(f"DLAUpNeck needs maps whose strides double, not {strides}")
-        self.size_divisibility = strides[-1]
+        self._size_divisibility = strides[-1]
         # Each pass starts one map further up, where all coarser maps have got the width of the pass before.
         self.dla_up = nn.ModuleList()
         for start in reversed(range(len(channels) - 1)):
@@ -98,6 +99,11 @@ class DLAUpNeck(nn.Module):
     @classmethod
     def from_config(cls, cfg: CfgNode, input_shape: dict[str, ShapeSpec]) -> dict[str, Any]:
         return {"input_shape": input_shape, "deformable": cfg.MODEL.NECK.DEFORMABLE, "norm": cfg.MODEL.NECK.NORM}
+
+    @property
+    def size_divisibility(self) -> int:
+        """What both sides of the input picture are multiples of."""
+        return self._size_divisibility
 
     def output_shape(self) -> dict[str, ShapeSpec]:
         return self._output_shape

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, cast
 
 import torch
 from detectron2.config import CfgNode
@@ -34,35 +34,39 @@ class Task(nn.Module, ABC):
         super().__init__()
         self.branches = nn.ModuleDict(branches)
 
+    def named(self) -> list[tuple[str, Branch]]:
+        """The branches with their names."""
+        return [(name, cast(Branch, branch)) for name, branch in self.branches.items()]
+
     def targets(self, objects: Targets) -> dict[str, Any]:
         """Every branch's target."""
         with torch.no_grad():
-            return {name: branch.target(objects) for name, branch in self.branches.items()}
+            return {name: branch.target(objects) for name, branch in self.named()}
 
     def losses(self, features: Sequence[Tensor], targets: dict[str, Any], num_objects: Tensor) -> dict[str, Tensor]:
         """Scalar losses, weighted, averaged over the stacks' (N, c, H, W) ``features``."""
         losses = {}
-        for name, branch in self.branches.items():
+        for name, branch in self.named():
             stacks = [branch.loss(output, targets[name], num_objects) for output in branch(features)]
-            losses[f"loss_{name}"] = branch.loss_weight * sum(stacks) / len(stacks)
+            losses[f"loss_{name}"] = branch.loss_weight * torch.stack(stacks).mean()
         return losses
 
     def outputs(self, feature: Tensor) -> dict[str, Tensor]:
         """Every branch's float32 map of the last stack's ``feature``."""
-        return {name: branch([feature])[-1].float() for name, branch in self.branches.items()}
+        return {name: branch([feature])[-1].float() for name, branch in self.named()}
 
     def target_maps(self, objects: Targets) -> dict[str, Tensor]:
         """Maps of a perfect network: decoding them gives the objects back."""
-        return {name: branch.target_map(objects) for name, branch in self.branches.items()}
+        return {name: branch.target_map(objects) for name, branch in self.named()}
 
     def merge_flipped(self, outputs: dict[str, Tensor], flipped: dict[str, Tensor]) -> dict[str, Tensor]:
         """Maps of pictures and of their mirror images as one."""
-        return {name: b.merge_flipped(outputs[name], flipped[name]) for name, b in self.branches.items()}
+        return {name: branch.merge_flipped(outputs[name], flipped[name]) for name, branch in self.named()}
 
     def read_further(self, outputs: dict[str, Tensor], image_index: Tensor, cells: Tensor) -> dict[str, Tensor]:
         """What the further branches say at candidates; ``image_index`` (N, M), ``cells`` (N, M, 2)."""
-        names = [name for name in self.branches if name not in self.own]
-        values = {name: self.branches[name].decode(outputs[name], image_index, cells) for name in names}
+        further = [(name, branch) for name, branch in self.named() if name not in self.own]
+        values = {name: branch.decode(outputs[name], image_index, cells) for name, branch in further}
         return {name: value for name, value in values.items() if value is not None}
 
     @abstractmethod

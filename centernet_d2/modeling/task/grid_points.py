@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, cast
 
 import torch
 from detectron2.config import CfgNode, configurable
 from torch import Tensor
 
-from centernet_d2.modeling.branch import Branch, build_branch
+from centernet_d2.modeling.branch import Branch, GridBoxSize, GridHeatmap, GridOffset, build_branch
 from centernet_d2.modeling.task.base import TASK_REGISTRY, Task
 from centernet_d2.ops import grid_points as grid
 from centernet_d2.ops.peaks import maximum_near, top_peaks
@@ -27,9 +27,9 @@ class GridPointTask(Task):
     """Every point proposes boxes at its own peaks; proposals of one object are merged.
 
     Args:
-        merge: "soft_nms": the union, soft-NMS (Enhanced CenterNet). "vote": clusters with one member per point, whose score
-            is the mean over all points, then soft-NMS. "resample": a proposal's score is the mean of what *every* point's
-            heatmap says (the largest of 3x3 cells) where that point of the proposed box lies, then soft-NMS.
+        merge: "soft_nms": the union, soft-NMS (Enhanced CenterNet). "vote": clusters with one member per point, whose
+            score is the mean over all points, then soft-NMS. "resample": a proposal's score is the mean of what *every*
+            point's heatmap says (the largest of 3x3 cells) where that point of the proposed box lies, then soft-NMS.
         candidates_per_point: peaks read per point and image.
     """
 
@@ -44,7 +44,7 @@ class GridPointTask(Task):
             raise ValueError(f"MERGE must be one of {MERGES}, not {merge!r}")
         self.merge_method = merge
         self.candidates_per_point = candidates_per_point
-        self.point_flags = branches["heatmap"].point_flags
+        self.point_flags = cast(GridHeatmap, branches["heatmap"]).point_flags
         self.mirror_closed = set(grid.mirrored(self.point_flags)) == set(self.point_flags)
 
     @classmethod
@@ -64,9 +64,10 @@ class GridPointTask(Task):
         peak, classes, cells = top_peaks(maps, m)
         cells = cells.transpose(1, 2)  # (N, M, K, 2): each point has peaks of its own
         image_index = torch.arange(count, device=logits.device)[:, None, None]
-        offset = self.branches["offset"].read(outputs["offset"], image_index, cells)
-        size = self.branches["box_size"].read(outputs["box_size"], image_index, cells)
-        boxes = grid.decode_boxes(cells + offset, size, self.point_flags, self.branches["box_size"].encoding)
+        offset = cast(GridOffset, self.branches["offset"]).read(outputs["offset"], image_index, cells)
+        box_size = cast(GridBoxSize, self.branches["box_size"])
+        size = box_size.read(outputs["box_size"], image_index, cells)
+        boxes = grid.decode_boxes(cells + offset, size, self.point_flags, box_size.encoding)
         boxes = boxes.transpose(1, 2).flatten(1, 2)
         scores, classes = peak.sigmoid().flatten(1), classes.flatten(1)
         if self.merge_method == "resample" and k > 1:
