@@ -37,9 +37,9 @@ def _add_model(cfg: CfgNode) -> None:
     # What turns the backbone's maps into the stride-4 map: a name of NECK_REGISTRY, or "" where the backbone gives it.
     cfg.MODEL.NECK = CfgNode()
     cfg.MODEL.NECK.NAME = "DeconvNeck"
-    # Widths of the up-sampling stages.
+    # Widths of DeconvNeck's up-sampling stages.
     cfg.MODEL.NECK.CHANNELS = [256, 128, 64]
-    # Modulated deformable convolution in place of plain convolution.
+    # Modulated deformable convolutions: one more in each stage of DeconvNeck, in place of the plain ones in DLAUpNeck.
     cfg.MODEL.NECK.DEFORMABLE = True
     cfg.MODEL.NECK.NORM = "BN"
 
