@@ -54,9 +54,10 @@ def launch(
         if machines > 1:
             raise ValueError("several machines need --dist-url tcp://<address of machine 0>:<port>")
         url = f"tcp://127.0.0.1:{_free_port()}"
-    torch.multiprocessing.start_processes(
-        _run, nprocs=processes, args=(main, args, device, processes, world, machine_rank, url)
-    )
+    how = (main, args, device, processes, world, machine_rank, url)
+    if processes == 1:
+        return _run(0, *how)
+    torch.multiprocessing.start_processes(_run, nprocs=processes, args=how)
     return None
 
 
@@ -69,12 +70,12 @@ def _run(
     world: int,
     machine_rank: int,
     url: str,
-) -> None:
+) -> Any:
     if device == "cpu" and "OMP_NUM_THREADS" not in os.environ:
         torch.set_num_threads(max((os.cpu_count() or 1) // processes, 1))
     _join(device, local_rank, processes, init_method=url, world_size=world, rank=machine_rank * processes + local_rank)
     try:
-        main(*args)
+        return main(*args)
     finally:
         torch.distributed.destroy_process_group()
 

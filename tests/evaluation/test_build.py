@@ -1,0 +1,46 @@
+"""The evaluator that a data set's metadata names."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from detectron2.data import DatasetCatalog, MetadataCatalog
+from detectron2.evaluation import COCOEvaluator, PascalVOCDetectionEvaluator
+from detectron2.structures import Boxes, Instances
+
+from centernet_d2.evaluation import build_evaluator
+from tests.engine.runs import engine_cfg
+
+
+@pytest.mark.parametrize("number", range(2))
+def test_truth_as_prediction_gives_100(number, tmp_path):
+    """A set without a JSON file, evaluated into several folders one after the other."""
+    name = "engine_test_val"
+    evaluator = build_evaluator(engine_cfg(tmp_path), name)
+    assert isinstance(evaluator, COCOEvaluator)
+    evaluator.reset()
+    for record in DatasetCatalog.get(name):
+        found = Instances((record["height"], record["width"]))
+        found.pred_boxes = Boxes(torch.tensor([a["bbox"] for a in record["annotations"]]))
+        found.pred_classes = torch.tensor([a["category_id"] for a in record["annotations"]])
+        found.scores = torch.ones(len(found.pred_classes))
+        evaluator.process([record], [{"instances": found}])
+    results = evaluator.evaluate()["bbox"]
+    assert results["AP"] == pytest.approx(100) and results["AP75"] == pytest.approx(100)
+    assert (tmp_path / "inference" / f"{name}_coco_format.json").exists()
+
+
+def test_pascal_voc(tmp_path):
+    folder = tmp_path / "VOC2007"
+    (folder / "ImageSets" / "Main").mkdir(parents=True)
+    (folder / "ImageSets" / "Main" / "val.txt").write_text("")
+    MetadataCatalog.get("engine_test_voc").set(
+        evaluator_type="pascal_voc", dirname=str(folder), split="val", year=2007, thing_classes=["a"]
+    )
+    assert isinstance(build_evaluator(engine_cfg(tmp_path), "engine_test_voc"), PascalVOCDetectionEvaluator)
+
+
+def test_unknown_kinds_are_named(tmp_path):
+    MetadataCatalog.get("engine_test_odd").set(evaluator_type="odd")
+    with pytest.raises(ValueError, match=r"engine_test_odd.*'odd'.*coco, pascal_voc"):
+        build_evaluator(engine_cfg(tmp_path), "engine_test_odd")

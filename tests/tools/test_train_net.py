@@ -1,0 +1,113 @@
+"""The command itself: train, resume, evaluate; two machines on one."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from centernet_d2.checkpoint.reading import load_file
+from centernet_d2.engine import argument_parser
+from tests.engine import runs  # noqa: F401  (registers the small data sets)
+
+ROOT = Path(__file__).resolve().parents[2]
+TOOL = ROOT / "tools" / "train_net.py"
+# Group normalization, so that a batch may be shared between processes without a change.
+SMALL = [
+    "MODEL.DEVICE=cpu", "MODEL.HOURGLASS.CHANNELS=[64, 64]", "MODEL.HOURGLASS.BLOCKS=[1, 1]", "MODEL.HOURGLASS.NORM=GN",
+    "INPUT.SIZE_TRAIN=[64, 64]", "INPUT.SIZE_TEST=[64, 64]", "SOLVER.IMS_PER_BATCH=2", "SOLVER.REFERENCE_WORLD_SIZE=0",
+    "SOLVER.OPTIMIZER=SGD", "SOLVER.STEPS=()", "SOLVER.MAX_ITER=4", "SOLVER.CHECKPOINT_PERIOD=2", "SEED=3",
+    "DATALOADER.NUM_WORKERS=0",
+]  # fmt: skip
+
+
+def arguments(folder: Path, *options: str) -> list[str]:
+    config = ROOT / "configs" / "Synthetic" / "shapes_1pt.yaml"
+    return ["--config-file", str(config), *options, *SMALL, f"OUTPUT_DIR={folder}"]
+
+
+def main(folder: Path, *options: str, extra: tuple[str, ...] = ()) -> object:
+    spec = importlib.util.spec_from_file_location("train_net", TOOL)
+    tool = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(tool)
+    extra = ("DATASETS.TEST=('engine_test_val',)", *extra)
+    return tool.main(argument_parser("").parse_args([*arguments(folder, *options), *extra]))
+
+
+def last_loss(folder: Path) -> float:
+    lines = [json.loads(line) for line in (folder / "metrics.json").read_text().splitlines()]
+    return next(line["total_loss"] for line in reversed(lines) if "total_loss" in line)
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("trained")
+    results = main(folder)
+    assert 0 <= results["bbox"]["AP"] <= 100
+    return folder
+
+
+def test_training_leaves_what_is_needed(trained):
+    names = {path.name for path in trained.iterdir()}
+    assert {"config.yaml", "log.txt", "metrics.json", "last_checkpoint"} <= names
+    assert {"model_0000001.pth", "model_final.pth"} <= names
+    assert "Saving checkpoint" in (trained / "log.txt").read_text(), "our own lines are in the log, too"
+
+
+def test_evaluation_alone(trained, tmp_path):
+    final = f"MODEL.WEIGHTS={trained / 'model_final.pth'}"
+    results = main(tmp_path, "--eval-only", extra=(final,))
+    again = main(trained, "--eval-only", "--resume")
+    assert results["bbox"] == pytest.approx(again["bbox"], nan_ok=True)
+    assert not list(tmp_path.glob("*.pth"))
+
+
+def test_evaluating_what_does_not_fit_is_an_error(trained, tmp_path):
+    with pytest.raises(ValueError, match=r"MODEL\.WEIGHTS"):
+        main(tmp_path, "--eval-only")
+    final = f"MODEL.WEIGHTS={trained / 'model_final.pth'}"
+    with pytest.raises(ValueError, match="does not hold all of this model"):
+        main(tmp_path, "--eval-only", extra=(final, "MODEL.CENTERNET.POINT_FLAGS=[0, 4, 8]"))
+
+
+def test_resuming(trained, tmp_path):
+    """From the checkpoint in the middle to the same weights."""
+    (tmp_path / "model_0000001.pth").write_bytes((trained / "model_0000001.pth").read_bytes())
+    (tmp_path / "last_checkpoint").write_text("model_0000001.pth")
+    main(tmp_path, "--resume")
+    ours, expected = (load_file(folder / "model_final.pth")["model"] for folder in (tmp_path, trained))
+    assert all(torch.equal(ours[name], x) for name, x in expected.items())
+
+
+def test_two_machines(trained, tmp_path):
+    """Two starts of the command that meet on the loopback give one machine's losses with the same global batch."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        url = f"tcp://127.0.0.1:{probe.getsockname()[1]}"
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
+    machines = []
+    for rank in range(2):
+        options = ["--num-machines", "2", "--machine-rank", str(rank), "--dist-url", url]
+        command = [sys.executable, str(TOOL), *arguments(tmp_path, *options), "DATASETS.TEST=()"]
+        machines.append(
+            subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+        )
+    output = [machine.communicate(timeout=120)[0] for machine in machines]
+    assert [machine.returncode for machine in machines] == [0, 0], output
+    assert last_loss(tmp_path) == pytest.approx(last_loss(trained), rel=1e-5)
+
+
+def test_torchrun(trained, tmp_path):
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", str(TOOL)]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
+    command += [*arguments(tmp_path), "DATASETS.TEST=()"]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert last_loss(tmp_path) == pytest.approx(last_loss(trained), rel=1e-5)
