@@ -67,13 +67,13 @@ def describe_mismatches(model: nn.Module, mismatches: list[tuple[str, tuple[int,
             sentences.append(f"{name} is {theirs} in the checkpoint and {ours} in the model: it starts new")
     # The heads of all branches but the class heatmap have one size for one set of points.
     same_points = all(name.endswith("heatmap") for name in heads)
-    for name, (theirs, ours) in heads.items():
-        classes = getattr(model.get_submodule(name), "num_classes", 0)
-        points = ours // classes if classes else 1
-        if same_points and classes and theirs % points == 0:
-            difference = f"checkpoint has {theirs // points} classes, the model {classes}"
+    for name, (their_channels, our_channels) in heads.items():
+        classes = int(getattr(model.get_submodule(name), "num_classes", 0))
+        points = our_channels // classes if classes else 1
+        if same_points and classes and their_channels % points == 0:
+            difference = f"checkpoint has {their_channels // points} classes, the model {classes}"
         else:
-            difference = f"checkpoint has {theirs} channels, the model {ours}"
+            difference = f"checkpoint has {their_channels} channels, the model {our_channels}"
         sentences.append(f"{difference}: {name.rpartition('.')[2]} head is new")
     return sentences
 

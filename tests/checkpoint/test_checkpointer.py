@@ -13,6 +13,7 @@ from detectron2.modeling.backbone.resnet import build_resnet_backbone
 from torch import nn
 
 from centernet_d2.checkpoint.checkpointer import SafeCheckpointer
+from centernet_d2.checkpoint.published import to_published
 from centernet_d2.modeling.backbone.dla import DLA
 from tests.tiny import tiny_cfg, tiny_model
 
@@ -56,6 +57,25 @@ def test_a_bare_backbone(tmp_path):
     model = Detector(DLA())
     SafeCheckpointer(model).load(str(tmp_path / "dla.pth"))
     assert all(torch.equal(model.backbone.state_dict()[name], x) for name, x in source.state_dict().items())
+
+
+def test_published_centernet(tmp_path):
+    """A file as its authors published it: their names, DataParallel's prefix, the epoch beside the weights."""
+    opts = (
+        "MODEL.BACKBONE.NAME", "build_resnet_backbone", "MODEL.RESNETS.DEPTH", 18, "MODEL.RESNETS.NORM", "BN",
+        "MODEL.RESNETS.RES2_OUT_CHANNELS", 64, "MODEL.RESNETS.OUT_FEATURES", ["res2", "res3", "res4", "res5"],
+        "MODEL.NECK.NAME", "DeconvNeck",
+    )  # fmt: skip
+    source, model = tiny_model(*opts).state_dict(), tiny_model(*opts)
+    theirs = {f"module.{name}": x for name, x in to_published(source).items()}
+    assert "module.hm.0.weight" in theirs and "module.layer1.0.conv1.weight" in theirs
+    torch.save({"epoch": 140, "state_dict": theirs}, tmp_path / "ctdet_resdcn18.pth")
+    for parameter in model.parameters():
+        torch.nn.init.zeros_(parameter)
+    checkpointer = SafeCheckpointer(model)
+    checkpointer.load(str(tmp_path / "ctdet_resdcn18.pth"))
+    checkpointer.require_complete("ctdet_resdcn18.pth")
+    assert all(torch.equal(x, source[name]) for name, x in model.state_dict().items())
 
 
 def test_other_classes_are_said_plainly(tmp_path, caplog):
