@@ -1,7 +1,7 @@
 #!/usr/bin/env python
 """Time the parts of the program against straightforward baselines, side by side in one run.
 
-    tools/benchmark.py [--threads 1 2] [--parts loader targets loss decode network step predictor]
+    tools/benchmark.py [--threads 1 2] [--parts loader targets loss decode network step predictor memory]
                        [--networks R_18_DCN DLA_34] [--reference PATH/TO/CenterNet/src/lib] [--device cuda]
 
 Ours and the baseline take turns; the medians and the 10th and 90th percentiles of at least a second of repeats are
@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import argparse
 import math
+import multiprocessing
 import platform
 import statistics
 import tempfile
@@ -101,11 +102,14 @@ def loader_rows(args: argparse.Namespace) -> list[Row]:
     ]
     record = {"file_name": path, "image_id": 1, "height": 480, "width": 640, "annotations": annotations}
 
-    def plain() -> None:
-        baselines.load(path, rng)
-        baselines.targets(boxes, classes, POINTS[1], CLASSES, GRID)
+    def plain() -> list[np.ndarray]:
+        return [baselines.load(path, rng), *baselines.targets(boxes, classes, POINTS[1], CLASSES, GRID).values()]
 
-    return [("loader, 640x480 JPEG, 8 objects", lambda: mapper(record), plain)]
+    sample = mapper(record)
+    ours = sample["image"].nbytes + sample["instances"].gt_boxes.tensor.nbytes + sample["instances"].gt_classes.nbytes
+    theirs = sum(array.nbytes for array in plain())
+    sizes = f"a sample is {ours / 2**20:.1f} MiB, the baseline's {theirs / 2**20:.1f}"
+    return [(f"loader, 640x480 JPEG, 8 objects ({sizes})", lambda: mapper(record), plain)]
 
 
 def target_rows(args: argparse.Namespace) -> list[Row]:
@@ -127,17 +131,21 @@ def target_rows(args: argparse.Namespace) -> list[Row]:
     return rows
 
 
+def loss_inputs(points: int, images: int, device: str) -> tuple[torch.Tensor, Any]:
+    """Logits of ``images`` pictures and their sparse target, 32 objects each."""
+    boxes, classes = random_objects(32 * images)
+    index = torch.arange(images).repeat_interleave(32)
+    count = torch.tensor(32.0 * images)
+    objects = Targets(torch.from_numpy(boxes), torch.from_numpy(classes), index, images, (GRID, GRID), count)
+    sparse = make_task(points, device).branches["heatmap"].target(objects.to(torch.device(device)))
+    return (torch.randn(sparse.shape, device=device) - 4).requires_grad_(), sparse
+
+
 def loss_rows(args: argparse.Namespace) -> list[Row]:
     rows: list[Row] = []
     for points in (1, 9):
-        boxes, classes = random_objects(32)
-        index = torch.zeros(32, dtype=torch.long)
-        objects = Targets(
-            torch.from_numpy(boxes), torch.from_numpy(classes), index, 1, (GRID, GRID), torch.tensor(32.0)
-        ).to(torch.device(args.device))
-        sparse = make_task(points, args.device).branches["heatmap"].target(objects)
+        logits, sparse = loss_inputs(points, 1, args.device)
         dense = sparse.dense()
-        logits = (torch.randn(dense.shape, device=args.device) - 4).requires_grad_()
 
         def ours(logits: torch.Tensor = logits, sparse: Any = sparse) -> None:
             heatmap_focal_loss(logits, sparse).backward()
@@ -147,6 +155,39 @@ def loss_rows(args: argparse.Namespace) -> list[Row]:
 
         rows.append((f"heatmap loss, forward and backward, {points} points", ours, plain))
     return rows
+
+
+def peak_mebibytes(function: Callable[[], Any]) -> float:
+    """How far resident memory rises while ``function`` runs, in a process of its own (Linux, CPU)."""
+
+    def measure(connection: Any) -> None:
+        torch.set_num_threads(1)
+        Path("/proc/self/clear_refs").write_text("5")  # resets the peak
+        before = _status("VmRSS")
+        function()
+        connection.send((_status("VmHWM") - before) / 1024)
+
+    receiver, sender = multiprocessing.Pipe(duplex=False)
+    process = multiprocessing.get_context("fork").Process(target=measure, args=(sender,))
+    process.start()
+    process.join()
+    return receiver.recv()
+
+
+def _status(field: str) -> int:
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith(field + ":"))
+
+
+def print_memory() -> None:
+    print("\n| peak memory of | ours MiB | baseline MiB | ours / logits | baseline / logits |\n|---|---|---|---|---|")
+    for points, images in [(1, 4), (9, 1), (9, 4)]:
+        logits, sparse = loss_inputs(points, images, "cpu")
+        dense, own = sparse.dense(), logits.numel() * 4 / 2**20
+        ours = peak_mebibytes(lambda x=logits, y=sparse: heatmap_focal_loss(x, y).backward())
+        plain = peak_mebibytes(lambda x=logits, y=dense: baselines.focal_loss(x, y).backward())
+        label = f"heatmap loss and gradient, {points} points, {images} pictures, logits {own:.0f} MiB"
+        print(f"| {label} | {ours:.0f} | {plain:.0f} | {ours / own:.1f} | {plain / own:.1f} |", flush=True)
 
 
 def decode_rows(args: argparse.Namespace) -> list[Row]:
@@ -249,7 +290,7 @@ def use_reference(path: str) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--parts", nargs="+", choices=PARTS, default=list(PARTS))
+    parser.add_argument("--parts", nargs="+", choices=[*PARTS, "memory"], default=[*PARTS, "memory"])
     parser.add_argument("--threads", type=int, nargs="+", default=[torch.get_num_threads()])
     parser.add_argument("--networks", nargs="+", default=["R_18_DCN", "DLA_34"], help="names in configs/COCO-Detection")
     parser.add_argument("--batches", type=int, nargs="+", default=[1])
@@ -265,12 +306,14 @@ def main() -> None:
         for threads in args.threads:
             torch.set_num_threads(threads)
             cv2.setNumThreads(threads)
-            for part in args.parts:
+            for part in [x for x in args.parts if x in PARTS]:
                 for label, ours, plain in PARTS[part](args):
                     found = times([ours] if plain is None else [ours, plain], args.device)
                     ratio = statistics.median(found[1]) / statistics.median(found[0]) if plain else math.nan
                     rest = f"{shown(found[1])} | {ratio:.1f}" if plain else "|"
                     print(f"| {label} | {threads} | {shown(found[0])} | {rest} |", flush=True)
+    if "memory" in args.parts:
+        print_memory()
 
 
 if __name__ == "__main__":

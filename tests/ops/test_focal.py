@@ -26,7 +26,7 @@ def target():
 
 @pytest.mark.parametrize("chunk", [37, 1 << 22])
 def test_equals_the_definition(target, chunk, monkeypatch):
-    monkeypatch.setattr(focal, "_CHUNK", chunk)
+    monkeypatch.setitem(focal._CHUNK, "cpu", chunk)
     logits = torch.randn(2, 3, 10, 10, dtype=torch.float64, generator=torch.Generator().manual_seed(0)) * 2
     ours, theirs = logits.clone().requires_grad_(), logits.clone().requires_grad_()
     a, b = heatmap_focal_loss(ours, target), plain_focal(theirs, target.dense().double())
