@@ -73,7 +73,9 @@ class Targets:
 
     def to(self, device: torch.device) -> Targets:
         """The same objects on ``device``; copies do not wait for the device."""
-        moved: dict[str, Any] = {k: v.to(device, non_blocking=True) for k, v in vars(self).items() if isinstance(v, Tensor)}
+        moved: dict[str, Any] = {
+            k: v.to(device, non_blocking=True) for k, v in vars(self).items() if isinstance(v, Tensor)
+        }
         return replace(self, **moved, fields={k: v.to(device, non_blocking=True) for k, v in self.fields.items()})
 
 

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from centernet_d2.checkpoint.reading import check_weights_file
 from centernet_d2.data.datasets.custom import register_custom_datasets, resolve_num_classes
-from centernet_d2.modeling.neck import build_neck
+from centernet_d2.modeling.neck import Neck, build_neck
 from centernet_d2.modeling.task import Task, build_task
 from centernet_d2.modeling.test_time import TestTime, prepare
 from centernet_d2.structures import Candidates, Targets
@@ -41,7 +41,7 @@ class CenterNet(nn.Module):
         self,
         *,
         backbone: Backbone,
-        neck: Backbone | None,
+        neck: Neck | None,
         task: Task,
         test_time: TestTime,
         pixel_mean: list[float],

@@ -10,10 +10,9 @@ import torch
 import torch.nn.functional as F
 from detectron2.config import CfgNode, configurable
 from detectron2.layers import ShapeSpec, get_norm
-from detectron2.modeling import Backbone
 from torch import Tensor, nn
 
-from centernet_d2.modeling.neck.build import NECK_REGISTRY
+from centernet_d2.modeling.neck.build import NECK_REGISTRY, Neck
 from centernet_d2.ops.deform_conv import ModulatedDeformConv2d
 
 
@@ -52,7 +51,7 @@ class UpStage(nn.Module):
 
 
 @NECK_REGISTRY.register()
-class DeconvNeck(Backbone):
+class DeconvNeck(Neck):
     """From the coarsest map up, by two per stage; "neck": (N, channels[-1], H / R, W / R).
 
     Args:
@@ -66,12 +65,11 @@ class DeconvNeck(Backbone):
     def __init__(
         self, *, input_shape: dict[str, ShapeSpec], channels: Sequence[int], deformable: bool = True, norm: str = "BN"
     ) -> None:
-        super().__init__()
-        self.in_feature, shape = max(input_shape.items(), key=lambda item: item[1].stride)
-        self._size_divisibility = shape.stride
+        in_feature, shape = max(input_shape.items(), key=lambda item: item[1].stride)
         widths = [shape.channels, *channels]
+        super().__init__(ShapeSpec(channels=widths[-1], stride=shape.stride // 2 ** len(channels)), shape.stride)
+        self.in_feature = in_feature
         self.stages = nn.Sequential(*[UpStage(*pair, deformable, norm) for pair in zip(widths, channels, strict=False)])
-        self._output_shape = {"neck": ShapeSpec(channels=widths[-1], stride=shape.stride // 2 ** len(channels))}
 
     @classmethod
     def from_config(cls, cfg: CfgNode, input_shape: dict[str, ShapeSpec]) -> dict[str, Any]:
@@ -82,14 +80,6 @@ class DeconvNeck(Backbone):
             "deformable": settings.DEFORMABLE,
             "norm": settings.NORM,
         }
-
-    @property
-    def size_divisibility(self) -> int:
-        """What both sides of the input picture are multiples of."""
-        return self._size_divisibility
-
-    def output_shape(self) -> dict[str, ShapeSpec]:
-        return self._output_shape
 
     def forward(self, features: dict[str, Tensor]) -> dict[str, Tensor]:
         return {"neck": self.stages(features[self.in_feature])}

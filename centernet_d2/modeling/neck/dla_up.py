@@ -8,10 +8,9 @@ from typing import Any
 import torch.nn.functional as F
 from detectron2.config import CfgNode, configurable
 from detectron2.layers import Conv2d, ShapeSpec, get_norm
-from detectron2.modeling import Backbone
 from torch import Tensor, nn
 
-from centernet_d2.modeling.neck.build import NECK_REGISTRY
+from centernet_d2.modeling.neck.build import NECK_REGISTRY, Neck
 from centernet_d2.modeling.neck.deconv import bilinear_kernel
 from centernet_d2.ops.deform_conv import ModulatedDeformConv2d
 
@@ -67,7 +66,7 @@ class Aggregation(nn.ModuleList):
 
 
 @NECK_REGISTRY.register()
-class DLAUpNeck(Backbone):
+class DLAUpNeck(Neck):
     """DLA's up-sampling: "neck": (N, c, H / R, W / R) at the width c and stride R of the finest map it is given.
 
     Args:
@@ -78,14 +77,13 @@ class DLAUpNeck(Backbone):
 
     @configurable
     def __init__(self, *, input_shape: dict[str, ShapeSpec], deformable: bool = True, norm: str = "BN") -> None:
-        super().__init__()
         shapes = sorted(input_shape.items(), key=lambda item: item[1].stride)
-        self.in_features = [name for name, _ in shapes]
         channels = [shape.channels for _, shape in shapes]
         strides = [shape.stride for _, shape in shapes]
         if strides != [strides[0] * 2**i for i in range(len(strides))]:
             raise ValueError(f"DLAUpNeck needs maps whose strides double, not {strides}")
-        self._size_divisibility = strides[-1]
+        super().__init__(ShapeSpec(channels=channels[0], stride=strides[0]), strides[-1])
+        self.in_features = [name for name, _ in shapes]
         # Each pass starts one map further up, where all coarser maps have got the width of the pass before.
         self.dla_up = nn.ModuleList()
         for start in reversed(range(len(channels) - 1)):
@@ -94,19 +92,10 @@ class DLAUpNeck(Backbone):
             self.dla_up.append(Aggregation(widths, [2] * coarser, deformable, norm))
         factors = [2**i for i in range(1, len(channels) - 1)]
         self.ida_up = Aggregation(channels[:-1], factors, deformable, norm)
-        self._output_shape = {"neck": ShapeSpec(channels=channels[0], stride=strides[0])}
 
     @classmethod
     def from_config(cls, cfg: CfgNode, input_shape: dict[str, ShapeSpec]) -> dict[str, Any]:
         return {"input_shape": input_shape, "deformable": cfg.MODEL.NECK.DEFORMABLE, "norm": cfg.MODEL.NECK.NORM}
-
-    @property
-    def size_divisibility(self) -> int:
-        """What both sides of the input picture are multiples of."""
-        return self._size_divisibility
-
-    def output_shape(self) -> dict[str, ShapeSpec]:
-        return self._output_shape
 
     def forward(self, features: dict[str, Tensor]) -> dict[str, Tensor]:
         maps = [features[name] for name in self.in_features]
