@@ -67,9 +67,10 @@ def _pairs(opts: Sequence[str]) -> Iterator[tuple[str, str]]:
     for option in rest:
         key, equals, value = option.partition("=")
         if not equals:
-            value = next(rest, "")
-            if not value:
-                raise ValueError(f"{key} has no value: write {key}=value or {key} value")
+            try:
+                value = next(rest)
+            except StopIteration:
+                raise ValueError(f"{key} has no value: write {key}=value or {key} value") from None
         yield key, value
 
 

@@ -15,6 +15,8 @@ def test_both_ways_to_write_a_key():
     cfg = setup_cfg("", [*TRAIN, "SOLVER.MAX_ITER=7", "MODEL.DEVICE", "cpu", "OUTPUT_DIR=a=b", "SOLVER.STEPS=(3, 5)"])
     assert (cfg.SOLVER.MAX_ITER, cfg.MODEL.DEVICE, cfg.OUTPUT_DIR, cfg.SOLVER.STEPS) == (7, "cpu", "a=b", (3, 5))
     assert cfg.is_frozen()
+    for empty in (["MODEL.WEIGHTS", ""], ["MODEL.WEIGHTS="]):
+        assert setup_cfg("", [*TRAIN, *empty]).MODEL.WEIGHTS == ""
 
 
 def test_the_command_line_wins(tmp_path):
