@@ -122,7 +122,7 @@ def main() -> int:
     parser.add_argument("--num-images", type=int, help="at most so many")
     parser.add_argument("--output", type=Path, default=Path("output/demo"))
     parser.add_argument("--confidence-threshold", type=float, default=0.3)
-    parser.add_argument("opts", nargs=argparse.REMAINDER, help="KEY VALUE pairs that change the config")
+    parser.add_argument("opts", nargs=argparse.REMAINDER, metavar="KEY=value", help="config keys to change")
     return run(parser.parse_args())
 
 

@@ -70,7 +70,7 @@ def main() -> None:
     parser.add_argument("--source", choices=["annotation", "loader"], default="loader")
     parser.add_argument("--num-images", type=int, default=16)
     parser.add_argument("--output", type=Path, default=Path("output/data"))
-    parser.add_argument("opts", nargs=argparse.REMAINDER, help="KEY VALUE pairs that change the config")
+    parser.add_argument("opts", nargs=argparse.REMAINDER, metavar="KEY=value", help="config keys to change")
     args = parser.parse_args()
     cfg = setup_cfg(args.config_file, args.opts)
     args.output.mkdir(parents=True, exist_ok=True)
