@@ -82,7 +82,7 @@ def _add_model(cfg: CfgNode) -> None:
     # Peaks read per point and image.
     cfg.MODEL.CENTERNET.TOPK_CANDIDATES = 100
     # How candidates from different points become one object: "soft_nms", "vote", "resample" (docs/multi_point.md).
-    cfg.MODEL.CENTERNET.MERGE = "resample"
+    cfg.MODEL.CENTERNET.MERGE = "vote"
     cfg.MODEL.CENTERNET.SCORE_THRESH_TEST = 0.0
 
     # Where a pixel's centre lies in its coordinates: 0.5, or 0.0 for checkpoints published with the paper.

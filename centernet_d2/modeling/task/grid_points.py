@@ -36,9 +36,7 @@ class GridPointTask(Task):
     own = ("heatmap", "box_size", "offset")
 
     @configurable
-    def __init__(
-        self, *, branches: dict[str, Branch], merge: str = "resample", candidates_per_point: int = 100
-    ) -> None:
+    def __init__(self, *, branches: dict[str, Branch], merge: str = "vote", candidates_per_point: int = 100) -> None:
         super().__init__(branches)
         if merge not in MERGES:
             raise ValueError(f"MERGE must be one of {MERGES}, not {merge!r}")
@@ -87,13 +85,27 @@ class GridPointTask(Task):
         return maximum_near(logits, image_index, channel, points).sigmoid().mean(dim=-1)
 
     def merge(self, candidates: Candidates, limit: int) -> Candidates:
-        sources = int(candidates.source[-1]) + 1 if candidates.source.numel() else 1
-        if sources == 1:
+        """Points of one test-time pass are merged as ``merge`` says, passes by soft-NMS (as published)."""
+        k = len(self.point_flags)
+        passes = (int(candidates.source[-1]) + 1) // k
+        if k == passes == 1:
             return candidates.select(candidates.scores.topk(min(limit, candidates.scores.shape[1])).indices)
-        if self.merge_method == "vote":
-            seeds, boxes, scores = cluster_vote(
-                candidates.boxes, candidates.scores, candidates.classes, sources, 2 * limit
-            )
-            candidates = replace(candidates.select(seeds), boxes=boxes, scores=scores)
+        if self.merge_method == "vote" and k > 1:
+            candidates = self._vote(candidates, limit, passes)
         index, scores = soft_nms(candidates.boxes, candidates.scores, candidates.classes, limit)
         return replace(candidates.select(index), scores=scores)
+
+    def _vote(self, candidates: Candidates, limit: int, passes: int) -> Candidates:
+        """Clusters of each pass; more than ``limit``, since they are not built in the order of their own scores."""
+        count, total = candidates.scores.shape
+        each = total // passes
+        seeds, boxes, scores = cluster_vote(
+            candidates.boxes.view(count * passes, each, 4),
+            candidates.scores.view(count * passes, each),
+            candidates.classes.view(count * passes, each),
+            len(self.point_flags),
+            2 * limit,
+        )
+        first = torch.arange(passes, device=seeds.device)[:, None] * each
+        seeds = (seeds.view(count, passes, -1) + first).flatten(1)
+        return replace(candidates.select(seeds), boxes=boxes.view(count, -1, 4), scores=scores.view(count, -1))
