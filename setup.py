@@ -34,5 +34,8 @@ setup(
         "tqdm>4.29",
         "yacs>=0.1.8",
     ],
-    extras_require={"dev": ["hypothesis", "mypy", "pytest", "pytest-xdist", "ruff"]},
+    extras_require={
+        "safetensors": ["safetensors>=0.4"],
+        "dev": ["safetensors", "hypothesis", "mypy", "pytest", "pytest-xdist", "ruff"],
+    },
 )
