@@ -1,3 +1,4 @@
+#!/usr/bin/env python
 """Detect objects in images, folders, glob patterns or registered data sets; write pictures and ``results.json``."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+#!/usr/bin/env python
 """Train or evaluate a model.
 
     python tools/train_net.py --config-file configs/Synthetic/....yaml [--num-gpus 4] [--resume] [KEY=value ...]

@@ -1,3 +1,4 @@
+#!/usr/bin/env python
 """Draw a data set: its annotations, or what the network sees (``loader``) and what it should answer (heatmaps)."""
 
 from __future__ import annotations
