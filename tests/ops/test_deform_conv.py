@@ -7,8 +7,9 @@ import math
 import pytest
 import torch
 import torch.nn.functional as F
+import torchvision
 
-from centernet_d2.ops.deform_conv import ModulatedDeformConv2d, deform_conv
+from centernet_d2.ops.deform_conv import ModulatedDeformConv2d, _by_sampling, deform_conv
 
 
 def bilinear(plane, y, x):
@@ -78,3 +79,24 @@ def test_under_autocast(dtype):
     torch.testing.assert_close(result.float(), exact, rtol=0, atol=0.05)
     result.sum().backward()
     assert torch.isfinite(layer.offset_mask.weight.grad).all()
+
+
+@pytest.mark.parametrize("size", [(7, 9), (1, 6), (5, 1)])
+def test_sampling_equals_torchvision(size):
+    """What a CPU runs equals the kernel that a GPU runs, in values and all gradients; taps far outside among them."""
+    generator = torch.Generator().manual_seed(0)
+
+    def random(*shape):
+        return torch.randn(*shape, generator=generator, dtype=torch.float64).requires_grad_()
+
+    x, offset, weight, bias = random(2, 4, *size), random(2, 18, *size), random(6, 4, 3, 3), random(6)
+    with torch.no_grad():
+        offset *= 4
+    mask = torch.rand(2, 9, *size, generator=generator, dtype=torch.float64).requires_grad_()
+    inputs = (x, offset, weight, bias, mask)
+    results = []
+    for function in (_by_sampling, torchvision.ops.deform_conv2d):
+        value = function(x, offset, weight, bias, padding=1, mask=mask)
+        results.append((value, *torch.autograd.grad((value * value.detach().cos()).sum(), inputs)))
+    for ours, theirs in zip(*results, strict=True):
+        torch.testing.assert_close(ours, theirs, atol=1e-10, rtol=1e-8)
