@@ -86,7 +86,7 @@ def test_round_trip_of_many_sizes(flags, encoding, merge, elliptical):
     assert (found.scores > 0.5).sum() == 7  # and nothing else
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=1000, deadline=None)
 @given(
     seed=st.integers(0, 2**31), count=st.integers(1, 40), flags=st.sets(st.integers(0, 8), min_size=1),
     method=st.sampled_from(["published", "corrected"]), size=st.sampled_from([(64, 64), (32, 96), (48, 40)]),
