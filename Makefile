@@ -4,6 +4,8 @@ PYTHON ?= python3
 BIN := .venv/bin
 DEMO := output/demo
 WORKERS ?= 2
+# Threads that wait for each other would otherwise spin, many times slower where something else runs too.
+export OMP_WAIT_POLICY ?= PASSIVE
 
 .PHONY: setup demo test test-slow lint
 
