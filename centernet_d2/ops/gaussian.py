@@ -87,17 +87,17 @@ def splat_gaussians(cells: Tensor, channel: Tensor, radius: Tensor, shape: tuple
     height, width = shape[2:]
     spans = 2 * radius + 1
     counts = spans.prod(dim=1)
-    owner = torch.repeat_interleave(torch.arange(len(cells), device=cells.device), counts)
+    owner = torch.repeat_interleave(counts)
     within = torch.arange(len(owner), device=cells.device) - (counts.cumsum(0) - counts)[owner]
-    span, reach = spans[owner], radius[owner]
-    shift = torch.stack([within % span[:, 0], within // span[:, 0]], dim=1) - reach  # (E, 2)
-    sigma = span.double() / 6
-    value = (-(shift**2 / (2 * sigma**2)).sum(dim=1)).exp().float()
+    span = spans[owner]
+    shift = torch.stack([within % span[:, 0], within // span[:, 0]], dim=1) - radius[owner]  # (E, 2)
+    value = (-18 * (shift.double() / span).square().sum(dim=1)).exp().float()  # sigma = span / 6
 
-    x, y = (cells[owner] + shift[:, None]).unbind(-1)  # (E, K)
-    inside = (x >= 0) & (x < width) & (y >= 0) & (y < height)
-    index = (channel[owner] * height + y) * width + x
-    return _maximum(index[inside], value[:, None].expand_as(index)[inside], shape)
+    center = (channel * height + cells[..., 1]) * width + cells[..., 0]  # (P, K)
+    index = center[owner] + (shift[:, 1] * width + shift[:, 0])[:, None]
+    x, y = (cells[owner] + shift[:, None]).unbind(-1)
+    inside = ((x >= 0) & (x < width) & (y >= 0) & (y < height)).flatten().nonzero()[:, 0]
+    return _maximum(index.flatten()[inside], value[inside // cells.shape[1]], shape)
 
 
 def _maximum(index: Tensor, value: Tensor, shape: tuple[int, int, int, int]) -> SparseMaps:

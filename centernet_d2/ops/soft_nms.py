@@ -73,16 +73,19 @@ def cluster_vote(
     remaining = scores.clone()
     rows = torch.arange(count, device=boxes.device)
     first_of_source = torch.arange(num_sources, device=boxes.device) * (total // num_sources)
-    found = []
+    seeds, members, weights = [], [], []
     for _ in range(min(limit, total)):
         seed = remaining.argmax(dim=1)
         near = _overlap_with(rows, seed, boxes, classes) >= min_overlap
-        votes = torch.where(near, remaining, 0)
-        weight, member = votes.view(count, num_sources, -1).max(dim=2)
+        weight, member = (remaining * near).view(count, num_sources, -1).max(dim=2)
         member = member + first_of_source
-        members = boxes.gather(1, member[..., None].expand(-1, -1, 4))
-        box = (members * weight[..., None]).sum(dim=1) / weight.sum(dim=1, keepdim=True).clamp(min=1e-12)
-        found.append((seed, box, weight.mean(dim=1)))
-        remaining.scatter_(1, member, torch.where(weight > 0, 0, remaining.gather(1, member)))
+        # A source without a vote points at a candidate of no weight near by, or at one that keeps what it has.
+        remaining.scatter_add_(1, member, -weight)
         remaining[rows, seed] = 0
-    return tuple(torch.stack(x, dim=1) for x in zip(*found, strict=True))  # type: ignore[return-value]
+        seeds.append(seed)
+        members.append(member)
+        weights.append(weight)
+    index, weight = torch.stack(seeds, dim=1), torch.stack(weights, dim=1)  # (N, m), (N, m, S)
+    own = boxes.gather(1, torch.stack(members, dim=1).flatten(1)[..., None].expand(-1, -1, 4)).view(*weight.shape, 4)
+    fused = (own * weight[..., None]).sum(dim=2) / weight.sum(dim=2, keepdim=True).clamp(min=1e-12)
+    return index, fused, weight.mean(dim=2)
