@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import socket
 from collections.abc import Callable
@@ -74,18 +75,24 @@ def _run(
     if device == "cpu" and "OMP_NUM_THREADS" not in os.environ:
         torch.set_num_threads(max((os.cpu_count() or 1) // processes, 1))
     _join(device, local_rank, processes, init_method=url, world_size=world, rank=machine_rank * processes + local_rank)
+    return _run_joined(main, args)
+
+
+def _run_joined(main: Callable[..., Any], args: tuple[Any, ...]) -> Any:
     try:
-        return main(*args)
+        result = main(*args)
+        # Nobody leaves while others still talk through it.
+        comm.synchronize()
+        return result
     finally:
+        # What is left of the run (cycles keep it) has threads of the group; they end before the group does.
+        gc.collect()
         torch.distributed.destroy_process_group()
 
 
 def _join_torchrun(main: Callable[..., Any], args: tuple[Any, ...], device: str) -> Any:
     _join(device, int(os.environ["LOCAL_RANK"]), int(os.environ["LOCAL_WORLD_SIZE"]), init_method="env://")
-    try:
-        return main(*args)
-    finally:
-        torch.distributed.destroy_process_group()
+    return _run_joined(main, args)
 
 
 def _join(device: str, local_rank: int, local_size: int, **where: Any) -> None:
