@@ -85,6 +85,30 @@ def _add_model(cfg: CfgNode) -> None:
     cfg.MODEL.CENTERNET.MERGE = "vote"
     cfg.MODEL.CENTERNET.SCORE_THRESH_TEST = 0.0
 
+    cfg.MODEL.LANDMARK = CfgNode()
+    # Which point of an object the centre heatmap marks: "box", "nose" (the tip, faces only), "mean" of the landmarks.
+    cfg.MODEL.LANDMARK.CENTER = "box"
+    # Regress boxes (at the box's centre). Without, the box of an object is that of its landmarks.
+    cfg.MODEL.LANDMARK.BOX_SIZE = True
+    # One object fills the picture (cropped faces): heatmap tasks need no centre then.
+    cfg.MODEL.LANDMARK.ONE_OBJECT = False
+    # Refine regressed landmarks by the peaks of a heatmap per landmark.
+    cfg.MODEL.LANDMARK.REFINE = True
+    # Radius in cells of the Gaussians in landmark heatmaps; 0: one cell (published for faces); -1: from the object's
+    # size, as for centres (published for clothes).
+    cfg.MODEL.LANDMARK.HEATMAP_RADIUS = 2
+    # How a peak's place inside its cell is found: "offset" (regressed), "dark" (Taylor expansion of the logarithm),
+    # "soft_argmax" (mean of the cells around), "none" (the middle of the cell).
+    cfg.MODEL.LANDMARK.SUBCELL = "offset"
+    # Offset maps for every landmark; False: one pair of maps for all of them (published).
+    cfg.MODEL.LANDMARK.SUBCELL_PER_LANDMARK = True
+    # Cells around a landmark's own at which its offset is learnt; 0: at its own alone (published).
+    cfg.MODEL.LANDMARK.SUBCELL_RADIUS = 1
+    cfg.MODEL.LANDMARK.OFFSETS_WEIGHT = 1.0
+    cfg.MODEL.LANDMARK.HEATMAP_WEIGHT = 1.0
+    cfg.MODEL.LANDMARK.SUBCELL_WEIGHT = 1.0
+    cfg.MODEL.LANDMARK.GROUPING_WEIGHT = 0.1
+
     # Where a pixel's centre lies in its coordinates: 0.5, or 0.0 for checkpoints published with the paper.
     cfg.MODEL.CENTERNET.PIXEL_CENTER = 0.5
 
@@ -116,6 +140,27 @@ def _add_input(cfg: CfgNode) -> None:
     cfg.INPUT.AFFINE.ROTATION_PROB = 0.0
     cfg.INPUT.AFFINE.ROTATION = 0.0
 
+    # Probability that a training picture keeps its own size (padded as the network needs) instead of being fitted into
+    # SIZE_TRAIN; never for pictures with a side above KEEP_RESOLUTION_MAX pixels.
+    cfg.INPUT.AFFINE.KEEP_RESOLUTION_PROB = 0.0
+    cfg.INPUT.AFFINE.KEEP_RESOLUTION_MAX = 1024
+    # Whether a training object's box becomes that of its labelled keypoints after the warp: "never", "rotated" (where
+    # the picture was rotated: the box around a rotated box is too large), "always".
+    cfg.INPUT.BOX_FROM_KEYPOINTS = "never"
+
+    cfg.INPUT.OCCLUSION = CfgNode()
+    # Probability that patches are laid over a training picture, how many at most, and the longest side of one as a
+    # share of the picture's shorter side.
+    cfg.INPUT.OCCLUSION.PROB = 0.0
+    cfg.INPUT.OCCLUSION.MAX_PATCHES = 2
+    cfg.INPUT.OCCLUSION.MAX_SIZE = 0.3
+
+    cfg.INPUT.BLUR = CfgNode()
+    # Probability of a blur (Gaussian, or along a line as by motion), and its largest standard deviation or length in
+    # input pixels.
+    cfg.INPUT.BLUR.PROB = 0.0
+    cfg.INPUT.BLUR.MAX_SIZE = 3.0
+
     cfg.INPUT.COLOR = CfgNode()
     # Brightness, contrast and saturation each vary by this share; 0 switches the jitter off.
     cfg.INPUT.COLOR.JITTER = 0.4
@@ -123,8 +168,8 @@ def _add_input(cfg: CfgNode) -> None:
     cfg.INPUT.COLOR.LIGHTING = 0.1
 
     # Data sets of one's own, registered from here: (name, "coco", JSON file, image folder) or
-    # (name, "voc", folder with Annotations/ JPEGImages/ ImageSets/Main/, split). Relative paths start at
-    # DETECTRON2_DATASETS.
+    # (name, "voc", folder with Annotations/ JPEGImages/ ImageSets/Main/, split), or, with landmarks, (name, "face68" |
+    # "face19" | "clothes294", JSON file, image folder). Relative paths start at DETECTRON2_DATASETS.
     cfg.DATASETS.CUSTOM = []
     # Share of unreadable pictures (of those seen) above which training stops.
     cfg.DATALOADER.MAX_BROKEN_SHARE = 0.05

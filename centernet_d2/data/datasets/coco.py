@@ -29,7 +29,8 @@ class CocoFile:
     """A COCO file, read.
 
     Attributes:
-        records: Detectron2's, in the order of "images"; objects and pictures with fatal findings are left out. Boxes
+        records: Detectron2's, in the order of "images", and each picture's "subset", a name that evaluators may group
+            by, where it has one; objects and pictures with fatal findings are left out. Boxes
             are x, y, width, height in picture pixels; keypoints are shifted by half a pixel to continuous coordinates.
         class_names: in the order of the category ids.
         dataset_ids: category id to class, 0, 1, ...
@@ -177,13 +178,15 @@ def _pictures(entries: list[Any], json_file: str, image_root: str, findings: lis
             path = os.path.join(image_root, entry["file_name"])
             size = {"height": entry["height"], "width": entry["width"]}
             pictures[entry["id"]] = {"file_name": path, "image_id": entry["id"], **size, "annotations": []}
+            if isinstance(entry.get("subset"), str):
+                pictures[entry["id"]]["subset"] = entry["subset"]
     return pictures
 
 
 def _num_keypoints(annotation: Any, categories: dict[int, dict[str, Any]]) -> int | None:
     number = annotation.get("category_id") if isinstance(annotation, dict) else None
     names = categories.get(number, {}).get("keypoints") if is_integer(number) else None
-    return len(names) if isinstance(names, list) else None
+    return len(names) if isinstance(names, list) and names else None
 
 
 def _is_complete(annotation: dict[str, Any]) -> bool:

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import difflib
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from detectron2.config import CfgNode
 from detectron2.data import DatasetCatalog, MetadataCatalog
 
 from centernet_d2.data.datasets.coco import register_coco
+from centernet_d2.data.datasets.landmarks import LANDMARK_KINDS
 from centernet_d2.data.datasets.voc import register_voc
 from centernet_d2.data.reading import Record
 
-_KINDS = {"coco": register_coco, "voc": register_voc}
+# Functions of name, file or folder, folder or split.
+_KINDS: dict[str, Callable[[str, str, str], None]] = {"coco": register_coco, "voc": register_voc, **LANDMARK_KINDS}
 _REGISTERED: dict[str, tuple[str, str, str]] = {}
 
 
@@ -30,8 +32,8 @@ def register_custom_datasets(cfg: CfgNode) -> None:
             )
         name, kind, first, second = entry
         if kind not in _KINDS:
-            raise ValueError(f'DATASETS.CUSTOM: the kind of {name!r} is {kind!r}, not "coco" or "voc"')
-        location = (kind, _rooted(first), _rooted(second) if kind == "coco" else second)
+            raise ValueError(f"DATASETS.CUSTOM: the kind of {name!r} is {kind!r}, not one of {', '.join(_KINDS)}")
+        location = (kind, _rooted(first), second if kind == "voc" else _rooted(second))
         if _REGISTERED.get(name) == location:
             continue
         if name in _REGISTERED:

@@ -1,0 +1,79 @@
+"""Faces and clothes with landmarks, from COCO-format files: those of ``datasets/prepare_*.py`` and one's own."""
+
+from __future__ import annotations
+
+import functools
+import os
+from typing import Any
+
+from detectron2.data import DatasetCatalog, MetadataCatalog
+
+from centernet_d2.data.annotation_checks import Finding, raise_findings
+from centernet_d2.data.datasets.coco import read_coco, set_metadata
+from centernet_d2.data.landmarks import SCHEMES, LandmarkScheme
+from centernet_d2.data.reading import Record
+
+#: Folder under DETECTRON2_DATASETS -> scheme and splits; ``<folder>/annotations/<split>.json`` names pictures in the
+#: folder, and the set is called ``<folder>_<split>``.
+PUBLISHED = {
+    "300w": ("face68", ("train", "common", "challenge", "full", "test")),
+    "300vw": ("face68", ("train", "test_1", "test_2", "test_3")),
+    "aflw": ("face19", ("train", "full", "frontal")),
+    "deepfashion2": ("clothes294", ("train", "validation")),
+}
+
+
+def register_landmarks(name: str, scheme_name: str, json_file: str, image_root: str) -> None:
+    """Register a COCO-format set whose objects have the landmarks of ``scheme_name``; the file is read at first use.
+
+    Category ids count the scheme's classes from 1; where it has one class, any single id will do.
+    """
+    scheme = SCHEMES[scheme_name]
+    DatasetCatalog.register(name, lambda: load_landmarks(name, scheme, json_file, image_root))
+    MetadataCatalog.get(name).set(image_root=image_root, **landmark_metadata(scheme))
+
+
+def landmark_metadata(scheme: LandmarkScheme) -> dict[str, Any]:
+    """Metadata of any data set with these landmarks: names, twins, classes, evaluator."""
+    kind = "face_landmarks" if scheme.sigmas is None else "clothes_landmarks"
+    return {"thing_classes": list(scheme.class_names), "evaluator_type": kind, **scheme.metadata()}
+
+
+def load_landmarks(name: str, scheme: LandmarkScheme, json_file: str, image_root: str) -> list[Record]:
+    """The records; keypoints and boxes in continuous picture coordinates, classes in the order of the scheme.
+
+    Raises:
+        FileNotFoundError: no such file.
+        AnnotationError: the first faults, each with file, annotation id and field.
+    """
+    coco = read_coco(json_file, image_root)
+    findings = list(coco.findings)
+    classes = dict(enumerate(number - 1 for number in coco.dataset_ids))
+    if len(scheme.class_names) == len(coco.dataset_ids) == 1:
+        classes = {0: 0}
+    for index, number in classes.items():
+        if not 0 <= number < len(scheme.class_names):
+            problem = f"has the id {number + 1} ({coco.class_names[index]}), not 1 to {len(scheme.class_names)}"
+            findings.append(Finding(json_file, None, "categories", problem))
+    raise_findings(f"data set {name}, {json_file}", findings)
+    for record in coco.records:
+        for annotation in record["annotations"]:
+            annotation["category_id"] = classes[annotation["category_id"]]
+    set_metadata(name, {"image_root": image_root, **landmark_metadata(scheme)})
+    return coco.records
+
+
+def register_published_landmarks(root: str) -> None:
+    """The sets of ``PUBLISHED``."""
+    for folder, (scheme_name, splits) in PUBLISHED.items():
+        for split in splits:
+            json_file = os.path.join(root, folder, "annotations", f"{split}.json")
+            register_landmarks(f"{folder}_{split}", scheme_name, json_file, os.path.join(root, folder))
+
+
+def _register(scheme_name: str, name: str, json_file: str, image_root: str) -> None:
+    register_landmarks(name, scheme_name, json_file, image_root)
+
+
+#: For ``DATASETS.CUSTOM``: kind -> function of name, JSON file and picture folder.
+LANDMARK_KINDS = {scheme_name: functools.partial(_register, scheme_name) for scheme_name in SCHEMES}

@@ -1,0 +1,88 @@
+"""What a set of landmarks is: names, twins under a flip, lines to draw, normalizers, and which classes own which."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+
+
+@dataclass(frozen=True)
+class LandmarkScheme:
+    """Landmarks count from 0.
+
+    Attributes:
+        name: key of ``SCHEMES``; the ``landmark_scheme`` of a data set's metadata.
+        names: of the landmarks, all different.
+        class_names: of the data set's classes.
+        flip_pairs: landmarks that exchange their roles in a mirrored picture; the others are their own twins.
+        chains: lines through landmarks, drawn as the skeleton; a closed one ends where it starts.
+        ranges: (first, end) of each class's own landmarks, in the order of ``class_names``.
+        outer_eye_corners: right and left, as the person has them; None where there is no such landmark.
+        pupils: landmarks whose mean is the right and the left pupil; None as above.
+        nose_tip: None as above.
+        sigmas: of COCO's object keypoint similarity; None where nobody published any.
+    """
+
+    name: str
+    names: tuple[str, ...]
+    class_names: tuple[str, ...]
+    flip_pairs: tuple[tuple[int, int], ...]
+    chains: tuple[tuple[int, ...], ...]
+    ranges: tuple[tuple[int, int], ...]
+    outer_eye_corners: tuple[int, int] | None = None
+    pupils: tuple[tuple[int, ...], tuple[int, ...]] | None = None
+    nose_tip: int | None = None
+    sigmas: tuple[float, ...] | None = None
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def flip_indices(self) -> np.ndarray:
+        """(K,) int64: landmark k of a mirrored picture is landmark ``flip_indices[k]`` of the picture."""
+        indices = np.arange(len(self))
+        for a, b in self.flip_pairs:
+            indices[[a, b]] = b, a
+        return indices
+
+    def metadata(self) -> dict[str, Any]:
+        """What Detectron2's ``MetadataCatalog`` wants to know."""
+        edges = [(a, b) for chain in self.chains for a, b in pairwise(chain)]
+        return {
+            "landmark_scheme": self.name,
+            "keypoint_names": list(self.names),
+            "keypoint_flip_map": [(self.names[a], self.names[b]) for a, b in self.flip_pairs],
+            "keypoint_connection_rules": [(self.names[a], self.names[b], (102, 204, 255)) for a, b in edges],
+        }
+
+    def coco_categories(self) -> list[dict[str, Any]]:
+        """The "categories" of a COCO file; ids count from 1."""
+        skeleton = [[a + 1, b + 1] for chain in self.chains for a, b in pairwise(chain)]
+        return [
+            {"id": i, "name": name, "supercategory": self.name, "keypoints": list(self.names), "skeleton": skeleton}
+            for i, name in enumerate(self.class_names, start=1)
+        ]
+
+
+def chain(first: int, last: int, closed: bool = False) -> tuple[int, ...]:
+    """first, first + 1, ..., last, and first again where ``closed``."""
+    return (*range(first, last + 1), *((first,) if closed else ()))
+
+
+def check_scheme(scheme: LandmarkScheme) -> LandmarkScheme:
+    """The scheme itself.
+
+    Raises:
+        ValueError: an index out of range, a twin used twice, names that repeat.
+    """
+    count = len(scheme)
+    twins = [k for pair in scheme.flip_pairs for k in pair]
+    used: Sequence[int] = [*twins, *(k for line in scheme.chains for k in line)]
+    if len(set(scheme.names)) != count or len(set(twins)) != len(twins) or not all(0 <= k < count for k in used):
+        raise ValueError(f"the landmark scheme {scheme.name} is inconsistent")
+    if len(scheme.ranges) != len(scheme.class_names):
+        raise ValueError(f"the landmark scheme {scheme.name} needs one range per class")
+    return scheme
