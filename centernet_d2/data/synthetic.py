@@ -119,7 +119,7 @@ def layout(config: ShapesConfig, seed: int, index: int) -> list[Shape]:
     for _ in range(int(rng.integers(config.min_objects, config.max_objects + 1))):
         for _ in range(10):
             box = _random_box(config, rng)
-            if all(_overlap(box, other.box) <= config.max_overlap for other in shapes):
+            if all(overlap(box, other.box) <= config.max_overlap for other in shapes):
                 angle = float(rng.uniform(-config.rotation, config.rotation))
                 shapes.append(Shape(int(rng.integers(len(CLASS_NAMES))), box, angle))
                 break
@@ -135,7 +135,7 @@ def _random_box(config: ShapesConfig, rng: np.random.Generator) -> tuple[float, 
     return left, top, left + width, top + height
 
 
-def _overlap(a: tuple[float, ...], b: tuple[float, ...]) -> float:
+def overlap(a: tuple[float, ...], b: tuple[float, ...]) -> float:
     """Intersection over the smaller area."""
     width = max(0.0, min(a[2], b[2]) - max(a[0], b[0]))
     height = max(0.0, min(a[3], b[3]) - max(a[1], b[1]))
@@ -145,7 +145,7 @@ def _overlap(a: tuple[float, ...], b: tuple[float, ...]) -> float:
 def draw(config: ShapesConfig, seed: int, index: int) -> np.ndarray:
     """Picture ``index`` as (height, width, 3) uint8, RGB."""
     rng = np.random.default_rng([seed, index, 1])
-    background = _draw_background(config, rng)
+    background = draw_background(config, rng)
     image = background.copy()
     for shape in layout(config, seed, index):
         outline = shape.outline()
@@ -198,7 +198,7 @@ def _contrasting_color(behind: np.ndarray, contrast: float, rng: np.random.Gener
     return candidates[far_enough[0] if len(far_enough) else distances.argmax()]
 
 
-def _draw_background(config: ShapesConfig, rng: np.random.Generator) -> np.ndarray:
+def draw_background(config: ShapesConfig, rng: np.random.Generator) -> np.ndarray:
     base = rng.uniform(40, 215, size=3)
     coarse = np.clip(base + rng.uniform(-50, 50, size=(4, 4, 3)), 0, 255).astype(np.uint8)
     image = cv2.resize(coarse, (config.width, config.height), interpolation=cv2.INTER_CUBIC)

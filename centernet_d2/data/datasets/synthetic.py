@@ -1,21 +1,69 @@
-"""The built-in data sets: ``synthetic_shapes_{train,val}`` and ``synthetic_covered_{train,val}``."""
+"""The built-in data sets, drawn on demand: ``synthetic_{shapes,covered,faces}_{train,val}``."""
 
 from __future__ import annotations
 
+import itertools
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.structures import BoxMode
 
-from ..reading import register_image_source
-from ..synthetic import CLASS_NAMES, ShapesConfig, draw, layout
+from centernet_d2.data import synthetic, synthetic_faces
+from centernet_d2.data.datasets.landmarks import landmark_metadata
+from centernet_d2.data.landmarks import FACE68
+from centernet_d2.data.reading import register_image_source
+from centernet_d2.data.synthetic import CLASS_NAMES, ShapesConfig
+from centernet_d2.data.synthetic_faces import FacesConfig
 
 SCHEME = "synthetic"
-_SETS: dict[str, tuple[ShapesConfig, int]] = {}
+Annotations = list[dict[str, Any]]
+Config = ShapesConfig | FacesConfig
 
 
-def register_synthetic(name: str, config: ShapesConfig, num_images: int, seed: int) -> None:
+@dataclass(frozen=True)
+class _Kind:
+    """What the pictures of one type of configuration are.
+
+    Attributes:
+        objects: of (config, seed, index), each with class, box and, where there are any, keypoints.
+        draw: the picture of (config, seed, index), (H, W, 3) uint8, RGB.
+        metadata: of a set.
+    """
+
+    objects: Callable[[Any, int, int], Annotations]
+    draw: Callable[[Any, int, int], np.ndarray]
+    metadata: dict[str, Any]
+
+
+def _shapes(config: ShapesConfig, seed: int, index: int) -> Annotations:
+    shapes = synthetic.layout(config, seed, index)
+    return [{"bbox": list(shape.box), "category_id": shape.category} for shape in shapes]
+
+
+def _faces(config: FacesConfig, seed: int, index: int) -> Annotations:
+    faces = synthetic_faces.layout(config, seed, index)
+    visible = np.full((len(FACE68), 1), 2.0)
+    return [
+        {
+            "bbox": list(face.box),
+            "category_id": 0,
+            "keypoints": np.hstack([face.landmarks, visible]).ravel().tolist(),
+        }
+        for face in faces
+    ]
+
+
+_KINDS: dict[type, _Kind] = {
+    ShapesConfig: _Kind(_shapes, synthetic.draw, {"thing_classes": list(CLASS_NAMES), "evaluator_type": "coco"}),
+    FacesConfig: _Kind(_faces, synthetic_faces.draw, landmark_metadata(FACE68)),
+}
+_SETS: dict[str, tuple[Config, int]] = {}
+
+
+def register_synthetic(name: str, config: Config, num_images: int, seed: int) -> None:
     """Register a set of drawn pictures; nothing is drawn or laid out before it is asked for.
 
     Args:
@@ -25,25 +73,23 @@ def register_synthetic(name: str, config: ShapesConfig, num_images: int, seed: i
     """
     DatasetCatalog.register(name, lambda: synthetic_records(name, num_images))
     _SETS[name] = (config, seed)
-    MetadataCatalog.get(name).set(thing_classes=list(CLASS_NAMES), evaluator_type="coco")
+    MetadataCatalog.get(name).set(**_KINDS[type(config)].metadata)
 
 
 def synthetic_records(name: str, num_images: int) -> list[dict[str, Any]]:
-    """Detectron2's standard records; boxes are exact, in pixels of the picture."""
+    """Detectron2's standard records; boxes and landmarks are exact, in pixels of the picture; objects count from 1."""
     config, seed = _SETS[name]
-    return [
-        {
-            "file_name": f"{SCHEME}://{name}/{index}",
-            "image_id": index,
-            "height": config.height,
-            "width": config.width,
-            "annotations": [
-                {"bbox": list(shape.box), "bbox_mode": BoxMode.XYXY_ABS, "category_id": shape.category, "iscrowd": 0}
-                for shape in layout(config, seed, index)
-            ],
-        }
-        for index in range(num_images)
-    ]
+    kind = _KINDS[type(config)]
+    records: list[dict[str, Any]] = []
+    numbers = itertools.count(1)
+    for index in range(num_images):
+        annotations = kind.objects(config, seed, index)
+        for annotation in annotations:
+            annotation.update(id=next(numbers), bbox_mode=BoxMode.XYXY_ABS, iscrowd=0)
+        size = {"height": config.height, "width": config.width}
+        file_name = f"{SCHEME}://{name}/{index}"
+        records.append({"file_name": file_name, "image_id": index, **size, "annotations": annotations})
+    return records
 
 
 def draw_record(record: dict[str, Any]) -> np.ndarray:
@@ -57,11 +103,16 @@ def draw_record(record: dict[str, Any]) -> np.ndarray:
     if name not in _SETS:
         raise KeyError(f"{record['file_name']}: no synthetic data set {name!r}; known: {', '.join(sorted(_SETS))}")
     config, seed = _SETS[name]
-    return draw(config, seed, int(index))
+    return _KINDS[type(config)].draw(config, seed, int(index))
 
 
 def _register_all() -> None:
-    for mode, config in (("shapes", ShapesConfig()), ("covered", ShapesConfig(covered=True))):
+    configs: dict[str, Config] = {
+        "shapes": ShapesConfig(),
+        "covered": ShapesConfig(covered=True),
+        "faces": FacesConfig(),
+    }
+    for mode, config in configs.items():
         register_synthetic(f"synthetic_{mode}_train", config, num_images=2000, seed=0)
         register_synthetic(f"synthetic_{mode}_val", config, num_images=200, seed=1)
 
