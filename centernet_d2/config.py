@@ -86,6 +86,8 @@ def _add_model(cfg: CfgNode) -> None:
     cfg.MODEL.CENTERNET.SCORE_THRESH_TEST = 0.0
 
     cfg.MODEL.LANDMARK = CfgNode()
+    # A name of data.landmarks.SCHEMES; "": that of the training set.
+    cfg.MODEL.LANDMARK.SCHEME = ""
     # Which point of an object the centre heatmap marks: "box", "nose" (the tip, faces only), "mean" of the landmarks.
     cfg.MODEL.LANDMARK.CENTER = "box"
     # Regress boxes (at the box's centre). Without, the box of an object is that of its landmarks.

@@ -9,12 +9,15 @@ All are continuous: cell (i, j) covers [j, j + 1) x [i, i + 1); ``centernet_d2.g
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
 from detectron2.structures import Boxes, Instances
 from torch import Tensor
+
+from centernet_d2.ops.grid_points import grid_points
 
 
 @dataclass
@@ -28,7 +31,8 @@ class Targets:
         num_images: N.
         grid_size: (H, W).
         num_objects: () float32, the count that losses are divided by.
-        fields: further values per object (landmarks, depth, ...), (P, ...) each, points among them in grid cells.
+        fields: further values per object (landmarks, depth, ...), (P, ...) each, points among them in grid cells;
+            "center" (P, 2), where a task adds it, stands for the objects instead of points of their boxes.
     """
 
     boxes: Tensor
@@ -70,6 +74,11 @@ class Targets:
             num_objects=keep.sum().float(),
             fields=fields,
         )
+
+    def points(self, point_flags: Sequence[int]) -> Tensor:
+        """(P, K, 2) x, y of the points that stand for the objects: those of ``ops.grid_points``, or the "center"."""
+        center = self.fields.get("center")
+        return grid_points(self.boxes, point_flags) if center is None else center[:, None]
 
     def to(self, device: torch.device) -> Targets:
         """The same objects on ``device``; copies do not wait for the device."""

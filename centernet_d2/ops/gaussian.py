@@ -73,12 +73,20 @@ def window_radius(sizes: Tensor, min_overlap: float, method: str, elliptical: bo
     return radius.clamp(min=0).long()
 
 
-def splat_gaussians(cells: Tensor, channel: Tensor, radius: Tensor, shape: tuple[int, int, int, int]) -> SparseMaps:
+def splat_gaussians(
+    cells: Tensor,
+    channel: Tensor,
+    radius: Tensor,
+    shape: tuple[int, int, int, int],
+    points: Tensor | None = None,
+) -> SparseMaps:
     """Draw a Gaussian at every cell; where windows overlap the larger value stays.
 
     sigma is (2 r + 1) / 6 in each direction, the peak exactly 1, the window +-r cells (CornerNet, section 3.2).
 
     Args:
+        points: (P, K, 2) x, y in grid cells inside ``cells``: the Gaussians' centres, where they are not the middles of
+            the cells (DARK, section 3.2). The cell itself is 1 all the same.
         cells: (P, K, 2) int64 x, y inside the grid.
         channel: (P, K) int64, the map to draw on: image * D + map of the image.
         radius: (P, 2) int64, horizontal and vertical.
@@ -91,13 +99,18 @@ def splat_gaussians(cells: Tensor, channel: Tensor, radius: Tensor, shape: tuple
     within = torch.arange(len(owner), device=cells.device) - (counts.cumsum(0) - counts)[owner]
     span = spans[owner]
     shift = torch.stack([within % span[:, 0], within // span[:, 0]], dim=1) - radius[owner]  # (E, 2)
-    value = (-18 * (shift.double() / span).square().sum(dim=1)).exp().float()  # sigma = span / 6
+    if points is None:
+        value = (-18 * (shift.double() / span).square().sum(dim=1)).exp().float()[:, None]  # sigma = span / 6
+    else:
+        away = shift[:, None] - (points - cells - 0.5).double()[owner]
+        value = (-18 * (away / span[:, None]).square().sum(dim=2)).exp().float()  # (E, K)
+        value = value.masked_fill((shift == 0).all(dim=1, keepdim=True), 1.0)
 
     center = (channel * height + cells[..., 1]) * width + cells[..., 0]  # (P, K)
     index = center[owner] + (shift[:, 1] * width + shift[:, 0])[:, None]
     x, y = (cells[owner] + shift[:, None]).unbind(-1)
     inside = ((x >= 0) & (x < width) & (y >= 0) & (y < height)).flatten().nonzero()[:, 0]
-    return _maximum(index.flatten()[inside], value[inside // cells.shape[1]], shape)
+    return _maximum(index.flatten()[inside], value.expand(index.shape).flatten()[inside], shape)
 
 
 def _maximum(index: Tensor, value: Tensor, shape: tuple[int, int, int, int]) -> SparseMaps:

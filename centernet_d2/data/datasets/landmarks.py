@@ -6,6 +6,7 @@ import functools
 import os
 from typing import Any
 
+from detectron2.config import CfgNode
 from detectron2.data import DatasetCatalog, MetadataCatalog
 
 from centernet_d2.data.annotation_checks import Finding, raise_findings
@@ -61,6 +62,27 @@ def load_landmarks(name: str, scheme: LandmarkScheme, json_file: str, image_root
             annotation["category_id"] = classes[annotation["category_id"]]
     set_metadata(name, {"image_root": image_root, **landmark_metadata(scheme)})
     return coco.records
+
+
+def scheme_of(cfg: CfgNode) -> LandmarkScheme:
+    """The scheme that ``MODEL.LANDMARK.SCHEME`` names, or the data sets have.
+
+    Raises:
+        ValueError: there is none, or the configuration and the data sets do not agree.
+    """
+    wanted = cfg.MODEL.LANDMARK.SCHEME
+    for name in (*cfg.DATASETS.TRAIN, *cfg.DATASETS.TEST):
+        found = MetadataCatalog.get(name).get("landmark_scheme") if name in DatasetCatalog else None
+        if found is None:
+            raise ValueError(f"data set {name} has no landmark scheme, which the task {cfg.MODEL.CENTERNET.TASK} needs")
+        wanted = wanted or found
+        if found != wanted:
+            raise ValueError(f"data set {name} has landmarks {found}, the model {wanted} (MODEL.LANDMARK.SCHEME)")
+    if wanted not in SCHEMES:
+        raise ValueError(f"MODEL.LANDMARK.SCHEME is {wanted!r}, not one of {', '.join(SCHEMES)}")
+    if not cfg.MODEL.KEYPOINT_ON:
+        raise ValueError(f"the task {cfg.MODEL.CENTERNET.TASK} needs MODEL.KEYPOINT_ON: True")
+    return SCHEMES[wanted]
 
 
 def register_published_landmarks(root: str) -> None:

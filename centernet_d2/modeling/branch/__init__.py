@@ -3,5 +3,20 @@
 from centernet_d2.modeling.branch.base import BRANCH_REGISTRY, Branch, build_branch
 from centernet_d2.modeling.branch.grid_heatmap import GridHeatmap
 from centernet_d2.modeling.branch.grid_regression import GridBoxSize, GridOffset, GridRegression
+from centernet_d2.modeling.branch.landmark_heatmap import LandmarkHeatmap
+from centernet_d2.modeling.branch.landmark_offsets import LandmarkOffsets
+from centernet_d2.modeling.branch.landmark_subcell import LandmarkGrouping, LandmarkSubcell
 
-__all__ = ["BRANCH_REGISTRY", "Branch", "GridBoxSize", "GridHeatmap", "GridOffset", "GridRegression", "build_branch"]
+__all__ = [
+    "BRANCH_REGISTRY",
+    "Branch",
+    "GridBoxSize",
+    "GridHeatmap",
+    "GridOffset",
+    "GridRegression",
+    "LandmarkGrouping",
+    "LandmarkHeatmap",
+    "LandmarkOffsets",
+    "LandmarkSubcell",
+    "build_branch",
+]

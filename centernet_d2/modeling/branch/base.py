@@ -43,8 +43,9 @@ class Branch(nn.Module, ABC):
         self.loss_weight = loss_weight
         self.heads = nn.ModuleList(_head(width, head_channels, out_channels, bias) for width in in_channels)
 
-    def forward(self, features: Sequence[Tensor]) -> list[Tensor]:
-        """(N, D, H, W) for each of the last ``len(features)`` stacks."""
+    def forward(self, features: Sequence[Tensor]) -> list[Any]:
+        """(N, D, H, W) for each of the last ``len(features)`` stacks. (In training, branches may give what their loss
+        needs instead: :mod:`~centernet_d2.modeling.branch.sparse`.)"""
         heads = list(self.heads)[-len(features) :]
         return [head(feature) for head, feature in zip(heads, features, strict=True)]
 
@@ -53,8 +54,8 @@ class Branch(nn.Module, ABC):
         """What :meth:`loss` compares with, computed once for all stacks."""
 
     @abstractmethod
-    def loss(self, output: Tensor, target: Any, num_objects: Tensor) -> Tensor:
-        """Scalar float32 loss of one stack's (N, D, H, W) output, divided by ``num_objects`` ()."""
+    def loss(self, output: Any, target: Any, num_objects: Tensor) -> Tensor:
+        """Scalar float32 loss of what :meth:`forward` gave for one stack, divided by ``num_objects`` ()."""
 
     @abstractmethod
     def target_map(self, targets: Targets) -> Tensor:

@@ -61,7 +61,7 @@ class GridHeatmap(Branch):
         }
 
     def target(self, targets: Targets) -> SparseMaps:
-        points = grid.grid_points(targets.boxes, self.point_flags)
+        points = targets.points(self.point_flags)
         radius = window_radius(
             targets.boxes[:, 2:] - targets.boxes[:, :2], self.min_overlap, self.radius_method, self.elliptical
         )

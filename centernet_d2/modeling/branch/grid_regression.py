@@ -31,7 +31,7 @@ class GridRegression(Branch):
 
     def target(self, targets: Targets) -> tuple[Tensor, Tensor, Tensor]:
         """Image (P, 1), cells (P, K, 2), values (P, K, d)."""
-        cells = cells_of(grid.grid_points(targets.boxes, self.point_flags), targets.grid_size)
+        cells = cells_of(targets.points(self.point_flags), targets.grid_size)
         return targets.image_index[:, None], cells, self.values(targets)
 
     def read(self, output: Tensor, image_index: Tensor, cells: Tensor) -> Tensor:
@@ -107,7 +107,7 @@ class GridOffset(GridRegression):
         return _settings(cfg, in_channels, cfg.MODEL.CENTERNET.OFFSET_WEIGHT)
 
     def values(self, targets: Targets) -> Tensor:
-        points = grid.grid_points(targets.boxes, self.point_flags)
+        points = targets.points(self.point_flags)
         return points - cells_of(points, targets.grid_size)
 
     def merge_flipped(self, output: Tensor, flipped: Tensor) -> Tensor:

@@ -1,6 +1,17 @@
 """One file a task; importing this registers them."""
 
 from centernet_d2.modeling.task.base import TASK_REGISTRY, Task, build_task
+from centernet_d2.modeling.task.clothes_landmarks import ClothesLandmarkTask
 from centernet_d2.modeling.task.grid_points import GridPointTask
+from centernet_d2.modeling.task.landmark_heatmap import LandmarkHeatmapTask
+from centernet_d2.modeling.task.landmark_regression import LandmarkRegressionTask
 
-__all__ = ["TASK_REGISTRY", "GridPointTask", "Task", "build_task"]
+__all__ = [
+    "TASK_REGISTRY",
+    "ClothesLandmarkTask",
+    "GridPointTask",
+    "LandmarkHeatmapTask",
+    "LandmarkRegressionTask",
+    "Task",
+    "build_task",
+]

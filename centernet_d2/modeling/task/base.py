@@ -38,9 +38,14 @@ class Task(nn.Module, ABC):
         """The branches with their names."""
         return [(name, cast(Branch, branch)) for name, branch in self.branches.items()]
 
+    def prepare(self, objects: Targets) -> Targets:
+        """The objects with what the branches need besides boxes and classes."""
+        return objects
+
     def targets(self, objects: Targets) -> dict[str, Any]:
         """Every branch's target."""
         with torch.no_grad():
+            objects = self.prepare(objects)
             return {name: branch.target(objects) for name, branch in self.named()}
 
     def losses(self, features: Sequence[Tensor], targets: dict[str, Any], num_objects: Tensor) -> dict[str, Tensor]:
@@ -57,6 +62,7 @@ class Task(nn.Module, ABC):
 
     def target_maps(self, objects: Targets) -> dict[str, Tensor]:
         """Maps of a perfect network: decoding them gives the objects back."""
+        objects = self.prepare(objects)
         return {name: branch.target_map(objects) for name, branch in self.named()}
 
     def merge_flipped(self, outputs: dict[str, Tensor], flipped: dict[str, Tensor]) -> dict[str, Tensor]:

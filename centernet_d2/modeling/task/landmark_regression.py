@@ -1,0 +1,63 @@
+"""Landmarks as offsets from the centre of their object, refined by the peaks of a heatmap per landmark."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, cast
+
+import torch
+from detectron2.config import CfgNode, configurable
+from torch import Tensor
+
+from centernet_d2.modeling.branch import LandmarkOffsets
+from centernet_d2.modeling.task.base import TASK_REGISTRY
+from centernet_d2.modeling.task.landmarks import LandmarkTask, center_branches, landmark_branches
+from centernet_d2.ops.landmarks import extreme_box, snap_to_peaks
+from centernet_d2.structures import Candidates
+
+
+@TASK_REGISTRY.register()
+class LandmarkRegressionTask(LandmarkTask):
+    """Any number of objects: a centre heatmap, and at each centre the offsets of all landmarks (Objects as Points,
+    section 4.2; Enhanced CenterNet's "landmark").
+
+    With the branch ``landmark_heatmap``, each regressed landmark moves to the nearest peak that is probable, close and
+    inside the box. The score of a landmark is then the probability of that peak (0 where none was taken), else its
+    object's.
+    """
+
+    own = ("heatmap", "offset", "box_size", "landmark_offsets", "landmark_heatmap", "landmark_subcell")
+
+    @configurable
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+
+    @classmethod
+    def from_config(cls, cfg: CfgNode, in_channels: Sequence[int]) -> dict[str, Any]:
+        names = {**center_branches(cfg), "landmark_offsets": "LandmarkOffsets"}
+        if cfg.MODEL.LANDMARK.REFINE:
+            names.update(landmark_branches(cfg))
+        return cls.settings(cfg, in_channels, names)
+
+    def candidates(self, outputs: dict[str, Tensor]) -> Candidates:
+        score, classes, cells, centers = self.centers(outputs)
+        image_index = torch.arange(len(score), device=score.device)[:, None].expand(score.shape)
+        offsets = cast(LandmarkOffsets, self.branches["landmark_offsets"])
+        landmarks = offsets.read(outputs["landmark_offsets"], image_index, cells)
+        own = self.own_landmarks.gather(landmarks, classes)
+        used = self.own_landmarks.used[classes]
+        boxes = self.regressed_boxes(outputs, cells, centers) if "box_size" in self.branches else None
+        own_score = score[..., None].expand(own.shape[:-1])
+        if "landmark_heatmap" in self.branches:
+            bounds = extreme_box(own, used) if boxes is None else boxes
+            own, own_score = self._refined(outputs, own, classes, bounds)
+        return self.proposed(outputs, score, classes, cells, torch.cat([own, own_score[..., None]], dim=-1), boxes)
+
+    def _refined(
+        self, outputs: dict[str, Tensor], own: Tensor, classes: Tensor, bounds: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Landmarks (N, M, L, 2) moved to peaks, and the probabilities (N, M, L) of these."""
+        probability, _, places = self.peaks(outputs, self.num_peaks)
+        index = self.own_landmarks.index[classes]  # (N, M, L)
+        image = torch.arange(len(index), device=index.device)[:, None, None]
+        return snap_to_peaks(own, places[image, index], probability[image, index], bounds)

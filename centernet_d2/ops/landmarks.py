@@ -1,0 +1,95 @@
+"""Landmarks of classes that each have their own, peaks of their heatmaps, and which object a peak belongs to."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+# A peak is taken for a regressed landmark if it is at least this probable and, as a share of the box's longer side,
+# this close (CenterNet's code for poses).
+_LEAST_PROBABILITY = 0.1
+_REACH = 0.3
+
+
+class OwnLandmarks(nn.Module):
+    """Which landmarks belong to a class, as tables padded to L, the largest number.
+
+    Attributes:
+        index: (C, L) int64; padding repeats the class's first landmark.
+        used: (C, L) bool, False for padding.
+    """
+
+    index: Tensor
+    used: Tensor
+
+    def __init__(self, ranges: Sequence[tuple[int, int]]) -> None:
+        super().__init__()
+        step = torch.arange(max(end - first for first, end in ranges))
+        first, end = torch.tensor(ranges).unbind(1)
+        used = first[:, None] + step < end[:, None]
+        self.num_landmarks = int(end.max())
+        self.register_buffer("index", torch.where(used, first[:, None] + step, first[:, None]), persistent=False)
+        self.register_buffer("used", used, persistent=False)
+
+    def gather(self, landmarks: Tensor, classes: Tensor) -> Tensor:
+        """The own ones (..., L, d) of ``landmarks`` (..., K, d) of objects of ``classes`` (...); padding is zero."""
+        index = self.index[classes][..., None].expand(*classes.shape, -1, landmarks.shape[-1])
+        return landmarks.gather(-2, index) * self.used[classes][..., None]
+
+    def scatter(self, own: Tensor, classes: Tensor) -> Tensor:
+        """The inverse: (..., K, d) with zeros for landmarks of other classes."""
+        result = own.new_zeros(*classes.shape, self.num_landmarks, own.shape[-1])
+        index = self.index[classes][..., None].expand(own.shape)
+        return result.scatter_add(-2, index, own * self.used[classes][..., None])
+
+
+def extreme_box(points: Tensor, used: Tensor) -> Tensor:
+    """(..., 4) x1, y1, x2, y2 around the ``used`` (..., L) ones of ``points`` (..., L, 2)."""
+    low = points.masked_fill(~used[..., None], torch.inf).amin(dim=-2)
+    return torch.cat([low, points.masked_fill(~used[..., None], -torch.inf).amax(dim=-2)], dim=-1)
+
+
+def snap_to_peaks(points: Tensor, peaks: Tensor, probability: Tensor, boxes: Tensor) -> tuple[Tensor, Tensor]:
+    """Move regressed landmarks to the nearest peak of their heatmap, where one is inside the box and close.
+
+    Args:
+        points: (..., L, 2) x, y.
+        peaks: (..., L, S, 2) x, y.
+        probability: (..., L, S) of the peaks, in [0, 1].
+        boxes: (..., 4) in the same unit.
+
+    Returns:
+        Landmarks (..., L, 2), and the probability (..., L) of the peak taken, 0 where the regressed place stays.
+    """
+    distance = (peaks - points[..., None, :]).norm(dim=-1)
+    low, high = boxes[..., None, None, :2], boxes[..., None, None, 2:]
+    reach = _REACH * (high - low).amax(dim=-1)
+    allowed = (probability >= _LEAST_PROBABILITY) & (peaks >= low).all(dim=-1) & (peaks <= high).all(dim=-1)
+    distance = distance.masked_fill(~allowed | (distance > reach), torch.inf)
+    nearest, chosen = distance.min(dim=-1, keepdim=True)
+    found = nearest < torch.inf
+    taken = peaks.gather(-2, chosen[..., None].expand(*chosen.shape, 2))[..., 0, :]
+    return torch.where(found, taken, points), (probability.gather(-1, chosen) * found)[..., 0]
+
+
+def choose_peaks(
+    votes: Tensor, peaks: Tensor, probability: Tensor, centers: Tensor, tolerance: Tensor
+) -> tuple[Tensor, Tensor]:
+    """For each object, the peak of every landmark that is probable and votes for the object's centre.
+
+    The peak with the largest log p - d^2 / (2 tolerance^2) is taken, d from the vote to the centre.
+
+    Args:
+        votes: (..., L, S, 2) where each peak says its object's centre is.
+        peaks, probability: (..., L, S, 2) and (..., L, S).
+        centers, tolerance: (..., 2) and (...).
+
+    Returns:
+        Landmarks (..., L, 2) and their probabilities (..., L).
+    """
+    away = (votes - centers[..., None, None, :]).square().sum(dim=-1) / (2 * tolerance[..., None, None].square())
+    chosen = (probability.clamp(min=1e-12).log() - away).argmax(dim=-1, keepdim=True)
+    taken = peaks.gather(-2, chosen[..., None].expand(*chosen.shape, 2))[..., 0, :]
+    return taken, probability.gather(-1, chosen)[..., 0]
