@@ -14,6 +14,8 @@ from detectron2.structures import Instances
 from detectron2.utils.visualizer import Visualizer
 from torch import Tensor
 
+from centernet_d2.data.landmarks import LandmarkScheme
+from centernet_d2.landmark_pictures import draw_landmarks
 from centernet_d2.ops.grid_points import grid_points
 
 # Small pictures are drawn enlarged to this shorter side, so that names can be read.
@@ -34,6 +36,7 @@ def draw_objects(
     scores: Tensor | None = None,
     keypoints: Tensor | None = None,
     point_flags: Sequence[int] = (),
+    scheme: LandmarkScheme | None = None,
 ) -> np.ndarray:
     """Boxes with names, scores and points; small pictures come back enlarged.
 
@@ -43,6 +46,7 @@ def draw_objects(
         scores: (P,) in 0..1.
         keypoints: (P, K, 3) x, y and score or visibility; those of 0 are not drawn.
         point_flags: points of the 3x3 grid to mark in each box.
+        scheme: what the keypoints are; they get their lines, and of a class its own landmarks are drawn only.
     """
     scale = max(1.0, _LEAST_SIDE / min(image.shape[:2]))
     visualizer = Visualizer(np.ascontiguousarray(image[:, :, ::-1]), scale=scale)
@@ -56,22 +60,34 @@ def draw_objects(
     for color, points in zip(colors, marked.tolist(), strict=True):
         for point in points:
             visualizer.draw_circle(point, color, radius=2)
-    for color, points in zip(colors, keypoints.tolist() if keypoints is not None else [], strict=False):
+    for color, points in zip(colors, keypoints.tolist() if keypoints is not None and not scheme else [], strict=False):
         for x, y, seen in points:
             if seen > 0:
                 visualizer.draw_circle((x, y), color, radius=2)
-    return np.ascontiguousarray(visualizer.get_output().get_image()[:, :, ::-1])
+    drawn = np.ascontiguousarray(visualizer.get_output().get_image()[:, :, ::-1])
+    if scheme and keypoints is not None:
+        enlarged = keypoints.detach().cpu().double().numpy() * [scale, scale, 1.0]
+        for label, landmarks in zip(classes.tolist(), enlarged, strict=True):
+            draw_landmarks(drawn, landmarks, scheme, label)
+    return drawn
 
 
 def draw_predictions(
-    image: np.ndarray, instances: Instances, names: Sequence[str] | None = None, threshold: float = 0.3
+    image: np.ndarray,
+    instances: Instances,
+    names: Sequence[str] | None = None,
+    threshold: float = 0.3,
+    scheme: LandmarkScheme | None = None,
 ) -> np.ndarray:
-    """A model's ``instances`` whose score is above ``threshold``; ``instances`` are in pixels of ``image``."""
+    """A model's ``instances`` whose score is above ``threshold``; ``instances`` are in pixels of ``image``.
+
+    Args:
+        scheme: as for ``draw_objects``.
+    """
     shown = instances[instances.scores > threshold].to("cpu")
     keypoints = shown.pred_keypoints if shown.has("pred_keypoints") else None
-    return draw_objects(
-        image, shown.pred_boxes.tensor, shown.pred_classes, names, scores=shown.scores, keypoints=keypoints
-    )
+    boxes, classes = shown.pred_boxes.tensor, shown.pred_classes
+    return draw_objects(image, boxes, classes, names, scores=shown.scores, keypoints=keypoints, scheme=scheme)
 
 
 def blend_heatmap(image: np.ndarray, heatmap: np.ndarray, strength: float = 0.7) -> np.ndarray:

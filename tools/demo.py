@@ -17,8 +17,10 @@ from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.engine import DefaultPredictor
 from detectron2.structures import Instances
 
+from centernet_d2.data.landmarks import LandmarkScheme
 from centernet_d2.data.reading import BrokenImageError, read_image
 from centernet_d2.engine.setup import setup_cfg
+from centernet_d2.landmark_pictures import scheme_of
 from centernet_d2.visualization import draw_predictions
 
 SUFFIXES = {".bmp", ".gif", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp"}
@@ -44,8 +46,13 @@ def find_records(source: str) -> list[dict[str, Any]]:
     return [{"file_name": name} for name in names]
 
 
-def to_json(instances: Instances, names: list[str] | None, threshold: float) -> list[dict[str, Any]]:
-    """Objects above ``threshold``, best first; boxes x1, y1, x2, y2 in pixels of the picture."""
+def to_json(
+    instances: Instances, names: list[str] | None, threshold: float, scheme: LandmarkScheme | None = None
+) -> list[dict[str, Any]]:
+    """Objects above ``threshold``, best first; boxes x1, y1, x2, y2 in pixels of the picture.
+
+    "keypoints" are, with a ``scheme``, those of the object's class alone; "first_keypoint" is the first one's number.
+    """
     kept = instances[instances.scores > threshold].to("cpu")
     objects = []
     for i in range(len(kept)):
@@ -57,7 +64,9 @@ def to_json(instances: Instances, names: list[str] | None, threshold: float) -> 
             "box": [round(x, 2) for x in kept.pred_boxes.tensor[i].tolist()],
         }
         if kept.has("pred_keypoints"):
-            entry["keypoints"] = kept.pred_keypoints[i].tolist()
+            first, end = scheme.ranges[category] if scheme else (0, None)
+            entry["first_keypoint"] = first
+            entry["keypoints"] = kept.pred_keypoints[i, first:end].tolist()
         objects.append(entry)
     return objects
 
@@ -92,19 +101,21 @@ def run(args: argparse.Namespace) -> int:
     predictor = DefaultPredictor(cfg)
     data_set = (*cfg.DATASETS.TEST, *cfg.DATASETS.TRAIN)[:1]
     names = MetadataCatalog.get(data_set[0]).get("thing_classes") if data_set else None
+    scheme = scheme_of(data_set[0]) if data_set else None
+    threshold = args.confidence_threshold
     args.output.mkdir(parents=True, exist_ok=True)
     results, taken, start = [], set(), time.perf_counter()
     for record, image in read_all(records):
         instances = predictor(image)["instances"]
         picture = output_name(record["file_name"], taken)
-        cv2.imwrite(str(args.output / picture), draw_predictions(image, instances, names, args.confidence_threshold))
+        cv2.imwrite(str(args.output / picture), draw_predictions(image, instances, names, threshold, scheme))
         results.append(
             {
                 "file_name": record["file_name"],
                 "height": image.shape[0],
                 "width": image.shape[1],
                 "picture": picture,
-                "objects": to_json(instances, names, args.confidence_threshold),
+                "objects": to_json(instances, names, threshold, scheme),
             }
         )
     (args.output / "results.json").write_text(json.dumps(results, indent=1))

@@ -14,12 +14,13 @@ import torch
 from detectron2.config import CfgNode
 from detectron2.data import MetadataCatalog
 from detectron2.data.detection_utils import convert_image_to_rgb
-from detectron2.structures import BoxMode
 
 from centernet_d2.data.build import build_train_loader
+from centernet_d2.data.dataset_mapper import corner_boxes
 from centernet_d2.data.datasets.custom import load_records
 from centernet_d2.data.reading import read_image
 from centernet_d2.engine.setup import setup_cfg
+from centernet_d2.landmark_pictures import scheme_of
 from centernet_d2.modeling.task import build_task
 from centernet_d2.structures import Targets
 from centernet_d2.visualization import blend_heatmap, draw_objects, side_by_side
@@ -28,37 +29,52 @@ STRIDE = 4
 
 
 def draw_annotations(cfg: CfgNode) -> Iterator[np.ndarray]:
-    """The pictures of the first training set as they are, with their boxes and grid points."""
+    """The pictures of the first training set as they are, with their boxes and landmarks or grid points."""
     for record in load_records(cfg.DATASETS.TRAIN[0]):
-        boxes = [
-            BoxMode.convert(list(a["bbox"]), BoxMode(a["bbox_mode"]), BoxMode.XYXY_ABS) for a in record["annotations"]
-        ]
-        classes = torch.tensor([a["category_id"] for a in record["annotations"]], dtype=torch.int64)
-        boxes = torch.tensor(boxes, dtype=torch.float32).reshape(-1, 4)
-        yield draw_objects(
-            read_image(record), boxes, classes, class_names(cfg), point_flags=cfg.MODEL.CENTERNET.POINT_FLAGS
+        objects = record["annotations"]
+        keypoints = [a["keypoints"] for a in objects] if objects and all("keypoints" in a for a in objects) else None
+        yield draw(
+            cfg,
+            read_image(record),
+            torch.from_numpy(corner_boxes(objects)),
+            torch.tensor([a["category_id"] for a in objects], dtype=torch.int64),
+            torch.tensor(keypoints, dtype=torch.float64).reshape(len(objects), -1, 3) if keypoints else None,
         )
 
 
 def draw_loader(cfg: CfgNode) -> Iterator[np.ndarray]:
-    """The loader's pictures with boxes and points, and beside them the heatmaps (the strongest point in each cell)."""
+    """The loader's pictures with boxes and points, and beside them each heatmap (the strongest point in each cell)."""
     task = build_task(cfg, [1])
     for batch in build_train_loader(cfg):
         for sample in batch:
             instances = sample["instances"]
             height, width = sample["image"].shape[-2:]
             targets = Targets.from_instances([instances], STRIDE, (height // STRIDE, width // STRIDE))
-            heatmap = task.target_maps(targets)["heatmap"][0].sigmoid()
-            heatmap = heatmap.unflatten(0, (-1, len(cfg.MODEL.CENTERNET.POINT_FLAGS))).amax(dim=1).numpy()
             image = convert_image_to_rgb(sample["image"].permute(1, 2, 0).numpy(), cfg.INPUT.FORMAT)[:, :, ::-1]
-            drawn = draw_objects(
-                image,
-                instances.gt_boxes.tensor,
-                instances.gt_classes,
-                class_names(cfg),
-                point_flags=cfg.MODEL.CENTERNET.POINT_FLAGS,
-            )
-            yield side_by_side([drawn, blend_heatmap(image, heatmap)])
+            keypoints = instances.gt_keypoints.tensor if instances.has("gt_keypoints") else None
+            drawn = draw(cfg, image, instances.gt_boxes.tensor, instances.gt_classes, keypoints)
+            heatmaps = class_heatmaps(cfg, task.target_maps(targets))
+            yield side_by_side([drawn, *(blend_heatmap(image, heatmap) for heatmap in heatmaps)])
+
+
+def class_heatmaps(cfg: CfgNode, maps: dict[str, torch.Tensor]) -> list[np.ndarray]:
+    """Of one picture's target maps the heatmaps, (c, H, W) in 0..1: a channel per class, a channel per landmark."""
+    found = []
+    if "heatmap" in maps:
+        found.append(maps["heatmap"][0].unflatten(0, (cfg.MODEL.CENTERNET.NUM_CLASSES, -1)).amax(dim=1))
+    if "landmark_heatmap" in maps:
+        found.append(maps["landmark_heatmap"][0])
+    return [heatmap.sigmoid().numpy() for heatmap in found]
+
+
+def draw(
+    cfg: CfgNode, image: np.ndarray, boxes: torch.Tensor, classes: torch.Tensor, keypoints: torch.Tensor | None
+) -> np.ndarray:
+    """Objects with their landmarks, or, of a data set without, with the configuration's grid points."""
+    scheme = scheme_of(cfg.DATASETS.TRAIN[0])
+    flags = () if scheme else cfg.MODEL.CENTERNET.POINT_FLAGS
+    names = class_names(cfg)
+    return draw_objects(image, boxes, classes, names, keypoints=keypoints, point_flags=flags, scheme=scheme)
 
 
 def class_names(cfg: CfgNode) -> list[str] | None:
