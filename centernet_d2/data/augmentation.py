@@ -51,6 +51,11 @@ class AffineTransform(Transform):
         """Whether left and right of an object are exchanged."""
         return bool(np.linalg.det(self.matrix[:, :2]) < 0)
 
+    @property
+    def rotates(self) -> bool:
+        """Whether a box's sides do not stay level."""
+        return bool(self.matrix[0, 1] != 0)
+
     def apply_image(self, img: np.ndarray) -> np.ndarray:
         """(H, W, 3) uint8 to (h, w, 3) uint8, black where the picture does not reach."""
         self._input_size = img.shape[:2]

@@ -31,16 +31,28 @@ class CenterNetDatasetMapper:
         augmentations: list[Augmentation],
         image_format: str = "BGR",
         keypoint_hflip_indices: np.ndarray | None = None,
+        box_from_keypoints: str = "never",
     ) -> None:
         """
         Args:
             augmentations: used in training only; the first is expected to give the network's input size.
             keypoint_hflip_indices: (K,) which keypoint each becomes in a mirrored picture; None leaves keypoints out.
+            box_from_keypoints: "never", "rotated" (where the picture was) or "always": an object's box becomes that of
+                its labelled keypoints, those outside the input included, before it is cut to the input. Objects whose
+                labelled keypoints span no area keep their own.
+
+        Raises:
+            ValueError: another ``box_from_keypoints``.
         """
+        if box_from_keypoints not in ("never", "rotated", "always"):
+            raise ValueError(
+                f'INPUT.BOX_FROM_KEYPOINTS must be "never", "rotated" or "always", not {box_from_keypoints!r}'
+            )
         self.is_train = is_train
         self.augmentations = AugmentationList(augmentations)
         self.image_format = image_format
         self.keypoint_hflip_indices = keypoint_hflip_indices
+        self.box_from_keypoints = box_from_keypoints
 
     @classmethod
     def from_config(cls, cfg: CfgNode, is_train: bool = True) -> dict[str, Any]:
@@ -55,6 +67,7 @@ class CenterNetDatasetMapper:
             "augmentations": augmentations,
             "image_format": cfg.INPUT.FORMAT,
             "keypoint_hflip_indices": flip_indices,
+            "box_from_keypoints": cfg.INPUT.BOX_FROM_KEYPOINTS,
         }
 
     def __call__(self, record: Record) -> dict[str, Any]:
@@ -78,7 +91,12 @@ class CenterNetDatasetMapper:
     ) -> Instances:
         annotations = [a for a in annotations if not a.get("iscrowd", 0)]
         source = corner_boxes(annotations)
-        boxes = Boxes(torch.from_numpy(transforms.apply_box(source)).float())
+        warped = transforms.apply_box(source)
+        if self.box_from_keypoints == "always" or (
+            self.box_from_keypoints == "rotated" and any(transform.rotates for transform in _affine(transforms))
+        ):
+            warped = keypoint_boxes(annotations, transforms, warped)
+        boxes = Boxes(torch.from_numpy(warped).float())
         boxes.clip(image_size)
         # A box turned inside out must be judged before the warp, which orders its corners.
         keep = boxes.nonempty() & torch.from_numpy((source[:, 2:] > source[:, :2]).all(axis=1))
@@ -102,7 +120,7 @@ class CenterNetDatasetMapper:
         result[:, :, :2] = transforms.apply_coords(result[:, :, :2].reshape(-1, 2)).reshape(len(result), -1, 2)
         inside = (result[:, :, :2] >= 0) & (result[:, :, :2] <= np.array(image_size[::-1]))
         result[:, :, 2] *= inside.all(axis=2)
-        if any(isinstance(t, AffineTransform) and t.mirrors for t in transforms.transforms):
+        if any(transform.mirrors for transform in _affine(transforms)):
             result = result[:, indices]
         return result
 
@@ -119,6 +137,21 @@ def corner_boxes(annotations: list[dict[str, Any]]) -> np.ndarray:
         raise ValueError(f"bbox_mode must be XYXY_ABS or XYWH_ABS, not {[BoxMode(mode).name for mode in modes]}")
     boxes[:, 2:] += boxes[:, :2] * (modes == BoxMode.XYWH_ABS)[:, None]
     return boxes
+
+
+def keypoint_boxes(annotations: list[dict[str, Any]], transforms: TransformList, boxes: np.ndarray) -> np.ndarray:
+    """(P, 4) x1, y1, x2, y2 around the labelled keypoints after the warp; of ``boxes`` where these span no area."""
+    result = boxes.copy()
+    for box, annotation in zip(result, annotations, strict=True):
+        points = np.asarray(annotation.get("keypoints", []), dtype=np.float64).reshape(-1, 3)
+        labelled = transforms.apply_coords(points[points[:, 2] > 0, :2])
+        if len(labelled) and (np.ptp(labelled, axis=0) > 0).all():
+            box[:] = [*labelled.min(axis=0), *labelled.max(axis=0)]
+    return result
+
+
+def _affine(transforms: TransformList) -> list[AffineTransform]:
+    return [transform for transform in transforms.transforms if isinstance(transform, AffineTransform)]
 
 
 def build_augmentations(cfg: CfgNode) -> list[Augmentation]:

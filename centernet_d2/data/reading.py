@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import cv2
@@ -49,7 +49,9 @@ def read_image(record: Record, format: str = "BGR") -> np.ndarray:
     frame is taken); the suffix does not matter.
 
     Args:
-        record: needs ``file_name``; ``height`` and ``width``, where given, must be those of the picture.
+        record: needs ``file_name``; ``height`` and ``width``, where given, must be those of the picture. With ``crop``
+            (x1, y1, x2, y2, whole pixels) it is that part of the picture, black outside of it, and ``source_size``
+            (height, width), where given, must be that of the whole.
         format: "BGR" or "RGB".
 
     Raises:
@@ -66,7 +68,19 @@ def read_image(record: Record, format: str = "BGR") -> np.ndarray:
         with _errors_named(file_name):
             image = _decode(file_name)
     _check_size(record, image)
+    if "crop" in record:
+        image = cut_out(image, record["crop"])
     return cv2.cvtColor(image, cv2.COLOR_RGB2BGR) if format == "BGR" else np.array(image)
+
+
+def cut_out(image: np.ndarray, window: Sequence[int]) -> np.ndarray:
+    """The part x1, y1, x2, y2 of a picture (H, W, 3), black where that reaches outside; a copy."""
+    x1, y1, x2, y2 = window
+    result = np.zeros((y2 - y1, x2 - x1, image.shape[2]), image.dtype)
+    inside = image[max(y1, 0) : max(y2, 0), max(x1, 0) : max(x2, 0)]
+    top, left = max(-y1, 0), max(-x1, 0)
+    result[top : top + inside.shape[0], left : left + inside.shape[1]] = inside
+    return result
 
 
 def read_image_size(file_name: str) -> tuple[int, int]:
@@ -119,7 +133,10 @@ def _errors_named(file_name: str) -> Iterator[None]:
 
 def _check_size(record: Record, image: np.ndarray) -> None:
     height, width = image.shape[:2]
-    expected = (record.get("height", height), record.get("width", width))
+    if "crop" in record:
+        expected = tuple(record.get("source_size", (height, width)))
+    else:
+        expected = (record.get("height", height), record.get("width", width))
     if expected != (height, width):
         raise BrokenImageError(
             str(record["file_name"]),

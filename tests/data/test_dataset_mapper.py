@@ -140,3 +140,56 @@ def test_boxes_lie_on_what_they_enclose_under_all_augmentations(cfg: CfgNode, tm
             continue
         edges = [columns.min(), rows.min(), columns.max() + 1, rows.max() + 1]
         np.testing.assert_allclose(sample["instances"].gt_boxes.tensor[0], edges, atol=0.6)
+
+
+def _with_keypoints(cfg: CfgNode) -> None:
+    cfg.MODEL.KEYPOINT_ON = True
+    cfg.DATASETS.TRAIN = ("test_mapper_box_from_keypoints",)
+    MetadataCatalog.get("test_mapper_box_from_keypoints").set(keypoint_names=["a", "b", "c"], keypoint_flip_map=[])
+
+
+def test_box_becomes_that_of_the_labelled_keypoints(cfg: CfgNode, make_record: MakeRecord) -> None:
+    _with_keypoints(cfg)
+    record = make_record(
+        {"bbox": [5, 20, 50, 40], "keypoints": [20, 30, 2, 10, 25, 1, 1, 1, 0]},
+        {"bbox": [60, 10, 80, 30], "keypoints": [70, 20, 2, 120, -10, 1, 65, 28, 2]},  # one outside
+        {"bbox": [5, 5, 9, 9]},  # none
+        {"bbox": [30, 5, 39, 9], "keypoints": [31, 6, 0, 33, 7, 0, 35, 8, 0]},  # none labelled
+        {"bbox": [50, 5, 59, 9], "keypoints": [51, 6, 2, 53, 6, 2, 35, 8, 0]},  # on a line
+        {"bbox": [5, 40, 60, 60], "keypoints": [-9, 45, 2, -5, 50, 2, -1, 44, 1]},  # all outside
+    )
+    own = [[5, 20, 50, 40], [60, 10, 80, 30], [5, 5, 9, 9], [30, 5, 39, 9], [50, 5, 59, 9], [5, 40, 60, 60]]
+    for setting in ("never", "rotated"):
+        cfg.INPUT.BOX_FROM_KEYPOINTS = setting
+        assert CenterNetDatasetMapper(cfg, True)(record)["instances"].gt_boxes.tensor.tolist() == own
+    cfg.INPUT.BOX_FROM_KEYPOINTS = "always"
+    instances = CenterNetDatasetMapper(cfg, True)(record)["instances"]
+    assert instances.gt_boxes.tensor.tolist() == [[10, 25, 20, 30], [65, 0, 96, 28], *own[2:5]]
+    assert instances.gt_keypoints.tensor[:, :, 2].tolist()[:2] == [[2, 1, 0], [2, 0, 2]]
+    assert len(instances.gt_keypoints) == len(instances.gt_classes) == 5
+
+
+@pytest.mark.parametrize("setting", ["rotated", "always"])
+def test_box_of_keypoints_is_tight_when_rotated(cfg: CfgNode, make_record: MakeRecord, setting: str) -> None:
+    _with_keypoints(cfg)
+    cfg.INPUT.AFFINE.ROTATION_PROB, cfg.INPUT.AFFINE.ROTATION = 1.0, 10.0
+    record = make_record({"bbox": [40, 25, 60, 40], "keypoints": [40, 32, 2, 60, 30, 2, 50, 25, 2]})
+    loose = CenterNetDatasetMapper(cfg, True)(record)["instances"]
+    assert not np.allclose(loose.gt_boxes.tensor[0, :2], loose.gt_keypoints.tensor[0, :, :2].amin(dim=0), atol=0.1)
+    cfg.INPUT.BOX_FROM_KEYPOINTS = setting
+    tight = CenterNetDatasetMapper(cfg, True)(record)["instances"]
+    points = tight.gt_keypoints.tensor[0, :, :2]
+    torch.testing.assert_close(tight.gt_boxes.tensor[0], torch.cat([points.amin(dim=0), points.amax(dim=0)]))
+
+
+def test_wrong_box_from_keypoints_is_named(cfg: CfgNode) -> None:
+    cfg.INPUT.BOX_FROM_KEYPOINTS = "sometimes"
+    with pytest.raises(ValueError, match=r'INPUT\.BOX_FROM_KEYPOINTS must be "never".*sometimes'):
+        CenterNetDatasetMapper(cfg, is_train=True)
+
+
+def test_keypoints_stay_out_where_nobody_wants_them(cfg: CfgNode, make_record: MakeRecord) -> None:
+    record = make_record({"bbox": [5, 20, 50, 40], "keypoints": [20, 30, 2, 10, 25, 1, 1, 1, 0]})
+    assert not CenterNetDatasetMapper(cfg, True)(record)["instances"].has("gt_keypoints")
+    _with_keypoints(cfg)
+    assert "instances" not in CenterNetDatasetMapper(cfg, False)(record)

@@ -10,12 +10,19 @@ from detectron2.config import CfgNode
 from detectron2.data import DatasetCatalog, MetadataCatalog
 
 from centernet_d2.data.datasets.coco import register_coco
+from centernet_d2.data.datasets.crops import register_crops
 from centernet_d2.data.datasets.landmarks import LANDMARK_KINDS
 from centernet_d2.data.datasets.voc import register_voc
 from centernet_d2.data.reading import Record
 
-# Functions of name, file or folder, folder or split.
-_KINDS: dict[str, Callable[[str, str, str], None]] = {"coco": register_coco, "voc": register_voc, **LANDMARK_KINDS}
+# Functions of name and two strings; how many of these are paths, by kind: both, unless said here.
+_KINDS: dict[str, Callable[[str, str, str], None]] = {
+    "coco": register_coco,
+    "voc": register_voc,
+    "crops": register_crops,
+    **LANDMARK_KINDS,
+}
+_NUM_PATHS = {"voc": 1, "crops": 0}
 _REGISTERED: dict[str, tuple[str, str, str]] = {}
 
 
@@ -28,12 +35,13 @@ def register_custom_datasets(cfg: CfgNode) -> None:
     for entry in cfg.DATASETS.CUSTOM:
         if not isinstance(entry, list | tuple) or len(entry) != 4 or not all(isinstance(x, str) for x in entry):
             raise ValueError(
-                f"DATASETS.CUSTOM: {entry!r} is not four strings (name, kind, file or folder, folder or split)"
+                f"DATASETS.CUSTOM: {entry!r} is not four strings (name, kind, and two that depend on the kind)"
             )
         name, kind, first, second = entry
         if kind not in _KINDS:
             raise ValueError(f"DATASETS.CUSTOM: the kind of {name!r} is {kind!r}, not one of {', '.join(_KINDS)}")
-        location = (kind, _rooted(first), second if kind == "voc" else _rooted(second))
+        num_paths = _NUM_PATHS.get(kind, 2)
+        location = (kind, _rooted(first) if num_paths > 0 else first, _rooted(second) if num_paths > 1 else second)
         if _REGISTERED.get(name) == location:
             continue
         if name in _REGISTERED:
@@ -46,7 +54,7 @@ def register_custom_datasets(cfg: CfgNode) -> None:
 
 
 def location_of(name: str) -> tuple[str, str, str] | None:
-    """(kind, file or folder, folder or split) of a set that ``DATASETS.CUSTOM`` registered, None for others."""
+    """Kind and place, as in ``DATASETS.CUSTOM``, of a set that ``DATASETS.CUSTOM`` registered, None for others."""
     return _REGISTERED.get(name)
 
 

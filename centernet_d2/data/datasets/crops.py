@@ -1,0 +1,104 @@
+"""Data sets of cropped objects: from any data set, one picture for each object.
+
+In ``DATASETS.CUSTOM``: ``["faces_train_crops", "crops", "300w_train", "1.5"]`` makes of every object of ``300w_train``
+a record of its own whose picture is a square of 1.5 times the longer side of the object's box, around its centre. The
+source is a built-in set or an earlier entry. Landmark models for cropped faces train and are scored on such sets.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+from detectron2.data import DatasetCatalog, MetadataCatalog
+from detectron2.structures import BoxMode
+
+from centernet_d2.data.annotation_checks import is_number
+from centernet_d2.data.datasets.coco import set_metadata
+from centernet_d2.data.reading import Record
+
+
+def register_crops(name: str, source: str, margin: str) -> None:
+    """Register the crops of the objects of ``source``, which is read when the set is first used.
+
+    Args:
+        margin: side of the crop in units of the longer side of the object's box, at least 1, as text.
+
+    Raises:
+        ValueError: no such source, or another margin.
+    """
+    if source not in DatasetCatalog:
+        raise ValueError(
+            f"DATASETS.CUSTOM: {name!r} is to be cropped from {source!r}, but there is no such data set "
+            "(one of DATASETS.CUSTOM itself must come before)"
+        )
+    try:
+        value = float(margin)
+    except ValueError:
+        value = math.nan
+    if not (math.isfinite(value) and value >= 1):
+        raise ValueError(f"DATASETS.CUSTOM: the margin of {name!r} is {margin!r}, not a number of at least 1")
+    DatasetCatalog.register(name, lambda: _load(name, source, value))
+    _copy_metadata(name, source)
+
+
+def crop_records(records: list[Record], margin: float) -> list[Record]:
+    """One record for each object that is no crowd and has a box with area.
+
+    ``crop`` is its window x1, y1, x2, y2 in whole pixels of the picture, which may reach outside (black); ``height``
+    and ``width`` are the window's, ``source_size`` the picture's; ``image_id`` counts from 1, ``source_image_id`` is
+    that of the picture. Box and keypoints are in pixels of the window. Records may themselves be crops.
+    """
+    crops: list[Record] = []
+    for record in records:
+        for annotation in record["annotations"]:
+            box = _corners(annotation)
+            if annotation.get("iscrowd", 0) or box is None:
+                continue
+            side = max(1, round(margin * max(box[2] - box[0], box[3] - box[1])))
+            x, y = (round((box[k] + box[k + 2] - side) / 2) for k in (0, 1))
+            left, top = record.get("crop", (0, 0))[:2]
+            crops.append(
+                {
+                    **record,
+                    "image_id": len(crops) + 1,
+                    "source_image_id": record.get("source_image_id", record["image_id"]),
+                    "source_size": record.get("source_size", [record["height"], record["width"]]),
+                    "crop": [left + x, top + y, left + x + side, top + y + side],
+                    "height": side,
+                    "width": side,
+                    "annotations": [_shifted(annotation, box, x, y)],
+                }
+            )
+    return crops
+
+
+def _corners(annotation: dict[str, Any]) -> list[float] | None:
+    """x1, y1, x2, y2; None where that is no box."""
+    box = BoxMode.convert(list(annotation["bbox"]), BoxMode(annotation["bbox_mode"]), BoxMode.XYXY_ABS)
+    valid = all(is_number(value) for value in box) and box[2] > box[0] and box[3] > box[1]
+    return [float(value) for value in box] if valid else None
+
+
+def _shifted(annotation: dict[str, Any], box: list[float], x: int, y: int) -> dict[str, Any]:
+    result = {key: value for key, value in annotation.items() if key not in ("segmentation", "keypoints")}
+    result |= {"bbox": [box[0] - x, box[1] - y, box[2] - x, box[3] - y], "bbox_mode": BoxMode.XYXY_ABS}
+    if "keypoints" in annotation:
+        points = np.array(annotation["keypoints"], dtype=float).reshape(-1, 3)
+        # Places of landmarks that are not labelled mean nothing.
+        points[points[:, 2] > 0, :2] -= (x, y)
+        result["keypoints"] = points.ravel().tolist()
+    return result
+
+
+def _load(name: str, source: str, margin: float) -> list[Record]:
+    records = DatasetCatalog.get(source)
+    _copy_metadata(name, source)
+    return crop_records(records, margin)
+
+
+def _copy_metadata(name: str, source: str) -> None:
+    # A file of annotations describes the source's pictures, not the crops.
+    values = {k: v for k, v in MetadataCatalog.get(source).as_dict().items() if k not in ("name", "json_file")}
+    set_metadata(name, values)
