@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import itertools
 import shutil
 import subprocess
 import tarfile
@@ -35,7 +36,10 @@ def test_each_archive_gets_a_folder_and_its_own_name_is_not_repeated(tmp_path: P
     for name in ("afw.zip", "helen.ZIP", "aflw-db.tar.gz"):
         (tmp_path / name).unlink()
     assert _files(tmp_path) == {
-        **{"afw/1.pts": b"a", "afw/deep/2.pts": b"b", "helen/trainset/1.pts": b"c", "helen/trainset/2.pts": b"d"},
+        "afw/1.pts": b"a",
+        "afw/deep/2.pts": b"b",
+        "helen/trainset/1.pts": b"c",
+        "helen/trainset/2.pts": b"d",
         "aflw-db/aflw/data/aflw.sqlite": b"sql",
     }
 
@@ -46,7 +50,7 @@ def test_split_zip(tmp_path: Path) -> None:
     data = (tmp_path / "whole.zip").read_bytes()
     (tmp_path / "whole.zip").unlink()
     cut = [0, 50, 51, len(data) - 30, len(data)]
-    for number, (start, end) in enumerate(zip(cut, cut[1:], strict=False), start=1):
+    for number, (start, end) in enumerate(itertools.pairwise(cut), start=1):
         (tmp_path / f"300w.zip.{number:03d}").write_bytes(data[start:end])
     assert unpack_archives(tmp_path) == []
     assert _files(tmp_path / "300w") == {"300W/01_Indoor/a.png": content, "300W/b.pts": b"b"}
