@@ -9,6 +9,9 @@ from detectron2.config import CfgNode
 from detectron2.data import MetadataCatalog
 from detectron2.evaluation import COCOEvaluator, DatasetEvaluator, PascalVOCDetectionEvaluator
 
+from centernet_d2.evaluation.clothes_landmarks import ClothesLandmarkEvaluator
+from centernet_d2.evaluation.face_landmarks import FaceLandmarkEvaluator
+
 
 def build_evaluator(cfg: CfgNode, dataset_name: str, output_dir: str | None = None) -> DatasetEvaluator:
     """The evaluator of a registered data set; what it writes goes to ``output_dir`` (``OUTPUT_DIR/inference``).
@@ -47,4 +50,18 @@ def _pascal_voc(cfg: CfgNode, dataset_name: str, output_dir: str) -> DatasetEval
     return PascalVOCDetectionEvaluator(dataset_name)
 
 
-_EVALUATORS: dict[str, Callable[[CfgNode, str, str], DatasetEvaluator]] = {"coco": _coco, "pascal_voc": _pascal_voc}
+def _face_landmarks(cfg: CfgNode, dataset_name: str, output_dir: str) -> DatasetEvaluator:
+    # Of several data sets each has its own files.
+    return FaceLandmarkEvaluator(dataset_name, os.path.join(output_dir, dataset_name))
+
+
+def _clothes_landmarks(cfg: CfgNode, dataset_name: str, output_dir: str) -> DatasetEvaluator:
+    return ClothesLandmarkEvaluator(dataset_name, output_dir)
+
+
+_EVALUATORS: dict[str, Callable[[CfgNode, str, str], DatasetEvaluator]] = {
+    "coco": _coco,
+    "pascal_voc": _pascal_voc,
+    "face_landmarks": _face_landmarks,
+    "clothes_landmarks": _clothes_landmarks,
+}
