@@ -1,0 +1,27 @@
+#!/usr/bin/env python
+"""DeepFashion2 -> annotations/{train,validation}.json, COCO format, 294 landmarks.
+
+    datasets/prepare_deepfashion2.py [FOLDER] [--password PASSWORD]
+
+FOLDER holds train.zip and validation.zip as downloaded, or what they unpack to, train/{image,annos} and
+validation/{image,annos}. The archives are encrypted; whoever asks for the data is given the password.
+Interrupted, it goes on where it was.
+"""
+
+from __future__ import annotations
+
+import sys
+
+from centernet_d2.data.converters.deepfashion2 import convert_deepfashion2
+from centernet_d2.data.converters.preparation import preparation_parser, prepare
+
+
+def main() -> int:
+    parser = preparation_parser(__doc__, "deepfashion2")
+    parser.add_argument("--password", help="of the archives; unpacking them with `unzip -P` beforehand is much faster")
+    args = parser.parse_args()
+    return prepare(args.folder, convert_deepfashion2, args.password)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
