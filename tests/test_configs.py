@@ -9,12 +9,22 @@ import torch
 from detectron2.config import CfgNode
 from detectron2.data import MetadataCatalog
 from detectron2.modeling import build_model
-from detectron2.structures import Boxes, Instances
+from detectron2.structures import Boxes, Instances, Keypoints
 
 import centernet_d2
+from centernet_d2.data.datasets.landmarks import scheme_of
 
 ROOT = Path(__file__).parents[1] / "configs"
 CONFIGS = sorted(p.relative_to(ROOT).as_posix() for p in ROOT.rglob("*.yaml") if not p.name.startswith("Base-"))
+GRID_CONFIGS = [name for name in CONFIGS if name.endswith("pt.yaml")]
+CENTER = {"loss_heatmap", "loss_offset", "loss_box_size"}
+PEAKS = {"loss_landmark_heatmap", "loss_landmark_subcell"}
+LOSSES = {
+    "GridPointTask": CENTER,
+    "LandmarkRegressionTask": CENTER | PEAKS | {"loss_landmark_offsets"},
+    "ClothesLandmarkTask": CENTER | PEAKS | {"loss_landmark_offsets"},
+    "LandmarkHeatmapTask": CENTER | PEAKS | {"loss_landmark_grouping"},
+}
 
 
 def load(name: str) -> CfgNode:
@@ -34,8 +44,8 @@ def test_a_training_and_a_test_step(name):
     cfg.INPUT.SIZE_TEST = [128, 128]
     torch.manual_seed(0)
     model = build_model(cfg)
-    losses = model.train()([training_sample(classes_of(cfg)) for _ in range(2)])
-    assert set(losses) == {"loss_heatmap", "loss_box_size", "loss_offset"}
+    losses = model.train()([training_sample(cfg) for _ in range(2)])
+    assert set(losses) == (PEAKS if cfg.MODEL.LANDMARK.ONE_OBJECT else LOSSES[cfg.MODEL.CENTERNET.TASK])
     sum(losses.values()).backward()
     without = [key for key, p in model.named_parameters() if p.requires_grad and p.grad is None]
     assert without == [], "parameters that no loss reaches break distributed training"
@@ -45,16 +55,30 @@ def test_a_training_and_a_test_step(name):
     assert found.image_size == (90, 120) and len(found) <= cfg.TEST.DETECTIONS_PER_IMAGE
     assert ((found.scores > 0) & (found.scores < 1)).all() and torch.isfinite(found.pred_boxes.tensor).all()
     assert ((found.pred_classes >= 0) & (found.pred_classes < classes_of(cfg))).all()
+    if cfg.MODEL.KEYPOINT_ON:
+        assert found.pred_keypoints.shape == (len(found), len(scheme_of(cfg)), 3)
 
 
-def training_sample(num_classes: int) -> dict:
+def training_sample(cfg: CfgNode) -> dict:
     instances = Instances((128, 128))
     instances.gt_boxes = Boxes(torch.tensor([[10.0, 20.0, 60.0, 90.0], [70.0, 30.0, 110.0, 120.0]]))
-    instances.gt_classes = torch.tensor([0, num_classes - 1])
+    instances.gt_classes = torch.tensor([0, classes_of(cfg) - 1])
+    if cfg.MODEL.KEYPOINT_ON:
+        instances.gt_keypoints = keypoints_inside(instances, cfg)
     return {"image": torch.randint(0, 256, (3, 128, 128), dtype=torch.uint8), "instances": instances}
 
 
-@pytest.mark.parametrize("name", CONFIGS)
+def keypoints_inside(instances: Instances, cfg: CfgNode) -> Keypoints:
+    scheme = scheme_of(cfg)
+    keypoints = torch.zeros(len(instances), len(scheme), 3)
+    for i, (box, category) in enumerate(zip(instances.gt_boxes, instances.gt_classes.tolist(), strict=True)):
+        first, end = scheme.ranges[category]
+        keypoints[i, first:end, :2] = box[:2] + torch.rand(end - first, 2) * (box[2:] - box[:2])
+        keypoints[i, first:end, 2] = 2
+    return Keypoints(keypoints)
+
+
+@pytest.mark.parametrize("name", GRID_CONFIGS)
 def test_the_points_are_those_of_the_name(name):
     count = int(name.removesuffix("pt.yaml").rpartition("_")[2])
     flags = load(name).MODEL.CENTERNET.POINT_FLAGS
@@ -80,7 +104,7 @@ def test_names_say_what_is_inside():
     for name in CONFIGS:
         cfg, parts = load(name), Path(name).stem.split("_")
         if "R" in parts:
-            assert int(parts[2]) == cfg.MODEL.RESNETS.DEPTH
+            assert int(parts[parts.index("R") + 1]) == cfg.MODEL.RESNETS.DEPTH
             assert ("DCN" in parts) == cfg.MODEL.NECK.DEFORMABLE
         if "DLA" in parts:
             assert "dla" in cfg.MODEL.BACKBONE.NAME
