@@ -25,6 +25,7 @@ _PART_COLORS: tuple[Color, ...] = (
     *((255, 190, 60), (60, 200, 255), (90, 255, 130), (60, 140, 255), (255, 120, 220), (80, 80, 255)),
     (230, 240, 120),
 )
+_GAP_COLOR: Color = (0, 210, 230)
 _LOOSE_COLOR: Color = (240, 240, 240)
 _BACKGROUND = 32
 # Fractional bits of the coordinates that OpenCV draws at; integers are pixel centres there.
@@ -51,7 +52,8 @@ def draw_landmarks(
     drawn = [k for k in range(first, end) if landmarks[k, 2] > 0]
     if not drawn:
         return
-    width = _line_width(landmarks[drawn, :2])
+    size = float(np.ptp(landmarks[drawn, :2], axis=0).max())
+    width, radius = max(1, round(size / 150)), max(0.7, size / 110)
     points = {k: _fixed_point(landmarks[k]) for k in drawn}
     colors = dict.fromkeys(drawn, color or _LOOSE_COLOR)
     for line, part_color in _colored_chains(scheme, first, end):
@@ -61,19 +63,19 @@ def draw_landmarks(
             if a in points and b in points:
                 cv2.line(image, points[a], points[b], color or part_color, width, cv2.LINE_AA, _SHIFT)
     for k in drawn:
-        cv2.circle(image, points[k], round((0.4 + 1.1 * width) * (1 << _SHIFT)), colors[k], -1, cv2.LINE_AA, _SHIFT)
+        cv2.circle(image, points[k], round(radius * (1 << _SHIFT)), colors[k], -1, cv2.LINE_AA, _SHIFT)
 
 
 def draw_comparison(
     image: np.ndarray, predicted: np.ndarray | None, truth: np.ndarray, scheme: LandmarkScheme, label: int = 0
 ) -> None:
-    """Draw true landmarks (green), predicted ones (red), and between the two of each a thin white line."""
+    """Draw true landmarks (green), predicted ones (red), and below them a thin line from each to the other."""
+    labelled = np.flatnonzero(truth[:, 2] > 0) if predicted is not None else []
+    for k in labelled:
+        cv2.line(image, _fixed_point(predicted[k]), _fixed_point(truth[k]), _GAP_COLOR, 1, cv2.LINE_AA, _SHIFT)
     draw_landmarks(image, truth, scheme, label, TRUE_COLOR)
-    if predicted is None:
-        return
-    draw_landmarks(image, predicted, scheme, label, PREDICTED_COLOR)
-    for k in np.flatnonzero((predicted[:, 2] > 0) & (truth[:, 2] > 0)):
-        cv2.line(image, _fixed_point(predicted[k]), _fixed_point(truth[k]), (255, 255, 255), 1, cv2.LINE_AA, _SHIFT)
+    if predicted is not None:
+        draw_landmarks(image, predicted, scheme, label, PREDICTED_COLOR)
 
 
 def crop_square(image: np.ndarray, box: np.ndarray, size: int, margin: float = 0.25) -> tuple[np.ndarray, np.ndarray]:
@@ -123,7 +125,7 @@ def contact_sheet(images: Sequence[np.ndarray], captions: Sequence[str], columns
 
 
 def _write(strip: np.ndarray, text: str) -> None:
-    scale = strip.shape[0] / 36
+    scale = strip.shape[0] / 46
     while text and cv2.getTextSize(text, cv2.FONT_HERSHEY_SIMPLEX, scale, 1)[0][0] > strip.shape[1] - 4:
         text = text[:-1]
     origin = (2, round(strip.shape[0] * 0.7))
@@ -143,11 +145,6 @@ def _colored_chains(scheme: LandmarkScheme, first: int, end: int) -> list[tuple[
             colors[part] = _PART_COLORS[len(colors) % len(_PART_COLORS)]
         result.append((line, colors[mirrored] if mirrored in colors else colors[part]))
     return result
-
-
-def _line_width(points: np.ndarray) -> int:
-    """1 for an object of up to 200 pixels, and in proportion."""
-    return max(1, round(float(np.ptp(points, axis=0).max()) / 200))
 
 
 def _fixed_point(point: np.ndarray) -> tuple[int, int]:

@@ -25,9 +25,9 @@ def plot_cumulative_errors(path: Path, runs: Mapping[str, np.ndarray], normalize
     for name, errors in runs.items():
         figures = f"AUC {area_under_curve(errors, _LIMIT):.1f}, FR {failure_rate(errors, _LIMIT):.1f} %"
         axes.step(*cumulative_curve(errors, _LIMIT), where="post", label=f"{name}: {figures}", linewidth=2)
-    axes.set(xlim=(0, _LIMIT), ylim=(0, 100), ylabel="faces with at most this error, %")
+    axes.set(xlim=(-0.05, _LIMIT), ylim=(0, 101), ylabel="faces with at most this error, %")
     axes.set_xlabel(f"error, % of {normalizer.replace('_', ' ')}")
-    axes.legend(loc="lower right")
+    figure.legend(loc="outside lower center")
     figure.savefig(path, dpi=120)
 
 
@@ -45,4 +45,5 @@ def _figure(width: float, height: float) -> tuple[Figure, Axes]:
     figure = Figure(figsize=(width, height), layout="constrained")
     axes = figure.subplots()
     axes.grid(alpha=0.3)
+    axes.set_axisbelow(True)
     return figure, axes
