@@ -8,6 +8,7 @@ import io
 import json
 import math
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -19,6 +20,7 @@ from detectron2.utils import comm
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
+from centernet_d2.data.datasets.custom import load_records, register_custom_datasets
 from centernet_d2.data.datasets.landmarks import landmark_metadata
 from centernet_d2.data.landmarks import CLOTHES294, FACE68
 from centernet_d2.evaluation import build_evaluator
@@ -135,7 +137,7 @@ def noisy_detections(records: Records, seed: int = 1) -> list[Instances]:
     return found
 
 
-def evaluate(records: Records, found: list[Instances], output_dir: Any = None) -> dict[str, dict[str, float]]:
+def evaluate(records: Records, found: list[Instances], output_dir: Path | None = None) -> dict[str, dict[str, float]]:
     evaluator = ClothesLandmarkEvaluator(NAME, None if output_dir is None else str(output_dir))
     for entry, one in zip(records, found, strict=True):
         evaluator.process([entry], [{"instances": one}])
@@ -241,7 +243,7 @@ def test_similarity_by_hand(records: Records) -> None:
     assert results["bbox"]["AP"] == pytest.approx(100)
 
 
-def test_equals_pycocotools_with_294_sigmas(records: Records, tmp_path: Any) -> None:
+def test_equals_pycocotools_with_294_sigmas(records: Records, tmp_path: Path) -> None:
     """Also on the file that the evaluator writes."""
     records += random_records(unlabelled=0)
     found = noisy_detections(records)
@@ -315,7 +317,7 @@ def test_equals_a_loop_for_one_category(records: Records) -> None:
     assert result == pytest.approx(100 * np.mean(averages), abs=1e-6)
 
 
-def test_nothing_found_scores_nothing(records: Records, tmp_path: Any) -> None:
+def test_nothing_found_scores_nothing(records: Records, tmp_path: Path) -> None:
     records += random_records()
     results = evaluate(records, [instances([]) for _ in records], tmp_path)
     assert [results[task]["AP"] for task in TASKS] == [0, 0, 0]
@@ -376,6 +378,18 @@ def test_what_cannot_be_scored_is_named(records: Records) -> None:
         ClothesLandmarkEvaluator(NAME + "_face")
 
 
-def test_the_metadata_names_it(records: Records, tmp_path: Any) -> None:
+def test_the_metadata_names_it(records: Records, tmp_path: Path) -> None:
     evaluator = build_evaluator(tiny_cfg("OUTPUT_DIR", str(tmp_path)), NAME)
     assert isinstance(evaluator, ClothesLandmarkEvaluator)
+
+
+def test_real_garments_from_their_file(shared_data: Path, tmp_path: Path) -> None:
+    folder = shared_data / "deepfashion2"
+    cfg = tiny_cfg("OUTPUT_DIR", str(tmp_path))
+    cfg.DATASETS.CUSTOM = [[NAME + "_real", "clothes294", str(folder / "deepfasion2.json"), str(folder)]]
+    register_custom_datasets(cfg)
+    evaluator = build_evaluator(cfg, NAME + "_real")
+    for entry in load_records(NAME + "_real"):
+        evaluator.process([entry], [{"instances": instances(entry["annotations"])}])
+    results = evaluator.evaluate()
+    assert all(results[task]["AP"] == results[task]["AP-long_sleeved_dress"] == pytest.approx(100) for task in TASKS)
