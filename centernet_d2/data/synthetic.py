@@ -17,6 +17,8 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
+Box = tuple[float, float, float, float]
+
 _SUPERSAMPLING = 4
 _FIXED_POINT_BITS = 4
 
@@ -95,7 +97,7 @@ class Shape:
     """One object: class index, exact box (x1, y1, x2, y2) in picture pixels, and its turn in degrees."""
 
     category: int
-    box: tuple[float, float, float, float]
+    box: Box
     angle: float
 
     def outline(self) -> np.ndarray:
@@ -103,7 +105,7 @@ class Shape:
         return fit_outline(OUTLINES[CLASS_NAMES[self.category]], self.box, self.angle)
 
 
-def fit_outline(outline: np.ndarray, box: tuple[float, float, float, float], angle: float) -> np.ndarray:
+def fit_outline(outline: np.ndarray, box: Box, angle: float) -> np.ndarray:
     """Turn ``outline`` (V, 2) by ``angle`` degrees and stretch it so that it touches all sides of ``box``."""
     cosine, sine = math.cos(math.radians(angle)), math.sin(math.radians(angle))
     turned = outline @ np.array([[cosine, sine], [-sine, cosine]])
@@ -126,7 +128,7 @@ def layout(config: ShapesConfig, seed: int, index: int) -> list[Shape]:
     return shapes
 
 
-def _random_box(config: ShapesConfig, rng: np.random.Generator) -> tuple[float, float, float, float]:
+def _random_box(config: ShapesConfig, rng: np.random.Generator) -> Box:
     log_size, log_aspect, x, y = rng.random(4)
     size = config.min_size * (config.max_size / config.min_size) ** log_size
     shorter = max(size * config.max_aspect ** -abs(2 * log_aspect - 1), config.min_size)
@@ -135,7 +137,13 @@ def _random_box(config: ShapesConfig, rng: np.random.Generator) -> tuple[float, 
     return left, top, left + width, top + height
 
 
-def overlap(a: tuple[float, ...], b: tuple[float, ...]) -> float:
+def bounds(points: np.ndarray) -> Box:
+    """x1, y1, x2, y2 around (N, 2) points."""
+    (x1, y1), (x2, y2) = points.min(axis=0).tolist(), points.max(axis=0).tolist()
+    return x1, y1, x2, y2
+
+
+def overlap(a: Box, b: Box) -> float:
     """Intersection over the smaller area."""
     width = max(0.0, min(a[2], b[2]) - max(a[0], b[0]))
     height = max(0.0, min(a[3], b[3]) - max(a[1], b[1]))
@@ -157,7 +165,7 @@ def draw(config: ShapesConfig, seed: int, index: int) -> np.ndarray:
     return cv2.addWeighted(image, 1.0, noise, config.noise / 127.5, -config.noise)
 
 
-def cover_box(config: ShapesConfig, shape: Shape, rng: np.random.Generator) -> tuple[float, float, float, float]:
+def cover_box(config: ShapesConfig, shape: Shape, rng: np.random.Generator) -> Box:
     """The box of the patch on the centre of ``shape``."""
     x1, y1, x2, y2 = shape.box
     share_x, share_y = rng.uniform(*config.cover_size, size=2) / 2
@@ -187,7 +195,7 @@ def paint(image: np.ndarray, outline: np.ndarray, fill: np.ndarray) -> None:
     window[:] = np.rint(window + alpha * (source.astype(np.float32) - window)).astype(np.uint8)
 
 
-def _center_pixel(box: tuple[float, float, float, float]) -> tuple[int, int]:
+def _center_pixel(box: Box) -> tuple[int, int]:
     return int((box[1] + box[3]) / 2), int((box[0] + box[2]) / 2)
 
 
@@ -213,9 +221,7 @@ def draw_background(config: ShapesConfig, rng: np.random.Generator) -> np.ndarra
     return image
 
 
-def _draw_patch(
-    image: np.ndarray, background: np.ndarray, box: tuple[float, float, float, float], rng: np.random.Generator
-) -> None:
+def _draw_patch(image: np.ndarray, background: np.ndarray, box: Box, rng: np.random.Generator) -> None:
     """An irregular opaque patch inside ``box``, around its centre: one colour, or the background of another place."""
     angles = np.arange(9) * (2 * math.pi / 9)
     radii = rng.uniform(0.6, 1.0, size=9)

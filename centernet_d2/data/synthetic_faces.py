@@ -13,9 +13,7 @@ import numpy as np
 
 from centernet_d2.data.drawing import Canvas, smooth
 from centernet_d2.data.face_model import FOREHEAD, FRINGE, HAIR, IRISES, head, project, random_shape
-from centernet_d2.data.synthetic import ShapesConfig, draw_background, overlap
-
-Box = tuple[float, float, float, float]
+from centernet_d2.data.synthetic import Box, ShapesConfig, bounds, draw_background, overlap
 
 
 @dataclass(frozen=True)
@@ -67,12 +65,6 @@ class Face:
     def box(self) -> Box:
         """Around the landmarks: x1, y1, x2, y2."""
         return bounds(self.landmarks)
-
-
-def bounds(points: np.ndarray) -> Box:
-    """x1, y1, x2, y2 around (N, 2) points."""
-    (x1, y1), (x2, y2) = points.min(axis=0).tolist(), points.max(axis=0).tolist()
-    return x1, y1, x2, y2
 
 
 def layout(config: FacesConfig, seed: int, index: int) -> list[Face]:

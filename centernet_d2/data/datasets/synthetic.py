@@ -1,4 +1,4 @@
-"""The built-in data sets, drawn on demand: ``synthetic_{shapes,covered,faces}_{train,val}``."""
+"""The built-in data sets, drawn on demand: ``synthetic_{shapes,covered,faces,garments}_{train,val}``."""
 
 from __future__ import annotations
 
@@ -11,16 +11,17 @@ import numpy as np
 from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.structures import BoxMode
 
-from centernet_d2.data import synthetic, synthetic_faces
+from centernet_d2.data import synthetic, synthetic_faces, synthetic_garments
 from centernet_d2.data.datasets.landmarks import landmark_metadata
-from centernet_d2.data.landmarks import FACE68
+from centernet_d2.data.landmarks import CLOTHES294, FACE68
 from centernet_d2.data.reading import register_image_source
 from centernet_d2.data.synthetic import CLASS_NAMES, ShapesConfig
 from centernet_d2.data.synthetic_faces import FacesConfig
+from centernet_d2.data.synthetic_garments import GarmentsConfig
 
 SCHEME = "synthetic"
 Annotations = list[dict[str, Any]]
-Config = ShapesConfig | FacesConfig
+Config = ShapesConfig | FacesConfig | GarmentsConfig
 
 
 @dataclass(frozen=True)
@@ -56,9 +57,17 @@ def _faces(config: FacesConfig, seed: int, index: int) -> Annotations:
     ]
 
 
+def _garments(config: GarmentsConfig, seed: int, index: int) -> Annotations:
+    return [
+        {"bbox": list(one.box), "category_id": one.category, "keypoints": one.keypoints().ravel().tolist()}
+        for one in synthetic_garments.layout(config, seed, index)
+    ]
+
+
 _KINDS: dict[type, _Kind] = {
     ShapesConfig: _Kind(_shapes, synthetic.draw, {"thing_classes": list(CLASS_NAMES), "evaluator_type": "coco"}),
     FacesConfig: _Kind(_faces, synthetic_faces.draw, landmark_metadata(FACE68)),
+    GarmentsConfig: _Kind(_garments, synthetic_garments.draw, landmark_metadata(CLOTHES294)),
 }
 _SETS: dict[str, tuple[Config, int]] = {}
 
@@ -111,6 +120,7 @@ def _register_all() -> None:
         "shapes": ShapesConfig(),
         "covered": ShapesConfig(covered=True),
         "faces": FacesConfig(),
+        "garments": GarmentsConfig(),
     }
     for mode, config in configs.items():
         register_synthetic(f"synthetic_{mode}_train", config, num_images=2000, seed=0)
