@@ -12,6 +12,7 @@ from itertools import pairwise
 
 import cv2
 import numpy as np
+from detectron2.config import CfgNode
 from detectron2.data import MetadataCatalog
 
 from centernet_d2.data.landmarks import SCHEMES, LandmarkScheme
@@ -32,9 +33,10 @@ _BACKGROUND = 32
 _SHIFT = 4
 
 
-def scheme_of(data_set: str) -> LandmarkScheme | None:
-    """The landmarks of a registered data set, None if it has none (or none that are known)."""
-    return SCHEMES.get(MetadataCatalog.get(data_set).get("landmark_scheme", ""))
+def known_scheme(cfg: CfgNode) -> LandmarkScheme | None:
+    """The landmarks that ``MODEL.LANDMARK.SCHEME`` names, or the first data set has; None if there are none."""
+    found = [MetadataCatalog.get(name).get("landmark_scheme") for name in (*cfg.DATASETS.TEST, *cfg.DATASETS.TRAIN)]
+    return SCHEMES.get(next(filter(None, (cfg.MODEL.LANDMARK.SCHEME, *found)), ""))
 
 
 def draw_landmarks(

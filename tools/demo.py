@@ -20,7 +20,7 @@ from detectron2.structures import Instances
 from centernet_d2.data.landmarks import LandmarkScheme
 from centernet_d2.data.reading import BrokenImageError, read_image
 from centernet_d2.engine.setup import setup_cfg
-from centernet_d2.landmark_pictures import scheme_of
+from centernet_d2.landmark_pictures import known_scheme
 from centernet_d2.visualization import draw_predictions
 
 SUFFIXES = {".bmp", ".gif", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp"}
@@ -100,9 +100,10 @@ def run(args: argparse.Namespace) -> int:
         sys.exit(str(error))
     predictor = DefaultPredictor(cfg)
     data_set = (*cfg.DATASETS.TEST, *cfg.DATASETS.TRAIN)[:1]
+    scheme, threshold = known_scheme(cfg), args.confidence_threshold
     names = MetadataCatalog.get(data_set[0]).get("thing_classes") if data_set else None
-    scheme = scheme_of(data_set[0]) if data_set else None
-    threshold = args.confidence_threshold
+    if names is None and scheme:
+        names = list(scheme.class_names)
     args.output.mkdir(parents=True, exist_ok=True)
     results, taken, start = [], set(), time.perf_counter()
     for record, image in read_all(records):

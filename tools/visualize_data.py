@@ -20,7 +20,7 @@ from centernet_d2.data.dataset_mapper import corner_boxes
 from centernet_d2.data.datasets.custom import load_records
 from centernet_d2.data.reading import read_image
 from centernet_d2.engine.setup import setup_cfg
-from centernet_d2.landmark_pictures import scheme_of
+from centernet_d2.landmark_pictures import known_scheme
 from centernet_d2.modeling.task import build_task
 from centernet_d2.structures import Targets
 from centernet_d2.visualization import blend_heatmap, draw_objects, side_by_side
@@ -70,10 +70,9 @@ def class_heatmaps(cfg: CfgNode, maps: dict[str, torch.Tensor]) -> list[np.ndarr
 def draw(
     cfg: CfgNode, image: np.ndarray, boxes: torch.Tensor, classes: torch.Tensor, keypoints: torch.Tensor | None
 ) -> np.ndarray:
-    """Objects with their landmarks, or, of a data set without, with the configuration's grid points."""
-    scheme = scheme_of(cfg.DATASETS.TRAIN[0])
-    flags = () if scheme else cfg.MODEL.CENTERNET.POINT_FLAGS
-    names = class_names(cfg)
+    """Objects with their landmarks, or, without any, with the configuration's grid points."""
+    flags = cfg.MODEL.CENTERNET.POINT_FLAGS if keypoints is None else ()
+    names, scheme = class_names(cfg), known_scheme(cfg)
     return draw_objects(image, boxes, classes, names, keypoints=keypoints, point_flags=flags, scheme=scheme)
 
 
