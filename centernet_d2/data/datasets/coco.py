@@ -205,6 +205,8 @@ def _converted(annotation: dict[str, Any], dataset_ids: dict[int, int]) -> dict[
         "iscrowd": int(bool(annotation.get("iscrowd", 0) or annotation.get("ignore", 0))),
     }
     if "keypoints" in annotation:
-        points = annotation["keypoints"]
-        result["keypoints"] = [value + 0.5 if i % 3 != 2 else value for i, value in enumerate(points)]
+        result["keypoints"] = points = list(annotation["keypoints"])
+        for i in range(0, len(points), 3):
+            if points[i + 2]:  # the others have no place, and a garment has 260 of them
+                points[i], points[i + 1] = points[i] + 0.5, points[i + 1] + 0.5
     return result
