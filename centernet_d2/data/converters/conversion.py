@@ -40,19 +40,26 @@ class Converted:
 
 @dataclass
 class Summary:
-    """Of one JSON file; ``known`` are the published numbers of "pictures" and "objects", where there are any."""
+    """Of one JSON file.
+
+    Attributes:
+        known: the published numbers of "pictures" and "objects", where there are any.
+        notes: further warnings.
+    """
 
     json_file: Path
     pictures: int = 0
     objects: int = 0
     findings: list[Finding] = field(default_factory=list)
     known: Mapping[str, int] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
 
     def warnings(self) -> list[str]:
-        """Numbers that are not the known ones."""
+        """Numbers that are not the known ones, and the notes."""
         found = {"pictures": self.pictures, "objects": self.objects}
         known = self.known.items()
-        return [f"{found[what]} {what}, but {n} are known" for what, n in known if found[what] != n]
+        differing = [f"{found[what]} {what}, but {n} are known" for what, n in known if found[what] != n]
+        return differing + self.notes
 
     def __str__(self) -> str:
         lines = [f"{self.json_file}: {self.pictures} pictures, {self.objects} objects"]

@@ -1,0 +1,28 @@
+#!/usr/bin/env python
+"""300VW for training and evaluation: annotations/{train,test_1,test_2,test_3}.json from the download.
+
+    datasets/prepare_300vw.py [FOLDER] [--every 10]
+
+FOLDER holds 300VW_Dataset_2015_12_14.zip or, at any depth, the videos' folders (001/annot/*.pts, 001/vid.avi, ...).
+Frames are extracted once, to 001/extraction/; an interrupted run goes on where it was.
+"""
+
+from __future__ import annotations
+
+import sys
+
+from centernet_d2.data.converters.face_300vw import convert_300vw
+from centernet_d2.data.converters.preparation import preparation_parser, prepare
+
+
+def main(arguments: list[str] | None = None) -> int:
+    parser = preparation_parser(__doc__, "300vw")
+    parser.add_argument("--every", type=int, default=1, metavar="N", help="take every N-th frame (default: all)")
+    args = parser.parse_args(arguments)
+    if args.every < 1:
+        parser.error("--every must be 1 or more")
+    return prepare(args.folder, lambda folder: convert_300vw(folder, args.every))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

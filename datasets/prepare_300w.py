@@ -1,0 +1,26 @@
+#!/usr/bin/env python
+"""300W for training and evaluation: annotations/{train,common,challenge,full,test}.json from the downloads.
+
+    datasets/prepare_300w.py [FOLDER] [--boxes official]
+
+FOLDER holds afw.zip, helen.zip, ibug.zip, lfpw.zip, and where wanted 300w.zip.001 to .004 and bounding_boxes.zip, or
+the folders that they unpack to. An interrupted run goes on where it was.
+"""
+
+from __future__ import annotations
+
+import sys
+
+from centernet_d2.data.converters.face_300w import BOXES, convert_300w
+from centernet_d2.data.converters.preparation import preparation_parser, prepare
+
+
+def main(arguments: list[str] | None = None) -> int:
+    parser = preparation_parser(__doc__, "300w")
+    parser.add_argument("--boxes", choices=BOXES, default="landmarks", help="of the faces (default: %(default)s)")
+    args = parser.parse_args(arguments)
+    return prepare(args.folder, lambda folder: convert_300w(folder, args.boxes))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,23 @@
+#!/usr/bin/env python
+"""AFLW with 19 landmarks for training and evaluation: annotations/{train,full,frontal}.json from the download.
+
+    datasets/prepare_aflw.py [FOLDER]
+
+FOLDER holds aflw-db.tar.gz and aflw-images-{0,2,3}.tar.gz or what they unpack to (data/aflw.sqlite,
+data/flickr/{0,2,3}/*.jpg), and for the published split AFLWinfo_release.mat, which needs SciPy (pip install scipy).
+"""
+
+from __future__ import annotations
+
+import sys
+
+from centernet_d2.data.converters.aflw import convert_aflw
+from centernet_d2.data.converters.preparation import preparation_parser, prepare
+
+
+def main(arguments: list[str] | None = None) -> int:
+    return prepare(preparation_parser(__doc__, "aflw").parse_args(arguments).folder, convert_aflw)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
