@@ -16,7 +16,14 @@ T = TypeVar("T")
 Rule = tuple[str, str]
 
 # CenterNet's heads and our branches.
-HEADS = {"hm": "heatmap", "wh": "box_size", "reg": "offset"}
+HEADS = {
+    "hm": "heatmap",
+    "wh": "box_size",
+    "reg": "offset",
+    "hps": "landmark_offsets",
+    "hm_hp": "landmark_heatmap",
+    "hp_offset": "landmark_subcell",
+}
 
 # {p} is a parameter or buffer, {path} modules inside each other; other fields are numbers.
 _FIELDS = {"p": "weight|bias|running_mean|running_var|num_batches_tracked", "path": r"\w+(?:\.\w+)*?"}

@@ -129,10 +129,19 @@ def test_whole_networks(network, key_lists):
 
 
 def test_heads_of_other_tasks_are_left_out(key_lists):
-    converted, dropped = convert_published(key_lists["dla34 multi_pose"])
+    converted, dropped = convert_published(key_lists["dla34 ddd"])
     left_out = {name.partition(".")[0] for name in dropped} - {"base"}
-    assert left_out == {"hps", "hm_hp", "hp_offset"}
-    assert converted["task.branches.heatmap.heads.0.2.weight"] == (1, 256, 1, 1)
+    assert left_out == {"dep", "rot", "dim"}
+    assert converted["task.branches.heatmap.heads.0.2.weight"] == (3, 256, 1, 1)
+
+
+def test_heads_of_landmarks(key_lists):
+    converted, dropped = convert_published(key_lists["dla34 multi_pose"])
+    assert set(dropped) == DEAD_DLA
+    assert converted["task.branches.landmark_offsets.heads.0.2.weight"] == (34, 256, 1, 1)
+    assert converted["task.branches.landmark_heatmap.heads.0.2.bias"] == (17,)
+    assert converted["task.branches.landmark_subcell.heads.0.2.bias"] == (2,)
+    assert to_published(converted).keys() == key_lists["dla34 multi_pose"].keys() - DEAD_DLA
 
 
 def test_imagenet_names(key_lists):
