@@ -73,7 +73,20 @@ class AffineTransform(Transform):
         return AffineTransform(inverse(self.matrix), self._input_size or self.output_size, self.pixel_center)
 
 
-class ColorTransform(Transform):
+class PixelTransform(Transform):
+    """Changes values and moves nothing; what was there before is lost, so the way back leaves all as it is."""
+
+    def apply_coords(self, coords: np.ndarray) -> np.ndarray:
+        return coords
+
+    def apply_segmentation(self, segmentation: np.ndarray) -> np.ndarray:
+        return segmentation
+
+    def inverse(self) -> Transform:
+        return NoOpTransform()
+
+
+class ColorTransform(PixelTransform):
     """One affine map of colour, rounded and saturated to 0..255."""
 
     def __init__(self, matrix: np.ndarray) -> None:
@@ -87,15 +100,6 @@ class ColorTransform(Transform):
     def apply_image(self, img: np.ndarray) -> np.ndarray:
         """(H, W, 3) uint8 to the same."""
         return cv2.transform(img, self.matrix)
-
-    def apply_coords(self, coords: np.ndarray) -> np.ndarray:
-        return coords
-
-    def apply_segmentation(self, segmentation: np.ndarray) -> np.ndarray:
-        return segmentation
-
-    def inverse(self) -> Transform:
-        return NoOpTransform()
 
 
 class RandomAffine(Augmentation):
@@ -113,6 +117,8 @@ class RandomAffine(Augmentation):
         flip_prob: float = 0.5,
         rotation_prob: float = 0.0,
         rotation: float = 0.0,
+        keep_resolution_prob: float = 0.0,
+        keep_resolution_max: int = 1024,
         pixel_center: float = 0.5,
     ) -> None:
         """
@@ -121,6 +127,9 @@ class RandomAffine(Augmentation):
             mode: "crop" (a window of ``scales`` times the fitted size, its centre at least ``border`` pixels inside),
                 "shift" (Gaussian of standard deviation ``shift`` and ``scale`` around the middle), "none" (letterbox).
             rotation: standard deviation in degrees.
+            keep_resolution_prob: that a picture is neither scaled nor shifted and the output has its size; the model
+                pads a batch to its largest. Mirroring and rotation (around the middle) stay.
+            keep_resolution_max: pixels; not for pictures with a longer side.
         """
         super().__init__()
         if mode not in ("crop", "shift", "none"):
@@ -129,6 +138,8 @@ class RandomAffine(Augmentation):
             raise ValueError(f"INPUT.AFFINE.SCALES must be positive numbers, not {list(scales)}")
         if mode == "shift" and not 0 <= scale < 1:
             raise ValueError(f"INPUT.AFFINE.SCALE must be in [0, 1), not {scale}")
+        if not 0 <= keep_resolution_prob <= 1:
+            raise ValueError(f"INPUT.AFFINE.KEEP_RESOLUTION_PROB must be in [0, 1], not {keep_resolution_prob}")
         self._init(locals())
 
     def get_transform(self, image: np.ndarray) -> Transform:
@@ -137,15 +148,22 @@ class RandomAffine(Augmentation):
         if np.random.rand() < self.rotation_prob:
             angle = float(np.clip(np.random.randn(), -2, 2) * self.rotation)
         flip = bool(np.random.rand() < self.flip_prob)
-        if self.mode == "none" and angle == 0:
-            matrix = letterbox_matrix((height, width), self.output_size)
+        keep = self._keeps_resolution(height, width)
+        size = (height, width) if keep else self.output_size
+        if (keep or self.mode == "none") and angle == 0:
+            matrix = letterbox_matrix((height, width), size)
         else:
-            center, zoom = self._window(height, width)
-            fitted = min(self.output_size[0] / height, self.output_size[1] / width)
-            matrix = affine_matrix(center, fitted / zoom, angle, self.output_size)
+            center, zoom = ((width / 2, height / 2), 1.0) if keep else self._window(height, width)
+            fitted = min(size[0] / height, size[1] / width)
+            matrix = affine_matrix(center, fitted / zoom, angle, size)
         if flip:
-            matrix = mirrored(matrix, self.output_size[1])
-        return AffineTransform(matrix, self.output_size, self.pixel_center)
+            matrix = mirrored(matrix, size[1])
+        return AffineTransform(matrix, size, self.pixel_center)
+
+    def _keeps_resolution(self, height: int, width: int) -> bool:
+        # Nothing is drawn where it is switched off, so that seeded runs stay the same.
+        possible = self.keep_resolution_prob > 0 and max(height, width) <= self.keep_resolution_max
+        return possible and bool(np.random.rand() < self.keep_resolution_prob)
 
     def _window(self, height: int, width: int) -> tuple[tuple[float, float], float]:
         """Centre (x, y) and size, relative to the fitted one, of the part of the plane that is seen."""

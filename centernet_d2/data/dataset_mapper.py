@@ -12,15 +12,17 @@ from detectron2.data.transforms import AugInput, Augmentation, AugmentationList,
 from detectron2.structures import Boxes, BoxMode, Instances, Keypoints
 
 from centernet_d2.data.augmentation import AffineTransform, RandomAffine, RandomColor
+from centernet_d2.data.degradation import RandomBlur, RandomOcclusion
 from centernet_d2.data.reading import Record, read_image
 
 
 class CenterNetDatasetMapper:
     """Callable for Detectron2's loaders.
 
-    Training gives ``image`` (3, H, W) uint8 of the network's input size and ``instances`` with ``gt_boxes`` (input
-    pixels, inside the input, positive area), ``gt_classes`` int64 and, on demand, ``gt_keypoints`` (P, K, 3). Testing
-    gives the picture as it is: the model letterboxes. Both keep ``file_name``, ``image_id``, ``height`` and ``width``.
+    Training gives ``image`` (3, H, W) uint8 of the network's input size (or, where resolution is kept, of the
+    picture's) and ``instances`` with ``gt_boxes`` (input pixels, inside the input, positive area), ``gt_classes`` int64
+    and, on demand, ``gt_keypoints`` (P, K, 3). Testing gives the picture as it is: the model letterboxes. Both keep
+    ``file_name``, ``image_id``, ``height`` and ``width``.
     """
 
     @configurable
@@ -155,8 +157,8 @@ def _affine(transforms: TransformList) -> list[AffineTransform]:
 
 
 def build_augmentations(cfg: CfgNode) -> list[Augmentation]:
-    """Those of the keys ``INPUT.AFFINE`` and ``INPUT.COLOR``."""
-    affine, color = cfg.INPUT.AFFINE, cfg.INPUT.COLOR
+    """Those of ``INPUT.AFFINE``, ``INPUT.OCCLUSION``, ``INPUT.BLUR`` and ``INPUT.COLOR``, in this order."""
+    affine, occlusion, blur, color = cfg.INPUT.AFFINE, cfg.INPUT.OCCLUSION, cfg.INPUT.BLUR, cfg.INPUT.COLOR
     augmentations: list[Augmentation] = [
         RandomAffine(
             tuple(cfg.INPUT.SIZE_TRAIN),
@@ -168,9 +170,15 @@ def build_augmentations(cfg: CfgNode) -> list[Augmentation]:
             flip_prob=affine.FLIP_PROB,
             rotation_prob=affine.ROTATION_PROB,
             rotation=affine.ROTATION,
+            keep_resolution_prob=affine.KEEP_RESOLUTION_PROB,
+            keep_resolution_max=affine.KEEP_RESOLUTION_MAX,
             pixel_center=cfg.MODEL.CENTERNET.PIXEL_CENTER,
         )
     ]
+    if occlusion.PROB > 0:
+        augmentations.append(RandomOcclusion(occlusion.PROB, occlusion.MAX_PATCHES, occlusion.MAX_SIZE))
+    if blur.PROB > 0:
+        augmentations.append(RandomBlur(blur.PROB, blur.MAX_SIZE))
     if color.JITTER > 0 or color.LIGHTING > 0:
         augmentations.append(RandomColor(color.JITTER, color.LIGHTING, cfg.INPUT.FORMAT))
     return augmentations

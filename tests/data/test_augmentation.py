@@ -163,7 +163,36 @@ def test_rotation_keeps_to_its_probability_and_range(noise: np.ndarray) -> None:
     assert 7 < np.std(np.array(angles)[turned]) < 12
 
 
+@pytest.mark.parametrize("mode", ["crop", "shift", "none"])
+def test_a_kept_resolution_is_the_picture_itself(noise: np.ndarray, mode: str) -> None:
+    kept = RandomAffine((64, 96), mode=mode, flip_prob=0.0, keep_resolution_prob=1.0, keep_resolution_max=60)
+    np.testing.assert_array_equal(kept.get_transform(noise).apply_image(noise), noise)
+    mirrored = RandomAffine((64, 96), mode=mode, flip_prob=1.0, keep_resolution_prob=1.0).get_transform(noise)
+    np.testing.assert_array_equal(mirrored.apply_image(noise), noise[:, ::-1])
+    assert mirrored.mirrors
+    too_large = RandomAffine((64, 96), mode=mode, keep_resolution_prob=1.0, keep_resolution_max=59)
+    assert too_large.get_transform(noise).apply_image(noise).shape == (64, 96, 3)
+
+
+def test_a_kept_resolution_may_be_rotated_around_the_middle(noise: np.ndarray) -> None:
+    kept = RandomAffine((64, 96), rotation_prob=1.0, rotation=10.0, flip_prob=0.0, keep_resolution_prob=1.0)
+    transform = kept.get_transform(noise)
+    assert transform.rotates and transform.apply_image(noise).shape == noise.shape
+    np.testing.assert_allclose(transform.apply_coords(np.array([[30.0, 20.0]])), [[30, 20]])
+    assert np.linalg.det(transform.matrix[:, :2]) == pytest.approx(1)
+
+
+def test_resolution_is_kept_as_often_as_asked(noise: np.ndarray) -> None:
+    np.random.seed(0)  # noqa: NPY002
+    sometimes = RandomAffine((64, 96), keep_resolution_prob=0.3)
+    kept = [sometimes.get_transform(noise).output_size == (40, 60) for _ in range(500)]
+    assert 0.24 < np.mean(kept) < 0.36
+    assert not any(RandomAffine((64, 96)).get_transform(noise).output_size == (40, 60) for _ in range(50))
+
+
 def test_bad_settings_are_named() -> None:
+    with pytest.raises(ValueError, match=r"INPUT\.AFFINE\.KEEP_RESOLUTION_PROB"):
+        RandomAffine((64, 64), keep_resolution_prob=1.5)
     with pytest.raises(ValueError, match=r"INPUT\.AFFINE\.MODE"):
         RandomAffine((64, 64), mode="zoom")
     with pytest.raises(ValueError, match=r"INPUT\.AFFINE\.SCALES"):
