@@ -71,13 +71,18 @@ def draw_landmarks(
 def draw_comparison(
     image: np.ndarray, predicted: np.ndarray | None, truth: np.ndarray, scheme: LandmarkScheme, label: int = 0
 ) -> None:
-    """Draw true landmarks (green), predicted ones (red), and below them a thin line from each to the other."""
-    labelled = np.flatnonzero(truth[:, 2] > 0) if predicted is not None else []
-    for k in labelled:
-        cv2.line(image, _fixed_point(predicted[k]), _fixed_point(truth[k]), _GAP_COLOR, 1, cv2.LINE_AA, _SHIFT)
+    """Draw true landmarks (green), predicted ones (red, whatever their scores), and a line between the two of each."""
+    if predicted is not None:
+        for k in np.flatnonzero(truth[:, 2] > 0):
+            cv2.line(image, _fixed_point(predicted[k]), _fixed_point(truth[k]), _GAP_COLOR, 1, cv2.LINE_AA, _SHIFT)
     draw_landmarks(image, truth, scheme, label, TRUE_COLOR)
     if predicted is not None:
-        draw_landmarks(image, predicted, scheme, label, PREDICTED_COLOR)
+        draw_landmarks(image, shown_whole(predicted), scheme, label, PREDICTED_COLOR)
+
+
+def shown_whole(predicted: np.ndarray) -> np.ndarray:
+    """(..., K, 3) predicted landmarks with the score 1: one of score 0, that no peak confirms, is to be seen too."""
+    return np.concatenate([predicted[..., :2], np.ones_like(predicted[..., 2:])], axis=-1)
 
 
 def crop_square(image: np.ndarray, box: np.ndarray, size: int, margin: float = 0.25) -> tuple[np.ndarray, np.ndarray]:

@@ -106,7 +106,7 @@ def test_dots_suit_the_object(size, least, most):
 def test_predicted_against_true():
     image, truth = grey(), ring(68)
     predicted = ring(68, radius=60)
-    predicted[:, 2] = 0.5
+    predicted[:, 2] = 0.0
     draw_comparison(image, predicted, truth, FACE68)
     assert np.abs(color_at(image, truth[8]) - TRUE_COLOR).max() < 60
     assert np.abs(color_at(image, predicted[8]) - PREDICTED_COLOR).max() < 60
@@ -154,6 +154,7 @@ def test_objects_with_a_scheme_have_lines_also_when_enlarged():
     assert all(is_drawn(drawn, 4 * p) for p in landmarks) and is_drawn(drawn, 2 * (landmarks[8] + landmarks[9]))
     instances = Instances((100, 100), pred_boxes=Boxes(boxes), scores=torch.tensor([0.9]))
     instances.pred_classes, instances.pred_keypoints = torch.tensor([0]), keypoints
+    instances.pred_keypoints[0, 20, 2] = 0
     assert is_drawn(draw_predictions(grey(100, 100), instances, scheme=FACE68), 4 * landmarks[20])
 
 
