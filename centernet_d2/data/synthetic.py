@@ -53,21 +53,15 @@ CLASS_NAMES = tuple(OUTLINES)
 
 
 @dataclass(frozen=True)
-class ShapesConfig:
-    """What the pictures of a set are like. Lengths are pixels of the picture.
+class PicturesConfig:
+    """What the pictures of any drawn set are like. Lengths are pixels of the picture.
 
     Attributes:
         height, width: of the picture.
         min_objects, max_objects: how many are tried; one that finds no free place is left out.
         min_size, max_size: of an object's sides, log-uniform.
-        max_aspect: largest ratio of an object's sides.
-        rotation: outlines are turned by up to this many degrees before they are stretched into the box.
-        max_overlap: largest share of the smaller of two boxes that the other may cover.
         clutter: lines and irregular patches in the background, at most.
         noise: largest change of a pixel's value.
-        contrast: least distance (Euclid, RGB) of an object's colour from what is behind its centre.
-        covered: put an opaque patch on every object's centre.
-        cover_size: (least, largest) sides of that patch as a share of the object's.
     """
 
     height: int = 256
@@ -76,20 +70,35 @@ class ShapesConfig:
     max_objects: int = 10
     min_size: float = 24.0
     max_size: float = 112.0
-    max_aspect: float = 2.0
-    rotation: float = 25.0
-    max_overlap: float = 0.2
     clutter: int = 12
     noise: float = 10.0
-    contrast: float = 90.0
-    covered: bool = False
-    cover_size: tuple[float, float] = (0.4, 0.55)
 
     def __post_init__(self) -> None:
         if not 0 < self.min_size <= self.max_size <= min(self.height, self.width):
             raise ValueError(f"need 0 < min_size <= max_size <= picture, got {self}")
         if not 0 <= self.min_objects <= self.max_objects:
             raise ValueError(f"need 0 <= min_objects <= max_objects, got {self}")
+
+
+@dataclass(frozen=True)
+class ShapesConfig(PicturesConfig):
+    """Pictures of shapes.
+
+    Attributes:
+        max_aspect: largest ratio of an object's sides.
+        rotation: outlines are turned by up to this many degrees before they are stretched into the box.
+        max_overlap: largest share of the smaller of two boxes that the other may cover.
+        contrast: least distance (Euclid, RGB) of an object's colour from what is behind its centre.
+        covered: put an opaque patch on every object's centre.
+        cover_size: (least, largest) sides of that patch as a share of the object's.
+    """
+
+    max_aspect: float = 2.0
+    rotation: float = 25.0
+    max_overlap: float = 0.2
+    contrast: float = 90.0
+    covered: bool = False
+    cover_size: tuple[float, float] = (0.4, 0.55)
 
 
 @dataclass(frozen=True)
@@ -150,10 +159,27 @@ def overlap(a: Box, b: Box) -> float:
     return width * height / min((a[2] - a[0]) * (a[3] - a[1]), (b[2] - b[0]) * (b[3] - b[1]))
 
 
+def place(
+    config: PicturesConfig, points: np.ndarray, box: Box, rng: np.random.Generator, border: float = 0
+) -> np.ndarray:
+    """Scale and shift points (N, 2) so that ``box``, which goes with them, has a random size and lies in the picture.
+
+    Args:
+        border: probability that the box touches a side of the picture.
+    """
+    size = config.min_size * (config.max_size / config.min_size) ** rng.random()
+    corner, sides = np.array(box[:2]), np.subtract(box[2:], box[:2])
+    scale = size / sides.max()
+    share = rng.random(2)
+    if border and rng.random() < border:
+        share[rng.integers(2)] = rng.integers(2)
+    return scale * (points - corner) + share * ([config.width, config.height] - scale * sides)
+
+
 def draw(config: ShapesConfig, seed: int, index: int) -> np.ndarray:
     """Picture ``index`` as (height, width, 3) uint8, RGB."""
     rng = np.random.default_rng([seed, index, 1])
-    background = draw_background(config, rng)
+    background = _draw_background(config, rng)
     image = background.copy()
     for shape in layout(config, seed, index):
         outline = shape.outline()
@@ -206,7 +232,14 @@ def _contrasting_color(behind: np.ndarray, contrast: float, rng: np.random.Gener
     return candidates[far_enough[0] if len(far_enough) else distances.argmax()]
 
 
-def draw_background(config: ShapesConfig, rng: np.random.Generator) -> np.ndarray:
+def draw_clutter(config: PicturesConfig, rng: np.random.Generator) -> np.ndarray:
+    """A background whose patches do not depend on the size of the objects, (height, width, 3) uint8."""
+    side = min(config.height, config.width)
+    shapes = ShapesConfig(config.height, config.width, min_size=side / 12, max_size=side / 2, clutter=config.clutter)
+    return _draw_background(shapes, rng)
+
+
+def _draw_background(config: ShapesConfig, rng: np.random.Generator) -> np.ndarray:
     base = rng.uniform(40, 215, size=3)
     coarse = np.clip(base + rng.uniform(-50, 50, size=(4, 4, 3)), 0, 255).astype(np.uint8)
     image = cv2.resize(coarse, (config.width, config.height), interpolation=cv2.INTER_CUBIC)

@@ -13,41 +13,28 @@ import numpy as np
 
 from centernet_d2.data.drawing import Canvas, smooth
 from centernet_d2.data.face_model import FOREHEAD, FRINGE, HAIR, IRISES, head, project, random_shape
-from centernet_d2.data.synthetic import Box, ShapesConfig, bounds, draw_background, overlap
+from centernet_d2.data.synthetic import Box, PicturesConfig, bounds, draw_clutter, overlap, place
 
 
 @dataclass(frozen=True)
-class FacesConfig:
-    """What the pictures of a set are like. Lengths are pixels of the picture, angles degrees.
+class FacesConfig(PicturesConfig):
+    """Pictures of faces; sizes are the longer sides of the landmarks' boxes.
 
     Attributes:
-        height, width: of the picture.
-        min_faces, max_faces: how many are tried; one that finds no free place is left out.
-        min_size, max_size: longer side of the landmarks' box, log-uniform.
-        yaw, pitch, roll: largest turns.
+        yaw, pitch, roll: largest turns in degrees.
         at_border: share of the faces whose landmarks touch a side of the picture (hair and forehead may be cut).
-        clutter: lines and irregular patches in the background, at most.
-        noise: largest change of a pixel's value.
     """
 
     height: int = 192
     width: int = 192
-    min_faces: int = 1
-    max_faces: int = 2
+    max_objects: int = 2
     min_size: float = 56.0
     max_size: float = 150.0
+    noise: float = 8.0
     yaw: float = 35.0
     pitch: float = 20.0
     roll: float = 30.0
     at_border: float = 0.1
-    clutter: int = 12
-    noise: float = 8.0
-
-    def __post_init__(self) -> None:
-        if not 0 < self.min_size <= self.max_size <= min(self.height, self.width):
-            raise ValueError(f"need 0 < min_size <= max_size <= picture, got {self}")
-        if not 0 <= self.min_faces <= self.max_faces:
-            raise ValueError(f"need 0 <= min_faces <= max_faces, got {self}")
 
 
 @dataclass(frozen=True)
@@ -71,36 +58,21 @@ def layout(config: FacesConfig, seed: int, index: int) -> list[Face]:
     """The faces of picture ``index``, in the order in which they are drawn; all landmarks are in the picture."""
     rng = np.random.default_rng([seed, index, 0])
     faces: list[Face] = []
-    for _ in range(int(rng.integers(config.min_faces, config.max_faces + 1))):
+    for _ in range(int(rng.integers(config.min_objects, config.max_objects + 1))):
         angles = rng.uniform(-1, 1, size=3) * (config.yaw, config.pitch, config.roll)
         points = project(head(random_shape(rng)), *angles.tolist())
         for _ in range(10):
-            face = _placed(config, points, rng)
+            face = Face(place(config, points, bounds(points[:68]), rng, config.at_border))
             if all(overlap(bounds(face.points), bounds(other.points)) <= 0.03 for other in faces):
                 faces.append(face)
                 break
     return faces
 
 
-def _placed(config: FacesConfig, points: np.ndarray, rng: np.random.Generator) -> Face:
-    size = config.min_size * (config.max_size / config.min_size) ** rng.random()
-    x1, y1, x2, y2 = bounds(points[:68])
-    scale = size / max(x2 - x1, y2 - y1)
-    free = np.array([config.width, config.height]) - scale * np.array([x2 - x1, y2 - y1])
-    place = rng.random(2)
-    if rng.random() < config.at_border:
-        place[rng.integers(2)] = rng.integers(2)
-    return Face(scale * (points - (x1, y1)) + place * free)
-
-
 def draw(config: FacesConfig, seed: int, index: int) -> np.ndarray:
     """Picture ``index`` as (height, width, 3) uint8, RGB."""
     rng = np.random.default_rng([seed, index, 1])
-    small = min(config.height, config.width)
-    background = ShapesConfig(
-        config.height, config.width, min_size=small / 12, max_size=small / 2, clutter=config.clutter
-    )
-    canvas = Canvas(draw_background(background, rng))
+    canvas = Canvas(draw_clutter(config, rng))
     for face in layout(config, seed, index):
         draw_face(canvas, face.points, random_look(rng))
     return canvas.result(config.noise, rng)

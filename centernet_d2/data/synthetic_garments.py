@@ -16,39 +16,26 @@ import numpy as np
 from centernet_d2.data.drawing import Canvas
 from centernet_d2.data.garment_model import garment, parts, random_shape
 from centernet_d2.data.landmarks import CLOTHES294
-from centernet_d2.data.synthetic import Box, ShapesConfig, bounds, draw_background, fit_outline, overlap
+from centernet_d2.data.synthetic import Box, PicturesConfig, bounds, draw_clutter, fit_outline, overlap, place
 
 
 @dataclass(frozen=True)
-class GarmentsConfig:
-    """What the pictures of a set are like. Lengths are pixels of the picture.
+class GarmentsConfig(PicturesConfig):
+    """Pictures of garments; sizes are the longer sides of the outlines' boxes.
 
     Attributes:
-        height, width: of the picture.
-        min_garments, max_garments: how many are tried; one that finds no free place is left out.
-        min_size, max_size: longer side of the outline's box, log-uniform.
         rotation: largest turn in degrees.
         occlusion: share of the garments with a patch over them.
-        clutter: lines and irregular patches in the background, at most.
-        noise: largest change of a pixel's value.
     """
 
     height: int = 192
     width: int = 192
-    min_garments: int = 1
-    max_garments: int = 2
+    max_objects: int = 2
     min_size: float = 72.0
     max_size: float = 176.0
+    noise: float = 8.0
     rotation: float = 15.0
     occlusion: float = 0.3
-    clutter: int = 12
-    noise: float = 8.0
-
-    def __post_init__(self) -> None:
-        if not 0 < self.min_size <= self.max_size <= min(self.height, self.width):
-            raise ValueError(f"need 0 < min_size <= max_size <= picture, got {self}")
-        if not 0 <= self.min_garments <= self.max_garments:
-            raise ValueError(f"need 0 <= min_garments <= max_garments, got {self}")
 
 
 @dataclass(frozen=True)
@@ -84,15 +71,15 @@ def layout(config: GarmentsConfig, seed: int, index: int) -> list[Garment]:
     """The garments of picture ``index``, in the picture and beside each other."""
     rng = np.random.default_rng([seed, index, 0])
     placed: list[tuple[int, np.ndarray]] = []
-    for _ in range(int(rng.integers(config.min_garments, config.max_garments + 1))):
+    for _ in range(int(rng.integers(config.min_objects, config.max_objects + 1))):
         category = int(rng.integers(len(CLOTHES294.class_names)))
         worn = _worn(garment(CLOTHES294.class_names[category], random_shape(rng)), config.rotation, rng)
         for _ in range(10):
-            points = _placed(config, worn, rng)
+            points = place(config, worn, bounds(worn), rng)
             if all(overlap(bounds(points), bounds(other)) == 0 for _, other in placed):
                 placed.append((category, points))
                 break
-    patches = [_patch(config, bounds(points), rng) for _, points in placed]
+    patches = [_patch(bounds(points), config.occlusion, rng) for _, points in placed]
     return [
         Garment(category, points, patch, ~np.any([covered(points, other) for other in patches], axis=0))
         for (category, points), patch in zip(placed, patches, strict=True)
@@ -117,20 +104,12 @@ def _worn(points: np.ndarray, rotation: float, rng: np.random.Generator) -> np.n
     return np.stack([x * math.cos(angle) - y * math.sin(angle), x * math.sin(angle) + y * math.cos(angle)], axis=1)
 
 
-def _placed(config: GarmentsConfig, points: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    size = config.min_size * (config.max_size / config.min_size) ** rng.random()
-    x1, y1, x2, y2 = bounds(points)
-    scale = size / max(x2 - x1, y2 - y1)
-    free = np.array([config.width, config.height]) - scale * np.array([x2 - x1, y2 - y1])
-    return scale * (points - (x1, y1)) + rng.random(2) * free
-
-
-def _patch(config: GarmentsConfig, box: Box, rng: np.random.Generator) -> np.ndarray:
+def _patch(box: Box, probability: float, rng: np.random.Generator) -> np.ndarray:
     """(V, 2), or (0, 2) for none."""
     x, y, share_x, share_y = rng.uniform([0, 0, 0.15, 0.15], [1, 1, 0.4, 0.4])
     angles = np.arange(8) * (math.pi / 4)
     outline = rng.uniform(0.7, 1.0, size=8)[:, None] * np.stack([np.cos(angles), np.sin(angles)], axis=1)
-    if rng.random() >= config.occlusion:
+    if rng.random() >= probability:
         return np.zeros((0, 2))
     width, height = box[2] - box[0], box[3] - box[1]
     left, top = box[0] + (x - share_x / 2) * width, box[1] + (y - share_y / 2) * height
@@ -140,11 +119,7 @@ def _patch(config: GarmentsConfig, box: Box, rng: np.random.Generator) -> np.nda
 def draw(config: GarmentsConfig, seed: int, index: int) -> np.ndarray:
     """Picture ``index`` as (height, width, 3) uint8, RGB."""
     rng = np.random.default_rng([seed, index, 1])
-    small = min(config.height, config.width)
-    background = ShapesConfig(
-        config.height, config.width, min_size=small / 12, max_size=small / 2, clutter=config.clutter
-    )
-    canvas = Canvas(draw_background(background, rng))
+    canvas = Canvas(draw_clutter(config, rng))
     garments = layout(config, seed, index)
     for one in garments:
         draw_garment(canvas, CLOTHES294.class_names[one.category], one.points, random_cloth(rng))

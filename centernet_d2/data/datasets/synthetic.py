@@ -15,13 +15,12 @@ from centernet_d2.data import synthetic, synthetic_faces, synthetic_garments
 from centernet_d2.data.datasets.landmarks import landmark_metadata
 from centernet_d2.data.landmarks import CLOTHES294, FACE68
 from centernet_d2.data.reading import register_image_source
-from centernet_d2.data.synthetic import CLASS_NAMES, ShapesConfig
+from centernet_d2.data.synthetic import CLASS_NAMES, PicturesConfig, ShapesConfig
 from centernet_d2.data.synthetic_faces import FacesConfig
 from centernet_d2.data.synthetic_garments import GarmentsConfig
 
 SCHEME = "synthetic"
 Annotations = list[dict[str, Any]]
-Config = ShapesConfig | FacesConfig | GarmentsConfig
 
 
 @dataclass(frozen=True)
@@ -69,14 +68,15 @@ _KINDS: dict[type, _Kind] = {
     FacesConfig: _Kind(_faces, synthetic_faces.draw, landmark_metadata(FACE68)),
     GarmentsConfig: _Kind(_garments, synthetic_garments.draw, landmark_metadata(CLOTHES294)),
 }
-_SETS: dict[str, tuple[Config, int]] = {}
+_SETS: dict[str, tuple[PicturesConfig, int]] = {}
 
 
-def register_synthetic(name: str, config: Config, num_images: int, seed: int) -> None:
+def register_synthetic(name: str, config: PicturesConfig, num_images: int, seed: int) -> None:
     """Register a set of drawn pictures; nothing is drawn or laid out before it is asked for.
 
     Args:
         name: of the data set; must be new.
+        config: its type says what is drawn.
         num_images: pictures 0 .. num_images - 1.
         seed: sets of different seeds share no picture.
     """
@@ -116,7 +116,7 @@ def draw_record(record: dict[str, Any]) -> np.ndarray:
 
 
 def _register_all() -> None:
-    configs: dict[str, Config] = {
+    configs: dict[str, PicturesConfig] = {
         "shapes": ShapesConfig(),
         "covered": ShapesConfig(covered=True),
         "faces": FacesConfig(),
