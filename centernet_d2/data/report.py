@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import json
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from detectron2.config import CfgNode
@@ -12,7 +13,9 @@ from detectron2.config import CfgNode
 from centernet_d2.data.annotation_checks import Finding
 from centernet_d2.data.datasets.coco import read_coco
 from centernet_d2.data.datasets.custom import class_names, load_records, location_of, register_custom_datasets
+from centernet_d2.data.datasets.landmarks import read_landmarks
 from centernet_d2.data.datasets.voc import read_voc, voc_class_names
+from centernet_d2.data.landmarks import SCHEMES
 from centernet_d2.data.reading import Record
 from centernet_d2.data.validation import SharedCells, check_annotations, shared_cells
 
@@ -74,6 +77,23 @@ def report_voc(root: str, split: str, check_images: bool = True, grid: Grid | No
     return _report(f"{root} {split}", records, names, findings, check_images, grid)
 
 
+def report_landmarks(
+    scheme_name: str, json_file: str, image_root: str, check_images: bool = True, grid: Grid | None = None
+) -> Report:
+    """Of a COCO-format file whose objects have the landmarks of ``SCHEMES[scheme_name]``; raises as ``report_coco``."""
+    scheme = SCHEMES[scheme_name]
+    records, findings = read_landmarks(scheme, json_file, image_root)
+    return _report(json_file, records, scheme.class_names, findings, check_images, grid)
+
+
+# Those of the kinds of DATASETS.CUSTOM whose files are read here; the others show their first faults only.
+_REPORTS: dict[str, Callable[[str, str, bool, Grid | None], Report]] = {
+    "coco": report_coco,
+    "voc": report_voc,
+    **{name: functools.partial(report_landmarks, name) for name in SCHEMES},
+}
+
+
 def report_config(cfg: CfgNode, check_images: bool = True) -> list[Report]:
     """Of every set in ``DATASETS.TRAIN`` and ``DATASETS.TEST``, on the grid of ``INPUT.SIZE_TRAIN``."""
     register_custom_datasets(cfg)
@@ -81,11 +101,11 @@ def report_config(cfg: CfgNode, check_images: bool = True) -> list[Report]:
     reports = []
     for name in dict.fromkeys((*cfg.DATASETS.TRAIN, *cfg.DATASETS.TEST)):
         location = location_of(name)
-        if location is None:
+        if location is None or location[0] not in _REPORTS:
             reports.append(_report(name, load_records(name), class_names(name), [], check_images, grid))
             continue
         kind, first, second = location
-        reports.append((report_coco if kind == "coco" else report_voc)(first, second, check_images, grid))
+        reports.append(_REPORTS[kind](first, second, check_images, grid))
     return reports
 
 

@@ -51,17 +51,14 @@ def extreme_box(points: Tensor, used: Tensor) -> Tensor:
     return torch.cat([low, points.masked_fill(~used[..., None], -torch.inf).amax(dim=-2)], dim=-1)
 
 
-def snap_to_peaks(points: Tensor, peaks: Tensor, probability: Tensor, boxes: Tensor) -> tuple[Tensor, Tensor]:
-    """Move regressed landmarks to the nearest peak of their heatmap, where one is inside the box and close.
+def snap_to_peaks(points: Tensor, peaks: Tensor, probability: Tensor, boxes: Tensor) -> Tensor:
+    """Regressed landmarks (..., L, 2), moved to the nearest peak of their heatmaps that is inside the box and close.
 
     Args:
         points: (..., L, 2) x, y.
         peaks: (..., L, S, 2) x, y.
         probability: (..., L, S) of the peaks, in [0, 1].
         boxes: (..., 4) in the same unit.
-
-    Returns:
-        Landmarks (..., L, 2), and the probability (..., L) of the peak taken, 0 where the regressed place stays.
     """
     distance = (peaks - points[..., None, :]).norm(dim=-1)
     low, high = boxes[..., None, None, :2], boxes[..., None, None, 2:]
@@ -69,9 +66,8 @@ def snap_to_peaks(points: Tensor, peaks: Tensor, probability: Tensor, boxes: Ten
     allowed = (probability >= _LEAST_PROBABILITY) & (peaks >= low).all(dim=-1) & (peaks <= high).all(dim=-1)
     distance = distance.masked_fill(~allowed | (distance > reach), torch.inf)
     nearest, chosen = distance.min(dim=-1, keepdim=True)
-    found = nearest < torch.inf
     taken = peaks.gather(-2, chosen[..., None].expand(*chosen.shape, 2))[..., 0, :]
-    return torch.where(found, taken, points), (probability.gather(-1, chosen) * found)[..., 0]
+    return torch.where(nearest < torch.inf, taken, points)
 
 
 def choose_peaks(

@@ -40,12 +40,12 @@ def landmark_metadata(scheme: LandmarkScheme) -> dict[str, Any]:
     return {"thing_classes": list(scheme.class_names), "evaluator_type": kind, **scheme.metadata()}
 
 
-def load_landmarks(name: str, scheme: LandmarkScheme, json_file: str, image_root: str) -> list[Record]:
-    """The records; keypoints and boxes in continuous picture coordinates, classes in the order of the scheme.
+def read_landmarks(scheme: LandmarkScheme, json_file: str, image_root: str) -> tuple[list[Record], list[Finding]]:
+    """Records, with keypoints and boxes in continuous picture coordinates and classes in the order of the scheme, and
+    what is wrong with the file.
 
     Raises:
-        FileNotFoundError: no such file.
-        AnnotationError: the first faults, each with file, annotation id and field.
+        FileNotFoundError, AnnotationError: no such file, or nothing that can be read as such a file.
     """
     coco = read_coco(json_file, image_root)
     findings = list(coco.findings)
@@ -56,12 +56,27 @@ def load_landmarks(name: str, scheme: LandmarkScheme, json_file: str, image_root
         if not 0 <= number < len(scheme.class_names):
             problem = f"has the id {number + 1} ({coco.class_names[index]}), not 1 to {len(scheme.class_names)}"
             findings.append(Finding(json_file, None, "categories", problem))
-    raise_findings(f"data set {name}, {json_file}", findings)
     for record in coco.records:
         for annotation in record["annotations"]:
             annotation["category_id"] = classes[annotation["category_id"]]
+            count = len(annotation.get("keypoints", ())) // 3
+            if count not in (0, len(scheme)):
+                problem = f"are {count} points, but {scheme.name} has {len(scheme)}"
+                findings.append(Finding(record["file_name"], annotation["id"], "keypoints", problem))
+    return coco.records, findings
+
+
+def load_landmarks(name: str, scheme: LandmarkScheme, json_file: str, image_root: str) -> list[Record]:
+    """The records; sets the metadata of ``name``.
+
+    Raises:
+        FileNotFoundError: no such file.
+        AnnotationError: the first faults, each with file, annotation id and field.
+    """
+    records, findings = read_landmarks(scheme, json_file, image_root)
+    raise_findings(f"data set {name}, {json_file}", findings)
     set_metadata(name, {"image_root": image_root, **landmark_metadata(scheme)})
-    return coco.records
+    return records
 
 
 def scheme_of(cfg: CfgNode) -> LandmarkScheme:

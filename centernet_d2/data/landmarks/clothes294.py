@@ -59,9 +59,11 @@ def _chains(name: str, start: int, count: int) -> list[tuple[int, ...]]:
     if name in ("shorts", "trousers", "skirt"):
         local = [(1, 2, 3), (1, *range(4, count + 1), 3)]
     elif name == "short_sleeved_outwear":
-        local = [(1, 2, 3, 4), (1, 6, 5, 26), (2, *range(7, 26), 6), (4, 27, 28, 16), (26, 30, 31, 29)]
+        outline = [(4, *range(7, 17)), (29, *range(17, 26), 6)]
+        local = [(1, 4, 3, 2), (1, 6, 5, 26), *outline, (2, 30, 31, 16), (26, 27, 28, 29)]
     elif name == "long_sleeved_outwear":
-        local = [(1, 2, 3, 4), (1, 6, 5, 34), (2, *range(7, 34), 6), (4, 35, 36, 20), (34, 38, 39, 37)]
+        outline = [(2, *range(7, 21)), (37, *range(21, 34), 6)]
+        local = [(1, 2, 3, 4), (1, 6, 5, 34), *outline, (4, 38, 39, 20), (34, 35, 36, 37)]
     else:
         local = [(1, 2, 3, 4, 5, 6, 1), (2, *range(7, count + 1), 6)]
     return [tuple(start + k - 1 for k in line) for line in local]

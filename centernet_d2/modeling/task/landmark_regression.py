@@ -13,6 +13,7 @@ from centernet_d2.modeling.branch import LandmarkOffsets
 from centernet_d2.modeling.task.base import TASK_REGISTRY
 from centernet_d2.modeling.task.landmarks import LandmarkTask, center_branches, landmark_branches
 from centernet_d2.ops.landmarks import extreme_box, snap_to_peaks
+from centernet_d2.ops.peaks import maximum_near
 from centernet_d2.structures import Candidates
 
 
@@ -22,8 +23,7 @@ class LandmarkRegressionTask(LandmarkTask):
     section 4.2; Enhanced CenterNet's "landmark").
 
     With the branch ``landmark_heatmap``, each regressed landmark moves to the nearest peak that is probable, close and
-    inside the box. The score of a landmark is then the probability of that peak (0 where none was taken), else its
-    object's.
+    inside the box. The score of a landmark is then what its heatmap says at its place, else its object's.
     """
 
     own = ("heatmap", "offset", "box_size", "landmark_offsets", "landmark_heatmap", "landmark_subcell")
@@ -56,8 +56,9 @@ class LandmarkRegressionTask(LandmarkTask):
     def _refined(
         self, outputs: dict[str, Tensor], own: Tensor, classes: Tensor, bounds: Tensor
     ) -> tuple[Tensor, Tensor]:
-        """Landmarks (N, M, L, 2) moved to peaks, and the probabilities (N, M, L) of these."""
+        """Landmarks (N, M, L, 2) moved to peaks, and what their heatmaps say there, (N, M, L)."""
         probability, _, places = self.peaks(outputs, self.num_peaks)
         index = self.own_landmarks.index[classes]  # (N, M, L)
         image = torch.arange(len(index), device=index.device)[:, None, None]
-        return snap_to_peaks(own, places[image, index], probability[image, index], bounds)
+        points = snap_to_peaks(own, places[image, index], probability[image, index], bounds)
+        return points, maximum_near(outputs["landmark_heatmap"], image.expand(index.shape), index, points).sigmoid()
