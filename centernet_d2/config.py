@@ -171,9 +171,9 @@ def _add_input(cfg: CfgNode) -> None:
 
     # Data sets of one's own, registered from here: (name, "coco", JSON file, image folder) or
     # (name, "voc", folder with Annotations/ JPEGImages/ ImageSets/Main/, split), or, with landmarks, (name, "face68" |
-    # "face19" | "clothes294", JSON file, image folder). Relative paths start at DETECTRON2_DATASETS. (name, "crops",
-    # data set, margin) has a picture for each object of that set (built in, or an entry before): a square of margin
-    # (such as "1.5") times the longer side of its box.
+    # "face19" | "clothes294" | "pose17", JSON file, image folder). Relative paths start at DETECTRON2_DATASETS.
+    # (name, "crops", data set, margin) has a picture for each object of that set (built in, or an entry before): a
+    # square of margin (such as "1.5") times the longer side of its box.
     cfg.DATASETS.CUSTOM = []
     # Share of unreadable pictures (of those seen) above which training stops.
     cfg.DATALOADER.MAX_BROKEN_SHARE = 0.05

@@ -103,7 +103,8 @@ def test_faces_as_annotated_look_like_their_mirror_images(shared_data: Path) -> 
 
 
 def test_inconsistent_schemes_are_refused() -> None:
-    good = {"name": "x", "names": ("a", "b"), "class_names": ("c",), "chains": (), "ranges": ((0, 2),)}
+    names = {"name": "x", "names": ("a", "b"), "class_names": ("c",), "evaluator": "coco"}
+    good = {**names, "chains": (), "ranges": ((0, 2),)}
     check_scheme(LandmarkScheme(**good, flip_pairs=((0, 1),)))
     for pairs in (((0, 2),), ((0, 1), (1, 0)), ((-1, 0),)):
         with pytest.raises(ValueError, match="the landmark scheme x is inconsistent"):

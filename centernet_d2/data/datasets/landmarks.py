@@ -11,7 +11,7 @@ from detectron2.data import DatasetCatalog, MetadataCatalog
 
 from centernet_d2.data.annotation_checks import Finding, raise_findings
 from centernet_d2.data.datasets.coco import read_coco, set_metadata
-from centernet_d2.data.landmarks import SCHEMES, LandmarkScheme
+from centernet_d2.data.landmarks import POSE17, SCHEMES, LandmarkScheme
 from centernet_d2.data.reading import Record
 
 #: Folder under DETECTRON2_DATASETS -> scheme and splits; ``<folder>/annotations/<split>.json`` names pictures in the
@@ -22,6 +22,8 @@ PUBLISHED = {
     "aflw": ("face19", ("train", "full", "frontal")),
     "deepfashion2": ("clothes294", ("train", "validation")),
 }
+
+DETECTRON2_POSES = [f"keypoints_coco_{split}" for split in ("2014_train", "2014_val", "2017_train", "2017_val")]
 
 
 def register_landmarks(name: str, scheme_name: str, json_file: str, image_root: str) -> None:
@@ -36,8 +38,7 @@ def register_landmarks(name: str, scheme_name: str, json_file: str, image_root: 
 
 def landmark_metadata(scheme: LandmarkScheme) -> dict[str, Any]:
     """Metadata of any data set with these landmarks: names, twins, classes, evaluator."""
-    kind = "face_landmarks" if scheme.sigmas is None else "clothes_landmarks"
-    return {"thing_classes": list(scheme.class_names), "evaluator_type": kind, **scheme.metadata()}
+    return {"thing_classes": list(scheme.class_names), "evaluator_type": scheme.evaluator, **scheme.metadata()}
 
 
 def read_landmarks(scheme: LandmarkScheme, json_file: str, image_root: str) -> tuple[list[Record], list[Finding]]:
@@ -101,7 +102,9 @@ def scheme_of(cfg: CfgNode) -> LandmarkScheme:
 
 
 def register_published_landmarks(root: str) -> None:
-    """The sets of ``PUBLISHED``."""
+    """The sets of ``PUBLISHED``, and the scheme of those that Detectron2 registers."""
+    for name in DETECTRON2_POSES:
+        MetadataCatalog.get(name).landmark_scheme = POSE17.name
     for folder, (scheme_name, splits) in PUBLISHED.items():
         for split in splits:
             json_file = os.path.join(root, folder, "annotations", f"{split}.json")

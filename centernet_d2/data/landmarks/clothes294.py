@@ -83,6 +83,7 @@ def _scheme() -> LandmarkScheme:
         flip_pairs=tuple(flip_pairs),
         chains=tuple(chains),
         ranges=tuple(ranges),
+        evaluator="clothes_landmarks",
         sigmas=tuple(int(value) / 10000 for value in _SIGMAS.split()),
     )
     return check_scheme(scheme)

@@ -19,6 +19,7 @@ FACE19 = check_scheme(
         flip_pairs=((0, 5), (1, 4), (2, 3), (6, 11), (7, 10), (8, 9), (12, 14), (15, 17)),
         chains=(chain(0, 2), chain(3, 5), chain(6, 8), chain(9, 11), chain(12, 14), chain(15, 17)),
         ranges=((0, 19),),
+        evaluator="face_landmarks",
         outer_eye_corners=(6, 11),
         pupils=((7,), (10,)),
         nose_tip=13,

@@ -21,6 +21,7 @@ FACE68 = check_scheme(
             *(chain(36, 41, True), chain(42, 47, True), chain(48, 59, True), chain(60, 67, True)),
         ),
         ranges=((0, 68),),
+        evaluator="face_landmarks",
         outer_eye_corners=(36, 45),
         pupils=(tuple(range(36, 42)), tuple(range(42, 48))),
         nose_tip=30,

@@ -21,6 +21,7 @@ class LandmarkScheme:
         flip_pairs: landmarks that exchange their roles in a mirrored picture; the others are their own twins.
         chains: lines through landmarks, drawn as the skeleton; a closed one ends where it starts.
         ranges: (first, end) of each class's own landmarks, in the order of ``class_names``.
+        evaluator: the ``evaluator_type`` of data sets with these landmarks.
         outer_eye_corners: right and left, as the person has them; None where there is no such landmark.
         pupils: landmarks whose mean is the right and the left pupil; None as above.
         nose_tip: None as above.
@@ -33,6 +34,7 @@ class LandmarkScheme:
     flip_pairs: tuple[tuple[int, int], ...]
     chains: tuple[tuple[int, ...], ...]
     ranges: tuple[tuple[int, int], ...]
+    evaluator: str
     outer_eye_corners: tuple[int, int] | None = None
     pupils: tuple[tuple[int, ...], tuple[int, ...]] | None = None
     nose_tip: int | None = None
