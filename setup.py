@@ -36,6 +36,8 @@ setup(
     ],
     extras_require={
         "safetensors": ["safetensors>=0.4"],
+        # MATLAB files: AFLW's published split, 300W's published boxes.
+        "faces": ["scipy>=1.11"],
         "dev": ["safetensors", "hypothesis", "mypy", "pytest", "pytest-xdist", "ruff"],
     },
 )
