@@ -14,7 +14,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
-from detectron2.structures import Boxes, Instances
+from detectron2.structures import Boxes, Instances, Keypoints
 from torch import Tensor
 
 from centernet_d2.ops.grid_points import grid_points
@@ -48,8 +48,8 @@ class Targets:
 
     @classmethod
     def from_instances(cls, instances: list[Instances], stride: int, grid_size: tuple[int, int]) -> Targets:
-        """Flatten ``gt_boxes`` (input pixels) and ``gt_classes``; ``gt_keypoints`` (P, K, 3) becomes
-        ``fields["keypoints"]``.
+        """Flatten ``gt_boxes`` (input pixels) and ``gt_classes``; any other ``gt_<name>`` becomes ``fields[<name>]``:
+        ``Keypoints`` (P, K, 3) are moved to grid cells, tensors (P, ...) are taken as they are.
 
         Objects that have no area inside the grid are left out.
         """
@@ -61,10 +61,8 @@ class Targets:
         grid = torch.tensor([width, height, width, height])
         boxes = torch.minimum(boxes.clamp(min=0), grid)
         keep = (boxes[:, 2:] > boxes[:, :2]).all(dim=1)
-        fields = {}
-        if all(x.has("gt_keypoints") for x in instances):
-            keypoints = torch.cat([x.gt_keypoints.tensor for x in instances]).float().cpu()
-            fields["keypoints"] = (keypoints * torch.tensor([1 / stride, 1 / stride, 1.0]))[keep]
+        names = [name for name in instances[0].get_fields() if name not in ("gt_boxes", "gt_classes")]
+        fields = {name.removeprefix("gt_"): _flat([x.get(name) for x in instances], stride)[keep] for name in names}
         return cls(
             boxes=boxes[keep],
             classes=classes.cpu()[keep],
@@ -86,6 +84,13 @@ class Targets:
             k: v.to(device, non_blocking=True) for k, v in vars(self).items() if isinstance(v, Tensor)
         }
         return replace(self, **moved, fields={k: v.to(device, non_blocking=True) for k, v in self.fields.items()})
+
+
+def _flat(values: list[Keypoints] | list[Tensor], stride: int) -> Tensor:
+    """Of all images, on the CPU; keypoints in grid cells."""
+    tensors = [value.tensor if isinstance(value, Keypoints) else value for value in values]
+    flat = torch.cat(tensors).cpu()
+    return flat.float() * torch.tensor([1 / stride, 1 / stride, 1]) if isinstance(values[0], Keypoints) else flat
 
 
 @dataclass
