@@ -5,12 +5,11 @@ from __future__ import annotations
 import math
 import xml.etree.ElementTree as ElementTree
 from pathlib import Path
-from typing import Any
-from xml.parsers import expat
 
 from centernet_d2.data.annotation_checks import Finding
 from centernet_d2.data.converters.conversion import Converted, Summary, convert
 from centernet_d2.data.converters.faces import Face, convert_faces
+from centernet_d2.data.converters.plain_xml import parse_xml
 from centernet_d2.data.landmarks import FACE68
 
 
@@ -21,7 +20,10 @@ def convert_dlib_xml(xml_file: Path, json_file: Path) -> Summary:
         OSError: files cannot be read or written.
         ValueError: the file is not imglab's.
     """
-    root = _parse(xml_file)
+    try:
+        root = parse_xml(xml_file)
+    except ValueError as error:
+        raise ValueError(f"{xml_file} {error}") from error
     # A position, because a picture may be listed twice, and the content, so that it is another item if that changes.
     items = [(number, ElementTree.tostring(element)) for number, element in enumerate(root.iterfind("images/image"), 1)]
     if not items:
@@ -31,23 +33,6 @@ def convert_dlib_xml(xml_file: Path, json_file: Path) -> Summary:
         return _picture(xml_file, item[0], ElementTree.fromstring(item[1]))
 
     return convert(items, read_item, json_file, FACE68.coco_categories())
-
-
-def _parse(path: Path) -> ElementTree.Element:
-    """The root; a file with a document type is refused, since only that can define entities that multiply."""
-
-    def refuse(*_: Any) -> None:
-        raise ValueError(f"{path} has a document type (<!DOCTYPE ...>), which imglab does not write")
-
-    builder, parser = ElementTree.TreeBuilder(), expat.ParserCreate()
-    parser.StartElementHandler, parser.EndElementHandler = builder.start, builder.end
-    parser.StartDoctypeDeclHandler = refuse
-    try:
-        with path.open("rb") as file:
-            parser.ParseFile(file)
-        return builder.close()
-    except expat.ExpatError as error:
-        raise ValueError(f"{path} is not XML: {error}") from error
 
 
 def _picture(xml_file: Path, number: int, image: ElementTree.Element) -> Converted:

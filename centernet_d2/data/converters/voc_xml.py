@@ -8,6 +8,7 @@ import xml.etree.ElementTree as ElementTree
 from typing import NamedTuple
 
 from centernet_d2.data.annotation_checks import Finding
+from centernet_d2.data.converters.plain_xml import parse_xml
 
 
 class VocObject(NamedTuple):
@@ -30,11 +31,13 @@ def read_voc_xml(file_name: str) -> tuple[VocPicture, list[Finding]]:
     """Read one file; objects with faults are left out and reported. Never raises for a bad or absent file."""
     nothing = VocPicture(None, [])
     try:
-        root = ElementTree.parse(file_name).getroot()
+        root = parse_xml(file_name)
     except FileNotFoundError:
         return nothing, [Finding(file_name, None, "file", "does not exist")]
-    except (ElementTree.ParseError, OSError, ValueError, LookupError) as error:
-        return nothing, [Finding(file_name, None, "file", f"is not XML: {error}")]
+    except OSError as error:
+        return nothing, [Finding(file_name, None, "file", f"cannot be read: {error}")]
+    except ValueError as error:
+        return nothing, [Finding(file_name, None, "file", str(error))]
     findings: list[Finding] = []
     objects = []
     for number, element in enumerate(root.findall("object"), start=1):
