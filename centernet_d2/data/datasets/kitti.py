@@ -1,0 +1,115 @@
+"""KITTI's 3D objects, from the files of ``datasets/prepare_kitti.py``."""
+
+from __future__ import annotations
+
+import functools
+import json
+import math
+import os
+from typing import Any
+
+import numpy as np
+from detectron2.data import DatasetCatalog, MetadataCatalog
+from detectron2.structures import BoxMode
+
+from centernet_d2.data.annotation_checks import Finding, is_number, raise_findings
+from centernet_d2.data.converters.kitti import CLASS_NAMES, SPLITS, TYPES
+from centernet_d2.data.datasets.coco import read_coco, set_metadata
+from centernet_d2.data.reading import Record
+
+#: Of annotations and, except for DontCare, of ignored objects: field -> how many numbers; () is a single one.
+FIELDS: dict[str, tuple[int, ...]] = {
+    **dict.fromkeys(("truncated", "occluded", "alpha", "rotation_y", "depth"), ()),
+    **dict.fromkeys(("dim", "location"), (3,)),
+}
+KITTI_METADATA: dict[str, Any] = {"thing_classes": list(CLASS_NAMES), "evaluator_type": "kitti"}
+
+
+def register_published_kitti(root: str) -> None:
+    """``kitti_{3dop,subcnn}_{train,val}`` in the folder ``kitti`` of ``root``; a file is read when it is first used."""
+    folder = os.path.join(root, "kitti")
+    for split, parts in SPLITS.items():
+        for part in parts:
+            json_file = os.path.join(folder, "annotations", f"{split}_{part}.json")
+            register_kitti(f"kitti_{split}_{part}", json_file, folder)
+
+
+def register_kitti(name: str, json_file: str, image_root: str) -> None:
+    """Register a file of ``convert_kitti``, or one of one's own in that form."""
+    DatasetCatalog.register(name, functools.partial(load_kitti, name, json_file, image_root))
+    MetadataCatalog.get(name).set(image_root=image_root, **KITTI_METADATA)
+
+
+def load_kitti(name: str, json_file: str, image_root: str) -> list[Record]:
+    """Detectron2's records, with more:
+
+    * of a picture "calib", (3, 4) float64 (``ops.boxes3d``), and "ignored", a list of objects of other types with
+      "type", "bbox", "bbox_mode", "line" and, except for DontCare, the fields of an annotation;
+    * of an annotation the ``FIELDS`` (``converters.kitti.read_kitti``), and "line", the order of the labels.
+
+    Raises:
+        FileNotFoundError: no such file.
+        AnnotationError: the first faults, each with file, annotation id and field.
+    """
+    records, findings = read_kitti_json(json_file, image_root)
+    raise_findings(f"data set {name}, {json_file}", findings)
+    set_metadata(name, {"image_root": image_root, **KITTI_METADATA})
+    return records
+
+
+def read_kitti_json(json_file: str, image_root: str) -> tuple[list[Record], list[Finding]]:
+    """Records as of ``load_kitti``, and what is wrong with the file.
+
+    Raises:
+        FileNotFoundError, AnnotationError: no such file, or nothing that can be read as such a file.
+    """
+    coco = read_coco(json_file, image_root)
+    if coco.findings:
+        return coco.records, coco.findings
+    findings: list[Finding] = []
+    if tuple(coco.class_names) != CLASS_NAMES:
+        problem = f"are {', '.join(coco.class_names)}, not {', '.join(CLASS_NAMES)}"
+        findings.append(Finding(json_file, None, "categories", problem))
+    with open(json_file, encoding="utf-8") as file:
+        content = json.load(file)
+    pictures = {entry["id"]: entry for entry in content["images"]}
+    objects = {entry["id"]: entry for entry in content["annotations"]}
+    for record in coco.records:
+        picture, file_name = pictures[record["image_id"]], record["file_name"]
+        for annotation in record["annotations"]:
+            entry = objects[annotation["id"]]
+            findings += _faults(entry, {**FIELDS, "line": ()}, file_name, annotation["id"])
+            annotation.update({name: entry.get(name) for name in (*FIELDS, "line")})
+        record["ignored"], faults = _ignored(picture.get("ignored", []), file_name)
+        faults += _faults(picture, {"calib": (3, 4)}, file_name, None)
+        record["calib"] = None if faults else np.array(picture["calib"], dtype=np.float64)
+        findings += faults
+    return coco.records, findings
+
+
+def _ignored(entries: Any, file: str) -> tuple[list[dict[str, Any]], list[Finding]]:
+    if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
+        return [], [Finding(file, None, "ignored", "is not a list of objects with fields")]
+    findings: list[Finding] = []
+    for number, entry in enumerate(entries, start=1):
+        fields = {"bbox": (4,), "line": (), **({} if entry.get("type") == "DontCare" else FIELDS)}
+        findings += _faults(entry, fields, file, f"{number} of the ignored")
+        if entry.get("type") not in TYPES:
+            problem = f"is {entry.get('type')!r}, not one of {', '.join(TYPES)}"
+            findings.append(Finding(file, f"{number} of the ignored", "type", problem))
+    return [{**entry, "bbox_mode": BoxMode.XYWH_ABS} for entry in entries], findings
+
+
+def _faults(entry: dict[str, Any], fields: dict[str, tuple[int, ...]], file: str, number: Any) -> list[Finding]:
+    return [
+        Finding(file, number, name, f"is {entry.get(name)!r}, not {math.prod(shape)} finite numbers")
+        for name, shape in fields.items()
+        if not _has_shape(entry.get(name), shape)
+    ]
+
+
+def _has_shape(value: Any, shape: tuple[int, ...]) -> bool:
+    """Whether ``value`` is nested lists of finite numbers."""
+    if not shape:
+        return is_number(value)
+    return isinstance(value, list) and len(value) == shape[0] and all(_has_shape(x, shape[1:]) for x in value)
