@@ -11,6 +11,7 @@ from detectron2.evaluation import COCOEvaluator, DatasetEvaluator, PascalVOCDete
 
 from centernet_d2.evaluation.clothes_landmarks import ClothesLandmarkEvaluator
 from centernet_d2.evaluation.face_landmarks import FaceLandmarkEvaluator
+from centernet_d2.evaluation.kitti import KittiEvaluator
 
 
 def build_evaluator(cfg: CfgNode, dataset_name: str, output_dir: str | None = None) -> DatasetEvaluator:
@@ -55,6 +56,10 @@ def _face_landmarks(cfg: CfgNode, dataset_name: str, output_dir: str) -> Dataset
     return FaceLandmarkEvaluator(dataset_name, os.path.join(output_dir, dataset_name))
 
 
+def _kitti(cfg: CfgNode, dataset_name: str, output_dir: str) -> DatasetEvaluator:
+    return KittiEvaluator(dataset_name, os.path.join(output_dir, dataset_name))
+
+
 def _clothes_landmarks(cfg: CfgNode, dataset_name: str, output_dir: str) -> DatasetEvaluator:
     return ClothesLandmarkEvaluator(dataset_name, output_dir)
 
@@ -64,4 +69,5 @@ _EVALUATORS: dict[str, Callable[[CfgNode, str, str], DatasetEvaluator]] = {
     "pascal_voc": _pascal_voc,
     "face_landmarks": _face_landmarks,
     "clothes_landmarks": _clothes_landmarks,
+    "kitti": _kitti,
 }
