@@ -1,4 +1,4 @@
-"""The built-in data sets, drawn on demand: ``synthetic_{shapes,covered,faces,garments}_{train,val}``."""
+"""The built-in data sets, drawn on demand: ``synthetic_{shapes,covered,faces,garments,persons}_{train,val}``."""
 
 from __future__ import annotations
 
@@ -11,13 +11,14 @@ import numpy as np
 from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.structures import BoxMode
 
-from centernet_d2.data import synthetic, synthetic_faces, synthetic_garments
+from centernet_d2.data import synthetic, synthetic_faces, synthetic_garments, synthetic_persons
 from centernet_d2.data.datasets.landmarks import landmark_metadata
-from centernet_d2.data.landmarks import CLOTHES294, FACE68
+from centernet_d2.data.landmarks import CLOTHES294, FACE68, POSE17
 from centernet_d2.data.reading import register_image_source
 from centernet_d2.data.synthetic import CLASS_NAMES, PicturesConfig, ShapesConfig
 from centernet_d2.data.synthetic_faces import FacesConfig
 from centernet_d2.data.synthetic_garments import GarmentsConfig
+from centernet_d2.data.synthetic_persons import PersonsConfig
 
 SCHEME = "synthetic"
 Annotations = list[dict[str, Any]]
@@ -63,10 +64,18 @@ def _garments(config: GarmentsConfig, seed: int, index: int) -> Annotations:
     ]
 
 
+def _persons(config: PersonsConfig, seed: int, index: int) -> Annotations:
+    return [
+        {"bbox": list(one.box), "category_id": 0, "keypoints": one.keypoints.ravel().tolist()}
+        for one in synthetic_persons.layout(config, seed, index)
+    ]
+
+
 _KINDS: dict[type, _Kind] = {
     ShapesConfig: _Kind(_shapes, synthetic.draw, {"thing_classes": list(CLASS_NAMES), "evaluator_type": "coco"}),
     FacesConfig: _Kind(_faces, synthetic_faces.draw, landmark_metadata(FACE68)),
     GarmentsConfig: _Kind(_garments, synthetic_garments.draw, landmark_metadata(CLOTHES294)),
+    PersonsConfig: _Kind(_persons, synthetic_persons.draw, landmark_metadata(POSE17)),
 }
 _SETS: dict[str, tuple[PicturesConfig, int]] = {}
 
@@ -121,6 +130,7 @@ def _register_all() -> None:
         "covered": ShapesConfig(covered=True),
         "faces": FacesConfig(),
         "garments": GarmentsConfig(),
+        "persons": PersonsConfig(),
     }
     for mode, config in configs.items():
         register_synthetic(f"synthetic_{mode}_train", config, num_images=2000, seed=0)
