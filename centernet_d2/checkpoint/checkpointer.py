@@ -6,19 +6,29 @@ import logging
 import os
 import re
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 from urllib.parse import urlparse
 
 import torch
 from detectron2.checkpoint import DetectionCheckpointer
 from detectron2.checkpoint.c2_model_loading import align_and_update_state_dicts
 from detectron2.utils import comm
+from torch import nn
 
-from centernet_d2.checkpoint.naming import count_fitting, describe_mismatches, match_names, weights_of
+from centernet_d2.checkpoint.naming import (
+    count_fitting,
+    describe_differences,
+    describe_mismatches,
+    match_names,
+    recognized,
+    weights_of,
+)
 from centernet_d2.checkpoint.reading import load_file
 from centernet_d2.checkpoint.writing import read_pointer, remove_leftovers, save_checkpoint, save_pointer
 
 _logger = logging.getLogger(__name__)
+_Model = TypeVar("_Model", bound=type[nn.Module])
+_model_classes: list[type[nn.Module]] = []
 
 
 class SafeCheckpointer(DetectionCheckpointer):
@@ -151,14 +161,19 @@ class SafeCheckpointer(DetectionCheckpointer):
         if path.endswith(".pkl") and "__author__" not in data:
             # A Caffe2 model; Detectron2 knows their names.
             weights = align_and_update_state_dicts(ours, weights, c2_conversion=True)
-        weights = match_names(weights, ours)
-        fitting = count_fitting(weights, ours)
+        match = match_names(weights, ours)
+        fitting = count_fitting(match.weights, ours)
         if 2 * fitting < min(len(weights), len(ours)):
             raise ValueError(
-                f"{path} is not a checkpoint of this model or its backbone: of its {len(weights)} tensors (such as "
-                f"{next(iter(weights))}) {fitting} fit the model's {len(ours)} (such as {next(iter(ours))})"
+                f"{path} ({recognized(weights) or 'of no known network'}) is not a checkpoint of this model or its "
+                f"backbone: of its {len(weights)} tensors (such as {next(iter(weights))}) {fitting} fit the model's "
+                f"{len(ours)} (such as {next(iter(ours))})"
             )
-        self.incompatible = self._load_model({"model": weights})
+        if match.network:
+            _logger.info("%s holds the weights of %s", path, match.network)
+        for line in match.describe_left_out():
+            _logger.info("%s", line)
+        self.incompatible = self._load_model({"model": match.weights})
         self._log_incompatible_keys(self.incompatible)
         if complete:
             self.require_complete(path)
@@ -168,8 +183,23 @@ class SafeCheckpointer(DetectionCheckpointer):
         return {key: value for key, value in data.items() if key != "model"}
 
     def _log_incompatible_keys(self, incompatible: Any) -> None:
-        for sentence in describe_mismatches(self.model, incompatible.incorrect_shapes):
+        for sentence in describe_differences(self.model, incompatible):
             _logger.warning("%s", sentence)
-        mismatched = {name for name, *_ in incompatible.incorrect_shapes}
-        missing = [name for name in incompatible.missing_keys if name not in mismatched]
-        super()._log_incompatible_keys(incompatible._replace(missing_keys=missing, incorrect_shapes=[]))
+
+
+def safely_loaded(model_class: _Model) -> _Model:
+    """Class decorator: ``DetectionCheckpointer(model)`` gives a :class:`SafeCheckpointer` for models of this class.
+
+    So does what Detectron2 itself makes (``DefaultPredictor``, ``DefaultTrainer``). Nothing on the model could do that:
+    Detectron2's own unpickles freely, and gives up on published files (they hold an epoch) before it asks the model.
+    """
+    _model_classes.append(model_class)
+    return model_class
+
+
+def _new(cls: type[DetectionCheckpointer], model: nn.Module | None = None, *_: Any, **__: Any) -> DetectionCheckpointer:
+    ours = isinstance(getattr(model, "module", model), tuple(_model_classes))
+    return object.__new__(SafeCheckpointer if ours and cls is DetectionCheckpointer else cls)
+
+
+DetectionCheckpointer.__new__ = staticmethod(_new)  # type: ignore[method-assign,assignment]

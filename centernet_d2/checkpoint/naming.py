@@ -4,17 +4,23 @@ from __future__ import annotations
 
 import contextlib
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
 import torch
+from fvcore.common.checkpoint import _IncompatibleKeys
 from torch import Tensor, nn
 
-from centernet_d2.checkpoint.published import convert_imagenet, convert_published
+from centernet_d2.checkpoint.published import Conversion, convert_imagenet, convert_published
 
 # Where whole files keep their weights: Detectron2, most others, pycls, Caffe2.
 _KEYS = ("model", "state_dict", "model_state", "blobs")
+
+
+def place_of_weights(data: Mapping[str, Any]) -> str | None:
+    """The key of a file's contents that has its weights; None where they are the contents."""
+    return next((key for key in _KEYS if isinstance(data.get(key), dict)), None)
 
 
 def weights_of(data: Mapping[str, Any], path: str) -> dict[str, Tensor]:
@@ -23,7 +29,8 @@ def weights_of(data: Mapping[str, Any], path: str) -> dict[str, Tensor]:
     Raises:
         ValueError: there are none, or there is something else among them.
     """
-    weights = next((data[key] for key in _KEYS if isinstance(data.get(key), dict)), data)
+    place = place_of_weights(data)
+    weights = data if place is None else data[place]
     weights = {name: torch.from_numpy(x) if isinstance(x, np.ndarray) else x for name, x in weights.items()}
     strange = [name for name, x in weights.items() if not isinstance(x, Tensor)]
     if strange or not weights:
@@ -34,25 +41,57 @@ def weights_of(data: Mapping[str, Any], path: str) -> dict[str, Tensor]:
     return weights
 
 
-def match_names(weights: dict[str, Tensor], model: Mapping[str, Tensor]) -> dict[str, Tensor]:
+def match_names(weights: dict[str, Tensor], model: Mapping[str, Tensor]) -> Conversion[Tensor]:
     """``weights`` under the names that fit most of the ``model``'s tensors.
 
     Tried are the names as they are, those of CenterNet's published models, of torchvision's ResNets and of DLA-34 on
     ImageNet, and each of these below a part of the model (a bare backbone of any family).
     """
-    best, best_count = weights, count_fitting(weights, model)
+    best = Conversion("", weights, {})
+    best_count = count_fitting(weights, model)
     for candidate in _candidates(weights):
         for prefix in _prefixes(model):
-            prefixed = {prefix + name: x for name, x in candidate.items()}
+            prefixed = {prefix + name: x for name, x in candidate.weights.items()}
             count = count_fitting(prefixed, model)
             if count > best_count:
-                best, best_count = prefixed, count
+                best, best_count = candidate._replace(weights=prefixed), count
     return best
+
+
+def recognized(weights: dict[str, Tensor]) -> str:
+    """Of which published network they are, in words; "" where that is not known."""
+    return next((candidate.network for candidate in _candidates(weights) if candidate.network), "")
 
 
 def count_fitting(weights: Mapping[str, Tensor], model: Mapping[str, Tensor]) -> int:
     """How many tensors agree in name and shape."""
     return sum(name in model and model[name].shape == x.shape for name, x in weights.items())
+
+
+def compare(weights: Mapping[str, Tensor], model: Mapping[str, Tensor]) -> _IncompatibleKeys:
+    """What ``load_state_dict`` would say: a BatchNorm's ``num_batches_tracked`` need not be there."""
+    return _IncompatibleKeys(
+        missing_keys=[name for name in model if name not in weights and not name.endswith(".num_batches_tracked")],
+        unexpected_keys=[name for name in weights if name not in model],
+        incorrect_shapes=[
+            (name, tuple(x.shape), tuple(model[name].shape))
+            for name, x in weights.items()
+            if name in model and x.shape != model[name].shape
+        ],
+    )
+
+
+def describe_differences(model: nn.Module, differences: _IncompatibleKeys) -> list[str]:
+    """One sentence per head or other part of the model that a checkpoint does not fill, or fills in vain."""
+    sentences = describe_mismatches(model, differences.incorrect_shapes)
+    mismatched = {name for name, *_ in differences.incorrect_shapes}
+    sizes = {part: len(names) for part, names in _by_part(model.state_dict()).items()}
+    for part, names in _by_part(name for name in differences.missing_keys if name not in mismatched).items():
+        lacking = f"checkpoint lacks {len(names)} of the {sizes[part]} tensors of the {part}"
+        sentences.append(f"{lacking}: they start new (such as {names[0]})")
+    for part, names in _by_part(differences.unexpected_keys).items():
+        sentences.append(f"the model has no use for {len(names)} tensors of the {part} (such as {names[0]})")
+    return sentences
 
 
 def describe_mismatches(model: nn.Module, mismatches: list[tuple[str, tuple[int, ...], tuple[int, ...]]]) -> list[str]:
@@ -78,11 +117,20 @@ def describe_mismatches(model: nn.Module, mismatches: list[tuple[str, tuple[int,
     return sentences
 
 
-def _candidates(weights: dict[str, Tensor]) -> Iterator[dict[str, Tensor]]:
-    yield weights
+def _by_part(names: Iterable[str]) -> dict[str, list[str]]:
+    """Parameters by the head or the part of the model (backbone, neck) that they belong to."""
+    parts: dict[str, list[str]] = {}
+    for name in names:
+        head = re.match(r"task\.branches\.(\w+)\.", name)
+        parts.setdefault(f"{head[1]} head" if head else name.partition(".")[0], []).append(name)
+    return parts
+
+
+def _candidates(weights: dict[str, Tensor]) -> Iterator[Conversion[Tensor]]:
+    yield Conversion("", weights, {})
     for convert in (convert_published, convert_imagenet):
         with contextlib.suppress(ValueError):
-            yield convert(weights)[0]
+            yield convert(weights)
 
 
 def _prefixes(model: Mapping[str, Tensor]) -> list[str]:

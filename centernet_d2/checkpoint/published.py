@@ -2,18 +2,22 @@
 
 A rule is a pair of templates with fields in braces: read from left to right it renames a published parameter, from
 right to left one of ours. The first rule that fits counts. Weights need no change of shape or layout anywhere.
+
+CenterTrack's DLA-34 is CenterNet's with further inputs and heads, ExtremeNet's hourglass CenterNet's with other heads.
 """
 
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
-from typing import TypeVar
+from typing import Generic, NamedTuple, TypeVar
 
 T = TypeVar("T")
 Rule = tuple[str, str]
+Reasons = tuple[tuple[str, str], ...]
 
 # CenterNet's heads and our branches.
 HEADS = {
@@ -23,10 +27,37 @@ HEADS = {
     "hps": "landmark_offsets",
     "hm_hp": "landmark_heatmap",
     "hp_offset": "landmark_subcell",
+    "dep": "depth",
+    "rot": "orientation",
+    "dim": "dimensions",
 }
 
 # {p} is a parameter or buffer, {path} modules inside each other; other fields are numbers.
 _FIELDS = {"p": "weight|bias|running_mean|running_var|num_batches_tracked", "path": r"\w+(?:\.\w+)*?"}
+
+
+class Conversion(NamedTuple, Generic[T]):
+    """A file's weights under our names.
+
+    Attributes:
+        network: what published network they are of; "" where the names were ours already.
+        weights: what our network has.
+        left_out: for every other name of the file, why.
+    """
+
+    network: str
+    weights: dict[str, T]
+    left_out: dict[str, str]
+
+    def describe_left_out(self) -> list[str]:
+        """A line for each reason, with the heads and modules and how many tensors of each."""
+        modules: dict[str, Counter[str]] = {}
+        for name, reason in self.left_out.items():
+            modules.setdefault(reason, Counter())[re.sub(r"(\.\d+|\.conv)*\.\w+$", "", name)] += 1
+        return [
+            f"left out, {reason}: {', '.join(f'{module} ({count})' for module, count in counts.items())}"
+            for reason, counts in modules.items()
+        ]
 
 
 @dataclass(frozen=True)
@@ -34,14 +65,18 @@ class _Network:
     """One published network.
 
     Attributes:
+        name: in words.
         marker: a published name that only its files (or those of networks further down the list) have.
         rules: see the head of this file.
-        dead: regular expression of published parameters that no output depends on.
+        unused: regular expressions of published parameters that are left out, and why; they count before the rules.
+        others: the same, after the rules.
     """
 
+    name: str
     marker: str
     rules: tuple[Rule, ...]
-    dead: str = r"(?!)"
+    unused: Reasons = ()
+    others: Reasons = ((r"\w+\.[02]\.(weight|bias)", "head of another task"),)
 
     def to_ours(self, name: str) -> str | None:
         return _rename(name, self.rules)
@@ -149,28 +184,52 @@ def _hourglass() -> tuple[Rule, ...]:
     )
 
 
-_DEAD_DLA = r"fc\.\w+|level[34]\.project\..*"
+_DEAD = "no output depends on it"
+_DEAD_PROJECTION = r"level[34]\.project\..*"
 _NETWORKS = (
-    _Network("ida_up.up_1.weight", _HEAD_RULES + _dla_up() + _dla("base."), rf"base\.({_DEAD_DLA})"),
-    _Network("kps.0.up1.0.conv1.weight", _hourglass()),
-    _Network("deconv_layers.0.conv_offset_mask.weight", _HEAD_RULES + _resnet() + _deconv(deformable=True)),
-    _Network("deconv_layers.0.weight", _HEAD_RULES + _resnet() + _deconv(deformable=False)),
+    _Network(
+        "CenterNet's DLA-34",
+        "ida_up.up_1.weight",
+        _HEAD_RULES + _dla_up() + _dla("base."),
+        (
+            (rf"base\.(fc\.\w+|{_DEAD_PROJECTION})", _DEAD),
+            (r"base\.pre_(img|hm)_layer\..*", "input of a tracking network (the picture before)"),
+        ),
+    ),
+    _Network(
+        "CenterNet's Hourglass-104",
+        "kps.0.up1.0.conv1.weight",
+        _hourglass(),
+        others=((r"\w+\.\d+\.(0\.conv|1)\.(weight|bias)", "head of another task"),),
+    ),
+    _Network(
+        "CenterNet's ResNet with deformable up-sampling",
+        "deconv_layers.0.conv_offset_mask.weight",
+        _HEAD_RULES + _resnet() + _deconv(deformable=True),
+    ),
+    _Network("CenterNet's ResNet", "deconv_layers.0.weight", _HEAD_RULES + _resnet() + _deconv(deformable=False)),
 )
+_NOT_BACKBONE = "not of the backbone"
 _IMAGENET = (
-    _Network("base_layer.0.weight", _dla(""), _DEAD_DLA),
-    _Network("layer1.0.conv1.weight", _resnet(), r"fc\.\w+"),
+    _Network(
+        "DLA-34",
+        "base_layer.0.weight",
+        _dla(""),
+        ((_DEAD_PROJECTION, _DEAD),),
+        ((r"(?!base_layer|level\d).*", _NOT_BACKBONE),),
+    ),
+    _Network("ResNet", "layer1.0.conv1.weight", _resnet(), others=((r"(?!conv1|bn1|layer\d).*", _NOT_BACKBONE),)),
 )
 
 
-def convert_published(state_dict: Mapping[str, T]) -> tuple[dict[str, T], list[str]]:
+def convert_published(state_dict: Mapping[str, T]) -> Conversion[T]:
     """CenterNet's names (DLA-34, ResNet with and without DCN, Hourglass-104) to ours.
+
+    Left out are parameters that no output depends on, heads that are not in :data:`HEADS`, and the further inputs of
+    CenterTrack.
 
     Args:
         state_dict: the published file's ``["state_dict"]``; a "module." before its names is ignored.
-
-    Returns:
-        What our network has, by its names, and the published names left out: parameters that no output depends on, and
-        heads that are not in :data:`HEADS`.
 
     Raises:
         ValueError: it is none of these networks, or has a parameter that they do not have.
@@ -178,13 +237,11 @@ def convert_published(state_dict: Mapping[str, T]) -> tuple[dict[str, T], list[s
     return _convert(state_dict, _NETWORKS)
 
 
-def convert_imagenet(state_dict: Mapping[str, T]) -> tuple[dict[str, T], list[str]]:
+def convert_imagenet(state_dict: Mapping[str, T]) -> Conversion[T]:
     """torchvision's ResNets and the DLA-34 of its authors, both trained on ImageNet, to our ``backbone``.
 
-    Both were trained on RGB pictures, and CenterNet feeds them BGR ones without a change; so does this.
-
-    Returns:
-        What our backbone has, and the names left out: the classifier and what nothing depends on.
+    Both were trained on RGB pictures, and CenterNet feeds them BGR ones without a change; so does this. Left out are
+    the classifier and what nothing depends on.
 
     Raises:
         ValueError: as :func:`convert_published`.
@@ -203,25 +260,29 @@ def to_published(state_dict: Mapping[str, T]) -> dict[str, T]:
     for name, value in state_dict.items():
         published = network.to_published(name)
         if published is None:
-            raise ValueError(f"the published network has nothing like {name}")
+            raise ValueError(f"{network.name} has nothing like {name}")
         result[published] = value
     return result
 
 
-def _convert(state_dict: Mapping[str, T], networks: tuple[_Network, ...]) -> tuple[dict[str, T], list[str]]:
+def _convert(state_dict: Mapping[str, T], networks: tuple[_Network, ...]) -> Conversion[T]:
     weights = {name.removeprefix("module."): value for name, value in state_dict.items()}
     network = _recognized(weights, {network: network.marker for network in networks})
-    known = {theirs.partition(".")[0] for theirs, _ in network.rules}
-    converted, dropped = {}, []
+    converted, left_out = {}, {}
     for name, value in weights.items():
-        ours = network.to_ours(name)
-        if re.fullmatch(network.dead, name) or (ours is None and name.partition(".")[0] not in known):
-            dropped.append(name)
-        elif ours is None:
-            raise ValueError(f"{name} is in none of the published networks that this project has")
-        else:
+        if reason := _reason(name, network.unused):
+            left_out[name] = reason
+        elif ours := network.to_ours(name):
             converted[ours] = value
-    return converted, dropped
+        elif reason := _reason(name, network.others):
+            left_out[name] = reason
+        else:
+            raise ValueError(f"{network.name} has nothing like {name}")
+    return Conversion(network.name, converted, left_out)
+
+
+def _reason(name: str, reasons: Reasons) -> str | None:
+    return next((reason for pattern, reason in reasons if re.fullmatch(pattern, name)), None)
 
 
 def _recognized(weights: Mapping[str, T], markers: Mapping[_Network, str | None]) -> _Network:

@@ -13,18 +13,16 @@ import re
 import zipfile
 from collections import OrderedDict
 from typing import Any, Literal
-from urllib.parse import urlparse
 
 import numpy as np
 import torch
-from detectron2.utils.file_io import PathManager
 
 _SAFE_WAY = (
     "A checkpoint needs only tensors: save `model.state_dict()` with torch.save, or use .safetensors. "
     "If you trust its author, convert it in a separate process and load the result here."
 )
-#: Where Detectron2's own model zoo lives; these files are not fetched just to be checked.
-_TRUSTED_SCHEMES = ("detectron2", "catalog")
+# How torch's files began before they were zip archives: a pickled number.
+_OLD_TORCH = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."
 
 
 class UnsafeCheckpointError(ValueError):
@@ -39,7 +37,8 @@ def load_file(path: str | os.PathLike[str], *, mmap: bool = False) -> dict[str, 
     """What a checkpoint file holds, tensors (CPU) or numpy arrays and plain values, as it was saved.
 
     Args:
-        path: local ``.pkl`` (arrays only), ``.safetensors``, or anything else as a torch file.
+        path: local ``.pkl`` (arrays only, unless it is a torch file, as ExtremeNet's), ``.safetensors``, or anything
+            else as a torch file.
         mmap: leave tensors of a torch file on disk until they are read.
 
     Raises:
@@ -50,7 +49,7 @@ def load_file(path: str | os.PathLike[str], *, mmap: bool = False) -> dict[str, 
     path = os.fspath(path)
     if not os.path.isfile(path):
         raise FileNotFoundError(f"there is no checkpoint {path}")
-    if path.endswith(".pkl"):
+    if path.endswith(".pkl") and not _is_torch_file(path):
         data = _load_pickle(path)
     elif path.endswith(".safetensors"):
         data = _load_safetensors(path)
@@ -61,21 +60,9 @@ def load_file(path: str | os.PathLike[str], *, mmap: bool = False) -> dict[str, 
     return data
 
 
-def check_weights_file(path: str) -> None:
-    """Refuse a file that Detectron2's loader (``DefaultPredictor``) would run code from; call it before that reads.
-
-    Only a ``.pkl`` is looked into: torch files are safe by torch's own default. Detectron2's model zoo is trusted.
-
-    Raises:
-        UnsafeCheckpointError, BrokenCheckpointError: as :func:`load_file`.
-    """
-    address = urlparse(path)
-    name = address._replace(query="").geturl()
-    if not name.endswith(".pkl") or address.scheme in _TRUSTED_SCHEMES:
-        return
-    local = PathManager.get_local_path(name)
-    if os.path.isfile(local):
-        _load_pickle(local)
+def _is_torch_file(path: str) -> bool:
+    with open(path, "rb") as file:
+        return file.read(len(_OLD_TORCH)) == _OLD_TORCH or zipfile.is_zipfile(file)
 
 
 def _load_torch(path: str, mmap: bool) -> Any:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ast
 from pathlib import Path
 
 import pytest
@@ -10,6 +9,7 @@ import torch
 from detectron2.modeling import build_model
 
 import centernet_d2
+from centernet_d2.checkpoint.naming import count_fitting, match_names
 from centernet_d2.checkpoint.published import convert_imagenet, convert_published, to_published
 
 CONFIGS = Path(__file__).parents[2] / "configs" / "COCO-Detection"
@@ -89,59 +89,82 @@ PAIRS = {
 @pytest.mark.parametrize("network", PAIRS)
 def test_names(network):
     pairs = PAIRS[network]
-    converted, dropped = convert_published(pairs)
+    _, converted, left_out = convert_published(pairs)
     assert converted == {ours: ours for ours in pairs.values()}
-    assert not dropped
+    assert not left_out
     assert to_published({ours: theirs for theirs, ours in pairs.items()}) == {theirs: theirs for theirs in pairs}
-    assert convert_published({f"module.{theirs}": ours for theirs, ours in pairs.items()})[0] == converted
-
-
-@pytest.fixture(scope="module")
-def key_lists(shared_data) -> dict[str, dict[str, tuple[int, ...]]]:
-    """Shape by name of the published networks' state."""
-    path = shared_data.parent / "spec" / "centernet_state_dict_keys.txt"
-    if not path.is_file():
-        pytest.skip(f"no list of published names at {path}")
-    lists: dict[str, dict[str, tuple[int, ...]]] = {}
-    for line in path.read_text().splitlines():
-        if line.startswith("####"):
-            shapes = lists.setdefault(" ".join(line.split()[1:3]), {})
-        elif line:
-            name, shape = line.split("\t")
-            shapes[name] = ast.literal_eval(shape)
-    return lists
+    assert convert_published({f"module.{theirs}": ours for theirs, ours in pairs.items()}).weights == converted
 
 
 @pytest.mark.parametrize("network", NETWORKS)
 def test_whole_networks(network, key_lists):
     """The published state converts to exactly our model's: every name, every shape, nothing left over; and back."""
     published = key_lists[f"{network} ctdet"]
-    converted, dropped = convert_published(published)
+    conversion = convert_published(published)
     cfg = centernet_d2.get_cfg()
     cfg.merge_from_file(str(CONFIGS / f"centernet_{NETWORKS[network]}.yaml"))
     cfg.MODEL.DEVICE = "meta"
     cfg.MODEL.CENTERNET.NUM_CLASSES = 80
     with torch.device("meta"):
         model = build_model(cfg)
-    assert converted == {name: tuple(value.shape) for name, value in model.state_dict().items()}
-    assert set(dropped) == (DEAD_DLA if network == "dla34" else set())
-    assert to_published(converted) == {name: shape for name, shape in published.items() if name not in dropped}
+    ours = model.state_dict()
+    assert conversion.weights == {name: tuple(value.shape) for name, value in ours.items()}
+    assert set(conversion.left_out) == (DEAD_DLA if network == "dla34" else set())
+    assert to_published(conversion.weights) == {n: s for n, s in published.items() if n not in conversion.left_out}
+    # What loading does with such a file, before any value is copied.
+    match = match_names({name: torch.empty(shape, device="meta") for name, shape in published.items()}, ours)
+    assert match.network == conversion.network and match.left_out == conversion.left_out
+    assert count_fitting(match.weights, ours) == len(match.weights) == len(ours)
 
 
-def test_heads_of_other_tasks_are_left_out(key_lists):
-    converted, dropped = convert_published(key_lists["dla34 ddd"])
-    left_out = {name.partition(".")[0] for name in dropped} - {"base"}
-    assert left_out == {"dep", "rot", "dim"}
-    assert converted["task.branches.heatmap.heads.0.2.weight"] == (3, 256, 1, 1)
-
-
-def test_heads_of_landmarks(key_lists):
-    converted, dropped = convert_published(key_lists["dla34 multi_pose"])
-    assert set(dropped) == DEAD_DLA
-    assert converted["task.branches.landmark_offsets.heads.0.2.weight"] == (34, 256, 1, 1)
-    assert converted["task.branches.landmark_heatmap.heads.0.2.bias"] == (17,)
-    assert converted["task.branches.landmark_subcell.heads.0.2.bias"] == (2,)
+def test_pose(key_lists):
+    """The published pose network is exactly that of its config."""
+    cfg = centernet_d2.get_cfg()
+    cfg.merge_from_file(str(CONFIGS.parent / "COCO-Keypoints" / "pose_DLA_34.yaml"))
+    cfg.MODEL.DEVICE = "cpu"
+    cfg.MODEL.CENTERNET.NUM_CLASSES = 1
+    _, converted, left_out = convert_published(key_lists["dla34 multi_pose"])
+    assert converted == {name: tuple(value.shape) for name, value in build_model(cfg).state_dict().items()}
+    assert set(left_out) == DEAD_DLA
     assert to_published(converted).keys() == key_lists["dla34 multi_pose"].keys() - DEAD_DLA
+    heads = {name.split(".")[2] for name in converted if name.startswith("task.")}
+    assert heads == {
+        *("heatmap", "offset", "box_size", "landmark_offsets", "landmark_heatmap", "landmark_subcell"),
+    }
+
+
+def test_boxes_in_space(key_lists):
+    _, converted, left_out = convert_published(key_lists["dla34 ddd"])
+    assert set(left_out) == DEAD_DLA
+    for head, channels in {"heatmap": 3, "depth": 1, "orientation": 8, "dimensions": 3}.items():
+        assert converted[f"task.branches.{head}.heads.0.2.weight"] == (channels, 256, 1, 1)
+    assert to_published(converted).keys() == key_lists["dla34 ddd"].keys() - DEAD_DLA
+
+
+def test_a_tracking_network(key_lists):
+    """CenterTrack's DLA-34: two more inputs and heads of its own; everything else is the detector's."""
+    detector = {name: shape for name, shape in key_lists["dla34 ctdet"].items() if not name.startswith("base.fc.")}
+    inputs = [f"base.pre_{what}_layer.{rest}" for what in ("img", "hm") for rest in ("0.weight", *NORM)]
+    heads = [f"{head}.{i}.{p}" for head in ("tracking", "ltrb_amodal") for i in (0, 2) for p in ("weight", "bias")]
+    conversion = convert_published({**detector, **dict.fromkeys([*inputs, *heads], (1,))})
+    assert conversion.weights == convert_published(detector).weights
+    assert conversion.left_out.keys() == {*DEAD_DLA, *inputs, *heads} - {"base.fc.weight", "base.fc.bias"}
+    assert conversion.describe_left_out() == [
+        "left out, no output depends on it: base.level3.project (6), base.level4.project (6)",
+        "left out, input of a tracking network (the picture before): base.pre_img_layer (6), base.pre_hm_layer (6)",
+        "left out, head of another task: tracking (4), ltrb_amodal (4)",
+    ]
+
+
+@pytest.mark.parametrize("name", ["hm_t", "t_heats"])
+def test_extreme_points(name, key_lists):
+    """ExtremeNet's own names and CenterNet's for it: the hourglass is taken, the heads are named."""
+    detector = key_lists["hourglass ctdet"]
+    trunk = {n: shape for n, shape in detector.items() if n.partition(".")[0] not in ("hm", "wh", "reg")}
+    heads = {n.replace("hm.", f"{name}.", 1): shape for n, shape in detector.items() if n.startswith("hm.")}
+    conversion = convert_published({f"module.{n}": shape for n, shape in {**trunk, **heads}.items()})
+    assert conversion.weights == convert_published(trunk).weights
+    assert conversion.describe_left_out() == [f"left out, head of another task: {name} (8)"]
 
 
 def test_imagenet_names(key_lists):
@@ -151,14 +174,14 @@ def test_imagenet_names(key_lists):
     for depth, network in ((18, "resdcn_18"), (101, "resdcn_101"), (50, "res_50")):
         with torch.device("meta"):
             weights = getattr(torchvision.models, f"resnet{depth}")().state_dict()
-        converted, dropped = convert_imagenet(weights)
-        assert dropped == ["fc.weight", "fc.bias"]
-        expected, _ = convert_published(key_lists[f"{network} ctdet"])
+        _, converted, left_out = convert_imagenet(weights)
+        assert [*left_out] == ["fc.weight", "fc.bias"]
+        expected = convert_published(key_lists[f"{network} ctdet"]).weights
         assert set(converted) == {name for name in expected if name.startswith("backbone.")}
     base = {n.removeprefix("base."): s for n, s in key_lists["dla34 ctdet"].items() if n.startswith("base.")}
-    converted, dropped = convert_imagenet(base)
-    assert {f"base.{name}" for name in dropped} == DEAD_DLA
-    expected, _ = convert_published(key_lists["dla34 ctdet"])
+    _, converted, left_out = convert_imagenet(base)
+    assert {f"base.{name}" for name in left_out} == DEAD_DLA
+    expected = convert_published(key_lists["dla34 ctdet"]).weights
     assert converted == {name: shape for name, shape in expected.items() if name.startswith("backbone.")}
 
 
@@ -167,7 +190,7 @@ def test_other_files_are_refused():
         convert_published({"rpn.conv.weight": 0})
     with pytest.raises(ValueError, match="nothing"):
         convert_imagenet({})
-    with pytest.raises(ValueError, match=r"base\.level9\.conv1\.gain is in none"):
+    with pytest.raises(ValueError, match=r"CenterNet's DLA-34 has nothing like base\.level9\.conv1\.gain"):
         convert_published({**PAIRS["dla34"], "base.level9.conv1.gain": 0})
-    with pytest.raises(ValueError, match=r"nothing like task\.branches\.depth"):
-        to_published({**dict.fromkeys(PAIRS["res"].values(), 0), "task.branches.depth.heads.0.0.bias": 0})
+    with pytest.raises(ValueError, match=r"nothing like task\.branches\.area"):
+        to_published({**dict.fromkeys(PAIRS["res"].values(), 0), "task.branches.area.heads.0.0.bias": 0})

@@ -119,7 +119,7 @@ def our_network(config: str, weights: dict[str, Tensor]) -> nn.Module:
     cfg.MODEL.DEVICE = "cpu"
     cfg.MODEL.CENTERNET.NUM_CLASSES = CHANNELS["hm"]
     model = build_model(cfg).eval()
-    converted, dropped = convert_published(weights)
+    _, converted, dropped = convert_published(weights)
     model.load_state_dict(converted, strict=True)
     print(f"{config}: {len(converted)} tensors converted, {len(dropped)} left out")
     return model

@@ -13,7 +13,7 @@ from detectron2.structures import ImageList
 from detectron2.utils import comm
 from torch import Tensor, nn
 
-from centernet_d2.checkpoint.reading import check_weights_file
+from centernet_d2.checkpoint.checkpointer import safely_loaded
 from centernet_d2.data.datasets.custom import register_custom_datasets, resolve_num_classes
 from centernet_d2.modeling.neck import Neck, build_neck
 from centernet_d2.modeling.task import Task, build_task
@@ -22,6 +22,7 @@ from centernet_d2.structures import Candidates, Targets
 
 
 @META_ARCH_REGISTRY.register()
+@safely_loaded
 class CenterNet(nn.Module):
     """Objects as points (Zhou et al. 2019), for any task.
 
@@ -62,7 +63,6 @@ class CenterNet(nn.Module):
 
     @classmethod
     def from_config(cls, cfg: CfgNode) -> dict[str, Any]:
-        check_weights_file(cfg.MODEL.WEIGHTS)
         register_custom_datasets(cfg)
         cfg = cfg.clone()
         cfg.defrost()

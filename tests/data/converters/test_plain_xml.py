@@ -47,7 +47,7 @@ def test_document_types_are_refused_at_once(kind: str, tmp_path: Path) -> None:
 def test_what_is_not_xml(content: bytes, tmp_path: Path) -> None:
     path = tmp_path / "a.xml"
     path.write_bytes(content)
-    with pytest.raises(ValueError, match="^is not XML: "):
+    with pytest.raises(ValueError, match=r"^is not XML: "):
         parse_xml(path)
     assert "is not XML" in str(read_voc_xml(str(path))[1][0])
 

@@ -1,0 +1,65 @@
+"""Whole files from published names to ours and back, with a report of everything that is in them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from detectron2.config import CfgNode
+from detectron2.modeling import build_model
+from torch import Tensor
+
+from centernet_d2.checkpoint.naming import compare, describe_differences, place_of_weights, weights_of
+from centernet_d2.checkpoint.published import convert_published, to_published
+from centernet_d2.checkpoint.reading import load_file
+from centernet_d2.checkpoint.writing import save_checkpoint
+
+#: Whose names a file is written with.
+NAMES = ("ours", "published")
+
+
+def convert_file(source: Path, target: Path, names: str = "ours") -> tuple[dict[str, Tensor], list[str]]:
+    """Write ``target`` with the weights of ``source`` under other names, one of :data:`NAMES`.
+
+    "ours" is read by this project, "published" by CenterNet's own code, which wants an epoch beside the weights and
+    starts without the rest (optimizer, parameters that no output depends on).
+
+    Returns:
+        The weights by our names, and a report: what was found, and each thing that was left out, with the reason.
+
+    Raises:
+        OSError, UnsafeCheckpointError, BrokenCheckpointError: as ``load_file`` and ``save_checkpoint``.
+        ValueError: the weights are of no known network, or the published one has no such parameter.
+    """
+    if target.exists() and target.samefile(source):
+        raise ValueError(f"{target} would be overwritten: give the result another name")
+    data = load_file(source)
+    weights = weights_of(data, str(source))
+    try:
+        ours, result, report = _to_published(weights) if names == "published" else _to_ours(weights)
+    except ValueError as error:
+        raise ValueError(f"{source}: {error}") from error
+    place = place_of_weights(data)
+    others = [key for key in data if key != place] if place is not None else []
+    save_checkpoint(result, target)
+    beside = [f"left out, not weights: {', '.join(others)}"] if others else []
+    return ours, [f"{source}: {len(weights)} tensors", *report, *beside, f"{target}: {len(ours)} tensors"]
+
+
+def describe_fit(weights: dict[str, Tensor], cfg: CfgNode) -> list[str]:
+    """One sentence for each head or part of the config's model that ``weights`` (our names) do not fit or fill."""
+    cfg = cfg.clone()
+    cfg.defrost()
+    cfg.MODEL.DEVICE = "cpu"
+    model = build_model(cfg)
+    return describe_differences(model, compare(weights, model.state_dict()))
+
+
+def _to_ours(weights: dict[str, Tensor]) -> tuple[dict[str, Tensor], dict[str, Any], list[str]]:
+    conversion = convert_published(weights)
+    report = [f"weights of {conversion.network}", *conversion.describe_left_out()]
+    return conversion.weights, {"model": conversion.weights}, report
+
+
+def _to_published(weights: dict[str, Tensor]) -> tuple[dict[str, Tensor], dict[str, Any], list[str]]:
+    return weights, {"epoch": 0, "state_dict": to_published(weights)}, []
