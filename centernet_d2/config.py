@@ -96,6 +96,8 @@ def _add_model(cfg: CfgNode) -> None:
     cfg.MODEL.LANDMARK.ONE_OBJECT = False
     # Refine regressed landmarks by the peaks of a heatmap per landmark.
     cfg.MODEL.LANDMARK.REFINE = True
+    # To which peak: "probable" (and close), or the "nearest" in the box (published).
+    cfg.MODEL.LANDMARK.SNAP = "probable"
     # Radius in cells of the Gaussians in landmark heatmaps; 0: one cell (published for faces); -1: from the object's
     # size, as for centres (published for clothes).
     cfg.MODEL.LANDMARK.HEATMAP_RADIUS = 2

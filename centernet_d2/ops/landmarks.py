@@ -11,6 +11,8 @@ from torch import Tensor, nn
 # this close (CenterNet's code for poses).
 _LEAST_PROBABILITY = 0.1
 _REACH = 0.3
+#: How far a peak is from where its object expects it, one standard deviation as a share of the box's longer side.
+TOLERANCE = 0.1
 
 
 class OwnLandmarks(nn.Module):
@@ -51,23 +53,29 @@ def extreme_box(points: Tensor, used: Tensor) -> Tensor:
     return torch.cat([low, points.masked_fill(~used[..., None], -torch.inf).amax(dim=-2)], dim=-1)
 
 
-def snap_to_peaks(points: Tensor, peaks: Tensor, probability: Tensor, boxes: Tensor) -> Tensor:
-    """Regressed landmarks (..., L, 2), moved to the nearest peak of their heatmaps that is inside the box and close.
+def snap_to_peaks(points: Tensor, peaks: Tensor, probability: Tensor, boxes: Tensor, nearest: bool = False) -> Tensor:
+    """Regressed landmarks (..., L, 2), moved to a peak of their heatmaps where one is probable and close.
 
     Args:
         points: (..., L, 2) x, y.
         peaks: (..., L, S, 2) x, y.
         probability: (..., L, S) of the peaks, in [0, 1].
         boxes: (..., 4) in the same unit.
+        nearest: take the nearest of the peaks inside the box (as published), not the one with the largest
+            log p - d^2 / (2 t^2), d the distance and t a tenth of the box's longer side.
     """
     distance = (peaks - points[..., None, :]).norm(dim=-1)
     low, high = boxes[..., None, None, :2], boxes[..., None, None, 2:]
-    reach = _REACH * (high - low).amax(dim=-1)
-    allowed = (probability >= _LEAST_PROBABILITY) & (peaks >= low).all(dim=-1) & (peaks <= high).all(dim=-1)
-    distance = distance.masked_fill(~allowed | (distance > reach), torch.inf)
-    nearest, chosen = distance.min(dim=-1, keepdim=True)
+    side = (high - low).amax(dim=-1)
+    allowed = (probability >= _LEAST_PROBABILITY) & (distance <= _REACH * side)
+    if nearest:
+        allowed &= (peaks >= low).all(dim=-1) & (peaks <= high).all(dim=-1)
+        merit = -distance
+    else:
+        merit = probability.clamp(min=1e-12).log() - (distance / (TOLERANCE * side)).square() / 2
+    best, chosen = merit.masked_fill(~allowed, -torch.inf).max(dim=-1, keepdim=True)
     taken = peaks.gather(-2, chosen[..., None].expand(*chosen.shape, 2))[..., 0, :]
-    return torch.where(nearest < torch.inf, taken, points)
+    return torch.where(best > -torch.inf, taken, points)
 
 
 def choose_peaks(

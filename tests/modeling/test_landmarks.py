@@ -215,6 +215,7 @@ def test_batch_equals_singles(task, opts):
         (("MODEL.LANDMARK.CENTER", "nose"), "BOX_SIZE"),
         (("MODEL.LANDMARK.CENTER", "ear"), "CENTER must be one of"),
         (("MODEL.LANDMARK.SUBCELL", "best"), "SUBCELL must be one of"),
+        (("MODEL.LANDMARK.SNAP", "best"), "SNAP must be"),
         (("MODEL.LANDMARK.SCHEME", "face5"), "not one of face68"),
         (("MODEL.KEYPOINT_ON", False), "KEYPOINT_ON"),
         (("MODEL.CENTERNET.NUM_CLASSES", 2), "NUM_CLASSES is 2"),

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import math
 
+import pytest
 import torch
 
 from centernet_d2.ops.landmarks import OwnLandmarks, choose_peaks, extreme_box, snap_to_peaks
@@ -34,23 +35,27 @@ def test_the_box_around_used_points():
     assert extreme_box(points, torch.tensor([[True, True, False]])).tolist() == [[1.0, 2.0, 3.0, 5.0]]
 
 
-def test_snapping_is_what_a_loop_does():
+@pytest.mark.parametrize("nearest", [False, True])
+def test_snapping_is_what_a_loop_does(nearest):
     generator = torch.Generator().manual_seed(0)
     points = torch.rand(3, 4, 7, 2, generator=generator) * 20
     peaks = torch.rand(3, 4, 7, 6, 2, generator=generator) * 24 - 2
     probability = torch.rand(3, 4, 7, 6, generator=generator).square()
     boxes = torch.tensor([2.0, 1.0, 18.0, 12.0]).expand(3, 4, 4)
-    result = snap_to_peaks(points, peaks, probability, boxes)
+    result = snap_to_peaks(points, peaks, probability, boxes, nearest)
     moved = 0
     for i in torch.cartesian_prod(torch.arange(3), torch.arange(4), torch.arange(7)).tolist():
         i = tuple(i)
-        best, taken = math.inf, points[i]
+        best, taken = -math.inf, points[i]
         for place, p in zip(peaks[i], probability[i], strict=True):
             distance = (place - points[i]).norm().item()
             inside = 2 <= place[0] <= 18 and 1 <= place[1] <= 12
-            if p >= 0.1 and inside and distance <= 0.3 * 16 and distance < best:
-                best, taken = distance, place
-        moved += best < math.inf
+            if p < 0.1 or distance > 0.3 * 16 or (nearest and not inside):
+                continue
+            merit = -distance if nearest else math.log(p) - distance**2 / (2 * (0.1 * 16) ** 2)
+            if merit > best:
+                best, taken = merit, place
+        moved += best > -math.inf
         assert torch.equal(result[i], taken)
     assert 10 < moved < 84
 

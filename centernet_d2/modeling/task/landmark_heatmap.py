@@ -12,11 +12,8 @@ from torch import Tensor
 from centernet_d2.modeling.branch import LandmarkGrouping
 from centernet_d2.modeling.task.base import TASK_REGISTRY
 from centernet_d2.modeling.task.landmarks import LandmarkTask, center_branches, landmark_branches
-from centernet_d2.ops.landmarks import choose_peaks
+from centernet_d2.ops.landmarks import TOLERANCE, choose_peaks
 from centernet_d2.structures import Candidates
-
-# Share of a box's longer side by which a peak may miss the centre it votes for (one standard deviation).
-_TOLERANCE = 0.1
 
 
 @TASK_REGISTRY.register()
@@ -65,7 +62,7 @@ class LandmarkHeatmapTask(LandmarkTask):
         grouping = cast(LandmarkGrouping, self.branches["landmark_grouping"])
         votes = grouping.read(outputs["landmark_grouping"], image.expand(probability.shape), landmark, peak_cells)
         index = self.own_landmarks.index[classes]  # (N, M, L)
-        tolerance = 1 + _TOLERANCE * (boxes[..., 2:] - boxes[..., :2]).amax(dim=-1)
+        tolerance = 1 + TOLERANCE * (boxes[..., 2:] - boxes[..., :2]).amax(dim=-1)
         own, own_score = choose_peaks(
             votes[image, index], places[image, index], probability[image, index], centers, tolerance
         )

@@ -22,22 +22,29 @@ class LandmarkRegressionTask(LandmarkTask):
     """Any number of objects: a centre heatmap, and at each centre the offsets of all landmarks (Objects as Points,
     section 4.2; Enhanced CenterNet's "landmark").
 
-    With the branch ``landmark_heatmap``, each regressed landmark moves to the nearest peak that is probable, close and
-    inside the box. The score of a landmark is then what its heatmap says at its place, else its object's.
+    With the branch ``landmark_heatmap``, each regressed landmark moves to a peak that is probable and close
+    (:func:`~centernet_d2.ops.landmarks.snap_to_peaks`). The score of a landmark is then what its heatmap says at its
+    place, else its object's.
+
+    Args:
+        snap: "probable" or "nearest" (as published).
     """
 
     own = ("heatmap", "offset", "box_size", "landmark_offsets", "landmark_heatmap", "landmark_subcell")
 
     @configurable
-    def __init__(self, **kwargs: Any) -> None:
+    def __init__(self, *, snap: str = "probable", **kwargs: Any) -> None:
         super().__init__(**kwargs)
+        if snap not in ("probable", "nearest"):
+            raise ValueError(f'MODEL.LANDMARK.SNAP must be "probable" or "nearest", not {snap!r}')
+        self.nearest = snap == "nearest"
 
     @classmethod
     def from_config(cls, cfg: CfgNode, in_channels: Sequence[int]) -> dict[str, Any]:
         names = {**center_branches(cfg), "landmark_offsets": "LandmarkOffsets"}
         if cfg.MODEL.LANDMARK.REFINE:
             names.update(landmark_branches(cfg))
-        return cls.settings(cfg, in_channels, names)
+        return {"snap": cfg.MODEL.LANDMARK.SNAP, **cls.settings(cfg, in_channels, names)}
 
     def candidates(self, outputs: dict[str, Tensor]) -> Candidates:
         score, classes, cells, centers = self.centers(outputs)
@@ -60,5 +67,5 @@ class LandmarkRegressionTask(LandmarkTask):
         probability, _, places = self.peaks(outputs, self.num_peaks)
         index = self.own_landmarks.index[classes]  # (N, M, L)
         image = torch.arange(len(index), device=index.device)[:, None, None]
-        points = snap_to_peaks(own, places[image, index], probability[image, index], bounds)
+        points = snap_to_peaks(own, places[image, index], probability[image, index], bounds, self.nearest)
         return points, maximum_near(outputs["landmark_heatmap"], image.expand(index.shape), index, points).sigmoid()
