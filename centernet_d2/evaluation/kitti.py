@@ -84,7 +84,7 @@ class KittiEvaluator(DatasetEvaluator):
         boxes, scores = instances.pred_boxes.tensor.double(), instances.scores.double()
         names = [name for name in ("pred_alpha", *_FIELDS_3D) if instances.has(name)]
         fields = {name: instances.get(name).double() for name in names}
-        columns = [x.reshape(len(scores), -1) for x in (boxes, scores, *fields.values())]
+        columns = [x[:, None].flatten(1) for x in (boxes, scores, *fields.values())]
         usable = torch.cat(columns, dim=1).isfinite().all(dim=1)
         fields = {name: x[usable] for name, x in fields.items()}
         return Objects(
@@ -174,7 +174,7 @@ def _lines(objects: Objects) -> Iterator[str]:
     alpha = np.full(count, -10.0) if objects.alpha is None else objects.alpha
     space = [np.full((count, 3), -1.0), np.full((count, 3), -1000.0), np.full((count, 1), -10.0)]
     if objects.boxes_3d is not None:
-        space = [x.numpy().reshape(count, -1) for x in objects.boxes_3d]
+        space = [x[:, None].flatten(1).numpy() for x in objects.boxes_3d]
     assert objects.scores is not None
     numbers = np.hstack([alpha[:, None], objects.boxes, *space, objects.scores[:, None]])
     for name, row in zip(objects.types, numbers.tolist(), strict=True):
