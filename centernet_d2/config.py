@@ -98,6 +98,8 @@ def _add_model(cfg: CfgNode) -> None:
     cfg.MODEL.LANDMARK.REFINE = True
     # To which peak: "probable" (and close), or the "nearest" in the box (published).
     cfg.MODEL.LANDMARK.SNAP = "probable"
+    # Candidates with overlapping boxes lower each other's scores (False: only between test-time passes, as published).
+    cfg.MODEL.LANDMARK.SOFT_NMS = True
     # Radius in cells of the Gaussians in landmark heatmaps; 0: one cell (published for faces); -1: from the object's
     # size, as for centres (published for clothes).
     cfg.MODEL.LANDMARK.HEATMAP_RADIUS = 2

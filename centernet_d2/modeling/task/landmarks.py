@@ -39,6 +39,7 @@ class LandmarkTask(Task):
             inside the picture. Where that landmark is not labelled, the mean stands in; without any, the box's centre.
         subcell: how a peak's place in its cell is found: "offset" (a branch), "dark", "soft_argmax"
             (:mod:`centernet_d2.ops.subcell`), "none" (its middle).
+        soft_nms: also of the candidates of a single test-time pass (not so published).
         num_candidates: centres read per image.
         num_peaks: peaks read per landmark and image.
     """
@@ -51,6 +52,7 @@ class LandmarkTask(Task):
         center: str = "box",
         nose_tip: int | None = None,
         subcell: str = "offset",
+        soft_nms: bool = True,
         num_candidates: int = 100,
         num_peaks: int = 32,
     ) -> None:
@@ -65,7 +67,7 @@ class LandmarkTask(Task):
             raise ValueError('MODEL.LANDMARK.BOX_SIZE needs MODEL.LANDMARK.CENTER "box": set it to False')
         self.own_landmarks = OwnLandmarks(ranges)
         self.center, self.nose_tip, self.subcell = center, nose_tip, subcell
-        self.num_candidates, self.num_peaks = num_candidates, num_peaks
+        self.soft_nms, self.num_candidates, self.num_peaks = soft_nms, num_candidates, num_peaks
 
     @classmethod
     def settings(cls, cfg: CfgNode, in_channels: Sequence[int], names: dict[str, str]) -> dict[str, Any]:
@@ -89,6 +91,7 @@ class LandmarkTask(Task):
             "center": cfg.MODEL.LANDMARK.CENTER,
             "nose_tip": scheme.nose_tip,
             "subcell": cfg.MODEL.LANDMARK.SUBCELL,
+            "soft_nms": cfg.MODEL.LANDMARK.SOFT_NMS,
             "num_candidates": cfg.MODEL.CENTERNET.TOPK_CANDIDATES,
         }
 
@@ -158,8 +161,8 @@ class LandmarkTask(Task):
         return Candidates(boxes, score, classes, source, {"keypoints": keypoints}, values)
 
     def merge(self, candidates: Candidates, limit: int) -> Candidates:
-        """The best of one test-time pass; several are united by soft-NMS (as published)."""
-        if int(candidates.source[-1]) == 0:
+        """At most ``limit`` an image, by soft-NMS of the boxes: peaks around one centre snap to the same landmarks."""
+        if int(candidates.source[-1]) == 0 and not self.soft_nms:
             scores, index = candidates.scores.topk(min(limit, candidates.scores.shape[1]))
         else:
             index, scores = soft_nms(candidates.boxes, candidates.scores, candidates.classes, limit)
