@@ -158,7 +158,7 @@ class SafeCheckpointer(DetectionCheckpointer):
         _logger.info("Loading %s", path)
         ours = self.model.state_dict()
         weights = weights_of(data, path)
-        if path.endswith(".pkl") and "__author__" not in data:
+        if path.endswith(".pkl") and "__author__" not in data and not recognized(weights):
             # A Caffe2 model; Detectron2 knows their names.
             weights = align_and_update_state_dicts(ours, weights, c2_conversion=True)
         match = match_names(weights, ours)

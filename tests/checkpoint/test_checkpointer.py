@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import copy
 import logging
 import os
 
+import numpy as np
 import pytest
 import torch
 import torchvision
+from detectron2.checkpoint import DetectionCheckpointer
+from detectron2.engine import DefaultPredictor
 from detectron2.layers import ShapeSpec
 from detectron2.modeling.backbone.resnet import build_resnet_backbone
 from torch import nn
@@ -76,6 +80,73 @@ def test_published_centernet(tmp_path):
     checkpointer.load(str(tmp_path / "ctdet_resdcn18.pth"))
     checkpointer.require_complete("ctdet_resdcn18.pth")
     assert all(torch.equal(x, source[name]) for name, x in model.state_dict().items())
+
+
+HOURGLASS = (
+    "MODEL.BACKBONE.NAME", "build_hourglass_backbone", "MODEL.HOURGLASS.CHANNELS", [8, 8],
+    "MODEL.HOURGLASS.BLOCKS", [1, 1], "DATASETS.TEST", (),
+)  # fmt: skip
+
+
+def published_file(path, *opts) -> nn.Module:
+    """A small hourglass with weights of its own, and ``path`` as CenterNet's code would have saved it."""
+    model = tiny_model(*HOURGLASS, *opts)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(0.1 * torch.randn(parameter.shape))
+        model.task.branches["box_size"].heads[-1][2].bias.fill_(6)
+    weights = {f"module.{name}": x for name, x in to_published(model.state_dict()).items()}
+    torch.save({"epoch": 140, "state_dict": weights, "optimizer": {"state": {}, "param_groups": []}}, path)
+    return model.eval()
+
+
+@pytest.mark.parametrize("suffix", [".pth", ".pkl"])
+def test_the_predictor_takes_published_files(suffix, tmp_path, caplog):
+    path = tmp_path / f"ctdet{suffix}"
+    source = published_file(path)
+    weights = torch.load(path)
+    weights["state_dict"] |= {"module.tracking.0.0.conv.bias": torch.ones(3), "module.tracking.0.1.bias": torch.ones(2)}
+    torch.save(weights, path)
+    with caplog.at_level(logging.INFO):
+        predictor = DefaultPredictor(tiny_cfg(*HOURGLASS, "MODEL.WEIGHTS", str(path)))
+    said = [record.getMessage() for record in caplog.records if record.name.startswith("centernet_d2")]
+    assert said == [
+        f"Loading {path}",
+        f"{path} holds the weights of CenterNet's Hourglass-104",
+        "left out, head of another task: tracking (2)",
+    ]
+    picture = np.random.default_rng(0).integers(0, 256, (50, 60, 3), dtype=np.uint8)
+    found = predictor(picture)["instances"]
+    expected = source([{"image": torch.from_numpy(picture.transpose(2, 0, 1))}])[0]["instances"]
+    assert len(found) > 0
+    assert torch.equal(found.pred_boxes.tensor, expected.pred_boxes.tensor)
+    assert torch.equal(found.scores, expected.scores) and torch.equal(found.pred_classes, expected.pred_classes)
+
+
+def test_the_predictor_says_which_head_is_new(tmp_path, caplog):
+    published_file(tmp_path / "coco.pth", "MODEL.CENTERNET.NUM_CLASSES", 80)
+    cfg = tiny_cfg(*HOURGLASS, "MODEL.WEIGHTS", str(tmp_path / "coco.pth"))
+    with caplog.at_level(logging.WARNING):
+        DefaultPredictor(cfg)
+    assert [r.getMessage() for r in caplog.records] == ["checkpoint has 80 classes, the model 3: heatmap head is new"]
+
+
+def test_the_predictor_refuses_other_networks(tmp_path):
+    published_file(tmp_path / "hourglass.pth")
+    with pytest.raises(ValueError, match=r"hourglass\.pth \(CenterNet's Hourglass-104\) is not a checkpoint of this"):
+        DefaultPredictor(tiny_cfg("MODEL.WEIGHTS", str(tmp_path / "hourglass.pth"), "DATASETS.TEST", ()))
+
+
+def test_only_our_models_get_our_checkpointer(tmp_path):
+    """In DataParallel too; Detectron2's other models, subclasses and copies are as they were."""
+    ours = DetectionCheckpointer(nn.DataParallel(tiny_model()), str(tmp_path), iteration=nn.Linear(1, 1))
+    assert type(ours) is SafeCheckpointer and [*ours.checkpointables] == ["iteration"]
+    assert type(copy.copy(DetectionCheckpointer(nn.Linear(1, 1)))) is DetectionCheckpointer
+
+    class Own(DetectionCheckpointer):
+        pass
+
+    assert type(Own(tiny_model())) is Own
 
 
 def test_other_classes_are_said_plainly(tmp_path, caplog):
