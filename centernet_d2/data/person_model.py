@@ -32,7 +32,7 @@ class Pose:
     """Angles in degrees.
 
     Attributes:
-        yaw: turn about the vertical axis: 0 looks to the viewer, 180 away.
+        yaw: turn about the vertical axis: 0 looks to the viewer, 180 away; positive to the person's right.
         roll: turn in the picture.
         head: turn of the head to a side, and its tilt to a shoulder.
         arms: (2, 4) left and right: upper arm off the body to the side, upper arm to the front, and how much further
@@ -64,7 +64,7 @@ def random_pose(rng: np.random.Generator, yaw: float, roll: float, back: float) 
         yaw=turned + float(rng.uniform(-yaw, yaw)),
         roll=float(rng.uniform(-roll, roll)),
         head=rng.uniform(-1, 1, size=2) * (35, 15),
-        arms=rng.uniform([5, -30, -20, 0], [150, 60, 110, 70], size=(2, 4)),
+        arms=rng.uniform([0, -30, -20, 0], [150, 80, 110, 80], size=(2, 4)),
         legs=rng.uniform([-4, -30, 0], [35, 80, 90], size=(2, 3)),
     )
 

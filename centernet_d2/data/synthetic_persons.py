@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
+import cv2
 import numpy as np
 
 from centernet_d2.data.drawing import Canvas
@@ -39,7 +40,7 @@ class PersonsConfig(PicturesConfig):
     yaw: float = 45.0
     roll: float = 15.0
     back: float = 0.3
-    max_overlap: float = 0.3
+    max_overlap: float = 0.45
     cut: float = 0.15
 
 
@@ -50,7 +51,7 @@ class Person:
     Attributes:
         keypoints: (17, 3) x, y in picture pixels and visibility: 2, 1 where hidden; 0, 0, 0 outside the picture and
             where the head itself hides a point of the face, as annotators leave those out.
-        box: around what is drawn, cut to the picture: x1, y1, x2, y2.
+        box: around what is drawn and in the picture: x1, y1, x2, y2.
         parts: from the back to the front, picture pixels.
     """
 
@@ -98,8 +99,10 @@ def _placed(
 
 
 def _box(config: PersonsConfig, body: list[Part]) -> Box:
-    x1, y1, x2, y2 = bounds(np.concatenate([part.outline for part in body]))
-    return max(x1, 0.0), max(y1, 0.0), min(x2, float(config.width)), min(y2, float(config.height))
+    """Of what is in the picture: a limb outside of it does not count."""
+    frame = np.array([[0, 0], [config.width, 0], [config.width, config.height], [0, config.height]], np.float32)
+    inside = [cv2.intersectConvexConvex(part.outline.astype(np.float32), frame)[1] for part in body]
+    return bounds(np.concatenate([polygon.reshape(-1, 2) for polygon in inside if polygon is not None]))
 
 
 def _keypoints(config: PersonsConfig, points: np.ndarray, body: list[Part], later: list[Part]) -> np.ndarray:
