@@ -102,7 +102,7 @@ def _ignored(entries: Any, file: str) -> tuple[list[dict[str, Any]], list[Findin
 
 def _faults(entry: dict[str, Any], fields: dict[str, tuple[int, ...]], file: str, number: Any) -> list[Finding]:
     return [
-        Finding(file, number, name, f"is {entry.get(name)!r}, not {math.prod(shape)} finite numbers")
+        Finding(file, number, name, f"is {entry.get(name)!r}, not {math.prod(shape)} finite number{'s' * bool(shape)}")
         for name, shape in fields.items()
         if not _has_shape(entry.get(name), shape)
     ]
