@@ -115,6 +115,23 @@ def _add_model(cfg: CfgNode) -> None:
     cfg.MODEL.LANDMARK.SUBCELL_WEIGHT = 1.0
     cfg.MODEL.LANDMARK.GROUPING_WEIGHT = 0.1
 
+    # Boxes in space: training objects have what ``data.boxes3d`` names, and regions to be ignored.
+    cfg.MODEL.BOX3D_ON = False
+    cfg.MODEL.BOX3D = CfgNode()
+    # Also regress where the middle of the box in space is seen. Without (published), in the middle of the box.
+    cfg.MODEL.BOX3D.CENTER_OFFSET = True
+    # P, 3x4 row by row, of pictures that come without a calibration; pixels of the picture, not of the network's input.
+    # That of some of KITTI's pictures (published).
+    cfg.MODEL.BOX3D.CALIBRATION = [
+        *(707.0493, 0.0, 604.0814, 45.75831),
+        *(0.0, 707.0493, 180.5066, -0.3454157),
+        *(0.0, 0.0, 1.0, 0.004981016),
+    ]
+    cfg.MODEL.BOX3D.DEPTH_WEIGHT = 1.0
+    cfg.MODEL.BOX3D.DIMENSIONS_WEIGHT = 1.0
+    cfg.MODEL.BOX3D.ORIENTATION_WEIGHT = 1.0
+    cfg.MODEL.BOX3D.CENTER_OFFSET_WEIGHT = 1.0
+
     # Where a pixel's centre lies in its coordinates: 0.5, or 0.0 for checkpoints published with the paper.
     cfg.MODEL.CENTERNET.PIXEL_CENTER = 0.5
 
@@ -135,6 +152,8 @@ def _add_input(cfg: CfgNode) -> None:
     # "crop": a scale out of SCALES and a centre out of the picture less a border of BORDER pixels (halved until it
     # fits in); "shift": Gaussian shift and scale around the middle; "none": letterbox.
     cfg.INPUT.AFFINE.MODE = "crop"
+    # Probability of that mode; else the picture is letterboxed.
+    cfg.INPUT.AFFINE.PROB = 1.0
     # Of the window, as a share of the longer side: small values zoom in.
     cfg.INPUT.AFFINE.SCALES = [0.6, 0.7, 0.8, 0.9, 1.0, 1.1, 1.2, 1.3]
     cfg.INPUT.AFFINE.BORDER = 128

@@ -33,6 +33,7 @@ class Targets:
         num_objects: () float32, the count that losses are divided by.
         fields: further values per object (landmarks, depth, ...), (P, ...) each, points among them in grid cells;
             "center" (P, 2), where a task adds it, stands for the objects instead of points of their boxes.
+        ignored: regions in whose middle an object of their class is neither right nor wrong, as such a list.
     """
 
     boxes: Tensor
@@ -42,6 +43,7 @@ class Targets:
     grid_size: tuple[int, int]
     num_objects: Tensor
     fields: dict[str, Tensor] = field(default_factory=dict)
+    ignored: Targets | None = None
 
     def __len__(self) -> int:
         return len(self.boxes)
@@ -49,7 +51,8 @@ class Targets:
     @classmethod
     def from_instances(cls, instances: list[Instances], stride: int, grid_size: tuple[int, int]) -> Targets:
         """Flatten ``gt_boxes`` (input pixels) and ``gt_classes``; any other ``gt_<name>`` becomes ``fields[<name>]``:
-        ``Keypoints`` (P, K, 3) are moved to grid cells, tensors (P, ...) are taken as they are.
+        ``Keypoints`` (P, K, 3) are moved to grid cells, tensors (P, ...) are taken as they are. Rows of which
+        ``gt_ignored`` (P,) bool says so become ``ignored``.
 
         Objects that have no area inside the grid are left out.
         """
@@ -62,15 +65,22 @@ class Targets:
         boxes = torch.minimum(boxes.clamp(min=0), grid)
         keep = (boxes[:, 2:] > boxes[:, :2]).all(dim=1)
         names = [name for name in instances[0].get_fields() if name not in ("gt_boxes", "gt_classes")]
-        fields = {name.removeprefix("gt_"): _flat([x.get(name) for x in instances], stride)[keep] for name in names}
-        return cls(
-            boxes=boxes[keep],
-            classes=classes.cpu()[keep],
-            image_index=image_index[keep],
-            num_images=len(instances),
-            grid_size=grid_size,
-            num_objects=keep.sum().float(),
-            fields=fields,
+        fields = {name.removeprefix("gt_"): _flat([x.get(name) for x in instances], stride) for name in names}
+        ignored = fields.pop("ignored", None)
+        every = cls(boxes, classes.cpu(), image_index, len(instances), grid_size, torch.tensor(0.0), fields)
+        if ignored is None:
+            return every.select(keep)
+        return replace(every.select(keep & ~ignored), ignored=every.select(keep & ignored))
+
+    def select(self, rows: Tensor) -> Targets:
+        """The objects that ``rows``, a mask (P,), keeps; ignored regions stay."""
+        return replace(
+            self,
+            boxes=self.boxes[rows],
+            classes=self.classes[rows],
+            image_index=self.image_index[rows],
+            num_objects=rows.sum().float(),
+            fields={name: value[rows] for name, value in self.fields.items()},
         )
 
     def points(self, point_flags: Sequence[int]) -> Tensor:
@@ -83,7 +93,8 @@ class Targets:
         moved: dict[str, Any] = {
             k: v.to(device, non_blocking=True) for k, v in vars(self).items() if isinstance(v, Tensor)
         }
-        return replace(self, **moved, fields={k: v.to(device, non_blocking=True) for k, v in self.fields.items()})
+        fields = {k: v.to(device, non_blocking=True) for k, v in self.fields.items()}
+        return replace(self, **moved, fields=fields, ignored=self.ignored and self.ignored.to(device))
 
 
 def _flat(values: list[Keypoints] | list[Tensor], stride: int) -> Tensor:

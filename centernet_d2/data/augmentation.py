@@ -12,7 +12,7 @@ from collections.abc import Sequence
 
 import cv2
 import numpy as np
-from detectron2.data.transforms import Augmentation
+from detectron2.data.transforms import Augmentation, TransformList
 from fvcore.transforms.transform import NoOpTransform, Transform
 
 from centernet_d2.geometry import affine_matrix, inverse, letterbox_matrix, mirrored, transform_points, warp_image
@@ -56,6 +56,12 @@ class AffineTransform(Transform):
         """Whether a box's sides do not stay level."""
         return bool(self.matrix[0, 1] != 0)
 
+    def shows_whole(self, image_size: tuple[int, int]) -> bool:
+        """Whether a picture of ``image_size`` (height, width) is seen as in prediction, or as its mirror image."""
+        expected = letterbox_matrix(image_size, self.output_size)
+        matrix = mirrored(self.matrix, self.output_size[1]) if self.mirrors else self.matrix
+        return bool(np.allclose(matrix, expected))
+
     def apply_image(self, img: np.ndarray) -> np.ndarray:
         """(H, W, 3) uint8 to (h, w, 3) uint8, black where the picture does not reach."""
         self._input_size = img.shape[:2]
@@ -71,6 +77,11 @@ class AffineTransform(Transform):
     def inverse(self) -> Transform:
         """The way back, to the size of the picture that was warped last (the output's own size before that)."""
         return AffineTransform(inverse(self.matrix), self._input_size or self.output_size, self.pixel_center)
+
+
+def affine_parts(transforms: TransformList) -> list[AffineTransform]:
+    """Those of ``transforms`` that move pixels."""
+    return [transform for transform in transforms.transforms if isinstance(transform, AffineTransform)]
 
 
 class PixelTransform(Transform):
@@ -110,6 +121,7 @@ class RandomAffine(Augmentation):
         output_size: tuple[int, int],
         *,
         mode: str = "crop",
+        prob: float = 1.0,
         scales: Sequence[float] = (0.6, 0.7, 0.8, 0.9, 1.0, 1.1, 1.2, 1.3),
         border: int = 128,
         shift: float = 0.1,
@@ -126,6 +138,7 @@ class RandomAffine(Augmentation):
             output_size: (height, width) of the network input.
             mode: "crop" (a window of ``scales`` times the fitted size, its centre at least ``border`` pixels inside),
                 "shift" (Gaussian of standard deviation ``shift`` and ``scale`` around the middle), "none" (letterbox).
+            prob: that ``mode`` is applied; else the picture is letterboxed.
             rotation: standard deviation in degrees.
             keep_resolution_prob: that a picture is neither scaled nor shifted and the output has its size; the model
                 pads a batch to its largest. Mirroring and rotation (around the middle) stay.
@@ -138,6 +151,8 @@ class RandomAffine(Augmentation):
             raise ValueError(f"INPUT.AFFINE.SCALES must be positive numbers, not {list(scales)}")
         if mode == "shift" and not 0 <= scale < 1:
             raise ValueError(f"INPUT.AFFINE.SCALE must be in [0, 1), not {scale}")
+        if not 0 <= prob <= 1:
+            raise ValueError(f"INPUT.AFFINE.PROB must be in [0, 1], not {prob}")
         if not 0 <= keep_resolution_prob <= 1:
             raise ValueError(f"INPUT.AFFINE.KEEP_RESOLUTION_PROB must be in [0, 1], not {keep_resolution_prob}")
         self._init(locals())
@@ -150,10 +165,12 @@ class RandomAffine(Augmentation):
         flip = bool(np.random.rand() < self.flip_prob)
         keep = self._keeps_resolution(height, width)
         size = (height, width) if keep else self.output_size
-        if (keep or self.mode == "none") and angle == 0:
+        # Nothing is drawn where it is always applied, so that seeded runs stay the same.
+        mode = self.mode if self.prob == 1 or np.random.rand() < self.prob else "none"
+        if (keep or mode == "none") and angle == 0:
             matrix = letterbox_matrix((height, width), size)
         else:
-            center, zoom = ((width / 2, height / 2), 1.0) if keep else self._window(height, width)
+            center, zoom = ((width / 2, height / 2), 1.0) if keep else self._window(mode, height, width)
             fitted = min(size[0] / height, size[1] / width)
             matrix = affine_matrix(center, fitted / zoom, angle, size)
         if flip:
@@ -165,13 +182,13 @@ class RandomAffine(Augmentation):
         possible = self.keep_resolution_prob > 0 and max(height, width) <= self.keep_resolution_max
         return possible and bool(np.random.rand() < self.keep_resolution_prob)
 
-    def _window(self, height: int, width: int) -> tuple[tuple[float, float], float]:
+    def _window(self, mode: str, height: int, width: int) -> tuple[tuple[float, float], float]:
         """Centre (x, y) and size, relative to the fitted one, of the part of the plane that is seen."""
-        if self.mode == "crop":
+        if mode == "crop":
             left, top = _fitting_border(self.border, width), _fitting_border(self.border, height)
             center = np.random.uniform((left, top), (width - left, height - top))
             return (float(center[0]), float(center[1])), float(np.random.choice(self.scales))
-        if self.mode == "shift":
+        if mode == "shift":
             moved = max(height, width) * np.clip(np.random.randn(2) * self.shift, -2 * self.shift, 2 * self.shift)
             zoom = np.clip(1 + np.random.randn() * self.scale, 1 - self.scale, 1 + self.scale)
             return (float(width / 2 + moved[0]), float(height / 2 + moved[1])), float(zoom)

@@ -11,7 +11,8 @@ from detectron2.data.detection_utils import create_keypoint_hflip_indices
 from detectron2.data.transforms import AugInput, Augmentation, AugmentationList, TransformList
 from detectron2.structures import Boxes, BoxMode, Instances, Keypoints
 
-from centernet_d2.data.augmentation import AffineTransform, RandomAffine, RandomColor
+from centernet_d2.data.augmentation import RandomAffine, RandomColor, affine_parts
+from centernet_d2.data.boxes3d import ignored_regions, object_fields
 from centernet_d2.data.degradation import RandomBlur, RandomOcclusion
 from centernet_d2.data.reading import Record, read_image
 
@@ -21,8 +22,8 @@ class CenterNetDatasetMapper:
 
     Training gives ``image`` (3, H, W) uint8 of the network's input size (or, where resolution is kept, of the
     picture's) and ``instances`` with ``gt_boxes`` (input pixels, inside the input, positive area), ``gt_classes`` int64
-    and, on demand, ``gt_keypoints`` (P, K, 3). Testing gives the picture as it is: the model letterboxes. Both keep
-    ``file_name``, ``image_id``, ``height`` and ``width``.
+    and, on demand, ``gt_keypoints`` (P, K, 3) and what ``data.boxes3d`` names. Testing gives the picture as it is: the
+    model letterboxes. Both keep ``file_name``, ``image_id``, ``height`` and ``width``, and what else the record has.
     """
 
     @configurable
@@ -34,6 +35,7 @@ class CenterNetDatasetMapper:
         image_format: str = "BGR",
         keypoint_hflip_indices: np.ndarray | None = None,
         box_from_keypoints: str = "never",
+        boxes_3d: bool = False,
     ) -> None:
         """
         Args:
@@ -42,6 +44,7 @@ class CenterNetDatasetMapper:
             box_from_keypoints: "never", "rotated" (where the picture was) or "always": an object's box becomes that of
                 its labelled keypoints, those outside the input included, before it is cut to the input. Objects whose
                 labelled keypoints span no area keep their own.
+            boxes_3d: the objects get the fields of ``data.boxes3d``, and ignored regions are among them.
 
         Raises:
             ValueError: another ``box_from_keypoints``.
@@ -55,6 +58,7 @@ class CenterNetDatasetMapper:
         self.image_format = image_format
         self.keypoint_hflip_indices = keypoint_hflip_indices
         self.box_from_keypoints = box_from_keypoints
+        self.boxes_3d = boxes_3d
 
     @classmethod
     def from_config(cls, cfg: CfgNode, is_train: bool = True) -> dict[str, Any]:
@@ -70,12 +74,14 @@ class CenterNetDatasetMapper:
             "image_format": cfg.INPUT.FORMAT,
             "keypoint_hflip_indices": flip_indices,
             "box_from_keypoints": cfg.INPUT.BOX_FROM_KEYPOINTS,
+            "boxes_3d": cfg.MODEL.BOX3D_ON,
         }
 
     def __call__(self, record: Record) -> dict[str, Any]:
         """
         Raises:
             BrokenImageError: the picture cannot be used (``centernet_d2.data.reading``).
+            ValueError: an annotation lacks what is asked for.
         """
         image = read_image(record, self.image_format)
         result = {key: value for key, value in record.items() if key != "annotations"}
@@ -84,18 +90,18 @@ class CenterNetDatasetMapper:
             seen = AugInput(image)
             transforms = self.augmentations(seen)
             image = seen.image
-            result["instances"] = self._instances(record.get("annotations", []), transforms, image.shape[:2])
+            result["instances"] = self._instances({**record, **result}, transforms, image.shape[:2])
         result["image"] = torch.from_numpy(image).permute(2, 0, 1).contiguous()
         return result
 
-    def _instances(
-        self, annotations: list[dict[str, Any]], transforms: TransformList, image_size: tuple[int, int]
-    ) -> Instances:
-        annotations = [a for a in annotations if not a.get("iscrowd", 0)]
+    def _instances(self, record: Record, transforms: TransformList, image_size: tuple[int, int]) -> Instances:
+        annotations = [a for a in record.get("annotations", []) if not a.get("iscrowd", 0)]
+        if self.boxes_3d:
+            annotations += ignored_regions(record)
         source = corner_boxes(annotations)
         warped = transforms.apply_box(source)
         if self.box_from_keypoints == "always" or (
-            self.box_from_keypoints == "rotated" and any(transform.rotates for transform in _affine(transforms))
+            self.box_from_keypoints == "rotated" and any(transform.rotates for transform in affine_parts(transforms))
         ):
             warped = keypoint_boxes(annotations, transforms, warped)
         boxes = Boxes(torch.from_numpy(warped).float())
@@ -108,6 +114,9 @@ class CenterNetDatasetMapper:
         if self.keypoint_hflip_indices is not None:
             keypoints = self._keypoints(annotations, transforms, image_size)
             instances.gt_keypoints = Keypoints(torch.from_numpy(keypoints).float()[keep])
+        if self.boxes_3d:
+            for name, values in object_fields(record, annotations, transforms).items():
+                instances.set(name, values[keep])
         return instances
 
     def _keypoints(
@@ -122,7 +131,7 @@ class CenterNetDatasetMapper:
         result[:, :, :2] = transforms.apply_coords(result[:, :, :2].reshape(-1, 2)).reshape(len(result), -1, 2)
         inside = (result[:, :, :2] >= 0) & (result[:, :, :2] <= np.array(image_size[::-1]))
         result[:, :, 2] *= inside.all(axis=2)
-        if any(transform.mirrors for transform in _affine(transforms)):
+        if any(transform.mirrors for transform in affine_parts(transforms)):
             result = result[:, indices]
         return result
 
@@ -152,10 +161,6 @@ def keypoint_boxes(annotations: list[dict[str, Any]], transforms: TransformList,
     return result
 
 
-def _affine(transforms: TransformList) -> list[AffineTransform]:
-    return [transform for transform in transforms.transforms if isinstance(transform, AffineTransform)]
-
-
 def build_augmentations(cfg: CfgNode) -> list[Augmentation]:
     """Those of ``INPUT.AFFINE``, ``INPUT.OCCLUSION``, ``INPUT.BLUR`` and ``INPUT.COLOR``, in this order."""
     affine, occlusion, blur, color = cfg.INPUT.AFFINE, cfg.INPUT.OCCLUSION, cfg.INPUT.BLUR, cfg.INPUT.COLOR
@@ -163,6 +168,7 @@ def build_augmentations(cfg: CfgNode) -> list[Augmentation]:
         RandomAffine(
             tuple(cfg.INPUT.SIZE_TRAIN),
             mode=affine.MODE,
+            prob=affine.PROB,
             scales=affine.SCALES,
             border=affine.BORDER,
             shift=affine.SHIFT,

@@ -8,6 +8,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+# Next to 1, but not a peak: the focal loss of such a cell is next to nothing, whatever the network says.
+_IGNORED = 0.9999
+
 
 @dataclass
 class SparseMaps:
@@ -111,6 +114,12 @@ def splat_gaussians(
     x, y = (cells[owner] + shift[:, None]).unbind(-1)
     inside = ((x >= 0) & (x < width) & (y >= 0) & (y < height)).flatten().nonzero()[:, 0]
     return _maximum(index.flatten()[inside], value.expand(index.shape).flatten()[inside], shape)
+
+
+def with_ignored(maps: SparseMaps, ignored: SparseMaps) -> SparseMaps:
+    """``maps`` where what ``ignored`` (of the same shape) shows is neither right nor wrong; peaks of ``maps`` stay."""
+    value = torch.cat([maps.value, ignored.value.clamp(max=_IGNORED)])
+    return _maximum(torch.cat([maps.index, ignored.index]), value, maps.shape)
 
 
 def _maximum(index: Tensor, value: Tensor, shape: tuple[int, int, int, int]) -> SparseMaps:

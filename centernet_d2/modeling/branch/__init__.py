@@ -1,6 +1,8 @@
 """One file a quantity; importing this registers them."""
 
 from centernet_d2.modeling.branch.base import BRANCH_REGISTRY, Branch, build_branch
+from centernet_d2.modeling.branch.box3d_orientation import Box3DOrientation
+from centernet_d2.modeling.branch.box3d_regression import Box3DCenterOffset, Box3DDepth, Box3DDimensions
 from centernet_d2.modeling.branch.grid_heatmap import GridHeatmap
 from centernet_d2.modeling.branch.grid_regression import GridBoxSize, GridOffset, GridRegression
 from centernet_d2.modeling.branch.landmark_heatmap import LandmarkHeatmap
@@ -9,6 +11,10 @@ from centernet_d2.modeling.branch.landmark_subcell import LandmarkGrouping, Land
 
 __all__ = [
     "BRANCH_REGISTRY",
+    "Box3DCenterOffset",
+    "Box3DDepth",
+    "Box3DDimensions",
+    "Box3DOrientation",
     "Branch",
     "GridBoxSize",
     "GridHeatmap",

@@ -13,7 +13,7 @@ from centernet_d2.modeling.branch.base import BRANCH_REGISTRY, Branch
 from centernet_d2.ops import grid_points as grid
 from centernet_d2.ops.focal import heatmap_focal_loss
 from centernet_d2.ops.gather import cells_of
-from centernet_d2.ops.gaussian import SparseMaps, splat_gaussians, window_radius
+from centernet_d2.ops.gaussian import SparseMaps, splat_gaussians, window_radius, with_ignored
 from centernet_d2.structures import Targets
 
 # Every cell starts at probability 0.1 (RetinaNet, section 4.1, with CenterNet's value).
@@ -61,6 +61,11 @@ class GridHeatmap(Branch):
         }
 
     def target(self, targets: Targets) -> SparseMaps:
+        """Gaussians at the points of objects; ignored regions have them too, without a peak."""
+        maps = self._drawn(targets)
+        return maps if targets.ignored is None else with_ignored(maps, self._drawn(targets.ignored))
+
+    def _drawn(self, targets: Targets) -> SparseMaps:
         points = targets.points(self.point_flags)
         radius = window_radius(
             targets.boxes[:, 2:] - targets.boxes[:, :2], self.min_overlap, self.radius_method, self.elliptical

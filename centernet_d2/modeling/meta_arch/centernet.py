@@ -143,7 +143,8 @@ class CenterNet(nn.Module):
             passes += self._candidates(*prepare(images, self.test_time, scale, self.divisibility))
         merged = self.task.merge(Candidates.cat(passes), self.detections_per_image)
         sizes = [tuple(x.shape[-2:]) for x in images]
-        instances = merged.to_instances(sizes, self.score_threshold)
+        found = merged.to_instances(sizes, self.score_threshold)
+        instances = [self.task.finish(*pair) for pair in zip(found, inputs, strict=True)]
         wanted = [(x.get("height", size[0]), x.get("width", size[1])) for x, size in zip(inputs, sizes, strict=True)]
         return [detector_postprocess(x, *size) for x, size in zip(instances, wanted, strict=True)]
 

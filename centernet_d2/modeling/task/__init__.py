@@ -1,6 +1,7 @@
 """One file a task; importing this registers them."""
 
 from centernet_d2.modeling.task.base import TASK_REGISTRY, Task, build_task
+from centernet_d2.modeling.task.boxes3d import Boxes3DTask
 from centernet_d2.modeling.task.clothes_landmarks import ClothesLandmarkTask
 from centernet_d2.modeling.task.grid_points import GridPointTask
 from centernet_d2.modeling.task.landmark_heatmap import LandmarkHeatmapTask
@@ -8,6 +9,7 @@ from centernet_d2.modeling.task.landmark_regression import LandmarkRegressionTas
 
 __all__ = [
     "TASK_REGISTRY",
+    "Boxes3DTask",
     "ClothesLandmarkTask",
     "GridPointTask",
     "LandmarkHeatmapTask",

@@ -8,6 +8,7 @@ from typing import Any, cast
 
 import torch
 from detectron2.config import CfgNode
+from detectron2.structures import Instances
 from detectron2.utils.registry import Registry
 from torch import Tensor, nn
 
@@ -82,6 +83,15 @@ class Task(nn.Module, ABC):
     @abstractmethod
     def merge(self, candidates: Candidates, limit: int) -> Candidates:
         """At most ``limit`` objects per image, in descending order of score; coordinates in image pixels."""
+
+    def finish(self, instances: Instances, sample: dict[str, Any]) -> Instances:
+        """The objects of one picture with what takes more than its maps.
+
+        Args:
+            instances: in pixels of the picture as the model got it, which ``image_size`` says; may be changed.
+            sample: the picture's input, without which there is no answer to "where was the camera?".
+        """
+        return instances
 
 
 def build_task(cfg: CfgNode, in_channels: Sequence[int]) -> Task:
