@@ -1,0 +1,21 @@
+"""Videos and cameras: frames in, drawn frames out, with decoding, network and drawing at the same time."""
+
+from centernet_d2.video.filming import film
+from centernet_d2.video.pipeline import DrawnFrame, draw_frames, pipelined
+from centernet_d2.video.reading import VIDEO_SUFFIXES, Frame, Video, VideoError, is_video
+from centernet_d2.video.writing import Film, Window, open_window
+
+__all__ = [
+    "VIDEO_SUFFIXES",
+    "DrawnFrame",
+    "Film",
+    "Frame",
+    "Video",
+    "VideoError",
+    "Window",
+    "draw_frames",
+    "film",
+    "is_video",
+    "open_window",
+    "pipelined",
+]
