@@ -50,7 +50,7 @@ def draw_landmarks(
         label: the object's class, an index into ``scheme.class_names``.
         color: of everything; without, each part has its own, the same as its mirror image's.
     """
-    first, end = scheme.ranges[label]
+    first, end = scheme.own(label)
     drawn = [k for k in range(first, end) if landmarks[k, 2] > 0]
     if not drawn:
         return

@@ -74,7 +74,7 @@ def keypoints_inside(instances: Instances, cfg: CfgNode) -> Keypoints:
     scheme = scheme_of(cfg)
     keypoints = torch.zeros(len(instances), len(scheme), 3)
     for i, (box, category) in enumerate(zip(instances.gt_boxes, instances.gt_classes.tolist(), strict=True)):
-        first, end = scheme.ranges[category]
+        first, end = scheme.own(category)
         keypoints[i, first:end, :2] = box[:2] + torch.rand(end - first, 2) * (box[2:] - box[:2])
         keypoints[i, first:end, 2] = 2
     return Keypoints(keypoints)

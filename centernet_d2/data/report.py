@@ -81,9 +81,8 @@ def report_landmarks(
     scheme_name: str, json_file: str, image_root: str, check_images: bool = True, grid: Grid | None = None
 ) -> Report:
     """Of a COCO-format file whose objects have the landmarks of ``SCHEMES[scheme_name]``; raises as ``report_coco``."""
-    scheme = SCHEMES[scheme_name]
-    records, findings = read_landmarks(scheme, json_file, image_root)
-    return _report(json_file, records, scheme.class_names, findings, check_images, grid)
+    coco = read_landmarks(SCHEMES[scheme_name], json_file, image_root)
+    return _report(json_file, coco.records, coco.class_names, coco.findings, check_images, grid)
 
 
 # Those of the kinds of DATASETS.CUSTOM whose files are read here; the others show their first faults only.

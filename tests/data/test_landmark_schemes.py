@@ -12,13 +12,15 @@ import pytest
 from detectron2.data import MetadataCatalog
 from detectron2.data.detection_utils import create_keypoint_hflip_indices
 
-from centernet_d2.data.landmarks import CLOTHES294, FACE19, FACE68, SCHEMES, LandmarkScheme
+from centernet_d2.data.landmarks import CLOTHES294, EXTREME4, FACE19, FACE68, SCHEMES, LandmarkScheme
 from centernet_d2.data.landmarks.scheme import check_scheme
 
+WITH_CLASSES = {name: scheme for name, scheme in SCHEMES.items() if scheme.class_names}
+OWN = pytest.mark.parametrize("scheme", WITH_CLASSES.values(), ids=WITH_CLASSES)
 ALL = pytest.mark.parametrize("scheme", SCHEMES.values(), ids=SCHEMES)
 
 
-@ALL
+@OWN
 def test_ranges_follow_each_other_and_flips_and_lines_stay_inside(scheme: LandmarkScheme) -> None:
     bounds = [0, *(end for _, end in scheme.ranges)]
     assert list(scheme.ranges) == list(pairwise(bounds)) and bounds[-1] == len(scheme)
@@ -49,7 +51,7 @@ def test_metadata_is_detectron2s(scheme: LandmarkScheme) -> None:
     assert all({a, b} <= known and len(color) == 3 for a, b, color in metadata.keypoint_connection_rules)
 
 
-@ALL
+@OWN
 def test_coco_categories(scheme: LandmarkScheme) -> None:
     categories = scheme.coco_categories()
     assert [entry["id"] for entry in categories] == list(range(1, len(scheme.class_names) + 1))
@@ -100,6 +102,11 @@ def test_faces_as_annotated_look_like_their_mirror_images(shared_data: Path) -> 
     mean = (centered / np.linalg.norm(centered, axis=(1, 2), keepdims=True)).mean(axis=0)
     mirrored = mean[FACE68.flip_indices()] * (-1, 1)
     assert np.abs(mean - mirrored).max() < 0.05 * np.ptp(mean[:, 0])
+
+
+def test_extreme_points_belong_to_any_class() -> None:
+    assert EXTREME4.class_names == () and EXTREME4.own(79) == (0, 4) and CLOTHES294.own(1) == (25, 58)
+    assert EXTREME4.flip_indices().tolist() == [0, 3, 2, 1]
 
 
 def test_inconsistent_schemes_are_refused() -> None:

@@ -12,7 +12,7 @@ from detectron2.data.detection_utils import create_keypoint_hflip_indices
 import centernet_d2  # noqa: F401  (registers)
 from centernet_d2.data.annotation_checks import AnnotationError
 from centernet_d2.data.datasets.landmarks import PUBLISHED, load_landmarks
-from centernet_d2.data.landmarks import CLOTHES294, FACE19, FACE68, SCHEMES
+from centernet_d2.data.landmarks import CLOTHES294, EXTREME4, FACE19, FACE68, SCHEMES
 
 
 def written(folder: Path, scheme, *annotations, categories=None) -> str:
@@ -58,6 +58,28 @@ def test_the_only_class_may_have_any_id(tmp_path, name):
     (record,) = load_landmarks(name, FACE19, json_file, str(tmp_path))
     assert record["annotations"][0]["category_id"] == 0
     assert MetadataCatalog.get(name).thing_classes == ["face"]
+
+
+def test_extreme_points_have_the_classes_of_the_file(tmp_path, name):
+    """Also the file is evaluated on as it is, and another one may follow under the same name."""
+    for numbers, complete in (((7, 90), True), ((3, 4, 5), False)):
+        categories = [{"id": n, "name": f"thing {n}", **EXTREME4.coco_fields()} for n in numbers]
+        last = annotation(EXTREME4, numbers[-1])
+        if not complete:
+            del last["area"]
+        json_file = written(tmp_path, EXTREME4, last, categories=categories)
+        (record,) = load_landmarks(name, EXTREME4, json_file, str(tmp_path))
+        metadata = MetadataCatalog.get(name)
+        assert record["annotations"][0]["category_id"] == len(numbers) - 1
+        assert metadata.thing_classes == [f"thing {n}" for n in numbers]
+        assert metadata.landmark_scheme == "extreme4" and metadata.evaluator_type == "coco"
+        assert metadata.get("json_file") == (json_file if complete else None)
+
+
+def test_coco_has_extreme_points_under_names_of_its_own():
+    metadata = MetadataCatalog.get("coco_2017_val_extreme")
+    assert len(metadata.thing_classes) == 80 and metadata.landmark_scheme == "extreme4"
+    assert list(create_keypoint_hflip_indices(["coco_2017_train_extreme"])) == [0, 3, 2, 1]
 
 
 @pytest.mark.parametrize(

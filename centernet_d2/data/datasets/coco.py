@@ -63,18 +63,7 @@ def load_coco(name: str, json_file: str, image_root: str) -> list[Record]:
     """
     coco = read_coco(json_file, image_root)
     raise_findings(f"data set {name}, {json_file}", coco.findings)
-    values: dict[str, Any] = {
-        "image_root": image_root,
-        "evaluator_type": "coco",
-        "thing_classes": coco.class_names,
-        "thing_dataset_id_to_contiguous_id": coco.dataset_ids,
-    }
-    # Without json_file, Detectron2's evaluator writes a complete file out of the records.
-    if coco.scores_itself:
-        values["json_file"] = json_file
-    elif MetadataCatalog.get(name).get("json_file"):
-        MetadataCatalog.remove(name)
-    set_metadata(name, values)
+    set_coco_metadata(name, coco, json_file, {"image_root": image_root, "evaluator_type": "coco"})
     return coco.records
 
 
@@ -114,6 +103,16 @@ def read_coco(json_file: str, image_root: str) -> CocoFile:
         findings += faults
     names = [categories[number]["name"] for number in dataset_ids]
     return CocoFile(list(pictures.values()), names, dataset_ids, findings, scores_itself)
+
+
+def set_coco_metadata(name: str, coco: CocoFile, json_file: str, further: dict[str, Any]) -> None:
+    """Set or replace the metadata of a data set that has the classes of its file."""
+    classes = {"thing_classes": coco.class_names, "thing_dataset_id_to_contiguous_id": coco.dataset_ids}
+    # Without json_file, Detectron2's evaluator writes a complete file out of the records.
+    file = {"json_file": json_file} if coco.scores_itself else {}
+    if not file and MetadataCatalog.get(name).get("json_file"):
+        MetadataCatalog.remove(name)
+    set_metadata(name, {**classes, **file, **further})
 
 
 def set_metadata(name: str, values: dict[str, Any]) -> None:

@@ -1,11 +1,12 @@
 """Landmark schemes, one file each."""
 
 from centernet_d2.data.landmarks.clothes294 import CLOTHES294
+from centernet_d2.data.landmarks.extreme4 import EXTREME4
 from centernet_d2.data.landmarks.face19 import FACE19
 from centernet_d2.data.landmarks.face68 import FACE68
 from centernet_d2.data.landmarks.pose17 import POSE17
 from centernet_d2.data.landmarks.scheme import LandmarkScheme
 
-SCHEMES = {scheme.name: scheme for scheme in (FACE68, FACE19, CLOTHES294, POSE17)}
+SCHEMES = {scheme.name: scheme for scheme in (FACE68, FACE19, CLOTHES294, POSE17, EXTREME4)}
 
-__all__ = ["CLOTHES294", "FACE19", "FACE68", "POSE17", "SCHEMES", "LandmarkScheme"]
+__all__ = ["CLOTHES294", "EXTREME4", "FACE19", "FACE68", "POSE17", "SCHEMES", "LandmarkScheme"]

@@ -17,10 +17,10 @@ class LandmarkScheme:
     Attributes:
         name: key of ``SCHEMES``; the ``landmark_scheme`` of a data set's metadata.
         names: of the landmarks, all different.
-        class_names: of the data set's classes.
+        class_names: of the data set's classes; empty where any classes will do, each with all landmarks.
         flip_pairs: landmarks that exchange their roles in a mirrored picture; the others are their own twins.
         chains: lines through landmarks, drawn as the skeleton; a closed one ends where it starts.
-        ranges: (first, end) of each class's own landmarks, in the order of ``class_names``.
+        ranges: (first, end) of each class's own landmarks, in the order of ``class_names``; see :meth:`own`.
         evaluator: the ``evaluator_type`` of data sets with these landmarks.
         outer_eye_corners: right and left, as the person has them; None where there is no such landmark.
         pupils: landmarks whose mean is the right and the left pupil; None as above.
@@ -50,6 +50,10 @@ class LandmarkScheme:
             indices[[a, b]] = b, a
         return indices
 
+    def own(self, label: int) -> tuple[int, int]:
+        """(first, end) of the landmarks of class ``label``."""
+        return self.ranges[label] if self.ranges else (0, len(self))
+
     def metadata(self) -> dict[str, Any]:
         """What Detectron2's ``MetadataCatalog`` wants to know."""
         edges = [(a, b) for chain in self.chains for a, b in pairwise(chain)]
@@ -60,11 +64,15 @@ class LandmarkScheme:
             "keypoint_connection_rules": [(self.names[a], self.names[b], (102, 204, 255)) for a, b in edges],
         }
 
+    def coco_fields(self) -> dict[str, Any]:
+        """What an entry of the "categories" of a COCO file says of its landmarks."""
+        skeleton = [[a + 1, b + 1] for chain in self.chains for a, b in pairwise(chain)]
+        return {"keypoints": list(self.names), "skeleton": skeleton}
+
     def coco_categories(self) -> list[dict[str, Any]]:
         """The "categories" of a COCO file; ids count from 1."""
-        skeleton = [[a + 1, b + 1] for chain in self.chains for a, b in pairwise(chain)]
         return [
-            {"id": i, "name": name, "supercategory": self.name, "keypoints": list(self.names), "skeleton": skeleton}
+            {"id": i, "name": name, "supercategory": self.name, **self.coco_fields()}
             for i, name in enumerate(self.class_names, start=1)
         ]
 
