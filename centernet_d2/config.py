@@ -115,6 +115,20 @@ def _add_model(cfg: CfgNode) -> None:
     cfg.MODEL.LANDMARK.SUBCELL_WEIGHT = 1.0
     cfg.MODEL.LANDMARK.GROUPING_WEIGHT = 0.1
 
+    # Extreme points (ExtremePointTask); MODEL.MASK_ON adds octagon masks.
+    cfg.MODEL.EXTREME = CfgNode()
+    # One heatmap a side for all classes: the centre's heatmaps alone say the class.
+    cfg.MODEL.EXTREME.CLASS_AGNOSTIC = False
+    # Peaks read per side and image; objects are sought among all groups of four of them.
+    cfg.MODEL.EXTREME.TOPK = 40
+    # Least probability of each extreme point of an object, and of its centre.
+    cfg.MODEL.EXTREME.POINT_THRESH = 0.1
+    cfg.MODEL.EXTREME.CENTER_THRESH = 0.1
+    # Weight of edge aggregation: 0.1 in ExtremeNet, 0 (none) in CenterNet.
+    cfg.MODEL.EXTREME.AGGREGATION = 0.1
+    # Where the centre is looked for: in the middle of the points' "places", or (published) of their "cells".
+    cfg.MODEL.EXTREME.CENTER_CELL = "places"
+
     # Boxes in space: training objects have what ``data.boxes3d`` names, and regions to be ignored.
     cfg.MODEL.BOX3D_ON = False
     cfg.MODEL.BOX3D = CfgNode()
@@ -194,9 +208,9 @@ def _add_input(cfg: CfgNode) -> None:
 
     # Data sets of one's own, registered from here: (name, "coco", JSON file, image folder) or
     # (name, "voc", folder with Annotations/ JPEGImages/ ImageSets/Main/, split), or, with landmarks, (name, "face68" |
-    # "face19" | "clothes294" | "pose17", JSON file, image folder). Relative paths start at DETECTRON2_DATASETS.
-    # (name, "crops", data set, margin) has a picture for each object of that set (built in, or an entry before): a
-    # square of margin (such as "1.5") times the longer side of its box.
+    # "face19" | "clothes294" | "pose17" | "extreme4", JSON file, image folder). Relative paths start at
+    # DETECTRON2_DATASETS. (name, "crops", data set, margin) has a picture for each object of that set (built in, or an
+    # entry before): a square of margin (such as "1.5") times the longer side of its box.
     cfg.DATASETS.CUSTOM = []
     # Share of unreadable pictures (of those seen) above which training stops.
     cfg.DATALOADER.MAX_BROKEN_SHARE = 0.05
