@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from detectron2.config import CfgNode
 from detectron2.data import MetadataCatalog
+from detectron2.data.transforms import TransformList
 from detectron2.modeling import build_model
 from detectron2.structures import Boxes, Instances, Keypoints
 
 import centernet_d2
+from centernet_d2.data.boxes3d import object_fields
 from centernet_d2.data.datasets.landmarks import scheme_of
 
 ROOT = Path(__file__).parents[1] / "configs"
@@ -25,7 +28,10 @@ LOSSES = {
     "GridPointTask": CENTER,
     "LandmarkRegressionTask": CENTER | PEAKS | {"loss_landmark_offsets"},
     "ClothesLandmarkTask": CENTER | PEAKS | {"loss_landmark_offsets"},
+    "ExtremePointTask": {"loss_center_heatmap"}
+    | {f"loss_{side}_{what}" for side in ("top", "left", "bottom", "right") for what in ("heatmap", "offset")},
     "LandmarkHeatmapTask": CENTER | PEAKS | {"loss_landmark_grouping"},
+    "Boxes3DTask": CENTER | {"loss_depth", "loss_dimensions", "loss_orientation"},
 }
 
 
@@ -47,7 +53,9 @@ def test_a_training_and_a_test_step(name):
     torch.manual_seed(0)
     model = build_model(cfg)
     losses = model.train()([training_sample(cfg) for _ in range(2)])
-    assert set(losses) == (PEAKS if cfg.MODEL.LANDMARK.ONE_OBJECT else LOSSES[cfg.MODEL.CENTERNET.TASK])
+    expected = PEAKS if cfg.MODEL.LANDMARK.ONE_OBJECT else LOSSES[cfg.MODEL.CENTERNET.TASK]
+    offset = cfg.MODEL.BOX3D_ON and cfg.MODEL.BOX3D.CENTER_OFFSET
+    assert set(losses) == (expected | {"loss_center_offset"} if offset else expected)
     sum(losses.values()).backward()
     without = [key for key, p in model.named_parameters() if p.requires_grad and p.grad is None]
     assert without == [], "parameters that no loss reaches break distributed training"
@@ -59,6 +67,8 @@ def test_a_training_and_a_test_step(name):
     assert ((found.pred_classes >= 0) & (found.pred_classes < classes_of(cfg))).all()
     if cfg.MODEL.KEYPOINT_ON:
         assert found.pred_keypoints.shape == (len(found), len(scheme_of(cfg)), 3)
+    if cfg.MODEL.BOX3D_ON:
+        assert found.pred_locations.shape == found.pred_dimensions.shape == (len(found), 3)
 
 
 def training_sample(cfg: CfgNode) -> dict:
@@ -67,6 +77,11 @@ def training_sample(cfg: CfgNode) -> dict:
     instances.gt_classes = torch.tensor([0, classes_of(cfg) - 1])
     if cfg.MODEL.KEYPOINT_ON:
         instances.gt_keypoints = keypoints_inside(instances, cfg)
+    if cfg.MODEL.BOX3D_ON:
+        annotations = [{"dim": [1.5, 1.6, 4.0], "location": [x, 1.7, 20.0], "alpha": 0.1} for x in (-3.0, 2.0)]
+        record = {"height": 128, "width": 128, "calib": np.array(cfg.MODEL.BOX3D.CALIBRATION).reshape(3, 4)}
+        for name, values in object_fields(record, annotations, TransformList([])).items():
+            instances.set(name, values)
     return {"image": torch.randint(0, 256, (3, 128, 128), dtype=torch.uint8), "instances": instances}
 
 

@@ -1,4 +1,4 @@
-"""The built-in data sets, drawn on demand: ``synthetic_{shapes,covered,faces,garments,persons}_{train,val}``."""
+"""The built-in sets, drawn on demand: ``synthetic_{shapes,covered,faces,garments,persons,boxes3d}_{train,val}``."""
 
 from __future__ import annotations
 
@@ -11,11 +11,12 @@ import numpy as np
 from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.structures import BoxMode
 
-from centernet_d2.data import synthetic, synthetic_faces, synthetic_garments, synthetic_persons
+from centernet_d2.data import synthetic, synthetic_boxes3d, synthetic_faces, synthetic_garments, synthetic_persons
 from centernet_d2.data.datasets.landmarks import landmark_metadata
 from centernet_d2.data.landmarks import CLOTHES294, FACE68, POSE17
 from centernet_d2.data.reading import register_image_source
 from centernet_d2.data.synthetic import CLASS_NAMES, PicturesConfig, ShapesConfig
+from centernet_d2.data.synthetic_boxes3d import Boxes3DConfig
 from centernet_d2.data.synthetic_faces import FacesConfig
 from centernet_d2.data.synthetic_garments import GarmentsConfig
 from centernet_d2.data.synthetic_persons import PersonsConfig
@@ -32,11 +33,13 @@ class _Kind:
         objects: of (config, seed, index), each with class, box and, where there are any, keypoints.
         draw: the picture of (config, seed, index), (H, W, 3) uint8, RGB.
         metadata: of a set.
+        picture: further fields of the record of (config, seed, index).
     """
 
     objects: Callable[[Any, int, int], Annotations]
     draw: Callable[[Any, int, int], np.ndarray]
     metadata: dict[str, Any]
+    picture: Callable[[Any, int, int], dict[str, Any]] | None = None
 
 
 def _shapes(config: ShapesConfig, seed: int, index: int) -> Annotations:
@@ -71,11 +74,17 @@ def _persons(config: PersonsConfig, seed: int, index: int) -> Annotations:
     ]
 
 
+def _calibrated(config: Boxes3DConfig, seed: int, index: int) -> dict[str, Any]:
+    return {"calib": synthetic_boxes3d.calibration(config, seed, index)}
+
+
+_BOXES3D_METADATA = {"thing_classes": list(synthetic_boxes3d.CLASS_NAMES), "evaluator_type": "kitti"}
 _KINDS: dict[type, _Kind] = {
     ShapesConfig: _Kind(_shapes, synthetic.draw, {"thing_classes": list(CLASS_NAMES), "evaluator_type": "coco"}),
     FacesConfig: _Kind(_faces, synthetic_faces.draw, landmark_metadata(FACE68)),
     GarmentsConfig: _Kind(_garments, synthetic_garments.draw, landmark_metadata(CLOTHES294)),
     PersonsConfig: _Kind(_persons, synthetic_persons.draw, landmark_metadata(POSE17)),
+    Boxes3DConfig: _Kind(synthetic_boxes3d.annotate, synthetic_boxes3d.draw, _BOXES3D_METADATA, _calibrated),
 }
 _SETS: dict[str, tuple[PicturesConfig, int]] = {}
 
@@ -105,8 +114,9 @@ def synthetic_records(name: str, num_images: int) -> list[dict[str, Any]]:
         for annotation in annotations:
             annotation.update(id=next(numbers), bbox_mode=BoxMode.XYXY_ABS, iscrowd=0)
         size = {"height": config.height, "width": config.width}
+        further = kind.picture(config, seed, index) if kind.picture else {}
         file_name = f"{SCHEME}://{name}/{index}"
-        records.append({"file_name": file_name, "image_id": index, **size, "annotations": annotations})
+        records.append({"file_name": file_name, "image_id": index, **size, **further, "annotations": annotations})
     return records
 
 
@@ -131,6 +141,7 @@ def _register_all() -> None:
         "faces": FacesConfig(),
         "garments": GarmentsConfig(),
         "persons": PersonsConfig(),
+        "boxes3d": Boxes3DConfig(),
     }
     for mode, config in configs.items():
         register_synthetic(f"synthetic_{mode}_train", config, num_images=2000, seed=0)
