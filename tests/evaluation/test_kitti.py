@@ -19,7 +19,7 @@ from centernet_d2.data.converters.kitti import CLASS_NAMES
 from centernet_d2.data.datasets.kitti import KITTI_METADATA
 from centernet_d2.evaluation import build_evaluator
 from centernet_d2.evaluation.kitti import KittiEvaluator
-from centernet_d2.evaluation.kitti_metrics import LOOSE, OFFICIAL
+from centernet_d2.evaluation.kitti_metrics import LOOSE, OFFICIAL, recall_thresholds
 from tests.evaluation import kitti_loops
 from tests.tiny import tiny_cfg
 
@@ -218,6 +218,28 @@ def test_low_detections_can_take_an_object_but_never_count():
         results = repeated([true], [found(true, 0.5), found(low, 0.9, type=kind)])
         assert results["kitti_2d"]["AP40-car-moderate"] == 0
         assert repeated([true], [found(low, 0.4, type=kind), found(true, 0.5)])["kitti_2d"]["AP40-car-moderate"] == 100
+
+
+def test_objects_choose_in_the_order_of_the_label_file():
+    """A van and a car at one place: the first of them has the detection."""
+    van = {**CAR, "type": "van"}
+    assert repeated([CAR, van], [found(CAR)])["kitti_2d"]["AP40"] == 100
+    assert repeated([van, CAR], [found(CAR)])["kitti_2d"]["AP40"] == 0
+
+
+@pytest.mark.parametrize("total", [1, 40, 42, 100, 399, 400])
+def test_scores_are_read_at_41_recalls(total):
+    """The k-th hit has the score -k and the recall k / total."""
+    for hits in {1, total // 3 + 1, total}:
+        scores = -np.arange(1.0, hits + 1)
+        read = recall_thresholds(np.random.default_rng(0).permutation(scores), total)
+        assert read.tolist() == kitti_loops.thresholds(scores.tolist(), total)
+        assert len(read) <= 41 and read[-1] == -hits
+        # Each hit is read once, so the nearest ones are different only where there are more of them than recalls.
+        if total >= 100:
+            wanted = np.linspace(0, 1, 41)[: len(read) - 1]
+            nearest = np.abs(scores[:, None] / total + wanted).min(axis=0)
+            assert np.abs(-read[:-1] / total - wanted) == pytest.approx(nearest)
 
 
 def test_difficulties():

@@ -154,7 +154,9 @@ def _object(words: list[str], file: str, line: int, size: tuple[int, int]) -> tu
     fields: Fields = {"line": line, "bbox": [x1, y1, x2 - x1, y2 - y1]}
     faults = check_object({**fields, "category_id": 1}, file, line, size, (1,), None)
     # A box that reaches outside of the picture is kept: it is cut when trained on.
-    faults = [fault for fault in faults if fault.fatal or min(x2, size[1]) <= max(x1, 0) or min(y2, size[0]) <= max(y1, 0)]
+    faults = [
+        fault for fault in faults if fault.fatal or min(x2, size[1]) <= max(x1, 0) or min(y2, size[0]) <= max(y1, 0)
+    ]
     if words[0] != "DontCare":
         faults += [Finding(file, line, *fault) for fault in _faults(values)]
         fields |= _placed(values)
