@@ -19,6 +19,7 @@ T = TypeVar("T")
 Rule = tuple[str, str]
 Reasons = tuple[tuple[str, str], ...]
 
+_SIDES = ("top", "left", "bottom", "right")
 # CenterNet's heads and our branches.
 HEADS = {
     "hm": "heatmap",
@@ -30,6 +31,15 @@ HEADS = {
     "dep": "depth",
     "rot": "orientation",
     "dim": "dimensions",
+    "hm_c": "center_heatmap",
+    **{f"hm_{side[0]}": f"{side}_heatmap" for side in _SIDES},
+    **{f"reg_{side[0]}": f"{side}_offset" for side in _SIDES},
+}
+# ExtremeNet's own names for them.
+_EXTREMENET_HEADS = {
+    "ct_heats": "center_heatmap",
+    **{f"{side[0]}_heats": f"{side}_heatmap" for side in _SIDES},
+    **{f"{side[0]}_regrs": f"{side}_offset" for side in _SIDES},
 }
 
 # {p} is a parameter or buffer, {path} modules inside each other; other fields are numbers.
@@ -169,7 +179,7 @@ def _deconv(deformable: bool) -> tuple[Rule, ...]:
 
 def _hourglass() -> tuple[Rule, ...]:
     rules: list[Rule] = []
-    for h, b in HEADS.items():
+    for h, b in [*HEADS.items(), *_EXTREMENET_HEADS.items()]:
         rules.append((f"{h}.{{s}}.0.conv.{{p}}", f"task.branches.{b}.heads.{{s}}.0.{{p}}"))
         rules.append((f"{h}.{{s}}.1.{{p}}", f"task.branches.{b}.heads.{{s}}.2.{{p}}"))
     return (

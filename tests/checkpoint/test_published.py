@@ -117,19 +117,24 @@ def test_whole_networks(network, key_lists):
     assert count_fitting(match.weights, ours) == len(match.weights) == len(ours)
 
 
-def our_shapes(config: str, *opts) -> dict[str, tuple[int, ...]]:
-    """Shape by name of the state of a config's model."""
+def our_shapes(config: str, *opts, device: str = "meta") -> dict[str, tuple[int, ...]]:
+    """Shape by name of the state of a config's model; no data set has a say."""
     cfg = centernet_d2.get_cfg()
     cfg.merge_from_file(str(CONFIGS.parent / config))
-    cfg.merge_from_list(["MODEL.DEVICE", "cpu", *opts])
-    return {name: tuple(x.shape) for name, x in build_model(cfg).state_dict().items()}
+    cfg.merge_from_list(["MODEL.DEVICE", device, "DATASETS.TRAIN", (), "DATASETS.TEST", (), *opts])
+    with torch.device(device):
+        return {name: tuple(x.shape) for name, x in build_model(cfg).state_dict().items()}
 
 
 def test_pose(key_lists):
     """The published pose network is exactly that of its config."""
     published = key_lists["dla34 multi_pose"]
     _, converted, left_out = convert_published(published)
-    assert converted == our_shapes("COCO-Keypoints/pose_DLA_34.yaml", "MODEL.CENTERNET.NUM_CLASSES", 1)
+    assert converted == our_shapes(
+        "COCO-Keypoints/pose_DLA_34.yaml",
+        *("MODEL.CENTERNET.NUM_CLASSES", 1, "MODEL.LANDMARK.SCHEME", "pose17"),
+        device="cpu",
+    )
     assert set(left_out) == DEAD_DLA
     assert to_published(converted) == {n: s for n, s in published.items() if n not in left_out}
 
@@ -162,15 +167,33 @@ def test_a_tracking_network(key_lists):
     ]
 
 
-@pytest.mark.parametrize("name", ["hm_t", "t_heats"])
-def test_extreme_points(name, key_lists):
-    """ExtremeNet's own names and CenterNet's for it: the hourglass is taken, the heads are named."""
-    detector = key_lists["hourglass ctdet"]
-    trunk = {n: shape for n, shape in detector.items() if n.partition(".")[0] not in ("hm", "wh", "reg")}
-    heads = {n.replace("hm.", f"{name}.", 1): shape for n, shape in detector.items() if n.startswith("hm.")}
-    conversion = convert_published({f"module.{n}": shape for n, shape in {**trunk, **heads}.items()})
-    assert conversion.weights == convert_published(trunk).weights
-    assert conversion.describe_left_out() == [f"left out, head of another task: {name} (8)"]
+EXTREMENET = {"ct_heats": "hm_c", "t_heats": "hm_t", "l_heats": "hm_l", "b_heats": "hm_b", "r_heats": "hm_r"} | {
+    f"{side}_regrs": f"reg_{side}" for side in "tlbr"
+}
+
+
+@pytest.mark.parametrize("network", ["dla34", "hourglass"])
+def test_extreme_points(network, key_lists):
+    """CenterNet's networks for them, and ExtremeNet's hourglass under its own names."""
+    detector = key_lists[f"{network} ctdet"]
+    published = {name: shape for name, shape in detector.items() if name.partition(".")[0] not in ("hm", "wh", "reg")}
+    for head in EXTREMENET.values():
+        like = "hm." if head.startswith("hm") else "reg."
+        published |= {n.replace(like, f"{head}.", 1): s for n, s in detector.items() if n.startswith(like)}
+    _, converted, left_out = convert_published(published)
+    config = "HG_104" if network == "hourglass" else "DLA_34"
+    assert converted == our_shapes(
+        f"COCO-Detection/centernet_{config}_1pt.yaml",
+        *("MODEL.CENTERNET.TASK", "ExtremePointTask", "MODEL.LANDMARK.SCHEME", "extreme4"),
+        *("MODEL.KEYPOINT_ON", True, "MODEL.CENTERNET.NUM_CLASSES", 80),
+    )
+    assert to_published(converted) == {n: s for n, s in published.items() if n not in left_out}
+    if network == "hourglass":
+        own = {f"module.{n}": s for n, s in published.items()}
+        for theirs, centernets in EXTREMENET.items():
+            own = {n.replace(f"module.{centernets}.", f"module.{theirs}."): s for n, s in own.items()}
+        assert "module.t_heats.1.0.conv.weight" in own and "module.hm_t.1.0.conv.weight" not in own
+        assert convert_published(own).weights == converted
 
 
 def test_imagenet_names(key_lists):
