@@ -3,7 +3,7 @@
 Camera coordinates are KITTI's (Geiger et al. 2012), metres: x to the right, y down, z into the picture. A location is
 the centre of a box's *bottom*; dimensions are height, width, length. At ``rotation_y`` 0 the length lies along x and
 the front looks to +x; rotation is about y, positive from z to x, radians. A calibration is the 3x4 matrix P of a
-rectified camera: rows (fx, 0, cx, tx), (0, fy, cy, ty), (0, 0, 1, tz). Pictures' x, y have the unit and origin of cx, cy.
+rectified camera: rows (fx, 0, cx, tx), (0, fy, cy, ty), (0, 0, 1, tz). Pictures' x, y are in the frame of cx, cy.
 """
 
 from __future__ import annotations
