@@ -34,8 +34,8 @@ class PersonsConfig(PicturesConfig):
     height: int = 192
     width: int = 192
     max_objects: int = 3
-    min_size: float = 72.0
-    max_size: float = 170.0
+    min_size: float = 84.0
+    max_size: float = 176.0
     noise: float = 8.0
     yaw: float = 45.0
     roll: float = 15.0
