@@ -86,10 +86,15 @@ def calibration_of(record: Record) -> Tensor:
     Raises:
         ValueError: it is not there, or no such matrix.
     """
-    calibration = torch.as_tensor(np.asarray(record.get("calib"), dtype=np.float64))
-    if calibration.shape != (3, 4) or not calibration.isfinite().all():
-        raise ValueError(f"{record.get('file_name')}: calib is {record.get('calib')!r}, not 3x4 finite numbers")
-    return calibration
+    given = record.get("calib")
+    try:
+        matrix = np.asarray(given, dtype=np.float64)
+    except (TypeError, ValueError):
+        matrix = np.empty(0)
+    if matrix.shape != (3, 4) or not np.isfinite(matrix).all():
+        shown = given.tolist() if isinstance(given, np.ndarray) else given
+        raise ValueError(f"{record.get('file_name')}: calib is {shown!r}, not 3x4 finite numbers")
+    return torch.from_numpy(matrix)
 
 
 def _numbers(record: Record, annotations: list[dict[str, Any]], name: str, count: int) -> Tensor:

@@ -245,3 +245,13 @@ def test_jitter_stays_in_range_and_nothing_changes_nothing(noise: np.ndarray) ->
         changed = matrix @ [grey, grey, grey, 1]
         assert 0.6**3 * grey <= changed.min() and changed.max() <= 1.4**3 * grey
     np.testing.assert_array_equal(RandomColor(0.0, 0.0).get_transform(noise).apply_image(noise), noise)
+
+
+def test_pictures_are_letterboxed_where_the_mode_is_not_applied() -> None:
+    np.random.seed(0)  # noqa: NPY002
+    image = np.zeros((60, 80, 3), np.uint8)
+    augmentation = RandomAffine((64, 64), mode="crop", border=20, flip_prob=0.5, prob=0.3)
+    whole = np.mean([augmentation.get_transform(image).shows_whole((60, 80)) for _ in range(1000)])
+    assert 0.65 < whole < 0.75
+    with pytest.raises(ValueError, match=r"INPUT\.AFFINE\.PROB must be in \[0, 1\], not 1\.5"):
+        RandomAffine((64, 64), prob=1.5)
