@@ -3,8 +3,12 @@
 import os
 
 from centernet_d2.data.datasets import synthetic  # noqa: F401  (registers itself)
+from centernet_d2.data.datasets.kitti import register_published_kitti
 from centernet_d2.data.datasets.landmarks import register_published_landmarks
 from centernet_d2.data.datasets.voc import register_published_voc
 
+_ROOT = os.path.expanduser(os.getenv("DETECTRON2_DATASETS", "datasets"))
+
 register_published_voc()
-register_published_landmarks(os.path.expanduser(os.getenv("DETECTRON2_DATASETS", "datasets")))
+register_published_landmarks(_ROOT)
+register_published_kitti(_ROOT)
