@@ -102,6 +102,11 @@ class ShapesConfig(PicturesConfig):
 
 
 @dataclass(frozen=True)
+class ExtremesConfig(ShapesConfig):
+    """Pictures of shapes, annotated with their extreme points and outlines."""
+
+
+@dataclass(frozen=True)
 class Shape:
     """One object: class index, exact box (x1, y1, x2, y2) in picture pixels, and its turn in degrees."""
 

@@ -9,6 +9,7 @@ from detectron2.config import CfgNode
 from detectron2.data import MetadataCatalog
 from detectron2.evaluation import COCOEvaluator, DatasetEvaluator, PascalVOCDetectionEvaluator
 
+from centernet_d2.data.landmarks import SCHEMES
 from centernet_d2.evaluation.clothes_landmarks import ClothesLandmarkEvaluator
 from centernet_d2.evaluation.face_landmarks import FaceLandmarkEvaluator
 from centernet_d2.evaluation.kitti import KittiEvaluator
@@ -34,6 +35,7 @@ def _coco(cfg: CfgNode, dataset_name: str, output_dir: str) -> DatasetEvaluator:
     converted = metadata.get("json_file") is None
     evaluator = COCOEvaluator(
         dataset_name,
+        tasks=_scored(cfg, metadata.get("landmark_scheme")),
         output_dir=output_dir,
         # The fast one is compiled.
         use_fast_impl=False,
@@ -45,6 +47,14 @@ def _coco(cfg: CfgNode, dataset_name: str, output_dir: str) -> DatasetEvaluator:
         # Detectron2 notes the file for good; another output folder may be asked for next.
         del metadata.json_file
     return evaluator
+
+
+def _scored(cfg: CfgNode, scheme_name: str | None) -> tuple[str, ...] | None:
+    """Everything that predictions have (None), except for keypoints that nobody published a tolerance for."""
+    scheme = SCHEMES.get(scheme_name or "")
+    if scheme is None or scheme.sigmas:
+        return None
+    return ("bbox", "segm") if cfg.MODEL.MASK_ON else ("bbox",)
 
 
 def _pascal_voc(cfg: CfgNode, dataset_name: str, output_dir: str) -> DatasetEvaluator:

@@ -27,14 +27,17 @@ def aggregate_edges(maps: Tensor, dim: int, weight: float) -> Tensor:
 
 
 def _rising_before(maps: Tensor, dim: int) -> Tensor:
-    """Sum over the cells before each one, along ``dim``, from where the values last fell."""
-    values = maps.double().movedim(dim, -1)
-    before = values.cumsum(-1) - values
-    position = torch.arange(values.shape[-1], device=maps.device)
-    falls = torch.zeros_like(values, dtype=torch.bool)
-    falls[..., 1:] = values[..., 1:] < values[..., :-1]
-    start = (position * falls).cummax(-1).values
-    return (before - before.gather(-1, start)).to(maps.dtype).movedim(-1, dim)
+    """Sum over the cells before each one, along ``dim``, from where the values last fell: a scan whose steps double."""
+    values = maps.movedim(dim, 0).contiguous()  # slices in one piece are several times faster
+    # After each step: sums over the last ``step`` cells of the run, and whether it goes on before these.
+    total, goes_on = values.clone(), torch.zeros_like(values)
+    goes_on[1:] = values[1:] >= values[:-1]
+    step = 1
+    while step < len(values):
+        total[step:] += goes_on[step:] * total[:-step]
+        goes_on[step:] *= goes_on[:-step].clone()
+        step *= 2
+    return (total - values).movedim(0, dim)
 
 
 def group_extreme_points(

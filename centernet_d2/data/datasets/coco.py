@@ -74,7 +74,7 @@ def read_coco(json_file: str, image_root: str) -> CocoFile:
         FileNotFoundError: no such file.
         AnnotationError: not JSON, or not a COCO file at all.
     """
-    data = _read_json(json_file)
+    data = read_coco_json(json_file)
     categories, findings = _categories(data["categories"], json_file)
     dataset_ids = {number: index for index, number in enumerate(sorted(categories))}
     pictures = _pictures(data["images"], json_file, image_root, findings)
@@ -123,7 +123,13 @@ def set_metadata(name: str, values: dict[str, Any]) -> None:
     MetadataCatalog.get(name).set(**values)
 
 
-def _read_json(json_file: str) -> dict[str, list[Any]]:
+def read_coco_json(json_file: str) -> dict[str, list[Any]]:
+    """The file as it is, with the lists "images", "categories" and "annotations".
+
+    Raises:
+        FileNotFoundError: no such file.
+        AnnotationError: not JSON, no such lists, or no pictures.
+    """
     try:
         with open(json_file, encoding="utf-8") as file:
             data = json.load(file)

@@ -1,4 +1,5 @@
-"""The built-in sets, drawn on demand: ``synthetic_{shapes,covered,faces,garments,persons,boxes3d}_{train,val}``."""
+"""The built-in sets, drawn on demand:
+``synthetic_{shapes,covered,extreme,faces,garments,persons,boxes3d}_{train,val}``."""
 
 from __future__ import annotations
 
@@ -13,9 +14,10 @@ from detectron2.structures import BoxMode
 
 from centernet_d2.data import synthetic, synthetic_boxes3d, synthetic_faces, synthetic_garments, synthetic_persons
 from centernet_d2.data.datasets.landmarks import landmark_metadata
-from centernet_d2.data.landmarks import CLOTHES294, FACE68, POSE17
+from centernet_d2.data.landmarks import CLOTHES294, EXTREME4, FACE68, POSE17
+from centernet_d2.data.landmarks.extreme4 import extreme_points
 from centernet_d2.data.reading import register_image_source
-from centernet_d2.data.synthetic import CLASS_NAMES, PicturesConfig, ShapesConfig
+from centernet_d2.data.synthetic import CLASS_NAMES, ExtremesConfig, PicturesConfig, ShapesConfig
 from centernet_d2.data.synthetic_boxes3d import Boxes3DConfig
 from centernet_d2.data.synthetic_faces import FacesConfig
 from centernet_d2.data.synthetic_garments import GarmentsConfig
@@ -45,6 +47,15 @@ class _Kind:
 def _shapes(config: ShapesConfig, seed: int, index: int) -> Annotations:
     shapes = synthetic.layout(config, seed, index)
     return [{"bbox": list(shape.box), "category_id": shape.category} for shape in shapes]
+
+
+def _extremes(config: ExtremesConfig, seed: int, index: int) -> Annotations:
+    annotations = _shapes(config, seed, index)
+    for shape, annotation in zip(synthetic.layout(config, seed, index), annotations, strict=True):
+        outline = shape.outline()
+        annotation["segmentation"] = [outline.ravel().tolist()]
+        annotation["keypoints"] = [x for point in extreme_points([outline]).tolist() for x in (*point, 2.0)]
+    return annotations
 
 
 def _faces(config: FacesConfig, seed: int, index: int) -> Annotations:
@@ -79,8 +90,10 @@ def _calibrated(config: Boxes3DConfig, seed: int, index: int) -> dict[str, Any]:
 
 
 _BOXES3D_METADATA = {"thing_classes": list(synthetic_boxes3d.CLASS_NAMES), "evaluator_type": "kitti"}
+_SHAPES_METADATA = {"thing_classes": list(CLASS_NAMES), "evaluator_type": "coco"}
 _KINDS: dict[type, _Kind] = {
-    ShapesConfig: _Kind(_shapes, synthetic.draw, {"thing_classes": list(CLASS_NAMES), "evaluator_type": "coco"}),
+    ShapesConfig: _Kind(_shapes, synthetic.draw, _SHAPES_METADATA),
+    ExtremesConfig: _Kind(_extremes, synthetic.draw, {**_SHAPES_METADATA, **landmark_metadata(EXTREME4)}),
     FacesConfig: _Kind(_faces, synthetic_faces.draw, landmark_metadata(FACE68)),
     GarmentsConfig: _Kind(_garments, synthetic_garments.draw, landmark_metadata(CLOTHES294)),
     PersonsConfig: _Kind(_persons, synthetic_persons.draw, landmark_metadata(POSE17)),
@@ -138,6 +151,7 @@ def _register_all() -> None:
     configs: dict[str, PicturesConfig] = {
         "shapes": ShapesConfig(),
         "covered": ShapesConfig(covered=True),
+        "extreme": ExtremesConfig(),
         "faces": FacesConfig(),
         "garments": GarmentsConfig(),
         "persons": PersonsConfig(),

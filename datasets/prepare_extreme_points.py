@@ -1,0 +1,40 @@
+#!/usr/bin/env python
+"""Extreme points from polygons and masks in COCO's format: <name>.json -> <name>_extreme.json beside it.
+
+    datasets/prepare_extreme_points.py [JSON ...]
+
+Without a file, COCO's own: coco/annotations/instances_{train,val}2017.json, for coco_2017_train_extreme and
+coco_2017_val_extreme. Others are named in DATASETS.CUSTOM with the kind extreme4. An interrupted run goes on where it
+was.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from pathlib import Path
+
+from centernet_d2.data.converters.extreme_points import convert_extreme_points
+
+
+def main(arguments: list[str] | None = None) -> int:
+    root = Path(os.path.expanduser(os.getenv("DETECTRON2_DATASETS", "datasets")), "coco", "annotations")
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    default = [root / f"instances_{split}2017.json" for split in ("train", "val")]
+    parser.add_argument("json", nargs="*", type=Path, default=default, help="(default: COCO's)")
+    failed = False
+    for json_file in parser.parse_args(arguments).json:
+        try:
+            summary = convert_extreme_points(json_file, json_file.with_name(f"{json_file.stem}_extreme.json"))
+        except (OSError, ValueError) as error:
+            print(error, file=sys.stderr)
+            failed = True
+            continue
+        print(summary)
+        failed |= not summary.pictures
+    return int(failed)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,145 @@
+"""Edge aggregation, grouping and octagons against loops, the brute force over all groups, and other rasterizers."""
+
+from __future__ import annotations
+
+import itertools
+
+import numpy as np
+import pytest
+import torch
+from detectron2.layers.mask_ops import paste_masks_in_image
+from pycocotools import mask as mask_util
+
+from centernet_d2.ops.extreme_points import (
+    aggregate_edges,
+    extreme_boxes,
+    group_extreme_points,
+    octagon_masks,
+    octagons,
+)
+
+
+@pytest.mark.parametrize("dim", [-1, -2])
+def test_aggregation_is_that_of_a_loop(dim):
+    maps = torch.rand(2, 3, 9, 13, generator=torch.Generator().manual_seed(0)).mul(4).round() / 4  # with ties
+    lines = maps.movedim(dim, -1)
+    expected = lines.clone()
+    for index in np.ndindex(*lines.shape[:-1]):
+        line = lines[index].tolist()
+        for i in range(len(line)):
+            for step in (-1, 1):
+                j = i
+                while 0 <= j + step < len(line) and line[j + step] <= line[j]:
+                    j += step
+                    expected[(*index, i)] += 0.1 * line[j]
+    assert (aggregate_edges(maps, dim, 0.1) - expected.movedim(-1, dim)).abs().max() < 1e-6
+
+
+def test_a_level_edge_gathers_in_its_middle():
+    """Nine cells of 0.3 in a row, none above another: all get the whole row, as much as a sharp peak of 0.54."""
+    maps = torch.zeros(5, 15)
+    maps[2, 3:12] = 0.3
+    gathered = aggregate_edges(maps, -1, 0.1)
+    assert gathered[2, 3:12].tolist() == pytest.approx([0.3 + 0.1 * 8 * 0.3] * 9)
+    assert gathered.sum() == pytest.approx(9 * 0.54)
+
+
+def peaks(seed, k, num_classes, size=12):
+    generator = torch.Generator().manual_seed(seed)
+    probability = torch.rand(2, 4, k, generator=generator).sort(dim=-1, descending=True).values
+    classes = (torch.rand(2, 4, k, generator=generator) < 0.2 * (num_classes - 1)).long()
+    cells = torch.randint(0, size, (2, 4, k, 2), generator=generator)
+    for side, axis in enumerate((1, 0, 1, 0)):  # mostly on their own side
+        cells[:, side, 1:, axis] = cells[:, side, 1:, axis] // 2 + (side > 1) * size // 2
+    center = torch.rand(2, num_classes, size, size + 3, generator=generator)
+    return probability, classes, cells, cells + torch.rand(cells.shape, generator=generator), center
+
+
+def brute_force(probability, classes, cells, places, center, thresholds):
+    """Scores and members of all groups of one picture, from the paper's algorithm 1 with CenterNet's conditions."""
+    found = {}
+    for t, l, b, r in itertools.product(range(probability.shape[1]), repeat=4):  # noqa: E741
+        own = list(enumerate((t, l, b, r)))
+        (tx, ty), (lx, ly), (bx, by), (rx, ry) = (cells[s, i].tolist() for s, i in own)
+        if ty > min(ly, by, ry) or lx > min(tx, bx, rx) or by < max(ty, ly, ry) or rx < max(tx, lx, bx):
+            continue
+        if len({int(classes[s, i]) for s, i in own}) > 1:
+            continue
+        x = int((places[1, l, 0] + places[3, r, 0]) / 2)
+        y = int((places[0, t, 1] + places[2, b, 1]) / 2)
+        middle = float(center[classes[0, t], y, x])
+        scores = [float(probability[s, i]) for s, i in own]
+        if min(scores) < thresholds[0] or middle < thresholds[1]:
+            continue
+        found[t, l, b, r] = (sum(scores) + 2 * middle) / 6
+    return found
+
+
+@pytest.mark.parametrize("num_classes", [1, 2])
+@pytest.mark.parametrize("limit", [5, 1000])
+@pytest.mark.parametrize("seed", range(4))
+def test_groups_are_the_best_of_all(seed, limit, num_classes):
+    parts = peaks(seed, 7, num_classes)
+    scores, members = group_extreme_points(*parts, limit, 0.2, 0.3)
+    assert scores.shape == (2, limit) and (scores.diff() <= 0).all()
+    counts = []
+    for image in range(2):
+        expected = brute_force(*(part[image] for part in parts), (0.2, 0.3))
+        kept = scores[image] > 0
+        groups = list(map(tuple, members[image][kept].tolist()))
+        assert len(set(groups)) == len(groups) == min(limit, len(expected))
+        assert scores[image][kept].tolist() == pytest.approx([expected[group] for group in groups], abs=1e-6)
+        best = sorted(expected.values(), reverse=True)[: len(groups)]
+        assert scores[image][kept].tolist() == pytest.approx(best, abs=1e-6)
+        counts.append(len(expected))
+    assert sum(counts) > 5  # there was something to find, and to leave out
+
+
+def test_fewer_groups_than_asked_for():
+    scores, members = group_extreme_points(*peaks(0, 2, 1), 1000)
+    assert scores.shape == (2, 16) and members.shape == (2, 16, 4)
+
+
+def test_memory_is_that_of_three_sides():
+    """The largest tensor of 40 peaks a side has 40^3 elements (and the centre map its own)."""
+    largest = 0
+
+    class Watch(torch.overrides.TorchFunctionMode):
+        def __torch_function__(self, function, types, args=(), kwargs=None):
+            nonlocal largest
+            result = function(*args, **(kwargs or {}))
+            if isinstance(result, torch.Tensor):
+                largest = max(largest, result.numel())
+            return result
+
+    parts = peaks(0, 40, 1)
+    with Watch():
+        group_extreme_points(*parts, 1000)
+    assert largest <= 2 * (40**3 + 1000)
+
+
+def test_octagon_by_hand():
+    points = torch.tensor([[[40.0, 10.0], [10.0, 18.0], [20.0, 50.0], [90.0, 30.0]]])
+    assert extreme_boxes(points).tolist() == [[10, 10, 90, 50]]
+    # Segments of 20 and 10: the left one is cut at nothing, the lower one at the corner (10, 50).
+    expected = [[50, 10], [30, 10], [10, 13], [10, 23], [10, 50], [30, 50], [90, 35], [90, 25]]
+    assert octagons(points).tolist() == [expected]
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_masks_are_the_octagons(seed):
+    """Pasted as Detectron2 does, against pycocotools' rasterizer; boxes may be cut by the picture."""
+    generator = np.random.default_rng(seed)
+    height, width = 240, 320
+    low = generator.uniform(-20, 120, 2)
+    high = low + generator.uniform(60, 200, 2)
+    (x1, y1), (x2, y2) = low, high
+    share = generator.uniform(0, 1, 4)
+    x, y = x1 + share * (x2 - x1), y1 + share * (y2 - y1)
+    points = torch.tensor([[[x[0], y1], [x1, y[1]], [x[2], y2], [x2, y[3]]]]).float()
+    boxes = extreme_boxes(points).clamp(min=0)
+    boxes = torch.minimum(boxes, torch.tensor([width, height, width, height]))
+    pasted = paste_masks_in_image(octagon_masks(points, boxes)[:, 0], boxes, (height, width))[0].numpy()
+    polygon = octagons(points)[0].double().numpy().clip([-1000, -1000], [1000, 1000]).ravel().tolist()
+    truth = mask_util.decode(mask_util.frPyObjects([polygon], height, width))[..., 0].astype(bool)
+    assert (pasted & truth).sum() / (pasted | truth).sum() > 0.98
