@@ -20,7 +20,7 @@ from centernet_d2.data.datasets.landmarks import scheme_of
 ROOT = Path(__file__).parents[1] / "configs"
 CONFIGS = sorted(p.relative_to(ROOT).as_posix() for p in ROOT.rglob("*.yaml") if not p.name.startswith("Base-"))
 # Of the training sets of published schedules.
-PICTURES = {"COCO-Detection": 118287, "COCO-Keypoints": 64115, "VOC-Detection": 16551}
+PICTURES = {"COCO-Detection": 118287, "COCO-Keypoints": 64115, "VOC-Detection": 16551, "KITTI-3D": 3712}
 GRID_CONFIGS = [name for name in CONFIGS if name.endswith("pt.yaml")]
 CENTER = {"loss_heatmap", "loss_offset", "loss_box_size"}
 PEAKS = {"loss_landmark_heatmap", "loss_landmark_subcell"}
@@ -106,15 +106,17 @@ def test_the_points_are_those_of_the_name(name):
 def test_the_schedule_is_the_published_number_of_epochs(name):
     solver = load(name).SOLVER
     pictures = PICTURES[name.partition("/")[0]]
-    epochs = (70, [45, 60]) if name.startswith("VOC") else (140, [90, 120])
+    pictures = 3682 if "subcnn" in name else pictures
+    epochs = (70, [45, 60]) if name.startswith(("VOC", "KITTI")) else (140, [90, 120])
     if "HG_104" in name:
         epochs = (50, [40])
     a_whole_epoch = pictures // solver.IMS_PER_BATCH
     assert epochs[0] * a_whole_epoch == solver.MAX_ITER
     assert list(solver.STEPS) == [epoch * a_whole_epoch for epoch in epochs[1]]
-    # Rate per picture: 1.25e-4 for 32; the published hourglass is the exception.
+    # Rate per picture: 1.25e-4 for 32; the published hourglass and the published boxes in space are the exceptions.
     per_picture = solver.BASE_LR / solver.IMS_PER_BATCH
-    assert per_picture == pytest.approx(2.5e-4 / 24 if "HG_104" in name else 1.25e-4 / 32)
+    exception = 2.5e-4 / 24 if "HG_104" in name else 1.25e-4 / 16 if name.startswith("KITTI") else None
+    assert per_picture == pytest.approx(exception or 1.25e-4 / 32)
 
 
 def test_names_say_what_is_inside():
