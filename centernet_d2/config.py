@@ -98,6 +98,8 @@ def _add_model(cfg: CfgNode) -> None:
     cfg.MODEL.LANDMARK.REFINE = True
     # To which peak: "probable" (and close), or the "nearest" in the box (published).
     cfg.MODEL.LANDMARK.SNAP = "probable"
+    # Peaks read per landmark and image.
+    cfg.MODEL.LANDMARK.TOPK_PEAKS = 32
     # Candidates with overlapping boxes lower each other's scores (False: only between test-time passes, as published).
     cfg.MODEL.LANDMARK.SOFT_NMS = True
     # Radius in cells of the Gaussians in landmark heatmaps; 0: one cell (published for faces); -1: from the object's
@@ -161,6 +163,8 @@ def _add_input(cfg: CfgNode) -> None:
     # "fixed": the whole picture is fitted into SIZE_TEST; "keep": its own size, padded to what the backbone needs.
     cfg.INPUT.RESIZE_TEST = "fixed"
     cfg.INPUT.SIZE_TEST = [512, 512]
+    # Kept sizes are padded even where they are what the backbone needs already, by one step of it (published).
+    cfg.INPUT.PAD_ALWAYS = False
 
     cfg.INPUT.AFFINE = CfgNode()
     # "crop": a scale out of SCALES and a centre out of the picture less a border of BORDER pixels (halved until it

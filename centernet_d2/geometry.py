@@ -52,7 +52,7 @@ def letterbox_matrix(
     fitted = min(output_size[0] / height, output_size[1] / width) if scale is None else scale
     matrix = affine_matrix((width / 2, height / 2), fitted, 0.0, output_size)
     if fitted == 1:
-        matrix[:, 2] = np.floor(matrix[:, 2])
+        matrix[:, 2] = np.ceil(matrix[:, 2])
     return matrix
 
 

@@ -23,6 +23,7 @@ class TestTime:
         scales: factors of the input size; each is a pass of its own.
         flip: also look at the mirrored picture.
         pixel_center: see :mod:`centernet_d2.geometry`.
+        pad_always: a kept size is padded even where it needs no padding (as published).
     """
 
     __test__ = False  # pytest: not a test class
@@ -32,6 +33,7 @@ class TestTime:
     scales: Sequence[float] = (1.0,)
     flip: bool = False
     pixel_center: float = 0.5
+    pad_always: bool = False
 
     def __post_init__(self) -> None:
         if self.resize not in ("fixed", "keep"):
@@ -48,12 +50,16 @@ class TestTime:
             scales=tuple(cfg.TEST.AUG.SCALES) if augmented else (1.0,),
             flip=augmented and cfg.TEST.AUG.FLIP,
             pixel_center=cfg.MODEL.CENTERNET.PIXEL_CENTER,
+            pad_always=cfg.INPUT.PAD_ALWAYS,
         )
 
     def input_size(self, image_size: tuple[int, int], scale: float, divisibility: int) -> tuple[int, int]:
         """(height, width) of the network input, rounded up to ``divisibility``."""
         base = self.size if self.resize == "fixed" else image_size
-        height, width = (int(np.ceil(side * scale / divisibility)) * divisibility for side in base)
+        if self.resize == "keep" and self.pad_always:
+            height, width = ((int(side * scale) // divisibility + 1) * divisibility for side in base)
+        else:
+            height, width = (int(np.ceil(side * scale / divisibility)) * divisibility for side in base)
         return height, width
 
 

@@ -61,21 +61,23 @@ def snap_to_peaks(points: Tensor, peaks: Tensor, probability: Tensor, boxes: Ten
         peaks: (..., L, S, 2) x, y.
         probability: (..., L, S) of the peaks, in [0, 1].
         boxes: (..., 4) in the same unit.
-        nearest: take the nearest of the peaks inside the box (as published), not the one with the largest
+        nearest: take the nearest probable peak, if it is inside the box (as published), not the one with the largest
             log p - d^2 / (2 t^2), d the distance and t a tenth of the box's longer side.
     """
     distance = (peaks - points[..., None, :]).norm(dim=-1)
     low, high = boxes[..., None, None, :2], boxes[..., None, None, 2:]
     side = (high - low).amax(dim=-1)
-    allowed = (probability >= _LEAST_PROBABILITY) & (distance <= _REACH * side)
+    allowed = distance <= _REACH * side
     if nearest:
         allowed &= (peaks >= low).all(dim=-1) & (peaks <= high).all(dim=-1)
         merit = -distance
     else:
         merit = probability.clamp(min=1e-12).log() - (distance / (TOLERANCE * side)).square() / 2
-    best, chosen = merit.masked_fill(~allowed, -torch.inf).max(dim=-1, keepdim=True)
+        merit = merit.masked_fill(~allowed, -torch.inf)
+    best, chosen = merit.masked_fill(probability < _LEAST_PROBABILITY, -torch.inf).max(dim=-1, keepdim=True)
+    found = (best > -torch.inf) & allowed.gather(-1, chosen)
     taken = peaks.gather(-2, chosen[..., None].expand(*chosen.shape, 2))[..., 0, :]
-    return torch.where(best > -torch.inf, taken, points)
+    return torch.where(found, taken, points)
 
 
 def choose_peaks(

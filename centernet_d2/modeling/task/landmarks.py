@@ -93,6 +93,7 @@ class LandmarkTask(Task):
             "subcell": cfg.MODEL.LANDMARK.SUBCELL,
             "soft_nms": cfg.MODEL.LANDMARK.SOFT_NMS,
             "num_candidates": cfg.MODEL.CENTERNET.TOPK_CANDIDATES,
+            "num_peaks": cfg.MODEL.LANDMARK.TOPK_PEAKS,
         }
 
     def prepare(self, objects: Targets) -> Targets:
