@@ -12,7 +12,7 @@ from detectron2.data.detection_utils import create_keypoint_hflip_indices
 import centernet_d2  # noqa: F401  (registers)
 from centernet_d2.data.annotation_checks import AnnotationError
 from centernet_d2.data.datasets.landmarks import PUBLISHED, load_landmarks
-from centernet_d2.data.landmarks import CLOTHES294, EXTREME4, FACE19, FACE68, SCHEMES
+from centernet_d2.data.landmarks import CLOTHES294, EXTREME4, FACE19, FACE68, POSE17, SCHEMES
 
 
 def written(folder: Path, scheme, *annotations, categories=None) -> str:
@@ -24,7 +24,7 @@ def written(folder: Path, scheme, *annotations, categories=None) -> str:
 
 def annotation(scheme, category=1, count=None, **changes) -> dict:
     keypoints = [10.0, 20.0, 2] * (count if count is not None else len(scheme))
-    box = {"bbox": [1, 2, 30, 40], "area": 1200, "iscrowd": 0}
+    box = {"bbox": [1, 2, 30, 40], "area": 1200, "iscrowd": 0, "num_keypoints": len(keypoints) // 3}
     return {"id": 1, "image_id": 1, "category_id": category, "keypoints": keypoints, **box, **changes}
 
 
@@ -74,6 +74,16 @@ def test_extreme_points_have_the_classes_of_the_file(tmp_path, name):
         assert metadata.thing_classes == [f"thing {n}" for n in numbers]
         assert metadata.landmark_scheme == "extreme4" and metadata.evaluator_type == "coco"
         assert metadata.get("json_file") == (json_file if complete else None)
+
+
+def test_poses_are_evaluated_on_their_file_as_it_is(tmp_path, name):
+    """With its areas, those of the outlines; without all that pycocotools needs, Detectron2 writes a file."""
+    for missing in (None, "num_keypoints"):
+        person = annotation(POSE17)
+        person.pop(missing, None)
+        json_file = written(tmp_path, POSE17, person)
+        load_landmarks(name, POSE17, json_file, str(tmp_path))
+        assert MetadataCatalog.get(name).get("json_file") == (None if missing else json_file)
 
 
 def test_coco_has_extreme_points_under_names_of_its_own():

@@ -195,9 +195,9 @@ def _num_keypoints(annotation: Any, categories: dict[int, dict[str, Any]]) -> in
 
 
 def _is_complete(annotation: dict[str, Any]) -> bool:
-    """Whether pycocotools scores this object as it should: it takes id 0 for no match, and needs the other two."""
+    """Whether pycocotools scores this object as it should: it takes id 0 for no match, and needs the others."""
     complete = annotation["id"] > 0 and is_number(annotation.get("area")) and "iscrowd" in annotation
-    return complete and "ignore" not in annotation
+    return complete and "ignore" not in annotation and ("num_keypoints" in annotation or "keypoints" not in annotation)
 
 
 def _converted(annotation: dict[str, Any], dataset_ids: dict[int, int]) -> dict[str, Any]:

@@ -86,10 +86,10 @@ def load_landmarks(name: str, scheme: LandmarkScheme, json_file: str, image_root
     coco = read_landmarks(scheme, json_file, image_root)
     raise_findings(f"data set {name}, {json_file}", coco.findings)
     values = {"image_root": image_root, **landmark_metadata(scheme)}
-    if scheme.class_names:
-        set_metadata(name, values)
-    else:
+    if scheme.evaluator == "coco":
         set_coco_metadata(name, coco, json_file, values)
+    else:
+        set_metadata(name, values)
     return coco.records
 
 
