@@ -6,9 +6,13 @@ import pytest
 import torch
 from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.evaluation import COCOEvaluator, PascalVOCDetectionEvaluator
+from detectron2.modeling import detector_postprocess
 from detectron2.structures import Boxes, Instances
 
+from centernet_d2.data.datasets.synthetic import register_synthetic
+from centernet_d2.data.synthetic import ExtremesConfig
 from centernet_d2.evaluation import build_evaluator
+from centernet_d2.ops.extreme_points import octagon_masks
 from tests.engine.runs import engine_cfg
 
 
@@ -28,6 +32,32 @@ def test_truth_as_prediction_gives_100(number, tmp_path):
     results = evaluator.evaluate()["bbox"]
     assert results["AP"] == pytest.approx(100) and results["AP75"] == pytest.approx(100)
     assert (tmp_path / "inference" / f"{name}_coco_format.json").exists()
+
+
+def test_extreme_points_are_not_scored_but_boxes_and_octagons_are(tmp_path):
+    """True boxes, and the octagons of the true extreme points: an ellipse's have an IoU of nearly 0.9 with it."""
+    name = "extreme_points_of_an_evaluation"
+    register_synthetic(name, ExtremesConfig(), num_images=6, seed=3)
+    cfg = engine_cfg(tmp_path)
+    cfg.defrost()
+    cfg.MODEL.KEYPOINT_ON = cfg.MODEL.MASK_ON = True
+    evaluator = build_evaluator(cfg, name)
+    evaluator.reset()
+    for record in DatasetCatalog.get(name):
+        size = (record["height"], record["width"])
+        found = Instances(size)
+        found.pred_boxes = Boxes(torch.tensor([a["bbox"] for a in record["annotations"]]).reshape(-1, 4))
+        found.pred_classes = torch.tensor([a["category_id"] for a in record["annotations"]], dtype=torch.int64)
+        found.scores = torch.ones(len(found.pred_classes))
+        found.pred_keypoints = torch.tensor([a["keypoints"] for a in record["annotations"]]).reshape(-1, 4, 3)
+        found.pred_masks = octagon_masks(found.pred_keypoints[..., :2], found.pred_boxes.tensor)
+        evaluator.process([record], [{"instances": detector_postprocess(found, *size)}])
+    results = evaluator.evaluate()
+    assert set(results) == {"bbox", "segm"}
+    assert results["bbox"]["AP"] == pytest.approx(100)
+    assert results["segm"]["AP-ellipse"] > 70 > results["segm"]["AP-crescent"]
+    DatasetCatalog.remove(name)
+    MetadataCatalog.remove(name)
 
 
 def test_pascal_voc(tmp_path):
