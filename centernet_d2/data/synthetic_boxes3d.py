@@ -28,6 +28,8 @@ _SHARES = (0.6, 0.2, 0.2)
 _RIGHT, _FRONT = 0.06, 0.003
 # Least visible share of objects that count as not, partly and largely occluded; others are left out.
 _VISIBLE = (0.85, 0.5, 0.3)
+# Outlines are painted at so many times the resolution to find that share: OpenCV's are half a pixel too large.
+_FINE = 4
 
 # The faces of a box but its bottom by their corners (``Boxes3D.corners``), of which the first two are at the bottom
 # (of the top: at the front).
@@ -233,14 +235,16 @@ def _area(boxes: np.ndarray) -> np.ndarray:
 
 def _visible_shares(config: Boxes3DConfig, corners: np.ndarray) -> np.ndarray:
     """(P,) of outlines (P, 8, 2) that are painted one over the other."""
-    owner = np.zeros((config.height, config.width), np.uint8)
-    whole = np.zeros(len(corners))
-    for i, points in enumerate(corners, start=1):
+    owner = np.zeros((config.height * _FINE, config.width * _FINE), np.uint8)
+    fine, windows, whole = corners * _FINE, [], []
+    for i, points in enumerate(fine, start=1):
         hull = cv2.convexHull(np.rint(points * 16 - 8).astype(np.int32))
         cv2.fillConvexPoly(owner, hull, i, cv2.LINE_8, 4)
-        whole[i - 1] = (owner == i).sum()
-    counts = np.bincount(owner.ravel(), minlength=len(corners) + 1)[1:]
-    return counts / np.maximum(whole, 1)
+        (x1, y1), (x2, y2) = np.maximum([points.min(axis=0), points.max(axis=0) + 2], 0).astype(int).tolist()
+        windows.append(owner[y1:y2, x1:x2])
+        whole.append(np.count_nonzero(windows[-1] == i))
+    seen = [np.count_nonzero(window == i) for i, window in enumerate(windows, start=1)]
+    return np.array(seen) / np.maximum(whole, 1)
 
 
 def _draw_ground(
