@@ -107,7 +107,7 @@ def to_json(
             "box": [round(x, 2) for x in kept.pred_boxes.tensor[i].tolist()],
         }
         if kept.has("pred_keypoints"):
-            first, end = scheme.ranges[category] if scheme else (0, None)
+            first, end = scheme.own(category) if scheme else (0, None)
             entry["first_keypoint"] = first
             entry["keypoints"] = kept.pred_keypoints[i, first:end].tolist()
         objects.append(entry)

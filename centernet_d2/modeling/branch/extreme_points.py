@@ -53,11 +53,7 @@ class ExtremeHeatmap(GridHeatmap):
 
 @BRANCH_REGISTRY.register()
 class ExtremeOffset(GridOffset):
-    """Where inside its cell the extreme point of one side lies, x and y in [0, 1] of a cell.
-
-    Args:
-        side: index into ``SIDES``.
-    """
+    """Where inside its cell the extreme point of ``SIDES[side]`` lies, x and y in [0, 1] of a cell."""
 
     @configurable
     def __init__(self, *, side: int, **kwargs: Any) -> None:
