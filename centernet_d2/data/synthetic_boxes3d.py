@@ -22,8 +22,8 @@ from centernet_d2.ops.boxes3d import Boxes3D, project, rotation_y_to_alpha
 CLASS_NAMES = ("car", "pedestrian", "cyclist")
 # Height, width, length in metres; each varies by this share.
 _SIZES = np.array([[1.5, 1.7, 4.0], [1.75, 0.6, 0.8], [1.7, 0.7, 1.8]])
-_VARIATION = 0.1
-_SHARES = (0.6, 0.2, 0.2)
+_VARIATION = 0.06
+_SHARES = (0.7, 0.15, 0.15)
 # The camera's place as in KITTI's rig, metres: to the right of and in front of the origin.
 _RIGHT, _FRONT = 0.06, 0.003
 # Least visible share of objects that count as not, partly and largely occluded; others are left out.
@@ -35,6 +35,8 @@ _FINE = 4
 # (of the top: at the front).
 _FACES = {"front": (1, 0, 4, 5), "right": (2, 1, 5, 6), "back": (3, 2, 6, 7), "left": (0, 3, 7, 4), "top": (4, 5, 6, 7)}
 _GLASS, _LAMP, _TAIL, _RUBBER, _SKIN = (40, 50, 60), (255, 250, 210), (210, 20, 20), (25, 25, 25), (235, 190, 160)
+# What the colour of a face is mixed with, and how much, so that a far object shows where its front is, too.
+_TINTS = {"front": ((250, 240, 190), 0.65), "back": ((170, 20, 30), 0.65), "top": ((20, 20, 30), 0.4)}
 _Detail = tuple[float, float, float, float, tuple[int, int, int]]
 # What is on the faces: from and to along the first two corners, from and to upwards, as shares; colour RGB.
 _DETAILS: dict[str, dict[str, list[_Detail]]] = {
@@ -75,7 +77,8 @@ class Boxes3DConfig(PicturesConfig):
 
     height: int = 128
     width: int = 256
-    max_objects: int = 6
+    min_objects: int = 2
+    max_objects: int = 8
     clutter: int = 8
     noise: float = 6.0
     focal: float = 200.0
@@ -83,7 +86,7 @@ class Boxes3DConfig(PicturesConfig):
     wander: float = 10.0
     camera_height: float = 1.65
     nearest: float = 5.0
-    farthest: float = 11.0
+    farthest: float = 10.0
     max_truncation: float = 0.3
 
 
@@ -272,9 +275,11 @@ def _draw_box(
         outwards = quad.mean(axis=0) - corners.mean(axis=0)
         if outwards @ (quad.mean(axis=0) - [_RIGHT, 0, _FRONT]) >= 0:
             continue
+        tint, share = _TINTS.get(face, (base, 0.0))
+        color = base + share * (np.array(tint) - base)
         shade = 0.6 + 0.4 * max(0.0, float(outwards @ light) / float(np.linalg.norm(outwards)))
-        for a, b, low, high, color in [(0.0, 1.0, 0.0, 1.0, base), *_DETAILS[name].get(face, [])]:
+        for a, b, low, high, fill in [(0.0, 1.0, 0.0, 1.0, color), *_DETAILS[name].get(face, [])]:
             across, up = quad[1] - quad[0], quad[3] - quad[0]
             patch = quad[0] + np.array([(a, low), (b, low), (b, high), (a, high)]) @ np.stack([across, up])
             outline = project(torch.from_numpy(patch), torch.from_numpy(matrix))[:, :2].numpy()
-            canvas.polygon(outline, np.array(color) * shade)
+            canvas.polygon(outline, np.array(fill) * shade)
