@@ -10,17 +10,17 @@ from collections.abc import Sequence
 
 import cv2
 import numpy as np
-import torch
 from detectron2.structures import Instances
 from detectron2.utils.visualizer import Visualizer
 from torch import Tensor
 
 from centernet_d2.data.landmarks import LandmarkScheme
-from centernet_d2.landmark_pictures import draw_landmarks, shown_whole
+from centernet_d2.landmark_pictures import draw_landmarks
 from centernet_d2.ops.grid_points import grid_points
 
 # Small pictures are drawn enlarged to this shorter side, so that names can be read.
 _LEAST_SIDE = 400
+_LEAST_LANDMARK_SCORE = 0.05
 
 
 def class_color(index: int) -> tuple[float, float, float]:
@@ -88,7 +88,9 @@ def draw_predictions(
     shown = instances[instances.scores > threshold].to("cpu")
     keypoints = shown.pred_keypoints if shown.has("pred_keypoints") else None
     if keypoints is not None and scheme:
-        keypoints = torch.from_numpy(shown_whole(keypoints.detach().numpy()))
+        # Where no heatmap confirms a landmark it is a guess, or (hidden in training) nothing at all.
+        confirmed = keypoints[..., 2:] > _LEAST_LANDMARK_SCORE
+        keypoints = keypoints * confirmed
     boxes, classes = shown.pred_boxes.tensor, shown.pred_classes
     return draw_objects(image, boxes, classes, names, scores=shown.scores, keypoints=keypoints, scheme=scheme)
 

@@ -189,6 +189,7 @@ def test_channels_are_those_of_the_published_networks():
 
 
 def test_batch_equals_singles():
+    torch.manual_seed(0)
     model = build_model(extreme_cfg("MODEL.EXTREME.POINT_THRESH", 0.05, "MODEL.EXTREME.CENTER_THRESH", 0.05)).eval()
     for name, branch in model.task.named():
         torch.nn.init.normal_(branch.heads[0][-1].weight, std=0.5 if name.endswith("heatmap") else 0.05)
