@@ -36,7 +36,7 @@ _FINE = 4
 _FACES = {"front": (1, 0, 4, 5), "right": (2, 1, 5, 6), "back": (3, 2, 6, 7), "left": (0, 3, 7, 4), "top": (4, 5, 6, 7)}
 _GLASS, _LAMP, _TAIL, _RUBBER, _SKIN = (40, 50, 60), (255, 250, 210), (210, 20, 20), (25, 25, 25), (235, 190, 160)
 # What the colour of a face is mixed with, and how much, so that a far object shows where its front is, too.
-_TINTS = {"front": ((250, 240, 190), 0.65), "back": ((170, 20, 30), 0.65), "top": ((20, 20, 30), 0.4)}
+_TINTS = {"front": ((250, 240, 190), 0.85), "back": ((170, 20, 30), 0.85), "top": ((20, 20, 30), 0.4)}
 _Detail = tuple[float, float, float, float, tuple[int, int, int]]
 # What is on the faces: from and to along the first two corners, from and to upwards, as shares; colour RGB.
 _DETAILS: dict[str, dict[str, list[_Detail]]] = {
@@ -87,7 +87,7 @@ class Boxes3DConfig(PicturesConfig):
     camera_height: float = 1.65
     nearest: float = 5.0
     farthest: float = 10.0
-    max_truncation: float = 0.3
+    max_truncation: float = 0.2
 
 
 @dataclass(frozen=True)
@@ -187,7 +187,7 @@ def draw(config: Boxes3DConfig, seed: int, index: int) -> np.ndarray:
     rng = np.random.default_rng([seed, index, 1])
     scene = layout(config, seed, index)
     canvas = Canvas(draw_clutter(config, rng))
-    ground = rng.uniform(70, 170, size=3)
+    ground = rng.uniform(70, 160) + rng.uniform(-15, 15, size=3)
     _draw_ground(canvas, config, scene.calibration, ground, rng)
     light = rng.uniform([-1, -1, -1], [1, -0.3, 0.3])
     light /= np.linalg.norm(light)
