@@ -63,7 +63,7 @@ def test_a_training_and_a_test_step(name):
     (result,) = model.eval()([{"image": torch.randint(0, 256, (3, 90, 120), dtype=torch.uint8)}])
     found = result["instances"]
     assert found.image_size == (90, 120) and len(found) <= cfg.TEST.DETECTIONS_PER_IMAGE
-    assert ((found.scores > 0) & (found.scores < 1)).all() and torch.isfinite(found.pred_boxes.tensor).all()
+    assert ((found.scores > 0) & (found.scores <= 1)).all() and torch.isfinite(found.pred_boxes.tensor).all()
     assert ((found.pred_classes >= 0) & (found.pred_classes < classes_of(cfg))).all()
     if cfg.MODEL.KEYPOINT_ON:
         assert found.pred_keypoints.shape == (len(found), len(scheme_of(cfg)), 3)

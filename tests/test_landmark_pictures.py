@@ -154,8 +154,10 @@ def test_objects_with_a_scheme_have_lines_also_when_enlarged():
     assert all(is_drawn(drawn, 4 * p) for p in landmarks) and is_drawn(drawn, 2 * (landmarks[8] + landmarks[9]))
     instances = Instances((100, 100), pred_boxes=Boxes(boxes), scores=torch.tensor([0.9]))
     instances.pred_classes, instances.pred_keypoints = torch.tensor([0]), keypoints
-    instances.pred_keypoints[0, 20, 2] = 0
-    assert is_drawn(draw_predictions(grey(100, 100), instances, scheme=FACE68), 4 * landmarks[20])
+    assert is_drawn(draw_predictions(grey(100, 100), instances, scheme=FACE68), 4 * landmarks[30])
+    # What no heatmap confirms is not drawn.
+    instances.pred_keypoints[0, 30, 2] = 0.01
+    assert not is_drawn(draw_predictions(grey(100, 100), instances, scheme=FACE68), 4 * landmarks[30])
 
 
 def test_the_scheme_of_a_configuration():

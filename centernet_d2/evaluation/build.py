@@ -9,6 +9,7 @@ from detectron2.config import CfgNode
 from detectron2.data import MetadataCatalog
 from detectron2.evaluation import COCOEvaluator, DatasetEvaluator, PascalVOCDetectionEvaluator
 
+from centernet_d2.data.datasets.custom import class_names
 from centernet_d2.data.landmarks import SCHEMES
 from centernet_d2.evaluation.clothes_landmarks import ClothesLandmarkEvaluator
 from centernet_d2.evaluation.face_landmarks import FaceLandmarkEvaluator
@@ -31,6 +32,7 @@ def build_evaluator(cfg: CfgNode, dataset_name: str, output_dir: str | None = No
 
 def _coco(cfg: CfgNode, dataset_name: str, output_dir: str) -> DatasetEvaluator:
     """COCO's metrics; a data set without a JSON file has one written."""
+    class_names(dataset_name)  # reads the file of a set that only then knows how it is scored
     metadata = MetadataCatalog.get(dataset_name)
     converted = metadata.get("json_file") is None
     evaluator = COCOEvaluator(

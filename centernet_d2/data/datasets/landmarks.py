@@ -34,7 +34,11 @@ def register_landmarks(name: str, scheme_name: str, json_file: str, image_root: 
     """
     scheme = SCHEMES[scheme_name]
     DatasetCatalog.register(name, lambda: load_landmarks(name, scheme, json_file, image_root))
-    MetadataCatalog.get(name).set(image_root=image_root, **landmark_metadata(scheme))
+    values = {"image_root": image_root, **landmark_metadata(scheme)}
+    if scheme.evaluator == "coco":
+        # What the evaluator needs is only known when the file has been read, so let the classes be asked for.
+        values.pop("thing_classes", None)
+    MetadataCatalog.get(name).set(**values)
 
 
 def landmark_metadata(scheme: LandmarkScheme) -> dict[str, Any]:

@@ -267,7 +267,7 @@ def test_records_have_what_evaluation_and_training_need(converted: Path) -> None
 
 def test_published_names() -> None:
     root, names = f"/{uuid.uuid4().hex}", {f"kitti_{s}_{part}" for s in ("3dop", "subcnn") for part in ("train", "val")}
-    known = {name: DatasetCatalog.pop(name) for name in names if name in DatasetCatalog}
+    known = {name: (DatasetCatalog.pop(name), MetadataCatalog.pop(name)) for name in names if name in DatasetCatalog}
     try:
         register_published_kitti(root)
         assert names <= set(DatasetCatalog.list())
