@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import _thread
 import json
+import signal
 
 import cv2
 import numpy as np
@@ -52,7 +53,15 @@ def test_an_error_in_the_middle_leaves_a_complete_film(tmp_path):
     assert frames == list(range(9)) == [line["frame"] for line in lines]
 
 
-def test_ctrl_c_leaves_a_complete_film(tmp_path, capsys):
+@pytest.fixture
+def interruptible():
+    """Python's own handler: shells start background jobs with the signal ignored."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+def test_ctrl_c_leaves_a_complete_film(tmp_path, capsys, interruptible):
     source, path = write_video(tmp_path / "a.avi", 25), tmp_path / "film.mp4"
 
     def predict(image):
