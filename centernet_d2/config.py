@@ -24,6 +24,8 @@ def get_cfg() -> CfgNode:
 def add_centernet_config(cfg: CfgNode) -> None:
     """Add this project's keys, with their defaults, to a Detectron2 config."""
     _add_model(cfg)
+    _add_landmarks(cfg)
+    _add_tasks(cfg)
     _add_input(cfg)
     _add_training(cfg)
 
@@ -85,6 +87,11 @@ def _add_model(cfg: CfgNode) -> None:
     cfg.MODEL.CENTERNET.MERGE = "vote"
     cfg.MODEL.CENTERNET.SCORE_THRESH_TEST = 0.0
 
+    # Where a pixel's centre lies in its coordinates: 0.5, or 0.0 for checkpoints published with the paper.
+    cfg.MODEL.CENTERNET.PIXEL_CENTER = 0.5
+
+
+def _add_landmarks(cfg: CfgNode) -> None:
     cfg.MODEL.LANDMARK = CfgNode()
     # A name of data.landmarks.SCHEMES; "": that of the training set.
     cfg.MODEL.LANDMARK.SCHEME = ""
@@ -117,6 +124,8 @@ def _add_model(cfg: CfgNode) -> None:
     cfg.MODEL.LANDMARK.SUBCELL_WEIGHT = 1.0
     cfg.MODEL.LANDMARK.GROUPING_WEIGHT = 0.1
 
+
+def _add_tasks(cfg: CfgNode) -> None:
     # Extreme points (ExtremePointTask); MODEL.MASK_ON adds octagon masks.
     cfg.MODEL.EXTREME = CfgNode()
     # One heatmap a side for all classes: the centre's heatmaps alone say the class.
@@ -147,9 +156,6 @@ def _add_model(cfg: CfgNode) -> None:
     cfg.MODEL.BOX3D.DIMENSIONS_WEIGHT = 1.0
     cfg.MODEL.BOX3D.ORIENTATION_WEIGHT = 1.0
     cfg.MODEL.BOX3D.CENTER_OFFSET_WEIGHT = 1.0
-
-    # Where a pixel's centre lies in its coordinates: 0.5, or 0.0 for checkpoints published with the paper.
-    cfg.MODEL.CENTERNET.PIXEL_CENTER = 0.5
 
 
 def _add_input(cfg: CfgNode) -> None:
