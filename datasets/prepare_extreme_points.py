@@ -11,15 +11,15 @@ was.
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 from pathlib import Path
 
 from centernet_d2.data.converters.extreme_points import convert_extreme_points
+from centernet_d2.data.reading import datasets_root
 
 
 def main(arguments: list[str] | None = None) -> int:
-    root = Path(os.path.expanduser(os.getenv("DETECTRON2_DATASETS", "datasets")), "coco", "annotations")
+    root = Path(datasets_root(), "coco", "annotations")
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     default = [root / f"instances_{split}2017.json" for split in ("train", "val")]
     parser.add_argument("json", nargs="*", type=Path, default=default, help="(default: COCO's)")

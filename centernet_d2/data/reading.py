@@ -21,6 +21,11 @@ _SOURCES: dict[str, ImageSource] = {}
 _DEEP_MODES = ("I", "F")
 
 
+def datasets_root() -> str:
+    """The folder of the data sets: the environment variable DETECTRON2_DATASETS, "datasets" without it."""
+    return os.path.expanduser(os.getenv("DETECTRON2_DATASETS", "datasets"))
+
+
 class BrokenImageError(ValueError):
     """A picture that cannot be used; ``file_name`` and ``reason`` say which and why."""
 

@@ -6,6 +6,12 @@ import torch
 from torch import Tensor
 
 
+def image_index_of(like: Tensor) -> Tensor:
+    """(N, ...) int64: which image each entry of ``like`` (N, ...) belongs to."""
+    index = torch.arange(len(like), device=like.device)
+    return index.view(-1, *[1] * (like.dim() - 1)).expand(like.shape)
+
+
 def read_at(maps: Tensor, image_index: Tensor, cells: Tensor) -> Tensor:
     """Values of (N, D, H, W) ``maps`` at ``cells`` (..., 2) int64 x, y of images ``image_index`` (...): (..., D)."""
     return maps[image_index, :, cells[..., 1], cells[..., 0]]

@@ -32,6 +32,10 @@ class SparseMaps:
         maps.view(-1)[self.index] = self.value
         return maps
 
+    def logits(self) -> Tensor:
+        """(N, D, H, W) float32, of the values as probabilities; within +-16 so that they are finite."""
+        return self.dense().double().clamp(1e-7, 1 - 1e-7).logit().float()
+
 
 def gaussian_radius(sizes: Tensor, min_overlap: float = 0.7, method: str = "published") -> Tensor:
     """How far both corners of a box may move while it keeps an IoU of ``min_overlap`` with itself.

@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from centernet_d2.data.converters.archives import unpack_archives
 from centernet_d2.data.converters.conversion import Summary, describe_findings
+from centernet_d2.data.reading import datasets_root
 
 
 def preparation_parser(description: str | None, name: str) -> argparse.ArgumentParser:
     """A parser with the folder of the data set ``name``."""
     parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
-    root = Path(os.path.expanduser(os.getenv("DETECTRON2_DATASETS", "datasets")))
+    root = Path(datasets_root())
     parser.add_argument(
         "folder", nargs="?", type=Path, default=root / name, help="of the downloads (default: %(default)s)"
     )

@@ -13,7 +13,7 @@ from centernet_d2.data.datasets.coco import register_coco
 from centernet_d2.data.datasets.crops import register_crops
 from centernet_d2.data.datasets.landmarks import LANDMARK_KINDS
 from centernet_d2.data.datasets.voc import register_voc
-from centernet_d2.data.reading import Record
+from centernet_d2.data.reading import Record, datasets_root
 
 # Functions of name and two strings; how many of these are paths, by kind: both, unless said here.
 _KINDS: dict[str, Callable[[str, str, str], None]] = {
@@ -73,7 +73,7 @@ def load_records(name: str) -> list[Record]:
         return DatasetCatalog.get(name)
     except FileNotFoundError as error:
         raise FileNotFoundError(
-            f"data set {name}: {error} (data sets are looked for in {os.path.abspath(_root())}, "
+            f"data set {name}: {error} (data sets are looked for in {os.path.abspath(datasets_root())}, "
             "set DETECTRON2_DATASETS to change that; datasets/README.md shows the layout)"
         ) from None
 
@@ -127,9 +127,5 @@ def _described(data_set: str, names: Sequence[str]) -> str:
     return f"data set {data_set} has {len(names)} classes ({shown})"
 
 
-def _root() -> str:
-    return os.path.expanduser(os.getenv("DETECTRON2_DATASETS", "datasets"))
-
-
 def _rooted(path: str) -> str:
-    return os.path.join(_root(), os.path.expanduser(path))
+    return os.path.join(datasets_root(), os.path.expanduser(path))

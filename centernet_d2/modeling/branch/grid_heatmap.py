@@ -83,7 +83,7 @@ class GridHeatmap(Branch):
 
     def target_map(self, targets: Targets) -> Tensor:
         """Logits, within +-16 so that they are finite."""
-        return self.target(targets).dense().double().clamp(1e-7, 1 - 1e-7).logit().float()
+        return self.target(targets).logits()
 
     def unflip(self, flipped: Tensor) -> Tensor:
         order = [self.point_flags.index(p) for p in grid.mirrored(self.point_flags)]
@@ -92,5 +92,9 @@ class GridHeatmap(Branch):
 
     def merge_flipped(self, output: Tensor, flipped: Tensor) -> Tensor:
         """The mean of the probabilities, as a logit."""
-        mean = (output.sigmoid() + self.unflip(flipped).sigmoid()) / 2
-        return mean.logit(eps=1e-7)
+        return mean_probability(output, self.unflip(flipped))
+
+
+def mean_probability(a: Tensor, b: Tensor) -> Tensor:
+    """The mean of the probabilities whose logits are ``a`` and ``b``, as a logit."""
+    return ((a.sigmoid() + b.sigmoid()) / 2).logit(eps=1e-7)

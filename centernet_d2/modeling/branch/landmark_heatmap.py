@@ -11,7 +11,7 @@ from torch import Tensor
 
 from centernet_d2.data.datasets.landmarks import scheme_of
 from centernet_d2.modeling.branch.base import BRANCH_REGISTRY
-from centernet_d2.modeling.branch.grid_heatmap import HEATMAP_PRIOR
+from centernet_d2.modeling.branch.grid_heatmap import HEATMAP_PRIOR, mean_probability
 from centernet_d2.modeling.branch.sparse import DeferredMap, SparseBranch
 from centernet_d2.ops.focal import heatmap_focal_loss
 from centernet_d2.ops.gather import cells_of
@@ -128,12 +128,11 @@ class LandmarkHeatmap(SparseBranch):
         """Logits, within +-16 so that they are finite."""
         channel = targets.image_index[:, None] * self.out_channels + torch.arange(self.out_channels)
         shape = (targets.num_images, self.out_channels, *targets.grid_size)
-        maps = self._splat(targets, targets.fields["keypoints"], channel, shape)
-        return maps.dense().double().clamp(1e-7, 1 - 1e-7).logit().float()
+        return self._splat(targets, targets.fields["keypoints"], channel, shape).logits()
 
     def unflip(self, flipped: Tensor) -> Tensor:
         return flipped.flip(-1)[:, self.flip_indices]
 
     def merge_flipped(self, output: Tensor, flipped: Tensor) -> Tensor:
         """The mean of the probabilities, as a logit."""
-        return ((output.sigmoid() + self.unflip(flipped).sigmoid()) / 2).logit(eps=1e-7)
+        return mean_probability(output, self.unflip(flipped))

@@ -12,6 +12,7 @@ from torch import Tensor
 from centernet_d2.modeling.branch import LandmarkGrouping
 from centernet_d2.modeling.task.base import TASK_REGISTRY
 from centernet_d2.modeling.task.landmarks import LandmarkTask, center_branches, landmark_branches
+from centernet_d2.ops.gather import image_index_of
 from centernet_d2.ops.landmarks import TOLERANCE, choose_peaks
 from centernet_d2.structures import Candidates
 
@@ -57,11 +58,11 @@ class LandmarkHeatmapTask(LandmarkTask):
         score, classes, cells, centers = self.centers(outputs)
         boxes = self.regressed_boxes(outputs, cells, centers)
         probability, peak_cells, places = self.peaks(outputs, self.num_peaks)
-        image = torch.arange(len(score), device=score.device)[:, None, None]
         landmark = torch.arange(probability.shape[1], device=score.device)[:, None].expand(probability.shape)
         grouping = cast(LandmarkGrouping, self.branches["landmark_grouping"])
-        votes = grouping.read(outputs["landmark_grouping"], image.expand(probability.shape), landmark, peak_cells)
+        votes = grouping.read(outputs["landmark_grouping"], image_index_of(probability), landmark, peak_cells)
         index = self.own_landmarks.index[classes]  # (N, M, L)
+        image = image_index_of(index)
         tolerance = 1 + TOLERANCE * (boxes[..., 2:] - boxes[..., :2]).amax(dim=-1)
         own, own_score = choose_peaks(
             votes[image, index], places[image, index], probability[image, index], centers, tolerance

@@ -12,6 +12,7 @@ from torch import Tensor
 from centernet_d2.modeling.branch import LandmarkOffsets
 from centernet_d2.modeling.task.base import TASK_REGISTRY
 from centernet_d2.modeling.task.landmarks import LandmarkTask, center_branches, landmark_branches
+from centernet_d2.ops.gather import image_index_of
 from centernet_d2.ops.landmarks import extreme_box, snap_to_peaks
 from centernet_d2.ops.peaks import maximum_near
 from centernet_d2.structures import Candidates
@@ -48,9 +49,8 @@ class LandmarkRegressionTask(LandmarkTask):
 
     def candidates(self, outputs: dict[str, Tensor]) -> Candidates:
         score, classes, cells, centers = self.centers(outputs)
-        image_index = torch.arange(len(score), device=score.device)[:, None].expand(score.shape)
         offsets = cast(LandmarkOffsets, self.branches["landmark_offsets"])
-        landmarks = offsets.read(outputs["landmark_offsets"], image_index, cells)
+        landmarks = offsets.read(outputs["landmark_offsets"], image_index_of(score), cells)
         own = self.own_landmarks.gather(landmarks, classes)
         used = self.own_landmarks.used[classes]
         boxes = self.regressed_boxes(outputs, cells, centers) if "box_size" in self.branches else None
@@ -66,6 +66,6 @@ class LandmarkRegressionTask(LandmarkTask):
         """Landmarks (N, M, L, 2) moved to peaks, and what their heatmaps say there, (N, M, L)."""
         probability, _, places = self.peaks(outputs, self.num_peaks)
         index = self.own_landmarks.index[classes]  # (N, M, L)
-        image = torch.arange(len(index), device=index.device)[:, None, None]
+        image = image_index_of(index)
         points = snap_to_peaks(own, places[image, index], probability[image, index], bounds, self.nearest)
-        return points, maximum_near(outputs["landmark_heatmap"], image.expand(index.shape), index, points).sigmoid()
+        return points, maximum_near(outputs["landmark_heatmap"], image, index, points).sigmoid()

@@ -20,6 +20,7 @@ from centernet_d2.modeling.branch import (
 )
 from centernet_d2.modeling.task.base import Task
 from centernet_d2.ops import grid_points as grid
+from centernet_d2.ops.gather import image_index_of
 from centernet_d2.ops.landmarks import OwnLandmarks, extreme_box
 from centernet_d2.ops.peaks import top_peaks
 from centernet_d2.ops.soft_nms import soft_nms
@@ -114,7 +115,7 @@ class LandmarkTask(Task):
         """The best centres: probabilities (N, M), classes (N, M), cells (N, M, 2), places (N, M, 2) in grid cells."""
         score, classes, cells = (x[:, 0] for x in top_peaks(outputs["heatmap"][:, :, None], self.num_candidates))
         offset = cast(GridOffset, self.branches["offset"])
-        index = _image_index(score)
+        index = image_index_of(score)
         return (
             score.sigmoid(),
             classes,
@@ -125,14 +126,14 @@ class LandmarkTask(Task):
     def regressed_boxes(self, outputs: dict[str, Tensor], cells: Tensor, centers: Tensor) -> Tensor:
         """(N, M, 4) boxes by the branch ``box_size``, read at ``cells`` (N, M, 2), around ``centers`` (N, M, 2)."""
         branch = cast(GridBoxSize, self.branches["box_size"])
-        size = branch.read(outputs["box_size"], _image_index(cells[..., 0])[..., None], cells[:, :, None])
+        size = branch.read(outputs["box_size"], image_index_of(cells[..., 0])[..., None], cells[:, :, None])
         return grid.decode_boxes(centers[:, :, None], size, branch.point_flags, branch.encoding)[:, :, 0]
 
     def peaks(self, outputs: dict[str, Tensor], count: int) -> tuple[Tensor, Tensor, Tensor]:
         """The best peaks of every landmark: probabilities (N, K, S), cells (N, K, S, 2), places (N, K, S, 2)."""
         maps = outputs["landmark_heatmap"]
         logits, _, cells = top_peaks(maps[:, None], count)
-        image_index = torch.arange(len(maps), device=maps.device)[:, None, None].expand(logits.shape)
+        image_index = image_index_of(logits)
         landmark = torch.arange(maps.shape[1], device=maps.device)[:, None].expand(logits.shape)
         if self.subcell == "offset":
             branch = cast(LandmarkSubcell, self.branches["landmark_subcell"])
@@ -156,7 +157,7 @@ class LandmarkTask(Task):
         """Candidates with ``own`` (N, M, L, 3) landmarks; boxes are theirs where none are given."""
         if boxes is None:
             boxes = extreme_box(own[..., :2], self.own_landmarks.used[classes])
-        values = self.read_further(outputs, _image_index(score), cells)
+        values = self.read_further(outputs, image_index_of(score), cells)
         keypoints = self.own_landmarks.scatter(own, classes)
         source = torch.zeros_like(classes[0])
         return Candidates(boxes, score, classes, source, {"keypoints": keypoints}, values)
@@ -183,8 +184,3 @@ def center_branches(cfg: CfgNode) -> dict[str, str]:
     """Those of the centre, by the name that appears in checkpoints."""
     names = {"heatmap": "GridHeatmap", "offset": "GridOffset"}
     return {**names, "box_size": "GridBoxSize"} if cfg.MODEL.LANDMARK.BOX_SIZE else names
-
-
-def _image_index(like: Tensor) -> Tensor:
-    """(N, M) int64: the image of each candidate of ``like`` (N, M)."""
-    return torch.arange(len(like), device=like.device)[:, None].expand(like.shape)
