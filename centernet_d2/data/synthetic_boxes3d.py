@@ -15,15 +15,15 @@ import cv2
 import numpy as np
 import torch
 
+from centernet_d2.data.converters.kitti import CLASS_NAMES
 from centernet_d2.data.drawing import Canvas
 from centernet_d2.data.synthetic import PicturesConfig, draw_clutter
 from centernet_d2.ops.boxes3d import Boxes3D, project, rotation_y_to_alpha
 
-CLASS_NAMES = ("car", "pedestrian", "cyclist")
-# Height, width, length in metres; each varies by this share.
-_SIZES = np.array([[1.5, 1.7, 4.0], [1.75, 0.6, 0.8], [1.7, 0.7, 1.8]])
+# Of the classes: height, width, length in metres; each varies by this share.
+_SIZES = np.array([[1.75, 0.6, 0.8], [1.5, 1.7, 4.0], [1.7, 0.7, 1.8]])
 _VARIATION = 0.06
-_SHARES = (0.7, 0.15, 0.15)
+_SHARES = (0.15, 0.7, 0.15)
 # The camera's place as in KITTI's rig, metres: to the right of and in front of the origin.
 _RIGHT, _FRONT = 0.06, 0.003
 # Least visible share of objects that count as not, partly and largely occluded; others are left out.
@@ -96,7 +96,7 @@ class Scene:
 
     Attributes:
         calibration: (3, 4) float64.
-        classes: (P,) int64, indices of ``CLASS_NAMES``.
+        classes: (P,) int64, indices of ``converters.kitti.CLASS_NAMES``.
         boxes: float64.
         visible: (P,) share of an object in the picture that no other hides.
     """

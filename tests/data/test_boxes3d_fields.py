@@ -83,7 +83,7 @@ def test_objects_behind_the_camera_have_no_metres():
 def test_ignored_regions_are_those_of_neighbouring_classes():
     kinds = ("Van", "Truck", "Person_sitting", "DontCare", "Tram", "Misc")
     ignored = [{"type": kind, "bbox": [9, 9, 20, 20], "bbox_mode": BoxMode.XYWH_ABS} for kind in kinds]
-    assert [a["category_id"] for a in ignored_regions({"ignored": ignored})] == [0, 0, 1, 0, 1, 2]
+    assert [a["category_id"] for a in ignored_regions({"ignored": ignored})] == [1, 1, 0, 0, 1, 2]
     assert ignored_regions({}) == []
     record = record_of(STREET[:1], [0], ignored=ignored[:1])
     instances = mapped(record)

@@ -12,8 +12,9 @@ from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.structures import Boxes, Instances
 
 from centernet_d2.data.annotation_checks import raise_findings
+from centernet_d2.data.converters.kitti import CLASS_NAMES
 from centernet_d2.data.reading import read_image
-from centernet_d2.data.synthetic_boxes3d import CLASS_NAMES, Boxes3DConfig, Scene, annotate, calibration, draw, layout
+from centernet_d2.data.synthetic_boxes3d import Boxes3DConfig, Scene, annotate, calibration, draw, layout
 from centernet_d2.data.validation import check_annotations
 from centernet_d2.evaluation.kitti import KittiEvaluator
 
@@ -126,7 +127,9 @@ def test_the_front_is_lit():
             i
             for i in range(3000)
             for one in annotate(CONFIG, 4, i)
-            if one["category_id"] == 0 and abs(one["alpha"] - alpha) < 0.2 and one["occluded"] == one["truncated"] == 0
+            if one["category_id"] == CLASS_NAMES.index("car")
+            and abs(one["alpha"] - alpha) < 0.2
+            and one["occluded"] == one["truncated"] == 0
         )
         (car,) = [one for one in annotate(CONFIG, 4, index) if abs(one["alpha"] - alpha) < 0.2][:1]
         x1, y1, x2, y2 = np.rint(car["bbox"]).astype(int)

@@ -168,10 +168,10 @@ def test_ignored_regions_are_neither_right_nor_wrong():
         (int((a + b) / 2 * SCALE / 4), int(((c + d) / 2 * SCALE + SHIFT) / 4))
         for a, c, b, d in (van["bbox"], region["bbox"])
     )
-    assert sorted(added) == sorted([(0, *van_cell), *((c, *region_cell) for c in range(3))])
+    assert sorted(added) == sorted([(1, *van_cell), *((c, *region_cell) for c in range(3))])
     logits = torch.full((1, 3, *GRID), 3.0, requires_grad=True)
     branch.loss(logits, branch.target(targets), torch.tensor(1.0)).backward()
-    assert logits.grad[0, 0, van_cell[1], van_cell[0]].abs() < 1e-10 < logits.grad[0, 1, van_cell[1], van_cell[0]]
+    assert logits.grad[0, 1, van_cell[1], van_cell[0]].abs() < 1e-10 < logits.grad[0, 0, van_cell[1], van_cell[0]]
 
 
 def test_an_object_in_an_ignored_region_is_an_object():

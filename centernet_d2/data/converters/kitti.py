@@ -15,10 +15,10 @@ from centernet_d2.data.annotation_checks import Finding, check_object
 from centernet_d2.data.converters.conversion import Converted, Fields, Summary, convert, picture_entry
 from centernet_d2.data.reading import BrokenImageError
 
-#: Classes to be found, in the order of the category ids 1, 2, 3.
-CLASS_NAMES = ("car", "pedestrian", "cyclist")
+#: Classes to be found, in the order of the category ids 1, 2, 3: that of CenterNet's published models.
+CLASS_NAMES = ("pedestrian", "car", "cyclist")
 #: The labels' types; those after the first three become "ignored" regions.
-TYPES = ("Car", "Pedestrian", "Cyclist", "Van", "Truck", "Person_sitting", "Tram", "Misc", "DontCare")
+TYPES = ("Pedestrian", "Car", "Cyclist", "Van", "Truck", "Person_sitting", "Tram", "Misc", "DontCare")
 #: Split of the training pictures -> part -> number of pictures (Chen et al. 2015; Xiang et al. 2017).
 SPLITS = {"3dop": {"train": 3712, "val": 3769}, "subcnn": {"train": 3682, "val": 3799}}
 _NUMBERS = (

@@ -13,6 +13,7 @@ from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.structures import BoxMode
 
 from centernet_d2.data import synthetic, synthetic_boxes3d, synthetic_faces, synthetic_garments, synthetic_persons
+from centernet_d2.data.datasets.kitti import KITTI_METADATA
 from centernet_d2.data.datasets.landmarks import landmark_metadata
 from centernet_d2.data.landmarks import CLOTHES294, EXTREME4, FACE68, POSE17
 from centernet_d2.data.landmarks.extreme4 import extreme_points
@@ -89,7 +90,6 @@ def _calibrated(config: Boxes3DConfig, seed: int, index: int) -> dict[str, Any]:
     return {"calib": synthetic_boxes3d.calibration(config, seed, index)}
 
 
-_BOXES3D_METADATA = {"thing_classes": list(synthetic_boxes3d.CLASS_NAMES), "evaluator_type": "kitti"}
 _SHAPES_METADATA = {"thing_classes": list(CLASS_NAMES), "evaluator_type": "coco"}
 _KINDS: dict[type, _Kind] = {
     ShapesConfig: _Kind(_shapes, synthetic.draw, _SHAPES_METADATA),
@@ -97,7 +97,7 @@ _KINDS: dict[type, _Kind] = {
     FacesConfig: _Kind(_faces, synthetic_faces.draw, landmark_metadata(FACE68)),
     GarmentsConfig: _Kind(_garments, synthetic_garments.draw, landmark_metadata(CLOTHES294)),
     PersonsConfig: _Kind(_persons, synthetic_persons.draw, landmark_metadata(POSE17)),
-    Boxes3DConfig: _Kind(synthetic_boxes3d.annotate, synthetic_boxes3d.draw, _BOXES3D_METADATA, _calibrated),
+    Boxes3DConfig: _Kind(synthetic_boxes3d.annotate, synthetic_boxes3d.draw, KITTI_METADATA, _calibrated),
 }
 _SETS: dict[str, tuple[PicturesConfig, int]] = {}
 

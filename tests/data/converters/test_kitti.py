@@ -17,7 +17,7 @@ from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.structures import BoxMode
 
 from centernet_d2.data.annotation_checks import AnnotationError
-from centernet_d2.data.converters.kitti import CLASS_NAMES, convert_kitti, read_kitti
+from centernet_d2.data.converters.kitti import convert_kitti, read_kitti
 from centernet_d2.data.dataset_mapper import corner_boxes
 from centernet_d2.data.datasets.custom import load_records
 from centernet_d2.data.datasets.kitti import register_kitti, register_published_kitti
@@ -83,7 +83,8 @@ def converted(tmp_path: Path) -> Path:
 
 def test_labels_become_a_coco_file(converted: Path) -> None:
     data = json.loads((converted / "annotations/3dop_train.json").read_text())
-    assert data["categories"] == [{"id": k, "name": name} for k, name in enumerate(CLASS_NAMES, start=1)]
+    published = ("pedestrian", "car", "cyclist")
+    assert data["categories"] == [{"id": k, "name": name} for k, name in enumerate(published, start=1)]
     empty, picture = data["images"]
     matrix = [P2[:4], P2[4:8], P2[8:]]
     shared = {"height": 375, "width": 1242, "calib": matrix}
@@ -96,7 +97,7 @@ def test_labels_become_a_coco_file(converted: Path) -> None:
     assert car == {
         "id": 1,
         "image_id": 2,
-        "category_id": 1,
+        "category_id": 2,
         "iscrowd": 0,
         "line": 2,
         "truncated": 0,
@@ -107,7 +108,7 @@ def test_labels_become_a_coco_file(converted: Path) -> None:
         "depth": 34.98,
         "rotation_y": -1.6,
     }
-    assert (walker["category_id"], walker["line"], walker["truncated"]) == (2, 4, 0.05)
+    assert (walker["category_id"], walker["line"], walker["truncated"]) == (1, 4, 0.05)
     van, region = ignored
     assert (van["type"], van["line"], van["occluded"], van["dim"]) == ("Van", 1, 2, [2.1, 1.9, 4.5])
     assert region.keys() == {"type", "line", "bbox"} and (region["type"], region["line"]) == ("DontCare", 3)
@@ -118,7 +119,7 @@ def test_labels_become_a_coco_file(converted: Path) -> None:
 FAULTS = {
     "fields": (CAR.rsplit(" ", 1)[0], "line: has 14 values, not 15"),
     "result": (CAR + " 0.9", "line: has 16 values, not 15"),
-    "type": (changed(CAR, 0, "Bus"), "type: is 'Bus', not one of Car, Pedestrian"),
+    "type": (changed(CAR, 0, "Bus"), "type: is 'Bus', not one of Pedestrian, Car"),
     "truncated": (changed(CAR, 1, "1.5"), "truncated: is 1.5, not a share from 0 to 1"),
     "occluded": (changed(CAR, 2, "4"), "occluded: is 4, not 0, 1, 2 or 3"),
     "occluded-part": (changed(CAR, 2, "0.5"), "occluded: is 0.5, not 0, 1, 2 or 3"),
@@ -255,14 +256,14 @@ def test_records_have_what_evaluation_and_training_need(converted: Path) -> None
     assert record["file_name"] == str(converted / "training/image_2/000001.png")
     assert record["calib"].dtype == np.float64 and record["calib"].ravel().tolist() == P2
     car, walker = record["annotations"]
-    assert (car["category_id"], walker["category_id"], car["line"]) == (0, 1, 2)
+    assert (car["category_id"], walker["category_id"], car["line"]) == (1, 0, 2)
     assert (car["dim"], car["location"], car["rotation_y"]) == ([1.38, 1.49, 3.32], [2.41, 1.66, 34.98], -1.6)
     assert (car["truncated"], car["occluded"], car["alpha"], car["depth"]) == (0, 1, -1.67, 34.98)
     assert corner_boxes(record["ignored"])[0].tolist() == [100, 100, 200, 200]
     assert [one["bbox_mode"] for one in record["ignored"]] == [BoxMode.XYWH_ABS] * 2
     assert empty["annotations"] == empty["ignored"] == []
     metadata = MetadataCatalog.get(name)
-    assert (metadata.thing_classes, metadata.evaluator_type) == (["car", "pedestrian", "cyclist"], "kitti")
+    assert (metadata.thing_classes, metadata.evaluator_type) == (["pedestrian", "car", "cyclist"], "kitti")
 
 
 def test_published_names() -> None:
@@ -302,7 +303,7 @@ RECORDS: dict[str, tuple[list[Any], Any, str]] = {
     "dim": (["annotations", 0, "dim"], [1, 2, "3"], r"annotation 1, dim: is \[1, 2, '3'\], not 3 finite numbers"),
     "alpha": (["annotations", 1, "alpha"], None, "annotation 2, alpha: is None, not 1 finite number$"),
     "bbox": (["annotations", 1, "bbox"], [1], "annotation 2, bbox: "),
-    "names": (["categories", 0, "name"], "tram", "categories: are tram, pedestrian, cyclist, not car, pedestrian"),
+    "names": (["categories", 0, "name"], "tram", "categories: are tram, car, cyclist, not pedestrian, car"),
 }
 
 
