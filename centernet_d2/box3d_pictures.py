@@ -14,17 +14,16 @@ import torch
 from torch import Tensor
 
 from centernet_d2.ops.boxes3d import Boxes3D, project
-
-Color = tuple[int, int, int]
+from centernet_d2.picture_lines import Color, draw_line, line_width, write_text
 
 # Pairs of corners (``Boxes3D.corners``): the front, with a cross that shows which it is, then the other edges.
 _FRONT = ((0, 1), (1, 5), (5, 4), (4, 0), (0, 5), (1, 4))
 _OTHERS = ((2, 3), (3, 7), (7, 6), (6, 2), (0, 3), (1, 2), (4, 7), (5, 6))
 # Edges are cut where they come closer to the camera than this, metres.
 _NEAR = 0.1
-# Fractional bits of the coordinates that OpenCV draws at; integers are pixel centres there.
-_SHIFT = 4
-_GROUND, _LINES, _PAPER = (32, 32, 32), (70, 70, 70), (180, 180, 180)
+_GROUND, _LINES, _WORDS, _PAPER = (32, 32, 32), (70, 70, 70), (140, 140, 140), (180, 180, 180)
+# Up to this reach, metres, there is an arc each 5 m, not each 10 m.
+_CLOSE = 32.0
 
 
 def draw_boxes_3d(image: np.ndarray, boxes: Boxes3D, calibration: Tensor, colors: Sequence[Color]) -> None:
@@ -34,7 +33,7 @@ def draw_boxes_3d(image: np.ndarray, boxes: Boxes3D, calibration: Tensor, colors
         calibration: (3, 4), in pixels of ``image``.
         colors: of each box.
     """
-    width = max(1, round(min(image.shape[:2]) / 250))
+    width = line_width(image)
     corners = boxes.corners().detach().cpu().double().numpy()
     matrix = calibration.detach().cpu().double()
     for i in np.argsort(-corners[..., 2].mean(axis=-1)).tolist():
@@ -46,7 +45,7 @@ def draw_boxes_3d(image: np.ndarray, boxes: Boxes3D, calibration: Tensor, colors
 def birds_eye_view(
     boxes: Boxes3D, colors: Sequence[Color], *, size: int = 384, reach: float = 64.0, truth: Boxes3D | None = None
 ) -> np.ndarray:
-    """A square of the ground from above: the camera at the middle of the lower side, looking up; a line each 10 m.
+    """A square of the ground from above: the camera at the middle of the lower side, looking up; arcs with metres.
 
     P boxes are outlined; the thick side is the front. What is out of reach is left out.
 
@@ -58,16 +57,17 @@ def birds_eye_view(
     """
     image = np.full((size, size, 3), _GROUND, np.uint8)
     scale = size / reach
-    for meters in range(10, math.ceil(reach), 10):
-        cv2.circle(image, (size // 2, size - 1), round(meters * scale), _LINES, 1, cv2.LINE_AA)
+    step = 10 if reach > _CLOSE else 5
+    for meters in range(step, math.ceil(reach), step):
+        radius = round(meters * scale)
+        cv2.circle(image, (size // 2, size - 1), radius, _LINES, 1, cv2.LINE_AA)
+        write_text(image, (size // 2 + 3, size - radius), f"{meters} m", _WORDS, max(10, size // 36))
     known = [] if truth is None else [(box, _PAPER) for box in _outlines(truth)]
     for outline, color in [*known, *zip(_outlines(boxes), colors, strict=True)]:
-        if not np.isfinite(outline).all():
-            continue
-        points = [_fixed_point(size / 2 + scale * x, size - scale * z) for x, z in outline]
+        points = outline * [scale, -scale] + [size / 2, size]
         for k in range(4):
             thickness = max(1, size // 200) * (2 if k == 0 else 1)
-            cv2.line(image, points[k], points[(k + 1) % 4], color, thickness, cv2.LINE_AA, _SHIFT)
+            draw_line(image, points[k], points[(k + 1) % 4], color, thickness)
     return image
 
 
@@ -84,11 +84,4 @@ def _draw_edge(image: np.ndarray, ends: np.ndarray, matrix: Tensor, color: Color
     if first[2] < _NEAR:
         first = first + (_NEAR - first[2]) / (second[2] - first[2]) * (second - first)
     seen = project(torch.from_numpy(np.stack([first, second])), matrix)[:, :2].numpy()
-    cv2.line(image, _fixed_point(*seen[0]), _fixed_point(*seen[1]), color, thickness, cv2.LINE_AA, _SHIFT)
-
-
-def _fixed_point(x: float, y: float) -> tuple[int, int]:
-    # Far outside all the same; OpenCV's integers have 32 bits.
-    limit = 2**24
-    values = [round(min(max((value - 0.5) * (1 << _SHIFT), -limit), limit)) for value in (x, y)]
-    return values[0], values[1]
+    draw_line(image, seen[0], seen[1], color, thickness)

@@ -16,8 +16,7 @@ from detectron2.config import CfgNode
 from detectron2.data import MetadataCatalog
 
 from centernet_d2.data.landmarks import SCHEMES, LandmarkScheme
-
-Color = tuple[int, int, int]
+from centernet_d2.picture_lines import Color, draw_dot, draw_line
 
 TRUE_COLOR: Color = (80, 220, 60)
 PREDICTED_COLOR: Color = (40, 60, 255)
@@ -29,8 +28,6 @@ _PART_COLORS: tuple[Color, ...] = (
 _GAP_COLOR: Color = (0, 210, 230)
 _LOOSE_COLOR: Color = (240, 240, 240)
 _BACKGROUND = 32
-# Fractional bits of the coordinates that OpenCV draws at; integers are pixel centres there.
-_SHIFT = 4
 
 
 def known_scheme(cfg: CfgNode) -> LandmarkScheme | None:
@@ -56,16 +53,15 @@ def draw_landmarks(
         return
     size = float(np.ptp(landmarks[drawn, :2], axis=0).max())
     width, radius = max(1, round(size / 150)), max(0.7, size / 110)
-    points = {k: _fixed_point(landmarks[k]) for k in drawn}
     colors = dict.fromkeys(drawn, color or _LOOSE_COLOR)
     for line, part_color in _colored_chains(scheme, first, end):
         for k in set(line) & set(drawn):
             colors[k] = color or part_color
         for a, b in pairwise(line):
-            if a in points and b in points:
-                cv2.line(image, points[a], points[b], color or part_color, width, cv2.LINE_AA, _SHIFT)
+            if a in colors and b in colors:
+                draw_line(image, landmarks[a], landmarks[b], color or part_color, width)
     for k in drawn:
-        cv2.circle(image, points[k], round(radius * (1 << _SHIFT)), colors[k], -1, cv2.LINE_AA, _SHIFT)
+        draw_dot(image, landmarks[k], radius, colors[k])
 
 
 def draw_comparison(
@@ -74,7 +70,7 @@ def draw_comparison(
     """Draw true landmarks (green), predicted ones (red, whatever their scores), and a line between the two of each."""
     if predicted is not None:
         for k in np.flatnonzero(truth[:, 2] > 0):
-            cv2.line(image, _fixed_point(predicted[k]), _fixed_point(truth[k]), _GAP_COLOR, 1, cv2.LINE_AA, _SHIFT)
+            draw_line(image, predicted[k], truth[k], _GAP_COLOR)
     draw_landmarks(image, truth, scheme, label, TRUE_COLOR)
     if predicted is not None:
         draw_landmarks(image, shown_whole(predicted), scheme, label, PREDICTED_COLOR)
@@ -152,8 +148,3 @@ def _colored_chains(scheme: LandmarkScheme, first: int, end: int) -> list[tuple[
             colors[part] = _PART_COLORS[len(colors) % len(_PART_COLORS)]
         result.append((line, colors[mirrored] if mirrored in colors else colors[part]))
     return result
-
-
-def _fixed_point(point: np.ndarray) -> tuple[int, int]:
-    x, y = np.clip((point[:2] - 0.5) * (1 << _SHIFT), -(2**24), 2**24).round().astype(int)
-    return int(x), int(y)
