@@ -171,6 +171,9 @@ def _add_input(cfg: CfgNode) -> None:
     cfg.INPUT.SIZE_TEST = [512, 512]
     # Kept sizes are padded even where they are what the backbone needs already, by one step of it (published).
     cfg.INPUT.PAD_ALWAYS = False
+    # Pictures are fitted into SIZE_TRAIN and SIZE_TEST by their width alone, and what is too high is cut (as published
+    # for KITTI).
+    cfg.INPUT.FIT_WIDTH = False
 
     cfg.INPUT.AFFINE = CfgNode()
     # "crop": a scale out of SCALES and a centre out of the picture less a border of BORDER pixels (halved until it

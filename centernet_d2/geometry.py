@@ -41,6 +41,15 @@ def mirrored(matrix: np.ndarray, output_width: float) -> np.ndarray:
     return result
 
 
+def fitting_scale(image_size: tuple[int, int], output_size: tuple[int, int], by_width: bool = False) -> float:
+    """Output pixels per picture pixel of a picture as large as fits, or as wide as the output. Sizes: height, width.
+
+    By its width, a picture that is higher than the output's shape is cut above and below, as published for KITTI.
+    """
+    across = output_size[1] / image_size[1]
+    return across if by_width else min(output_size[0] / image_size[0], across)
+
+
 def letterbox_matrix(
     image_size: tuple[int, int], output_size: tuple[int, int], scale: float | None = None
 ) -> np.ndarray:
@@ -49,7 +58,7 @@ def letterbox_matrix(
     The shift is whole pixels when nothing is scaled, so that such a picture is copied, not resampled.
     """
     height, width = image_size
-    fitted = min(output_size[0] / height, output_size[1] / width) if scale is None else scale
+    fitted = fitting_scale(image_size, output_size) if scale is None else scale
     matrix = affine_matrix((width / 2, height / 2), fitted, 0.0, output_size)
     if fitted == 1:
         matrix[:, 2] = np.ceil(matrix[:, 2])

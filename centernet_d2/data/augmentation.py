@@ -15,7 +15,15 @@ import numpy as np
 from detectron2.data.transforms import Augmentation, TransformList
 from fvcore.transforms.transform import NoOpTransform, Transform
 
-from centernet_d2.geometry import affine_matrix, inverse, letterbox_matrix, mirrored, transform_points, warp_image
+from centernet_d2.geometry import (
+    affine_matrix,
+    fitting_scale,
+    inverse,
+    letterbox_matrix,
+    mirrored,
+    transform_points,
+    warp_image,
+)
 
 # Shares of blue, green and red in grey (ITU-R BT.601).
 _GREY = np.array([0.114, 0.587, 0.299])
@@ -57,10 +65,13 @@ class AffineTransform(Transform):
         return bool(self.matrix[0, 1] != 0)
 
     def shows_whole(self, image_size: tuple[int, int]) -> bool:
-        """Whether a picture of ``image_size`` (height, width) is seen as in prediction, or as its mirror image."""
-        expected = letterbox_matrix(image_size, self.output_size)
+        """Whether a picture of ``image_size`` (height, width) is seen as in prediction, or as its mirror image.
+
+        It is, fitted in wholly or by its width: that one is the other by chance does not happen.
+        """
         matrix = mirrored(self.matrix, self.output_size[1]) if self.mirrors else self.matrix
-        return bool(np.allclose(matrix, expected))
+        fitted = (fitting_scale(image_size, self.output_size, by_width) for by_width in (False, True))
+        return any(np.allclose(matrix, letterbox_matrix(image_size, self.output_size, scale)) for scale in fitted)
 
     def apply_image(self, img: np.ndarray) -> np.ndarray:
         """(H, W, 3) uint8 to (h, w, 3) uint8, black where the picture does not reach."""
@@ -132,6 +143,7 @@ class RandomAffine(Augmentation):
         keep_resolution_prob: float = 0.0,
         keep_resolution_max: int = 1024,
         pixel_center: float = 0.5,
+        fit_width: bool = False,
     ) -> None:
         """
         Args:
@@ -143,6 +155,7 @@ class RandomAffine(Augmentation):
             keep_resolution_prob: that a picture is neither scaled nor shifted and the output has its size; the model
                 pads a batch to its largest. Mirroring and rotation (around the middle) stay.
             keep_resolution_max: pixels; not for pictures with a longer side.
+            fit_width: pictures are fitted by their width alone (``geometry.fitting_scale``).
         """
         super().__init__()
         if mode not in ("crop", "shift", "none"):
@@ -167,11 +180,11 @@ class RandomAffine(Augmentation):
         size = (height, width) if keep else self.output_size
         # Nothing is drawn where it is always applied, so that seeded runs stay the same.
         mode = self.mode if self.prob == 1 or np.random.rand() < self.prob else "none"
+        fitted = fitting_scale((height, width), size, self.fit_width)
         if (keep or mode == "none") and angle == 0:
-            matrix = letterbox_matrix((height, width), size)
+            matrix = letterbox_matrix((height, width), size, fitted)
         else:
             center, zoom = ((width / 2, height / 2), 1.0) if keep else self._window(mode, height, width)
-            fitted = min(size[0] / height, size[1] / width)
             matrix = affine_matrix(center, fitted / zoom, angle, size)
         if flip:
             matrix = mirrored(matrix, size[1])

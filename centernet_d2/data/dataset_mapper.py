@@ -179,6 +179,7 @@ def build_augmentations(cfg: CfgNode) -> list[Augmentation]:
             keep_resolution_prob=affine.KEEP_RESOLUTION_PROB,
             keep_resolution_max=affine.KEEP_RESOLUTION_MAX,
             pixel_center=cfg.MODEL.CENTERNET.PIXEL_CENTER,
+            fit_width=cfg.INPUT.FIT_WIDTH,
         )
     ]
     if occlusion.PROB > 0:

@@ -10,7 +10,7 @@ import torch
 from detectron2.config import CfgNode
 from torch import Tensor
 
-from centernet_d2.geometry import inverse, letterbox_matrix, warp_image
+from centernet_d2.geometry import fitting_scale, inverse, letterbox_matrix, warp_image
 
 
 @dataclass(frozen=True)
@@ -24,6 +24,7 @@ class TestTime:
         flip: also look at the mirrored picture.
         pixel_center: see :mod:`centernet_d2.geometry`.
         pad_always: a kept size is padded even where it needs no padding (as published).
+        fit_width: fixed sizes are fitted by the picture's width alone (``geometry.fitting_scale``).
     """
 
     __test__ = False  # pytest: not a test class
@@ -34,6 +35,7 @@ class TestTime:
     flip: bool = False
     pixel_center: float = 0.5
     pad_always: bool = False
+    fit_width: bool = False
 
     def __post_init__(self) -> None:
         if self.resize not in ("fixed", "keep"):
@@ -51,6 +53,7 @@ class TestTime:
             flip=augmented and cfg.TEST.AUG.FLIP,
             pixel_center=cfg.MODEL.CENTERNET.PIXEL_CENTER,
             pad_always=cfg.INPUT.PAD_ALWAYS,
+            fit_width=cfg.INPUT.FIT_WIDTH,
         )
 
     def input_size(self, image_size: tuple[int, int], scale: float, divisibility: int) -> tuple[int, int]:
@@ -81,8 +84,10 @@ def prepare(
     warped, scales, shifts = [], [], []
     for image in images:
         pixels = _as_uint8(image)
-        size = settings.input_size(pixels.shape[:2], scale, divisibility)
-        matrix = letterbox_matrix(pixels.shape[:2], size, scale if settings.resize == "keep" else None)
+        image_size = pixels.shape[:2]
+        size = settings.input_size(image_size, scale, divisibility)
+        zoom = scale if settings.resize == "keep" else fitting_scale(image_size, size, settings.fit_width)
+        matrix = letterbox_matrix(image_size, size, zoom)
         inputs = warp_image(pixels, matrix, size, settings.pixel_center)
         warped.append(torch.from_numpy(np.ascontiguousarray(inputs.transpose(2, 0, 1))))
         back = inverse(matrix)
