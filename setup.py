@@ -38,6 +38,7 @@ setup(
         "safetensors": ["safetensors>=0.4"],
         # MATLAB files: AFLW's published split, 300W's published boxes.
         "faces": ["scipy>=1.11"],
-        "dev": ["safetensors", "hypothesis", "mypy", "pytest", "pytest-xdist", "ruff"],
+        "tracking": ["motmetrics>=1.4"],
+        "dev": ["safetensors", "hypothesis", "motmetrics", "mypy", "pytest", "pytest-xdist", "ruff"],
     },
 )

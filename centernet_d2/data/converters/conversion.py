@@ -96,6 +96,7 @@ def convert(
     categories: Sequence[Fields],
     options: str = "",
     known: Mapping[str, int] | None = None,
+    videos: Sequence[Fields] = (),
 ) -> Summary:
     """Convert all items, in their order, to one COCO file; ids count pictures and objects from 1.
 
@@ -106,6 +107,7 @@ def convert(
         items: anything whose ``repr`` tells it from others.
         options: whatever else ``read_item`` depends on.
         known: published numbers of "pictures" and "objects", to be warned about.
+        videos: entries of "videos", of which pictures have a "video_id"; none for pictures of their own.
 
     Raises:
         OSError: the file cannot be written.
@@ -127,7 +129,8 @@ def convert(
         first = next(results, None)
         if first is not None:
             everything = itertools.chain([first], results)
-            write_atomically(json_file, lambda file: _write(file, everything, categories), lambda _: None)
+            heads = {"categories": [*categories], **({"videos": [*videos]} if videos else {})}
+            write_atomically(json_file, lambda file: _write(file, everything, heads), lambda _: None)
     partial.unlink()
     return summary
 
@@ -169,10 +172,10 @@ def _results(journal: IO[bytes], places: dict[int, int], summary: Summary) -> It
         yield {"id": summary.pictures, **picture}, numbered
 
 
-def _write(file: IO[bytes], results: Iterator[tuple[Fields, list]], categories: Sequence[Fields]) -> None:
+def _write(file: IO[bytes], results: Iterator[tuple[Fields, list]], heads: Mapping[str, list[Fields]]) -> None:
     """One object a line; only the pictures' entries are held in memory."""
     pictures, separator = [], b""
-    file.write(b'{"categories": ' + json.dumps(list(categories)).encode() + b',\n"annotations": [')
+    file.write(json.dumps(heads)[:-1].encode() + b',\n"annotations": [')
     for picture, objects in results:
         pictures.append(picture)
         for entry in objects:
