@@ -14,6 +14,7 @@ from centernet_d2.data.landmarks import SCHEMES
 from centernet_d2.evaluation.clothes_landmarks import ClothesLandmarkEvaluator
 from centernet_d2.evaluation.face_landmarks import FaceLandmarkEvaluator
 from centernet_d2.evaluation.kitti import KittiEvaluator
+from centernet_d2.evaluation.tracking import TrackingEvaluator
 
 
 def build_evaluator(cfg: CfgNode, dataset_name: str, output_dir: str | None = None) -> DatasetEvaluator:
@@ -72,6 +73,10 @@ def _kitti(cfg: CfgNode, dataset_name: str, output_dir: str) -> DatasetEvaluator
     return KittiEvaluator(dataset_name, os.path.join(output_dir, dataset_name))
 
 
+def _tracking(cfg: CfgNode, dataset_name: str, output_dir: str) -> DatasetEvaluator:
+    return TrackingEvaluator(dataset_name, os.path.join(output_dir, dataset_name))
+
+
 def _clothes_landmarks(cfg: CfgNode, dataset_name: str, output_dir: str) -> DatasetEvaluator:
     return ClothesLandmarkEvaluator(dataset_name, output_dir)
 
@@ -82,4 +87,5 @@ _EVALUATORS: dict[str, Callable[[CfgNode, str, str], DatasetEvaluator]] = {
     "face_landmarks": _face_landmarks,
     "clothes_landmarks": _clothes_landmarks,
     "kitti": _kitti,
+    "tracking": _tracking,
 }

@@ -12,6 +12,7 @@ from detectron2.data import DatasetCatalog, MetadataCatalog
 from centernet_d2.data.datasets.coco import register_coco
 from centernet_d2.data.datasets.crops import register_crops
 from centernet_d2.data.datasets.landmarks import LANDMARK_KINDS
+from centernet_d2.data.datasets.mot import register_video
 from centernet_d2.data.datasets.voc import register_voc
 from centernet_d2.data.reading import Record, datasets_root
 
@@ -20,6 +21,7 @@ _KINDS: dict[str, Callable[[str, str, str], None]] = {
     "coco": register_coco,
     "voc": register_voc,
     "crops": register_crops,
+    "video": register_video,
     **LANDMARK_KINDS,
 }
 _NUM_PATHS = {"voc": 1, "crops": 0}
