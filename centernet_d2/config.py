@@ -39,11 +39,28 @@ def _add_model(cfg: CfgNode) -> None:
     # What turns the backbone's maps into the stride-4 map: a name of NECK_REGISTRY, or "" where the backbone gives it.
     cfg.MODEL.NECK = CfgNode()
     cfg.MODEL.NECK.NAME = "DeconvNeck"
-    # Widths of DeconvNeck's up-sampling stages.
+    # Widths from coarse to fine: of each stage of DeconvNeck, at each map but the coarsest in FPNNeck, IDANeck and
+    # SEBNeck; of each layer of BiFPNNeck. DLAUpNeck has those of the backbone's maps.
     cfg.MODEL.NECK.CHANNELS = [256, 128, 64]
-    # Modulated deformable convolutions: one more in each stage of DeconvNeck, in place of the plain ones in DLAUpNeck.
-    cfg.MODEL.NECK.DEFORMABLE = True
+    # Kind of 3x3 convolution: "plain", "separable" (depthwise, then 1x1), "deformable" (modulated). DeconvNeck has one
+    # in front of each transposed convolution, or none: "".
+    cfg.MODEL.NECK.CONV = "deformable"
+    # How FPNNeck, IDANeck and BiFPNNeck bring maps together: "sum", "weighted" (learnt), "concat".
+    cfg.MODEL.NECK.FUSION = "sum"
     cfg.MODEL.NECK.NORM = "BN"
+
+    # Any of torchvision's classification networks (build_torchvision_backbone).
+    cfg.MODEL.TORCHVISION = CfgNode()
+    cfg.MODEL.TORCHVISION.NAME = "shufflenet_v2_x1_0"
+    # "": BatchNorm as it is; "SyncBN", "FrozenBN".
+    cfg.MODEL.TORCHVISION.NORM = ""
+    # Networks of timm, where it is installed (build_timm_backbone); PRETRAINED: with the weights that timm publishes.
+    cfg.MODEL.TIMM = CfgNode()
+    cfg.MODEL.TIMM.NAME = "mobilenetv3_large_100"
+    cfg.MODEL.TIMM.PRETRAINED = False
+
+    cfg.MODEL.DARKNET = CfgNode()
+    cfg.MODEL.DARKNET.NORM = "BN"
 
     cfg.MODEL.DLA = CfgNode()
     cfg.MODEL.DLA.NORM = "BN"

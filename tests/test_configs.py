@@ -124,7 +124,7 @@ def test_names_say_what_is_inside():
         cfg, parts = load(name), Path(name).stem.split("_")
         if "R" in parts:
             assert int(parts[parts.index("R") + 1]) == cfg.MODEL.RESNETS.DEPTH
-            assert ("DCN" in parts) == cfg.MODEL.NECK.DEFORMABLE
+            assert ("DCN" in parts) == (cfg.MODEL.NECK.CONV == "deformable")
         if "DLA" in parts:
             assert "dla" in cfg.MODEL.BACKBONE.NAME
         if "HG" in parts:

@@ -25,9 +25,13 @@ def small_network(kind: str) -> nn.Module:
         return HourglassNet(channels=(8, 8, 12), blocks=(2, 1, 3))
     backbone = DLA(channels=SMALL_DLA)
     if kind.startswith("dla_up"):
-        neck: nn.Module = DLAUpNeck(input_shape=backbone.output_shape(), deformable=kind == "dla_up_dcn")
+        neck: nn.Module = DLAUpNeck(
+            input_shape=backbone.output_shape(), conv="deformable" if kind == "dla_up_dcn" else "plain"
+        )
     else:
-        neck = DeconvNeck(input_shape=backbone.output_shape(), channels=(8, 6, 4), deformable=kind == "deconv_dcn")
+        neck = DeconvNeck(
+            input_shape=backbone.output_shape(), channels=(8, 6, 4), conv="deformable" if kind == "deconv_dcn" else ""
+        )
     return nn.Sequential(backbone, neck)
 
 
@@ -90,7 +94,7 @@ def built(backbone: str, neck: str, *opts) -> tuple[nn.Module, nn.Module | None]
 
 
 R_18 = ("MODEL.RESNETS.DEPTH", 18, "MODEL.RESNETS.RES2_OUT_CHANNELS", 64)
-PLAIN = ("MODEL.NECK.DEFORMABLE", False, "MODEL.NECK.CHANNELS", [256, 256, 256])
+PLAIN = ("MODEL.NECK.CONV", "", "MODEL.NECK.CHANNELS", [256, 256, 256])
 
 
 @pytest.mark.parametrize(
@@ -148,7 +152,7 @@ def test_necks_start_as_bilinear_interpolation():
     stage = DeconvNeck(input_shape=shapes, channels=(8, 8, 8)).stages[1]
     assert torch.equal(stage.up.weight[5, 5].data, bilinear_kernel(4))
     assert stage.up.weight[5, 4].abs().max() < 0.1
-    plain = DeconvNeck(input_shape=shapes, channels=(64, 64, 64), deformable=False).stages[1]
+    plain = DeconvNeck(input_shape=shapes, channels=(64, 64, 64), conv="").stages[1]
     assert plain.up.weight.std().item() == pytest.approx(0.001, rel=0.05)
 
 

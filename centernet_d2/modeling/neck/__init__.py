@@ -1,7 +1,21 @@
 """What turns a backbone's maps into the stride-4 map; importing this registers the necks."""
 
+from centernet_d2.modeling.neck.bifpn import BiFPNNeck
 from centernet_d2.modeling.neck.build import NECK_REGISTRY, Neck, build_neck
 from centernet_d2.modeling.neck.deconv import DeconvNeck
 from centernet_d2.modeling.neck.dla_up import DLAUpNeck
+from centernet_d2.modeling.neck.fpn import FPNNeck
+from centernet_d2.modeling.neck.ida import IDANeck
+from centernet_d2.modeling.neck.seb import SEBNeck
 
-__all__ = ["NECK_REGISTRY", "DLAUpNeck", "DeconvNeck", "Neck", "build_neck"]
+__all__ = [
+    "NECK_REGISTRY",
+    "BiFPNNeck",
+    "DLAUpNeck",
+    "DeconvNeck",
+    "FPNNeck",
+    "IDANeck",
+    "Neck",
+    "SEBNeck",
+    "build_neck",
+]

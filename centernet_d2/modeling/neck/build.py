@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Any
+
 from detectron2.config import CfgNode
 from detectron2.layers import ShapeSpec
 from detectron2.modeling import Backbone
 from detectron2.utils.registry import Registry
+from torch import Tensor
 
 NECK_REGISTRY = Registry("NECK")
 NECK_REGISTRY.__doc__ = "Necks by name: called with a config and the backbone's ``output_shape()``."
@@ -29,6 +33,56 @@ class Neck(Backbone):
 
     def output_shape(self) -> dict[str, ShapeSpec]:
         return {"neck": self._output_shape}
+
+
+class PyramidNeck(Neck):
+    """A neck that reads all maps: "neck" has the stride of the finest. Subclasses have :meth:`fuse`.
+
+    Args:
+        input_shape: the backbone's maps, each of twice the stride of the one before.
+        channels: of the result; None: those of the finest map.
+
+    Attributes:
+        channels: of the maps, from the finest to the coarsest.
+
+    Raises:
+        ValueError: the strides do not double.
+    """
+
+    def __init__(self, input_shape: dict[str, ShapeSpec], channels: int | None = None) -> None:
+        shapes = sorted(input_shape.items(), key=lambda item: item[1].stride)
+        strides = [shape.stride for _, shape in shapes]
+        if strides != [strides[0] * 2**i for i in range(len(strides))]:
+            raise ValueError(f"{type(self).__name__} needs maps whose strides double, not {strides}")
+        self.channels = [shape.channels for _, shape in shapes]
+        super().__init__(ShapeSpec(channels=channels or self.channels[0], stride=strides[0]), strides[-1])
+        self.in_features = [name for name, _ in shapes]
+
+    def forward(self, features: dict[str, Tensor]) -> dict[str, Tensor]:
+        return {"neck": self.fuse([features[name] for name in self.in_features])}
+
+    def fuse(self, maps: list[Tensor]) -> Tensor:
+        """(N, c, H / R, W / R) of all maps, given from the finest to the coarsest."""
+        raise NotImplementedError
+
+
+def neck_arguments(cfg: CfgNode, input_shape: dict[str, ShapeSpec], *names: str) -> dict[str, Any]:
+    """``input_shape``, and the named arguments out of MODEL.NECK."""
+    return {"input_shape": input_shape, **{name: cfg.MODEL.NECK[name.upper()] for name in names}}
+
+
+def top_down_widths(neck: PyramidNeck, widths: Sequence[int]) -> list[int]:
+    """``widths``, one for each map but the coarsest.
+
+    Raises:
+        ValueError: there are more or fewer.
+    """
+    if len(widths) != len(neck.channels) - 1:
+        raise ValueError(
+            f"MODEL.NECK.CHANNELS: {type(neck).__name__} needs {len(neck.channels) - 1} widths for "
+            f"{len(neck.channels)} maps, not {list(widths)}"
+        )
+    return list(widths)
 
 
 def build_neck(cfg: CfgNode, input_shape: dict[str, ShapeSpec]) -> Neck:

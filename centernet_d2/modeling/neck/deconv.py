@@ -12,8 +12,8 @@ from detectron2.config import CfgNode, configurable
 from detectron2.layers import ShapeSpec, get_norm
 from torch import Tensor, nn
 
-from centernet_d2.modeling.neck.build import NECK_REGISTRY, Neck
-from centernet_d2.ops.deform_conv import ModulatedDeformConv2d
+from centernet_d2.modeling.neck.blocks import conv3x3
+from centernet_d2.modeling.neck.build import NECK_REGISTRY, Neck, neck_arguments
 
 
 def bilinear_kernel(size: int) -> Tensor:
@@ -25,17 +25,15 @@ def bilinear_kernel(size: int) -> Tensor:
 
 
 class UpStage(nn.Module):
-    """Twice the size: optionally a deformable 3x3 convolution, then a transposed 4x4 convolution of stride 2."""
+    """Twice the size: a 3x3 convolution (unless ``conv`` is ""), then a transposed 4x4 convolution of stride 2."""
 
-    def __init__(self, in_channels: int, out_channels: int, deformable: bool, norm: str) -> None:
+    def __init__(self, in_channels: int, out_channels: int, conv: str, norm: str) -> None:
         super().__init__()
-        self.conv: nn.Module | None = None
-        if deformable:
-            self.conv = ModulatedDeformConv2d(in_channels, out_channels, get_norm(norm, out_channels))
-        width = out_channels if deformable else in_channels
+        self.conv = conv3x3(in_channels, out_channels, conv, norm) if conv else None
+        width = out_channels if conv else in_channels
         self.up = nn.ConvTranspose2d(width, out_channels, 4, stride=2, padding=1, bias=not norm)
         self.norm = get_norm(norm, out_channels) or nn.Identity()
-        if deformable:
+        if conv:
             # Every channel starts as its own bilinear interpolation, with a little of the others.
             diagonal = torch.arange(out_channels)
             with torch.no_grad():
@@ -57,29 +55,24 @@ class DeconvNeck(Neck):
     Args:
         input_shape: the backbone's maps; only the one with the largest stride is read.
         channels: width of each stage.
-        deformable: a deformable convolution in each stage (the published ResNet-DCN); without, transposed ones alone.
+        conv: kind of the convolution in each stage (:func:`conv3x3`), deformable in the published ResNet-DCN; "":
+            transposed convolutions alone.
         norm: name of the normalization.
     """
 
     @configurable
     def __init__(
-        self, *, input_shape: dict[str, ShapeSpec], channels: Sequence[int], deformable: bool = True, norm: str = "BN"
+        self, *, input_shape: dict[str, ShapeSpec], channels: Sequence[int], conv: str = "deformable", norm: str = "BN"
     ) -> None:
         in_feature, shape = max(input_shape.items(), key=lambda item: item[1].stride)
         widths = [shape.channels, *channels]
         super().__init__(ShapeSpec(channels=widths[-1], stride=shape.stride // 2 ** len(channels)), shape.stride)
         self.in_feature = in_feature
-        self.stages = nn.Sequential(*[UpStage(*pair, deformable, norm) for pair in zip(widths, channels, strict=False)])
+        self.stages = nn.Sequential(*[UpStage(*pair, conv, norm) for pair in zip(widths, channels, strict=False)])
 
     @classmethod
     def from_config(cls, cfg: CfgNode, input_shape: dict[str, ShapeSpec]) -> dict[str, Any]:
-        settings = cfg.MODEL.NECK
-        return {
-            "input_shape": input_shape,
-            "channels": settings.CHANNELS,
-            "deformable": settings.DEFORMABLE,
-            "norm": settings.NORM,
-        }
+        return neck_arguments(cfg, input_shape, "channels", "conv", "norm")
 
     def forward(self, features: dict[str, Tensor]) -> dict[str, Tensor]:
         return {"neck": self.stages(features[self.in_feature])}

@@ -7,18 +7,12 @@ from typing import Any
 
 import torch.nn.functional as F
 from detectron2.config import CfgNode, configurable
-from detectron2.layers import Conv2d, ShapeSpec, get_norm
+from detectron2.layers import ShapeSpec
 from torch import Tensor, nn
 
-from centernet_d2.modeling.neck.build import NECK_REGISTRY, Neck
+from centernet_d2.modeling.neck.blocks import conv3x3
+from centernet_d2.modeling.neck.build import NECK_REGISTRY, PyramidNeck, neck_arguments
 from centernet_d2.modeling.neck.deconv import bilinear_kernel
-from centernet_d2.ops.deform_conv import ModulatedDeformConv2d
-
-
-def _conv3x3(in_channels: int, out_channels: int, deformable: bool, norm: str) -> nn.Module:
-    if deformable:
-        return ModulatedDeformConv2d(in_channels, out_channels, get_norm(norm, out_channels))
-    return Conv2d(in_channels, out_channels, 3, padding=1, bias=not norm, norm=get_norm(norm, out_channels))
 
 
 class Fusion(nn.Module):
@@ -30,14 +24,14 @@ class Fusion(nn.Module):
         factor: how much coarser.
     """
 
-    def __init__(self, in_channels: int, out_channels: int, factor: int, deformable: bool, norm: str) -> None:
+    def __init__(self, in_channels: int, out_channels: int, factor: int, conv: str, norm: str) -> None:
         super().__init__()
-        self.proj = _conv3x3(in_channels, out_channels, deformable, norm)
+        self.proj = conv3x3(in_channels, out_channels, conv, norm)
         self.up = nn.ConvTranspose2d(
             out_channels, out_channels, 2 * factor, factor, factor // 2, groups=out_channels, bias=False
         )
         self.up.weight.data[:] = bilinear_kernel(2 * factor)
-        self.node = _conv3x3(out_channels, out_channels, deformable, norm)
+        self.node = conv3x3(out_channels, out_channels, conv, norm)
 
     def forward(self, coarse: Tensor, fine: Tensor) -> Tensor:
         return F.relu(self.node(self.up(F.relu(self.proj(coarse))) + fine))
@@ -51,10 +45,9 @@ class Aggregation(nn.ModuleList):
         factors: how much coarser than the first each further map is.
     """
 
-    def __init__(self, channels: Sequence[int], factors: Sequence[int], deformable: bool, norm: str) -> None:
+    def __init__(self, channels: Sequence[int], factors: Sequence[int], conv: str, norm: str) -> None:
         super().__init__(
-            Fusion(width, channels[0], factor, deformable, norm)
-            for width, factor in zip(channels[1:], factors, strict=True)
+            Fusion(width, channels[0], factor, conv, norm) for width, factor in zip(channels[1:], factors, strict=True)
         )
 
     def forward(self, maps: Sequence[Tensor]) -> list[Tensor]:
@@ -66,42 +59,36 @@ class Aggregation(nn.ModuleList):
 
 
 @NECK_REGISTRY.register()
-class DLAUpNeck(Neck):
+class DLAUpNeck(PyramidNeck):
     """DLA's up-sampling: "neck": (N, c, H / R, W / R) at the width c and stride R of the finest map it is given.
 
     Args:
         input_shape: the backbone's maps, each of twice the stride of the one before.
-        deformable: deformable convolutions (the published DLA-34), or plain ones.
+        conv: kind of its convolutions (:func:`conv3x3`); deformable in the published DLA-34.
         norm: name of the normalization.
     """
 
     @configurable
-    def __init__(self, *, input_shape: dict[str, ShapeSpec], deformable: bool = True, norm: str = "BN") -> None:
-        shapes = sorted(input_shape.items(), key=lambda item: item[1].stride)
-        channels = [shape.channels for _, shape in shapes]
-        strides = [shape.stride for _, shape in shapes]
-        if strides != [strides[0] * 2**i for i in range(len(strides))]:
-            raise ValueError(f"DLAUpNeck needs maps whose strides double, not {strides}")
-        super().__init__(ShapeSpec(channels=channels[0], stride=strides[0]), strides[-1])
-        self.in_features = [name for name, _ in shapes]
+    def __init__(self, *, input_shape: dict[str, ShapeSpec], conv: str = "deformable", norm: str = "BN") -> None:
+        super().__init__(input_shape)
+        channels = self.channels
         # Each pass starts one map further up, where all coarser maps have got the width of the pass before.
         self.dla_up = nn.ModuleList()
         for start in reversed(range(len(channels) - 1)):
             coarser = len(channels) - 1 - start
             widths = [channels[start]] + [channels[start + 1]] * coarser
-            self.dla_up.append(Aggregation(widths, [2] * coarser, deformable, norm))
+            self.dla_up.append(Aggregation(widths, [2] * coarser, conv, norm))
         factors = [2**i for i in range(1, len(channels) - 1)]
-        self.ida_up = Aggregation(channels[:-1], factors, deformable, norm)
+        self.ida_up = Aggregation(channels[:-1], factors, conv, norm)
 
     @classmethod
     def from_config(cls, cfg: CfgNode, input_shape: dict[str, ShapeSpec]) -> dict[str, Any]:
-        return {"input_shape": input_shape, "deformable": cfg.MODEL.NECK.DEFORMABLE, "norm": cfg.MODEL.NECK.NORM}
+        return neck_arguments(cfg, input_shape, "conv", "norm")
 
-    def forward(self, features: dict[str, Tensor]) -> dict[str, Tensor]:
-        maps = [features[name] for name in self.in_features]
+    def fuse(self, maps: list[Tensor]) -> Tensor:
         aggregated: list[Tensor] = []
         for i, aggregation in enumerate(self.dla_up):
             start = len(maps) - 2 - i
             maps[start:] = aggregation(maps[start:])
             aggregated.insert(0, maps[-1])
-        return {"neck": self.ida_up(aggregated)[-1]}
+        return self.ida_up(aggregated)[-1]
