@@ -45,16 +45,16 @@ class CocoFile:
     scores_itself: bool
 
 
-def register_coco(name: str, json_file: str, image_root: str) -> None:
+def register_coco(name: str, json_file: str, image_root: str, evaluator_type: str = "coco") -> None:
     """Register a COCO-format set; the file is read when the set is first used, and so are its class names.
 
     The category ids may be any integers; records count classes from 0 in their order.
     """
-    DatasetCatalog.register(name, lambda: load_coco(name, json_file, image_root))
-    MetadataCatalog.get(name).set(image_root=image_root, evaluator_type="coco")
+    DatasetCatalog.register(name, lambda: load_coco(name, json_file, image_root, evaluator_type))
+    MetadataCatalog.get(name).set(image_root=image_root, evaluator_type=evaluator_type)
 
 
-def load_coco(name: str, json_file: str, image_root: str) -> list[Record]:
+def load_coco(name: str, json_file: str, image_root: str, evaluator_type: str = "coco") -> list[Record]:
     """The records; sets the metadata of ``name``.
 
     Raises:
@@ -63,7 +63,7 @@ def load_coco(name: str, json_file: str, image_root: str) -> list[Record]:
     """
     coco = read_coco(json_file, image_root)
     raise_findings(f"data set {name}, {json_file}", coco.findings)
-    set_coco_metadata(name, coco, json_file, {"image_root": image_root, "evaluator_type": "coco"})
+    set_coco_metadata(name, coco, json_file, {"image_root": image_root, "evaluator_type": evaluator_type})
     return coco.records
 
 

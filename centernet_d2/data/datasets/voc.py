@@ -31,7 +31,7 @@ def register_voc(name: str, root: str, split: str) -> None:
 def register_published_voc() -> None:
     """Replace Detectron2's readers of the VOC sets by the one here, which says what is wrong with a file.
 
-    Records, class names and the evaluator stay; difficult objects are trained on, as in Detectron2.
+    Records, class names and the year stay; difficult objects are trained on, as in Detectron2, and have "difficult".
     """
     for name in _PUBLISHED:
         metadata = MetadataCatalog.get(name)
@@ -125,5 +125,5 @@ def _load_published(name: str, root: str, split: str) -> list[Record]:
     raise_findings(f"data set {name}, {root}", findings)
     for record in records:
         for annotation in record["annotations"]:
-            annotation["iscrowd"] = 0
+            annotation["difficult"], annotation["iscrowd"] = annotation["iscrowd"], 0
     return records

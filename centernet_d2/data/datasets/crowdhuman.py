@@ -1,0 +1,20 @@
+"""CrowdHuman, from the files of ``datasets/prepare_crowdhuman.py``."""
+
+from __future__ import annotations
+
+import os
+
+from centernet_d2.data.converters.odgt import BOXES, SPLITS
+from centernet_d2.data.datasets.coco import register_coco
+
+
+def register_published_crowdhuman(root: str) -> None:
+    """``crowdhuman_{train,val}``, and with ``_visible`` and ``_head`` at the end, in ``crowdhuman`` of ``root``.
+
+    A file is read when it is first used. All are scored in COCO's way.
+    """
+    folder = os.path.join(root, "crowdhuman")
+    for split in SPLITS:
+        for kind in BOXES:
+            stem = split if kind == "full" else f"{split}_{kind}"
+            register_coco(f"crowdhuman_{stem}", os.path.join(folder, "annotations", f"{stem}.json"), folder)

@@ -1,0 +1,48 @@
+"""Safety-Helmet-Wearing-Dataset (SHWD): heads with and without a helmet, in Pascal VOC's layout."""
+
+from __future__ import annotations
+
+import functools
+import logging
+import os
+from typing import Any
+
+from detectron2.data import DatasetCatalog, MetadataCatalog
+
+from centernet_d2.data.annotation_checks import raise_findings
+from centernet_d2.data.datasets.coco import set_metadata
+from centernet_d2.data.datasets.voc import read_voc
+from centernet_d2.data.reading import Record
+
+#: A head with a helmet; one without.
+CLASS_NAMES = ("hat", "person")
+_METADATA: dict[str, Any] = {"thing_classes": list(CLASS_NAMES), "evaluator_type": "pascal_voc"}
+_logger = logging.getLogger(__name__)
+
+
+def register_published_shwd(root: str) -> None:
+    """``shwd_{trainval,train,val,test}`` in the folder ``VOC2028`` of ``root``, as it unpacks."""
+    folder = os.path.join(root, "VOC2028")
+    for split in ("trainval", "train", "val", "test"):
+        name = f"shwd_{split}"
+        DatasetCatalog.register(name, functools.partial(load_shwd, name, folder, split))
+        MetadataCatalog.get(name).set(dirname=folder, split=split, **_METADATA)
+
+
+def load_shwd(name: str, root: str, split: str) -> list[Record]:
+    """The records of ``read_voc``, with numbers for ``image_id``.
+
+    Objects of other classes are left out, with a warning for each: the first release has four dogs that are helmets.
+
+    Raises:
+        FileNotFoundError: the layout is not there.
+        AnnotationError: the first other faults, each with file, object and field.
+    """
+    records, findings = read_voc(root, split, CLASS_NAMES)
+    for stray in (finding for finding in findings if finding.field == "name"):
+        _logger.warning("Left out: %s", stray)
+    raise_findings(f"data set {name}, {root}", (finding for finding in findings if finding.field != "name"))
+    for number, record in enumerate(records):
+        record["image_id"] = number
+    set_metadata(name, {"dirname": root, "split": split, **_METADATA})
+    return records

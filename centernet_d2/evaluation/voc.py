@@ -1,0 +1,155 @@
+"""Pascal VOC's mean average precision (Everingham et al. 2010), for the records of any data set.
+
+Boxes are edges in continuous coordinates, which gives the overlaps of the development kit, whose whole pixels have both
+ends inside. A detection belongs to the object of its class that it overlaps most, if by more than the least overlap,
+whether another has taken it or not; of several on one object all but the best are errors, and those on difficult
+objects do not count.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Mapping
+from typing import Any, NamedTuple
+
+import numpy as np
+from detectron2.data import MetadataCatalog
+from detectron2.evaluation import DatasetEvaluator
+from detectron2.structures import Instances
+from detectron2.utils import comm
+
+from centernet_d2.data.dataset_mapper import corner_boxes
+from centernet_d2.data.datasets.custom import class_names, load_records
+from centernet_d2.data.reading import Record
+from centernet_d2.evaluation.average_precision import area_under_curve, box_overlaps, eleven_points, first_of_each
+
+_logger = logging.getLogger(__name__)
+
+#: Least overlaps, in percent.
+_LEVELS = range(50, 100, 5)
+
+
+class Objects(NamedTuple):
+    """Of a picture: ``boxes`` (P, 4) float64 x1, y1, x2, y2, ``classes`` (P,) int64, and (P,) float64 ``values``: of
+    detections the scores, of true objects 1 where difficult."""
+
+    boxes: np.ndarray
+    classes: np.ndarray
+    values: np.ndarray
+
+    def of_class(self, number: int) -> tuple[np.ndarray, np.ndarray]:
+        """Boxes and values."""
+        chosen = self.classes == number
+        return self.boxes[chosen], self.values[chosen]
+
+
+class VocEvaluator(DatasetEvaluator):
+    """Mean AP in percent, 0 to 100, over the classes that have objects to find; NaN without any.
+
+    ``evaluate`` returns, in the main process and {} in others, ``{"bbox": ...}`` with ``AP50``, ``AP75`` and ``AP``,
+    the mean from 50 to 95, by the measure of the data set's ``year``: eleven points for 2007, else the area;
+    ``AP50-07`` and ``AP50-area`` by both; and ``AP50-<class>``. Objects of pictures that were not processed are missed.
+    Predictions are ``Instances`` with ``pred_boxes`` (picture pixels), ``scores`` and ``pred_classes``. Difficult
+    objects are those with "difficult" or, without that field, "iscrowd".
+    """
+
+    def __init__(self, dataset_name: str) -> None:
+        self._truth = {record["image_id"]: _truth(record["annotations"]) for record in load_records(dataset_name)}
+        self._class_names = class_names(dataset_name)
+        self._is_2007 = MetadataCatalog.get(dataset_name).get("year") == 2007
+        self.reset()
+
+    def reset(self) -> None:
+        self._found: dict[Any, Objects] = {}
+
+    def process(self, inputs: list[Record], outputs: list[dict[str, Instances]]) -> None:
+        """Keep boxes, scores and classes; what is not a finite number finds nothing."""
+        for sample, output in zip(inputs, outputs, strict=True):
+            instances = output["instances"].to("cpu")
+            boxes, scores = instances.pred_boxes.tensor.double().numpy(), instances.scores.double().numpy()
+            usable = np.isfinite(boxes).all(axis=1) & np.isfinite(scores)
+            classes = instances.pred_classes.numpy()
+            self._found[sample["image_id"]] = Objects(boxes[usable], classes[usable], scores[usable])
+
+    def evaluate(self) -> dict[str, dict[str, float]]:
+        """
+        Raises:
+            KeyError: detections in a picture that the data set does not have.
+        """
+        gathered = comm.gather(self._found)
+        if not comm.is_main_process():
+            return {}
+        found = {key: one for part in gathered for key, one in part.items()}
+        if len(found) < len(self._truth):
+            _logger.warning("Only %d of the %d pictures were evaluated", len(found), len(self._truth))
+        # (2, classes, levels): eleven points, area.
+        table = np.array([average_precisions(self._truth, found, k) for k in range(len(self._class_names))])
+        eleven, area = np.moveaxis(table, 2, 0)
+        chosen = eleven if self._is_2007 else area
+        means = {level: _mean(chosen[:, k]) for k, level in enumerate(_LEVELS)}
+        results = {
+            "AP": float(np.mean(list(means.values()))),
+            "AP50": means[50],
+            "AP75": means[75],
+            "AP50-07": _mean(eleven[:, 0]),
+            "AP50-area": _mean(area[:, 0]),
+            **{f"AP50-{name}": float(value) for name, value in zip(self._class_names, chosen[:, 0], strict=True)},
+        }
+        _logger.info("Pascal VOC: %s", ", ".join(f"{name} {value:.2f}" for name, value in results.items()))
+        return {"bbox": results}
+
+
+def average_precisions(
+    truth: Mapping[Any, Objects], found: Mapping[Any, Objects], number: int
+) -> list[tuple[float, float]]:
+    """For each overlap of 50, 55, ..., 95 percent the AP in percent of class ``number``: by eleven points, by area.
+
+    NaN where there is nothing to find.
+
+    Args:
+        truth: by picture.
+        found: by picture, of which some may be missing.
+
+    Raises:
+        KeyError: a picture of ``found`` is not in ``truth``.
+    """
+    curves = _curves(truth, found, number)
+    return [(100 * eleven_points(*curve), 100 * area_under_curve(*curve)) for curve in curves]
+
+
+def _curves(
+    truth: Mapping[Any, Objects], found: Mapping[Any, Objects], number: int
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Recall and precision, (D,) each, with the 1, 2, ..., D best detections, for each overlap."""
+    true = {key: one.of_class(number) for key, one in truth.items()}
+    starts = dict(zip(true, np.cumsum([0, *(len(boxes) for boxes, _ in true.values())]), strict=False))
+    difficult = np.concatenate([values for _, values in true.values()]) > 0 if true else np.zeros(0, dtype=bool)
+    columns = [np.zeros((3, 0))]
+    for key, one in found.items():
+        boxes, scores = one.of_class(number)
+        # No object overlaps by nothing; it is never looked up.
+        overlaps = np.pad(box_overlaps(boxes, true[key][0]), ((0, 0), (0, 1)))
+        columns.append(np.stack([scores, overlaps.max(axis=1), overlaps.argmax(axis=1) + starts[key]]))
+    scores, overlaps, nearest = np.concatenate(columns, axis=1)
+    order = np.argsort(-scores, kind="stable")
+    overlaps, nearest = overlaps[order], nearest[order].astype(np.int64)
+    total = int((~difficult).sum())
+    for level in _LEVELS:
+        matched = overlaps > level / 100
+        excused = np.zeros(len(matched), dtype=bool)
+        excused[matched] = difficult[nearest[matched]]
+        hits = first_of_each(np.where(matched & ~excused, nearest, -1))
+        found_so_far, counted = np.cumsum(hits), np.cumsum(~excused)
+        recall = found_so_far / total if total else np.full(max(len(hits), 1), np.nan)
+        yield recall, found_so_far / np.maximum(counted, 1) if total else np.zeros(len(recall))
+
+
+def _truth(annotations: list[dict[str, Any]]) -> Objects:
+    classes = np.array([one["category_id"] for one in annotations], dtype=np.int64)
+    difficult = np.array([one.get("difficult", one.get("iscrowd", 0)) for one in annotations], dtype=np.float64)
+    return Objects(corner_boxes(annotations), classes, difficult)
+
+
+def _mean(values: np.ndarray) -> float:
+    there = values[~np.isnan(values)]
+    return float(there.mean()) if len(there) else float("nan")

@@ -1,0 +1,183 @@
+"""WIDER FACE's average precision, as its published tool counts it (Yang et al. 2016).
+
+What the tool does that other benchmarks do not:
+
+* Scores are stretched to 0 to 1 over the whole set; the curve has their 1000 thresholds 0.999, 0.998, ..., 0, so what
+  lies between two of them is counted together.
+* A detection belongs to the face that it overlaps most, if by at least a half, of *all* faces, whether another has
+  taken it or not. Faces that a difficulty does not count take detections, which are then no errors; of several on a
+  counted face all but the first are errors.
+* Widths and heights are one pixel larger than the differences of edges when overlaps are computed.
+* Detections in pictures without any face are no errors.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from detectron2.data import MetadataCatalog
+from detectron2.evaluation import DatasetEvaluator
+from detectron2.structures import Instances
+from detectron2.utils import comm
+
+from centernet_d2.data.converters.wider_face import DIFFICULTIES
+from centernet_d2.data.datasets.coco import read_coco_json
+from centernet_d2.data.datasets.custom import load_records
+from centernet_d2.data.reading import Record
+from centernet_d2.evaluation.average_precision import area_under_curve, box_overlaps, first_of_each
+
+_logger = logging.getLogger(__name__)
+
+_NUM_THRESHOLDS = 1000
+_MIN_OVERLAP = 0.5
+
+
+class Faces(NamedTuple):
+    """True faces of a picture: ``boxes`` (G, 4) float64 x1, y1, x2, y2 and, by difficulty, (G,) bool: it counts."""
+
+    boxes: np.ndarray
+    counts: dict[str, np.ndarray]
+
+
+class Found(NamedTuple):
+    """Detections of a picture by descending score: (D, 4) float64 x1, y1, x2, y2 and (D,) float64."""
+
+    boxes: np.ndarray
+    scores: np.ndarray
+
+
+class WiderFaceEvaluator(DatasetEvaluator):
+    """AP in percent, 0 to 100, NaN where a difficulty counts no face.
+
+    ``evaluate`` returns, in the main process and {} in others, ``{"wider_face": {"AP-easy", "AP-medium", "AP-hard"}}``.
+    Faces of pictures that were not processed are missed. Predictions are ``Instances`` with ``pred_boxes`` (picture
+    pixels) and ``scores``; of several classes all are faces.
+
+    ``output_dir`` gets ``<event>/<picture>.txt`` in the format of the benchmark.
+    """
+
+    def __init__(self, dataset_name: str, output_dir: str | Path | None = None) -> None:
+        """
+        Args:
+            dataset_name: registered, of a file of ``data.converters.wider_face``.
+
+        Raises:
+            ValueError: its faces have no difficulties.
+        """
+        self._output_dir = None if output_dir is None else Path(output_dir)
+        self._records = {record["image_id"]: record for record in load_records(dataset_name)}
+        json_file = MetadataCatalog.get(dataset_name).get("json_file")
+        self._truth = {} if json_file is None else read_truth(json_file)
+        if not any(any(faces.counts) for faces in self._truth.values()):
+            problem = "have no difficulties: prepare it with eval_tools.zip in its folder, or score it in COCO's way"
+            raise ValueError(f"data set {dataset_name}: the faces {problem}")
+        self.reset()
+
+    def reset(self) -> None:
+        self._found: dict[Any, Found] = {}
+
+    def process(self, inputs: list[Record], outputs: list[dict[str, Instances]]) -> None:
+        """Keep boxes and scores; what is not a finite number finds nothing."""
+        for sample, output in zip(inputs, outputs, strict=True):
+            instances = output["instances"].to("cpu")
+            boxes, scores = instances.pred_boxes.tensor.double().numpy(), instances.scores.double().numpy()
+            order = np.argsort(-scores, kind="stable")
+            order = order[np.isfinite(boxes).all(axis=1)[order] & np.isfinite(scores[order])]
+            self._found[sample["image_id"]] = Found(boxes[order], scores[order])
+
+    def evaluate(self) -> dict[str, dict[str, float]]:
+        """
+        Raises:
+            KeyError: detections in a picture that the data set does not have.
+        """
+        gathered = comm.gather(self._found)
+        if not comm.is_main_process():
+            return {}
+        found = {key: one for part in gathered for key, one in part.items()}
+        if len(found) < len(self._truth):
+            _logger.warning("Only %d of the %d pictures were evaluated", len(found), len(self._truth))
+        if self._output_dir:
+            for key, one in found.items():
+                _save(one, self._output_dir, Path(self._records[key]["file_name"]))
+        results = {f"AP-{name}": value for name, value in average_precisions(self._truth, found).items()}
+        _logger.info("WIDER FACE: %s", ", ".join(f"{name} {value:.2f}" for name, value in results.items()))
+        return {"wider_face": results}
+
+
+def read_truth(json_file: str) -> dict[int, Faces]:
+    """Picture's id -> its faces, the crowds with them, of a file of ``data.converters.wider_face``."""
+    content = read_coco_json(json_file)
+    entries: dict[int, list[dict[str, Any]]] = {picture["id"]: [] for picture in content["images"]}
+    for entry in content["annotations"]:
+        entries[entry["image_id"]].append(entry)
+    truth = {}
+    for number, faces in entries.items():
+        boxes = np.array([face["bbox"] for face in faces], dtype=np.float64).reshape(-1, 4)
+        boxes[:, 2:] += boxes[:, :2]
+        named = [face.get("difficulties", ()) for face in faces]
+        known = DIFFICULTIES if any("difficulties" in face for face in faces) else ()
+        truth[number] = Faces(boxes, {name: np.array([name in names for names in named]) for name in known})
+    return truth
+
+
+def average_precisions(truth: dict[Any, Faces], found: dict[Any, Found]) -> dict[str, float]:
+    """Difficulty -> AP in percent; NaN where no face counts.
+
+    Args:
+        truth: by picture.
+        found: by picture, of which some may be missing; scores of any range.
+    """
+    low, high = _score_range(found)
+    thresholds = 1 - np.arange(1, _NUM_THRESHOLDS + 1) / _NUM_THRESHOLDS
+    curves = {name: np.zeros((2, _NUM_THRESHOLDS)) for name in DIFFICULTIES}
+    for key, one in found.items():
+        faces = truth[key]
+        if not len(faces.boxes) or not len(one.boxes):
+            continue
+        # Of equal scores all are the best.
+        scores = (one.scores - low) / (high - low) if high > low else np.ones_like(one.scores)
+        above = np.searchsorted(-scores, -thresholds, side="right")
+        overlaps = box_overlaps(one.boxes, faces.boxes, margin=1)
+        nearest = np.where(overlaps.max(axis=1) >= _MIN_OVERLAP, overlaps.argmax(axis=1), -1)
+        for name, counts in faces.counts.items():
+            curves[name] += count(nearest, counts)[:, above]
+    totals = {name: sum(int(faces.counts[name].sum()) for faces in truth.values() if faces.counts) for name in curves}
+    return {name: _average_precision(curve[0], curve[1], totals[name]) for name, curve in curves.items()}
+
+
+def count(nearest: np.ndarray, counts: np.ndarray) -> np.ndarray:
+    """(2, D + 1): detections that are hits or errors, and hits, among the first 0, 1, ..., D.
+
+    Args:
+        nearest: (D,) face of each detection, -1 for none, by descending score.
+        counts: (G,) bool.
+    """
+    matched = nearest >= 0
+    ignored = matched & ~counts[nearest]
+    hits = first_of_each(np.where(ignored, -1, nearest))
+    return np.pad(np.cumsum([~ignored, hits], axis=1), ((0, 0), (1, 0)))
+
+
+def _average_precision(detections: np.ndarray, hits: np.ndarray, total: int) -> float:
+    if not total:
+        return math.nan
+    precision = np.divide(hits, detections, out=np.zeros(len(hits)), where=detections > 0)
+    return 100 * area_under_curve(hits / total, precision)
+
+
+def _score_range(found: dict[Any, Found]) -> tuple[float, float]:
+    scores = [(one.scores[-1], one.scores[0]) for one in found.values() if len(one.scores)]
+    return (float(min(low for low, _ in scores)), float(max(high for _, high in scores))) if scores else (0.0, 0.0)
+
+
+def _save(found: Found, output_dir: Path, file_name: Path) -> None:
+    """The picture's name, the number of detections, and x, y, width, height, score of each."""
+    folder = output_dir / file_name.parent.name
+    folder.mkdir(parents=True, exist_ok=True)
+    sizes = np.hstack([found.boxes[:, :2], found.boxes[:, 2:] - found.boxes[:, :2], found.scores[:, None]])
+    rows = [" ".join(f"{value:.9g}" for value in row) for row in sizes.tolist()]
+    (folder / f"{file_name.stem}.txt").write_text("\n".join([file_name.name, str(len(rows)), *rows, ""]))
