@@ -31,7 +31,7 @@ class OwnLandmarks(nn.Module):
         step = torch.arange(max(end - first for first, end in ranges))
         first, end = torch.tensor(ranges).unbind(1)
         used = first[:, None] + step < end[:, None]
-        self.num_landmarks = int(end.max())
+        self.num_landmarks = max(end for _, end in ranges)
         self.register_buffer("index", torch.where(used, first[:, None] + step, first[:, None]), persistent=False)
         self.register_buffer("used", used, persistent=False)
 

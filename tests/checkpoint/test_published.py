@@ -12,15 +12,7 @@ import centernet_d2
 from centernet_d2.checkpoint.naming import count_fitting, match_names
 from centernet_d2.checkpoint.published import convert_imagenet, convert_published, to_published
 
-CONFIGS = Path(__file__).parents[2] / "configs" / "COCO-Detection"
-NETWORKS = {
-    "dla34": "DLA_34_1pt",
-    "hourglass": "HG_104_1pt",
-    "resdcn_18": "R_18_DCN_1pt",
-    "resdcn_101": "R_101_DCN_1pt",
-    "res_18": "R_18_1pt",
-    "res_50": "R_50_1pt",
-}
+CONFIGS = Path(__file__).parents[2] / "configs"
 NORM = ("1.weight", "1.bias", "1.running_mean", "1.running_var", "1.num_batches_tracked")
 DEAD_DLA = {"base.fc.weight", "base.fc.bias"} | {
     f"base.level{i}.project.{rest}" for i in (3, 4) for rest in ("0.weight", *NORM)
@@ -96,60 +88,83 @@ def test_names(network):
     assert convert_published({f"module.{theirs}": ours for theirs, ours in pairs.items()}).weights == converted
 
 
-@pytest.mark.parametrize("network", NETWORKS)
-def test_whole_networks(network, key_lists):
-    """The published state converts to exactly our model's: every name, every shape, nothing left over; and back."""
-    published = key_lists[f"{network} ctdet"]
-    conversion = convert_published(published)
-    cfg = centernet_d2.get_cfg()
-    cfg.merge_from_file(str(CONFIGS / f"centernet_{NETWORKS[network]}.yaml"))
-    cfg.MODEL.DEVICE = "meta"
-    cfg.MODEL.CENTERNET.NUM_CLASSES = 80
-    with torch.device("meta"):
-        model = build_model(cfg)
-    ours = model.state_dict()
-    assert conversion.weights == {name: tuple(value.shape) for name, value in ours.items()}
-    assert set(conversion.left_out) == (DEAD_DLA if network == "dla34" else set())
-    assert to_published(conversion.weights) == {n: s for n, s in published.items() if n not in conversion.left_out}
+DETECTION = {"hm": 80, "wh": 2, "reg": 2}
+PASCAL = {**DETECTION, "hm": 20}
+POSE = {"hm": 1, "wh": 2, "hps": 34, "reg": 2, "hm_hp": 17, "hp_offset": 2}
+BOXES_IN_SPACE = {"hm": 3, "dep": 1, "rot": 8, "dim": 3, "wh": 2, "reg": 2}
+EXTREMES = {f"hm_{part}": 80 for part in "ctlbr"} | {f"reg_{side}": 2 for side in "tlbr"}
+# Config -> network and channels by head, of every published model and of the networks that no published model has.
+MODELS: dict[str, tuple[str, dict[str, int]]] = {
+    "COCO-Detection/centernet_R_18_1pt": ("res_18", DETECTION),
+    "COCO-Detection/centernet_R_50_1pt": ("res_50", DETECTION),
+    "Published/ctdet_coco_hg": ("hourglass", DETECTION),
+    "Published/ctdet_coco_dla_1x": ("dla34", DETECTION),
+    "Published/ctdet_coco_dla_2x": ("dla34", DETECTION),
+    "Published/ctdet_coco_resdcn101": ("resdcn_101", DETECTION),
+    "Published/ctdet_coco_resdcn18": ("resdcn_18", DETECTION),
+    "Published/exdet_coco_hg": ("hourglass", EXTREMES),
+    "Published/exdet_coco_dla": ("dla34", EXTREMES),
+    **{f"Published/ctdet_pascal_dla_{size}": ("dla34", PASCAL) for size in (384, 512)},
+    **{f"Published/ctdet_pascal_resdcn{n}_{size}": (f"resdcn_{n}", PASCAL) for n in (18, 101) for size in (384, 512)},
+    **{f"Published/multi_pose_hg_{times}x": ("hourglass", POSE) for times in (1, 3)},
+    **{f"Published/multi_pose_dla_{times}x": ("dla34", POSE) for times in (1, 3)},
+    "Published/ddd_3dop": ("dla34", BOXES_IN_SPACE),
+    "Published/ddd_sub": ("dla34", BOXES_IN_SPACE),
+    "Published/extremenet": ("hourglass", EXTREMES),
+    "Published/enhanced_coco_hg_3pt": ("hourglass", {"hm": 240, "wh": 6, "reg": 6}),
+    "Published/enhanced_300w_hg": ("hourglass", {**POSE, "hps": 136, "hm_hp": 68}),
+    "Published/enhanced_deepfashion2_hg": ("hourglass", {**POSE, "hm": 13, "hps": 588, "hm_hp": 294}),
+}
+Shapes = dict[str, tuple[int, ...]]
+
+
+def published_state(key_lists: dict[str, Shapes], network: str, heads: dict[str, int]) -> Shapes:
+    """Shape by name: the network of a detector with other heads, all of them like its class heatmap's."""
+    detector = key_lists[f"{network} ctdet"]
+    state = {name: shape for name, shape in detector.items() if name.partition(".")[0] not in DETECTION}
+    for head, channels in heads.items():
+        for name, shape in detector.items():
+            if name.startswith("hm."):
+                last = shape[0] == DETECTION["hm"]
+                state[f"{head}{name.removeprefix('hm')}"] = (channels, *shape[1:]) if last else shape
+    return state
+
+
+@pytest.mark.parametrize(("task", "heads"), [("ctdet", DETECTION), ("multi_pose", POSE), ("ddd", BOXES_IN_SPACE)])
+def test_the_heads_are_as_published(task, heads, key_lists):
+    assert published_state(key_lists, "dla34", heads) == key_lists[f"dla34 {task}"]
+
+
+@pytest.mark.parametrize("config", MODELS)
+def test_whole_networks(config, key_lists):
+    """The published state is exactly that of the config's model, every name and shape, nothing left over; and back."""
+    network, heads = MODELS[config]
+    published = published_state(key_lists, network, heads)
+    ours = our_state(config)
     # What loading does with such a file, before any value is copied.
     match = match_names({name: torch.empty(shape, device="meta") for name, shape in published.items()}, ours)
-    assert match.network == conversion.network and match.left_out == conversion.left_out
-    assert count_fitting(match.weights, ours) == len(match.weights) == len(ours)
+    assert set(match.left_out) == (DEAD_DLA if network == "dla34" else set())
+    assert shapes_of(match.weights) == shapes_of(ours)
+    assert count_fitting(match.weights, ours) == len(published) - len(match.left_out)
+    back = to_published(shapes_of(match.weights))
+    assert back == {name: shape for name, shape in published.items() if name not in match.left_out}
 
 
-def our_shapes(config: str, *opts, device: str = "meta") -> dict[str, tuple[int, ...]]:
-    """Shape by name of the state of a config's model; no data set has a say."""
+def test_every_published_model_is_among_them():
+    configs = {path.stem for path in (CONFIGS / "Published").glob("*.yaml") if not path.stem.startswith("Base-")}
+    assert configs == {name.removeprefix("Published/") for name in MODELS if name.startswith("Published/")}
+
+
+def our_state(config: str) -> dict[str, torch.Tensor]:
     cfg = centernet_d2.get_cfg()
-    cfg.merge_from_file(str(CONFIGS.parent / config))
-    cfg.merge_from_list(["MODEL.DEVICE", device, "DATASETS.TRAIN", (), "DATASETS.TEST", (), *opts])
-    with torch.device(device):
-        return {name: tuple(x.shape) for name, x in build_model(cfg).state_dict().items()}
+    cfg.merge_from_file(str(CONFIGS / f"{config}.yaml"))
+    cfg.MODEL.DEVICE = "meta"
+    with torch.device("meta"):
+        return build_model(cfg).state_dict()
 
 
-def test_pose(key_lists):
-    """The published pose network is exactly that of its config."""
-    published = key_lists["dla34 multi_pose"]
-    _, converted, left_out = convert_published(published)
-    assert converted == our_shapes(
-        "COCO-Keypoints/pose_DLA_34.yaml",
-        *("MODEL.CENTERNET.NUM_CLASSES", 1, "MODEL.LANDMARK.SCHEME", "pose17"),
-        device="cpu",
-    )
-    assert set(left_out) == DEAD_DLA
-    assert to_published(converted) == {n: s for n, s in published.items() if n not in left_out}
-
-
-def test_boxes_in_space(key_lists):
-    """The published network is that of the task without what it adds (the middle of the box in space)."""
-    published = key_lists["dla34 ddd"]
-    _, converted, left_out = convert_published(published)
-    assert converted == our_shapes(
-        "COCO-Detection/centernet_DLA_34_1pt.yaml",
-        *("MODEL.CENTERNET.TASK", "Boxes3DTask", "MODEL.BOX3D_ON", True, "MODEL.BOX3D.CENTER_OFFSET", False),
-        *("MODEL.CENTERNET.NUM_CLASSES", 3),
-    )
-    assert set(left_out) == DEAD_DLA
-    assert to_published(converted) == {n: s for n, s in published.items() if n not in left_out}
+def shapes_of(state: dict[str, torch.Tensor]) -> Shapes:
+    return {name: tuple(value.shape) for name, value in state.items()}
 
 
 def test_a_tracking_network(key_lists):
@@ -167,33 +182,18 @@ def test_a_tracking_network(key_lists):
     ]
 
 
-EXTREMENET = {"ct_heats": "hm_c", "t_heats": "hm_t", "l_heats": "hm_l", "b_heats": "hm_b", "r_heats": "hm_r"} | {
-    f"{side}_regrs": f"reg_{side}" for side in "tlbr"
-}
+EXTREMENET = {"hm_c": "ct_heats"} | {f"hm_{side}": f"{side}_heats" for side in "tlbr"}
+EXTREMENET |= {f"reg_{side}": f"{side}_regrs" for side in "tlbr"}
 
 
-@pytest.mark.parametrize("network", ["dla34", "hourglass"])
-def test_extreme_points(network, key_lists):
-    """CenterNet's networks for them, and ExtremeNet's hourglass under its own names."""
-    detector = key_lists[f"{network} ctdet"]
-    published = {name: shape for name, shape in detector.items() if name.partition(".")[0] not in ("hm", "wh", "reg")}
-    for head in EXTREMENET.values():
-        like = "hm." if head.startswith("hm") else "reg."
-        published |= {n.replace(like, f"{head}.", 1): s for n, s in detector.items() if n.startswith(like)}
-    _, converted, left_out = convert_published(published)
-    config = "HG_104" if network == "hourglass" else "DLA_34"
-    assert converted == our_shapes(
-        f"COCO-Detection/centernet_{config}_1pt.yaml",
-        *("MODEL.CENTERNET.TASK", "ExtremePointTask", "MODEL.LANDMARK.SCHEME", "extreme4"),
-        *("MODEL.KEYPOINT_ON", True, "MODEL.CENTERNET.NUM_CLASSES", 80),
-    )
-    assert to_published(converted) == {n: s for n, s in published.items() if n not in left_out}
-    if network == "hourglass":
-        own = {f"module.{n}": s for n, s in published.items()}
-        for theirs, centernets in EXTREMENET.items():
-            own = {n.replace(f"module.{centernets}.", f"module.{theirs}."): s for n, s in own.items()}
-        assert "module.t_heats.1.0.conv.weight" in own and "module.hm_t.1.0.conv.weight" not in own
-        assert convert_published(own).weights == converted
+def test_extremenets_own_names(key_lists):
+    published = published_state(key_lists, "hourglass", EXTREMES)
+    own = {}
+    for name, shape in published.items():
+        head, _, rest = name.partition(".")
+        own[f"module.{EXTREMENET.get(head, head)}.{rest}"] = shape
+    assert "module.t_heats.1.0.conv.weight" in own and "module.hm_t.1.0.conv.weight" not in own
+    assert convert_published(own).weights == convert_published(published).weights
 
 
 def test_imagenet_names(key_lists):
