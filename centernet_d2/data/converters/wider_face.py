@@ -157,7 +157,7 @@ def read_picture(root: Path, folder: str, path: Path, one: Listed) -> Converted:
     faces = [_face(row.split(), str(path), line) for line, row in enumerate(rows, start=one.line + 2)]
     findings = [fault for _, faults in faces for fault in faults]
     boxes = [fields["bbox"] if fields else None for fields, _ in faces]
-    for difficulty, chosen in one.chosen.items():
+    for difficulty, chosen in one.chosen.items() if rows else ():
         if len(chosen) != len(rows) or any(box and box != face[:4] for box, face in zip(boxes, chosen, strict=True)):
             problem = f"of {one.name} has other faces than the list: the picture is left out"
             return Converted(findings=[*findings, Finding(str(path), one.line, difficulty, problem)])
