@@ -43,7 +43,13 @@ def draw_boxes_3d(image: np.ndarray, boxes: Boxes3D, calibration: Tensor, colors
 
 
 def birds_eye_view(
-    boxes: Boxes3D, colors: Sequence[Color], *, size: int = 384, reach: float = 64.0, truth: Boxes3D | None = None
+    boxes: Boxes3D,
+    colors: Sequence[Color],
+    *,
+    size: int = 384,
+    reach: float = 64.0,
+    sight: tuple[float, float] | None = None,
+    truth: Boxes3D | None = None,
 ) -> np.ndarray:
     """A square of the ground from above: the camera at the middle of the lower side, looking up; arcs with metres.
 
@@ -53,6 +59,7 @@ def birds_eye_view(
         colors: of each box.
         size: side of the result, pixels.
         reach: side of the square, metres.
+        sight: x / z of what is seen farthest to the left and to the right; lines are drawn there.
         truth: drawn in grey below them.
     """
     image = np.full((size, size, 3), _GROUND, np.uint8)
@@ -62,6 +69,8 @@ def birds_eye_view(
         radius = round(meters * scale)
         cv2.circle(image, (size // 2, size - 1), radius, _LINES, 1, cv2.LINE_AA)
         write_text(image, (size // 2 + 3, size - radius), f"{meters} m", _WORDS, max(10, size // 36))
+    for slope in sight or ():
+        draw_line(image, (size / 2, size), (size / 2 + slope * size, 0), _LINES)
     known = [] if truth is None else [(box, _PAPER) for box in _outlines(truth)]
     for outline, color in [*known, *zip(_outlines(boxes), colors, strict=True)]:
         points = outline * [scale, -scale] + [size / 2, size]

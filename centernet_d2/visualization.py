@@ -5,94 +5,100 @@ Pictures are (H, W, 3) uint8, BGR, as OpenCV has them.
 
 from __future__ import annotations
 
-import colorsys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
+from typing import Any
 
 import cv2
 import numpy as np
+import torch
+from detectron2.config import CfgNode
+from detectron2.data import MetadataCatalog
 from detectron2.structures import Instances
-from detectron2.utils.visualizer import Visualizer
-from torch import Tensor
 
-from centernet_d2.data.landmarks import LandmarkScheme
-from centernet_d2.landmark_pictures import draw_landmarks
-from centernet_d2.ops.grid_points import grid_points
+from centernet_d2.data.boxes3d import calibration_of
+from centernet_d2.landmark_pictures import known_scheme
+from centernet_d2.picture_lines import write_labels
+from centernet_d2.result_pictures import KINDS, About, Memory, Sheet, class_color, color_of
 
 # Small pictures are drawn enlarged to this shorter side, so that names can be read.
 _LEAST_SIDE = 400
-_LEAST_LANDMARK_SCORE = 0.05
+_NOTHING: Mapping[str, Any] = MappingProxyType({})
 
 
-def class_color(index: int) -> tuple[float, float, float]:
-    """A colour (RGB, 0..1) that is far from those of neighbouring classes."""
-    return colorsys.hsv_to_rgb((index * 0.618034) % 1.0, 0.55 + 0.4 * (index % 2), 1.0)
+class Artist:
+    """Draws the pictures of a stream with what is found in them, and tells it as JSON.
 
-
-def draw_objects(
-    image: np.ndarray,
-    boxes: Tensor,
-    classes: Tensor,
-    names: Sequence[str] | None = None,
-    *,
-    scores: Tensor | None = None,
-    keypoints: Tensor | None = None,
-    point_flags: Sequence[int] = (),
-    scheme: LandmarkScheme | None = None,
-) -> np.ndarray:
-    """Boxes with names, scores and points; small pictures come back enlarged.
+    It remembers what came before in a video: where objects with an identity were.
 
     Args:
-        boxes: (P, 4) x1, y1, x2, y2, pixels of ``image``.
-        classes: (P,) int64, indices into ``names``.
-        scores: (P,) in 0..1.
-        keypoints: (P, K, 3) x, y and score or visibility; those of 0 are not drawn.
-        point_flags: points of the 3x3 grid to mark in each box.
-        scheme: what the keypoints are; they get their lines, and of a class its own landmarks are drawn only.
+        threshold: objects whose score is not above it are left out; objects without scores are all shown.
     """
-    scale = max(1.0, _LEAST_SIDE / min(image.shape[:2]))
-    visualizer = Visualizer(np.ascontiguousarray(image[:, :, ::-1]), scale=scale)
-    labels = [_label(i, names) for i in classes.tolist()]
-    if scores is not None:
-        labels = [f"{label} {score:.0%}" for label, score in zip(labels, scores.tolist(), strict=True)]
-    colors = [class_color(i) for i in classes.tolist()]
-    if len(boxes):
-        visualizer.overlay_instances(boxes=boxes.cpu().numpy(), labels=labels, assigned_colors=colors)
-    marked = grid_points(boxes.cpu(), point_flags) if len(point_flags) else boxes.new_zeros((len(boxes), 0, 2)).cpu()
-    for color, points in zip(colors, marked.tolist(), strict=True):
-        for point in points:
-            visualizer.draw_circle(point, color, radius=2)
-    for color, points in zip(colors, keypoints.tolist() if keypoints is not None and not scheme else [], strict=False):
-        for x, y, seen in points:
-            if seen > 0:
-                visualizer.draw_circle((x, y), color, radius=2)
-    drawn = np.ascontiguousarray(visualizer.get_output().get_image()[:, :, ::-1])
-    if scheme and keypoints is not None:
-        enlarged = keypoints.detach().cpu().double().numpy() * [scale, scale, 1.0]
-        for label, landmarks in zip(classes.tolist(), enlarged, strict=True):
-            draw_landmarks(drawn, landmarks, scheme, label)
-    return drawn
 
+    def __init__(self, about: About | None = None, threshold: float = 0.3) -> None:
+        self.about, self.threshold = about or About(), threshold
+        self._memory = Memory()
 
-def draw_predictions(
-    image: np.ndarray,
-    instances: Instances,
-    names: Sequence[str] | None = None,
-    threshold: float = 0.3,
-    scheme: LandmarkScheme | None = None,
-) -> np.ndarray:
-    """A model's ``instances`` whose score is above ``threshold``; ``instances`` are in pixels of ``image``.
+    @classmethod
+    def from_config(cls, cfg: CfgNode, threshold: float = 0.3) -> Artist:
+        """With class names and landmarks of the configuration's data sets, and ``MODEL.BOX3D.CALIBRATION``."""
+        scheme = known_scheme(cfg)
+        metadata = [MetadataCatalog.get(name) for name in (*cfg.DATASETS.TEST, *cfg.DATASETS.TRAIN)]
+        names = next(filter(None, (known.get("thing_classes") for known in metadata)), None)
+        if names is None and scheme and scheme.class_names:
+            names = list(scheme.class_names)
+        calibration = torch.tensor(cfg.MODEL.BOX3D.CALIBRATION, dtype=torch.float64).reshape(3, 4)
+        return cls(About(names, scheme, calibration), threshold)
 
-    Args:
-        scheme: as for ``draw_objects``.
-    """
-    shown = instances[instances.scores > threshold].to("cpu")
-    keypoints = shown.pred_keypoints if shown.has("pred_keypoints") else None
-    if keypoints is not None and scheme:
-        # Where no heatmap confirms a landmark it is a guess, or (hidden in training) nothing at all.
-        confirmed = keypoints[..., 2:] > _LEAST_LANDMARK_SCORE
-        keypoints = keypoints * confirmed
-    boxes, classes = shown.pred_boxes.tensor, shown.pred_classes
-    return draw_objects(image, boxes, classes, names, scores=shown.scores, keypoints=keypoints, scheme=scheme)
+    def draw(
+        self, image: np.ndarray, found: Instances, record: Mapping[str, Any] = _NOTHING, starts: bool = True
+    ) -> np.ndarray:
+        """The picture with what was found, and what there is to see beside it; small pictures come back enlarged.
+
+        What comes back has the same size for all pictures of a video.
+
+        Args:
+            found: as models give it, in pixels of ``image``.
+            record: of the picture; "calib", where it has one, is its calibration.
+            starts: whether a video (or a single picture) begins.
+
+        Raises:
+            ValueError: "calib" is not a 3x4 matrix, or boxes in space were found and there is no calibration.
+        """
+        if starts:
+            self._memory = Memory()
+        shown, height, width = self._shown(found), *image.shape[:2]
+        scale = max(1.0, _LEAST_SIDE / min(height, width))
+        size = (round(width * scale), round(height * scale))
+        sheet = Sheet(
+            picture=cv2.resize(image, size, interpolation=cv2.INTER_LINEAR) if scale > 1 else image.copy(),
+            scale=scale,
+            about=self.about,
+            calibration=self.about.calibration if record.get("calib") is None else calibration_of(dict(record)),
+            memory=self._memory,
+            colors=[color_of(index) for index in shown.pred_classes.tolist()],
+            words=[[] for _ in range(len(shown))],
+        )
+        for kind in KINDS:
+            if shown.has(kind.field):
+                kind.draw(sheet, shown)
+        texts, boxes = [" ".join(words) for words in sheet.words], shown.pred_boxes.tensor.double().numpy() * scale
+        write_labels(sheet.picture, texts, boxes, sheet.colors, max(12, min(size) // 40))
+        self._memory.frame += 1
+        return side_by_side([sheet.picture, *sheet.beside])
+
+    def describe(self, found: Instances) -> list[dict[str, Any]]:
+        """Objects above the threshold, best first, as JSON takes them."""
+        shown = self._shown(found)
+        entries: list[dict[str, Any]] = [{} for _ in range(len(shown))]
+        for kind in KINDS:
+            if shown.has(kind.field):
+                for entry, further in zip(entries, kind.describe(self.about, shown), strict=True):
+                    entry.update(further)
+        return entries
+
+    def _shown(self, found: Instances) -> Instances:
+        return (found[found.scores > self.threshold] if found.has("scores") else found).to("cpu")
 
 
 def blend_heatmap(image: np.ndarray, heatmap: np.ndarray, strength: float = 0.7) -> np.ndarray:
@@ -114,7 +120,3 @@ def side_by_side(images: Sequence[np.ndarray]) -> np.ndarray:
     """Pictures in a row, resized to the height of the first."""
     height = images[0].shape[0]
     return np.hstack([cv2.resize(x, (round(x.shape[1] * height / x.shape[0]), height)) for x in images])
-
-
-def _label(index: int, names: Sequence[str] | None) -> str:
-    return names[index] if names is not None and index < len(names) else f"class {index}"

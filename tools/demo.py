@@ -2,8 +2,9 @@
 """Detect objects in images, folders, glob patterns, registered data sets, videos or a camera's pictures.
 
 Drawn pictures and results.json, drawn videos (<name>.mp4) and <name>.jsonl (a line for each frame) are written to the
-output folder. Where there is a screen, a window shows videos as well: Escape or q ends one. Ctrl-C ends everything, and
-a video's files are complete up to there.
+output folder: boxes, landmarks, masks, boxes in space with the ground seen from above, and tracks, as the model gives.
+Where there is a screen, a window shows videos as well: Escape or q ends one. Ctrl-C ends everything, and the files of
+a video are complete up to there.
 """
 
 from __future__ import annotations
@@ -13,24 +14,23 @@ import glob
 import json
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import cv2
 import numpy as np
+import torch
 from detectron2.config import CfgNode
-from detectron2.data import DatasetCatalog, MetadataCatalog
+from detectron2.data import DatasetCatalog
 from detectron2.engine import DefaultPredictor
 from detectron2.structures import Instances
 
-from centernet_d2.data.landmarks import LandmarkScheme
 from centernet_d2.data.reading import BrokenImageError, read_image
 from centernet_d2.engine.setup import setup_cfg
-from centernet_d2.landmark_pictures import known_scheme
 from centernet_d2.video import VIDEO_SUFFIXES, Frame, VideoError, draw_frames, film, is_video, open_window
-from centernet_d2.visualization import draw_predictions
+from centernet_d2.visualization import Artist
 
 SUFFIXES = {".bmp", ".gif", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp"}
 INTERRUPTED = 130
@@ -63,64 +63,53 @@ def find_records(source: str) -> list[dict[str, Any]]:
 
 @dataclass(frozen=True)
 class Network:
-    """What is done with every picture; objects whose score is not above ``threshold`` are left out."""
+    """What is done with every frame: the model finds objects, the artist draws and tells them."""
 
-    predictor: DefaultPredictor
-    names: list[str] | None
-    scheme: LandmarkScheme | None
-    threshold: float
+    model: Callable[[list[dict[str, Any]]], list[dict[str, Any]]]
+    image_format: str
+    artist: Artist
 
     @classmethod
     def load(cls, cfg: CfgNode, threshold: float) -> Network:
-        data_set = (*cfg.DATASETS.TEST, *cfg.DATASETS.TRAIN)[:1]
-        scheme = known_scheme(cfg)
-        names = MetadataCatalog.get(data_set[0]).get("thing_classes") if data_set else None
-        if names is None and scheme:
-            names = list(scheme.class_names)
-        return cls(DefaultPredictor(cfg), names, scheme, threshold)
+        model = DefaultPredictor(cfg).model
+        return cls(model, cfg.INPUT.FORMAT, Artist.from_config(cfg, threshold))
 
-    def find(self, image: np.ndarray) -> Instances:
-        return self.predictor(image)["instances"].to("cpu")
+    def start(self) -> None:
+        """What follows has nothing to do with the frames before: another video, or a picture of its own."""
 
-    def draw(self, image: np.ndarray, found: Instances) -> np.ndarray:
-        return draw_predictions(image, found, self.names, self.threshold, self.scheme)
+    def find(self, frame: Frame) -> Instances:
+        """The model gets what evaluation gives it: a data set's record but for the annotations, and the picture."""
+        if frame.starts:
+            self.start()
+        image = frame.image if self.image_format == "BGR" else frame.image[:, :, ::-1]
+        sample = {key: value for key, value in frame.record.items() if key != "annotations"}
+        sample["height"], sample["width"] = image.shape[:2]
+        sample["image"] = torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1)))
+        (result,) = self.model([sample])
+        return result["instances"].to("cpu")
+
+    def draw(self, frame: Frame, found: Instances) -> np.ndarray:
+        return self.artist.draw(frame.image, found, frame.record, frame.starts)
 
     def describe(self, found: Instances) -> list[dict[str, Any]]:
-        return to_json(found, self.names, self.threshold, self.scheme)
-
-
-def to_json(
-    instances: Instances, names: list[str] | None, threshold: float, scheme: LandmarkScheme | None = None
-) -> list[dict[str, Any]]:
-    """Objects above ``threshold``, best first; boxes x1, y1, x2, y2 in pixels of the picture.
-
-    "keypoints" are, with a ``scheme``, those of the object's class alone; "first_keypoint" is the first one's number.
-    """
-    kept = instances[instances.scores > threshold].to("cpu")
-    objects = []
-    for i in range(len(kept)):
-        category = int(kept.pred_classes[i])
-        entry = {
-            "category_id": category,
-            "category": names[category] if names else str(category),
-            "score": round(float(kept.scores[i]), 4),
-            "box": [round(x, 2) for x in kept.pred_boxes.tensor[i].tolist()],
-        }
-        if kept.has("pred_keypoints"):
-            first, end = scheme.own(category) if scheme else (0, None)
-            entry["first_keypoint"] = first
-            entry["keypoints"] = kept.pred_keypoints[i, first:end].tolist()
-        objects.append(entry)
-    return objects
+        return self.artist.describe(found)
 
 
 def read_all(records: list[dict[str, Any]]) -> Iterator[Frame]:
-    """The pictures of records, numbered as these; one that cannot be read costs a line on stderr."""
+    """The pictures of records, numbered as these; one that cannot be read costs a line on stderr.
+
+    Records with the same "video_id" that follow each other are frames of one video.
+    """
+    video = None
     for index, record in enumerate(records):
         try:
-            yield Frame(index, 0.0, read_image(record))
+            image = read_image(record)
         except BrokenImageError as error:
             print(f"left out: {error}", file=sys.stderr)
+            continue
+        starts = record.get("video_id") is None or record["video_id"] != video
+        video = record.get("video_id")
+        yield Frame(index, 0.0, image, starts, record)
 
 
 def output_name(file_name: str, suffix: str, taken: set[str]) -> str:

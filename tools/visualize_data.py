@@ -5,79 +5,125 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Iterator
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
 
 import cv2
 import numpy as np
 import torch
 from detectron2.config import CfgNode
-from detectron2.data import MetadataCatalog
 from detectron2.data.detection_utils import convert_image_to_rgb
+from detectron2.structures import Boxes, Instances
 
+from centernet_d2.data.boxes3d import calibration_of
 from centernet_d2.data.build import build_train_loader
 from centernet_d2.data.dataset_mapper import corner_boxes
 from centernet_d2.data.datasets.custom import load_records
-from centernet_d2.data.reading import read_image
+from centernet_d2.data.reading import Record, read_image
 from centernet_d2.engine.setup import setup_cfg
-from centernet_d2.landmark_pictures import known_scheme
-from centernet_d2.modeling.task import build_task
+from centernet_d2.geometry import fitting_scale, letterbox_matrix
+from centernet_d2.modeling.branch.grid_heatmap import GridHeatmap
+from centernet_d2.modeling.branch.landmark_heatmap import LandmarkHeatmap
+from centernet_d2.modeling.task import Task, build_task
+from centernet_d2.ops.boxes3d import alpha_to_rotation_y, unproject
+from centernet_d2.ops.grid_points import grid_points
+from centernet_d2.picture_lines import write_text
 from centernet_d2.structures import Targets
-from centernet_d2.visualization import blend_heatmap, draw_objects, side_by_side
+from centernet_d2.visualization import Artist, blend_heatmap, side_by_side
 
 STRIDE = 4
+WHITE = (255, 255, 255)
 
 
 def draw_annotations(cfg: CfgNode) -> Iterator[np.ndarray]:
-    """The pictures of the first training set as they are, with their boxes and landmarks or grid points."""
-    for record in load_records(cfg.DATASETS.TRAIN[0]):
-        objects = record["annotations"]
-        keypoints = [a["keypoints"] for a in objects] if objects and all("keypoints" in a for a in objects) else None
-        yield draw(
-            cfg,
-            read_image(record),
-            torch.from_numpy(corner_boxes(objects)),
-            torch.tensor([a["category_id"] for a in objects], dtype=torch.int64),
-            torch.tensor(keypoints, dtype=torch.float64).reshape(len(objects), -1, 3) if keypoints else None,
-        )
+    """The pictures of the first training set as they are, with their boxes (in space, too) and points."""
+    records = load_records(cfg.DATASETS.TRAIN[0])
+    artist = Artist.from_config(cfg)
+    for record in records:
+        image = read_image(record)
+        yield artist.draw(image, annotated(cfg, record, image.shape[:2]), record)
 
 
 def draw_loader(cfg: CfgNode) -> Iterator[np.ndarray]:
-    """The loader's pictures with boxes and points, and beside them each heatmap (the strongest point in each cell)."""
-    task = build_task(cfg, [1])
-    for batch in build_train_loader(cfg):
-        for sample in batch:
-            instances = sample["instances"]
-            height, width = sample["image"].shape[-2:]
-            targets = Targets.from_instances([instances], STRIDE, (height // STRIDE, width // STRIDE))
-            image = convert_image_to_rgb(sample["image"].permute(1, 2, 0).numpy(), cfg.INPUT.FORMAT)[:, :, ::-1]
-            keypoints = instances.gt_keypoints.tensor if instances.has("gt_keypoints") else None
-            drawn = draw(cfg, image, instances.gt_boxes.tensor, instances.gt_classes, keypoints)
-            heatmaps = class_heatmaps(cfg, task.target_maps(targets))
-            yield side_by_side([drawn, *(blend_heatmap(image, heatmap) for heatmap in heatmaps)])
+    """The loader's pictures with their objects, and beside them each heatmap (the strongest point in each cell)."""
+    loader, task, artist = build_train_loader(cfg), build_task(cfg, [1]), Artist.from_config(cfg)
+    for sample in chain.from_iterable(loader):
+        height, width = sample["image"].shape[-2:]
+        targets = Targets.from_instances([sample["instances"]], STRIDE, (height // STRIDE, width // STRIDE))
+        image = convert_image_to_rgb(sample["image"].permute(1, 2, 0).numpy(), cfg.INPUT.FORMAT)[:, :, ::-1]
+        calibration = input_calibration(cfg, sample) if "calib" in sample else None
+        panels = [artist.draw(image, prepared(cfg, sample["instances"], calibration), {"calib": calibration})]
+        high = panels[0].shape[0]
+        # Colours of a picture would be taken for those of the heatmaps.
+        dim = cv2.cvtColor(cv2.resize(image, (round(width * high / height), high)) // 2, cv2.COLOR_BGR2GRAY)
+        for name, heatmap in class_heatmaps(task, task.target_maps(targets)).items():
+            panels.append(blend_heatmap(cv2.cvtColor(dim, cv2.COLOR_GRAY2BGR), heatmap))
+            write_text(panels[-1], (4, 4), name.replace("_", " "), WHITE, max(12, high // 25))
+        yield side_by_side(panels)
 
 
-def class_heatmaps(cfg: CfgNode, maps: dict[str, torch.Tensor]) -> list[np.ndarray]:
-    """Of one picture's target maps the heatmaps, (c, H, W) in 0..1: a channel per class, a channel per landmark."""
-    found = []
-    if "heatmap" in maps:
-        found.append(maps["heatmap"][0].unflatten(0, (cfg.MODEL.CENTERNET.NUM_CLASSES, -1)).amax(dim=1))
-    if "landmark_heatmap" in maps:
-        found.append(maps["landmark_heatmap"][0])
-    return [heatmap.sigmoid().numpy() for heatmap in found]
+def annotated(cfg: CfgNode, record: Record, size: tuple[int, int]) -> Instances:
+    """A record's objects as if a model had found them; ``size`` is (height, width) of the picture."""
+    objects = record["annotations"]
+
+    def column(name: str, width: int) -> torch.Tensor:
+        return torch.tensor([a[name] for a in objects], dtype=torch.float64).reshape(len(objects), width)
+
+    found = Instances(size)
+    found.pred_boxes = Boxes(torch.from_numpy(corner_boxes(objects)))
+    found.pred_classes = torch.tensor([a["category_id"] for a in objects], dtype=torch.int64)
+    if objects and all("keypoints" in a for a in objects):
+        found.pred_keypoints = column("keypoints", len(objects[0]["keypoints"])).unflatten(1, (-1, 3))
+    if cfg.MODEL.BOX3D_ON:
+        found.pred_dimensions, found.pred_locations = column("dim", 3), column("location", 3)
+        found.pred_rotation_y = column("rotation_y", 1)[:, 0]
+    return with_grid_points(cfg, found)
 
 
-def draw(
-    cfg: CfgNode, image: np.ndarray, boxes: torch.Tensor, classes: torch.Tensor, keypoints: torch.Tensor | None
-) -> np.ndarray:
-    """Objects with their landmarks, or, without any, with the configuration's grid points."""
-    flags = cfg.MODEL.CENTERNET.POINT_FLAGS if keypoints is None else ()
-    names, scheme = class_names(cfg), known_scheme(cfg)
-    return draw_objects(image, boxes, classes, names, keypoints=keypoints, point_flags=flags, scheme=scheme)
+def prepared(cfg: CfgNode, truth: Instances, calibration: np.ndarray | None) -> Instances:
+    """A training sample's objects as if a model had found them, without those that are neither right nor wrong.
+
+    Boxes in space are there where the sample says how many metres they are.
+    """
+    if truth.has("gt_ignored"):
+        truth = truth[~truth.gt_ignored]
+    found = Instances(truth.image_size, pred_boxes=truth.gt_boxes, pred_classes=truth.gt_classes)
+    if truth.has("gt_keypoints"):
+        found.pred_keypoints = truth.gt_keypoints.tensor
+    if calibration is not None and truth.has("gt_metric") and truth.gt_metric.all():
+        matrix, center = torch.from_numpy(calibration), truth.gt_center_3d.tensor[:, 0, :2].double()
+        found.pred_dimensions = truth.gt_dimensions
+        found.pred_locations = unproject(torch.cat([center, truth.gt_depth[:, None]], dim=1), matrix)
+        found.pred_locations[:, 1] += truth.gt_dimensions[:, 0] / 2
+        found.pred_rotation_y = alpha_to_rotation_y(truth.gt_alpha, center[:, 0], matrix)
+    return with_grid_points(cfg, found)
 
 
-def class_names(cfg: CfgNode) -> list[str] | None:
-    return MetadataCatalog.get(cfg.DATASETS.TRAIN[0]).get("thing_classes")
+def input_calibration(cfg: CfgNode, sample: Record) -> np.ndarray:
+    """(3, 4) of the network's input where the whole picture is in it. (That of a mirrored picture has its principal
+    point elsewhere; the middles of boxes are drawn where they are all the same.)"""
+    size, source = tuple(sample["image"].shape[-2:]), (sample["height"], sample["width"])
+    matrix = letterbox_matrix(source, size, fitting_scale(source, size, cfg.INPUT.FIT_WIDTH))
+    return np.vstack([matrix, [0.0, 0.0, 1.0]]) @ calibration_of(sample).numpy()
+
+
+def with_grid_points(cfg: CfgNode, found: Instances) -> Instances:
+    """The configuration's grid points as keypoints where there are no others."""
+    if not found.has("pred_keypoints"):
+        points = grid_points(found.pred_boxes.tensor, cfg.MODEL.CENTERNET.POINT_FLAGS)
+        found.pred_keypoints = torch.cat([points, torch.ones_like(points[..., :1])], dim=-1)
+    return found
+
+
+def class_heatmaps(task: Task, maps: dict[str, torch.Tensor]) -> dict[str, np.ndarray]:
+    """Of one picture's target maps the heatmaps by name, (c, H, W) in 0..1: a channel per class, or per landmark."""
+    found = {}
+    for name, branch in task.named():
+        if isinstance(branch, GridHeatmap):
+            found[name] = maps[name][0].unflatten(0, (branch.num_classes, -1)).amax(dim=1)
+        elif isinstance(branch, LandmarkHeatmap):
+            found[name] = maps[name][0]
+    return {name: heatmap.sigmoid().numpy() for name, heatmap in found.items()}
 
 
 def main() -> None:

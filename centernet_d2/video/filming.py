@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from centernet_d2.video.pipeline import draw_frames
-from centernet_d2.video.reading import Video
+from centernet_d2.video.reading import Frame, Video
 from centernet_d2.video.writing import Film, Window
 
 # Seconds between two lines about the progress.
@@ -27,8 +27,8 @@ _MOST_TOLD = 20
 def film(
     source: str,
     path: Path,
-    predict: Callable[[np.ndarray], Any],
-    draw: Callable[[np.ndarray, Any], np.ndarray],
+    predict: Callable[[Frame], Any],
+    draw: Callable[[Frame, Any], np.ndarray],
     describe: Callable[[Any], Any],
     *,
     window: Window | None = None,

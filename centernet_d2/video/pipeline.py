@@ -32,15 +32,16 @@ class DrawnFrame:
 
 def draw_frames(
     frames: Iterable[Frame],
-    predict: Callable[[np.ndarray], Any],
-    draw: Callable[[np.ndarray, Any], np.ndarray],
+    predict: Callable[[Frame], Any],
+    draw: Callable[[Frame, Any], np.ndarray],
     capacity: int = 4,
 ) -> Generator[DrawnFrame, None, None]:
     """Find and draw, frame after frame, while the next ones are read.
 
     Args:
-        predict: of a picture (H, W, 3) uint8, BGR; called in the order of the frames, in one thread.
-        draw: of such a picture and what was found in it.
+        predict: what is found in a frame.
+        draw: of a frame and what was found in it, a picture (H, W, 3) uint8, BGR. Both are called in the order of the
+            frames, each in one thread.
         capacity: frames that may wait before each step; with a camera, small is what keeps the picture up to date.
 
     Raises:
@@ -48,11 +49,11 @@ def draw_frames(
     """
 
     def find(frame: Frame) -> tuple[Frame, Any]:
-        return frame, predict(frame.image)
+        return frame, predict(frame)
 
     def drawn(pair: tuple[Frame, Any]) -> DrawnFrame:
         frame, found = pair
-        return DrawnFrame(frame, found, draw(frame.image, found))
+        return DrawnFrame(frame, found, draw(frame, found))
 
     return pipelined(frames, find, drawn, capacity=capacity)
 

@@ -6,8 +6,9 @@ import math
 import re
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -32,11 +33,15 @@ class Frame:
         index: its number in the stream, from 0; broken frames have numbers, too.
         seconds: since the first frame; in a file, by its frame rate.
         image: (H, W, 3) uint8, BGR.
+        starts: whether it is the first of a video, or a picture of its own.
+        record: what else is known of it, as Detectron2's records have it ("calib", for one).
     """
 
     index: int
     seconds: float
     image: np.ndarray
+    starts: bool = True
+    record: dict[str, Any] = field(default_factory=dict)
 
 
 def is_video(source: str) -> bool:
@@ -90,7 +95,7 @@ class Video:
                 self.broken += range(index, index + failures)
                 index, failures = index + failures, 0
                 start = start if given else time.monotonic()
-                yield Frame(index, time.monotonic() - start if self.live else index / self.rate, image)
+                yield Frame(index, time.monotonic() - start if self.live else index / self.rate, image, not given)
                 index, given = index + 1, given + 1
             if self.live and failures:
                 raise VideoError(f"{self.source}: the camera gives no picture any more")

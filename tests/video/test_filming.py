@@ -18,7 +18,11 @@ from tests.videos import number_of, write_video
 
 def shoot(source, path, predict=number_of, **options) -> int:
     """The objects of a frame are its number; the picture is twice as wide."""
-    return film(str(source), path, predict, lambda image, found: np.hstack([image, image]), lambda x: [x], **options)
+
+    def find(frame):
+        return predict(frame.image)
+
+    return film(str(source), path, find, lambda frame, found: np.hstack([frame.image] * 2), lambda x: [x], **options)
 
 
 def filmed(path) -> tuple[list[int], list[dict]]:

@@ -134,13 +134,13 @@ def test_whoever_takes_the_results_may_stop():
 def test_frames_are_predicted_in_order_by_one_thread_and_drawn():
     seen, threads = [], set()
 
-    def predict(image):
+    def predict(frame):
         threads.add(threading.current_thread())
-        seen.append(int(image[0, 0, 0]))
+        seen.append(int(frame.image[0, 0, 0]))
         return seen[-1] * 10
 
     frames = [Frame(k, k / 25, np.full((2, 3, 3), k, np.uint8)) for k in range(20)]
-    drawn = list(draw_frames(frames, predict, lambda image, found: image + found))
+    drawn = list(draw_frames(frames, predict, lambda frame, found: frame.image + found))
     assert seen == list(range(20)) and len(threads) == 1
     assert [d.frame.index for d in drawn] == list(range(20)) and [d.found for d in drawn] == list(range(0, 200, 10))
     assert all((d.picture == 11 * k).all() for k, d in enumerate(drawn))
