@@ -174,6 +174,28 @@ def _add_tasks(cfg: CfgNode) -> None:
     cfg.MODEL.BOX3D.ORIENTATION_WEIGHT = 1.0
     cfg.MODEL.BOX3D.CENTER_OFFSET_WEIGHT = 1.0
 
+    # Trackers (META_ARCHITECTURE CenterTrack): training pictures come with the frame before.
+    cfg.MODEL.TRACKING_ON = False
+    cfg.MODEL.TRACKING = CfgNode()
+    cfg.MODEL.TRACKING.DISPLACEMENT_WEIGHT = 1.0
+    # Objects below are left out; those above NEW_THRESH can begin a track; a track is shown to the network in the next
+    # frame from HEATMAP_THRESH on.
+    cfg.MODEL.TRACKING.SCORE_THRESH = 0.3
+    cfg.MODEL.TRACKING.NEW_THRESH = 0.3
+    cfg.MODEL.TRACKING.HEATMAP_THRESH = 0.3
+    # Frames for which a track that finds no object stays where it was.
+    cfg.MODEL.TRACKING.MAX_AGE = 0
+    # In training the frame before is one at most so many frames away, on either side.
+    cfg.MODEL.TRACKING.MAX_FRAME_DISTANCE = 2
+    # Its own shift and zoom against the frame: standard deviations, shares of the input's longer side and of its size.
+    cfg.MODEL.TRACKING.SHIFT = 0.0
+    cfg.MODEL.TRACKING.SCALE = 0.0
+    # Its heatmap: noise of the centres in widths and heights, and probabilities that an object is not shown, and that
+    # a false one is.
+    cfg.MODEL.TRACKING.CENTER_NOISE = 0.05
+    cfg.MODEL.TRACKING.LOST_PROB = 0.4
+    cfg.MODEL.TRACKING.FALSE_PROB = 0.1
+
 
 def _add_input(cfg: CfgNode) -> None:
     # COCO statistics of the paper, BGR, 0..255.
@@ -238,9 +260,10 @@ def _add_input(cfg: CfgNode) -> None:
 
     # Data sets of one's own, registered from here: (name, "coco", JSON file, image folder) or
     # (name, "voc", folder with Annotations/ JPEGImages/ ImageSets/Main/, split), or, with landmarks, (name, "face68" |
-    # "face19" | "clothes294" | "pose17" | "extreme4", JSON file, image folder). Relative paths start at
-    # DETECTRON2_DATASETS. (name, "crops", data set, margin) has a picture for each object of that set (built in, or an
-    # entry before): a square of margin (such as "1.5") times the longer side of its box.
+    # "face19" | "clothes294" | "pose17" | "extreme4", JSON file, image folder), or, with tracks, (name, "video", JSON
+    # file, image folder). Relative paths start at DETECTRON2_DATASETS. (name, "crops", data set, margin) has a picture
+    # for each object of that set (built in, or an entry before): a square of margin (such as "1.5") times the longer
+    # side of its box.
     cfg.DATASETS.CUSTOM = []
     # Share of unreadable pictures (of those seen) above which training stops.
     cfg.DATALOADER.MAX_BROKEN_SHARE = 0.05

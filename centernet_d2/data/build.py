@@ -21,12 +21,12 @@ import torch
 from detectron2.config import CfgNode
 from detectron2.data.build import filter_images_with_only_crowd_annotations, trivial_batch_collator
 from detectron2.data.common import DatasetFromList, MapDataset
-from detectron2.data.samplers import InferenceSampler
 from detectron2.utils import comm
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from centernet_d2.data.dataset_mapper import CenterNetDatasetMapper
 from centernet_d2.data.datasets.custom import load_records
+from centernet_d2.data.previous_frame import WithPrevious
 from centernet_d2.data.reading import BrokenImageError, Record
 
 Sample = dict[str, Any]
@@ -70,10 +70,9 @@ class PositionDataset(Dataset[tuple[Sample | None, list[BrokenImageError]]]):
         broken: list[BrokenImageError] = []
         order = self._permutation(epoch)
         for attempt in range(min(_MAX_IN_A_ROW, len(order))):
-            record = self.records[int(order[(index + attempt) % len(order)])]
             try:
                 with _seeded(self.seed, position):
-                    return self.mapper(record), broken
+                    return self.mapper(self.records[int(order[(index + attempt) % len(order)])]), broken
             except BrokenImageError as error:
                 broken.append(error)
         return None, broken
@@ -167,8 +166,11 @@ def build_train_loader(cfg: CfgNode, start_iteration: int = 0, mapper: Mapper | 
         raise ValueError(f"SOLVER.IMS_PER_BATCH is {batch}, which {world_size} processes cannot share evenly")
     seed = cfg.SEED if cfg.SEED >= 0 else comm.shared_random_seed()
     mapper = mapper or CenterNetDatasetMapper(cfg, is_train=True)
+    pictures: Sequence[Record] = DatasetFromList(records, copy=False)
+    if cfg.MODEL.TRACKING_ON:
+        pictures = WithPrevious(pictures, cfg.MODEL.TRACKING.MAX_FRAME_DISTANCE)
     loader = DataLoader(
-        PositionDataset(DatasetFromList(records, copy=False), mapper, seed),
+        PositionDataset(pictures, mapper, seed),
         sampler=PositionSampler(start_iteration * batch, comm.get_rank(), world_size),
         batch_size=batch // world_size,
         drop_last=True,
@@ -199,17 +201,31 @@ def training_records(cfg: CfgNode) -> list[Record]:
 def build_test_loader(cfg: CfgNode, name: str, mapper: Mapper | None = None) -> DataLoader:
     """Every picture of a data set once, in order, each process its share; batches of ``TEST.IMS_PER_BATCH``.
 
-    A picture that cannot be read is an error here: a score without it would be wrong.
+    Shares do not part the frames of a video. A picture that cannot be read is an error here: a score without it would
+    be wrong.
     """
-    dataset = DatasetFromList(load_records(name), copy=False)
+    records = load_records(name)
     return DataLoader(
-        MapDataset(dataset, mapper or CenterNetDatasetMapper(cfg, is_train=False)),
-        sampler=InferenceSampler(len(dataset)),
+        MapDataset(DatasetFromList(records, copy=False), mapper or CenterNetDatasetMapper(cfg, is_train=False)),
+        sampler=_share(records),
         batch_size=cfg.TEST.IMS_PER_BATCH,
         num_workers=cfg.DATALOADER.NUM_WORKERS,
         collate_fn=trivial_batch_collator,
         worker_init_fn=_single_threaded,
     )
+
+
+def _share(records: Sequence[Record]) -> Sequence[int]:
+    """The records of this process: a stretch of them, whole videos."""
+    rank, world_size = comm.get_rank(), comm.get_world_size()
+    starts = [
+        i
+        for i, x in enumerate(records)
+        if i == 0 or "video_id" not in x or x["video_id"] != records[i - 1].get("video_id")
+    ]
+    wanted = [len(records) * share // world_size for share in (rank, rank + 1)]
+    first, end = (next((start for start in starts if start >= place), len(records)) for place in wanted)
+    return range(first, end)
 
 
 @contextmanager

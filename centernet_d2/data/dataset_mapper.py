@@ -14,6 +14,7 @@ from detectron2.structures import Boxes, BoxMode, Instances, Keypoints
 from centernet_d2.data.augmentation import RandomAffine, RandomColor, affine_parts
 from centernet_d2.data.boxes3d import ignored_regions, object_fields
 from centernet_d2.data.degradation import RandomBlur, RandomOcclusion
+from centernet_d2.data.previous_frame import PreviousFrames, previous_centers, track_ids
 from centernet_d2.data.reading import Record, read_image
 
 
@@ -22,7 +23,9 @@ class CenterNetDatasetMapper:
 
     Training gives ``image`` (3, H, W) uint8 of the network's input size (or, where resolution is kept, of the
     picture's) and ``instances`` with ``gt_boxes`` (input pixels, inside the input, positive area), ``gt_classes`` int64
-    and, on demand, ``gt_keypoints`` (P, K, 3) and what ``data.boxes3d`` names. Testing gives the picture as it is: the
+    and, on demand, ``gt_keypoints`` (P, K, 3) and what ``data.boxes3d`` names; of videos also ``previous_image``,
+    ``previous_boxes`` (T, 4) that the network is told of and ``gt_previous_center`` (P, 1, 3), in input pixels, and
+    ``gt_track_ids`` (P,). Testing gives the picture as it is: the
     model letterboxes. Both keep ``file_name``, ``image_id``, ``height`` and ``width``, and what else the record has.
     """
 
@@ -36,6 +39,7 @@ class CenterNetDatasetMapper:
         keypoint_hflip_indices: np.ndarray | None = None,
         box_from_keypoints: str = "never",
         boxes_3d: bool = False,
+        previous_frames: PreviousFrames | None = None,
     ) -> None:
         """
         Args:
@@ -45,6 +49,7 @@ class CenterNetDatasetMapper:
                 its labelled keypoints, those outside the input included, before it is cut to the input. Objects whose
                 labelled keypoints span no area keep their own.
             boxes_3d: the objects get the fields of ``data.boxes3d``, and ignored regions are among them.
+            previous_frames: training records have "previous", the frame before (``data.previous_frame``).
 
         Raises:
             ValueError: another ``box_from_keypoints``.
@@ -59,6 +64,7 @@ class CenterNetDatasetMapper:
         self.keypoint_hflip_indices = keypoint_hflip_indices
         self.box_from_keypoints = box_from_keypoints
         self.boxes_3d = boxes_3d
+        self.previous_frames = previous_frames
 
     @classmethod
     def from_config(cls, cfg: CfgNode, is_train: bool = True) -> dict[str, Any]:
@@ -75,6 +81,7 @@ class CenterNetDatasetMapper:
             "keypoint_hflip_indices": flip_indices,
             "box_from_keypoints": cfg.INPUT.BOX_FROM_KEYPOINTS,
             "boxes_3d": cfg.MODEL.BOX3D_ON,
+            "previous_frames": PreviousFrames.from_config(cfg) if cfg.MODEL.TRACKING_ON else None,
         }
 
     def __call__(self, record: Record) -> dict[str, Any]:
@@ -84,15 +91,26 @@ class CenterNetDatasetMapper:
             ValueError: an annotation lacks what is asked for.
         """
         image = read_image(record, self.image_format)
-        result = {key: value for key, value in record.items() if key != "annotations"}
+        result = {key: value for key, value in record.items() if key not in ("annotations", "previous")}
         result["height"], result["width"] = image.shape[:2]
         if self.is_train:
             seen = AugInput(image)
             transforms = self.augmentations(seen)
             image = seen.image
             result["instances"] = self._instances({**record, **result}, transforms, image.shape[:2])
-        result["image"] = torch.from_numpy(image).permute(2, 0, 1).contiguous()
+            if self.previous_frames is not None:
+                result |= self._previous(record["previous"], transforms, result["instances"])
+        result["image"] = _channels_first(image)
         return result
+
+    def _previous(self, record: Record, transforms: TransformList, instances: Instances) -> dict[str, Any]:
+        assert self.previous_frames is not None
+        transforms = self.previous_frames.transforms(transforms)
+        image = transforms.apply_image(read_image(record, self.image_format))
+        before = self._instances(record, transforms, image.shape[:2])
+        instances.gt_previous_center = Keypoints(previous_centers(instances.gt_track_ids, before))
+        shown = self.previous_frames.shown(before.gt_boxes.tensor)
+        return {"previous_image": _channels_first(image), "previous_boxes": shown}
 
     def _instances(self, record: Record, transforms: TransformList, image_size: tuple[int, int]) -> Instances:
         annotations = [a for a in record.get("annotations", []) if not a.get("iscrowd", 0)]
@@ -117,6 +135,8 @@ class CenterNetDatasetMapper:
         if self.boxes_3d:
             for name, values in object_fields(record, annotations, transforms).items():
                 instances.set(name, values[keep])
+        if self.previous_frames is not None:
+            instances.gt_track_ids = track_ids(annotations)[keep]
         return instances
 
     def _keypoints(
@@ -134,6 +154,10 @@ class CenterNetDatasetMapper:
         if any(transform.mirrors for transform in affine_parts(transforms)):
             result = result[:, indices]
         return result
+
+
+def _channels_first(image: np.ndarray) -> torch.Tensor:
+    return torch.from_numpy(image).permute(2, 0, 1).contiguous()
 
 
 def corner_boxes(annotations: list[dict[str, Any]]) -> np.ndarray:

@@ -79,6 +79,7 @@ class DLA(Backbone):
     def __init__(self, *, channels: Sequence[int] = (16, 32, 64, 128, 256, 512), norm: str = "BN") -> None:
         super().__init__()
         self.stem = conv_norm(3, channels[0], 7, norm)
+        self.stem.activation = F.relu
         self.level0 = conv_norm(channels[0], channels[0], 3, norm)
         self.level1 = conv_norm(channels[0], channels[1], 3, norm, stride=2)
         self.level2 = Tree(1, channels[1], channels[2], 2, False, 0, norm)
@@ -94,7 +95,8 @@ class DLA(Backbone):
         return 32
 
     def forward(self, x: Tensor) -> dict[str, Tensor]:
-        for layer in (self.stem, self.level0, self.level1):
+        x = self.stem(x)
+        for layer in (self.level0, self.level1):
             x = F.relu(layer(x))
         maps = {}
         for name, level in zip(self._out_features, (self.level2, self.level3, self.level4, self.level5), strict=True):

@@ -3,6 +3,7 @@
 from centernet_d2.modeling.branch.base import BRANCH_REGISTRY, Branch, build_branch
 from centernet_d2.modeling.branch.box3d_orientation import Box3DOrientation
 from centernet_d2.modeling.branch.box3d_regression import Box3DCenterOffset, Box3DDepth, Box3DDimensions
+from centernet_d2.modeling.branch.displacement import Displacement
 from centernet_d2.modeling.branch.extreme_points import ExtremeHeatmap, ExtremeOffset
 from centernet_d2.modeling.branch.grid_heatmap import GridHeatmap
 from centernet_d2.modeling.branch.grid_regression import GridBoxSize, GridOffset, GridRegression
@@ -17,6 +18,7 @@ __all__ = [
     "Box3DDimensions",
     "Box3DOrientation",
     "Branch",
+    "Displacement",
     "ExtremeHeatmap",
     "ExtremeOffset",
     "GridBoxSize",

@@ -27,7 +27,12 @@ class Branch(nn.Module, ABC):
         head_channels: width of the 3x3 convolution.
         loss_weight: factor of the loss, which is averaged over stacks.
         bias: start value of the last convolution's bias.
+
+    Attributes:
+        decodes_points: what :meth:`decode` gives are points (N, M, K, 3), x, y in grid cells and a score.
     """
+
+    decodes_points = False
 
     def __init__(
         self,

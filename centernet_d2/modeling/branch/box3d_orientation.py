@@ -39,9 +39,6 @@ class Box3DOrientation(Box3DRegression):
     def from_config(cls, cfg: CfgNode, in_channels: Sequence[int]) -> dict[str, Any]:
         return box3d_settings(cfg, in_channels, cfg.MODEL.BOX3D.ORIENTATION_WEIGHT)
 
-    def learnt(self, targets: Targets) -> Tensor:
-        return torch.ones_like(targets.classes, dtype=torch.bool)
-
     def values(self, targets: Targets) -> Tensor:
         return encode_angle(targets.fields["alpha"])[:, None]
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from abc import abstractmethod
 from collections.abc import Sequence
 from typing import Any
 
@@ -18,21 +17,10 @@ _EPSILON = 1e-6
 
 
 class Box3DRegression(GridRegression):
-    """``channels`` numbers at an object's centre, L1; learnt from those objects that have them."""
+    """``channels`` numbers at an object's centre, L1."""
 
     def __init__(self, *, channels: int, **kwargs: Any) -> None:
         super().__init__(point_flags=(4,), channels_per_point=channels, **kwargs)
-
-    @abstractmethod
-    def learnt(self, targets: Targets) -> Tensor:
-        """(P,) bool: whose numbers are known."""
-
-    def target(self, targets: Targets) -> tuple[Tensor, Tensor, Tensor]:
-        """As that of all grid points, of the objects that are learnt."""
-        return super().target(targets.select(self.learnt(targets)))
-
-    def target_map(self, targets: Targets) -> Tensor:
-        return super().target_map(targets.select(self.learnt(targets)))
 
     def decode(self, output: Tensor, image_index: Tensor, cells: Tensor) -> Tensor:
         """(N, M, channels) at (N, M) candidates."""
@@ -58,8 +46,8 @@ class Box3DDepth(Box3DRegression):
     def from_config(cls, cfg: CfgNode, in_channels: Sequence[int]) -> dict[str, Any]:
         return box3d_settings(cfg, in_channels, cfg.MODEL.BOX3D.DEPTH_WEIGHT)
 
-    def learnt(self, targets: Targets) -> Tensor:
-        return targets.fields["metric"]
+    def learnt(self, targets: Targets) -> Targets:
+        return targets.select(targets.fields["metric"])
 
     def values(self, targets: Targets) -> Tensor:
         return targets.fields["depth"][:, None, None]
@@ -88,8 +76,8 @@ class Box3DDimensions(Box3DRegression):
     def from_config(cls, cfg: CfgNode, in_channels: Sequence[int]) -> dict[str, Any]:
         return box3d_settings(cfg, in_channels, cfg.MODEL.BOX3D.DIMENSIONS_WEIGHT)
 
-    def learnt(self, targets: Targets) -> Tensor:
-        return targets.fields["metric"]
+    def learnt(self, targets: Targets) -> Targets:
+        return targets.select(targets.fields["metric"])
 
     def values(self, targets: Targets) -> Tensor:
         return targets.fields["dimensions"][:, None]
@@ -108,8 +96,8 @@ class Box3DCenterOffset(Box3DRegression):
     def from_config(cls, cfg: CfgNode, in_channels: Sequence[int]) -> dict[str, Any]:
         return box3d_settings(cfg, in_channels, cfg.MODEL.BOX3D.CENTER_OFFSET_WEIGHT)
 
-    def learnt(self, targets: Targets) -> Tensor:
-        return targets.fields["center_3d"][:, 0, 2] > 0
+    def learnt(self, targets: Targets) -> Targets:
+        return targets.select(targets.fields["center_3d"][:, 0, 2] > 0)
 
     def values(self, targets: Targets) -> Tensor:
         low, high = targets.boxes[:, None, :2], targets.boxes[:, None, 2:]

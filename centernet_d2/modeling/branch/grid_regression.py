@@ -29,8 +29,13 @@ class GridRegression(Branch):
     def values(self, targets: Targets) -> Tensor:
         """(P, K, d) true values, in grid cells."""
 
+    def learnt(self, targets: Targets) -> Targets:
+        """The objects whose numbers are known."""
+        return targets
+
     def target(self, targets: Targets) -> tuple[Tensor, Tensor, Tensor]:
-        """Image (P, 1), cells (P, K, 2), values (P, K, d)."""
+        """Image (P, 1), cells (P, K, 2), values (P, K, d), of the objects that are learnt."""
+        targets = self.learnt(targets)
         cells = cells_of(targets.points(self.point_flags), targets.grid_size)
         return targets.image_index[:, None], cells, self.values(targets)
 
@@ -47,6 +52,7 @@ class GridRegression(Branch):
         return difference / (num_objects * self.out_channels)
 
     def target_map(self, targets: Targets) -> Tensor:
+        targets = self.learnt(targets)
         image_index, cells, values = self.target(targets)
         maps = values.new_zeros(targets.num_images, len(self.point_flags), *targets.grid_size, self.channels_per_point)
         area = (targets.boxes[:, 2:] - targets.boxes[:, :2]).prod(dim=1)

@@ -9,7 +9,7 @@ import torch
 import torch.distributed
 from detectron2.config import CfgNode, configurable
 from detectron2.modeling import META_ARCH_REGISTRY, Backbone, build_backbone, detector_postprocess
-from detectron2.structures import ImageList
+from detectron2.structures import ImageList, Instances
 from detectron2.utils import comm
 from torch import Tensor, nn
 
@@ -97,12 +97,16 @@ class CenterNet(nn.Module):
 
     def losses(self, batched_inputs: list[dict[str, Any]]) -> dict[str, Tensor]:
         """Scalar losses by name; sums over processes are what one process would have."""
-        images = self.normalize([x["image"] for x in batched_inputs])
+        images = self.training_input(batched_inputs)
         grid_size = (images.shape[-2] // self.stride, images.shape[-1] // self.stride)
         objects = Targets.from_instances([x["instances"] for x in batched_inputs], self.stride, grid_size)
         objects = objects.to(self.device)
         targets = self.task.targets(objects)
         return self.task.losses(self.features(images), targets, _share_of_all(objects.num_objects))
+
+    def training_input(self, batched_inputs: list[dict[str, Any]]) -> Tensor:
+        """What the backbone takes, (N, 3, H, W) here, of training pictures."""
+        return self.normalize([x["image"] for x in batched_inputs])
 
     def normalize(self, images: list[Tensor]) -> Tensor:
         """(N, 3, H, W) float32 on the model's device, padded at the right and below with the mean colour."""
@@ -126,9 +130,30 @@ class CenterNet(nn.Module):
             groups[self.test_time.input_size(tuple(x["image"].shape[-2:]), 1.0, self.divisibility)].append(i)
         results: list[dict[str, Any]] = [{} for _ in batched_inputs]
         for members in groups.values():
-            for i, result in zip(members, self._predict_group([batched_inputs[i] for i in members]), strict=True):
-                results[i] = {"instances": result}
+            for i, found in zip(members, self.found([batched_inputs[i] for i in members]), strict=True):
+                results[i] = {"instances": self.rescaled(found, batched_inputs[i])}
         return results
+
+    def found(self, inputs: list[dict[str, Any]]) -> list[Instances]:
+        """The objects of pictures of one network size, in pixels of ``image``."""
+        passes = []
+        for scale in self.test_time.scales:
+            passes += self._candidates(*self.test_input(inputs, scale))
+        merged = self.task.merge(Candidates.cat(passes), self.detections_per_image)
+        found = merged.to_instances([tuple(x["image"].shape[-2:]) for x in inputs], self.score_threshold)
+        return [self.task.finish(*pair) for pair in zip(found, inputs, strict=True)]
+
+    @staticmethod
+    def rescaled(instances: Instances, sample: dict[str, Any]) -> Instances:
+        """In pixels of ``height`` and ``width`` of the sample, where given."""
+        height, width = instances.image_size
+        return detector_postprocess(instances, sample.get("height", height), sample.get("width", width))
+
+    def test_input(self, inputs: list[dict[str, Any]], scale: float) -> tuple[Tensor, Tensor, Tensor]:
+        """What the backbone takes, (N, 3, H, W) here, of pictures that share its size, at one test-time scale; and the
+        way back to their pixels, scale and shift (N, 2) x, y."""
+        images, factor, shift = prepare([x["image"] for x in inputs], self.test_time, scale, self.divisibility)
+        return self.normalize(images), factor.to(self.device), shift.to(self.device)
 
     @property
     def divisibility(self) -> int:
@@ -136,23 +161,9 @@ class CenterNet(nn.Module):
         parts = (self.backbone, self.neck) if self.neck is not None else (self.backbone,)
         return max(self.stride, *(part.size_divisibility for part in parts))
 
-    def _predict_group(self, inputs: list[dict[str, Any]]) -> list[Any]:
-        images = [x["image"] for x in inputs]
-        passes = []
-        for scale in self.test_time.scales:
-            passes += self._candidates(*prepare(images, self.test_time, scale, self.divisibility))
-        merged = self.task.merge(Candidates.cat(passes), self.detections_per_image)
-        sizes = [tuple(x.shape[-2:]) for x in images]
-        found = merged.to_instances(sizes, self.score_threshold)
-        instances = [self.task.finish(*pair) for pair in zip(found, inputs, strict=True)]
-        wanted = [(x.get("height", size[0]), x.get("width", size[1])) for x, size in zip(inputs, sizes, strict=True)]
-        return [detector_postprocess(x, *size) for x, size in zip(instances, wanted, strict=True)]
-
-    def _candidates(self, images: list[Tensor], scale: Tensor, shift: Tensor) -> list[Candidates]:
+    def _candidates(self, batch: Tensor, scale: Tensor, shift: Tensor) -> list[Candidates]:
         """Candidates in image pixels of one test-time scale; ``scale`` and ``shift`` (N, 2) lead from the input to
         the image."""
-        batch = self.normalize(images)
-        scale, shift = scale.to(self.device), shift.to(self.device)
         outputs = self.outputs(batch)
         if not self.test_time.flip:
             return [self.task.candidates(outputs).transformed(scale * self.stride, shift)]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any, cast
 
 import torch
@@ -13,6 +14,7 @@ from detectron2.utils.registry import Registry
 from torch import Tensor, nn
 
 from centernet_d2.modeling.branch import Branch
+from centernet_d2.ops.gather import image_index_of
 from centernet_d2.structures import Candidates, Targets
 
 TASK_REGISTRY = Registry("TASK")
@@ -70,11 +72,14 @@ class Task(nn.Module, ABC):
         """Maps of pictures and of their mirror images as one."""
         return {name: branch.merge_flipped(outputs[name], flipped[name]) for name, branch in self.named()}
 
-    def read_further(self, outputs: dict[str, Tensor], image_index: Tensor, cells: Tensor) -> dict[str, Tensor]:
-        """What the further branches say at candidates; ``image_index`` (N, M), ``cells`` (N, M, 2)."""
-        further = [(name, branch) for name, branch in self.named() if name not in self.own]
-        values = {name: branch.decode(outputs[name], image_index, cells) for name, branch in further}
-        return {name: value for name, value in values.items() if value is not None}
+    def with_further(self, found: Candidates, outputs: dict[str, Tensor], cells: Tensor) -> Candidates:
+        """``found`` with what the further branches say at ``cells`` (N, M, 2), the centres of the candidates."""
+        points, values, image_index = dict(found.points), dict(found.values), image_index_of(found.scores)
+        for name, branch in self.named():
+            value = None if name in self.own else branch.decode(outputs[name], image_index, cells)
+            if value is not None:
+                (points if branch.decodes_points else values)[name] = value
+        return replace(found, points=points, values=values)
 
     @abstractmethod
     def candidates(self, outputs: dict[str, Tensor]) -> Candidates:

@@ -117,9 +117,9 @@ class ExtremePointTask(Task):
         points = torch.cat([places[chosen], probability[chosen][..., None]], dim=-1)  # (N, G, 4, 3)
         x, y = middle = middle_cells(between[chosen], center.shape[-2:]).unbind(-1)
         labels = classes[:, 0].gather(1, members[..., 0]) if category is None else category[image, 0, y, x]
-        values = self.read_further(outputs, image.expand(scores.shape), torch.stack(middle, dim=-1))
         source = torch.zeros_like(labels[0])
-        return Candidates(extreme_boxes(points[..., :2]), scores, labels, source, {"keypoints": points}, values)
+        found = Candidates(extreme_boxes(points[..., :2]), scores, labels, source, {"keypoints": points})
+        return self.with_further(found, outputs, torch.stack(middle, dim=-1))
 
     def peaks(self, outputs: dict[str, Tensor]) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """The best peaks of each side: probabilities and classes (N, 4, K), cells (N, 4, K, 2) and places (N, 4, K, 2),
@@ -145,7 +145,7 @@ class ExtremePointTask(Task):
         # In a mirrored picture what is left now was right.
         mirrored = points[..., 1, :1] > points[..., 3, :1]
         points = torch.where(mirrored[..., None], points[..., [0, 3, 2, 1], :], points)
-        return replace(kept, points={"keypoints": points})
+        return replace(kept, points={**kept.points, "keypoints": points})
 
     def finish(self, instances: Instances, sample: dict[str, Any]) -> Instances:
         if not self.masks:

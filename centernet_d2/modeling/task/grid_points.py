@@ -71,10 +71,9 @@ class GridPointTask(Task):
         if self.merge_method == "resample" and k > 1:
             # Background has boxes too, and some would happen to lie where others have their points.
             scores = self._agreement(logits, boxes, classes).where(scores > _BACKGROUND, 0)
-        index = image_index[..., 0].expand_as(scores)
-        values = self.read_further(outputs, index, cells.transpose(1, 2).flatten(1, 2))
         source = torch.arange(k, device=logits.device).repeat_interleave(m)
-        return Candidates(boxes, scores, classes, source, values=values)
+        found = Candidates(boxes, scores, classes, source)
+        return self.with_further(found, outputs, cells.transpose(1, 2).flatten(1, 2))
 
     def _agreement(self, logits: Tensor, boxes: Tensor, classes: Tensor) -> Tensor:
         """(N, M) mean probability that the points' heatmaps give at their places of ``boxes`` (N, M, 4)."""

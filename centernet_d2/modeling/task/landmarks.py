@@ -157,10 +157,9 @@ class LandmarkTask(Task):
         """Candidates with ``own`` (N, M, L, 3) landmarks; boxes are theirs where none are given."""
         if boxes is None:
             boxes = extreme_box(own[..., :2], self.own_landmarks.used[classes])
-        values = self.read_further(outputs, image_index_of(score), cells)
         keypoints = self.own_landmarks.scatter(own, classes)
-        source = torch.zeros_like(classes[0])
-        return Candidates(boxes, score, classes, source, {"keypoints": keypoints}, values)
+        found = Candidates(boxes, score, classes, torch.zeros_like(classes[0]), {"keypoints": keypoints})
+        return self.with_further(found, outputs, cells)
 
     def merge(self, candidates: Candidates, limit: int) -> Candidates:
         """At most ``limit`` an image, by soft-NMS of the boxes: peaks around one centre snap to the same landmarks."""
@@ -171,7 +170,7 @@ class LandmarkTask(Task):
         kept = replace(candidates.select(index), scores=scores)
         # Coordinates have been moved to the picture's frame since; those of other classes stay zero.
         own = self.own_landmarks.gather(kept.points["keypoints"], kept.classes)
-        return replace(kept, points={"keypoints": self.own_landmarks.scatter(own, kept.classes)})
+        return replace(kept, points={**kept.points, "keypoints": self.own_landmarks.scatter(own, kept.classes)})
 
 
 def landmark_branches(cfg: CfgNode) -> dict[str, str]:

@@ -1,0 +1,126 @@
+"""CenterNet that looks at the frame before as well, and follows objects through a video."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from detectron2.config import CfgNode, configurable
+from detectron2.modeling import META_ARCH_REGISTRY
+from detectron2.structures import Boxes
+from torch import Tensor
+
+from centernet_d2.checkpoint.checkpointer import safely_loaded
+from centernet_d2.modeling.meta_arch.centernet import CenterNet
+from centernet_d2.modeling.previous_frame import PreviousFrame
+from centernet_d2.ops.gather import cells_of
+from centernet_d2.ops.gaussian import splat_gaussians, window_radius
+from centernet_d2.tracking.tracker import Tracker
+
+_BRANCH = "Displacement"
+
+
+@META_ARCH_REGISTRY.register()
+@safely_loaded
+class CenterTrack(CenterNet):
+    """Tracking objects as points (Zhou et al. 2020), for any task that has one centre for each object.
+
+    Training pictures come with ``previous_image`` (3, H, W) of their size and ``previous_boxes``, what is shown of its
+    objects, in its pixels. In prediction each picture follows the one before, in the order of the calls: a frame of the
+    same video, unless ``video_id`` or the picture's size changes, or :meth:`reset` was called. The first frame of a
+    video is its own frame before, without objects. Instances have ``pred_track_ids`` and ``pred_displacement`` (P, 2),
+    pixels back to the frame before.
+
+    Args:
+        tracker: gives identities.
+        min_overlap, radius_method: of the Gaussians in the heatmap of the frame before, as for those of centres
+            (:func:`~centernet_d2.ops.gaussian.window_radius`), but in input pixels.
+    """
+
+    @configurable
+    def __init__(
+        self, *, tracker: Tracker, min_overlap: float = 0.7, radius_method: str = "published", **kwargs: Any
+    ) -> None:
+        super().__init__(**kwargs)
+        if _BRANCH not in self.task.branches:
+            raise ValueError(f"CenterTrack needs to know where objects were: add {_BRANCH} to MODEL.CENTERNET.BRANCHES")
+        self.tracker = tracker
+        self.min_overlap, self.radius_method = min_overlap, radius_method
+        self.previous_frame = PreviousFrame(self.backbone)
+        self.reset()
+
+    @classmethod
+    def from_config(cls, cfg: CfgNode) -> dict[str, Any]:
+        settings = cfg.MODEL.TRACKING
+        if not cfg.MODEL.TRACKING_ON:
+            raise ValueError("CenterTrack needs frames that come with the one before: set MODEL.TRACKING_ON to True")
+        tracker = Tracker(settings.SCORE_THRESH, settings.NEW_THRESH, settings.HEATMAP_THRESH, settings.MAX_AGE)
+        return {
+            **super().from_config(cfg),
+            "tracker": tracker,
+            "min_overlap": cfg.MODEL.CENTERNET.GAUSSIAN_MIN_OVERLAP,
+            "radius_method": cfg.MODEL.CENTERNET.GAUSSIAN_RADIUS,
+        }
+
+    def reset(self) -> None:
+        """Another video begins."""
+        self.tracker.reset()
+        self._video: Any = None
+        self._image: Tensor | None = None
+
+    def train(self, mode: bool = True) -> CenterTrack:
+        """Also forgets the video."""
+        self.reset()
+        return super().train(mode)
+
+    def training_input(self, batched_inputs: list[dict[str, Any]]) -> Tensor:
+        """(N, 7, H, W)."""
+        images = super().training_input(batched_inputs)
+        previous = self.normalize([x["previous_image"] for x in batched_inputs])
+        return self._with_previous(images, previous, [x["previous_boxes"] for x in batched_inputs])
+
+    def test_input(self, inputs: list[dict[str, Any]], scale: float) -> tuple[Tensor, Tensor, Tensor]:
+        """(N, 7, H, W); ``inputs`` have ``previous_image`` and ``previous_boxes`` (T, 4) in pixels of the picture."""
+        images, factor, shift = super().test_input(inputs, scale)
+        previous, _, _ = super().test_input([{"image": x["previous_image"]} for x in inputs], scale)
+        boxes = [
+            (x["previous_boxes"].to(shift) - back.repeat(2)) / zoom.repeat(2)
+            for x, back, zoom in zip(inputs, shift, factor, strict=True)
+        ]
+        return self._with_previous(images, previous, boxes), factor, shift
+
+    def _with_previous(self, images: Tensor, previous: Tensor, boxes: Sequence[Tensor]) -> Tensor:
+        height, width = images.shape[-2:]
+        return torch.cat([images, previous, self.heatmap(boxes, (height, width))], dim=1)
+
+    def heatmap(self, boxes: Sequence[Tensor], size: tuple[int, int]) -> Tensor:
+        """(N, 1, H, W) float32 in 0..1: Gaussians at the centres of each picture's ``boxes`` (T, 4), input pixels; of
+        what is inside the input."""
+        counts = torch.tensor([len(x) for x in boxes], device=self.device)
+        inside = Boxes(torch.cat([x.to(self.device).float() for x in boxes]).reshape(-1, 4))
+        inside.clip(size)
+        kept, corners = inside.nonempty(), inside.tensor
+        channel = torch.arange(len(counts), device=self.device).repeat_interleave(counts)[kept]
+        corners = corners[kept]
+        radius = window_radius(corners[:, 2:] - corners[:, :2], self.min_overlap, self.radius_method, False)
+        centers = (corners[:, None, :2] + corners[:, None, 2:]) / 2
+        return splat_gaussians(cells_of(centers, size), channel[:, None], radius, (len(counts), 1, *size)).dense()
+
+    @torch.no_grad()
+    def predict(self, batched_inputs: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        """Frame after frame."""
+        return [self._next_frame(x) for x in batched_inputs]
+
+    def _next_frame(self, x: dict[str, Any]) -> dict[str, Any]:
+        image, video = x["image"], x.get("video_id")
+        if self._image is None or self._image.shape != image.shape or self._video != video:
+            self.reset()
+        previous = image if self._image is None else self._image
+        sample = {**x, "previous_image": previous, "previous_boxes": self.tracker.shown()}
+        (found,) = self.found([sample])
+        where = found.get(f"pred_{_BRANCH}")[:, 0, :2]
+        found.remove(f"pred_{_BRANCH}")
+        found.pred_displacement = where - found.pred_boxes.get_centers()
+        self._video, self._image = video, image
+        return {"instances": self.rescaled(self.tracker.update(found, where), x)}

@@ -1,0 +1,1 @@
+"""Identities for the objects of a video, frame after frame."""

@@ -1,0 +1,113 @@
+"""Greedy association of each frame's objects with the tracks so far (Zhou et al. 2020, "Tracking Objects as Points",
+section 4.3)."""
+
+from __future__ import annotations
+
+import torch
+from detectron2.structures import Boxes, Instances
+from torch import Tensor
+
+
+class Tracker:
+    """The tracks of one video.
+
+    An object goes to the nearest free track of its class around the place where it says that it was in the frame
+    before, the surest objects first; not farther than the side of a square as large as the smaller of both boxes.
+    Without a track it becomes a new one, or, below ``new_threshold``, is left out.
+
+    Args:
+        score_threshold: objects whose score is not above it are left out.
+        new_threshold: score above which an object without a track becomes a new one.
+        heatmap_threshold: least score of a track that the network is shown in the next frame.
+        max_age: frames for which a track that finds no object stays where it was seen last; 0: none (published).
+    """
+
+    def __init__(
+        self,
+        score_threshold: float = 0.3,
+        new_threshold: float = 0.3,
+        heatmap_threshold: float = 0.3,
+        max_age: int = 0,
+    ) -> None:
+        self.score_threshold, self.new_threshold = score_threshold, new_threshold
+        self.heatmap_threshold, self.max_age = heatmap_threshold, max_age
+        self.reset()
+
+    def reset(self) -> None:
+        """Forget everything: another video begins."""
+        self._count = 0
+        self._tracks = _no_tracks()
+
+    def update(self, found: Instances, previous_centers: Tensor) -> Instances:
+        """The objects of the next frame with their identities, the surest first.
+
+        Args:
+            found: with ``pred_boxes`` in pixels of the frame, ``scores`` and ``pred_classes``.
+            previous_centers: (P, 2) x, y, pixels, where they were in the frame before.
+
+        Returns:
+            Those that have a track, with ``pred_track_ids`` (P,) int64 from 1 on, unique in a frame, on the CPU.
+        """
+        order = found.scores.argsort(descending=True, stable=True)
+        order = order[found.scores[order] > self.score_threshold]
+        found, previous_centers = found[order].to("cpu"), previous_centers[order].cpu()
+        tracks, boxes = self._tracks, found.pred_boxes.tensor
+        distance = (previous_centers[:, None] - _centers(tracks.pred_boxes.tensor)).square().sum(dim=2)
+        limit = torch.minimum(found.pred_boxes.area()[:, None], tracks.pred_boxes.area())
+        possible = (distance <= limit) & (found.pred_classes[:, None] == tracks.pred_classes)
+        chosen = greedy_association(distance.where(possible, torch.inf))
+        ids = torch.zeros(len(boxes), dtype=torch.int64)
+        ids[chosen >= 0] = tracks.pred_track_ids[chosen[chosen >= 0]]
+        new = (chosen < 0) & (found.scores > self.new_threshold)
+        ids[new] = self._count + 1 + torch.arange(int(new.sum()))
+        self._count += int(new.sum())
+        found.pred_track_ids = ids
+        found = found[ids > 0]
+        self._remember(found, chosen)
+        return found
+
+    def shown(self) -> Tensor:
+        """(T, 4) boxes, pixels of the last frame, of the tracks that the network is to see: those that it held."""
+        tracks = self._tracks
+        return tracks.pred_boxes.tensor[(tracks.age == 0) & (tracks.scores >= self.heatmap_threshold)]
+
+    def _remember(self, found: Instances, chosen: Tensor) -> None:
+        alone = torch.ones(len(self._tracks), dtype=torch.bool)
+        alone[chosen[chosen >= 0]] = False
+        left = self._tracks[alone & (self._tracks.age < self.max_age)]
+        left.age = left.age + 1
+        # Pictures of one video may be of several sizes; a track's own is of no interest.
+        seen = Instances((0, 0), **{name: found.get(name) for name in _FIELDS}, age=torch.zeros(len(found)))
+        self._tracks = Instances.cat([seen, left])
+
+
+_FIELDS = ("pred_boxes", "scores", "pred_classes", "pred_track_ids")
+
+
+def _no_tracks() -> Instances:
+    empty = torch.zeros(0, dtype=torch.int64)
+    return Instances(
+        (0, 0),
+        pred_boxes=Boxes(torch.zeros(0, 4)),
+        scores=torch.zeros(0),
+        pred_classes=empty,
+        pred_track_ids=empty,
+        age=torch.zeros(0),
+    )
+
+
+def greedy_association(distance: Tensor) -> Tensor:
+    """(D,) int64: for each row, in their order, the nearest column (of (D, T) ``distance``) that is still free, or -1;
+    infinite means never."""
+    distance = distance.clone()
+    chosen = torch.full((len(distance),), -1)
+    for row in range(len(distance) if distance.shape[1] else 0):
+        column = int(distance[row].argmin())
+        if distance[row, column] < torch.inf:
+            chosen[row] = column
+            distance[:, column] = torch.inf
+    return chosen
+
+
+def _centers(boxes: Tensor) -> Tensor:
+    return (boxes[:, :2] + boxes[:, 2:]) / 2
