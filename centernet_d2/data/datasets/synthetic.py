@@ -1,5 +1,5 @@
 """The built-in sets, drawn on demand:
-``synthetic_{shapes,covered,extreme,faces,garments,persons,boxes3d}_{train,val}``."""
+``synthetic_{shapes,covered,extreme,faces,garments,persons,boxes3d,tracks,walks}_{train,val}``."""
 
 from __future__ import annotations
 
@@ -12,7 +12,15 @@ import numpy as np
 from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.structures import BoxMode
 
-from centernet_d2.data import synthetic, synthetic_boxes3d, synthetic_faces, synthetic_garments, synthetic_persons
+from centernet_d2.data import (
+    synthetic,
+    synthetic_boxes3d,
+    synthetic_faces,
+    synthetic_garments,
+    synthetic_persons,
+    synthetic_videos,
+    synthetic_walks,
+)
 from centernet_d2.data.datasets.kitti import KITTI_METADATA
 from centernet_d2.data.datasets.landmarks import landmark_metadata
 from centernet_d2.data.landmarks import CLOTHES294, EXTREME4, FACE68, POSE17
@@ -23,6 +31,8 @@ from centernet_d2.data.synthetic_boxes3d import Boxes3DConfig
 from centernet_d2.data.synthetic_faces import FacesConfig
 from centernet_d2.data.synthetic_garments import GarmentsConfig
 from centernet_d2.data.synthetic_persons import PersonsConfig
+from centernet_d2.data.synthetic_videos import TracksConfig, VideosConfig, place_in_video
+from centernet_d2.data.synthetic_walks import WalksConfig
 
 SCHEME = "synthetic"
 Annotations = list[dict[str, Any]]
@@ -33,7 +43,7 @@ class _Kind:
     """What the pictures of one type of configuration are.
 
     Attributes:
-        objects: of (config, seed, index), each with class, box and, where there are any, keypoints.
+        objects: of (config, seed, index), each with class, box and, where there are any, keypoints and identity.
         draw: the picture of (config, seed, index), (H, W, 3) uint8, RGB.
         metadata: of a set.
         picture: further fields of the record of (config, seed, index).
@@ -91,6 +101,8 @@ def _calibrated(config: Boxes3DConfig, seed: int, index: int) -> dict[str, Any]:
 
 
 _SHAPES_METADATA = {"thing_classes": list(CLASS_NAMES), "evaluator_type": "coco"}
+_TRACKS_METADATA = {"thing_classes": list(CLASS_NAMES), "evaluator_type": "tracking"}
+_WALKS_METADATA = {**landmark_metadata(POSE17), "evaluator_type": "tracking"}
 _KINDS: dict[type, _Kind] = {
     ShapesConfig: _Kind(_shapes, synthetic.draw, _SHAPES_METADATA),
     ExtremesConfig: _Kind(_extremes, synthetic.draw, {**_SHAPES_METADATA, **landmark_metadata(EXTREME4)}),
@@ -98,6 +110,8 @@ _KINDS: dict[type, _Kind] = {
     GarmentsConfig: _Kind(_garments, synthetic_garments.draw, landmark_metadata(CLOTHES294)),
     PersonsConfig: _Kind(_persons, synthetic_persons.draw, landmark_metadata(POSE17)),
     Boxes3DConfig: _Kind(synthetic_boxes3d.annotate, synthetic_boxes3d.draw, KITTI_METADATA, _calibrated),
+    TracksConfig: _Kind(synthetic_videos.annotate, synthetic_videos.draw, _TRACKS_METADATA, place_in_video),
+    WalksConfig: _Kind(synthetic_walks.annotate, synthetic_walks.draw, _WALKS_METADATA, place_in_video),
 }
 _SETS: dict[str, tuple[PicturesConfig, int]] = {}
 
@@ -108,7 +122,7 @@ def register_synthetic(name: str, config: PicturesConfig, num_images: int, seed:
     Args:
         name: of the data set; must be new.
         config: its type says what is drawn.
-        num_images: pictures 0 .. num_images - 1.
+        num_images: pictures 0 .. num_images - 1; of videos, all their frames.
         seed: sets of different seeds share no picture.
     """
     DatasetCatalog.register(name, lambda: synthetic_records(name, num_images))
@@ -156,10 +170,13 @@ def _register_all() -> None:
         "garments": GarmentsConfig(),
         "persons": PersonsConfig(),
         "boxes3d": Boxes3DConfig(),
+        "tracks": TracksConfig(),
+        "walks": WalksConfig(),
     }
     for mode, config in configs.items():
-        register_synthetic(f"synthetic_{mode}_train", config, num_images=2000, seed=0)
-        register_synthetic(f"synthetic_{mode}_val", config, num_images=200, seed=1)
+        train, val = (100 * config.frames, 12 * config.frames) if isinstance(config, VideosConfig) else (2000, 200)
+        register_synthetic(f"synthetic_{mode}_train", config, num_images=train, seed=0)
+        register_synthetic(f"synthetic_{mode}_val", config, num_images=val, seed=1)
 
 
 register_image_source(SCHEME, draw_record)
