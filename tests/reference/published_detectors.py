@@ -88,7 +88,7 @@ def our_config(model: Model, classes: int, keep: bool, flip: bool, scales: Colle
     cfg.MODEL.CENTERNET.PIXEL_CENTER = 0.0
     cfg.INPUT.RESIZE_TEST = "keep" if keep else "fixed"
     cfg.INPUT.PAD_ALWAYS = True
-    cfg.TEST.AUG.ENABLED, cfg.TEST.AUG.FLIP, cfg.TEST.AUG.SCALES = flip or len(scales) > 1, flip, list(scales)
+    cfg.TEST.AUG.ENABLED, cfg.TEST.AUG.FLIP, cfg.TEST.AUG.SCALES = flip or list(scales) != [1.0], flip, list(scales)
     return cfg
 
 
