@@ -127,7 +127,8 @@ def ours(
 def theirs(
     model: Model, cfg: CfgNode, picture: np.ndarray, maps: list[Maps], mended: Collection[str] = (), calib: Any = None
 ) -> tuple[list[Tensor], np.ndarray]:
-    """As :func:`ours`. Boxes are cut to the picture and empty ones left out, which theirs do not do.
+    """As :func:`ours`. Boxes are cut to the picture and empty ones left out, which theirs do not do; those of ddd stay
+    as they are.
 
     Args:
         mended: some of ``FAULTS``.
@@ -149,7 +150,8 @@ def theirs(
         inputs.append(images[:1])
         found.append(detector.post_process(decoded, meta, scale))
     results = detector.merge_outputs(found)
-    return inputs, _inside(_rows(model.task, results), picture.shape[:2])
+    rows = _rows(model.task, results)
+    return inputs, rows if model.task == "ddd" else inside(rows, picture.shape[:2])
 
 
 def _scales(cfg: CfgNode) -> list[float]:
@@ -187,7 +189,8 @@ def _rows(task: str, results: dict[int, Any]) -> np.ndarray:
     return np.concatenate(parts)
 
 
-def _inside(rows: np.ndarray, size: tuple[int, ...]) -> np.ndarray:
+def inside(rows: np.ndarray, size: tuple[int, ...]) -> np.ndarray:
+    """Boxes cut to a picture of ``size`` (height, width), without empty ones, as ours."""
     height, width = size
     rows = rows[rows[:, 4] > 0]
     rows[:, :4] = rows[:, :4].clip(0, [width, height, width, height])
