@@ -31,6 +31,7 @@ HEADS = {
     "dep": "depth",
     "rot": "orientation",
     "dim": "dimensions",
+    "tracking": "Displacement",
     "hm_c": "center_heatmap",
     **{f"hm_{side[0]}": f"{side}_heatmap" for side in _SIDES},
     **{f"reg_{side[0]}": f"{side}_offset" for side in _SIDES},
@@ -164,6 +165,16 @@ def _resnet() -> tuple[Rule, ...]:
     return (*stem, *[rule for stage in stages for rule in stage])
 
 
+def _darknet() -> tuple[Rule, ...]:
+    rules = [*_conv_bn("conv1", "backbone.stem")]
+    for i in range(5):
+        theirs, ours = f"conv_res_block{i + 1}", f"backbone.stages.{i}"
+        rules += _conv_bn(f"{theirs}.conv", f"{ours}.down")
+        for n in (1, 2):
+            rules += _conv_bn(f"{theirs}.res{{b}}.conv{n}", f"{ours}.blocks.{{b}}.conv{n}")
+    return tuple(rules)
+
+
 def _deconv(deformable: bool) -> tuple[Rule, ...]:
     rules: list[Rule] = []
     for i in range(3):
@@ -200,11 +211,14 @@ _NETWORKS = (
     _Network(
         "CenterNet's DLA-34",
         "ida_up.up_1.weight",
-        _HEAD_RULES + _dla_up() + _dla("base."),
         (
-            (rf"base\.(fc\.\w+|{_DEAD_PROJECTION})", _DEAD),
-            (r"base\.pre_(img|hm)_layer\..*", "input of a tracking network (the picture before)"),
+            *_HEAD_RULES,
+            *_dla_up(),
+            *_norm_after("base.pre_img_layer", "previous_frame.image_stem"),
+            *_norm_after("base.pre_hm_layer", "previous_frame.heatmap_stem"),
+            *_dla("base."),
         ),
+        ((rf"base\.(fc\.\w+|{_DEAD_PROJECTION})", _DEAD),),
     ),
     _Network(
         "CenterNet's Hourglass-104",
@@ -229,14 +243,14 @@ _IMAGENET = (
         ((r"(?!base_layer|level\d).*", _NOT_BACKBONE),),
     ),
     _Network("ResNet", "layer1.0.conv1.weight", _resnet(), others=((r"(?!conv1|bn1|layer\d).*", _NOT_BACKBONE),)),
+    _Network("Darknet-53", "conv_res_block1.conv.conv.weight", _darknet()),
 )
 
 
 def convert_published(state_dict: Mapping[str, T]) -> Conversion[T]:
     """CenterNet's names (DLA-34, ResNet with and without DCN, Hourglass-104) to ours.
 
-    Left out are parameters that no output depends on, heads that are not in :data:`HEADS`, and the further inputs of
-    CenterTrack.
+    Left out are parameters that no output depends on and heads that are not in :data:`HEADS`.
 
     Args:
         state_dict: the published file's ``["state_dict"]``; a "module." before its names is ignored.
@@ -248,9 +262,10 @@ def convert_published(state_dict: Mapping[str, T]) -> Conversion[T]:
 
 
 def convert_imagenet(state_dict: Mapping[str, T]) -> Conversion[T]:
-    """torchvision's ResNets and the DLA-34 of its authors, both trained on ImageNet, to our ``backbone``.
+    """torchvision's ResNets, the DLA-34 of its authors and OpenMMLab's Darknet-53, trained on ImageNet, to our
+    ``backbone``.
 
-    Both were trained on RGB pictures, and CenterNet feeds them BGR ones without a change; so does this. Left out are
+    They were trained on RGB pictures, and CenterNet feeds them BGR ones without a change; so does this. Left out are
     the classifier and what nothing depends on.
 
     Raises:

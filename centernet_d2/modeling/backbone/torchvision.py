@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from pathlib import Path
 from typing import NamedTuple
 
 import torch
@@ -160,7 +161,13 @@ class TorchvisionWeights(PathHandler):
         return [self.PREFIX]
 
     def _get_local_path(self, path: str, force: bool = False, **kwargs: object) -> str:
-        return PathManager.get_local_path(weights_url(path), force=force, **kwargs)
+        url = weights_url(path)
+        # torchvision's own cache. The name of a file ends with the start of its SHA-256, which is checked.
+        file = Path(torch.hub.get_dir(), "checkpoints", url.rpartition("/")[2])
+        if force or not file.exists():
+            file.parent.mkdir(parents=True, exist_ok=True)
+            torch.hub.download_url_to_file(url, str(file), hash_prefix=file.stem.rpartition("-")[2])
+        return str(file)
 
 
 def weights_url(path: str) -> str:
