@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 from detectron2.config import CfgNode
 from detectron2.data import MetadataCatalog
-from detectron2.evaluation import COCOEvaluator, DatasetEvaluator, PascalVOCDetectionEvaluator
+from detectron2.evaluation import COCOEvaluator, DatasetEvaluator
 
 from centernet_d2.data.datasets.custom import class_names
 from centernet_d2.data.landmarks import SCHEMES
@@ -15,6 +15,8 @@ from centernet_d2.evaluation.clothes_landmarks import ClothesLandmarkEvaluator
 from centernet_d2.evaluation.face_landmarks import FaceLandmarkEvaluator
 from centernet_d2.evaluation.kitti import KittiEvaluator
 from centernet_d2.evaluation.tracking import TrackingEvaluator
+from centernet_d2.evaluation.voc import VocEvaluator
+from centernet_d2.evaluation.wider_face import WiderFaceEvaluator
 
 
 def build_evaluator(cfg: CfgNode, dataset_name: str, output_dir: str | None = None) -> DatasetEvaluator:
@@ -61,7 +63,7 @@ def _scored(cfg: CfgNode, scheme_name: str | None) -> tuple[str, ...] | None:
 
 
 def _pascal_voc(cfg: CfgNode, dataset_name: str, output_dir: str) -> DatasetEvaluator:
-    return PascalVOCDetectionEvaluator(dataset_name)
+    return VocEvaluator(dataset_name)
 
 
 def _face_landmarks(cfg: CfgNode, dataset_name: str, output_dir: str) -> DatasetEvaluator:
@@ -77,6 +79,10 @@ def _tracking(cfg: CfgNode, dataset_name: str, output_dir: str) -> DatasetEvalua
     return TrackingEvaluator(dataset_name, os.path.join(output_dir, dataset_name))
 
 
+def _wider_face(cfg: CfgNode, dataset_name: str, output_dir: str) -> DatasetEvaluator:
+    return WiderFaceEvaluator(dataset_name, os.path.join(output_dir, dataset_name))
+
+
 def _clothes_landmarks(cfg: CfgNode, dataset_name: str, output_dir: str) -> DatasetEvaluator:
     return ClothesLandmarkEvaluator(dataset_name, output_dir)
 
@@ -87,5 +93,6 @@ _EVALUATORS: dict[str, Callable[[CfgNode, str, str], DatasetEvaluator]] = {
     "face_landmarks": _face_landmarks,
     "clothes_landmarks": _clothes_landmarks,
     "kitti": _kitti,
+    "wider_face": _wider_face,
     "tracking": _tracking,
 }

@@ -5,13 +5,14 @@ from __future__ import annotations
 import pytest
 import torch
 from detectron2.data import DatasetCatalog, MetadataCatalog
-from detectron2.evaluation import COCOEvaluator, PascalVOCDetectionEvaluator
+from detectron2.evaluation import COCOEvaluator
 from detectron2.modeling import detector_postprocess
 from detectron2.structures import Boxes, Instances
 
 from centernet_d2.data.datasets.synthetic import register_synthetic
 from centernet_d2.data.synthetic import ExtremesConfig
 from centernet_d2.evaluation import build_evaluator
+from centernet_d2.evaluation.voc import VocEvaluator
 from centernet_d2.ops.extreme_points import octagon_masks
 from tests.engine.runs import engine_cfg
 
@@ -61,13 +62,11 @@ def test_extreme_points_are_not_scored_but_boxes_and_octagons_are(tmp_path):
 
 
 def test_pascal_voc(tmp_path):
-    folder = tmp_path / "VOC2007"
-    (folder / "ImageSets" / "Main").mkdir(parents=True)
-    (folder / "ImageSets" / "Main" / "val.txt").write_text("")
-    MetadataCatalog.get("engine_test_voc").set(
-        evaluator_type="pascal_voc", dirname=str(folder), split="val", year=2007, thing_classes=["a"]
-    )
-    assert isinstance(build_evaluator(engine_cfg(tmp_path), "engine_test_voc"), PascalVOCDetectionEvaluator)
+    metadata = MetadataCatalog.get("engine_test_voc").set(evaluator_type="pascal_voc", year=2007, thing_classes=["a"])
+    DatasetCatalog.register(metadata.name, list)
+    assert isinstance(build_evaluator(engine_cfg(tmp_path), metadata.name), VocEvaluator)
+    DatasetCatalog.remove(metadata.name)
+    MetadataCatalog.remove(metadata.name)
 
 
 def test_unknown_kinds_are_named(tmp_path):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import functools
 import os
 from collections.abc import Callable, Sequence
 
@@ -19,6 +20,7 @@ from centernet_d2.data.reading import Record, datasets_root
 # Functions of name and two strings; how many of these are paths, by kind: both, unless said here.
 _KINDS: dict[str, Callable[[str, str, str], None]] = {
     "coco": register_coco,
+    "voc_json": functools.partial(register_coco, evaluator_type="pascal_voc"),
     "voc": register_voc,
     "crops": register_crops,
     "video": register_video,

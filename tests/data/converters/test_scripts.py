@@ -34,7 +34,10 @@ def test_the_folder_is_that_of_the_registered_sets(tmp_path: Path, monkeypatch: 
         assert len(load(tmp_path / name, tmp_path / name.split("/")[0], "face68")) == 1
 
 
-@pytest.mark.parametrize("name", ["prepare_300w", "prepare_300vw", "prepare_aflw", "prepare_dlib_faces"])
+@pytest.mark.parametrize(
+    "name",
+    ["prepare_300w", "prepare_300vw", "prepare_aflw", "prepare_crowdhuman", "prepare_dlib_faces", "prepare_wider_face"],
+)
 def test_nothing_there(tmp_path: Path, name: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert _main(name, str(tmp_path / "absent")) == 1
     assert str(tmp_path / "absent") in capsys.readouterr().err
