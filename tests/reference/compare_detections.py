@@ -44,8 +44,8 @@ MODELS = {
     "exdet_HG_104": Model("exdet", "hourglass", "COCO-Extreme/extreme_HG_104"),
 }
 # Channels, standard deviation and mean of the random maps. Sizes are positive: ours reads a negative one as zero, and
-# turns an object over whose extreme points are the wrong way round in one cell. Of extreme points there are few classes,
-# for else hardly any four would be of the same.
+# turns an object over whose extreme points are the wrong way round in one cell. Extreme points are of few classes, for
+# else hardly any four would be of the same.
 _CLASSES = {"ctdet": 80, "multi_pose": 1, "exdet": 4}
 _BOXES = {"wh": (2, 0, 20), "reg": (2, 0.3, 0.5)}
 MAPS = {
@@ -65,7 +65,7 @@ TOLERANCE = 1e-3
 def random_maps(task: str, size: tuple[int, int], generator: torch.Generator, classes: int | None = None) -> Maps:
     """Of one picture whose grid has ``size`` (height, width), by published names."""
     settings = dict(MAPS[task])
-    if classes is not None:
+    if classes is not None and "hm" in settings:
         settings["hm"] = (classes, *settings["hm"][1:])
     maps = {
         name: mean + std * torch.randn(1, channels, *size, generator=generator)

@@ -5,7 +5,7 @@
 
 The published scales, at kept resolution, as published. Theirs has two faults (``published_detectors.FAULTS``): what
 soft-NMS suppresses stays as copies of other rows with old scores, and boxes overlap as if they were a pixel larger.
-Theirs is compared as it is, without the copies, and without the pixel too: the last is ours.
+Theirs is compared as it is, without the pixel, and without the copies too: the last is ours.
 
 Two further ones are shown. Theirs rounds the scaled picture to whole pixels, and its middle too, but scales boxes back
 by the plain factor: no matter for the sides compared here, which are multiples of 8. And it resizes pictures with pixel
@@ -32,7 +32,7 @@ EVEN, ODD = (208, 304), (201, 301)
 CLASSES = {"ctdet": 1, "multi_pose": 1, "exdet": 4}
 # Levels per column in the middle of the picture. It is steep, for levels are rounded.
 SLOPE = 7.9
-VARIANTS = (("as it is", ("mirror",)), ("no copies", ("mirror", "stale")), ("no copies, no pixel", FAULTS))
+VARIANTS = (("as it is", ("mirror",)), ("no pixel", ("mirror", "pixel")), ("no pixel, no copies", FAULTS))
 
 
 def sides(
@@ -70,7 +70,7 @@ def show_placement(model: Model) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--reference", type=Path, required=True, help="a checkout of CenterNet")
-    parser.add_argument("--models", nargs="+", default=["ctdet_DLA_34", "multi_pose_DLA_34", "multi_pose_HG_104"])
+    parser.add_argument("--models", nargs="+", default=["ctdet_DLA_34", "multi_pose_DLA_34", "exdet_DLA_34"])
     parser.add_argument("--pictures", type=int, default=2)
     args = parser.parse_args()
     import_detectors(args.reference)
