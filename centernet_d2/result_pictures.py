@@ -217,7 +217,7 @@ def _draw_keypoints(sheet: Sheet, found: Instances) -> None:
             continue
         # Points that anything may have (extreme points, too) say nothing by lines between them.
         for point in points[points[:, 2] > 0]:
-            draw_dot(sheet.picture, point, radius + 1, _RING)
+            draw_dot(sheet.picture, point, radius + 1.5, _RING)
             draw_dot(sheet.picture, point, radius, color)
 
 

@@ -16,7 +16,8 @@ from centernet_d2.landmark_pictures import (
     known_scheme,
     moved_landmarks,
 )
-from centernet_d2.visualization import draw_objects, draw_predictions
+from centernet_d2.result_pictures import About
+from centernet_d2.visualization import Artist
 from tests.tiny import tiny_cfg
 
 GREY = 100
@@ -149,15 +150,14 @@ def test_a_sheet_has_each_picture_above_its_caption():
 def test_objects_with_a_scheme_have_lines_also_when_enlarged():
     landmarks = ring(68, center=50, radius=30)
     keypoints, boxes = torch.tensor(landmarks)[None], torch.tensor([[15.0, 15.0, 85.0, 85.0]])
-    drawn = draw_objects(grey(100, 100), boxes, torch.tensor([0]), keypoints=keypoints, scheme=FACE68)
-    assert drawn.shape == (400, 400, 3)
-    assert all(is_drawn(drawn, 4 * p) for p in landmarks) and is_drawn(drawn, 2 * (landmarks[8] + landmarks[9]))
     instances = Instances((100, 100), pred_boxes=Boxes(boxes), scores=torch.tensor([0.9]))
     instances.pred_classes, instances.pred_keypoints = torch.tensor([0]), keypoints
-    assert is_drawn(draw_predictions(grey(100, 100), instances, scheme=FACE68), 4 * landmarks[30])
+    drawn = Artist(About(scheme=FACE68)).draw(grey(100, 100), instances)
+    assert drawn.shape == (400, 400, 3)
+    assert all(is_drawn(drawn, 4 * p) for p in landmarks) and is_drawn(drawn, 2 * (landmarks[8] + landmarks[9]))
     # What no heatmap confirms is not drawn.
     instances.pred_keypoints[0, 30, 2] = 0.01
-    assert not is_drawn(draw_predictions(grey(100, 100), instances, scheme=FACE68), 4 * landmarks[30])
+    assert not is_drawn(Artist(About(scheme=FACE68)).draw(grey(100, 100), instances), 4 * landmarks[30])
 
 
 def test_the_scheme_of_a_configuration():

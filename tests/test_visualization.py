@@ -5,7 +5,19 @@ import pytest
 import torch
 from detectron2.structures import Boxes, Instances
 
-from centernet_d2.visualization import blend_heatmap, class_color, draw_objects, draw_predictions, side_by_side
+from centernet_d2.data.landmarks import EXTREME4, FACE19
+from centernet_d2.result_pictures import About, class_color, color_of
+from centernet_d2.visualization import Artist, blend_heatmap, side_by_side
+from tests.tiny import tiny_cfg
+
+
+def objects(boxes, classes, size=(400, 600), **fields) -> Instances:
+    """As models give them."""
+    found = Instances(size, pred_boxes=Boxes(torch.tensor(boxes, dtype=torch.float32).reshape(-1, 4)))
+    found.pred_classes = torch.tensor(classes, dtype=torch.int64)
+    for name, values in fields.items():
+        found.set(name, values)
+    return found
 
 
 def changed_pixels(before: np.ndarray, after: np.ndarray) -> np.ndarray:
@@ -19,47 +31,64 @@ def grey() -> np.ndarray:
 
 
 def test_a_box_is_drawn_where_it_is(grey):
-    drawn = draw_objects(grey, torch.tensor([[100.0, 200.0, 300.0, 350.0]]), torch.tensor([0]), ["cat"])
-    assert drawn.shape == grey.shape and drawn.dtype == np.uint8
+    drawn = Artist(About(["cat"])).draw(grey, objects([100, 200, 300, 350], [0]))
+    assert drawn.shape == grey.shape and drawn.dtype == np.uint8 and (grey == 100).all()
     low, high = changed_pixels(grey, drawn).min(axis=0), changed_pixels(grey, drawn).max(axis=0)
-    assert np.allclose(low, [200, 100], atol=4) and np.allclose(high, [350, 300], atol=4)
+    assert np.allclose(low, [200, 100], atol=2) and np.allclose(high, [350, 300], atol=2)
     assert np.array_equal(drawn[250:340, 150:290], grey[250:340, 150:290])
-
-
-def test_grid_points_and_keypoints_are_marked(grey):
-    box, cls = torch.tensor([[100.0, 100.0, 300.0, 300.0]]), torch.tensor([1])
-    plain = draw_objects(grey, box, cls)
-    nine = draw_objects(grey, box, cls, point_flags=range(9))
-    for y in (150, 200, 250):
-        for x in (150, 200, 250):
-            assert np.abs(nine[y, x].astype(int) - plain[y, x]).max() > 60
-    keypoints = torch.tensor([[[400.0, 50.0, 0.9], [500.0, 50.0, 0.0]]])
-    pointed = draw_objects(grey, box, cls, keypoints=keypoints)
-    assert np.abs(pointed[50, 400].astype(int) - 100).max() > 60
-    assert np.array_equal(pointed[45:56, 495:506], grey[45:56, 495:506])
+    for y, x in ((200, 250), (349, 250), (275, 100), (275, 299)):
+        assert (drawn[y, x] == color_of(0)).all()
 
 
 def test_colours_are_not_mixed_up_between_rgb_and_bgr(grey):
-    drawn = draw_objects(grey, torch.tensor([[100.0, 200.0, 300.0, 350.0]]), torch.tensor([0]))
     red, green, blue = class_color(0)
-    border = drawn[275, 98:103].astype(int)
-    strongest = border[np.abs(border - 100).max(axis=1).argmax()]
-    assert red > max(green, blue) and strongest[2] > max(strongest[0], strongest[1]) + 40
+    assert red > max(green, blue) and color_of(0)[2] == 255 > color_of(0)[0]
 
 
 def test_predictions_below_the_threshold_are_left_out(grey):
-    instances = Instances((400, 600))
-    instances.pred_boxes = Boxes(torch.tensor([[50.0, 50.0, 150.0, 150.0], [300.0, 200.0, 500.0, 350.0]]))
-    instances.scores = torch.tensor([0.2, 0.9])
-    instances.pred_classes = torch.tensor([0, 5])
-    drawn = changed_pixels(grey, draw_predictions(grey, instances, ["a"], threshold=0.5))
-    assert drawn[:, 1].min() > 290
-    assert np.array_equal(draw_predictions(grey, instances[:0]), grey)
+    boxes, scores = [[50, 50, 150, 150], [300, 200, 500, 350]], torch.tensor([0.2, 0.9])
+    found, artist = objects(boxes, [0, 5], scores=scores), Artist(About(["a"]), threshold=0.5)
+    assert changed_pixels(grey, artist.draw(grey, found))[:, 1].min() > 290
+    assert np.array_equal(artist.draw(grey, found[:0]), grey)
+    assert changed_pixels(grey, artist.draw(grey, objects(boxes, [0, 5])))[:, 1].min() < 60, "truth has no scores"
 
 
-def test_small_pictures_are_enlarged():
-    image = np.zeros((50, 100, 3), dtype=np.uint8)
-    assert draw_objects(image, torch.zeros((0, 4)), torch.zeros(0, dtype=torch.int64)).shape == (400, 800, 3)
+def test_landmarks_that_no_heatmap_confirms_are_not_marked(grey):
+    points = torch.tensor([[[400.0, 50.0, 0.9], [500.0, 50.0, 0.01]]])
+    drawn = Artist().draw(grey, objects([100, 100, 300, 300], [1], pred_keypoints=points))
+    assert (drawn[50, 400] == color_of(1)).all()
+    assert np.array_equal(drawn[40:61, 490:511], grey[40:61, 490:511])
+
+
+def test_small_pictures_are_enlarged_with_all_that_is_in_them():
+    image = np.full((50, 100, 3), 100, dtype=np.uint8)
+    drawn = Artist().draw(image, objects([10, 20, 40, 45], [0], (50, 100)))
+    assert drawn.shape == (400, 800, 3)
+    places = np.argwhere((drawn == color_of(0)).all(axis=2))
+    low, high = places.min(axis=0), places.max(axis=0)
+    assert np.allclose(low, [160, 80], atol=2) and np.allclose(high, [360, 320], atol=2)
+
+
+def test_the_better_object_is_told_first_and_numbers_are_plain():
+    found = objects([[1, 2, 3, 4.126], [5, 6, 7, 8]], [1, 0], scores=torch.tensor([0.95, 0.31]))
+    first = {"category_id": 1, "category": "b", "score": 0.95, "box": [1.0, 2.0, 3.0, 4.13]}
+    artist = Artist(About(["a", "b"]))
+    assert [entry["category"] for entry in artist.describe(found)] == ["b", "a"]
+    assert artist.describe(found)[0] == first
+    assert Artist(threshold=0.5).describe(found) == [{**first, "category": "1"}]
+
+
+def test_what_a_configuration_says():
+    cfg = tiny_cfg(
+        "DATASETS.TEST", ("synthetic_boxes3d_val",), "MODEL.BOX3D.CALIBRATION", [float(k) for k in range(12)]
+    )
+    about = Artist.from_config(cfg, 0.4).about
+    assert sorted(about.names) == ["car", "cyclist", "pedestrian"] and about.scheme is None
+    assert about.calibration.tolist() == [[0, 1, 2, 3], [4, 5, 6, 7], [8, 9, 10, 11]]
+    faces = Artist.from_config(tiny_cfg("MODEL.LANDMARK.SCHEME", "face19", "DATASETS.TEST", ())).about
+    assert faces.scheme is FACE19 and faces.names == ["face"]
+    anything = Artist.from_config(tiny_cfg("MODEL.LANDMARK.SCHEME", "extreme4", "DATASETS.TEST", ())).about
+    assert anything.scheme is EXTREME4 and anything.names is None
 
 
 def test_heatmaps_lie_over_their_cells_in_their_class_colour():

@@ -17,25 +17,33 @@ from centernet_d2.video import Video
 from tests.video.test_reading import fake
 from tests.videos import number_of, write_video
 
+# What the model was given.
+samples: list[dict] = []
 CONFIG = Path(__file__).resolve().parents[2] / "configs" / "Synthetic" / "shapes_1pt.yaml"
 
 
 class Predictor:
-    """Finds one object, whose left side is the number of the frame, and one that is not probable enough."""
+    """Its model finds one object, whose left side is the number of the frame, and one that is not probable enough."""
 
     fails_at: int | None = None
+    further: dict[str, torch.Tensor] = {}
 
     def __init__(self, cfg) -> None:
-        pass
+        self.model = self
+        samples.clear()
 
-    def __call__(self, image):
-        number = number_of(image)
+    def __call__(self, batch):
+        (sample,) = batch
+        samples.append(sample)
+        number = number_of(sample["image"].permute(1, 2, 0).numpy())
         if number == self.fails_at:
             raise RuntimeError(f"the network fails at {number}")
-        found = Instances(image.shape[:2])
+        found = Instances((sample["height"], sample["width"]))
         found.pred_boxes = Boxes(torch.tensor([[number, 10.0, 60.0, 50.0], [0.0, 0.0, 9.0, 9.0]]))
         found.scores, found.pred_classes = torch.tensor([0.9, 0.1]), torch.tensor([1, 0])
-        return {"instances": found}
+        for name, values in self.further.items():
+            found.set(name, values)
+        return [{"instances": found}]
 
 
 @pytest.fixture
@@ -137,3 +145,77 @@ def test_ctrl_c_says_so_and_ends(run, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(demo, "film", interrupted)
     assert run(write_video(tmp_path / "a.avi", 8), write_video(tmp_path / "b.avi", 8)) == 130
     assert "stopped by Ctrl-C" in capsys.readouterr().err
+
+
+def street(monkeypatch) -> None:
+    """The model's two objects are 20 m ahead, and 5 m to the right of that."""
+    further = {
+        "pred_locations": torch.tensor([[0.0, 1.6, 20.0], [5.0, 1.6, 20.0]]),
+        "pred_dimensions": torch.tensor([[1.5, 1.6, 4.0]] * 2),
+        "pred_rotation_y": torch.tensor([0.5, 0.0]),
+        "pred_alpha": torch.tensor([0.4, 0.0]),
+        "pred_depth": torch.tensor([20.0, 20.0]),
+    }
+    monkeypatch.setattr(Predictor, "further", further)
+
+
+def test_a_film_with_the_ground_beside_it(run, tmp_path, monkeypatch):
+    street(monkeypatch)
+    assert run(write_video(tmp_path / "clip.avi", 3, (640, 480))) == 0
+    frames = list(Video(str(tmp_path / "out" / "clip.mp4")).frames())
+    assert [frame.image.shape for frame in frames] == [(480, 640 + 480, 3)] * 3
+    for line in lines_of(tmp_path / "out" / "clip.jsonl"):
+        (entry,) = line["objects"]
+        assert entry["location"] == pytest.approx([0, 1.6, 20]) and entry["rotation_y"] == pytest.approx(0.5)
+        assert entry["dimensions"] == pytest.approx([1.5, 1.6, 4]) and entry["depth"] == 20
+        assert entry["alpha"] == pytest.approx(0.4)
+
+
+def test_the_model_gets_what_a_data_set_knows(run, monkeypatch):
+    street(monkeypatch)
+    assert run("synthetic_boxes3d_val", options=["--num-images", "2"]) == 0
+    assert [sample["image_id"] for sample in samples] == [0, 1]
+    for sample in samples:
+        assert (sample["height"], sample["width"], np.shape(sample["calib"])) == (128, 256, (3, 4))
+        assert sample["image"].shape == (3, 128, 256) and sample["image"].dtype == torch.uint8
+        assert "annotations" not in sample
+
+
+@pytest.mark.parametrize(("order", "values"), [("BGR", [10, 20, 30]), ("RGB", [30, 20, 10])])
+def test_channels_come_in_the_models_order(run, tmp_path, order, values):
+    image = np.zeros((80, 100, 3), np.uint8)
+    image[:] = (10, 20, 30)
+    cv2.imwrite(str(tmp_path / "a.png"), image)
+    assert run(tmp_path / "a.png", options=["INPUT.FORMAT", order]) == 0
+    assert samples[0]["image"][:, 5, 7].tolist() == values
+
+
+def test_trails_are_of_one_video(run, tmp_path, monkeypatch):
+    """The same frames come out for the same video, whatever was drawn before."""
+    monkeypatch.setattr(Predictor, "further", {"pred_track_ids": torch.tensor([6, 7])})
+    assert run(*(write_video(tmp_path / f"{name}.avi", 20, (320, 240)) for name in "ab")) == 0
+    first, second = (list(Video(str(tmp_path / "out" / f"{name}.mp4")).frames()) for name in "ab")
+    assert all(np.array_equal(a.image, b.image) for a, b in zip(first, second, strict=True))
+    lines = lines_of(tmp_path / "out" / "a.jsonl")
+    assert [[entry["track_id"] for entry in line["objects"]] for line in lines] == [[6]] * 20
+
+
+def test_the_network_starts_again_with_each_video_and_picture(run, tmp_path, monkeypatch):
+    events, find = [], Predictor.__call__
+    monkeypatch.setattr(demo.Network, "start", lambda self: events.append("start"))
+    monkeypatch.setattr(Predictor, "__call__", lambda self, batch: events.append("find") or find(self, batch))
+    assert run(write_video(tmp_path / "a.avi", 3), write_video(tmp_path / "b.avi", 1)) == 0
+    assert events == ["start", "find", "find", "find", "start", "find"]
+    events.clear()
+    assert run(*(picture(tmp_path / f"{k}.png") for k in range(2))) == 0
+    assert events == ["start", "find"] * 2
+
+
+def test_frames_of_a_data_sets_videos(tmp_path, capsys):
+    """The first of each video that can be read starts it; pictures of no video are on their own."""
+    files = [str(picture(tmp_path / f"{k}.png")) for k in range(6)]
+    records = [{"file_name": name, "video_id": video} for name, video in zip(files, [1, 1, 2, 2], strict=False)]
+    records[2]["file_name"] = str(tmp_path / "absent.png")
+    frames = list(demo.read_all([*records, {"file_name": files[4]}, {"file_name": files[5]}]))
+    assert [(frame.index, frame.starts) for frame in frames] == [(0, True), (1, False), (3, True), (4, True), (5, True)]
+    assert frames[1].record is records[1] and "absent.png" in capsys.readouterr().err

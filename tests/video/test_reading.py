@@ -19,6 +19,7 @@ def test_every_frame_once_and_in_order(tmp_path, suffix):
     frames = list(video.frames())
     assert [frame.index for frame in frames] == list(range(25)) == [number_of(frame.image) for frame in frames]
     assert [frame.seconds for frame in frames] == pytest.approx([k / 20 for k in range(25)])
+    assert [frame.starts for frame in frames] == [True] + [False] * 24
     assert frames[3].image.shape == (64, 96, 3) and frames[3].image.dtype == np.uint8
     assert video.broken == [] and video.missing(25) == 0
 
