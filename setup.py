@@ -17,7 +17,7 @@ setup(
         "numpy>=1.26",
         "opencv-python-headless>=4.8",
         "Pillow>=10.1",
-        "fvcore>=0.1.5,<0.1.6",
+        "fvcore>=0.1.5.post20221221,<0.1.6",
         "iopath>=0.1.7,<0.1.10",
         "pycocotools>=2.0.7",
         "faster-coco-eval>=1.6",

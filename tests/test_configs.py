@@ -25,6 +25,8 @@ CONFIGS = sorted(p.relative_to(ROOT).as_posix() for p in ROOT.rglob("*.yaml") if
 PUBLISHED = [Path(name).stem for name in CONFIGS if name.startswith("Published/")]
 # Of the training sets of published schedules.
 PICTURES = {"COCO-Detection": 118287, "COCO-Keypoints": 64115, "VOC-Detection": 16551, "KITTI-3D": 3712}
+PICTURES |= {"MOT17-Tracking": 5316}
+PARTS = {"subcnn": 3682, "half": 2664, "crowdhuman": 15000}
 GRID_CONFIGS = [name for name in CONFIGS if name.endswith("pt.yaml")]
 CENTER = {"loss_heatmap", "loss_offset", "loss_box_size"}
 PEAKS = {"loss_landmark_heatmap", "loss_landmark_subcell"}
@@ -58,8 +60,9 @@ def test_a_training_and_a_test_step(name):
     model = build_model(cfg)
     losses = model.train()([training_sample(cfg) for _ in range(2)])
     expected = PEAKS if cfg.MODEL.LANDMARK.ONE_OBJECT else LOSSES[cfg.MODEL.CENTERNET.TASK]
-    offset = cfg.MODEL.BOX3D_ON and cfg.MODEL.BOX3D.CENTER_OFFSET
-    assert set(losses) == (expected | {"loss_center_offset"} if offset else expected)
+    if cfg.MODEL.BOX3D_ON and cfg.MODEL.BOX3D.CENTER_OFFSET:
+        expected = expected | {"loss_center_offset"}
+    assert set(losses) == expected | {f"loss_{name}" for name in cfg.MODEL.CENTERNET.BRANCHES}
     sum(losses.values()).backward()
     without = [key for key, p in model.named_parameters() if p.requires_grad and p.grad is None]
     assert without == [], "parameters that no loss reaches break distributed training"
@@ -73,6 +76,8 @@ def test_a_training_and_a_test_step(name):
         assert found.pred_keypoints.shape == (len(found), len(scheme_of(cfg)), 3)
     if cfg.MODEL.BOX3D_ON:
         assert found.pred_locations.shape == found.pred_dimensions.shape == (len(found), 3)
+    if cfg.MODEL.TRACKING_ON:
+        assert found.pred_displacement.shape == (len(found), 2) and (found.pred_track_ids > 0).all()
 
 
 def training_sample(cfg: CfgNode) -> dict:
@@ -86,7 +91,13 @@ def training_sample(cfg: CfgNode) -> dict:
         record = {"height": 128, "width": 128, "calib": np.array(cfg.MODEL.BOX3D.CALIBRATION).reshape(3, 4)}
         for name, values in object_fields(record, annotations, TransformList([])).items():
             instances.set(name, values)
-    return {"image": torch.randint(0, 256, (3, 128, 128), dtype=torch.uint8), "instances": instances}
+    images = torch.randint(0, 256, (2, 3, 128, 128), dtype=torch.uint8)
+    sample = {"image": images[0], "instances": instances}
+    if cfg.MODEL.TRACKING_ON:
+        seen = torch.tensor([1.0, 0.0])[:, None]
+        instances.gt_previous_center = Keypoints(torch.cat([instances.gt_boxes.get_centers(), seen], dim=1)[:, None])
+        sample |= {"previous_image": images[1], "previous_boxes": instances.gt_boxes.tensor}
+    return sample
 
 
 def keypoints_inside(instances: Instances, cfg: CfgNode) -> Keypoints:
@@ -109,9 +120,10 @@ def test_the_points_are_those_of_the_name(name):
 @pytest.mark.parametrize("name", [n for n in CONFIGS if n.partition("/")[0] in PICTURES])
 def test_the_schedule_is_the_published_number_of_epochs(name):
     solver = load(name).SOLVER
-    pictures = PICTURES[name.partition("/")[0]]
-    pictures = 3682 if "subcnn" in name else pictures
+    pictures = next((n for part, n in PARTS.items() if part in name), PICTURES[name.partition("/")[0]])
     epochs = (70, [45, 60]) if name.startswith(("VOC", "KITTI")) else (140, [90, 120])
+    if name.startswith("MOT") and "crowdhuman" not in name:
+        epochs = (70, [60])
     if "HG_104" in name:
         epochs = (50, [40])
     a_whole_epoch = pictures // solver.IMS_PER_BATCH
@@ -138,6 +150,7 @@ def test_published_models_see_pictures_as_they_were_trained_to(name):
     assert np.allclose(cfg.MODEL.PIXEL_MEAN, 255 * np.array(mean), atol=1e-3)
     assert np.allclose(cfg.MODEL.PIXEL_STD, 255 * np.array(std), atol=1e-3)
     assert cfg.MODEL.CENTERNET.PIXEL_CENTER == 0 and cfg.MODEL.CENTERNET.GAUSSIAN_RADIUS == "published"
+    # CenterTrack's are fitted in.
     keeps = name.startswith(("ctdet_coco", "exdet_coco", "multi_pose", "extremenet", "enhanced_coco"))
     assert cfg.INPUT.PAD_ALWAYS and ("keep" if keeps else "fixed") == cfg.INPUT.RESIZE_TEST
     assert name.startswith("ddd") == cfg.INPUT.FIT_WIDTH == (cfg.INPUT.SIZE_TEST == [384, 1280])

@@ -105,7 +105,7 @@ def test_the_predictor_takes_published_files(suffix, tmp_path, caplog):
     path = tmp_path / f"ctdet{suffix}"
     source = published_file(path)
     weights = torch.load(path)
-    weights["state_dict"] |= {"module.tracking.0.0.conv.bias": torch.ones(3), "module.tracking.0.1.bias": torch.ones(2)}
+    weights["state_dict"] |= {"module.velocity.0.0.conv.bias": torch.ones(3), "module.velocity.0.1.bias": torch.ones(2)}
     torch.save(weights, path)
     with caplog.at_level(logging.INFO):
         predictor = DefaultPredictor(tiny_cfg(*HOURGLASS, "MODEL.WEIGHTS", str(path)))
@@ -113,7 +113,7 @@ def test_the_predictor_takes_published_files(suffix, tmp_path, caplog):
     assert said == [
         f"Loading {path}",
         f"{path} holds the weights of CenterNet's Hourglass-104",
-        "left out, head of another task: tracking (2)",
+        "left out, head of another task: velocity (2)",
     ]
     picture = np.random.default_rng(0).integers(0, 256, (50, 60, 3), dtype=np.uint8)
     found = predictor(picture)["instances"]

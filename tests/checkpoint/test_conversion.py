@@ -40,12 +40,12 @@ def test_there_and_back(tmp_path):
 
 def test_every_tensor_of_a_published_file_is_taken_or_named(tmp_path, key_lists):
     published = {name: torch.zeros(shape[:1]) for name, shape in key_lists["dla34 multi_pose"].items()}
-    published["tracking.0.bias"] = torch.zeros(1)
+    published["ltrb_amodal.0.bias"] = torch.zeros(1)
     torch.save(published, tmp_path / "raw.pth")
     weights, report = convert_file(tmp_path / "raw.pth", tmp_path / "ours.pth")
     assert equal(weights, convert_published(published).weights)
     dead = "left out, no output depends on it: base.level3.project (6), base.level4.project (6), base.fc (2)"
-    assert report[2:-1] == [dead, "left out, head of another task: tracking (1)"]
+    assert report[2:-1] == [dead, "left out, head of another task: ltrb_amodal (1)"]
     assert len(published) == len(weights) + 6 + 6 + 2 + 1
 
 

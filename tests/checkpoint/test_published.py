@@ -111,6 +111,10 @@ MODELS: dict[str, tuple[str, dict[str, int]]] = {
     "Published/ddd_3dop": ("dla34", BOXES_IN_SPACE),
     "Published/ddd_sub": ("dla34", BOXES_IN_SPACE),
     "Published/extremenet": ("hourglass", EXTREMES),
+    "Published/coco_tracking": ("dla34", {**DETECTION, "tracking": 2}),
+    "Published/coco_pose_tracking": ("dla34", {**POSE, "tracking": 2}),
+    **{f"Published/mot17_{part}": ("dla34", {**DETECTION, "hm": 1, "tracking": 2}) for part in ("half", "fulltrain")},
+    "Published/crowdhuman": ("dla34", {**DETECTION, "hm": 1, "tracking": 2}),
     "Published/enhanced_coco_hg_3pt": ("hourglass", {"hm": 240, "wh": 6, "reg": 6}),
     "Published/enhanced_300w_hg": ("hourglass", {**POSE, "hps": 136, "hm_hp": 68}),
     "Published/enhanced_deepfashion2_hg": ("hourglass", {**POSE, "hm": 13, "hps": 588, "hm_hp": 294}),
@@ -119,7 +123,8 @@ Shapes = dict[str, tuple[int, ...]]
 
 
 def published_state(key_lists: dict[str, Shapes], network: str, heads: dict[str, int]) -> Shapes:
-    """Shape by name: the network of a detector with other heads, all of them like its class heatmap's."""
+    """Shape by name: the network of a detector with other heads, all of them like its class heatmap's; of a tracker
+    with two more stems like its own."""
     detector = key_lists[f"{network} ctdet"]
     state = {name: shape for name, shape in detector.items() if name.partition(".")[0] not in DETECTION}
     for head, channels in heads.items():
@@ -127,6 +132,10 @@ def published_state(key_lists: dict[str, Shapes], network: str, heads: dict[str,
             if name.startswith("hm."):
                 last = shape[0] == DETECTION["hm"]
                 state[f"{head}{name.removeprefix('hm')}"] = (channels, *shape[1:]) if last else shape
+    if "tracking" in heads:
+        stem = {rest: state[f"base.base_layer.{rest}"] for rest in ("0.weight", *NORM)}
+        state |= {f"base.pre_{what}_layer.{rest}": shape for what in ("img", "hm") for rest, shape in stem.items()}
+        state["base.pre_hm_layer.0.weight"] = (16, 1, 7, 7)
     return state
 
 
@@ -168,18 +177,16 @@ def shapes_of(state: dict[str, torch.Tensor]) -> Shapes:
 
 
 def test_a_tracking_network(key_lists):
-    """CenterTrack's DLA-34: two more inputs and heads of its own; everything else is the detector's."""
-    detector = {name: shape for name, shape in key_lists["dla34 ctdet"].items() if not name.startswith("base.fc.")}
-    inputs = [f"base.pre_{what}_layer.{rest}" for what in ("img", "hm") for rest in ("0.weight", *NORM)]
-    heads = [f"{head}.{i}.{p}" for head in ("tracking", "ltrb_amodal") for i in (0, 2) for p in ("weight", "bias")]
-    conversion = convert_published({**detector, **dict.fromkeys([*inputs, *heads], (1,))})
-    assert conversion.weights == convert_published(detector).weights
-    assert conversion.left_out.keys() == {*DEAD_DLA, *inputs, *heads} - {"base.fc.weight", "base.fc.bias"}
+    """CenterTrack's for MOT17 have one more head, which is named; as a detector, what tracking adds is not needed."""
+    published = published_state(key_lists, "dla34", {**DETECTION, "hm": 1, "tracking": 2, "ltrb_amodal": 4})
+    conversion = convert_published(published)
     assert conversion.describe_left_out() == [
-        "left out, no output depends on it: base.level3.project (6), base.level4.project (6)",
-        "left out, input of a tracking network (the picture before): base.pre_img_layer (6), base.pre_hm_layer (6)",
-        "left out, head of another task: tracking (4), ltrb_amodal (4)",
+        "left out, no output depends on it: base.level3.project (6), base.level4.project (6), base.fc (2)",
+        "left out, head of another task: ltrb_amodal (4)",
     ]
+    assert shapes_of(our_state("Published/mot17_half")) == conversion.weights
+    further = {name.partition(".")[0] for name in conversion.weights.keys() - our_state("Published/ctdet_coco_dla_1x")}
+    assert further == {"previous_frame", "task"}
 
 
 EXTREMENET = {"hm_c": "ct_heats"} | {f"hm_{side}": f"{side}_heats" for side in "tlbr"}

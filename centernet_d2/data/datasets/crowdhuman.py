@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 
+from detectron2.data import MetadataCatalog
+
 from centernet_d2.data.converters.odgt import BOXES, SPLITS
 from centernet_d2.data.datasets.coco import register_coco
 
@@ -18,3 +20,5 @@ def register_published_crowdhuman(root: str) -> None:
         for kind in BOXES:
             stem = split if kind == "full" else f"{split}_{kind}"
             register_coco(f"crowdhuman_{stem}", os.path.join(folder, "annotations", f"{stem}.json"), folder)
+            # So that a network is built without the file.
+            MetadataCatalog.get(f"crowdhuman_{stem}").set(thing_classes=[BOXES[kind][1]])
