@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import uuid
 from collections.abc import Iterable
@@ -13,6 +14,8 @@ from PIL import Image
 
 from centernet_d2.data.datasets.custom import load_records
 from centernet_d2.data.datasets.landmarks import register_landmarks
+
+SCRIPTS = Path(__file__).parents[3] / "datasets"
 
 
 def face_points(seed: int = 0, count: int = 68) -> np.ndarray:
@@ -34,6 +37,15 @@ def write_picture(path: Path, width: int = 100, height: int = 80) -> None:
 def write_pair(picture: Path, points: np.ndarray) -> None:
     write_picture(picture)
     picture.with_suffix(".pts").write_text(pts_text(points))
+
+
+def run_script(name: str, *arguments: str) -> int:
+    """The exit status of a script of datasets/."""
+    spec = importlib.util.spec_from_file_location(name, SCRIPTS / f"{name}.py")
+    assert spec and spec.loader
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module.main(list(arguments))
 
 
 def load(json_file: Path, root: Path, scheme: str) -> list[dict[str, Any]]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 from pathlib import Path
 from typing import Any
@@ -14,10 +13,10 @@ from pycocotools import mask as mask_util
 from centernet_d2.data.converters.extreme_points import convert_extreme_points, segmentation_points
 from centernet_d2.data.datasets.custom import load_records, register_custom_datasets
 from centernet_d2.data.landmarks import EXTREME4
+from tests.data.converters.made import run_script
 from tests.tiny import tiny_cfg
 
 SIZE = (60, 80)
-SCRIPT = Path(__file__).parents[3] / "datasets" / "prepare_extreme_points.py"
 SQUARE = [[10.0, 20.0, 50.0, 20.0, 50.0, 40.0, 10.0, 40.0]]
 
 
@@ -141,14 +140,10 @@ def test_any_classes_may_be_trained_on(tmp_path):
 
 
 def test_script(tmp_path, monkeypatch, capsys):
-    spec = importlib.util.spec_from_file_location("prepare_extreme_points", SCRIPT)
-    assert spec and spec.loader
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
     monkeypatch.setenv("DETECTRON2_DATASETS", str(tmp_path))
-    assert module.main([]) == 1
+    assert run_script("prepare_extreme_points") == 1
     assert "instances_train2017.json does not exist" in capsys.readouterr().err
-    assert module.main([str(written(tmp_path))]) == 0
+    assert run_script("prepare_extreme_points", str(written(tmp_path))) == 0
     assert "2 pictures, 3 objects" in capsys.readouterr().out
     assert (tmp_path / "instances_extreme.json").exists()
 

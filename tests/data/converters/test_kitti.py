@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import os
 import re
@@ -21,9 +20,8 @@ from centernet_d2.data.converters.kitti import convert_kitti, read_kitti
 from centernet_d2.data.dataset_mapper import corner_boxes
 from centernet_d2.data.datasets.custom import load_records
 from centernet_d2.data.datasets.kitti import register_kitti, register_published_kitti
-from tests.data.converters.made import write_picture
+from tests.data.converters.made import run_script, write_picture
 
-SCRIPT = Path(__file__).parents[3] / "datasets" / "prepare_kitti.py"
 FOLDERS = {name: f"training/{name}" for name in ("image_2", "label_2", "calib")}
 P2 = [707.0493, 0.0, 604.0814, 45.75831, 0.0, 707.0493, 180.5066, -0.3454157, 0.0, 0.0, 1.0, 0.004981016]
 # As in the published files, in which every camera has its line.
@@ -57,14 +55,6 @@ def changed(label: str, field: int, value: str) -> str:
     words = label.split()
     words[field] = value
     return " ".join(words)
-
-
-def main(*arguments: str) -> int:
-    spec = importlib.util.spec_from_file_location("prepare_kitti", SCRIPT)
-    assert spec and spec.loader
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module.main(list(arguments))
 
 
 @pytest.fixture
@@ -224,23 +214,23 @@ def test_the_script_unpacks_and_converts_what_there_are_lists_for(
         source.mkdir(parents=True)
         shutil.move(packed / "training" / name, source)
         shutil.make_archive(str(root / f"data_object_{name}"), "zip", packed / name)
-    assert main() == 1
+    assert run_script("prepare_kitti") == 1
     assert f"{root} has neither ImageSets_3dop nor ImageSets_subcnn" in capsys.readouterr().err
     write_lists(root / "ImageSets_subcnn", "000001", "000002")
-    assert main() == 0
+    assert run_script("prepare_kitti") == 0
     out = capsys.readouterr().out
     assert "subcnn_train.json: 1 pictures, 1 objects" in out
     assert "data_object_label_2/training/label_2/000002.txt, annotation 2, line: has 1 values, not 15" in out
     assert sorted(os.listdir(root / "annotations")) == ["subcnn_train.json", "subcnn_val.json"]
-    assert main("--3dop", str(tmp_path / "absent")) == 1
+    assert run_script("prepare_kitti", "--3dop", str(tmp_path / "absent")) == 1
     assert f"{tmp_path / 'absent' / 'train.txt'} does not exist" in capsys.readouterr().err
-    assert main("--3dop", str(root / "ImageSets_subcnn")) == 0
+    assert run_script("prepare_kitti", "--3dop", str(root / "ImageSets_subcnn")) == 0
     assert len(os.listdir(root / "annotations")) == 4
 
 
 def test_nothing_there(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     write_lists(tmp_path / "ImageSets_3dop", "000001", "000001")
-    assert main(str(tmp_path)) == 1
+    assert run_script("prepare_kitti", str(tmp_path)) == 1
     assert f"{tmp_path} has neither training/image_2 nor data_object_image_2.zip" in capsys.readouterr().err
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import os
 import uuid
@@ -18,9 +17,8 @@ from centernet_d2.data.converters.mot import SPLITS, _frames, convert_mot, read_
 from centernet_d2.data.datasets.custom import class_names, load_records, register_custom_datasets
 from centernet_d2.data.datasets.mot import register_published_mot, register_video
 from centernet_d2.data.reading import datasets_root
-from tests.data.converters.made import write_picture
+from tests.data.converters.made import run_script, write_picture
 
-SCRIPT = Path(__file__).parents[3] / "datasets" / "prepare_mot17.py"
 INI = "[Sequence]\nname=MOT17-02-FRCNN\nimDir=img1\nframeRate=30\nseqLength={}\nimWidth=100\nimHeight=80\nimExt=.jpg\n"
 WALKER = "1,3,11,21,30,40,1,1,0.8"
 
@@ -42,14 +40,6 @@ def content(root: Path, split: str) -> dict[str, Any]:
     return json.loads((root / "annotations" / f"{split}.json").read_text())
 
 
-def main(*arguments: str) -> int:
-    spec = importlib.util.spec_from_file_location("prepare_mot17", SCRIPT)
-    assert spec and spec.loader
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module.main(list(arguments))
-
-
 @pytest.fixture
 def root(tmp_path: Path) -> Path:
     """Two videos to train on, of 6 and 5 frames, each in three copies, and one to test."""
@@ -69,7 +59,7 @@ def test_one_copy_of_each_video_is_converted(root: Path) -> None:
         (11, 8, []), (7, 5, []), (4, 3, []), (2, 0, []),
     ]  # fmt: skip
     data = content(root, "train")
-    assert data["categories"] == [{"id": 1, "name": "pedestrian"}]
+    assert data["categories"] == [{"id": 1, "name": "person"}]
     assert data["videos"] == [{"id": 1, "name": "MOT17-02-FRCNN"}, {"id": 2, "name": "MOT17-04-FRCNN"}]
     expected = [(1, frame) for frame in range(6)] + [(2, frame) for frame in range(5)]
     assert [(one["video_id"], one["frame"]) for one in data["images"]] == expected
@@ -179,11 +169,11 @@ def test_without_tracks_a_video_cannot_be_trained_on(root: Path) -> None:
 
 
 def test_script(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(str(root)) == 0
+    assert run_script("prepare_mot17", str(root)) == 0
     assert (
         "train_half.json: 7 pictures, 5 objects\n  warning: 7 pictures, but 2664 are known" in capsys.readouterr().out
     )
-    assert main(str(root / "test")) == 1
+    assert run_script("prepare_mot17", str(root / "test")) == 1
     assert "has no folders train/<video> or test/<video>; of the copies" in capsys.readouterr().err
 
 
@@ -202,7 +192,7 @@ def test_published_names(root: Path, tmp_path: Path) -> None:
     known = [DatasetCatalog.pop(name) and MetadataCatalog.pop(name) for name in names if name in DatasetCatalog]
     try:
         register_published_mot(str(tmp_path))
-        assert class_names("mot17_val_half") == ["pedestrian"]
+        assert class_names("mot17_val_half") == ["person"]
         records = load_records("mot17_val_half")
         assert [(one["video_id"], one["frame"]) for one in records] == [(1, 0), (1, 1), (2, 0), (2, 1)]
         assert all(os.path.isfile(one["file_name"]) for one in records)
