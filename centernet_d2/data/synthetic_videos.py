@@ -18,8 +18,7 @@ from typing import Any
 import cv2
 import numpy as np
 
-from centernet_d2.data.drawing import Canvas
-from centernet_d2.data.synthetic import CLASS_NAMES, Box, PicturesConfig, Shape, bounds, draw_clutter
+from centernet_d2.data.synthetic import CLASS_NAMES, Box, PicturesConfig, Shape, bounds, draw_clutter, paint
 from centernet_d2.data.synthetic_garments import covered
 
 # Frames in which what changes slowly is back where it was.
@@ -215,13 +214,14 @@ def draw(config: TracksConfig, seed: int, index: int) -> np.ndarray:
     video, frame = divmod(index, config.frames)
     rng = np.random.default_rng([seed, video, 1])
     background = draw_clutter(config, rng)
-    canvas = Canvas(background)
-    color = background.mean(axis=(0, 1))
+    image, color = background.copy(), background.mean(axis=(0, 1))
     for shape in moving_shapes(config, seed, video):
         change, other = similar_change(rng), _contrasting(background, config.contrast, rng)
         color = np.clip(color + change, 0, 255) if shape.motion.companion else other
-        canvas.polygon(shape.at(frame).outline(), color)
-    return canvas.result(config.noise, np.random.default_rng([seed, video, 2, frame]))
+        paint(image, shape.at(frame).outline(), color)
+    changes = np.random.default_rng([seed, video, 2, frame]).bytes(image.size)
+    noise = np.frombuffer(changes, dtype=np.uint8).reshape(image.shape)
+    return cv2.addWeighted(image, 1.0, noise, config.noise / 127.5, -config.noise)
 
 
 def similar_change(rng: np.random.Generator) -> np.ndarray:
