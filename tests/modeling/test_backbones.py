@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import pytest
 import torch
+import torch.nn.functional as F
 from detectron2.layers import ShapeSpec
 from detectron2.modeling import build_backbone
 from torch import nn
 
 import centernet_d2
-from centernet_d2.modeling.backbone import DLA, HourglassNet
-from centernet_d2.modeling.neck import DeconvNeck, DLAUpNeck, build_neck
+from centernet_d2.checkpoint.published import convert_imagenet
+from centernet_d2.modeling.backbone import DLA, Darknet, HourglassNet
+from centernet_d2.modeling.neck import DeconvNeck, DLAUpNeck, FPNNeck, build_neck
 from centernet_d2.modeling.neck.deconv import bilinear_kernel
 
 SMALL_DLA = (2, 4, 6, 8, 10, 12)
@@ -23,6 +25,9 @@ def small_network(kind: str) -> nn.Module:
     torch.manual_seed(0)
     if kind == "hourglass":
         return HourglassNet(channels=(8, 8, 12), blocks=(2, 1, 3))
+    if kind == "darknet":
+        darknet = Darknet(channels=SMALL_DLA, blocks=(1, 2, 1, 2, 1))
+        return nn.Sequential(darknet, FPNNeck(input_shape=darknet.output_shape(), channels=(8, 6, 4)))
     backbone = DLA(channels=SMALL_DLA)
     if kind.startswith("dla_up"):
         neck: nn.Module = DLAUpNeck(
@@ -35,7 +40,7 @@ def small_network(kind: str) -> nn.Module:
     return nn.Sequential(backbone, neck)
 
 
-KINDS = ["hourglass", "dla_up_dcn", "dla_up_plain", "deconv_dcn", "deconv_plain"]
+KINDS = ["hourglass", "darknet", "dla_up_dcn", "dla_up_plain", "deconv_dcn", "deconv_plain"]
 
 
 def settle(network: nn.Module) -> nn.Module:
@@ -129,6 +134,41 @@ def test_strides_of_the_full_size_networks():
     assert list(network.output_shape()) == ["stack1", "stack2"]
     network, _ = built("build_hourglass_backbone", "", "MODEL.HOURGLASS.NUM_STACKS", 1)
     assert list(network.output_shape()) == ["stack1"]
+
+
+def test_darknet():
+    """The paper's table, with weights under OpenMMLab's names; the whole one has 41,609,928 with its classifier."""
+    channels, blocks = (4, 6, 8, 10, 12, 14), (1, 2, 8, 8, 4)
+    generator = torch.Generator().manual_seed(0)
+    weights: dict[str, torch.Tensor] = {}
+
+    def conv(name: str, x: torch.Tensor, out_channels: int, size: int, stride: int = 1) -> torch.Tensor:
+        weight = torch.randn(out_channels, x.shape[1], size, size, generator=generator) / (size * x.shape[1] ** 0.5)
+        norm = torch.rand(4, out_channels, generator=generator) + 0.5
+        weights[f"{name}.conv.weight"] = weight
+        for key, values in zip(("weight", "bias", "running_mean", "running_var"), norm, strict=True):
+            weights[f"{name}.bn.{key}"] = values
+        x = F.conv2d(x, weight, stride=stride, padding=size // 2)
+        scale, shift, mean, var = norm.view(4, 1, -1, 1, 1)
+        x = (x - mean) / (var + 1e-5).sqrt() * scale + shift
+        return torch.where(x > 0, x, 0.1 * x)
+
+    image = torch.randn(1, 3, 64, 64, generator=generator)
+    x, maps = conv("conv1", image, channels[0], 3), []
+    for i, (width, count) in enumerate(zip(channels[1:], blocks, strict=True)):
+        x = conv(f"conv_res_block{i + 1}.conv", x, width, 3, stride=2)
+        for j in range(count):
+            name = f"conv_res_block{i + 1}.res{j}"
+            x = x + conv(f"{name}.conv2", conv(f"{name}.conv1", x, width // 2, 1), width, 3)
+        maps.append(x)
+    network = Darknet(channels=channels).eval()
+    ours = {name.removeprefix("backbone."): x for name, x in convert_imagenet(weights).weights.items()}
+    missing, unexpected = network.load_state_dict(ours, strict=False)
+    assert not unexpected and all(name.endswith("num_batches_tracked") for name in missing)
+    for result, expected in zip(network(image).values(), maps[1:], strict=True):
+        torch.testing.assert_close(result, expected, rtol=1e-3, atol=1e-3)
+    with torch.device("meta"):
+        assert sum(p.numel() for p in Darknet().parameters()) == 41_609_928 - (1024 * 1000 + 1000)
 
 
 def test_bilinear_kernel():

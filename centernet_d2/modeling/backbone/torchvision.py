@@ -152,8 +152,10 @@ def _stride(x: Tensor) -> float:
 
 
 class TorchvisionWeights(PathHandler):
-    """ "torchvision://<network>" as MODEL.WEIGHTS: its newest ImageNet weights, "torchvision://<network>/<name>" others
-    (IMAGENET1K_V1), downloaded once. The file is read as any other: no code of it runs."""
+    """MODEL.WEIGHTS "torchvision://<network>": its newest ImageNet weights; "torchvision://<network>/<name>": others.
+
+    They are downloaded once, and read as any other file: no code of it runs.
+    """
 
     PREFIX = "torchvision://"
 
