@@ -17,7 +17,8 @@ from centernet_d2.data.annotation_checks import Finding, check_object
 from centernet_d2.data.converters.conversion import Converted, Fields, Summary, convert, picture_entry
 from centernet_d2.data.reading import BrokenImageError
 
-CLASS_NAMES = ("pedestrian",)
+# As COCO and CrowdHuman call them, so that networks and data sets go together.
+CLASS_NAMES = ("person",)
 #: Split -> folder, and its pictures in MOT17. The halves are those of CenterTrack (Zhou et al. 2020).
 SPLITS = {"train": ("train", 5316), "train_half": ("train", 2664), "val_half": ("train", 2652), "test": ("test", 5919)}
 # MOT17 has each video three times, with the detections of three detectors.

@@ -17,8 +17,7 @@ def register_published_crowdhuman(root: str) -> None:
     """
     folder = os.path.join(root, "crowdhuman")
     for split in SPLITS:
-        for kind in BOXES:
+        for kind, (_, class_name) in BOXES.items():
             stem = split if kind == "full" else f"{split}_{kind}"
-            register_coco(f"crowdhuman_{stem}", os.path.join(folder, "annotations", f"{stem}.json"), folder)
-            # So that a network is built without the file.
-            MetadataCatalog.get(f"crowdhuman_{stem}").set(thing_classes=[BOXES[kind][1]])
+            json_file = os.path.join(folder, "annotations", f"{stem}.json")
+            register_coco(f"crowdhuman_{stem}", json_file, folder, class_names=[class_name])
