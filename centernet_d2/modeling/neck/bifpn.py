@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
 
-from detectron2.config import CfgNode, configurable
-from detectron2.layers import ShapeSpec
 from torch import Tensor, nn
 
-from centernet_d2.modeling.neck.blocks import Fuse
-from centernet_d2.modeling.neck.build import NECK_REGISTRY, PyramidNeck, neck_arguments
+from centernet_d2.modeling.neck.blocks import Fuse, FusingNeck
+from centernet_d2.modeling.neck.build import NECK_REGISTRY
 
 
 class BiFPNLayer(nn.Module):
@@ -20,14 +17,14 @@ class BiFPNLayer(nn.Module):
         channels: of the maps, from the finest to the coarsest.
         width: of the results.
         last: nothing but the finest result is read, so that the way up again does not exist.
-        fusion, conv, norm: of :class:`Fuse`.
+        node: see :meth:`FusingNeck.build`.
     """
 
-    def __init__(self, channels: Sequence[int], width: int, last: bool, fusion: str, conv: str, norm: str) -> None:
+    def __init__(self, channels: Sequence[int], width: int, last: bool, node: Callable[..., Fuse]) -> None:
         super().__init__()
 
         def fused(*inputs: tuple[int, float]) -> Fuse:
-            return Fuse(inputs, width, width, fusion, conv, norm)
+            return node(inputs, width, width)
 
         *finer, coarsest = channels
         # From fine to coarse. The coarsest map has no way down of its own, the finest none up.
@@ -52,34 +49,14 @@ class BiFPNLayer(nn.Module):
 
 
 @NECK_REGISTRY.register()
-class BiFPNNeck(PyramidNeck):
-    """Gives "neck": (N, channels[-1], H / R, W / R), R the stride of the finest map.
+class BiFPNNeck(FusingNeck):
+    """As many layers as ``channels`` has widths; the first projects the backbone's maps. Weighted in EfficientDet."""
 
-    Args:
-        input_shape: the backbone's maps, each of twice the stride of the one before.
-        channels: width of each layer; the first projects the backbone's maps.
-        fusion, conv, norm: of :class:`Fuse`; weighted in EfficientDet.
-    """
-
-    @configurable
-    def __init__(
-        self,
-        *,
-        input_shape: dict[str, ShapeSpec],
-        channels: Sequence[int] = (64, 64, 64),
-        fusion: str = "weighted",
-        conv: str = "plain",
-        norm: str = "BN",
-    ) -> None:
-        super().__init__(input_shape, channels[-1])
+    def build(self, widths: list[int], node: Callable[..., Fuse]) -> None:
         given, self.layers = self.channels, nn.ModuleList()
-        for i, width in enumerate(channels):
-            self.layers.append(BiFPNLayer(given, width, i == len(channels) - 1, fusion, conv, norm))
+        for i, width in enumerate(widths):
+            self.layers.append(BiFPNLayer(given, width, i == len(widths) - 1, node))
             given = [width] * len(given)
-
-    @classmethod
-    def from_config(cls, cfg: CfgNode, input_shape: dict[str, ShapeSpec]) -> dict[str, Any]:
-        return neck_arguments(cfg, input_shape, "channels", "fusion", "conv", "norm")
 
     def fuse(self, maps: list[Tensor]) -> Tensor:
         for layer in self.layers:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from functools import reduce
+from collections.abc import Callable, Sequence
+from functools import partial, reduce
+from typing import Any
 
 import torch
 import torch.nn.functional as F
-from detectron2.layers import Conv2d, DepthwiseSeparableConv2d, get_norm
+from detectron2.config import CfgNode, configurable
+from detectron2.layers import Conv2d, DepthwiseSeparableConv2d, ShapeSpec, get_norm
 from torch import Tensor, nn
 
+from centernet_d2.modeling.neck.build import PyramidNeck, neck_arguments
 from centernet_d2.ops.deform_conv import ModulatedDeformConv2d
 
 #: How fused maps become one; see :class:`Fuse`.
@@ -80,3 +83,36 @@ def _brought_to(channels: int, width: int, scale: float) -> nn.Sequential:
     elif scale == 0.5:
         layers.append(nn.MaxPool2d(2))
     return nn.Sequential(*layers)
+
+
+class FusingNeck(PyramidNeck):
+    """A neck of :class:`Fuse` nodes. Gives "neck": (N, channels[-1], H / R, W / R), R the stride of the finest map.
+
+    Subclasses have :meth:`build` and ``fuse``.
+
+    Args:
+        input_shape: the backbone's maps, each of twice the stride of the one before.
+        channels: widths, see the subclass.
+        fusion, conv, norm: of every node.
+    """
+
+    @configurable
+    def __init__(
+        self,
+        *,
+        input_shape: dict[str, ShapeSpec],
+        channels: Sequence[int] = (256, 128, 64),
+        fusion: str = "sum",
+        conv: str = "plain",
+        norm: str = "BN",
+    ) -> None:
+        super().__init__(input_shape, channels[-1])
+        self.build(list(channels), partial(Fuse, fusion=fusion, conv=conv, norm=norm))
+
+    @classmethod
+    def from_config(cls, cfg: CfgNode, input_shape: dict[str, ShapeSpec]) -> dict[str, Any]:
+        return neck_arguments(cfg, input_shape, "channels", "fusion", "conv", "norm")
+
+    def build(self, widths: list[int], node: Callable[..., Fuse]) -> None:
+        """Make the layers; ``node`` is :class:`Fuse`, to be given its inputs, width and output channels."""
+        raise NotImplementedError
