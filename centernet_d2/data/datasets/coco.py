@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -45,13 +46,19 @@ class CocoFile:
     scores_itself: bool
 
 
-def register_coco(name: str, json_file: str, image_root: str, evaluator_type: str = "coco") -> None:
+def register_coco(
+    name: str, json_file: str, image_root: str, evaluator_type: str = "coco", class_names: Sequence[str] = ()
+) -> None:
     """Register a COCO-format set; the file is read when the set is first used, and so are its class names.
 
     The category ids may be any integers; records count classes from 0 in their order.
+
+    Args:
+        class_names: known before; none for those of the file alone.
     """
     DatasetCatalog.register(name, lambda: load_coco(name, json_file, image_root, evaluator_type))
-    MetadataCatalog.get(name).set(image_root=image_root, evaluator_type=evaluator_type)
+    classes = {"thing_classes": list(class_names)} if class_names else {}
+    MetadataCatalog.get(name).set(image_root=image_root, evaluator_type=evaluator_type, **classes)
 
 
 def load_coco(name: str, json_file: str, image_root: str, evaluator_type: str = "coco") -> list[Record]:

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import os
 
-from detectron2.data import MetadataCatalog
-
 from centernet_d2.data.converters.odgt import BOXES, SPLITS
 from centernet_d2.data.datasets.coco import register_coco
 

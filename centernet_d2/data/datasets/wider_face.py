@@ -15,4 +15,4 @@ def register_published_wider_face(root: str) -> None:
     folder = os.path.join(root, "wider_face")
     for split, evaluator_type in {"train": "coco", "val": "wider_face"}.items():
         json_file = os.path.join(folder, "annotations", f"{split}.json")
-        register_coco(f"wider_face_{split}", json_file, folder, evaluator_type)
+        register_coco(f"wider_face_{split}", json_file, folder, evaluator_type, ["face"])

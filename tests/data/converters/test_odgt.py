@@ -117,3 +117,4 @@ def test_registered() -> None:
         for kind in BOXES:
             name = f"crowdhuman_{split}" if kind == "full" else f"crowdhuman_{split}_{kind}"
             assert name in DatasetCatalog and MetadataCatalog.get(name).evaluator_type == "coco"
+            assert MetadataCatalog.get(name).thing_classes == ["head" if kind == "head" else "person"]

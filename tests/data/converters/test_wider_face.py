@@ -209,5 +209,6 @@ def test_what_is_no_difficulty(tmp_path: Path) -> None:
 
 def test_registered() -> None:
     assert {"wider_face_train", "wider_face_val"} <= set(DatasetCatalog.list())
+    assert MetadataCatalog.get("wider_face_val").thing_classes == ["face"]
     kinds = [MetadataCatalog.get(f"wider_face_{split}").evaluator_type for split in ("train", "val")]
     assert kinds == ["coco", "wider_face"]
