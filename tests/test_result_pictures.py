@@ -206,3 +206,14 @@ def test_kinds_go_together():
     (entry,) = Artist(About(["face"], FACE68, P2)).describe(found)
     assert {"track_id", "segmentation", "box", "location", "keypoints", "category"} <= entry.keys()
     assert Artist(About(["face"], FACE68, P2)).draw(grey(*SIZE), found).shape[0] == 400
+
+
+def test_the_ground_shows_what_the_camera_sees():
+    """A camera whose principal point is at the left side of the picture, which is as wide as half its focal length."""
+    calibration = torch.tensor([[1200.0, 0, 0, 0], [0, 1200, 200, 0], [0, 0, 1, 0]], dtype=torch.float64)
+    drawn = Artist(About(calibration=calibration)).draw(grey(), street(slice(0, 0)))
+    lit = drawn[:, 600:].max(axis=2) > 50
+    for row in (37, 163, 337):
+        assert lit[row, 199:202].any() and lit[row, 200 + (400 - row) // 2 - 1 : 200 + (400 - row) // 2 + 2].any()
+        mirrored = 200 - (400 - row) // 2
+        assert not lit[row, mirrored - 1 : mirrored + 2].any()

@@ -219,3 +219,14 @@ def test_frames_of_a_data_sets_videos(tmp_path, capsys):
     frames = list(demo.read_all([*records, {"file_name": files[4]}, {"file_name": files[5]}]))
     assert [(frame.index, frame.starts) for frame in frames] == [(0, True), (1, False), (3, True), (4, True), (5, True)]
     assert frames[1].record is records[1] and "absent.png" in capsys.readouterr().err
+
+
+def test_the_artist_gets_all_that_is_known_of_a_frame():
+    class Listener:
+        def draw(self, *arguments):
+            return arguments
+
+    network = demo.Network(lambda batch: [], "BGR", Listener())
+    image, record = np.zeros((4, 6, 3), np.uint8), {"calib": 1}
+    for starts in (True, False):
+        assert network.draw(demo.Frame(3, 0.1, image, starts, record), "found") == (image, "found", record, starts)
