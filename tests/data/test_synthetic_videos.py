@@ -61,6 +61,7 @@ def test_a_frame_is_the_same_alone_and_in_order(config, module):
     assert len({picture.tobytes() for picture in pictures}) == 31
     assert pictures[0].shape == (128, 128, 3) and pictures[0].dtype == np.uint8
     # Nothing but noise and moving objects tells two frames of a video apart; another video looks different all over.
+    assert np.mean(pictures[0] != pictures[1]) > 0.5
     assert np.median(np.abs(pictures[0].astype(int) - pictures[23])) <= 2 * config.noise
     assert np.median(np.abs(pictures[23].astype(int) - pictures[24])) > 2 * config.noise
 
