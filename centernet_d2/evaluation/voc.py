@@ -16,12 +16,12 @@ import numpy as np
 from detectron2.data import MetadataCatalog
 from detectron2.evaluation import DatasetEvaluator
 from detectron2.structures import Instances
-from detectron2.utils import comm
 
 from centernet_d2.data.dataset_mapper import corner_boxes
 from centernet_d2.data.datasets.custom import class_names, load_records
 from centernet_d2.data.reading import Record
 from centernet_d2.evaluation.average_precision import area_under_curve, box_overlaps, eleven_points, first_of_each
+from centernet_d2.evaluation.gathering import gather_pictures
 
 _logger = logging.getLogger(__name__)
 
@@ -54,6 +54,7 @@ class VocEvaluator(DatasetEvaluator):
     """
 
     def __init__(self, dataset_name: str) -> None:
+        self._dataset_name = dataset_name
         self._truth = {record["image_id"]: _truth(record["annotations"]) for record in load_records(dataset_name)}
         self._class_names = class_names(dataset_name)
         self._is_2007 = MetadataCatalog.get(dataset_name).get("year") == 2007
@@ -76,13 +77,10 @@ class VocEvaluator(DatasetEvaluator):
         Raises:
             KeyError: detections in a picture that the data set does not have.
         """
-        gathered = comm.gather(self._found)
-        if not comm.is_main_process():
+        found = gather_pictures(self._found, self._dataset_name, len(self._truth))
+        if found is None:
             return {}
-        found = {key: one for part in gathered for key, one in part.items()}
-        if len(found) < len(self._truth):
-            _logger.warning("Only %d of the %d pictures were evaluated", len(found), len(self._truth))
-        # (2, classes, levels): eleven points, area.
+        # (classes, levels, 2).
         table = np.array([average_precisions(self._truth, found, k) for k in range(len(self._class_names))])
         eleven, area = np.moveaxis(table, 2, 0)
         chosen = eleven if self._is_2007 else area

@@ -22,13 +22,13 @@ import numpy as np
 from detectron2.data import MetadataCatalog
 from detectron2.evaluation import DatasetEvaluator
 from detectron2.structures import Instances
-from detectron2.utils import comm
 
 from centernet_d2.data.converters.wider_face import DIFFICULTIES
 from centernet_d2.data.datasets.coco import read_coco_json
 from centernet_d2.data.datasets.custom import load_records
 from centernet_d2.data.reading import Record
 from centernet_d2.evaluation.average_precision import area_under_curve, box_overlaps, first_of_each
+from centernet_d2.evaluation.gathering import gather_pictures
 
 _logger = logging.getLogger(__name__)
 
@@ -68,6 +68,7 @@ class WiderFaceEvaluator(DatasetEvaluator):
         Raises:
             ValueError: its faces have no difficulties.
         """
+        self._dataset_name = dataset_name
         self._output_dir = None if output_dir is None else Path(output_dir)
         self._records = {record["image_id"]: record for record in load_records(dataset_name)}
         json_file = MetadataCatalog.get(dataset_name).get("json_file")
@@ -94,12 +95,9 @@ class WiderFaceEvaluator(DatasetEvaluator):
         Raises:
             KeyError: detections in a picture that the data set does not have.
         """
-        gathered = comm.gather(self._found)
-        if not comm.is_main_process():
+        found = gather_pictures(self._found, self._dataset_name, len(self._truth))
+        if found is None:
             return {}
-        found = {key: one for part in gathered for key, one in part.items()}
-        if len(found) < len(self._truth):
-            _logger.warning("Only %d of the %d pictures were evaluated", len(found), len(self._truth))
         if self._output_dir:
             for key, one in found.items():
                 _save(one, self._output_dir, Path(self._records[key]["file_name"]))
