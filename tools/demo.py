@@ -14,7 +14,7 @@ import glob
 import json
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -29,6 +29,7 @@ from detectron2.structures import Instances
 
 from centernet_d2.data.reading import BrokenImageError, read_image
 from centernet_d2.engine.setup import setup_cfg
+from centernet_d2.modeling.meta_arch import CenterNet
 from centernet_d2.video import VIDEO_SUFFIXES, Frame, VideoError, draw_frames, film, is_video, open_window
 from centernet_d2.visualization import Artist
 
@@ -65,7 +66,7 @@ def find_records(source: str) -> list[dict[str, Any]]:
 class Network:
     """What is done with every frame: the model finds objects, the artist draws and tells them."""
 
-    model: Callable[[list[dict[str, Any]]], list[dict[str, Any]]]
+    model: CenterNet
     image_format: str
     artist: Artist
 
@@ -74,13 +75,10 @@ class Network:
         model = DefaultPredictor(cfg).model
         return cls(model, cfg.INPUT.FORMAT, Artist.from_config(cfg, threshold))
 
-    def start(self) -> None:
-        """What follows has nothing to do with the frames before: another video, or a picture of its own."""
-
     def find(self, frame: Frame) -> Instances:
         """The model gets what evaluation gives it: a data set's record but for the annotations, and the picture."""
         if frame.starts:
-            self.start()
+            self.model.reset()
         image = frame.image if self.image_format == "BGR" else frame.image[:, :, ::-1]
         sample = {key: value for key, value in frame.record.items() if key != "annotations"}
         sample["height"], sample["width"] = image.shape[:2]

@@ -95,6 +95,9 @@ class CenterNet(nn.Module):
         """
         return self.losses(batched_inputs) if self.training else self.predict(batched_inputs)
 
+    def reset(self) -> None:
+        """What follows has nothing to do with the pictures before: for networks that look at those, too."""
+
     def losses(self, batched_inputs: list[dict[str, Any]]) -> dict[str, Tensor]:
         """Scalar losses by name; sums over processes are what one process would have."""
         images = self.training_input(batched_inputs)
