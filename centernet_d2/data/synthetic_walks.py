@@ -96,7 +96,7 @@ def annotate(config: WalksConfig, seed: int, index: int) -> list[dict[str, Any]]
     video, frame = divmod(index, config.frames)
     bodies = [walker.at(frame) for walker in walkers(config, seed, video)]
     outlines = [[part.outline for part in body] for _, body in bodies]
-    picture = PersonsConfig(config.height, config.width, max_size=config.max_size)
+    picture = PersonsConfig(config.height, config.width, min_size=config.min_size, max_size=config.max_size)
     annotations = []
     for i in np.flatnonzero(visible_shares(config, outlines) >= config.min_visible).tolist():
         later = [part for _, body in bodies[i + 1 :] for part in body]

@@ -273,7 +273,7 @@ def test_companions_look_alike_and_go_together():
 def test_visible_joints_are_drawn_where_they_are_said_to_be(flat, monkeypatch):
     """Everybody in one colour of their own."""
     hues = np.array([[255.0, 0, 0], [0, 255, 0], [0, 0, 255], [255, 255, 0], [0, 255, 255]])
-    config, right, total, hidden = WalksConfig(noise=0.0, companions=0.0), 0, 0, 0
+    config, right, total, hidden = WalksConfig(noise=0.0, companions=0.0, max_size=80), 0, 0, 0
     for index in range(0, 24 * 20, 11):
         looks = iter(hues)
         monkeypatch.setattr(
