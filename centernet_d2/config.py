@@ -88,12 +88,31 @@ def _add_model(cfg: CfgNode) -> None:
     # checkpoints), "ltrb" (distances to all four sides); grid cells.
     cfg.MODEL.CENTERNET.SIZE_ENCODING = "wh"
 
-    # "published": CornerNet's formula with its slip, about 3.3 times larger; "corrected".
+    # Which branch learns boxes: "GridBoxSize", SIZE_ENCODING's numbers by L1 at the points' own cells (published); or
+    # "GridBox", boxes as boxes, in GridPointTask. There "ltrb" are distances from the middle of the cell, and no offset
+    # is learnt.
+    cfg.MODEL.CENTERNET.BOX_BRANCH = "GridBoxSize"
+    # Of GridBox: "l1" (of the corners, grid cells), "iou", "giou", "diou", "ciou".
+    cfg.MODEL.CENTERNET.BOX_LOSS = "giou"
+    # Of GridBox, at which cells: "peak", the point's own; with "ltrb" also "square", 3x3 cells in the box; "gaussian",
+    # a window of GAUSSIAN_SHARE weighted by its Gaussian and the logarithm of the box's area (TTFNet).
+    cfg.MODEL.CENTERNET.BOX_CELLS = "peak"
+
+    # Size of the Gaussians in grid points' heatmaps. "published": CornerNet's formula with its slip, about 3.3 times
+    # larger; "corrected"; "ellipse": GAUSSIAN_SHARE of the box (TTFNet); "fixed"; "box": the whole box and no further.
+    # (Landmarks' heatmaps sized like objects, and trackers': one of the first two.)
     cfg.MODEL.CENTERNET.GAUSSIAN_RADIUS = "published"
-    # IoU that a box keeps when its corners move by the radius.
+    # IoU that a box keeps when its corners move by the radius ("published", "corrected").
     cfg.MODEL.CENTERNET.GAUSSIAN_MIN_OVERLAP = 0.7
-    # Radius from width and height apart.
+    # Radius from width and height apart ("published", "corrected").
     cfg.MODEL.CENTERNET.GAUSSIAN_ELLIPTICAL = False
+    # Share of the box's width and height that a window covers (TTFNet's alpha and beta).
+    cfg.MODEL.CENTERNET.GAUSSIAN_SHARE = 0.54
+    # Radius of "fixed", grid cells.
+    cfg.MODEL.CENTERNET.GAUSSIAN_FIXED_RADIUS = 1
+    # "focal": penalty-reduced (published, from logits and so without its clamp of probabilities); "quality": the
+    # Gaussian's value is the probability to be met.
+    cfg.MODEL.CENTERNET.HEATMAP_LOSS = "focal"
     cfg.MODEL.CENTERNET.HEATMAP_WEIGHT = 1.0
     cfg.MODEL.CENTERNET.BOX_SIZE_WEIGHT = 0.1
     cfg.MODEL.CENTERNET.OFFSET_WEIGHT = 1.0
@@ -275,11 +294,19 @@ def _add_training(cfg: CfgNode) -> None:
     cfg.SOLVER.BASE_LR = 5e-4
     cfg.SOLVER.WEIGHT_DECAY = 0.0
     cfg.SOLVER.WEIGHT_DECAY_NORM = 0.0
+    # Schedules (LR_SCHEDULER_NAME) are Detectron2's, and "OneCycleLR", which climbs for WARMUP_ITERS.
     cfg.SOLVER.WARMUP_ITERS = 0
+    # Evaluated and saved are moving averages of the weights, which forget at this rate, such as 0.999; 0: the weights.
+    cfg.SOLVER.EMA = CfgNode()
+    cfg.SOLVER.EMA.DECAY = 0.0
     # Of autocast where SOLVER.AMP.ENABLED: "float16" (the loss is scaled) or "bfloat16".
     cfg.SOLVER.AMP.PRECISION = "float16"
     # Checkpoints kept besides the best and the final one.
     cfg.SOLVER.KEEP_CHECKPOINTS = 2
+
+    # Project on Weights & Biases that the curves go to, if any (the package wandb is needed).
+    cfg.WANDB = CfgNode()
+    cfg.WANDB.PROJECT = ""
 
     # Metric whose best checkpoint is kept as model_best.pth, such as "bbox/AP"; "" keeps none.
     cfg.TEST.BEST_METRIC = "bbox/AP"

@@ -1,12 +1,15 @@
-"""The optimizer that the config names."""
+"""The optimizer and the schedule that the config names."""
 
 from __future__ import annotations
 
 import torch
 from detectron2.config import CfgNode
-from detectron2.solver import get_default_optimizer_params
+from detectron2.solver import LRMultiplier, get_default_optimizer_params
+from detectron2.solver import build_lr_scheduler as build_detectron2_scheduler
 from detectron2.solver.build import maybe_add_gradient_clipping
+from fvcore.common.param_scheduler import CompositeParamScheduler, CosineParamScheduler
 from torch import nn
+from torch.optim.lr_scheduler import LRScheduler
 
 _NAMES = ("Adam", "AdamW", "SGD")
 
@@ -31,3 +34,28 @@ def build_optimizer(cfg: CfgNode, model: nn.Module) -> torch.optim.Optimizer:
     momentum = {"momentum": solver.MOMENTUM, "nesterov": solver.NESTEROV} if solver.OPTIMIZER == "SGD" else {}
     optimizer = getattr(torch.optim, solver.OPTIMIZER)(parameters, lr=solver.BASE_LR, **momentum)
     return maybe_add_gradient_clipping(cfg, optimizer)
+
+
+def build_lr_scheduler(cfg: CfgNode, optimizer: torch.optim.Optimizer) -> LRScheduler:
+    """Detectron2's schedules, and "OneCycleLR".
+
+    One cycle (Smith 2018, "Super-Convergence", with cosines for lines as in PyTorch's, without its cycle of momentum):
+    over ``WARMUP_ITERS`` from ``WARMUP_FACTOR * BASE_LR`` up to ``BASE_LR``, and over all others down to
+    ``BASE_LR_END``.
+
+    Raises:
+        ValueError: there is no such schedule, or all of it would be warm-up.
+    """
+    solver = cfg.SOLVER
+    if solver.LR_SCHEDULER_NAME != "OneCycleLR":
+        return build_detectron2_scheduler(cfg, optimizer)
+    share = solver.WARMUP_ITERS / solver.MAX_ITER
+    if not 0 < share < 1:
+        raise ValueError(
+            f"OneCycleLR climbs for SOLVER.WARMUP_ITERS, {solver.WARMUP_ITERS}: make it more than 0 and less than "
+            f"SOLVER.MAX_ITER, {solver.MAX_ITER} (a third of it is usual)"
+        )
+    up = CosineParamScheduler(solver.WARMUP_FACTOR, 1)
+    down = CosineParamScheduler(1, solver.BASE_LR_END / solver.BASE_LR)
+    cycle = CompositeParamScheduler([up, down], [share, 1 - share], ["rescaled", "rescaled"])
+    return LRMultiplier(optimizer, cycle, solver.MAX_ITER)

@@ -13,18 +13,22 @@ from detectron2.engine import DefaultTrainer, hooks
 from detectron2.engine.train_loop import HookBase, TrainerBase
 from detectron2.evaluation import DatasetEvaluator
 from detectron2.utils import comm
+from detectron2.utils.events import EventWriter
 from detectron2.utils.logger import setup_logger
 from fvcore.nn.precise_bn import get_bn_modules
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
+from torch.optim.lr_scheduler import LRScheduler
 
 from centernet_d2.checkpoint.checkpointer import SafeCheckpointer
 from centernet_d2.data.build import build_test_loader, build_train_loader
 from centernet_d2.data.validation import check_quick
+from centernet_d2.engine.averaging import WeightAverage
 from centernet_d2.engine.hooks import Checkpoints, Evaluation
-from centernet_d2.engine.optimizer import build_optimizer
+from centernet_d2.engine.optimizer import build_lr_scheduler, build_optimizer
 from centernet_d2.engine.random_state import preserved_random_state, random_state, set_random_state
 from centernet_d2.engine.train_step import TrainStep
+from centernet_d2.engine.wandb_writer import WandbWriter
 from centernet_d2.evaluation.build import build_evaluator
 
 _logger = logging.getLogger(__name__)
@@ -36,6 +40,10 @@ class Trainer(DefaultTrainer):
 
     A run that is stopped and resumed gives the same weights as one that was not (same number of processes, same
     config; on a GPU as far as its operations are deterministic). ``SEED: -1`` draws a seed once and keeps it.
+
+    With ``SOLVER.EMA.DECAY`` the average of the weights is what is evaluated and what is the "model" of all
+    checkpoints; the weights that are trained lie beside it, for the resume. Weights that are loaded are the start of
+    both.
 
     Args:
         cfg: from ``setup_cfg``. ``SOLVER.REFERENCE_WORLD_SIZE`` rescales the schedule as in Detectron2.
@@ -54,31 +62,42 @@ class Trainer(DefaultTrainer):
         precision = _PRECISIONS[cfg.SOLVER.AMP.PRECISION] if cfg.SOLVER.AMP.ENABLED else None
         self._trainer = TrainStep(_distributed(model), None, optimizer, precision)
         self.scheduler = self.build_lr_scheduler(cfg, optimizer)
-        self.checkpointer = SafeCheckpointer(model, cfg.OUTPUT_DIR, trainer=weakref.proxy(self))
+        # A copy; by now all processes have the same weights.
+        self._average = WeightAverage(model, cfg.SOLVER.EMA.DECAY) if cfg.SOLVER.EMA.DECAY else None
+        kept = self._average.averaged if self._average else model
+        self.checkpointer = SafeCheckpointer(kept, cfg.OUTPUT_DIR, trainer=weakref.proxy(self))
         self.start_iter, self.max_iter = 0, cfg.SOLVER.MAX_ITER
         self._random_states: list[dict[str, Any]] = []
         self.register_hooks(self.build_hooks())
 
     def build_hooks(self) -> list[HookBase]:
         """Detectron2's hooks, with this project's checkpoints and evaluation in the same places."""
-        cfg = self.cfg
+        cfg, kept = self.cfg, self.checkpointer.model
         result: list[HookBase] = [hooks.IterationTimer(), hooks.LRScheduler()]
-        if cfg.TEST.PRECISE_BN.ENABLED and get_bn_modules(self.model):
+        if self._average:
+            result.append(self._average)
+        if cfg.TEST.PRECISE_BN.ENABLED and get_bn_modules(kept):
             loader, count = self.build_train_loader(cfg), cfg.TEST.PRECISE_BN.NUM_ITER
-            result.append(hooks.PreciseBN(cfg.TEST.EVAL_PERIOD, self.model, loader, count))
+            result.append(hooks.PreciseBN(cfg.TEST.EVAL_PERIOD, kept, loader, count))
         result.append(Checkpoints(cfg.SOLVER.CHECKPOINT_PERIOD, cfg.SOLVER.KEEP_CHECKPOINTS))
         if cfg.DATASETS.TEST:
-            best = SafeCheckpointer(self.checkpointer.model, cfg.OUTPUT_DIR)
+            best = SafeCheckpointer(kept, cfg.OUTPUT_DIR)
             result.append(Evaluation(cfg.TEST.EVAL_PERIOD, self._evaluate, cfg.TEST.BEST_METRIC, best))
         if comm.is_main_process():
             result.append(hooks.PeriodicWriter(self.build_writers(), period=20))
         return result
+
+    def build_writers(self) -> list[EventWriter]:
+        """Detectron2's (screen, JSON, TensorBoard), and Weights & Biases where ``WANDB.PROJECT`` is set."""
+        return super().build_writers() + ([WandbWriter(self.cfg)] if self.cfg.WANDB.PROJECT else [])
 
     def resume_or_load(self, resume: bool = True) -> None:
         """Go on from ``OUTPUT_DIR`` if ``resume`` and there is a checkpoint, else load ``MODEL.WEIGHTS`` if given."""
         self.checkpointer.resume_or_load(self.cfg.MODEL.WEIGHTS, resume=resume)
         if self.checkpointer.resumed_from:
             self.start_iter = self.iter + 1
+        if self._average:
+            self._average.follow_loaded()
 
     def train(self) -> OrderedDict[str, Any] | None:
         """Run from ``start_iter`` to ``SOLVER.MAX_ITER``; the results of the last evaluation, in the main process.
@@ -119,7 +138,7 @@ class Trainer(DefaultTrainer):
             self.cfg = _with_seed(self.cfg, state_dict["seed"])
 
     def _evaluate(self) -> OrderedDict[str, Any]:
-        self._last_eval_results = self.test(self.cfg, self.model)
+        self._last_eval_results = self.test(self.cfg, self.checkpointer.model)
         return self._last_eval_results
 
     @classmethod
@@ -136,6 +155,10 @@ class Trainer(DefaultTrainer):
     @classmethod
     def build_optimizer(cls, cfg: CfgNode, model: nn.Module) -> torch.optim.Optimizer:
         return build_optimizer(cfg, model)
+
+    @classmethod
+    def build_lr_scheduler(cls, cfg: CfgNode, optimizer: torch.optim.Optimizer) -> LRScheduler:
+        return build_lr_scheduler(cfg, optimizer)
 
     @classmethod
     def build_train_loader(cls, cfg: CfgNode, start_iteration: int = 0) -> Any:

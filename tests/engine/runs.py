@@ -73,7 +73,7 @@ class Recorder(HookBase):
         random.seed(77), np.random.seed(77), torch.manual_seed(77)  # noqa: NPY002
 
     def after_step(self):
-        storage, model = self.trainer.storage, self.trainer.checkpointer.model
+        storage, model = self.trainer.storage, getattr(self.trainer.model, "module", self.trainer.model)
         latest = storage.latest()
         self.record.losses.append({k: latest[k][0] for k in latest if "loss" in k})
         self.record.rates.append(self.trainer.optimizer.param_groups[0]["lr"])

@@ -13,6 +13,8 @@ from tests.engine.runs import Record, engine_cfg, run
 
 OPTS = ("SOLVER.OPTIMIZER", "SGD", "SOLVER.MAX_ITER", 12, "DATASETS.TEST", ("engine_test_val",))
 
+AVERAGE = ("SOLVER.EMA.DECAY", 0.5)
+
 
 def in_each_process(folder: Path) -> None:
     """All that needs several processes, in one start of them."""
@@ -20,11 +22,18 @@ def in_each_process(folder: Path) -> None:
     run(engine_cfg(folder / "stopped", *OPTS, "SOLVER.CHECKPOINT_PERIOD", 5), stop_after=7)
     resumed = run(engine_cfg(folder / "stopped", *OPTS), resume=True)
     poisoned = run(engine_cfg(folder / "poisoned", *OPTS), poison=(2, 1, "loss_box_size", float("nan")))
+    averaged = run(engine_cfg(folder / "averaged", *OPTS, *AVERAGE))
     with_norm = Trainer(engine_cfg(folder / "norm", *OPTS, "MODEL.BACKBONE.NAME", "DropoutBackbone"))
     statistics = dict(with_norm.model.named_buffers())["module.backbone.layers.1.running_mean"]
     statistics.fill_(comm.get_rank() + 1)
     Trainer.test(with_norm.cfg, with_norm.model)
-    found = {"whole": whole, "resumed": resumed, "poisoned": poisoned, "statistics": statistics.clone()}
+    found = {
+        "whole": whole,
+        "resumed": resumed,
+        "poisoned": poisoned,
+        "averaged": averaged,
+        "statistics": statistics.clone(),
+    }
     torch.save(found, folder / f"{comm.get_rank()}.pt")
 
 
@@ -63,6 +72,14 @@ def test_pictures_are_those_of_one_process(one, two):
 def test_weights_agree_between_the_processes(two):
     a, b = (x["whole"].weights[-1] for x in two)
     assert all(torch.equal(a[name], b[name]) for name in a)
+
+
+def test_the_average_is_that_of_one_process(two, tmp_path):
+    a, b = (x["averaged"].state["model"] for x in two)
+    expected = run(engine_cfg(tmp_path, *OPTS, *AVERAGE)).state["model"]
+    assert all(torch.equal(a[name], b[name]) for name in a)
+    assert all(torch.allclose(a[name], x, atol=1e-5) for name, x in expected.items())
+    assert not all(torch.allclose(a[name], x, atol=1e-4) for name, x in two[0]["averaged"].weights[-1].items())
 
 
 def test_resume_is_exact(two):
