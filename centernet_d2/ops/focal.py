@@ -48,18 +48,35 @@ def heatmap_focal_loss(logits: Tensor, target: SparseMaps) -> Tensor:
 
     -(1 - p)^2 log p where the target is 1, elsewhere -(1 - y)^4 p^2 log(1 - p) (CenterNet, equation 1; alpha 2, beta
     4). float32 inside, whatever the logits are; finite for any finite logit, because the logarithms are softplus of the
-    logits.
+    logits. (Published code clamps p to 1e-4..0.9999 instead: beyond, a cell has no gradient there.)
 
     Args:
         logits: (N, D, H, W).
         target: of the same shape, values y.
     """
+    x, y, p, background = _at_targets(logits, target)
+    cells = torch.where(y == 1, (1 - p) ** 2 * F.softplus(-x), (1 - y) ** 4 * background)
+    return _BackgroundLoss.apply(logits) + (cells - background).sum()
+
+
+def quality_focal_loss(logits: Tensor, target: SparseMaps) -> Tensor:
+    """Sum over cells; divide by the number of points.
+
+    -(y - p)^2 (y log p + (1 - y) log(1 - p)): the target y is a probability to be met, 0 at p = y (Generalized Focal
+    Loss, equation 5; beta 2). Precision, arguments and background (y = 0) as of :func:`heatmap_focal_loss`.
+    """
+    x, y, p, background = _at_targets(logits, target)
+    cells = (y - p) ** 2 * F.binary_cross_entropy_with_logits(x, y, reduction="none")
+    return _BackgroundLoss.apply(logits) + (cells - background).sum()
+
+
+def _at_targets(logits: Tensor, target: SparseMaps) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Logits, targets and probabilities of the cells with a target, (E,) each, and the loss that the background sum
+    has counted there, as if the target were 0."""
     x = logits.reshape(-1)[target.index]
     x = x if x.dtype == torch.float64 else x.float()
-    y = target.value.to(x.dtype)
     p = x.sigmoid()
-    background = p**2 * F.softplus(x)
-    positive = (1 - p) ** 2 * F.softplus(-x)
-    # The background sum counted these cells with y = 0: put that right.
-    correction = torch.where(y == 1, positive, (1 - y) ** 4 * background) - background
-    return _BackgroundLoss.apply(logits) + correction.sum()
+    return x, target.value.to(x.dtype), p, p**2 * F.softplus(x)
+
+
+HEATMAP_LOSSES = {"focal": heatmap_focal_loss, "quality": quality_focal_loss}

@@ -62,22 +62,49 @@ def gaussian_radius(sizes: Tensor, min_overlap: float = 0.7, method: str = "publ
     return torch.minimum(torch.minimum(first, second), third / (4 * o))
 
 
-def window_radius(sizes: Tensor, min_overlap: float, method: str, elliptical: bool) -> Tensor:
+def window_radius(
+    sizes: Tensor, min_overlap: float, method: str, elliptical: bool, share: float = 0.54, fixed: int = 1
+) -> Tensor:
     """Whole-cell radii of the windows to draw.
 
     Args:
         sizes: (P, 2) width and height in grid cells.
+        method: "published", "corrected" (:func:`gaussian_radius`); "ellipse": half of ``share`` of each side (TTFNet,
+            section 3.2); "fixed".
         elliptical: one radius from the width and one from the height, each as if the box were square.
+        fixed: the radius of "fixed".
 
     Returns:
         (P, 2) int64, at least 0: horizontal and vertical.
     """
+    if method == "fixed":
+        return torch.full_like(sizes, fixed, dtype=torch.int64)
+    if method == "ellipse":
+        return (sizes / 2 * share).long()
     sizes = sizes.ceil()
     if elliptical:
         radius = gaussian_radius(sizes[..., None].expand(*sizes.shape, 2), min_overlap, method)
     else:
         radius = gaussian_radius(sizes, min_overlap, method)[..., None].expand(*sizes.shape)
     return radius.clamp(min=0).long()
+
+
+def window_cells(radius: Tensor) -> tuple[Tensor, Tensor]:
+    """The E cells of all windows of ``radius`` (P, 2): owners (E,) int64, and places (E, 2) int64 x, y from the middle.
+
+    Row by row, one window after the other.
+    """
+    spans = 2 * radius + 1
+    counts = spans.prod(dim=1)
+    owner = torch.repeat_interleave(counts)
+    within = torch.arange(len(owner), device=radius.device) - (counts.cumsum(0) - counts)[owner]
+    width = spans[owner, 0]
+    return owner, torch.stack([within % width, within // width], dim=1) - radius[owner]
+
+
+def gaussian_at(away: Tensor, span: Tensor) -> Tensor:
+    """(...) float32 at ``away`` (..., 2) cells from the middle of a Gaussian ``span`` = 6 sigma wide and high."""
+    return (-18 * (away.double() / span).square().sum(dim=-1)).exp().float()
 
 
 def splat_gaussians(
@@ -99,25 +126,46 @@ def splat_gaussians(
         radius: (P, 2) int64, horizontal and vertical.
         shape: (N, D, H, W).
     """
-    height, width = shape[2:]
-    spans = 2 * radius + 1
-    counts = spans.prod(dim=1)
-    owner = torch.repeat_interleave(counts)
-    within = torch.arange(len(owner), device=cells.device) - (counts.cumsum(0) - counts)[owner]
-    span = spans[owner]
-    shift = torch.stack([within % span[:, 0], within // span[:, 0]], dim=1) - radius[owner]  # (E, 2)
+    owner, shift = window_cells(radius)
+    span = (2 * radius + 1)[owner]
     if points is None:
-        value = (-18 * (shift.double() / span).square().sum(dim=1)).exp().float()[:, None]  # sigma = span / 6
+        value = gaussian_at(shift, span)[:, None]
     else:
-        away = shift[:, None] - (points - cells - 0.5).double()[owner]
-        value = (-18 * (away / span[:, None]).square().sum(dim=2)).exp().float()  # (E, K)
+        value = gaussian_at(shift[:, None] - (points - cells - 0.5).double()[owner], span[:, None])  # (E, K)
         value = value.masked_fill((shift == 0).all(dim=1, keepdim=True), 1.0)
-
-    center = (channel * height + cells[..., 1]) * width + cells[..., 0]  # (P, K)
-    index = center[owner] + (shift[:, 1] * width + shift[:, 0])[:, None]
     x, y = (cells[owner] + shift[:, None]).unbind(-1)
-    inside = ((x >= 0) & (x < width) & (y >= 0) & (y < height)).flatten().nonzero()[:, 0]
-    return _maximum(index.flatten()[inside], value.expand(index.shape).flatten()[inside], shape)
+    inside = (x >= 0) & (x < shape[3]) & (y >= 0) & (y < shape[2])
+    return _drawn(x, y, channel[owner], value, inside, shape)
+
+
+def splat_in_boxes(cells: Tensor, channel: Tensor, boxes: Tensor, shape: tuple[int, int, int, int]) -> SparseMaps:
+    """As :func:`splat_gaussians`, of the boxes' width and height and cut at their sides.
+
+    sigma is 0.15 n + 0.35 in each direction, for boxes n cells wide and high: OpenCV's for n taps. (The TensorFlow
+    CenterNets for faces and VOC draw them around the exact middle, so that an object with an even number of cells has
+    no peak; here it is the cell of the point, and exactly 1.)
+
+    Args:
+        boxes: (P, 4) in grid cells, inside the grid.
+    """
+    first, last = boxes[:, :2].floor().long(), boxes[:, 2:].ceil().long() - 1
+    reach = torch.maximum(cells - first[:, None], last[:, None] - cells).amax(dim=1).clamp(min=0)
+    owner, shift = window_cells(reach)
+    span = 6 * (0.15 * (last - first + 1).double() + 0.35)[owner]
+    place = cells[owner] + shift[:, None]  # (E, K, 2)
+    inside = ((place >= first[owner, None]) & (place <= last[owner, None])).all(dim=-1)
+    # A point that stands for an object but lies outside its box has its peak.
+    inside |= (shift == 0).all(dim=1, keepdim=True)
+    return _drawn(place[..., 0], place[..., 1], channel[owner], gaussian_at(shift, span)[:, None], inside, shape)
+
+
+def _drawn(
+    x: Tensor, y: Tensor, channel: Tensor, value: Tensor, inside: Tensor, shape: tuple[int, int, int, int]
+) -> SparseMaps:
+    """Maps of ``value`` (E, K or 1) at (E, K) places, those that are ``inside``."""
+    index = (channel * shape[2] + y) * shape[3] + x
+    kept = inside.flatten().nonzero()[:, 0]
+    return _maximum(index.flatten()[kept], value.expand(index.shape).flatten()[kept], shape)
 
 
 def with_ignored(maps: SparseMaps, ignored: SparseMaps) -> SparseMaps:

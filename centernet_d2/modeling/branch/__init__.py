@@ -5,6 +5,7 @@ from centernet_d2.modeling.branch.box3d_orientation import Box3DOrientation
 from centernet_d2.modeling.branch.box3d_regression import Box3DCenterOffset, Box3DDepth, Box3DDimensions
 from centernet_d2.modeling.branch.displacement import Displacement
 from centernet_d2.modeling.branch.extreme_points import ExtremeHeatmap, ExtremeOffset
+from centernet_d2.modeling.branch.grid_box import GridBox
 from centernet_d2.modeling.branch.grid_heatmap import GridHeatmap
 from centernet_d2.modeling.branch.grid_regression import GridBoxSize, GridOffset, GridRegression
 from centernet_d2.modeling.branch.landmark_heatmap import LandmarkHeatmap
@@ -21,6 +22,7 @@ __all__ = [
     "Displacement",
     "ExtremeHeatmap",
     "ExtremeOffset",
+    "GridBox",
     "GridBoxSize",
     "GridHeatmap",
     "GridOffset",

@@ -11,13 +11,14 @@ from torch import Tensor
 
 from centernet_d2.modeling.branch.base import BRANCH_REGISTRY, Branch
 from centernet_d2.ops import grid_points as grid
-from centernet_d2.ops.focal import heatmap_focal_loss
+from centernet_d2.ops.focal import HEATMAP_LOSSES
 from centernet_d2.ops.gather import cells_of
-from centernet_d2.ops.gaussian import SparseMaps, splat_gaussians, window_radius, with_ignored
+from centernet_d2.ops.gaussian import SparseMaps, splat_gaussians, splat_in_boxes, window_radius, with_ignored
 from centernet_d2.structures import Targets
 
 # Every cell starts at probability 0.1 (RetinaNet, section 4.1, with CenterNet's value).
 HEATMAP_PRIOR = -2.19
+RADIUS_METHODS = ("published", "corrected", "ellipse", "fixed", "box")
 
 
 @BRANCH_REGISTRY.register()
@@ -27,7 +28,10 @@ class GridHeatmap(Branch):
     C * K channels, class-major: channel c * K + k, as in Enhanced CenterNet's checkpoints.
 
     Args:
-        min_overlap, radius_method, elliptical: see :func:`~centernet_d2.ops.gaussian.window_radius`.
+        min_overlap, radius_method, elliptical, share, fixed_radius: see
+            :func:`~centernet_d2.ops.gaussian.window_radius`; or "box":
+            :func:`~centernet_d2.ops.gaussian.splat_in_boxes`.
+        heatmap_loss: a name of :data:`~centernet_d2.ops.focal.HEATMAP_LOSSES`.
     """
 
     @configurable
@@ -39,22 +43,37 @@ class GridHeatmap(Branch):
         min_overlap: float = 0.7,
         radius_method: str = "published",
         elliptical: bool = False,
+        share: float = 0.54,
+        fixed_radius: int = 1,
+        heatmap_loss: str = "focal",
         **kwargs: Any,
     ) -> None:
+        if radius_method not in RADIUS_METHODS:
+            raise ValueError(f"GAUSSIAN_RADIUS must be one of {RADIUS_METHODS}, not {radius_method!r}")
+        if elliptical and radius_method not in ("published", "corrected"):
+            raise ValueError(f"GAUSSIAN_ELLIPTICAL is of 'published' and 'corrected' radii, not of {radius_method!r}")
+        if heatmap_loss not in HEATMAP_LOSSES:
+            raise ValueError(f"HEATMAP_LOSS must be one of {sorted(HEATMAP_LOSSES)}, not {heatmap_loss!r}")
         self.point_flags = grid.check_point_flags(point_flags)
         super().__init__(out_channels=num_classes * len(self.point_flags), bias=HEATMAP_PRIOR, **kwargs)
         self.num_classes = num_classes
         self.min_overlap, self.radius_method, self.elliptical = min_overlap, radius_method, elliptical
+        self.share, self.fixed_radius, self.heatmap_loss = share, fixed_radius, heatmap_loss
 
     @classmethod
     def from_config(cls, cfg: CfgNode, in_channels: Sequence[int]) -> dict[str, Any]:
         settings = cfg.MODEL.CENTERNET
+        if cfg.MODEL.BOX3D_ON and settings.HEATMAP_LOSS == "quality":
+            raise ValueError("HEATMAP_LOSS 'quality' has no values for ignored regions, which BOX3D_ON brings")
         return {
             "num_classes": settings.NUM_CLASSES,
             "point_flags": settings.POINT_FLAGS,
             "min_overlap": settings.GAUSSIAN_MIN_OVERLAP,
             "radius_method": settings.GAUSSIAN_RADIUS,
             "elliptical": settings.GAUSSIAN_ELLIPTICAL,
+            "share": settings.GAUSSIAN_SHARE,
+            "fixed_radius": settings.GAUSSIAN_FIXED_RADIUS,
+            "heatmap_loss": settings.HEATMAP_LOSS,
             "in_channels": in_channels,
             "head_channels": settings.HEAD_CHANNELS,
             "loss_weight": settings.HEATMAP_WEIGHT,
@@ -66,20 +85,23 @@ class GridHeatmap(Branch):
         return maps if targets.ignored is None else with_ignored(maps, self._drawn(targets.ignored))
 
     def _drawn(self, targets: Targets) -> SparseMaps:
-        points = targets.points(self.point_flags)
-        radius = window_radius(
-            targets.boxes[:, 2:] - targets.boxes[:, :2], self.min_overlap, self.radius_method, self.elliptical
-        )
+        cells = cells_of(targets.points(self.point_flags), targets.grid_size)
         count = len(self.point_flags)
         first = targets.image_index * self.out_channels + targets.classes * count
         channel = first[:, None] + torch.arange(count, device=first.device)
         shape = (targets.num_images, self.out_channels, *targets.grid_size)
-        return splat_gaussians(cells_of(points, targets.grid_size), channel, radius, shape)
+        if self.radius_method == "box":
+            return splat_in_boxes(cells, channel, targets.boxes, shape)
+        sizes = targets.boxes[:, 2:] - targets.boxes[:, :2]
+        radius = window_radius(
+            sizes, self.min_overlap, self.radius_method, self.elliptical, self.share, self.fixed_radius
+        )
+        return splat_gaussians(cells, channel, radius, shape)
 
     def loss(self, output: Tensor, target: SparseMaps, num_objects: Tensor) -> Tensor:
-        """Focal loss divided by the number of points. (The reference divides by the number of *different* peak
+        """The heatmap loss divided by the number of points. (The reference divides by the number of *different* peak
         cells.)"""
-        return heatmap_focal_loss(output, target) / (num_objects * len(self.point_flags))
+        return HEATMAP_LOSSES[self.heatmap_loss](output, target) / (num_objects * len(self.point_flags))
 
     def target_map(self, targets: Targets) -> Tensor:
         """Logits, within +-16 so that they are finite."""

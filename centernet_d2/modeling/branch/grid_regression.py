@@ -74,7 +74,13 @@ def _settings(cfg: CfgNode, in_channels: Sequence[int], loss_weight: float) -> d
 
 @BRANCH_REGISTRY.register()
 class GridBoxSize(GridRegression):
-    """The box as seen from each point, in grid cells; ``encoding`` is "wh", "lt" or "ltrb" (``ops.grid_points``)."""
+    """The box as seen from each point, in grid cells; ``encoding`` is "wh", "lt" or "ltrb" (``ops.grid_points``).
+
+    Attributes:
+        needs_offset: boxes are decoded around points; else around cells.
+    """
+
+    needs_offset = True
 
     @configurable
     def __init__(self, *, encoding: str = "wh", **kwargs: Any) -> None:
@@ -90,6 +96,11 @@ class GridBoxSize(GridRegression):
 
     def values(self, targets: Targets) -> Tensor:
         return grid.encode_size(targets.boxes, self.point_flags, self.encoding)
+
+    def boxes(self, output: Tensor, image_index: Tensor, cells: Tensor, points: Tensor) -> Tensor:
+        """(..., K, 4) in grid cells, read at ``cells`` (..., K, 2), of the objects with ``points`` (..., K, 2) there;
+        ``image_index`` is (..., 1)."""
+        return grid.decode_boxes(points, self.read(output, image_index, cells), self.point_flags, self.encoding)
 
     def unflip(self, flipped: Tensor) -> Tensor:
         twins = grid.mirrored(self.point_flags)

@@ -27,6 +27,7 @@ class GridPointTask(Task):
     """Every point proposes boxes at its own peaks; proposals of one object are merged.
 
     Args:
+        branches: ``heatmap``, ``box_size`` and, where that needs it, ``offset``; and further ones.
         merge: "soft_nms": the union, soft-NMS (Enhanced CenterNet). "vote": clusters with one member per point, whose
             score is the mean over all points, then soft-NMS. "resample": a proposal's score is the mean of what *every*
             point's heatmap says (the largest of 3x3 cells) where that point of the proposed box lies, then soft-NMS.
@@ -47,12 +48,15 @@ class GridPointTask(Task):
 
     @classmethod
     def from_config(cls, cfg: CfgNode, in_channels: Sequence[int]) -> dict[str, Any]:
-        names = {"heatmap": "GridHeatmap", "box_size": "GridBoxSize", "offset": "GridOffset"}
-        names.update({name: name for name in cfg.MODEL.CENTERNET.BRANCHES})
+        settings = cfg.MODEL.CENTERNET
+        names = {"heatmap": "GridHeatmap", "box_size": settings.BOX_BRANCH}
+        branches = {key: build_branch(name, cfg, in_channels) for key, name in names.items()}
+        names = {"offset": "GridOffset"} if cast(GridBoxSize, branches["box_size"]).needs_offset else {}
+        names.update({name: name for name in settings.BRANCHES})
         return {
-            "branches": {key: build_branch(name, cfg, in_channels) for key, name in names.items()},
-            "merge": cfg.MODEL.CENTERNET.MERGE,
-            "candidates_per_point": cfg.MODEL.CENTERNET.TOPK_CANDIDATES,
+            "branches": branches | {key: build_branch(name, cfg, in_channels) for key, name in names.items()},
+            "merge": settings.MERGE,
+            "candidates_per_point": settings.TOPK_CANDIDATES,
         }
 
     def candidates(self, outputs: dict[str, Tensor]) -> Candidates:
@@ -62,10 +66,12 @@ class GridPointTask(Task):
         peak, classes, cells = top_peaks(maps, m)
         cells = cells.transpose(1, 2)  # (N, M, K, 2): each point has peaks of its own
         image_index = torch.arange(count, device=logits.device)[:, None, None]
-        offset = cast(GridOffset, self.branches["offset"]).read(outputs["offset"], image_index, cells)
+        places = cells + 0.5
+        if "offset" in self.branches:
+            offset = cast(GridOffset, self.branches["offset"])
+            places = cells + offset.read(outputs["offset"], image_index, cells)
         box_size = cast(GridBoxSize, self.branches["box_size"])
-        size = box_size.read(outputs["box_size"], image_index, cells)
-        boxes = grid.decode_boxes(cells + offset, size, self.point_flags, box_size.encoding)
+        boxes = box_size.boxes(outputs["box_size"], image_index, cells, places)
         boxes = boxes.transpose(1, 2).flatten(1, 2)
         scores, classes = peak.sigmoid().flatten(1), classes.flatten(1)
         if self.merge_method == "resample" and k > 1:
