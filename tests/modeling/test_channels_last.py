@@ -1,0 +1,45 @@
+"""Another order in memory changes nothing else."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from detectron2.modeling import build_model
+
+import centernet_d2
+from tests.tiny import training_input
+
+CONFIGS = Path(__file__).resolve().parents[2] / "configs" / "COCO-Detection"
+
+
+def built(name: str, channels_last: bool):
+    cfg = centernet_d2.get_cfg()
+    cfg.merge_from_file(str(CONFIGS / f"{name}.yaml"))
+    cfg.merge_from_list(["MODEL.DEVICE", "cpu", "MODEL.WEIGHTS", "", "MODEL.CHANNELS_LAST", channels_last])
+    torch.manual_seed(0)
+    # In float32 the order in which a convolution adds up is seen through tens of batch normalizations.
+    return build_model(cfg).double()
+
+
+@pytest.mark.parametrize(
+    "name", ["centernet_R_18_DCN_3pt", "centernet_shufflenet_v2_x1_0_SEB_1pt", "centernet_mobilenet_v3_large_BiFPN_1pt"]
+)
+def test_maps_losses_and_gradients_are_the_same(name):
+    """Deformable convolutions, shuffled channels, learnt weights of maps."""
+    plain, other = (built(name, channels_last) for channels_last in (False, True))
+    batch = [training_input([[10, 20, 70, 90], [64, 8, 120, 40]], [0, 5], (128, 128), seed) for seed in (0, 1)]
+    images = torch.randn(2, 3, 128, 128, dtype=torch.float64)
+    for ours, theirs in zip(other.features(images), plain.features(images), strict=True):
+        assert ours.is_contiguous(memory_format=torch.channels_last) and not theirs.is_contiguous(
+            memory_format=torch.channels_last
+        )
+        assert torch.allclose(ours, theirs, rtol=1e-9, atol=1e-9 * float(theirs.detach().abs().max()))
+    losses = [model(batch) for model in (plain, other)]
+    assert {k: float(v) for k, v in losses[1].items()} == pytest.approx({k: float(v) for k, v in losses[0].items()})
+    for found in losses:
+        sum(found.values()).backward()
+    for (key, ours), theirs in zip(other.named_parameters(), plain.parameters(), strict=True):
+        assert torch.allclose(ours.grad, theirs.grad, rtol=1e-5, atol=1e-5 * float(theirs.grad.abs().max()) + 1e-9), key
+    assert other.state_dict().keys() == plain.state_dict().keys()
