@@ -29,7 +29,9 @@ def deform_conv(x: Tensor, offset_mask: Tensor, weight: Tensor, bias: Tensor | N
     with torch.autocast(x.device.type, enabled=False):
         offset, mask = offset_mask.to(dtype).split([2 * taps, taps], dim=1)
         bias = None if bias is None else bias.to(dtype)
-        function = _by_sampling if x.device.type == "cpu" else torchvision.ops.deform_conv2d
+        # ONNX has the operator itself.
+        sampled = x.device.type == "cpu" and not torch.compiler.is_exporting()
+        function = _by_sampling if sampled else torchvision.ops.deform_conv2d
         result = function(x.to(dtype), offset, weight.to(dtype), bias, padding=padding, mask=mask.sigmoid())
     return result.to(x.dtype)
 

@@ -17,7 +17,7 @@ def neighbourhood_maximum(maps: Tensor) -> Tensor:
 
     On a CPU shifted slices are an order of magnitude faster than PyTorch's pooling, with the same result.
     """
-    if maps.is_cuda:
+    if maps.is_cuda or _recorded():
         return F.max_pool2d(maps.flatten(0, -3), 3, 1, 1).view_as(maps)
     rows = maps.clone()
     torch.maximum(rows[..., 1:], maps[..., :-1], out=rows[..., 1:])
@@ -38,18 +38,25 @@ def top_peaks(maps: Tensor, k: int) -> tuple[Tensor, Tensor, Tensor]:
         logits (N, K, k) in descending order, -inf where there are fewer peaks; classes (N, K, k) int64; cells
         (N, K, k, 2) int64 x, y. Of equal peaks any may come first.
     """
-    found = None if maps.is_cuda else _top_of_best_rows(maps, k)
+    found = None if maps.is_cuda or _recorded() else _top_of_best_rows(maps, k)
     values, classes, cells = found if found is not None else _top_of_all(maps, k)
     missing = k - values.shape[-1]
     return F.pad(values, (0, missing), value=-torch.inf), F.pad(classes, (0, missing)), F.pad(cells, (0, 0, 0, missing))
+
+
+def _recorded() -> bool:
+    """Whether a graph is made that other pictures will go through: no step may depend on this one's values."""
+    return torch.compiler.is_exporting() or torch.jit.is_tracing()
 
 
 def _top_of_all(maps: Tensor, k: int) -> tuple[Tensor, Tensor, Tensor]:
     height, width = maps.shape[-2:]
     peaks = maps.masked_fill(maps != neighbourhood_maximum(maps), -torch.inf).transpose(1, 2).flatten(2)
     values, index = peaks.topk(min(k, peaks.shape[-1]))
-    cell = index % (height * width)
-    return values, index // (height * width), torch.stack([cell % width, cell // width], dim=-1)
+    # Of sizes that are not known in advance, ONNX's exporter has no remainders.
+    row = index // width
+    classes = row // height
+    return values, classes, torch.stack([index - row * width, row - classes * height], dim=-1)
 
 
 def _top_of_best_rows(maps: Tensor, k: int) -> tuple[Tensor, Tensor, Tensor] | None:
