@@ -8,9 +8,10 @@ from detectron2.structures import Boxes, Instances
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from centernet_d2.modeling.branch import GridBoxSize, GridHeatmap, GridOffset
+from centernet_d2.modeling.branch import GridBox, GridBoxSize, GridHeatmap, GridOffset
 from centernet_d2.modeling.task import GridPointTask
 from centernet_d2.ops import grid_points as grid
+from centernet_d2.ops.box_losses import BOX_LOSSES
 from centernet_d2.ops.gather import cells_of
 from centernet_d2.ops.soft_nms import pairwise_iou
 from centernet_d2.structures import Targets
@@ -18,13 +19,15 @@ from centernet_d2.structures import Targets
 STRIDE, ALL = 4, tuple(range(9))
 
 
-def make_task(flags, num_classes=3, encoding="wh", merge="resample", candidates=100, **heatmap):
+def make_task(flags, num_classes=3, encoding="wh", merge="resample", candidates=100, box=None, **heatmap):
+    """``box``: arguments of GridBox, in place of GridBoxSize."""
     shared = {"point_flags": flags, "in_channels": [4], "head_channels": 4, "loss_weight": 1.0}
     branches = {
         "heatmap": GridHeatmap(num_classes=num_classes, **shared, **heatmap),
-        "box_size": GridBoxSize(encoding=encoding, **shared),
-        "offset": GridOffset(**shared),
+        "box_size": GridBoxSize(encoding=encoding, **shared) if box is None else GridBox(**box, **shared),
     }
+    if branches["box_size"].needs_offset:
+        branches["offset"] = GridOffset(**shared)
     return GridPointTask(branches=branches, merge=merge, candidates_per_point=candidates)
 
 
@@ -62,36 +65,53 @@ def alone(boxes, flags, grid_size):
     return ~shared.any(dim=(1, 2))
 
 
+# One pixel to the whole picture, borders included.
+SIZES = torch.tensor(
+    [
+        [0, 0, 256, 256],
+        [3, 5, 4, 6],
+        [100, 20, 140, 90],
+        [0, 200, 30, 256],
+        [250, 100, 256, 101.5],
+        [0, 0, 1, 1],
+        [60.3, 61.7, 99.9, 62.9],
+    ]
+)
+
+
+def assert_comes_back(task):
+    """Boxes of all SIZES, of a class each, and nothing else."""
+    classes = torch.arange(len(SIZES))
+    found = decode(task, make_objects(SIZES, classes))
+    assert worst_error(found, SIZES, classes) < 1e-3
+    assert (found.scores > 0.5).sum() == len(SIZES)
+
+
 @pytest.mark.parametrize("merge", ["soft_nms", "vote", "resample"])
 @pytest.mark.parametrize("encoding", ["wh", "lt", "ltrb"])
 @pytest.mark.parametrize("flags", [(4,), (0, 4, 8), ALL])
 @pytest.mark.parametrize("elliptical", [False, True])
 def test_round_trip_of_many_sizes(flags, encoding, merge, elliptical):
-    """One pixel to the whole picture, borders included."""
-    boxes = torch.tensor(
-        [
-            [0, 0, 256, 256],
-            [3, 5, 4, 6],
-            [100, 20, 140, 90],
-            [0, 200, 30, 256],
-            [250, 100, 256, 101.5],
-            [0, 0, 1, 1],
-            [60.3, 61.7, 99.9, 62.9],
-        ]
-    )
-    classes = torch.arange(7)
-    task = make_task(flags, 7, encoding, merge, elliptical=elliptical)
-    found = decode(task, make_objects(boxes, classes))
-    assert worst_error(found, boxes, classes) < 1e-3
-    assert (found.scores > 0.5).sum() == 7  # and nothing else
+    assert_comes_back(make_task(flags, 7, encoding, merge, elliptical=elliptical))
+
+
+BOXES = [{"encoding": "wh"}, {"encoding": "lt"}, *({"sampling": x} for x in ("peak", "square", "gaussian"))]
+
+
+@pytest.mark.parametrize("method", ["published", "corrected", "ellipse", "fixed", "box"])
+@pytest.mark.parametrize("box", [None, *BOXES])
+@pytest.mark.parametrize("flags", [(4,), ALL])
+def test_round_trip_of_every_target(flags, box, method):
+    assert_comes_back(make_task(flags, 7, merge="vote", box=box, radius_method=method))
 
 
 @settings(max_examples=1000, deadline=None)
 @given(
     seed=st.integers(0, 2**31), count=st.integers(1, 40), flags=st.sets(st.integers(0, 8), min_size=1),
-    method=st.sampled_from(["published", "corrected"]), size=st.sampled_from([(64, 64), (32, 96), (48, 40)]),
+    method=st.sampled_from(["published", "corrected", "ellipse", "box"]), box=st.sampled_from([None, *BOXES]),
+    size=st.sampled_from([(64, 64), (32, 96), (48, 40)]),
 )  # fmt: skip
-def test_round_trip_of_random_scenes(seed, count, flags, method, size):
+def test_round_trip_of_random_scenes(seed, count, flags, method, box, size):
     """Crowded scenes of any grid shape: whatever has its cells to itself comes back, from every point."""
     generator = torch.Generator().manual_seed(seed)
     extent = torch.tensor([size[1], size[0]]) * STRIDE
@@ -100,7 +120,7 @@ def test_round_trip_of_random_scenes(seed, count, flags, method, size):
     boxes = torch.cat([low, torch.minimum(low + side, extent)], dim=1)
     classes = torch.randint(0, 3, (count,), generator=generator)
     objects = make_objects(boxes, classes, grid_size=size)
-    task = make_task(sorted(flags), merge="soft_nms", radius_method=method)
+    task = make_task(sorted(flags), merge="soft_nms", box=box, radius_method=method)
     found = task.candidates(task.target_maps(objects)).transformed(torch.full((1, 2), 4.0), torch.zeros(1, 2))
     apart = alone(boxes, task.point_flags, size)
     for point in range(len(task.point_flags)):
@@ -121,15 +141,50 @@ def test_objects_in_one_cell_lose_all_but_the_smallest():
     assert worst_error(found, boxes, classes) < 1e-3
 
 
-@pytest.mark.parametrize("encoding", ["wh", "lt", "ltrb"])
-def test_merging_a_perfect_flip_changes_nothing(encoding):
+@pytest.mark.parametrize("flags", [(4,), ALL])
+@pytest.mark.parametrize("box", BOXES[2:])
+def test_every_cell_says_the_box(flags, box):
+    """Also cells far from the middle: what the perfect network says there is the whole box of the cell's object."""
+    branch = make_task(flags, 7, box=box).branches["box_size"]
+    objects = make_objects(SIZES, torch.arange(7))
+    target, output = branch.target(objects), branch.target_map(objects)
+    found = branch.boxes(output, target.image_index, target.cells, target.points)[target.weight > 0]
+    torch.testing.assert_close(found, target.boxes[target.weight > 0], atol=1e-4, rtol=0)
+    of_the_largest = (target.boxes[:, 4 % len(flags)] == SIZES[0] / STRIDE).all(dim=1).sum()
+    assert of_the_largest == {"peak": 1, "square": 9, "gaussian": 35 * 35}[box["sampling"]]  # int(64 / 2 * 0.54) = 17
+
+
+@pytest.mark.parametrize("kind", BOX_LOSSES)
+@pytest.mark.parametrize("box", BOXES)
+def test_boxes_are_found_by_descent(kind, box):
+    """From the start value of the outputs, each loss leads to the boxes; of a perfect network it is 0."""
+    boxes, classes = torch.tensor([[8.0, 12, 60, 40], [70, 40, 90, 110], [30.5, 60, 33, 63]]), torch.tensor([0, 1, 2])
+    task, objects = make_task((4,), box={**box, "box_loss": kind}), make_objects(boxes, classes, grid_size=(32, 32))
+    branch, maps = task.branches["box_size"], task.target_maps(objects)
+    target = branch.target(objects)
+    assert branch.loss(maps["box_size"], target, objects.num_objects) < 1e-5
+    output = torch.full_like(maps["box_size"], 0.5).requires_grad_()
+    optimizer = torch.optim.Adam([output], lr=0.1)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, 200)
+    for _ in range(200):
+        optimizer.zero_grad()
+        branch.loss(output, target, objects.num_objects).backward()
+        optimizer.step()
+        schedule.step()
+    maps["box_size"] = output.detach()
+    found = task.candidates(maps).transformed(torch.full((1, 2), 4.0), torch.zeros(1, 2))
+    assert worst_error(found, boxes, classes) < 0.5
+
+
+@pytest.mark.parametrize(("encoding", "box"), [*((x, None) for x in ("wh", "lt", "ltrb")), *(("", x) for x in BOXES)])
+def test_merging_a_perfect_flip_changes_nothing(encoding, box):
     """Maps of a mirrored scene, mirrored back, are the maps of the scene."""
     generator = torch.Generator().manual_seed(3)
     low = torch.rand(6, 2, generator=generator) * 150
     boxes = torch.cat([low, low + 20 + torch.rand(6, 2, generator=generator) * 60], dim=1)
     classes = torch.arange(6) % 3
     mirrored = boxes[:, [2, 1, 0, 3]] * torch.tensor([-1.0, 1, -1, 1]) + torch.tensor([256.0, 0, 256, 0])
-    task = make_task(ALL, encoding=encoding)
+    task = make_task(ALL, encoding=encoding, box=box)
     maps, twins = (task.target_maps(make_objects(b, classes)) for b in (boxes, mirrored))
     merged = task.merge_flipped(maps, twins)
     merged["heatmap"], maps["heatmap"] = merged["heatmap"].sigmoid(), maps["heatmap"].sigmoid()
@@ -188,12 +243,13 @@ def test_merged_duplicates_are_one_object(merge):
     assert (found.scores[0][1:] < 0.14).all()  # exp(-1 / sigma): what soft-NMS leaves of an exact copy
 
 
+@pytest.mark.parametrize("box", [None, *({**BOXES[-1], "box_loss": kind} for kind in BOX_LOSSES)])
 @pytest.mark.parametrize("count", [0, 1, 1000])
-def test_numbers_of_objects(count):
+def test_numbers_of_objects(count, box):
     generator = torch.Generator().manual_seed(0)
     low = torch.rand(count, 2, generator=generator) * 200
     objects = make_objects(torch.cat([low, low + 30], dim=1), torch.zeros(count, dtype=torch.long))
-    task = make_task(ALL)
+    task = make_task(ALL, box=box)
     features = [torch.randn(1, 4, 64, 64)]
     losses = task.losses(features, task.targets(objects), objects.num_objects.clamp(min=1))
     sum(losses.values()).backward()
@@ -206,3 +262,15 @@ def test_unknown_settings_are_named():
         make_task((4,), merge="average")
     with pytest.raises(ValueError, match="SIZE_ENCODING"):
         make_task((4,), encoding="xyxy")
+    with pytest.raises(ValueError, match="GAUSSIAN_RADIUS"):
+        make_task((4,), radius_method="round")
+    with pytest.raises(ValueError, match="GAUSSIAN_ELLIPTICAL"):
+        make_task((4,), radius_method="box", elliptical=True)
+    with pytest.raises(ValueError, match="HEATMAP_LOSS"):
+        make_task((4,), heatmap_loss="squared")
+    with pytest.raises(ValueError, match="BOX_LOSS"):
+        make_task((4,), box={"box_loss": "area"})
+    with pytest.raises(ValueError, match="BOX_CELLS"):
+        make_task((4,), box={"sampling": "all"})
+    with pytest.raises(ValueError, match="needs 'ltrb'"):
+        make_task((4,), box={"encoding": "wh", "sampling": "square"})
