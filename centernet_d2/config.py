@@ -303,6 +303,8 @@ def _add_training(cfg: CfgNode) -> None:
     cfg.SOLVER.EMA.DECAY = 0.0
     # Of autocast where SOLVER.AMP.ENABLED: "float16" (the loss is scaled) or "bfloat16".
     cfg.SOLVER.AMP.PRECISION = "float16"
+    # Train with backbone, neck and heads compiled (torch.compile); the first steps take minutes.
+    cfg.SOLVER.COMPILE = False
     # Checkpoints kept besides the best and the final one.
     cfg.SOLVER.KEEP_CHECKPOINTS = 2
 
