@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch.nn.functional as F
-from detectron2.layers import Conv2d, get_norm
+from detectron2.layers import Conv2d, FrozenBatchNorm2d, get_norm
 from fvcore.nn import weight_init
 from torch import Tensor, nn
 
@@ -33,3 +35,21 @@ class TwoConvBlock(nn.Module):
 
     def forward(self, x: Tensor, shortcut: Tensor) -> Tensor:
         return F.relu(self.conv2(F.relu(self.conv1(x))) + shortcut)
+
+
+def freeze_stages(stages: Sequence[Sequence[nn.Module]], freeze_at: int) -> None:
+    """Neither weights nor statistics of the first ``freeze_at`` stages change any more.
+
+    Args:
+        stages: layers whose maps have strides 2, 4, 8, ...
+
+    Raises:
+        ValueError: there are not so many.
+    """
+    if not 0 <= freeze_at <= len(stages):
+        raise ValueError(
+            f"MODEL.BACKBONE.FREEZE_AT is {freeze_at}, and this backbone has {len(stages)} stages that can be frozen"
+        )
+    for stage in stages[:freeze_at]:
+        for module in stage:
+            FrozenBatchNorm2d.convert_frozen_batchnorm(module.requires_grad_(False))

@@ -10,7 +10,7 @@ from detectron2.layers import ShapeSpec
 from detectron2.modeling import BACKBONE_REGISTRY, Backbone
 from torch import Tensor, nn
 
-from centernet_d2.modeling.backbone.blocks import conv_norm
+from centernet_d2.modeling.backbone.blocks import conv_norm, freeze_stages
 
 _SLOPE = 0.1
 
@@ -49,6 +49,7 @@ class Darknet(Backbone):
         channels: widths at strides 1, 2, 4, 8, 16, 32.
         blocks: residual blocks at strides 2, 4, 8, 16, 32.
         norm: name of the normalization.
+        freeze_at: what maps of strides up to 2 ** ``freeze_at`` depend on is not trained; 0: all is.
     """
 
     def __init__(
@@ -57,11 +58,14 @@ class Darknet(Backbone):
         channels: Sequence[int] = (32, 64, 128, 256, 512, 1024),
         blocks: Sequence[int] = (1, 2, 8, 8, 4),
         norm: str = "BN",
+        freeze_at: int = 0,
     ) -> None:
         super().__init__()
         self.stem = conv_norm(3, channels[0], 3, norm)
         widths = zip(channels[:-1], channels[1:], blocks, strict=True)
         self.stages = nn.ModuleList(DarknetStage(*sizes, norm) for sizes in widths)
+        first, *others = self.stages
+        freeze_stages([(self.stem, first), *[(stage,) for stage in others]], freeze_at)
         self._out_feature_strides = {f"stride{2**i}": 2**i for i in range(2, 6)}
         self._out_features = list(self._out_feature_strides)
         self._out_feature_channels = dict(zip(self._out_features, channels[2:], strict=True))
@@ -81,5 +85,5 @@ class Darknet(Backbone):
 
 @BACKBONE_REGISTRY.register()
 def build_darknet_backbone(cfg: CfgNode, input_shape: ShapeSpec) -> Darknet:
-    """Darknet-53 with MODEL.DARKNET.NORM."""
-    return Darknet(norm=cfg.MODEL.DARKNET.NORM)
+    """Darknet-53 with MODEL.DARKNET.NORM and MODEL.BACKBONE.FREEZE_AT."""
+    return Darknet(norm=cfg.MODEL.DARKNET.NORM, freeze_at=cfg.MODEL.BACKBONE.FREEZE_AT)

@@ -11,7 +11,7 @@ from detectron2.layers import ShapeSpec
 from detectron2.modeling import BACKBONE_REGISTRY, Backbone
 from torch import Tensor, nn
 
-from centernet_d2.modeling.backbone.blocks import TwoConvBlock, conv_norm
+from centernet_d2.modeling.backbone.blocks import TwoConvBlock, conv_norm, freeze_stages
 
 
 class Tree(nn.Module):
@@ -74,9 +74,12 @@ class DLA(Backbone):
     Args:
         channels: widths at strides 1, 2, 4, 8, 16, 32.
         norm: name of the normalization.
+        freeze_at: what maps of strides up to 2 ** ``freeze_at`` depend on is not trained; 0: all is.
     """
 
-    def __init__(self, *, channels: Sequence[int] = (16, 32, 64, 128, 256, 512), norm: str = "BN") -> None:
+    def __init__(
+        self, *, channels: Sequence[int] = (16, 32, 64, 128, 256, 512), norm: str = "BN", freeze_at: int = 0
+    ) -> None:
         super().__init__()
         self.stem = conv_norm(3, channels[0], 7, norm)
         self.stem.activation = F.relu
@@ -86,6 +89,8 @@ class DLA(Backbone):
         self.level3 = Tree(2, channels[2], channels[3], 2, True, 0, norm)
         self.level4 = Tree(2, channels[3], channels[4], 2, True, 0, norm)
         self.level5 = Tree(1, channels[4], channels[5], 2, True, 0, norm)
+        levels = (self.level2, self.level3, self.level4, self.level5)
+        freeze_stages([(self.stem, self.level0, self.level1), *[(level,) for level in levels]], freeze_at)
         self._out_features = ["dla2", "dla3", "dla4", "dla5"]
         self._out_feature_channels = dict(zip(self._out_features, channels[2:], strict=True))
         self._out_feature_strides = dict(zip(self._out_features, (4, 8, 16, 32), strict=True))
@@ -106,5 +111,5 @@ class DLA(Backbone):
 
 @BACKBONE_REGISTRY.register()
 def build_dla_backbone(cfg: CfgNode, input_shape: ShapeSpec) -> DLA:
-    """DLA-34 with MODEL.DLA.NORM."""
-    return DLA(norm=cfg.MODEL.DLA.NORM)
+    """DLA-34 with MODEL.DLA.NORM and MODEL.BACKBONE.FREEZE_AT."""
+    return DLA(norm=cfg.MODEL.DLA.NORM, freeze_at=cfg.MODEL.BACKBONE.FREEZE_AT)

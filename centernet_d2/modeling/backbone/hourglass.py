@@ -10,7 +10,7 @@ from detectron2.layers import ShapeSpec
 from detectron2.modeling import BACKBONE_REGISTRY, Backbone
 from torch import Tensor, nn
 
-from centernet_d2.modeling.backbone.blocks import TwoConvBlock, conv_norm
+from centernet_d2.modeling.backbone.blocks import TwoConvBlock, conv_norm, freeze_stages
 
 
 class Residual(TwoConvBlock):
@@ -112,7 +112,8 @@ class HourglassNet(Backbone):
 
 @BACKBONE_REGISTRY.register()
 def build_hourglass_backbone(cfg: CfgNode, input_shape: ShapeSpec) -> HourglassNet:
-    """MODEL.HOURGLASS; Hourglass-104 by default."""
+    """MODEL.HOURGLASS; Hourglass-104 by default. It has no stages that could be frozen: each goes up again."""
+    freeze_stages([], cfg.MODEL.BACKBONE.FREEZE_AT)
     settings = cfg.MODEL.HOURGLASS
     return HourglassNet(
         num_stacks=settings.NUM_STACKS, channels=settings.CHANNELS, blocks=settings.BLOCKS, norm=settings.NORM

@@ -9,6 +9,8 @@ from detectron2.layers import ShapeSpec
 from detectron2.modeling import BACKBONE_REGISTRY, Backbone
 from torch import Tensor
 
+from centernet_d2.modeling.backbone.blocks import freeze_stages
+
 STRIDES = (4, 8, 16, 32)
 
 
@@ -50,5 +52,6 @@ class TimmBackbone(Backbone):
 
 @BACKBONE_REGISTRY.register()
 def build_timm_backbone(cfg: CfgNode, input_shape: ShapeSpec) -> TimmBackbone:
-    """MODEL.TIMM."""
+    """MODEL.TIMM; none of its stages can be frozen here."""
+    freeze_stages([], cfg.MODEL.BACKBONE.FREEZE_AT)
     return TimmBackbone(name=cfg.MODEL.TIMM.NAME, pretrained=cfg.MODEL.TIMM.PRETRAINED)
