@@ -8,6 +8,7 @@ from detectron2.structures import Boxes, Instances
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from centernet_d2 import get_cfg
 from centernet_d2.modeling.branch import GridBox, GridBoxSize, GridHeatmap, GridOffset
 from centernet_d2.modeling.task import GridPointTask
 from centernet_d2.ops import grid_points as grid
@@ -255,6 +256,26 @@ def test_numbers_of_objects(count, box):
     sum(losses.values()).backward()
     assert all(torch.isfinite(x) for x in losses.values())
     assert all(torch.isfinite(p.grad).all() for p in task.parameters())
+
+
+@pytest.mark.parametrize("heatmap_loss", ["focal", "quality"])
+def test_losses_are_in_float32_under_autocast(heatmap_loss):
+    """Nearly the losses of float32, though the maps come in bfloat16."""
+    objects = make_objects([[10, 10, 50, 60], [100, 100, 190, 140]], [0, 2])
+    task = make_task((4,), box=BOXES[-1], heatmap_loss=heatmap_loss)
+    features, targets = [torch.randn(1, 4, 64, 64)], task.targets(objects)
+    with torch.autocast("cpu", torch.bfloat16):
+        mixed = task.losses(features, targets, objects.num_objects)
+    for name, exact in task.losses(features, targets, objects.num_objects).items():
+        assert mixed[name].dtype == torch.float32
+        torch.testing.assert_close(mixed[name], exact, rtol=0.02, atol=0)
+
+
+def test_ignored_regions_have_no_quality():
+    cfg = get_cfg()
+    cfg.MODEL.BOX3D_ON, cfg.MODEL.CENTERNET.HEATMAP_LOSS = True, "quality"
+    with pytest.raises(ValueError, match="ignored regions"):
+        GridHeatmap(cfg, [4])
 
 
 def test_unknown_settings_are_named():
