@@ -1,0 +1,99 @@
+"""What a network costs: parameters, operations, bytes, milliseconds."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from math import prod
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.benchmark import Timer
+from torch.utils.flop_counter import FlopCounterMode
+
+from centernet_d2.modeling.meta_arch import CenterNet, CenterTrack
+from centernet_d2.modeling.previous_frame import CHANNELS
+
+
+@dataclass(frozen=True)
+class ModelCost:
+    """
+    Attributes:
+        parameters: numbers that are or could be trained.
+        flops: multiplications with additions of one picture's way to the branches' maps; :func:`count_flops`.
+        size: bytes of a file with the weights and statistics.
+    """
+
+    parameters: int
+    flops: int
+    size: int
+
+
+def model_cost(model: CenterNet, input_size: tuple[int, int]) -> ModelCost:
+    """The cost of ``model`` for an input of ``input_size`` (height, width), multiples of its ``divisibility``."""
+    channels = sum(CHANNELS) if isinstance(model, CenterTrack) else 3
+    flops = count_flops(model.eval().outputs, torch.zeros(1, channels, *input_size, device=model.device))
+    return ModelCost(sum(p.numel() for p in model.parameters()), flops, file_size({"model": model.state_dict()}))
+
+
+def count_flops(function: Callable[[Tensor], Any], images: Tensor) -> int:
+    """Operations of the convolutions and matrix products of ``function(images)``, a multiplication with its addition
+    being one; a deformable convolution has those of a plain one. Nothing else is counted."""
+    with torch.no_grad(), FlopCounterMode(display=False, custom_mapping=_FORMULAS) as counter:
+        function(images)
+    return counter.get_total_flops() // 2
+
+
+def file_size(data: Any) -> int:
+    """Bytes that ``torch.save`` writes."""
+    counter = _Counter()
+    torch.save(data, counter)
+    return counter.total
+
+
+def latency(model: CenterNet, input_size: tuple[int, int], threads: int, seconds: float) -> list[float]:
+    """Milliseconds from a picture (uint8, of ``input_size`` (height, width), in memory) to its objects, of repeats for
+    at least so many ``seconds``.
+
+    Args:
+        threads: of the CPU's.
+    """
+    picture = torch.randint(0, 256, (3, *input_size), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
+    timer = Timer(
+        "model([{'image': picture}])", globals={"model": model.eval(), "picture": picture}, num_threads=threads
+    )
+    timer.timeit(2)
+    return [1000 * x for x in timer.blocked_autorange(min_run_time=seconds).times]
+
+
+def describe_times(milliseconds: Sequence[float]) -> str:
+    """Median, and the 10th and 90th percentiles."""
+    low, median, high = np.percentile(milliseconds, [10, 50, 90])
+    return f"{median:.1f} [{low:.1f}-{high:.1f}]"
+
+
+class _Counter(io.BytesIO):
+    """A file that keeps only its length."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.total = 0
+
+    def writable(self) -> bool:
+        return True
+
+    def write(self, data: Any) -> int:
+        length = memoryview(data).nbytes
+        self.total += length
+        return length
+
+
+def _deform_conv_flops(images: Sequence[int], weight: Sequence[int], *_: Any, out_shape: Any, **__: Any) -> int:
+    return 2 * prod(weight) * out_shape[0] * prod(out_shape[2:])
+
+
+# What a GPU uses; on a CPU, a matrix product has the operations.
+_FORMULAS = {torch.ops.torchvision.deform_conv2d: _deform_conv_flops}
