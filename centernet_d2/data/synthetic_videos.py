@@ -73,9 +73,11 @@ class TracksConfig(VideosConfig):
     """
 
     min_objects: int = 3
-    max_objects: int = 7
-    min_size: float = 14.0
-    max_size: float = 30.0
+    max_objects: int = 5
+    min_size: float = 22.0
+    max_size: float = 44.0
+    min_speed: float = 8.0
+    max_speed: float = 16.0
     max_aspect: float = 1.6
     rotation: float = 25.0
     contrast: float = 90.0

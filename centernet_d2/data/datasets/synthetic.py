@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -174,9 +174,12 @@ def _register_all() -> None:
         "walks": WalksConfig(),
     }
     for mode, config in configs.items():
-        train, val = (100 * config.frames, 12 * config.frames) if isinstance(config, VideosConfig) else (2000, 200)
-        register_synthetic(f"synthetic_{mode}_train", config, num_images=train, seed=0)
-        register_synthetic(f"synthetic_{mode}_val", config, num_images=val, seed=1)
+        train, num_val = config, 200
+        if isinstance(config, VideosConfig):
+            # To learn from, many short videos are better than few long ones.
+            train, num_val = replace(config, frames=8), 12 * config.frames
+        register_synthetic(f"synthetic_{mode}_train", train, num_images=2000, seed=0)
+        register_synthetic(f"synthetic_{mode}_val", config, num_images=num_val, seed=1)
 
 
 register_image_source(SCHEME, draw_record)
