@@ -113,14 +113,22 @@ def test_an_average_can_begin_in_a_resumed_run(tmp_path):
     assert same(plain.weights + second.weights, trained.weights)
 
 
-def test_statistics_made_anew_are_those_of_the_average(tmp_path):
-    """PreciseBN works on what is saved, not on what is trained."""
-    cfg = engine_cfg(tmp_path, *OPTS, "TEST.PRECISE_BN.ENABLED", True, "TEST.PRECISE_BN.NUM_ITER", 2)
-    trainer = Trainer(cfg)
-    (hook,) = [h for h in trainer._hooks if type(h).__name__ == "PreciseBN"]
-    assert hook._model is trainer.checkpointer.model
-    order = [type(h).__name__ for h in trainer._hooks]
-    assert order.index("WeightAverage") < order.index("PreciseBN") < order.index("Checkpoints")
+def test_statistics_made_anew_are_those_of_the_average(tmp_path, monkeypatch):
+    """PreciseBN works on what is evaluated and saved, with its weights, and leaves what is trained alone."""
+    seen = {}
+
+    def statistics(model, batches, count):
+        assert count == 2 and len(next(batches)) == 4
+        seen["weight"] = model.backbone.layers[0].weight.clone()
+        model.backbone.layers[1].running_mean.fill_(77)
+
+    monkeypatch.setattr("detectron2.engine.hooks.update_bn_stats", statistics)
+    record = run(engine_cfg(tmp_path, *OPTS, "TEST.PRECISE_BN.ENABLED", True, "TEST.PRECISE_BN.NUM_ITER", 2))
+    name = "backbone.layers.0.weight"
+    assert torch.allclose(seen["weight"].double(), plain_average(record.weights, 0.4)[name], atol=1e-6)
+    saved = load_file(tmp_path / "model_final.pth")
+    assert (saved["model"]["backbone.layers.1.running_mean"] == 77).all()
+    assert (saved["trainer"]["hooks"]["WeightAverage"]["model"]["backbone.layers.1.running_mean"] != 77).all()
 
 
 @pytest.mark.parametrize("decay", [-0.1, 1.0])
