@@ -1,5 +1,8 @@
 from setuptools import find_packages, setup
 
+# ONNX Runtime 1.25 is the first with deformable convolution on a CPU.
+EXPORT = ["onnx>=1.20", "onnxruntime>=1.25", "onnxscript>=0.7"]
+
 # Detectron2 is not on PyPI, so naming it here would make every `pip install` fail: tools/install_detectron2.py
 # installs it.
 setup(
@@ -39,6 +42,7 @@ setup(
         # MATLAB files: AFLW's published split, 300W's published boxes.
         "faces": ["scipy>=1.11"],
         "tracking": ["motmetrics>=1.4"],
-        "dev": ["safetensors", "hypothesis", "motmetrics", "mypy", "pytest", "pytest-xdist", "ruff"],
+        "export": EXPORT,
+        "dev": ["safetensors", "hypothesis", "motmetrics", "mypy", "pytest", "pytest-xdist", "ruff", *EXPORT],
     },
 )

@@ -1,0 +1,112 @@
+"""What is exported: a model as one graph from pictures of the network's size to candidates, and what a user of the
+file has to know besides."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from detectron2.config import CfgNode
+from torch import Tensor, nn
+
+from centernet_d2.modeling.meta_arch import CenterNet, CenterTrack
+from centernet_d2.modeling.task import ExtremePointTask, GridPointTask, Task
+from centernet_d2.modeling.task.landmarks import LandmarkTask
+from centernet_d2.structures import Candidates
+from centernet_d2.visualization import Artist
+
+
+class ExportedGraph(nn.Module):
+    """Pictures (N, 3, H, W), uint8 or float 0..255, to candidates in input pixels.
+
+    Letterboxing, and merging the candidates of one object, are left to whoever runs it (``onnx_predictor``): what they
+    do depends on the values. CenterTrack's takes the frame before (N, 3, H, W) and its heatmap (N, 1, H, W) too.
+
+    Args:
+        model: in evaluation mode.
+    """
+
+    def __init__(self, model: CenterNet) -> None:
+        super().__init__()
+        self.model = model
+        tracks = isinstance(model, CenterTrack)
+        self.input_names = ["image", "previous_image", "previous_heatmap"] if tracks else ["image"]
+
+    def size(self) -> tuple[int, int]:
+        """(height, width) of the input where pictures are fitted into ``INPUT.SIZE_TEST``."""
+        times = self.model.test_time
+        return times.input_size(times.size, 1.0, self.model.divisibility)
+
+    def candidates(self, *inputs: Tensor) -> Candidates:
+        """Coordinates in input pixels."""
+        pictures = [(image - self.model.pixel_mean) / self.model.pixel_std for image in inputs[:2]]
+        outputs = self.model.outputs(torch.cat([*pictures, *inputs[2:]], dim=1))
+        found = self.model.task.candidates(outputs)
+        one = found.boxes.new_ones(1, 2)
+        return found.transformed(self.model.stride * one, 0 * one)
+
+    def forward(self, *inputs: Tensor) -> tuple[Tensor, ...]:
+        """What :func:`named` gives, without the names."""
+        return tuple(named(self.candidates(*inputs)).values())
+
+
+def named(found: Candidates) -> dict[str, Tensor]:
+    """ "boxes" (N, M, 4), "scores" (N, M), "classes" (N, M), and what else there is of each candidate."""
+    return {
+        "boxes": found.boxes,
+        "scores": found.scores,
+        "classes": found.classes,
+        **found.points,
+        **found.values,
+    }
+
+
+def describe(cfg: CfgNode, model: CenterNet, found: Candidates, size: tuple[int, int] | None) -> dict[str, Any]:
+    """What ``onnx_predictor.OnnxPredictor`` reads beside the graph, of values that JSON knows.
+
+    Args:
+        cfg: which ``model`` was built from.
+        found: of any pictures.
+        size: (height, width) of the input; None where the graph takes all multiples of "divisibility".
+
+    Raises:
+        ValueError: the configuration asks for what one graph cannot do.
+    """
+    times, about = model.test_time, Artist.from_config(cfg).about
+    if times.flip or tuple(times.scales) != (1.0,):
+        raise ValueError("an exported model looks at a picture once: set TEST.AUG.ENABLED to False")
+    if times.resize == "keep" and size is not None:
+        raise ValueError('INPUT.RESIZE_TEST is "keep", so every picture has a size of its own: export dynamic sizes')
+    described = {
+        "task": type(model.task).__name__,
+        "merge": _merging(model.task),
+        "sources": int(found.source.max()) + 1,
+        "points": list(found.points),
+        "limit": model.detections_per_image,
+        "score_threshold": model.score_threshold,
+        "channel_order": cfg.INPUT.FORMAT,
+        "pixel_center": times.pixel_center,
+        "resize": times.resize,
+        "size": list(size or times.size),
+        "divisibility": model.divisibility,
+        "pad_always": times.pad_always,
+        "fit_width": times.fit_width,
+        "class_names": list(about.names or ()),
+        "landmark_names": list(about.scheme.names) if about.scheme else [],
+    }
+    if cfg.MODEL.BOX3D_ON:
+        described["calibration"] = list(cfg.MODEL.BOX3D.CALIBRATION)
+    return described
+
+
+def _merging(task: Task) -> str:
+    """How candidates become objects: "top" (the best scores), "soft_nms", or "vote" (of sources, then soft-NMS)."""
+    if isinstance(task, GridPointTask):
+        if len(task.point_flags) == 1:
+            return "top"
+        return "vote" if task.merge_method == "vote" else "soft_nms"
+    if isinstance(task, LandmarkTask):
+        return "soft_nms" if task.soft_nms else "top"
+    if isinstance(task, ExtremePointTask):
+        return "soft_nms"
+    raise ValueError(f"export does not know how the candidates of {type(task).__name__} are merged")

@@ -1,0 +1,219 @@
+"""Pictures to objects with NumPy and ONNX Runtime alone: no PyTorch, no Detectron2. This file can be copied by itself.
+
+    predictor = OnnxPredictor("model.onnx")
+    found = predictor(picture)       # (H, W, 3) uint8, channels in the order of predictor.about["channel_order"]
+    found["boxes"], found["scores"], found["classes"]
+
+``about`` is what ``tools/export_model.py`` wrote beside the network: class names, landmarks, sizes, how candidates of
+one object are merged.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnxruntime
+
+Found = dict[str, np.ndarray]
+
+# Soft-NMS (Bodla et al. 2017, equation 3), and the overlap at which points vote for one box.
+_SIGMA = 0.5
+_LEAST_SCORE = 0.001
+_MIN_OVERLAP = 0.6
+
+
+class OnnxPredictor:
+    """Finds what the exported model finds, with the same answers but for the last digits of the warp.
+
+    Args:
+        path: of an exported model that looks at single pictures.
+        threads: of one picture's computation; 0: all cores.
+        providers: of ONNX Runtime, in the order of preference.
+
+    Raises:
+        ValueError: the file was not exported by this project, or looks at more than a picture.
+    """
+
+    def __init__(
+        self, path: str | Path, threads: int = 0, providers: Sequence[str] = ("CPUExecutionProvider",)
+    ) -> None:
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = threads
+        self.session = onnxruntime.InferenceSession(str(path), options, providers=list(providers))
+        known = self.session.get_modelmeta().custom_metadata_map
+        if "merge" not in known:
+            raise ValueError(
+                f"{path} was not written by tools/export_model.py: it does not say how to read its results"
+            )
+        self.about: dict[str, Any] = {name: json.loads(value) for name, value in known.items()}
+        first, *others = self.session.get_inputs()
+        if others:
+            raise ValueError(f"{path} follows objects through a video: it takes {others[0].name}, too")
+        if isinstance(first.shape[0], int) and first.shape[0] != 1:
+            raise ValueError(
+                f"{path} takes {first.shape[0]} pictures at once: export it with --batch-size 1 or --dynamic"
+            )
+        self._names = [x.name for x in self.session.get_outputs()]
+
+    def __call__(self, picture: np.ndarray, calibration: np.ndarray | None = None) -> Found:
+        """The objects of one picture, the surest first, in its pixels.
+
+        Args:
+            picture: (H, W, 3) uint8.
+            calibration: (3, 4) of the camera, for boxes in space; None: the model's own.
+
+        Returns:
+            "boxes" (P, 4) x1, y1, x2, y2, "scores" (P,), "classes" (P,); and what else the model tells: "keypoints"
+            (P, K, 3) x, y, score; of boxes in space "dimensions" (P, 3) height, width, length, "locations" (P, 3),
+            "rotation_y" and "alpha" (P,), metres and radians, see ``centernet_d2.ops.boxes3d``.
+        """
+        if picture.dtype != np.uint8 or picture.ndim != 3 or picture.shape[2] != 3:
+            raise ValueError(f"a picture is (H, W, 3) uint8, not {picture.shape} {picture.dtype}")
+        size = picture.shape[:2]
+        scale, shift, input_size = letterbox(size, self.about)
+        inputs = warp(picture, scale, shift, input_size, self.about["pixel_center"])
+        image = np.ascontiguousarray(inputs.transpose(2, 0, 1))[None]
+        outputs = self.session.run(None, {"image": image})
+        candidates = {name: x[0] for name, x in zip(self._names, outputs, strict=True)}
+        return self._objects(candidates, scale, shift, size, calibration)
+
+    def _objects(
+        self, candidates: Found, scale: float, shift: np.ndarray, size: tuple[int, int], calibration: np.ndarray | None
+    ) -> Found:
+        """Of candidates in input pixels; ``scale`` and ``shift`` lead from the picture to the input."""
+        places = {"boxes": candidates["boxes"].reshape(-1, 2, 2)}
+        places |= {name: candidates[name][..., :2] for name in self.about["points"]}
+        moved = {name: ((xy - shift) / scale).astype(np.float32) for name, xy in places.items()}
+        candidates["boxes"] = moved.pop("boxes").reshape(-1, 4)
+        for name, xy in moved.items():
+            candidates[name][..., :2] = xy
+        found = merge(candidates, self.about["merge"], self.about["sources"], self.about["limit"])
+        found = _rows(found, np.flatnonzero(found["scores"] > self.about["score_threshold"]))
+        for name in self.about["points"]:
+            # Landmarks that objects of this class do not have.
+            found[name] *= found[name][..., 2:] > 0
+        if "calibration" in self.about:
+            default = np.reshape(self.about["calibration"], (3, 4))
+            found = in_space(found, default if calibration is None else np.asarray(calibration, dtype=np.float64))
+        limits = np.array([size[1], size[0]] * 2, dtype=np.float32)
+        found["boxes"] = found["boxes"].clip(0, limits)
+        return _rows(found, np.flatnonzero((found["boxes"][:, 2:] > found["boxes"][:, :2]).all(axis=1)))
+
+
+def letterbox(size: tuple[int, int], about: dict[str, Any]) -> tuple[float, np.ndarray, tuple[int, int]]:
+    """How a picture of ``size`` (height, width) becomes the input: input = picture * scale + shift (x, y), and the
+    input's (height, width)."""
+    step, kept = about["divisibility"], about["resize"] == "keep"
+    base = size if kept else about["size"]
+    extra = kept and about["pad_always"]
+    rows, columns = ((side // step + 1 if extra else math.ceil(side / step)) * step for side in base)
+    across = columns / size[1]
+    fitting = across if about["fit_width"] else min(rows / size[0], across)
+    scale = 1.0 if kept else fitting
+    shift = np.array([columns - scale * size[1], rows - scale * size[0]]) / 2
+    return scale, np.ceil(shift) if scale == 1 else shift, (rows, columns)
+
+
+def warp(
+    picture: np.ndarray, scale: float, shift: np.ndarray, size: tuple[int, int], pixel_center: float
+) -> np.ndarray:
+    """Bilinear, black outside: (rows, columns, 3) uint8 of ``size``; pixel i has its middle at i + ``pixel_center``."""
+    rows, columns = (
+        (np.arange(count) + pixel_center - start) / scale - pixel_center
+        for count, start in zip(size, shift[::-1], strict=True)
+    )
+    return np.rint(_between(_between(picture, rows[:, None, None], 0), columns[:, None], 1)).astype(np.uint8)
+
+
+def _between(picture: np.ndarray, place: np.ndarray, axis: int) -> np.ndarray:
+    """``picture`` (H, W, 3) at places along an axis, in pixels; 0 outside."""
+    first = np.floor(place).astype(np.int64)
+    share = (place - first).astype(np.float32)
+    last = picture.shape[axis] - 1
+
+    def part(index: np.ndarray, weight: np.ndarray) -> np.ndarray:
+        inside = (index >= 0) & (index <= last)
+        return picture.take(index.clip(0, last).ravel(), axis) * (weight * inside)
+
+    return part(first, 1 - share) + part(first + 1, share)
+
+
+def merge(candidates: Found, method: str, sources: int, limit: int) -> Found:
+    """At most ``limit`` objects, the surest first, by "top", "soft_nms" or "vote"."""
+    if method == "vote":
+        candidates = vote(candidates, sources, 2 * limit)
+    if method == "top":
+        return _rows(candidates, np.argsort(-candidates["scores"], kind="stable")[:limit])
+    return soft_nms(candidates, limit)
+
+
+def soft_nms(candidates: Found, limit: int) -> Found:
+    """From the highest score down, each lowers the others of its class by exp(-IoU^2 / sigma)."""
+    boxes, classes = candidates["boxes"], candidates["classes"]
+    remaining, picked, scores = candidates["scores"].copy(), [], []
+    for _ in range(min(limit, len(remaining))):
+        best = int(remaining.argmax())
+        if remaining[best] < _LEAST_SCORE:
+            break
+        picked.append(best)
+        scores.append(remaining[best])
+        remaining *= np.exp(-((overlaps(boxes[best], boxes) * (classes == classes[best])) ** 2) / _SIGMA)
+        remaining[best] = -1
+    return {**_rows(candidates, np.array(picked, dtype=np.int64)), "scores": np.array(scores, dtype=np.float32)}
+
+
+def vote(candidates: Found, sources: int, limit: int) -> Found:
+    """Clusters from the highest score down: each takes the best box of its class from every source. Its box is their
+    mean, weighted by their scores; its score their mean, of sources without a vote 0."""
+    boxes, classes = candidates["boxes"], candidates["classes"]
+    remaining = candidates["scores"].copy()
+    first = np.arange(sources) * (len(remaining) // sources)
+    seeds, fused, scores = [], [], []
+    for _ in range(min(limit, len(remaining))):
+        seed = int(remaining.argmax())
+        if remaining[seed] <= 0:
+            break
+        near = (overlaps(boxes[seed], boxes) >= _MIN_OVERLAP) & (classes == classes[seed])
+        votes = (remaining * near).reshape(sources, -1)
+        member, weight = votes.argmax(axis=1) + first, votes.max(axis=1)
+        remaining[member] -= weight
+        remaining[seed] = 0
+        seeds.append(seed)
+        fused.append((boxes[member] * weight[:, None]).sum(axis=0) / max(weight.sum(), 1e-12))
+        scores.append(weight.mean())
+    found = _rows(candidates, np.array(seeds, dtype=np.int64))
+    return {**found, "boxes": np.reshape(fused, (-1, 4)), "scores": np.array(scores, dtype=np.float32)}
+
+
+def overlaps(box: np.ndarray, boxes: np.ndarray) -> np.ndarray:
+    """IoU (M,) of ``box`` (4,) with ``boxes`` (M, 4)."""
+    sides = (np.minimum(box[2:], boxes[:, 2:]) - np.maximum(box[:2], boxes[:, :2])).clip(min=0)
+    shared = sides.prod(axis=1)
+    area, areas = (box[2:] - box[:2]).prod(), (boxes[:, 2:] - boxes[:, :2]).prod(axis=1)
+    return shared / np.maximum(area + areas - shared, np.float32(1e-12))
+
+
+def in_space(found: Found, calibration: np.ndarray) -> Found:
+    """The boxes placed in camera coordinates: bottom centres, and turns about the vertical."""
+    found = dict(found)
+    boxes, alpha = found["boxes"], found.pop("orientation")
+    center = (boxes[:, :2] + boxes[:, 2:]) / 2
+    if "center_offset" in found:
+        center = center + found.pop("center_offset") * (boxes[:, 2:] - boxes[:, :2])
+    (fx, _, cx, tx), (_, fy, cy, ty), (_, _, _, tz) = calibration
+    (u, v), depth = center.T, found["depth"]
+    z = depth - tz
+    x, y = (u * depth - tx - cx * z) / fx, (v * depth - ty - cy * z) / fy
+    turn = alpha + np.arctan2(u - cx, fx)
+    locations = np.stack([x, y + found["dimensions"][:, 0] / 2, z], axis=1)
+    rotation = np.remainder(turn + math.pi, 2 * math.pi) - math.pi
+    return {**found, "alpha": alpha, "locations": locations, "rotation_y": rotation}
+
+
+def _rows(found: Found, rows: np.ndarray) -> Found:
+    return {name: values[rows] for name, values in found.items()}

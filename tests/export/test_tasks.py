@@ -1,0 +1,217 @@
+"""Every task's model as a file: the same candidates and, through the predictor that knows NumPy and ONNX Runtime alone,
+the same objects."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from detectron2.modeling import build_model
+
+from centernet_d2.data.synthetic import ShapesConfig, draw
+from centernet_d2.export import check_file, differences, export_onnx, export_torchscript
+from centernet_d2.structures import Candidates
+from tests.boxes3d import box3d_cfg
+from tests.landmarks import landmark_cfg
+from tests.tiny import tiny_cfg
+
+pytest.importorskip("onnxscript")
+pytest.importorskip("onnxruntime")
+from centernet_d2.export import onnx_predictor
+
+SIZE = ("INPUT.SIZE_TEST", [96, 64])
+ALL_POINTS = ("MODEL.CENTERNET.POINT_FLAGS", list(range(9)))
+ONE_FACE = ("MODEL.LANDMARK.ONE_OBJECT", True, "MODEL.LANDMARK.BOX_SIZE", False)
+# Few peaks: the steps of grouping are as many.
+EXTREME = ("MODEL.CENTERNET.NUM_CLASSES", 1, "MODEL.EXTREME.TOPK", 8)
+EXTREME += ("MODEL.EXTREME.POINT_THRESH", 1e-3, "MODEL.EXTREME.CENTER_THRESH", 1e-3)
+TRACKING = ("MODEL.META_ARCHITECTURE", "CenterTrack", "MODEL.TRACKING_ON", True)
+TRACKING += ("MODEL.BACKBONE.NAME", "build_hourglass_backbone", "MODEL.HOURGLASS.NUM_STACKS", 1)
+TRACKING += ("MODEL.HOURGLASS.CHANNELS", [8, 8], "MODEL.HOURGLASS.BLOCKS", [1, 1])
+TRACKING += ("MODEL.CENTERNET.BRANCHES", ["Displacement"])
+CONFIGS = {
+    "boxes of one point": lambda: tiny_cfg(*SIZE),
+    "boxes of three points": lambda: tiny_cfg("MODEL.CENTERNET.POINT_FLAGS", [0, 4, 8], *SIZE),
+    "boxes of nine points": lambda: tiny_cfg(*ALL_POINTS, "MODEL.CENTERNET.MERGE", "soft_nms", *SIZE),
+    "boxes, resampled": lambda: tiny_cfg(*ALL_POINTS, "MODEL.CENTERNET.MERGE", "resample", *SIZE),
+    "poses": lambda: landmark_cfg("pose17", "LandmarkRegressionTask", *SIZE),
+    "faces, regressed": lambda: landmark_cfg(
+        "face68", "LandmarkRegressionTask", "MODEL.LANDMARK.CENTER", "nose", "MODEL.LANDMARK.BOX_SIZE", False, *SIZE
+    ),
+    "faces, heatmaps": lambda: landmark_cfg("face68", "LandmarkHeatmapTask", *SIZE),
+    "a face": lambda: landmark_cfg("face19", "LandmarkHeatmapTask", *ONE_FACE, "MODEL.LANDMARK.SUBCELL", "dark", *SIZE),
+    "clothes": lambda: landmark_cfg("clothes294", "ClothesLandmarkTask", *SIZE),
+    "extreme points": lambda: landmark_cfg("extreme4", "ExtremePointTask", *EXTREME, *SIZE),
+    "boxes in space": lambda: box3d_cfg("INPUT.SIZE_TEST", [64, 128]),
+    "tracking": lambda: tiny_cfg(*TRACKING, *SIZE),
+}
+
+
+def untrained(cfg):
+    """A model that finds a lot, of some size."""
+    torch.manual_seed(0)
+    model = build_model(cfg).eval()
+    with torch.no_grad():
+        for parameter in model.task.parameters():
+            parameter.add_(torch.randn(parameter.shape) * 0.1)
+        for name, branch in model.task.branches.items():
+            branch.heads[-1][2].bias.add_(5.0 if name == "box_size" else 2.0 if "heatmap" in name else 0.0)
+    return model
+
+
+@pytest.fixture(scope="module", params=CONFIGS)
+def exported(request, tmp_path_factory):
+    cfg = CONFIGS[request.param]()
+    model, path = untrained(cfg), tmp_path_factory.mktemp("exported") / "model.onnx"
+    return cfg, model, path, export_onnx(cfg, model, path)
+
+
+def picture(height=75, width=110):
+    return draw(ShapesConfig(height, width, min_size=10, max_size=50), 0, 1)
+
+
+def test_candidates_are_the_models(exported):
+    *_, path, graph = exported
+    found = check_file(graph, path)
+    assert {"boxes", "scores", "classes"} <= found.keys()
+    assert max(found.values()) < 1e-5
+
+
+def test_torchscript_finds_the_same(exported, tmp_path):
+    cfg, model, *_ = exported
+    graph = export_torchscript(cfg, model, tmp_path / "model.pt", batch_size=2)
+    assert max(check_file(graph, tmp_path / "model.pt", batch_size=2).values()) < 1e-5
+    extra = {"centernet_d2.json": ""}
+    torch.jit.load(str(tmp_path / "model.pt"), _extra_files=extra)
+    assert json.loads(extra["centernet_d2.json"])["task"] == type(model.task).__name__
+
+
+def test_the_predictor_finds_the_models_objects(exported):
+    cfg, model, path, _ = exported
+    if cfg.MODEL.TRACKING_ON:
+        with pytest.raises(ValueError, match="previous_image"):
+            onnx_predictor.OnnxPredictor(path)
+        return
+    if cfg.MODEL.CENTERNET.MERGE == "resample":
+        pytest.skip("boxes that the points agree on equally are many: which comes first is a matter of rounding")
+    # Without black borders, where all is equally probable.
+    image = picture(*(side * 5 // 4 for side in cfg.INPUT.SIZE_TEST))
+    found = onnx_predictor.OnnxPredictor(path)(image)
+    expected = model([{"image": torch.from_numpy(image.transpose(2, 0, 1).copy())}])[0]["instances"]
+    assert len(found["scores"]) == len(expected) > 0
+    assert (np.diff(found["scores"]) <= 1e-6).all()
+    fields = {name.removeprefix("pred_"): value for name, value in expected.get_fields().items()}
+    boxes, scores, classes = fields.pop("boxes").tensor, fields.pop("scores"), fields.pop("classes")
+    assert found.keys() == {"boxes", "scores", "classes", *fields}
+    points = {name: fields.pop(name)[None] for name in ("keypoints",) if name in fields}
+    values = {name: value[None] for name, value in fields.items()}
+    truth = Candidates(boxes[None], scores[None], classes[None], torch.zeros(1), points, values)
+    assert max(differences(truth, {name: value[None] for name, value in found.items()}).values()) < 1e-4
+    # Landmarks of other classes are zero in both.
+    assert not found.get("keypoints", np.zeros(3))[..., :2][found.get("keypoints", np.zeros(3))[..., 2] == 0].any()
+
+
+def test_a_tracker_takes_the_frame_before_its_way(exported):
+    """The graph's own way of putting the inputs together against the model's."""
+    cfg, model, _, graph = exported
+    if not cfg.MODEL.TRACKING_ON:
+        pytest.skip("no tracker")
+    frames = torch.randint(0, 256, (2, 3, 96, 64), dtype=torch.uint8)
+    boxes = torch.tensor([[10.0, 20, 40, 60], [30, 5, 60, 30]])
+    sample = {"image": frames[0], "previous_image": frames[1], "previous_boxes": boxes}
+    batch, _, _ = model.test_input([sample], 1.0)
+    with torch.no_grad():
+        expected = model.task.candidates(model.outputs(batch))
+        found = graph(frames[:1], frames[1:], model.heatmap([boxes], (96, 64)))
+    torch.testing.assert_close(found[0], expected.boxes * 4)
+    torch.testing.assert_close(found[3][..., :2], expected.points["Displacement"][..., :2] * 4)
+
+
+@pytest.mark.parametrize(
+    "opts",
+    [
+        (),
+        (*ALL_POINTS, "MODEL.CENTERNET.NUM_CLASSES", 2),
+        ("MODEL.BACKBONE.NAME", "build_resnet_backbone", "MODEL.NECK.NAME", "DeconvNeck", "MODEL.RESNETS.DEPTH", 18,
+         "MODEL.RESNETS.RES2_OUT_CHANNELS", 64, "MODEL.NECK.CHANNELS", [8, 8, 8],
+         "MODEL.RESNETS.OUT_FEATURES", ["res2", "res3", "res4", "res5"]),
+    ],
+)  # fmt: skip
+def test_batches_and_pictures_of_any_size(opts, tmp_path):
+    """The last has deformable convolutions, whose offsets are not zero."""
+    cfg = tiny_cfg("INPUT.RESIZE_TEST", "keep", *SIZE, *opts)
+    model = untrained(cfg)
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if "offset_mask" in name:
+                parameter.normal_(0, 0.05)
+    path = tmp_path / "model.onnx"
+    graph = export_onnx(cfg, model, path, dynamic=True)
+    assert max(check_file(graph, path, dynamic=True).values()) < 1e-4
+    predictor = onnx_predictor.OnnxPredictor(path)
+    for size in ((64, 128), (128, 96)):
+        found = predictor(picture(*size))
+        image = torch.from_numpy(picture(*size).transpose(2, 0, 1).copy())
+        expected = model([{"image": image}])[0]["instances"]
+        truth = Candidates(
+            expected.pred_boxes.tensor[None], expected.scores[None], expected.pred_classes[None], torch.zeros(1)
+        )
+        assert len(expected) == len(found["boxes"]) > 0
+        assert max(differences(truth, {name: value[None] for name, value in found.items()}).values()) < 1e-4
+
+
+REFUSED = {
+    "more than one pass": (("TEST.AUG.ENABLED", True, "TEST.AUG.FLIP", True), False, "looks at a picture once"),
+    "sizes of their own": (("INPUT.RESIZE_TEST", "keep"), False, "dynamic sizes"),
+}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_what_cannot_be_exported_is_said(name, tmp_path):
+    opts, dynamic, message = REFUSED[name]
+    cfg = tiny_cfg(*opts)
+    with pytest.raises(ValueError, match=message):
+        export_onnx(cfg, build_model(cfg).eval(), tmp_path / "model.onnx", dynamic=dynamic)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_steps_that_depend_on_the_size_are_refused_for_dynamic_sizes(tmp_path):
+    """Edge aggregation doubles its steps until the map is crossed."""
+    cfg = landmark_cfg("extreme4", "ExtremePointTask", *EXTREME, "MODEL.EXTREME.TOPK", 1, *SIZE)
+    with pytest.raises(ValueError, match="depend on the picture's size"):
+        export_onnx(cfg, build_model(cfg).eval(), tmp_path / "model.onnx", dynamic=True)
+
+
+ALONE = """
+import sys
+class Nothing:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in ("torch", "torchvision", "detectron2", "cv2", "centernet_d2", "onnx"):
+            raise ImportError(name)
+sys.meta_path.insert(0, Nothing())
+import numpy as np
+from onnx_predictor import OnnxPredictor
+predictor = OnnxPredictor("model.onnx", threads=1)
+assert predictor.about["class_names"][:2] == ["aeroplane", "bicycle"] and predictor.about["channel_order"] == "BGR"
+np.savez("found.npz", **predictor(np.load("picture.npy")))
+"""
+
+
+def test_the_predictor_is_one_file_that_needs_no_torch(tmp_path):
+    cfg = tiny_cfg("DATASETS.TEST", ("voc_2007_test",), "MODEL.CENTERNET.NUM_CLASSES", 0, *SIZE)
+    export_onnx(cfg, untrained(cfg), tmp_path / "model.onnx")
+    shutil.copy(Path(onnx_predictor.__file__), tmp_path)
+    np.save(tmp_path / "picture.npy", picture())
+    subprocess.run([sys.executable, "-c", ALONE], cwd=tmp_path, check=True, timeout=120)
+    here = onnx_predictor.OnnxPredictor(tmp_path / "model.onnx")(picture())
+    with np.load(tmp_path / "found.npz") as there:
+        assert set(there) == set(here)
+        assert len(here["boxes"]) > 0
+        for name, values in here.items():
+            np.testing.assert_allclose(there[name], values, atol=1e-4)

@@ -1,0 +1,69 @@
+#!/usr/bin/env python
+"""Write a model as ONNX or TorchScript, with decoding inside.
+
+    tools/export_model.py --config-file configs/... --output model.onnx [--dynamic] [--check] MODEL.WEIGHTS=...
+    tools/export_model.py --config-file configs/... --output model.pt [--batch-size 4] INPUT.SIZE_TEST=[384,384]
+
+The ending says which. centernet_d2/export/onnx_predictor.py, a file that needs NumPy and ONNX Runtime alone, finds
+objects in pictures with the former. --check compares the file's answers with the model's on drawn pictures, and the
+exit status is 1 where they differ by more than a ten-thousandth.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+from detectron2.modeling import build_model
+
+from centernet_d2.checkpoint.checkpointer import SafeCheckpointer
+from centernet_d2.engine import setup_cfg
+from centernet_d2.export import check_file, export_onnx, export_torchscript
+
+_TOLERANCE = 1e-4
+
+
+def parse(arguments: list[str] | None = None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--config-file", default="", metavar="FILE", help="a file of configs/, or your own")
+    parser.add_argument(
+        "--output", type=Path, required=True, metavar="FILE", help="model.onnx or model.pt (TorchScript)"
+    )
+    parser.add_argument("--batch-size", type=int, default=1, help="pictures in a batch (default: %(default)s)")
+    parser.add_argument("--dynamic", action="store_true", help="ONNX: batches and pictures of any size")
+    parser.add_argument("--check", action="store_true", help="compare with the model, on drawn pictures")
+    parser.add_argument("opts", nargs=argparse.REMAINDER, metavar="KEY=value", help="config keys to change")
+    args = parser.parse_args(arguments)
+    if args.output.suffix not in (".onnx", ".pt"):
+        parser.error(f"--output must end in .onnx or .pt, not {args.output.name!r}")
+    if args.dynamic and args.output.suffix == ".pt":
+        parser.error("--dynamic is for ONNX: TorchScript is traced at one size")
+    return args
+
+
+def main(arguments: list[str] | None = None) -> int:
+    args = parse(arguments)
+    try:
+        cfg = setup_cfg(args.config_file, args.opts)
+        model = build_model(cfg).eval()
+        if cfg.MODEL.WEIGHTS:
+            checkpointer = SafeCheckpointer(model)
+            checkpointer.load(cfg.MODEL.WEIGHTS)
+            checkpointer.require_complete(cfg.MODEL.WEIGHTS)
+        if args.output.suffix == ".onnx":
+            graph = export_onnx(cfg, model, args.output, args.batch_size, args.dynamic)
+        else:
+            graph = export_torchscript(cfg, model, args.output, args.batch_size)
+        found = check_file(graph, args.output, args.batch_size, args.dynamic) if args.check else {}
+    except (OSError, ValueError, ImportError) as error:
+        print(error, file=sys.stderr)
+        return 1
+    print(f"{args.output}: {args.output.stat().st_size / 2**20:.1f} MiB")
+    for name, difference in found.items():
+        print(f"{name}: differs by {difference:.1e} of its largest value")
+    return int(any(difference > _TOLERANCE for difference in found.values()))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
