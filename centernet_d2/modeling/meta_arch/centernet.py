@@ -63,7 +63,7 @@ class CenterNet(nn.Module):
             raise ValueError(f"all maps must have one stride, not {shapes}: name a neck (MODEL.NECK.NAME)")
         self.stride = strides.pop()
         self.memory_format = torch.channels_last if channels_last else torch.preserve_format
-        self.to(memory_format=self.memory_format)
+        self.to(memory_format=self.memory_format)  # type: ignore[call-overload]  # PyTorch's types lack it
 
     @classmethod
     def from_config(cls, cfg: CfgNode) -> dict[str, Any]:

@@ -19,7 +19,6 @@ from centernet_d2.modeling.branch import (
     build_branch,
 )
 from centernet_d2.modeling.task.base import Task
-from centernet_d2.ops import grid_points as grid
 from centernet_d2.ops.gather import image_index_of
 from centernet_d2.ops.landmarks import OwnLandmarks, extreme_box
 from centernet_d2.ops.peaks import top_peaks
@@ -125,9 +124,9 @@ class LandmarkTask(Task):
 
     def regressed_boxes(self, outputs: dict[str, Tensor], cells: Tensor, centers: Tensor) -> Tensor:
         """(N, M, 4) boxes by the branch ``box_size``, read at ``cells`` (N, M, 2), around ``centers`` (N, M, 2)."""
+        index = image_index_of(cells[..., 0])[..., None]
         branch = cast(GridBoxSize, self.branches["box_size"])
-        size = branch.read(outputs["box_size"], image_index_of(cells[..., 0])[..., None], cells[:, :, None])
-        return grid.decode_boxes(centers[:, :, None], size, branch.point_flags, branch.encoding)[:, :, 0]
+        return branch.boxes(outputs["box_size"], index, cells[:, :, None], centers[:, :, None])[:, :, 0]
 
     def peaks(self, outputs: dict[str, Tensor], count: int) -> tuple[Tensor, Tensor, Tensor]:
         """The best peaks of every landmark: probabilities (N, K, S), cells (N, K, S, 2), places (N, K, S, 2)."""
@@ -182,4 +181,4 @@ def landmark_branches(cfg: CfgNode) -> dict[str, str]:
 def center_branches(cfg: CfgNode) -> dict[str, str]:
     """Those of the centre, by the name that appears in checkpoints."""
     names = {"heatmap": "GridHeatmap", "offset": "GridOffset"}
-    return {**names, "box_size": "GridBoxSize"} if cfg.MODEL.LANDMARK.BOX_SIZE else names
+    return {**names, "box_size": cfg.MODEL.CENTERNET.BOX_BRANCH} if cfg.MODEL.LANDMARK.BOX_SIZE else names
