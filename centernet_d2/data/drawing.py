@@ -60,8 +60,13 @@ class Canvas:
     def result(self, noise: float, rng: np.random.Generator) -> np.ndarray:
         """The picture, (H, W, 3) uint8, every value changed by up to ``noise``."""
         image = cv2.resize(self._fine, self._size, interpolation=cv2.INTER_AREA)
-        change = np.frombuffer(rng.bytes(image.size), dtype=np.uint8).reshape(image.shape)
-        return cv2.addWeighted(image, 1.0, change, noise / 127.5, -noise)
+        return with_noise(image, noise, rng)
+
+
+def with_noise(image: np.ndarray, noise: float, rng: np.random.Generator) -> np.ndarray:
+    """(H, W, 3) uint8, every value changed by up to ``noise``."""
+    change = np.frombuffer(rng.bytes(image.size), dtype=np.uint8).reshape(image.shape)
+    return cv2.addWeighted(image, 1.0, change, noise / 127.5, -noise)
 
 
 def smooth(points: np.ndarray, closed: bool = False, steps: int = 4) -> np.ndarray:

@@ -17,6 +17,8 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
+from centernet_d2.data.drawing import with_noise
+
 Box = tuple[float, float, float, float]
 
 _SUPERSAMPLING = 4
@@ -192,8 +194,7 @@ def draw(config: ShapesConfig, seed: int, index: int) -> np.ndarray:
         paint(image, outline, _contrasting_color(behind, config.contrast, rng))
         if config.covered:
             _draw_patch(image, background, cover_box(config, shape, rng), rng)
-    noise = np.frombuffer(rng.bytes(image.size), dtype=np.uint8).reshape(image.shape)
-    return cv2.addWeighted(image, 1.0, noise, config.noise / 127.5, -config.noise)
+    return with_noise(image, config.noise, rng)
 
 
 def cover_box(config: ShapesConfig, shape: Shape, rng: np.random.Generator) -> Box:

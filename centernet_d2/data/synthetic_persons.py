@@ -75,10 +75,11 @@ def layout(config: PersonsConfig, seed: int, index: int) -> list[Person]:
                 placed.append((moved, moved_body))
                 boxes.append(box)
                 break
-    return [
-        Person(_keypoints(config, points, body, [part for _, later in placed[i + 1 :] for part in later]), box, body)
-        for i, ((points, body), box) in enumerate(zip(placed, boxes, strict=True))
-    ]
+    persons = []
+    for i, ((points, body), box) in enumerate(zip(placed, boxes, strict=True)):
+        later = [part for _, other in placed[i + 1 :] for part in other]
+        persons.append(Person(visible_joints(config, points, body, later), box, body))
+    return persons
 
 
 def _placed(
@@ -105,8 +106,9 @@ def _box(config: PersonsConfig, body: list[Part]) -> Box:
     return bounds(np.concatenate([polygon.reshape(-1, 2) for polygon in inside if polygon is not None]))
 
 
-def _keypoints(config: PersonsConfig, points: np.ndarray, body: list[Part], later: list[Part]) -> np.ndarray:
-    """(17, 3); a joint is hidden by what is drawn after the last part that shows it."""
+def visible_joints(config: PicturesConfig, points: np.ndarray, body: list[Part], later: list[Part]) -> np.ndarray:
+    """(17, 3) x, y, visibility of ``points`` (17, 2), picture pixels; a joint is hidden by what is drawn after the last
+    part that shows it."""
     result = np.zeros((len(POSE17), 3))
     under = np.array([covered(points, part.outline) for part in (*body, *later)])
     last = {k: i for i, part in enumerate(body) for k in part.shows}

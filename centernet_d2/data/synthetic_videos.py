@@ -18,6 +18,7 @@ from typing import Any
 import cv2
 import numpy as np
 
+from centernet_d2.data.drawing import with_noise
 from centernet_d2.data.synthetic import CLASS_NAMES, Box, PicturesConfig, Shape, bounds, draw_clutter, paint
 from centernet_d2.data.synthetic_garments import covered
 
@@ -74,10 +75,10 @@ class TracksConfig(VideosConfig):
 
     min_objects: int = 3
     max_objects: int = 5
-    min_size: float = 22.0
-    max_size: float = 44.0
-    min_speed: float = 8.0
-    max_speed: float = 16.0
+    min_size: float = 20.0
+    max_size: float = 36.0
+    min_speed: float = 6.0
+    max_speed: float = 12.0
     max_aspect: float = 1.6
     rotation: float = 25.0
     contrast: float = 90.0
@@ -221,9 +222,7 @@ def draw(config: TracksConfig, seed: int, index: int) -> np.ndarray:
         change, other = similar_change(rng), _contrasting(background, config.contrast, rng)
         color = np.clip(color + change, 0, 255) if shape.motion.companion else other
         paint(image, shape.at(frame).outline(), color)
-    changes = np.random.default_rng([seed, video, 2, frame]).bytes(image.size)
-    noise = np.frombuffer(changes, dtype=np.uint8).reshape(image.shape)
-    return cv2.addWeighted(image, 1.0, noise, config.noise / 127.5, -config.noise)
+    return with_noise(image, config.noise, np.random.default_rng([seed, video, 2, frame]))
 
 
 def similar_change(rng: np.random.Generator) -> np.ndarray:

@@ -15,7 +15,7 @@ import numpy as np
 from centernet_d2.data.drawing import Canvas
 from centernet_d2.data.person_model import Part, Pose, joints, parts, random_pose
 from centernet_d2.data.synthetic import draw_clutter
-from centernet_d2.data.synthetic_persons import PersonsConfig, _keypoints, draw_person, random_look
+from centernet_d2.data.synthetic_persons import draw_person, random_look, visible_joints
 from centernet_d2.data.synthetic_videos import (
     Motion,
     VideosConfig,
@@ -96,11 +96,10 @@ def annotate(config: WalksConfig, seed: int, index: int) -> list[dict[str, Any]]
     video, frame = divmod(index, config.frames)
     bodies = [walker.at(frame) for walker in walkers(config, seed, video)]
     outlines = [[part.outline for part in body] for _, body in bodies]
-    picture = PersonsConfig(config.height, config.width, min_size=config.min_size, max_size=config.max_size)
     annotations = []
     for i in np.flatnonzero(visible_shares(config, outlines) >= config.min_visible).tolist():
         later = [part for _, body in bodies[i + 1 :] for part in body]
-        keypoints = _keypoints(picture, *bodies[i], later).ravel().tolist()
+        keypoints = visible_joints(config, *bodies[i], later).ravel().tolist()
         box = list(box_in_picture(config, outlines[i]))
         annotations.append({"bbox": box, "category_id": 0, "track_id": i + 1, "keypoints": keypoints})
     return annotations

@@ -97,7 +97,7 @@ def test_sets_are_scored_as_tracks_and_training_and_validation_differ():
 def test_shapes_move_smoothly_and_are_thrown_back_come_or_go():
     records = DatasetCatalog.get("synthetic_tracks_val")
     lengths = [np.linalg.norm(center(b) - center(a)) for a, b in steps(records) if inside(a) and inside(b)]
-    assert max(lengths) <= 16 + 1e-6 and np.median(lengths) > 8
+    assert max(lengths) <= 12 + 1e-6 and np.median(lengths) > 6
     growth = [abs(np.ptp(b["bbox"][::2]) / np.ptp(a["bbox"][::2]) - 1) for a, b in steps(records) if inside(a)]
     assert np.median(growth) < 0.03
     fates = set()
@@ -267,7 +267,7 @@ def test_companions_look_alike_and_go_together():
         gap = np.linalg.norm(np.subtract(companion.motion.start, leader.motion.start))
         assert 0.65 * leader.motion.size <= gap <= 1.5 * max(10, 0.65 * leader.motion.size) * 1.05
         change = np.subtract(companion.motion.velocity, leader.motion.velocity)
-        assert np.linalg.norm(change) <= 0.05 * 16
+        assert np.linalg.norm(change) <= 0.05 * 12
 
 
 def test_visible_joints_are_drawn_where_they_are_said_to_be(flat, monkeypatch):
