@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
@@ -58,7 +59,9 @@ def _runner(path: Path, names: Sequence[str]) -> Callable[[Sequence[Tensor]], li
 
         session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
         return lambda inputs: session.run(None, {k: x.cpu().numpy() for k, x in zip(names, inputs, strict=True)})
-    traced = torch.jit.load(str(path))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        traced = torch.jit.load(str(path))
     return lambda inputs: [x.cpu().numpy() for x in traced(*inputs)]
 
 

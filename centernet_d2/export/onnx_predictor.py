@@ -1,4 +1,5 @@
-"""Pictures to objects with NumPy and ONNX Runtime alone: no PyTorch, no Detectron2. This file can be copied by itself.
+"""Pictures to objects with NumPy and ONNX Runtime (or OpenVINO) alone: no PyTorch, no Detectron2. This file can be
+copied by itself.
 
     predictor = OnnxPredictor("model.onnx")
     found = predictor(picture)       # (H, W, 3) uint8, channels in the order of predictor.about["channel_order"]
@@ -12,12 +13,12 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnxruntime
 
 Found = dict[str, np.ndarray]
 
@@ -33,32 +34,37 @@ class OnnxPredictor:
     Args:
         path: of an exported model that looks at single pictures.
         threads: of one picture's computation; 0: all cores.
+        runtime: "onnxruntime", or "openvino", where that is installed.
         providers: of ONNX Runtime, in the order of preference.
+
+    Attributes:
+        about: what the exporter wrote beside the network.
 
     Raises:
         ValueError: the file was not exported by this project, or looks at more than a picture.
     """
 
     def __init__(
-        self, path: str | Path, threads: int = 0, providers: Sequence[str] = ("CPUExecutionProvider",)
+        self,
+        path: str | Path,
+        threads: int = 0,
+        runtime: str = "onnxruntime",
+        providers: Sequence[str] = ("CPUExecutionProvider",),
     ) -> None:
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = threads
-        self.session = onnxruntime.InferenceSession(str(path), options, providers=list(providers))
-        known = self.session.get_modelmeta().custom_metadata_map
-        if "merge" not in known:
+        if runtime not in ("onnxruntime", "openvino"):
+            raise ValueError(f'runtime must be "onnxruntime" or "openvino", not {runtime!r}')
+        openvino = runtime == "openvino"
+        network = _in_openvino(path, threads) if openvino else _in_onnxruntime(path, threads, providers)
+        self._run, self._names = network.run, network.outputs
+        if "merge" not in network.metadata:
             raise ValueError(
                 f"{path} was not written by tools/export_model.py: it does not say how to read its results"
             )
-        self.about: dict[str, Any] = {name: json.loads(value) for name, value in known.items()}
-        first, *others = self.session.get_inputs()
-        if others:
-            raise ValueError(f"{path} follows objects through a video: it takes {others[0].name}, too")
-        if isinstance(first.shape[0], int) and first.shape[0] != 1:
-            raise ValueError(
-                f"{path} takes {first.shape[0]} pictures at once: export it with --batch-size 1 or --dynamic"
-            )
-        self._names = [x.name for x in self.session.get_outputs()]
+        if len(network.inputs) > 1:
+            raise ValueError(f"{path} follows objects through a video: it takes {network.inputs[1]}, too")
+        if network.batch_size not in (None, 1):
+            raise ValueError(f"{path} takes {network.batch_size} pictures at once: export it with --batch-size 1")
+        self.about: dict[str, Any] = {name: json.loads(value) for name, value in network.metadata.items()}
 
     def __call__(self, picture: np.ndarray, calibration: np.ndarray | None = None) -> Found:
         """The objects of one picture, the surest first, in its pixels.
@@ -78,8 +84,7 @@ class OnnxPredictor:
         scale, shift, input_size = letterbox(size, self.about)
         inputs = warp(picture, scale, shift, input_size, self.about["pixel_center"])
         image = np.ascontiguousarray(inputs.transpose(2, 0, 1))[None]
-        outputs = self.session.run(None, {"image": image})
-        candidates = {name: x[0] for name, x in zip(self._names, outputs, strict=True)}
+        candidates = {name: x[0] for name, x in zip(self._names, self._run(image), strict=True)}
         return self._objects(candidates, scale, shift, size, calibration)
 
     def _objects(
@@ -103,6 +108,63 @@ class OnnxPredictor:
         limits = np.array([size[1], size[0]] * 2, dtype=np.float32)
         found["boxes"] = found["boxes"].clip(0, limits)
         return _rows(found, np.flatnonzero((found["boxes"][:, 2:] > found["boxes"][:, :2]).all(axis=1)))
+
+
+@dataclass
+class _Network:
+    """``run`` takes (N, 3, H, W) uint8 and gives ``outputs``; ``batch_size`` is None where any will do."""
+
+    run: Callable[[np.ndarray], Sequence[np.ndarray]]
+    inputs: list[str]
+    outputs: list[str]
+    batch_size: int | None
+    metadata: dict[str, str]
+
+
+def _in_onnxruntime(path: str | Path, threads: int, providers: Sequence[str]) -> _Network:
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    session = onnxruntime.InferenceSession(str(path), options, providers=list(providers))
+    first = session.get_inputs()[0]
+    return _Network(
+        lambda image: session.run(None, {first.name: image}),
+        [x.name for x in session.get_inputs()],
+        [x.name for x in session.get_outputs()],
+        first.shape[0] if isinstance(first.shape[0], int) else None,
+        session.get_modelmeta().custom_metadata_map,
+    )
+
+
+def _in_openvino(path: str | Path, threads: int) -> _Network:
+    import openvino
+    from openvino import opset13
+    from openvino.frontend import ConversionExtension
+
+    def deformable(node: Any) -> Any:
+        """OpenVINO has the operator, but does not know its name in ONNX."""
+        x, weight, offset, bias, mask = (node.get_input(i) for i in range(5))
+        strides, pads, dilations = (list(node.get_attribute(name)) for name in ("strides", "pads", "dilations"))
+        groups = node.get_attribute("group"), node.get_attribute("offset_group")
+        geometry = (strides, pads[:2], pads[2:], dilations)
+        y = opset13.deformable_convolution(x, offset, weight, *geometry, mask, "explicit", *groups, True)
+        return opset13.add(y, opset13.reshape(bias, [1, -1, 1, 1], False)).outputs()
+
+    core = openvino.Core()
+    core.add_extension(ConversionExtension("DeformConv", deformable))
+    model = core.read_model(str(path))
+    # In full precision, whatever the processor would like better.
+    settings = {"INFERENCE_NUM_THREADS": threads, "INFERENCE_PRECISION_HINT": "f32"}
+    request = core.compile_model(model, "CPU", settings).create_infer_request()
+    batch, known = model.inputs[0].get_partial_shape()[0], dict(model.get_rt_info().items()).get("framework", {})
+    return _Network(
+        lambda image: [*request.infer([image]).values()],
+        [x.get_any_name() for x in model.inputs],
+        [x.get_any_name() for x in model.outputs],
+        None if batch.is_dynamic else batch.get_length(),
+        {name: value.value for name, value in known.items()},
+    )
 
 
 def letterbox(size: tuple[int, int], about: dict[str, Any]) -> tuple[float, np.ndarray, tuple[int, int]]:

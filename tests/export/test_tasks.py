@@ -7,6 +7,8 @@ import json
 import shutil
 import subprocess
 import sys
+from importlib.util import find_spec
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -83,6 +85,7 @@ def test_candidates_are_the_models(exported):
     assert max(found.values()) < 1e-5
 
 
+@pytest.mark.filterwarnings("ignore:`torch.jit:DeprecationWarning")
 def test_torchscript_finds_the_same(exported, tmp_path):
     cfg, model, *_ = exported
     graph = export_torchscript(cfg, model, tmp_path / "model.pt", batch_size=2)
@@ -115,6 +118,19 @@ def test_the_predictor_finds_the_models_objects(exported):
     assert max(differences(truth, {name: value[None] for name, value in found.items()}).values()) < 1e-4
     # Landmarks of other classes are zero in both.
     assert not found.get("keypoints", np.zeros(3))[..., :2][found.get("keypoints", np.zeros(3))[..., 2] == 0].any()
+
+
+def test_openvino_finds_the_same(exported):
+    pytest.importorskip("openvino")
+    cfg, _, path, _ = exported
+    if cfg.MODEL.TRACKING_ON:
+        pytest.skip("no single pictures")
+    image = picture(*(side * 5 // 4 for side in cfg.INPUT.SIZE_TEST))
+    first, second = (onnx_predictor.OnnxPredictor(path, 1, x) for x in ("onnxruntime", "openvino"))
+    assert first.about == second.about
+    expected, found = first(image), second(image)
+    assert abs(len(expected["scores"]) - len(found["scores"])) <= 2
+    np.testing.assert_allclose(expected["scores"][:3], found["scores"][:3], atol=1e-4)
 
 
 def test_a_tracker_takes_the_frame_before_its_way(exported):
@@ -154,9 +170,9 @@ def test_batches_and_pictures_of_any_size(opts, tmp_path):
     path = tmp_path / "model.onnx"
     graph = export_onnx(cfg, model, path, dynamic=True)
     assert max(check_file(graph, path, dynamic=True).values()) < 1e-4
-    predictor = onnx_predictor.OnnxPredictor(path)
-    for size in ((64, 128), (128, 96)):
-        found = predictor(picture(*size))
+    runtimes = ["onnxruntime", "openvino"] if find_spec("openvino") else ["onnxruntime"]
+    for size, runtime in product([(64, 128), (128, 96)], runtimes):
+        found = onnx_predictor.OnnxPredictor(path, runtime=runtime)(picture(*size))
         image = torch.from_numpy(picture(*size).transpose(2, 0, 1).copy())
         expected = model([{"image": image}])[0]["instances"]
         truth = Candidates(
