@@ -23,14 +23,16 @@ def get_cfg() -> CfgNode:
 
 def add_centernet_config(cfg: CfgNode) -> None:
     """Add this project's keys, with their defaults, to a Detectron2 config."""
-    _add_model(cfg)
+    _add_networks(cfg)
+    _add_grid_points(cfg)
     _add_landmarks(cfg)
     _add_tasks(cfg)
+    _add_tracking(cfg)
     _add_input(cfg)
     _add_training(cfg)
 
 
-def _add_model(cfg: CfgNode) -> None:
+def _add_networks(cfg: CfgNode) -> None:
     cfg.MODEL.META_ARCHITECTURE = "CenterNet"
     # A GPU where there is one (Detectron2 insists on one).
     cfg.MODEL.DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
@@ -74,6 +76,8 @@ def _add_model(cfg: CfgNode) -> None:
     cfg.MODEL.HOURGLASS.BLOCKS = [2, 2, 2, 2, 2, 4]
     cfg.MODEL.HOURGLASS.NORM = "BN"
 
+
+def _add_grid_points(cfg: CfgNode) -> None:
     cfg.MODEL.CENTERNET = CfgNode()
     # A name of TASK_REGISTRY.
     cfg.MODEL.CENTERNET.TASK = "GridPointTask"
@@ -195,6 +199,8 @@ def _add_tasks(cfg: CfgNode) -> None:
     cfg.MODEL.BOX3D.ORIENTATION_WEIGHT = 1.0
     cfg.MODEL.BOX3D.CENTER_OFFSET_WEIGHT = 1.0
 
+
+def _add_tracking(cfg: CfgNode) -> None:
     # Trackers (META_ARCHITECTURE CenterTrack): training pictures come with the frame before.
     cfg.MODEL.TRACKING_ON = False
     cfg.MODEL.TRACKING = CfgNode()
