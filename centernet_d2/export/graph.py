@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from centernet_d2.modeling.meta_arch import CenterNet, CenterTrack
 from centernet_d2.modeling.task import ExtremePointTask, GridPointTask, Task
 from centernet_d2.modeling.task.landmarks import LandmarkTask
+from centernet_d2.ops.extreme_points import left_first
 from centernet_d2.structures import Candidates
 from centernet_d2.visualization import Artist
 
@@ -42,6 +43,8 @@ class ExportedGraph(nn.Module):
         pictures = [(image - self.model.pixel_mean) / self.model.pixel_std for image in inputs[:2]]
         outputs = self.model.outputs(torch.cat([*pictures, *inputs[2:]], dim=1))
         found = self.model.task.candidates(outputs)
+        if isinstance(self.model.task, ExtremePointTask):  # which leaves this to its merging
+            found.points["keypoints"] = left_first(found.points["keypoints"])
         one = found.boxes.new_ones(1, 2)
         return found.transformed(self.model.stride * one, 0 * one)
 

@@ -108,6 +108,12 @@ def extreme_boxes(points: Tensor) -> Tensor:
     return torch.stack([left[..., 0], top[..., 1], right[..., 0], bottom[..., 1]], dim=-1)
 
 
+def left_first(points: Tensor) -> Tensor:
+    """(..., 4, d) x, y, ...: left and right exchanged where left lies to the right, as after mirroring."""
+    swapped = points[..., 1, :1] > points[..., 3, :1]
+    return torch.where(swapped[..., None], points[..., [0, 3, 2, 1], :], points)
+
+
 def octagons(points: Tensor) -> Tensor:
     """(..., 8, 2) x, y of the octagons of ``points`` (..., 4, 2), the way round that meets top, left, bottom, right.
 

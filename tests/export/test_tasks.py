@@ -17,7 +17,7 @@ import torch
 from detectron2.modeling import build_model
 
 from centernet_d2.data.synthetic import ShapesConfig, draw
-from centernet_d2.export import check_file, differences, export_onnx, export_torchscript
+from centernet_d2.export import ExportedGraph, check_file, differences, export_onnx, export_torchscript
 from centernet_d2.structures import Candidates
 from tests.boxes3d import box3d_cfg
 from tests.landmarks import landmark_cfg
@@ -147,6 +147,23 @@ def test_a_tracker_takes_the_frame_before_its_way(exported):
         found = graph(frames[:1], frames[1:], model.heatmap([boxes], (96, 64)))
     torch.testing.assert_close(found[0], expected.boxes * 4)
     torch.testing.assert_close(found[3][..., :2], expected.points["Displacement"][..., :2] * 4)
+
+
+def test_left_stays_left():
+    """Where both sides' points lie in one column of cells, their offsets may exchange them, as in the model."""
+    cfg = CONFIGS["extreme points"]()
+    model = build_model(cfg).eval()
+    maps = {name: torch.full((1, branch.out_channels, 24, 16), -10.0) for name, branch in model.task.named()}
+    for name, y in (("top", 4), ("left", 6), ("bottom", 8), ("right", 6), ("center", 6)):
+        maps[f"{name}_heatmap"][..., y, 5] = 3.0
+        if name != "center":
+            maps[f"{name}_offset"][:] = 0.9 if name == "left" else 0.1
+    model.outputs = lambda images: maps
+    image = torch.zeros(1, 3, 96, 64, dtype=torch.uint8)
+    found = ExportedGraph(model).candidates(image)
+    expected = model([{"image": image[0]}])[0]["instances"]
+    torch.testing.assert_close(found.points["keypoints"][0, 0], expected.pred_keypoints[0])
+    assert found.points["keypoints"][0, 0, 1, 0] < found.points["keypoints"][0, 0, 3, 0]
 
 
 @pytest.mark.parametrize(

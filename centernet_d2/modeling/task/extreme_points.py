@@ -20,6 +20,7 @@ from centernet_d2.ops.extreme_points import (
     aggregate_edges,
     extreme_boxes,
     group_extreme_points,
+    left_first,
     middle_cells,
     octagon_masks,
 )
@@ -141,11 +142,8 @@ class ExtremePointTask(Task):
         """Soft-NMS, also of a single pass (as published): groups that share members are many."""
         index, scores = soft_nms(candidates.boxes, candidates.scores, candidates.classes, limit)
         kept = replace(candidates.select(index), scores=scores)
-        points = kept.points["keypoints"]
         # In a mirrored picture what is left now was right.
-        mirrored = points[..., 1, :1] > points[..., 3, :1]
-        points = torch.where(mirrored[..., None], points[..., [0, 3, 2, 1], :], points)
-        return replace(kept, points={**kept.points, "keypoints": points})
+        return replace(kept, points={**kept.points, "keypoints": left_first(kept.points["keypoints"])})
 
     def finish(self, instances: Instances, sample: dict[str, Any]) -> Instances:
         if not self.masks:
