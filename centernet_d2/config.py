@@ -179,6 +179,8 @@ def _add_tasks(cfg: CfgNode) -> None:
     cfg.MODEL.EXTREME.CENTER_THRESH = 0.1
     # Weight of edge aggregation: 0.1 in ExtremeNet, 0 (none) in CenterNet.
     cfg.MODEL.EXTREME.AGGREGATION = 0.1
+    # Halve scores of boxes that hold several objects of their class: ExtremeNet, but not CenterNet.
+    cfg.MODEL.EXTREME.SUPPRESS_GHOSTS = True
     # Where the centre is looked for: in the middle of the points' "places", or (published) of their "cells".
     cfg.MODEL.EXTREME.CENTER_CELL = "places"
 

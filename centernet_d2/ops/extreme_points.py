@@ -108,6 +108,23 @@ def extreme_boxes(points: Tensor) -> Tensor:
     return torch.stack([left[..., 0], top[..., 1], right[..., 0], bottom[..., 1]], dim=-1)
 
 
+def without_ghosts(boxes: Tensor, scores: Tensor, classes: Tensor) -> Tensor:
+    """(N, M) ``scores``, halved where the boxes of the same class inside one have more than three times its score
+    together: objects in a row have extreme points that frame the one in the middle (section 4.3).
+
+    Args:
+        boxes: (N, M, 4) x1, y1, x2, y2.
+        scores: (N, M), with which all are compared.
+        classes: (N, M) int64.
+    """
+    outer, inner = boxes[:, :, None], boxes[:, None]
+    inside = (inner[..., :2] >= outer[..., :2]).all(-1) & (inner[..., 2:] <= outer[..., 2:]).all(-1)
+    inside &= classes[:, :, None] == classes[:, None]
+    inside.diagonal(dim1=1, dim2=2).fill_(False)
+    ghost = (inside * scores[:, None]).sum(dim=2) > 3 * scores
+    return torch.where(ghost, scores / 2, scores)
+
+
 def left_first(points: Tensor) -> Tensor:
     """(..., 4, d) x, y, ...: left and right exchanged where left lies to the right, as after mirroring."""
     swapped = points[..., 1, :1] > points[..., 3, :1]

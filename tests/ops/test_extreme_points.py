@@ -16,6 +16,7 @@ from centernet_d2.ops.extreme_points import (
     group_extreme_points,
     octagon_masks,
     octagons,
+    without_ghosts,
 )
 
 
@@ -143,3 +144,31 @@ def test_masks_are_the_octagons(seed):
     polygon = octagons(points)[0].double().numpy().clip([-1000, -1000], [1000, 1000]).ravel().tolist()
     truth = mask_util.decode(mask_util.frPyObjects([polygon], height, width))[..., 0].astype(bool)
     assert (pasted & truth).sum() / (pasted | truth).sum() > 0.98
+
+
+def test_ghosts_are_those_that_hold_more_than_three_times_their_own_score():
+    """Against a loop over all pairs, on boxes of few places, so that many are inside others or the same."""
+    generator = torch.Generator().manual_seed(3)
+    corners = torch.randint(0, 6, (4, 30, 2, 2), generator=generator).float().sort(dim=2).values
+    boxes, scores = corners.flatten(2), torch.rand(4, 30, generator=generator)
+    classes = torch.randint(0, 2, (4, 30), generator=generator)
+    found = without_ghosts(boxes, scores, classes)
+    halved = 0
+    for n, i in itertools.product(range(4), range(30)):
+        held = 0.0
+        for j in set(range(30)) - {i}:
+            (x1, y1, x2, y2), (u1, v1, u2, v2) = boxes[n, i].tolist(), boxes[n, j].tolist()
+            if classes[n, i] == classes[n, j] and u1 >= x1 and v1 >= y1 and u2 <= x2 and v2 <= y2:
+                held += float(scores[n, j])
+        expected = scores[n, i] / 2 if held > 3 * float(scores[n, i]) else scores[n, i]
+        assert found[n, i] == expected
+        halved += bool(found[n, i] < scores[n, i])
+    assert 10 < halved < 110
+
+
+def test_three_objects_in_a_row_frame_no_fourth():
+    boxes = torch.tensor([[[0.0, 0, 10, 10], [20, 0, 30, 10], [40, 0, 50, 10], [0, 0, 50, 10]]])
+    scores = torch.tensor([[0.8, 0.8, 0.8, 0.7]])
+    same = torch.zeros(1, 4, dtype=torch.int64)
+    assert torch.allclose(without_ghosts(boxes, scores, same), torch.tensor([[0.8, 0.8, 0.8, 0.35]]))
+    assert torch.equal(without_ghosts(boxes, scores, torch.tensor([[0, 0, 1, 0]])), scores)

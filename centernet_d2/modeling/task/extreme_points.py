@@ -23,6 +23,7 @@ from centernet_d2.ops.extreme_points import (
     left_first,
     middle_cells,
     octagon_masks,
+    without_ghosts,
 )
 from centernet_d2.ops.peaks import top_peaks
 from centernet_d2.ops.soft_nms import soft_nms
@@ -50,6 +51,7 @@ class ExtremePointTask(Task):
         center_cell: the centre heatmap is read in the middle of the points' "places", or (published) of the "cells"
             that hold them, which may be the cell before.
         masks: give octagons.
+        suppress_ghosts: see :func:`~centernet_d2.ops.extreme_points.without_ghosts`; not so in CenterNet.
     """
 
     own = ("center_heatmap", *(f"{side}_{what}" for side in SIDES for what in ("heatmap", "offset")))
@@ -66,6 +68,7 @@ class ExtremePointTask(Task):
         center_threshold: float = 0.1,
         center_cell: str = "places",
         masks: bool = False,
+        suppress_ghosts: bool = True,
     ) -> None:
         super().__init__(branches)
         if center_cell not in CENTER_CELLS:
@@ -74,7 +77,7 @@ class ExtremePointTask(Task):
             raise ValueError("MODEL.EXTREME needs a TOPK and thresholds above 0, and an AGGREGATION of at least 0")
         self.num_peaks, self.aggregation = num_peaks, aggregation
         self.point_threshold, self.center_threshold = point_threshold, center_threshold
-        self.center_cell, self.masks = center_cell, masks
+        self.center_cell, self.masks, self.suppress_ghosts = center_cell, masks, suppress_ghosts
 
     @classmethod
     def from_config(cls, cfg: CfgNode, in_channels: Sequence[int]) -> dict[str, Any]:
@@ -101,6 +104,7 @@ class ExtremePointTask(Task):
             "center_threshold": settings.CENTER_THRESH,
             "center_cell": settings.CENTER_CELL,
             "masks": cfg.MODEL.MASK_ON,
+            "suppress_ghosts": settings.SUPPRESS_GHOSTS,
         }
 
     def candidates(self, outputs: dict[str, Tensor]) -> Candidates:
@@ -142,6 +146,9 @@ class ExtremePointTask(Task):
         """Soft-NMS, also of a single pass (as published): groups that share members are many."""
         index, scores = soft_nms(candidates.boxes, candidates.scores, candidates.classes, limit)
         kept = replace(candidates.select(index), scores=scores)
+        if self.suppress_ghosts:
+            scores, order = without_ghosts(kept.boxes, scores, kept.classes).sort(dim=1, descending=True, stable=True)
+            kept = replace(kept.select(order), scores=scores)
         # In a mirrored picture what is left now was right.
         return replace(kept, points={**kept.points, "keypoints": left_first(kept.points["keypoints"])})
 
