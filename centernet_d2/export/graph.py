@@ -103,7 +103,8 @@ def describe(cfg: CfgNode, model: CenterNet, found: Candidates, size: tuple[int,
 
 
 def _merging(task: Task) -> str:
-    """How candidates become objects: "top" (the best scores), "soft_nms", or "vote" (of sources, then soft-NMS)."""
+    """How candidates become objects: "top" (the best scores), "soft_nms", "vote" (of sources, then soft-NMS), or
+    "extreme_points" (soft-NMS, then ghosts are suppressed)."""
     if isinstance(task, GridPointTask):
         if len(task.point_flags) == 1:
             return "top"
@@ -111,5 +112,5 @@ def _merging(task: Task) -> str:
     if isinstance(task, LandmarkTask):
         return "soft_nms" if task.soft_nms else "top"
     if isinstance(task, ExtremePointTask):
-        return "soft_nms"
+        return "extreme_points" if task.suppress_ghosts else "soft_nms"
     raise ValueError(f"export does not know how the candidates of {type(task).__name__} are merged")

@@ -206,12 +206,13 @@ def _between(picture: np.ndarray, place: np.ndarray, axis: int) -> np.ndarray:
 
 
 def merge(candidates: Found, method: str, sources: int, limit: int) -> Found:
-    """At most ``limit`` objects, the surest first, by "top", "soft_nms" or "vote"."""
+    """At most ``limit`` objects, the surest first, by "top", "soft_nms", "vote" or "extreme_points"."""
     if method == "vote":
         candidates = vote(candidates, sources, 2 * limit)
     if method == "top":
         return _rows(candidates, np.argsort(-candidates["scores"], kind="stable")[:limit])
-    return soft_nms(candidates, limit)
+    found = soft_nms(candidates, limit)
+    return without_ghosts(found) if method == "extreme_points" else found
 
 
 def soft_nms(candidates: Found, limit: int) -> Found:
@@ -227,6 +228,17 @@ def soft_nms(candidates: Found, limit: int) -> Found:
         remaining *= np.exp(-((overlaps(boxes[best], boxes) * (classes == classes[best])) ** 2) / _SIGMA)
         remaining[best] = -1
     return {**_rows(candidates, np.array(picked, dtype=np.int64)), "scores": np.array(scores, dtype=np.float32)}
+
+
+def without_ghosts(found: Found) -> Found:
+    """Scores are halved where the boxes of the same class inside one have more than three times its score together."""
+    low, high = found["boxes"][:, :2], found["boxes"][:, 2:]
+    inside = (low >= low[:, None]).all(axis=-1) & (high <= high[:, None]).all(axis=-1)
+    inside &= found["classes"] == found["classes"][:, None]
+    np.fill_diagonal(inside, False)
+    scores = found["scores"]
+    lowered = np.where((inside * scores).sum(axis=1) > 3 * scores, scores / 2, scores)
+    return _rows({**found, "scores": lowered}, np.argsort(-lowered, kind="stable"))
 
 
 def vote(candidates: Found, sources: int, limit: int) -> Found:

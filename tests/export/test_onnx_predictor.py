@@ -9,6 +9,7 @@ import torch
 from centernet_d2.data.synthetic import ShapesConfig, draw
 from centernet_d2.modeling.test_time import TestTime, prepare
 from centernet_d2.ops.boxes3d import alpha_to_rotation_y, unproject
+from centernet_d2.ops.extreme_points import without_ghosts
 from centernet_d2.ops.soft_nms import cluster_vote, soft_nms
 from tests.boxes3d import P2
 
@@ -89,7 +90,18 @@ def test_votes(sources):
     np.testing.assert_allclose(found["boxes"], boxes[kept], atol=1e-4)
 
 
-@pytest.mark.parametrize("method", ["top", "soft_nms", "vote"])
+def test_ghosts():
+    candidates = crowd()
+    candidates["boxes"][:8] = [0, 0, 90, 90]
+    scores = without_ghosts(*tensors(candidates))[0].numpy()
+    order = np.argsort(-scores, kind="stable")
+    found = onnx_predictor.without_ghosts(candidates)
+    assert (scores < candidates["scores"]).sum() > 3
+    assert found["depth"].tolist() == order.tolist()
+    np.testing.assert_allclose(found["scores"], scores[order])
+
+
+@pytest.mark.parametrize("method", ["top", "soft_nms", "vote", "extreme_points"])
 def test_nothing_stays_nothing(method):
     candidates = {name: values * 0 for name, values in crowd(6).items()}
     found = onnx_predictor.merge(candidates, method, 3, 10)
