@@ -3,9 +3,9 @@
 A frame is a pure function of (config, seed, index), and index = video * frames of a video + frame: no frame needs
 another one. Where everything is follows from closed forms of the frame's number, and annotations cost no drawing.
 
-Objects keep class, colour and what is in front of what; size and turn change slowly. Some are thrown back at the sides
-of the picture, the others come in and leave for good. Companions look much like another object and move with it, not
-much farther from it than what both move in a frame: who is who is told by the motion, but not by the class, hardly by
+Objects are of one class and keep shape, colour and what is in front of what; size and turn change slowly. Some are
+thrown back at the sides of the picture, the others come in and leave for good. Companions look much like another object
+and move with it, not much farther from it than what both move in a frame: who is who is told by the motion, hardly by
 the colour, and not by the nearest place.
 """
 
@@ -201,7 +201,7 @@ def annotate(config: TracksConfig, seed: int, index: int) -> list[dict[str, Any]
     shapes = moving_shapes(config, seed, video)
     outlines = [[shape.at(frame).outline()] for shape in shapes]
     return [
-        {"bbox": list(box_in_picture(config, outlines[i])), "category_id": shapes[i].category, "track_id": i + 1}
+        {"bbox": list(box_in_picture(config, outlines[i])), "category_id": 0, "track_id": i + 1}
         for i in np.flatnonzero(visible_shares(config, outlines) >= config.min_visible).tolist()
     ]
 

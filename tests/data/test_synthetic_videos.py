@@ -67,7 +67,7 @@ def test_a_frame_is_the_same_alone_and_in_order(config, module):
 
 
 def test_records_are_videos_in_order(records):
-    names = ["person"] if "keypoints" in records[0]["annotations"][0] else list(CLASS_NAMES)
+    names = ["person"] if "keypoints" in records[0]["annotations"][0] else ["shape"]
     assert check_annotations(records, names, num_keypoints=17 if names == ["person"] else None) == []
     videos = [(number, list(frames)) for number, frames in groupby(records, key=lambda record: record["video_id"])]
     assert [number for number, _ in videos] == list(range(1, 13))
@@ -85,7 +85,7 @@ def test_sets_are_scored_as_tracks_and_training_and_validation_differ():
     for split in ("train", "val"):
         shapes, persons = (MetadataCatalog.get(f"synthetic_{kind}_{split}") for kind in KINDS)
         assert shapes.evaluator_type == persons.evaluator_type == "tracking"
-        assert shapes.thing_classes == list(CLASS_NAMES) and persons.thing_classes == ["person"]
+        assert shapes.thing_classes == ["shape"] and persons.thing_classes == ["person"]
         assert persons.landmark_scheme == "pose17" and persons.keypoint_names == list(POSE17.names)
     train = DatasetCatalog.get("synthetic_tracks_train")
     assert len(train) == 2000 and train[-1]["video_id"] == 250 and train[-1]["frame"] == 7
@@ -170,7 +170,8 @@ def test_colours_last(flat):
                 x, y = center(a)
                 later = [b["bbox"] for b in annotations[i + 1 :]]
                 covered = any(box[0] - 2 < x < box[2] + 2 and box[1] - 2 < y < box[3] + 2 for box in later)
-                if inside(a) and not covered and CLASS_NAMES[a["category_id"]] != "crescent":
+                kind = CLASS_NAMES[synthetic_videos.moving_shapes(config, 2, video)[a["track_id"] - 1].category]
+                if inside(a) and not covered and kind != "crescent":
                     colors.setdefault(a["track_id"], []).append(picture[int(y), int(x)].astype(int))
         assert sum(map(len, colors.values())) > 20
         for same in colors.values():

@@ -101,7 +101,7 @@ def _calibrated(config: Boxes3DConfig, seed: int, index: int) -> dict[str, Any]:
 
 
 _SHAPES_METADATA = {"thing_classes": list(CLASS_NAMES), "evaluator_type": "coco"}
-_TRACKS_METADATA = {"thing_classes": list(CLASS_NAMES), "evaluator_type": "tracking"}
+_TRACKS_METADATA = {"thing_classes": ["shape"], "evaluator_type": "tracking"}
 _WALKS_METADATA = {**landmark_metadata(POSE17), "evaluator_type": "tracking"}
 _KINDS: dict[type, _Kind] = {
     ShapesConfig: _Kind(_shapes, synthetic.draw, _SHAPES_METADATA),
