@@ -35,8 +35,8 @@ def test_drawn_shapes_are_learnt(tmp_path):
 
 @pytest.fixture
 def learnt(tmp_path):
-    """Trains a config's network on a few pictures (or frames) of its drawn set, 200 iterations without augmentation; its
-    evaluation there, and the trainer."""
+    """Trains a config's network on a few pictures (or frames) of its drawn set, 200 iterations without augmentation;
+    its evaluation there, and the trainer."""
 
     def train(config: str, count: int = 4) -> tuple[dict[str, dict[str, float]], Trainer]:
         cfg = centernet_d2.get_cfg()
