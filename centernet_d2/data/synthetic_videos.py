@@ -73,6 +73,10 @@ class TracksConfig(VideosConfig):
         contrast: least distance (Euclid, RGB) of a colour from the background's mean; companions may come closer.
     """
 
+    # A patch of clutter looks like a shape that stands still.
+    clutter: int = 0
+    companions: float = 0.3
+    spacing: float = 0.9
     min_objects: int = 3
     max_objects: int = 5
     min_size: float = 20.0

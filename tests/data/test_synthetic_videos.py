@@ -261,12 +261,12 @@ def test_companions_look_alike_and_go_together():
         for a, b in pairwise(moving_shapes(TracksConfig(), 6, video))
         if b.motion.companion
     ]
-    assert len(pairs) > 40
+    assert len(pairs) > 20
     for leader, companion in pairs:
         assert leader.category == companion.category and leader.sides == companion.sides
         assert 0.9 <= companion.motion.size / leader.motion.size <= 1
         gap = np.linalg.norm(np.subtract(companion.motion.start, leader.motion.start))
-        assert 0.65 * leader.motion.size <= gap <= 1.5 * max(10, 0.65 * leader.motion.size) * 1.05
+        assert 0.9 * leader.motion.size <= gap <= 1.5 * max(12, 0.9 * leader.motion.size) * 1.05
         change = np.subtract(companion.motion.velocity, leader.motion.velocity)
         assert np.linalg.norm(change) <= 0.05 * 12
 
