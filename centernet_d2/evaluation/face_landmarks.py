@@ -12,12 +12,12 @@ import numpy as np
 from detectron2.data import MetadataCatalog
 from detectron2.evaluation import DatasetEvaluator
 from detectron2.structures import Instances
-from detectron2.utils import comm
 
 from centernet_d2.data.dataset_mapper import corner_boxes
 from centernet_d2.data.datasets.custom import load_records
 from centernet_d2.data.landmarks import SCHEMES, LandmarkScheme
 from centernet_d2.data.reading import Record, read_image
+from centernet_d2.evaluation.gathering import gather_pictures
 from centernet_d2.evaluation.landmark_errors import FaceError, by_subset, percentages, summary, table, write_errors
 from centernet_d2.evaluation.landmark_metrics import NORMALIZERS, assign, landmark_distances, normalizers
 from centernet_d2.evaluation.landmark_plots import plot_cumulative_errors, plot_landmark_errors
@@ -100,14 +100,10 @@ class FaceLandmarkEvaluator(DatasetEvaluator):
             self._found[sample["image_id"]] = _judge(picture, predicted[usable], scores[usable], self.scheme)
 
     def evaluate(self) -> dict[str, dict[str, float]]:
-        # A picture that two processes saw, so that each had as many, counts once.
-        everything = {key: faces for found in comm.gather(self._found) for key, faces in found.items()}
-        if not comm.is_main_process():
+        everything = gather_pictures(self._found, self.dataset_name, len(self.pictures))
+        if everything is None:
             return {}
         faces = [face for key in self.pictures for face in everything.get(key, [])]
-        if len(everything) < len(self.pictures):
-            counts = (len(everything), len(self.pictures), self.dataset_name)
-            _logger.warning("Only %d of the %d pictures of %s were evaluated", *counts)
         if not faces:
             return {}
         results = {subset: summary(members) for subset, members in by_subset(faces).items()}

@@ -1,10 +1,12 @@
-"""What several processes have found, together."""
+"""What a model has found: what of it counts, and that of several processes together."""
 
 from __future__ import annotations
 
 import logging
 from typing import Any, TypeVar
 
+import numpy as np
+from detectron2.structures import Instances
 from detectron2.utils import comm
 
 Found = TypeVar("Found")
@@ -24,3 +26,11 @@ def gather_pictures(found: dict[Any, Found], dataset_name: str, num_pictures: in
     if len(together) < num_pictures:
         _logger.warning("Only %d of the %d pictures of %s were evaluated", len(together), num_pictures, dataset_name)
     return together
+
+
+def finite_detections(instances: Instances) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Boxes (P, 4) and scores (P,), float64, and classes (P,) int64; what is not a finite number finds nothing."""
+    instances = instances.to("cpu")
+    boxes, scores = instances.pred_boxes.tensor.double().numpy(), instances.scores.double().numpy()
+    usable = np.isfinite(boxes).all(axis=1) & np.isfinite(scores)
+    return boxes[usable], scores[usable], instances.pred_classes.numpy()[usable]

@@ -14,12 +14,12 @@ import torch
 from detectron2.data import MetadataCatalog
 from detectron2.evaluation import DatasetEvaluator
 from detectron2.structures import Instances
-from detectron2.utils import comm
 from tabulate import tabulate
 
 from centernet_d2.data.dataset_mapper import corner_boxes
 from centernet_d2.data.datasets.custom import load_records
 from centernet_d2.data.reading import Record
+from centernet_d2.evaluation.gathering import gather_pictures
 from centernet_d2.evaluation.kitti_metrics import DIFFICULTIES, LOOSE, OFFICIAL, Objects, Picture, average_precisions
 from centernet_d2.ops.boxes3d import Boxes3D
 
@@ -100,14 +100,7 @@ class KittiEvaluator(DatasetEvaluator):
         Raises:
             KeyError: detections in a picture that the data set does not have.
         """
-        gathered = comm.gather(self._found)
-        if not comm.is_main_process():
-            return {}
-        # A picture that two processes saw, so that each had as many, counts once.
-        found = {key: objects for one in gathered for key, objects in one.items()}
-        if len(found) < len(self._records):
-            counts = (len(found), len(self._records), self._dataset_name)
-            _logger.warning("Only %d of the %d pictures of %s were evaluated", *counts)
+        found = gather_pictures(self._found, self._dataset_name, len(self._records))
         if not found:
             return {}
         if self._output_dir:

@@ -21,7 +21,7 @@ from centernet_d2.data.dataset_mapper import corner_boxes
 from centernet_d2.data.datasets.custom import class_names, load_records
 from centernet_d2.data.reading import Record
 from centernet_d2.evaluation.average_precision import area_under_curve, box_overlaps, eleven_points, first_of_each
-from centernet_d2.evaluation.gathering import gather_pictures
+from centernet_d2.evaluation.gathering import finite_detections, gather_pictures
 
 _logger = logging.getLogger(__name__)
 
@@ -66,11 +66,8 @@ class VocEvaluator(DatasetEvaluator):
     def process(self, inputs: list[Record], outputs: list[dict[str, Instances]]) -> None:
         """Keep boxes, scores and classes; what is not a finite number finds nothing."""
         for sample, output in zip(inputs, outputs, strict=True):
-            instances = output["instances"].to("cpu")
-            boxes, scores = instances.pred_boxes.tensor.double().numpy(), instances.scores.double().numpy()
-            usable = np.isfinite(boxes).all(axis=1) & np.isfinite(scores)
-            classes = instances.pred_classes.numpy()
-            self._found[sample["image_id"]] = Objects(boxes[usable], classes[usable], scores[usable])
+            boxes, scores, classes = finite_detections(output["instances"])
+            self._found[sample["image_id"]] = Objects(boxes, classes, scores)
 
     def evaluate(self) -> dict[str, dict[str, float]]:
         """

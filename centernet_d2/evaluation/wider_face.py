@@ -28,7 +28,7 @@ from centernet_d2.data.datasets.coco import read_coco_json
 from centernet_d2.data.datasets.custom import load_records
 from centernet_d2.data.reading import Record
 from centernet_d2.evaluation.average_precision import area_under_curve, box_overlaps, first_of_each
-from centernet_d2.evaluation.gathering import gather_pictures
+from centernet_d2.evaluation.gathering import finite_detections, gather_pictures
 
 _logger = logging.getLogger(__name__)
 
@@ -84,10 +84,8 @@ class WiderFaceEvaluator(DatasetEvaluator):
     def process(self, inputs: list[Record], outputs: list[dict[str, Instances]]) -> None:
         """Keep boxes and scores; what is not a finite number finds nothing."""
         for sample, output in zip(inputs, outputs, strict=True):
-            instances = output["instances"].to("cpu")
-            boxes, scores = instances.pred_boxes.tensor.double().numpy(), instances.scores.double().numpy()
+            boxes, scores, _ = finite_detections(output["instances"])
             order = np.argsort(-scores, kind="stable")
-            order = order[np.isfinite(boxes).all(axis=1)[order] & np.isfinite(scores[order])]
             self._found[sample["image_id"]] = Found(boxes[order], scores[order])
 
     def evaluate(self) -> dict[str, dict[str, float]]:
