@@ -29,6 +29,8 @@ def add_centernet_config(cfg: CfgNode) -> None:
     _add_tasks(cfg)
     _add_tracking(cfg)
     _add_input(cfg)
+    _add_augmentation(cfg)
+    _add_data(cfg)
     _add_training(cfg)
 
 
@@ -243,6 +245,8 @@ def _add_input(cfg: CfgNode) -> None:
     # for KITTI).
     cfg.INPUT.FIT_WIDTH = False
 
+
+def _add_augmentation(cfg: CfgNode) -> None:
     cfg.INPUT.AFFINE = CfgNode()
     # "crop": a scale out of SCALES and a centre out of the picture less a border of BORDER pixels (halved until it
     # fits in); "shift": Gaussian shift and scale around the middle; "none": letterbox.
@@ -287,6 +291,8 @@ def _add_input(cfg: CfgNode) -> None:
     # Standard deviation of the noise along the principal components of COCO's colours (AlexNet's lighting noise).
     cfg.INPUT.COLOR.LIGHTING = 0.1
 
+
+def _add_data(cfg: CfgNode) -> None:
     # Data sets of one's own, registered from here: (name, "coco", JSON file, image folder) or
     # (name, "voc", folder with Annotations/ JPEGImages/ ImageSets/Main/, split), or, with landmarks, (name, "face68" |
     # "face19" | "clothes294" | "pose17" | "extreme4", JSON file, image folder), or, with tracks, (name, "video", JSON
