@@ -263,6 +263,10 @@ def _add_augmentation(cfg: CfgNode) -> None:
     # Probability of a rotation, and the standard deviation of its angle in degrees (clipped at two of them).
     cfg.INPUT.AFFINE.ROTATION_PROB = 0.0
     cfg.INPUT.AFFINE.ROTATION = 0.0
+    # Largest lean of what was upright in degrees (uniform, to either side), and largest factor by which width divided
+    # by height becomes more or less at the same area (its logarithm uniform). 0.0 and 1.0: none.
+    cfg.INPUT.AFFINE.SHEAR = 0.0
+    cfg.INPUT.AFFINE.STRETCH = 1.0
 
     # Probability that a training picture keeps its own size (padded as the network needs) instead of being fitted into
     # SIZE_TRAIN; never for pictures with a side above KEEP_RESOLUTION_MAX pixels.
@@ -290,6 +294,10 @@ def _add_augmentation(cfg: CfgNode) -> None:
     cfg.INPUT.COLOR.JITTER = 0.4
     # Standard deviation of the noise along the principal components of COCO's colours (AlexNet's lighting noise).
     cfg.INPUT.COLOR.LIGHTING = 0.1
+    # After all of these: transforms of torchvision.transforms.v2 that move nothing, [name, {arguments}] or [name,
+    # {arguments}, probability] each, such as [["GaussianNoise", {"sigma": 0.05}, 0.3]] (data/photometric.py names
+    # them).
+    cfg.INPUT.PHOTOMETRIC = []
 
 
 def _add_data(cfg: CfgNode) -> None:

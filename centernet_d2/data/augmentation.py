@@ -8,6 +8,7 @@ The distributions are those of the CenterNet paper's training code (Objects as P
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import cv2
@@ -62,7 +63,7 @@ class AffineTransform(Transform):
     @property
     def rotates(self) -> bool:
         """Whether a box's sides do not stay level."""
-        return bool(self.matrix[0, 1] != 0)
+        return bool(self.matrix[0, 1] != 0 or self.matrix[1, 0] != 0)
 
     def shows_whole(self, image_size: tuple[int, int]) -> bool:
         """Whether a picture of ``image_size`` (height, width) is seen as in prediction, or as its mirror image.
@@ -125,7 +126,7 @@ class ColorTransform(PixelTransform):
 
 
 class RandomAffine(Augmentation):
-    """Crop, scale, shift, rotate and mirror in one resampling; sizes and shifts in picture pixels."""
+    """Crop, scale, shift, rotate, shear, stretch and mirror in one resampling; sizes and shifts in picture pixels."""
 
     def __init__(
         self,
@@ -140,6 +141,8 @@ class RandomAffine(Augmentation):
         flip_prob: float = 0.5,
         rotation_prob: float = 0.0,
         rotation: float = 0.0,
+        shear: float = 0.0,
+        stretch: float = 1.0,
         keep_resolution_prob: float = 0.0,
         keep_resolution_max: int = 1024,
         pixel_center: float = 0.5,
@@ -152,22 +155,26 @@ class RandomAffine(Augmentation):
                 "shift" (Gaussian of standard deviation ``shift`` and ``scale`` around the middle), "none" (letterbox).
             prob: that ``mode`` is applied; else the picture is letterboxed.
             rotation: standard deviation in degrees.
+            shear: largest lean of what was upright, degrees to either side; uniform.
+            stretch: largest factor by which width divided by height becomes more or less, at the same area; its
+                logarithm is uniform. 1: none.
             keep_resolution_prob: that a picture is neither scaled nor shifted and the output has its size; the model
                 pads a batch to its largest. Mirroring and rotation (around the middle) stay.
             keep_resolution_max: pixels; not for pictures with a longer side.
             fit_width: pictures are fitted by their width alone (``geometry.fitting_scale``).
         """
         super().__init__()
-        if mode not in ("crop", "shift", "none"):
-            raise ValueError(f'INPUT.AFFINE.MODE must be "crop", "shift" or "none", not {mode!r}')
-        if mode == "crop" and (not scales or min(scales) <= 0):
-            raise ValueError(f"INPUT.AFFINE.SCALES must be positive numbers, not {list(scales)}")
-        if mode == "shift" and not 0 <= scale < 1:
-            raise ValueError(f"INPUT.AFFINE.SCALE must be in [0, 1), not {scale}")
-        if not 0 <= prob <= 1:
-            raise ValueError(f"INPUT.AFFINE.PROB must be in [0, 1], not {prob}")
-        if not 0 <= keep_resolution_prob <= 1:
-            raise ValueError(f"INPUT.AFFINE.KEEP_RESOLUTION_PROB must be in [0, 1], not {keep_resolution_prob}")
+        for key, value, fits, wanted in [
+            ("MODE", mode, mode in ("crop", "shift", "none"), '"crop", "shift" or "none"'),
+            ("SCALES", list(scales), mode != "crop" or min(scales, default=0) > 0, "positive numbers"),
+            ("SCALE", scale, mode != "shift" or 0 <= scale < 1, "in [0, 1)"),
+            ("PROB", prob, 0 <= prob <= 1, "in [0, 1]"),
+            ("SHEAR", shear, 0 <= shear < 90, "in [0, 90)"),
+            ("STRETCH", stretch, 1 <= stretch < math.inf, "at least 1"),
+            ("KEEP_RESOLUTION_PROB", keep_resolution_prob, 0 <= keep_resolution_prob <= 1, "in [0, 1]"),
+        ]:
+            if not fits:
+                raise ValueError(f"INPUT.AFFINE.{key} must be {wanted}, not {value!r}")
         self._init(locals())
 
     def get_transform(self, image: np.ndarray) -> Transform:
@@ -182,10 +189,12 @@ class RandomAffine(Augmentation):
         mode = self.mode if self.prob == 1 or np.random.rand() < self.prob else "none"
         fitted = fitting_scale((height, width), size, self.fit_width)
         if (keep or mode == "none") and angle == 0:
-            matrix = letterbox_matrix((height, width), size, fitted)
+            center, matrix = (width / 2, height / 2), letterbox_matrix((height, width), size, fitted)
         else:
             center, zoom = ((width / 2, height / 2), 1.0) if keep else self._window(mode, height, width)
             matrix = affine_matrix(center, fitted / zoom, angle, size)
+        if self.shear > 0 or self.stretch > 1:
+            matrix = _deformed(matrix, center, self._deformation())
         if flip:
             matrix = mirrored(matrix, size[1])
         return AffineTransform(matrix, size, self.pixel_center)
@@ -194,6 +203,12 @@ class RandomAffine(Augmentation):
         # Nothing is drawn where it is switched off, so that seeded runs stay the same.
         possible = self.keep_resolution_prob > 0 and max(height, width) <= self.keep_resolution_max
         return possible and bool(np.random.rand() < self.keep_resolution_prob)
+
+    def _deformation(self) -> np.ndarray:
+        """(2, 2), determinant 1."""
+        lean = math.tan(math.radians(np.random.uniform(-self.shear, self.shear)))
+        wider = self.stretch ** np.random.uniform(-0.5, 0.5)
+        return np.array([[wider, lean], [0, 1 / wider]])
 
     def _window(self, mode: str, height: int, width: int) -> tuple[tuple[float, float], float]:
         """Centre (x, y) and size, relative to the fitted one, of the part of the plane that is seen."""
@@ -239,6 +254,12 @@ class RandomColor(Augmentation):
         noise = np.random.normal(0.0, 1.0, 3) * self.lighting
         matrix[:, 3] += 255 * (_EIGENVECTORS[flipped] @ (_EIGENVALUES * noise))
         return ColorTransform(matrix)
+
+
+def _deformed(matrix: np.ndarray, fixed: tuple[float, float], linear: np.ndarray) -> np.ndarray:
+    """``linear`` (2, 2) around the picture's point ``fixed`` (x, y), then ``matrix``."""
+    shift = np.asarray(fixed) - linear @ fixed
+    return np.column_stack([matrix[:, :2] @ linear, matrix[:, :2] @ shift + matrix[:, 2]])
 
 
 def _fitting_border(border: int, size: int) -> int:

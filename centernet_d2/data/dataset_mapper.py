@@ -14,6 +14,7 @@ from detectron2.structures import Boxes, BoxMode, Instances, Keypoints
 from centernet_d2.data.augmentation import RandomAffine, RandomColor, affine_parts
 from centernet_d2.data.boxes3d import ignored_regions, object_fields
 from centernet_d2.data.degradation import RandomBlur, RandomOcclusion
+from centernet_d2.data.photometric import build_photometric
 from centernet_d2.data.previous_frame import PreviousFrames, previous_centers, track_ids
 from centernet_d2.data.reading import Record, read_image
 
@@ -186,7 +187,7 @@ def keypoint_boxes(annotations: list[dict[str, Any]], transforms: TransformList,
 
 
 def build_augmentations(cfg: CfgNode) -> list[Augmentation]:
-    """Those of ``INPUT.AFFINE``, ``INPUT.OCCLUSION``, ``INPUT.BLUR`` and ``INPUT.COLOR``, in this order."""
+    """Those of ``INPUT.AFFINE``, ``OCCLUSION``, ``BLUR``, ``COLOR`` and ``PHOTOMETRIC``, in this order."""
     affine, occlusion, blur, color = cfg.INPUT.AFFINE, cfg.INPUT.OCCLUSION, cfg.INPUT.BLUR, cfg.INPUT.COLOR
     augmentations: list[Augmentation] = [
         RandomAffine(
@@ -200,6 +201,8 @@ def build_augmentations(cfg: CfgNode) -> list[Augmentation]:
             flip_prob=affine.FLIP_PROB,
             rotation_prob=affine.ROTATION_PROB,
             rotation=affine.ROTATION,
+            shear=affine.SHEAR,
+            stretch=affine.STRETCH,
             keep_resolution_prob=affine.KEEP_RESOLUTION_PROB,
             keep_resolution_max=affine.KEEP_RESOLUTION_MAX,
             pixel_center=cfg.MODEL.CENTERNET.PIXEL_CENTER,
@@ -212,4 +215,4 @@ def build_augmentations(cfg: CfgNode) -> list[Augmentation]:
         augmentations.append(RandomBlur(blur.PROB, blur.MAX_SIZE))
     if color.JITTER > 0 or color.LIGHTING > 0:
         augmentations.append(RandomColor(color.JITTER, color.LIGHTING, cfg.INPUT.FORMAT))
-    return augmentations
+    return augmentations + build_photometric(cfg.INPUT.PHOTOMETRIC, cfg.INPUT.FORMAT)

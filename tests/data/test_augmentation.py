@@ -255,3 +255,47 @@ def test_pictures_are_letterboxed_where_the_mode_is_not_applied() -> None:
     assert 0.65 < whole < 0.75
     with pytest.raises(ValueError, match=r"INPUT\.AFFINE\.PROB must be in \[0, 1\], not 1\.5"):
         RandomAffine((64, 64), prob=1.5)
+
+
+def test_leaning_and_stretching_keep_area_and_middle(noise: np.ndarray) -> None:
+    np.random.seed(0)  # noqa: NPY002
+    augmentation = RandomAffine((128, 128), mode="none", flip_prob=0.0, shear=10.0, stretch=1.5)
+    leans, ratios = [], []
+    for _ in range(400):
+        transform = augmentation.get_transform(noise)
+        np.testing.assert_allclose(transform.apply_coords(np.array([[30.0, 20.0]])), [[64, 64]])
+        linear = transform.matrix[:, :2] / (128 / 60)
+        assert linear[1, 0] == 0 and np.linalg.det(linear) == pytest.approx(1)
+        assert transform.rotates and not transform.shows_whole((40, 60))
+        leans.append(math.degrees(math.atan(linear[0, 1])))
+        ratios.append(math.log(linear[0, 0] / linear[1, 1]) / math.log(1.5))
+    for drawn, limit in ((np.array(leans), 10), (np.array(ratios), 1)):
+        assert np.abs(drawn).max() <= limit and drawn.min() < -0.95 * limit and drawn.max() > 0.95 * limit
+        assert drawn.std() == pytest.approx(limit / math.sqrt(3), rel=0.08)
+    assert not RandomAffine((128, 128), stretch=1.5).get_transform(noise).rotates
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_a_leaning_picture_its_points_and_its_box_move_together(seed: int) -> None:
+    """All of it at once: spots are found where the points went, and a filled box is enclosed by its own."""
+    np.random.seed(seed)  # noqa: NPY002
+    image = np.zeros((200, 300, 3), np.uint8)
+    image[80:130, 120:190, 0] = 250
+    image[95:101, 140:146, 1] = 250
+    settings = {"shift": 0.02, "scale": 0.2, "rotation_prob": 0.5, "rotation": 5.0, "shear": 10.0, "stretch": 1.4}
+    transform = RandomAffine((512, 512), mode="shift", **settings).get_transform(image)
+    warped = transform.apply_image(image)
+    ys, xs = np.mgrid[:512, :512] + 0.5
+    spot = warped[:, :, 1] / warped[:, :, 1].sum(dtype=float)
+    expected = transform.apply_coords(np.array([[143.0, 98.0]]))[0]
+    np.testing.assert_allclose([(spot * xs).sum(), (spot * ys).sum()], expected, atol=0.1)
+    rows, columns = np.nonzero(warped[:, :, 0] > 25)
+    box = transform.apply_box(np.array([[120.0, 80.0, 190.0, 130.0]]))[0]
+    edges = [columns.min(), rows.min(), columns.max() + 1, rows.max() + 1]
+    np.testing.assert_allclose(box, edges, atol=3)
+
+
+@pytest.mark.parametrize("key, value", [("shear", 90.0), ("shear", -1.0), ("stretch", 0.9), ("stretch", math.inf)])
+def test_bad_deformations_are_named(key: str, value: float) -> None:
+    with pytest.raises(ValueError, match=rf"INPUT\.AFFINE\.{key.upper()} must be .*{value}"):
+        RandomAffine((64, 64), **{key: value})
