@@ -24,6 +24,7 @@ def get_cfg() -> CfgNode:
 def add_centernet_config(cfg: CfgNode) -> None:
     """Add this project's keys, with their defaults, to a Detectron2 config."""
     _add_networks(cfg)
+    _add_inference(cfg)
     _add_grid_points(cfg)
     _add_landmarks(cfg)
     _add_tasks(cfg)
@@ -77,6 +78,19 @@ def _add_networks(cfg: CfgNode) -> None:
     cfg.MODEL.HOURGLASS.CHANNELS = [256, 256, 384, 384, 384, 512]
     cfg.MODEL.HOURGLASS.BLOCKS = [2, 2, 2, 2, 2, 4]
     cfg.MODEL.HOURGLASS.NORM = "BN"
+
+
+def _add_inference(cfg: CfgNode) -> None:
+    # What engine.predictor.Predictor does for speed; nothing else reads these.
+    cfg.MODEL.INFERENCE = CfgNode()
+    # Batch normalizations become part of the convolutions before them. Same results.
+    cfg.MODEL.INFERENCE.FOLD_BATCH_NORM = True
+    # Of autocast in backbone and neck: "float32" (none), "bfloat16", "float16". Heads and decoding stay float32.
+    cfg.MODEL.INFERENCE.PRECISION = "float32"
+    # Backbone, neck and heads through torch.compile; the first picture, and those of other sizes, take minutes.
+    cfg.MODEL.INFERENCE.COMPILE = False
+    # One CUDA graph for each shape of the network's input: for few sizes (INPUT.RESIZE_TEST "fixed"), on a GPU.
+    cfg.MODEL.INFERENCE.CUDA_GRAPHS = False
 
 
 def _add_grid_points(cfg: CfgNode) -> None:
