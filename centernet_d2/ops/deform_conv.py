@@ -5,9 +5,10 @@ from __future__ import annotations
 import math
 
 import torch
-import torch.nn.functional as F
 import torchvision
 from torch import Tensor, nn
+
+from centernet_d2.ops.deform_conv_cpu import deform_conv_cpu
 
 
 def deform_conv(x: Tensor, offset_mask: Tensor, weight: Tensor, bias: Tensor | None, padding: int = 1) -> Tensor:
@@ -21,35 +22,21 @@ def deform_conv(x: Tensor, offset_mask: Tensor, weight: Tensor, bias: Tensor | N
         bias: (d,).
 
     Returns:
-        (N, d, H, W), the dtype of ``x``. Computed in at least float32, also under autocast: the kernels know no
-        bfloat16 (nor float16 on a CPU), and places rounded to 8 bits would be wrong by cells.
+        (N, d, H, W), the dtype of ``x``. Computed in at least float32, also under autocast: places rounded to 8 bits
+        would be wrong by cells. Of bfloat16 on a CPU, the matrix product with the weights is in bfloat16.
     """
     taps = weight.shape[2] * weight.shape[3]
     dtype = torch.float64 if x.dtype == torch.float64 else torch.float32
+    # ONNX has the operator itself.
+    on_cpu = x.device.type == "cpu" and not torch.compiler.is_exporting()
+    product = x.dtype if on_cpu and x.dtype == torch.bfloat16 else dtype
     with torch.autocast(x.device.type, enabled=False):
         offset, mask = offset_mask.to(dtype).split([2 * taps, taps], dim=1)
-        bias = None if bias is None else bias.to(dtype)
-        # ONNX has the operator itself.
-        sampled = x.device.type == "cpu" and not torch.compiler.is_exporting()
-        function = _by_sampling if sampled else torchvision.ops.deform_conv2d
-        result = function(x.to(dtype), offset, weight.to(dtype), bias, padding=padding, mask=mask.sigmoid())
+        bias = None if bias is None else bias.to(product)
+        function = deform_conv_cpu if on_cpu else torchvision.ops.deform_conv2d
+        x_in = x if on_cpu else x.to(dtype)
+        result = function(x_in, offset, weight.to(product), bias, padding=padding, mask=mask.sigmoid())
     return result.to(x.dtype)
-
-
-def _by_sampling(x: Tensor, offset: Tensor, weight: Tensor, bias: Tensor | None, padding: int, mask: Tensor) -> Tensor:
-    """``torchvision.ops.deform_conv2d`` of stride 1, whose backward pass takes five times longer on a CPU."""
-    count, channels, height, width = x.shape
-    rows, columns = weight.shape[2:]
-    out_height, out_width = offset.shape[-2:]
-    dy, dx = offset.unflatten(1, (rows * columns, 2)).unbind(2)  # (N, T, H, W)
-    tap = torch.arange(rows * columns, device=x.device).view(-1, 1, 1)
-    y = dy + (tap // columns - padding + torch.arange(out_height, device=x.device)[:, None])
-    x_at = dx + (tap % columns - padding + torch.arange(out_width, device=x.device))
-    grid = torch.stack([(2 * x_at + 1) / width - 1, (2 * y + 1) / height - 1], dim=-1)
-    samples = F.grid_sample(x, grid.flatten(1, 2), align_corners=False).unflatten(2, (-1, out_height))
-    columns_of_taps = (samples * mask[:, None]).view(count, channels * rows * columns, -1)
-    result = (weight.flatten(1) @ columns_of_taps).view(count, -1, out_height, out_width)
-    return result if bias is None else result + bias.view(-1, 1, 1)
 
 
 class ModulatedDeformConv2d(nn.Module):

@@ -9,7 +9,8 @@ import torch
 import torch.nn.functional as F
 import torchvision
 
-from centernet_d2.ops.deform_conv import ModulatedDeformConv2d, _by_sampling, deform_conv
+from centernet_d2.ops.deform_conv import ModulatedDeformConv2d, deform_conv
+from centernet_d2.ops.deform_conv_cpu import deform_conv_cpu
 
 
 def bilinear(plane, y, x):
@@ -81,22 +82,86 @@ def test_under_autocast(dtype):
     assert torch.isfinite(layer.offset_mask.weight.grad).all()
 
 
-@pytest.mark.parametrize("size", [(7, 9), (1, 6), (5, 1)])
-def test_sampling_equals_torchvision(size):
-    """What a CPU runs equals the kernel that a GPU runs, in values and all gradients; taps far outside among them."""
+def random_inputs(size, count=2, channels=4, out_channels=6, dtype=torch.float64):
+    """Input, offsets of several cells, weight, bias and mask, all to be differentiated."""
     generator = torch.Generator().manual_seed(0)
 
     def random(*shape):
-        return torch.randn(*shape, generator=generator, dtype=torch.float64).requires_grad_()
+        return torch.randn(*shape, generator=generator, dtype=torch.float64)
 
-    x, offset, weight, bias = random(2, 4, *size), random(2, 18, *size), random(6, 4, 3, 3), random(6)
-    with torch.no_grad():
-        offset *= 4
-    mask = torch.rand(2, 9, *size, generator=generator, dtype=torch.float64).requires_grad_()
-    inputs = (x, offset, weight, bias, mask)
+    x, offset = random(count, channels, *size), 4 * random(count, 18, *size)
+    weight, bias = random(out_channels, channels, 3, 3) / (9 * channels) ** 0.5, random(out_channels)
+    mask = torch.rand(count, 9, *size, generator=generator, dtype=torch.float64)
+    return tuple(v.to(dtype).requires_grad_() for v in (x, offset, weight, bias, mask))
+
+
+# The last is more than one part of the places for each image, and no whole number of them.
+@pytest.mark.parametrize(
+    ("size", "dtype", "tolerance"),
+    [
+        ((7, 9), torch.float64, 1e-10),
+        ((1, 6), torch.float64, 1e-10),
+        ((5, 1), torch.float64, 1e-10),
+        ((37, 41), torch.float64, 1e-10),
+        ((37, 41), torch.float32, 1e-5),
+    ],
+)
+def test_equals_torchvision(size, dtype, tolerance):
+    """What a CPU runs equals the kernel that a GPU runs, in values and all gradients; taps far outside among them."""
+    inputs = random_inputs(size, dtype=dtype)
+    x, offset, weight, bias, mask = inputs
     results = []
-    for function in (_by_sampling, torchvision.ops.deform_conv2d):
+    for function in (deform_conv_cpu, torchvision.ops.deform_conv2d):
         value = function(x, offset, weight, bias, padding=1, mask=mask)
+        with torch.no_grad():
+            assert torch.equal(function(x, offset, weight, bias, padding=1, mask=mask), value)
         results.append((value, *torch.autograd.grad((value * value.detach().cos()).sum(), inputs)))
     for ours, theirs in zip(*results, strict=True):
-        torch.testing.assert_close(ours, theirs, atol=1e-10, rtol=1e-8)
+        torch.testing.assert_close(ours, theirs, atol=tolerance * float(theirs.detach().abs().max()), rtol=0)
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_the_same_however_many_threads(threads):
+    x, offset, weight, bias, mask = (v.detach() for v in random_inputs((60, 50), dtype=torch.float32))
+    expected = torchvision.ops.deform_conv2d(x, offset, weight, bias, padding=1, mask=mask)
+    before = torch.get_num_threads()
+    try:
+        torch.set_num_threads(threads)
+        result = deform_conv_cpu(x, offset, weight, bias, 1, mask)
+    finally:
+        torch.set_num_threads(before)
+    torch.testing.assert_close(result, expected, atol=1e-5, rtol=0)
+
+
+def test_gradients_against_differences():
+    inputs = random_inputs((3, 4), count=1, channels=2, out_channels=2)
+    x, offset, weight, _, mask = inputs
+    with torch.no_grad():
+        offset.copy_(offset.floor() + offset.frac().abs().clamp(0.1, 0.9))  # at whole cells there is a kink
+    torch.autograd.gradcheck(lambda *v: deform_conv_cpu(v[0], v[1], v[2], v[3], 1, v[4]), inputs, atol=1e-7)
+    without_bias = (x, offset, weight, mask)
+    torch.autograd.gradcheck(lambda *v: deform_conv_cpu(v[0], v[1], v[2], None, 1, v[3]), without_bias, atol=1e-7)
+
+
+def test_bfloat16_is_near_the_exact():
+    """Each product is rounded to 8 bits; places are not: a cell's rounding would change values wholly."""
+    x, offset, weight, bias, mask = (v.detach() for v in random_inputs((20, 30), channels=32, dtype=torch.float32))
+    x, weight = x.bfloat16().float(), weight.bfloat16().float()
+    offset_mask = torch.cat([20 * offset, mask.logit()], dim=1)
+    exact = deform_conv(x, offset_mask, weight, bias)
+    result = deform_conv(x.bfloat16(), offset_mask, weight, bias)
+    assert result.dtype == torch.bfloat16
+    assert (result.float() - exact).abs().max() < 0.03 * exact.abs().max()
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf, 1e30])
+def test_places_that_are_no_numbers_harm_only_themselves(value):
+    """A tap moved to nowhere must not read outside the map; other places keep their values."""
+    x, offset, weight, bias, mask = (v.detach() for v in random_inputs((6, 6), count=1))
+    expected = deform_conv_cpu(x, offset, weight, bias, 1, mask)
+    offset[0, 4, 2, 3] = value
+    result = deform_conv_cpu(x, offset, weight, bias, 1, mask)
+    elsewhere = torch.ones(6, 6, dtype=torch.bool)
+    elsewhere[2, 3] = False
+    assert torch.equal(result[..., elsewhere], expected[..., elsewhere])
+    assert torch.isfinite(result).all() == (value == 1e30)

@@ -1,0 +1,135 @@
+"""Modulated deformable convolution for CPUs, in plain PyTorch operations.
+
+A tap's value is a weighted sum of four cells: one bag of rows of a channels-last map. Bags are summed by the operator
+made for embeddings, and a matrix product with the weights does the rest. A part of the places at a time, so that what
+is in between stays in the cache; in the backward pass it is computed again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+# Places worked on at a time, for each thread.
+_PART = 1024
+# Empty cells around a map, so that taps outside need no test: both cells beside a place may lie there.
+_BORDER = 2
+
+
+def deform_conv_cpu(
+    x: Tensor, offset: Tensor, weight: Tensor, bias: Tensor | None, padding: int, mask: Tensor
+) -> Tensor:
+    """``torchvision.ops.deform_conv2d`` of stride 1, in values and gradients; not differentiable twice.
+
+    Args:
+        x: (N, c, H, W).
+        offset: (N, 2T, H', W') dy, dx of each tap, in cells of ``x``.
+        weight: (d, c, kernel height, kernel width), T taps.
+        bias: (d,).
+        mask: (N, T, H', W').
+
+    Returns:
+        (N, d, H', W') in the memory format channels-last. Places and sums over cells are of the dtype of ``mask``, the
+        matrix product of that of ``weight``.
+    """
+    count, channels, height, width = x.shape
+    columns = weight.shape[3]
+    taps = weight.shape[2] * columns
+    out_height, out_width = offset.shape[2:]
+    tap = torch.arange(taps).view(-1, 1, 1)
+    y = offset[:, 0::2] + (torch.arange(out_height)[:, None] + tap // columns - padding)
+    x_at = offset[:, 1::2] + (torch.arange(out_width) + tap % columns - padding)
+    rows = F.pad(x.permute(0, 2, 3, 1), (0, 0, *[_BORDER] * 4)).to(mask.dtype).contiguous().view(-1, channels)
+    size = (height + 2 * _BORDER, width + 2 * _BORDER)
+    places = torch.stack([y, x_at, mask]).permute(0, 1, 3, 4, 2).reshape(3, -1, taps)
+    # Without gradients there is no need of the function, which graphs cannot be traced through.
+    function = _OnRows.apply if torch.is_grad_enabled() else _on_rows
+    result = function(rows, places, weight.permute(0, 2, 3, 1).flatten(1), bias, size, out_height * out_width)
+    return result.view(count, out_height, out_width, -1).permute(0, 3, 1, 2)
+
+
+def _corners(places: Tensor, first: int, size: tuple[int, int]) -> tuple[Tensor, Tensor]:
+    """Rows (E, 4) int32 of the cells around E places of an image whose rows start at ``first``, and their weights
+    (E, 4): bilinear, times the mask. ``places`` are y, x and mask (3, E); ``size`` is the map's, with its border."""
+    y, x, mask = places
+    low_y, low_x = y.detach().floor(), x.detach().floor()
+    row, column = (
+        low.int().clamp_(-_BORDER, side - 2 * _BORDER) + _BORDER for low, side in zip((low_y, low_x), size, strict=True)
+    )
+    top_left = row * size[1] + column + first
+    down = y - low_y
+    right = (x - low_x) * mask
+    left = mask - right
+    down_left, down_right = down * left, down * right
+    index = torch.stack([top_left, top_left + 1, top_left + size[1], top_left + (size[1] + 1)], dim=-1)
+    return index, torch.stack([left - down_left, right - down_right, down_left, down_right], dim=-1)
+
+
+def _sampled(rows: Tensor, places: Tensor, first: int, size: tuple[int, int]) -> tuple[Tensor, Tensor, Tensor]:
+    """Corners and weights of ``places`` (3, P, T), and the taps' values (P, T * c)."""
+    index, share = _corners(places.flatten(1), first, size)
+    values = F.embedding_bag(index, rows, per_sample_weights=share, mode="sum")
+    return index, share, values.view(places.shape[1], -1)
+
+
+def _parts(count: int, each: int, size: tuple[int, int]) -> Iterator[tuple[slice, int]]:
+    """Slices of ``count`` places, ``each`` per image, within images; and where the image's rows start."""
+    length = _PART * torch.get_num_threads()
+    for image in range(count // each):
+        for start in range(image * each, (image + 1) * each, length):
+            yield slice(start, min(start + length, (image + 1) * each)), image * size[0] * size[1]
+
+
+def _on_rows(
+    rows: Tensor, places: Tensor, weight: Tensor, bias: Tensor | None, size: tuple[int, int], each: int
+) -> Tensor:
+    result = weight.new_empty(places.shape[1], len(weight))
+    for part, first in _parts(len(result), each, size):
+        values = _sampled(rows, places[:, part], first, size)[2]
+        result[part] = F.linear(values.to(weight.dtype), weight, bias)
+    return result
+
+
+class _OnRows(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any, rows: Tensor, places: Tensor, weight: Tensor, bias: Tensor | None, size: tuple[int, int], each: int
+    ) -> Tensor:
+        ctx.save_for_backward(rows, places, weight)
+        ctx.size, ctx.each = size, each
+        return _on_rows(rows, places, weight, bias, size, each)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+        rows, places, weight = ctx.saved_tensors
+        gradient = gradient.contiguous()
+        of_rows, of_places = torch.zeros_like(rows), torch.empty_like(places)
+        of_weight = torch.zeros_like(weight, dtype=rows.dtype)
+        for part, first in _parts(len(gradient), ctx.each, ctx.size):
+            own = places[:, part].detach().requires_grad_()
+            with torch.enable_grad():
+                index, share, values = _sampled(rows, own, first, ctx.size)
+            of_weight += gradient[part].t() @ values.detach().to(weight.dtype)
+            of_values = (gradient[part] @ weight).to(rows.dtype)
+            (of_places[:, part],) = torch.autograd.grad(values, own, of_values)
+            _add_back(of_rows, index, share.detach(), of_values.view(len(index), -1))
+        of_bias = gradient.sum(dim=0) if ctx.needs_input_grad[3] else None
+        return of_rows, of_places, of_weight.to(weight.dtype), of_bias, None, None
+
+
+def _add_back(of_rows: Tensor, index: Tensor, share: Tensor, of_values: Tensor) -> None:
+    """Add to ``of_rows`` what its rows get from the taps: bags again, of the taps that a row gave to.
+
+    (Adding corner by corner takes five times longer.)
+    """
+    row, order = index.flatten().sort()
+    row, count = row.unique_consecutive(return_counts=True)
+    first = count.cumsum(0) - count
+    bags = F.embedding_bag(order // 4, of_values, first, per_sample_weights=share.flatten()[order], mode="sum")
+    of_rows.index_add_(0, row, bags)
