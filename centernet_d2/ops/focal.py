@@ -2,45 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
 from centernet_d2.ops.gaussian import SparseMaps
 
+# Of logits and targets (E,) each.
+CellLoss = Callable[[Tensor, Tensor], Tensor]
+
 # Cells worked on at a time: bounds the temporary memory; on a CPU they stay in the cache.
 _CHUNK = {"cpu": 1 << 18, "cuda": 1 << 24}
-
-
-class _BackgroundLoss(torch.autograd.Function):
-    """Sum over all cells of p^2 log(1 - p), negated: the whole loss where the target is zero.
-
-    The gradient is computed with the value, so that nothing but itself is kept: one copy of the logits instead of the
-    dozen that automatic differentiation keeps.
-    """
-
-    @staticmethod
-    def forward(ctx, logits: Tensor) -> Tensor:
-        flat = logits.detach().reshape(-1)
-        gradient = torch.empty_like(flat) if logits.requires_grad else None
-        total = torch.zeros((), dtype=torch.float64, device=logits.device)
-        chunk = _CHUNK.get(logits.device.type, 1 << 22)
-        for start in range(0, len(flat), chunk):
-            x = flat[start : start + chunk]
-            x = x if x.dtype == torch.float64 else x.float()
-            p, log_term = x.sigmoid(), F.softplus(x)
-            squared = p * p
-            total += (squared * log_term).sum(dtype=torch.float64)
-            if gradient is not None:
-                gradient[start : start + chunk] = squared * (2 * (1 - p) * log_term + p)
-        if gradient is not None:
-            ctx.save_for_backward(gradient.view(logits.shape))
-        return total.to(torch.float64 if logits.dtype == torch.float64 else torch.float32)
-
-    @staticmethod
-    def backward(ctx, grad_output: Tensor) -> Tensor:
-        (gradient,) = ctx.saved_tensors
-        return gradient * grad_output.to(gradient.dtype)
 
 
 def heatmap_focal_loss(logits: Tensor, target: SparseMaps) -> Tensor:
@@ -54,9 +30,7 @@ def heatmap_focal_loss(logits: Tensor, target: SparseMaps) -> Tensor:
         logits: (N, D, H, W).
         target: of the same shape, values y.
     """
-    x, y, p, background = _at_targets(logits, target)
-    cells = torch.where(y == 1, (1 - p) ** 2 * F.softplus(-x), (1 - y) ** 4 * background)
-    return _BackgroundLoss.apply(logits) + (cells - background).sum()
+    return _HeatmapLoss.apply(logits, target, _focal)
 
 
 def quality_focal_loss(logits: Tensor, target: SparseMaps) -> Tensor:
@@ -65,18 +39,74 @@ def quality_focal_loss(logits: Tensor, target: SparseMaps) -> Tensor:
     -(y - p)^2 (y log p + (1 - y) log(1 - p)): the target y is a probability to be met, 0 at p = y (Generalized Focal
     Loss, equation 5; beta 2). Precision, arguments and background (y = 0) as of :func:`heatmap_focal_loss`.
     """
-    x, y, p, background = _at_targets(logits, target)
-    cells = (y - p) ** 2 * F.binary_cross_entropy_with_logits(x, y, reduction="none")
-    return _BackgroundLoss.apply(logits) + (cells - background).sum()
-
-
-def _at_targets(logits: Tensor, target: SparseMaps) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Logits, targets and probabilities of the cells with a target, (E,) each, and the loss that the background sum
-    has counted there, as if the target were 0."""
-    x = logits.reshape(-1)[target.index]
-    x = x if x.dtype == torch.float64 else x.float()
-    p = x.sigmoid()
-    return x, target.value.to(x.dtype), p, p**2 * F.softplus(x)
+    return _HeatmapLoss.apply(logits, target, _quality_focal)
 
 
 HEATMAP_LOSSES = {"focal": heatmap_focal_loss, "quality": quality_focal_loss}
+
+
+def _focal(x: Tensor, y: Tensor) -> Tensor:
+    p = x.sigmoid()
+    return torch.where(y == 1, (1 - p) ** 2 * F.softplus(-x), (1 - y) ** 4 * p**2 * F.softplus(x))
+
+
+def _quality_focal(x: Tensor, y: Tensor) -> Tensor:
+    return (y - x.sigmoid()) ** 2 * F.binary_cross_entropy_with_logits(x, y, reduction="none")
+
+
+class _HeatmapLoss(torch.autograd.Function):
+    """Of maps of which nearly all cells have the target 0.
+
+    The gradient is computed with the value and given away in the backward pass (computed again, should there be
+    another): one copy of the logits in all, instead of the dozen that automatic differentiation keeps.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, logits: Tensor, target: SparseMaps, cell_loss: CellLoss) -> Tensor:
+        ctx.save_for_backward(logits)
+        ctx.target, ctx.cell_loss = target, cell_loss
+        total, ctx.gradient = _value_and_gradient(logits, target, cell_loss, logits.requires_grad)
+        return total
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad_output: Tensor) -> tuple[Tensor | None, ...]:
+        gradient, ctx.gradient = ctx.gradient, None
+        if gradient is None:
+            (logits,) = ctx.saved_tensors
+            _, gradient = _value_and_gradient(logits, ctx.target, ctx.cell_loss, True)
+        return gradient.mul_(grad_output.to(gradient.dtype)), None, None
+
+
+def _value_and_gradient(
+    logits: Tensor, target: SparseMaps, cell_loss: CellLoss, with_gradient: bool
+) -> tuple[Tensor, Tensor | None]:
+    """Sum of ``cell_loss`` over all cells, and its gradient."""
+    exact = torch.float64 if logits.dtype == torch.float64 else torch.float32
+    flat = logits.detach().reshape(-1)
+    total, gradient = _background(flat, with_gradient)
+    with torch.enable_grad():
+        x = flat[target.index].to(exact).requires_grad_(with_gradient)
+        # The background sum has counted these cells, too, as if their target were 0.
+        cells = (cell_loss(x, target.value.to(exact)) - x.sigmoid() ** 2 * F.softplus(x)).sum()
+    total = (total + cells.detach()).to(exact)
+    if gradient is None:
+        return total, None
+    gradient[target.index] += torch.autograd.grad(cells, x)[0].to(gradient.dtype)
+    return total, gradient.view(logits.shape)
+
+
+def _background(flat: Tensor, with_gradient: bool) -> tuple[Tensor, Tensor | None]:
+    """Sum of p^2 log(1 - p), negated: float64; and its gradient, in one pass."""
+    gradient = torch.empty_like(flat) if with_gradient else None
+    total = torch.zeros((), dtype=torch.float64, device=flat.device)
+    chunk = _CHUNK.get(flat.device.type, 1 << 22)
+    for start in range(0, len(flat), chunk):
+        x = flat[start : start + chunk]
+        x = x if x.dtype == torch.float64 else x.float()
+        p, log_term = x.sigmoid(), F.softplus(x)
+        squared = p * p
+        total += (squared * log_term).sum(dtype=torch.float64)
+        if gradient is not None:
+            gradient[start : start + chunk] = squared * (2 * (1 - p) * log_term + p)
+    return total, gradient

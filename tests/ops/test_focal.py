@@ -54,6 +54,13 @@ def test_gradcheck(target, kind):
     assert torch.autograd.gradcheck(lambda x: HEATMAP_LOSSES[kind](x, target), (logits,), atol=1e-4)
 
 
+def test_a_second_backward_pass_gives_the_same(target):
+    logits = torch.randn(2, 3, 10, 10, generator=torch.Generator().manual_seed(2)).requires_grad_()
+    loss = heatmap_focal_loss(logits, target)
+    first, second = (torch.autograd.grad(factor * loss, logits, retain_graph=True)[0] for factor in (1.0, 3.0))
+    torch.testing.assert_close(3 * first, second)
+
+
 def test_quality_focal_is_zero_at_its_target_alone(target):
     """Background but for the targets: nothing is lost where p = y, and (y - 1/2)^2 log 2 where p is 1/2."""
     logits = torch.full((2, 3, 10, 10), -100.0, dtype=torch.float64)
