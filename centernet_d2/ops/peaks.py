@@ -8,9 +8,6 @@ from torch import Tensor
 
 from centernet_d2.ops.gather import cells_of
 
-# Rows looked at per wanted peak: enough for nearly every map, and checked.
-_ROWS_PER_PEAK = 4
-
 
 def neighbourhood_maximum(maps: Tensor) -> Tensor:
     """Maximum over 3x3 cells of (..., H, W) maps, the same shape; cells outside do not count.
@@ -38,7 +35,7 @@ def top_peaks(maps: Tensor, k: int) -> tuple[Tensor, Tensor, Tensor]:
         logits (N, K, k) in descending order, -inf where there are fewer peaks; classes (N, K, k) int64; cells
         (N, K, k, 2) int64 x, y. Of equal peaks any may come first.
     """
-    found = None if maps.is_cuda or _recorded() else _top_of_best_rows(maps, k)
+    found = None if maps.is_cuda or _recorded() else _top_of_high_rows(maps, k)
     values, classes, cells = found if found is not None else _top_of_all(maps, k)
     missing = k - values.shape[-1]
     return F.pad(values, (0, missing), value=-torch.inf), F.pad(classes, (0, missing)), F.pad(cells, (0, 0, 0, missing))
@@ -59,34 +56,44 @@ def _top_of_all(maps: Tensor, k: int) -> tuple[Tensor, Tensor, Tensor]:
     return values, classes, torch.stack([index - row * width, row - classes * height], dim=-1)
 
 
-def _top_of_best_rows(maps: Tensor, k: int) -> tuple[Tensor, Tensor, Tensor] | None:
-    """The same from the rows with the highest maxima alone; None where they may not be enough.
+def _top_of_high_rows(maps: Tensor, k: int) -> tuple[Tensor, Tensor, Tensor] | None:
+    """The same, where all but a few rows are read once, for their maxima; None where these do not tell enough.
 
-    A peak outside those rows cannot exceed the lowest of their maxima, so peaks above it are the highest of all.
+    The maximum of a row is a peak if those of the rows beside it are no higher. So the k best peaks are at least as
+    high as the k-th of these, and lie among the few cells that are.
     """
     images, classes, points, height, width = maps.shape
-    count = min(_ROWS_PER_PEAK * k, classes * height)
-    maxima, row = maps.amax(-1).transpose(1, 2).flatten(2).topk(count)  # (N, K, count)
-    category, y = row // height, row % height
-    image = torch.arange(images, device=maps.device)[:, None, None]
-    point = torch.arange(points, device=maps.device)[:, None]
-    first = ((image * classes + category) * points + point) * height
-    flat = maps.reshape(-1, width)
-
-    rows = flat[first + y]  # (N, K, count, W)
-    tall = rows
-    for step in (-1, 1):
-        beside = y + step
-        outside = (beside < 0) | (beside >= height)
-        row_beside = flat[first + beside.clamp(0, height - 1)]
-        tall = torch.maximum(tall, row_beside.masked_fill(outside[..., None], -torch.inf))
-    padded = F.pad(tall, (1, 1), value=-torch.inf)
-    window = torch.maximum(torch.maximum(padded[..., :-2], padded[..., 2:]), tall)
-    values, index = rows.masked_fill(rows != window, -torch.inf).flatten(2).topk(min(k, count * width))
-    if count < classes * height and not (values[..., -1] >= maxima[..., -1]).all():
+    if k > classes * height:
         return None
-    chosen = index // width
-    return values, category.gather(-1, chosen), torch.stack([index % width, y.gather(-1, chosen)], dim=-1)
+    # (N, K, C * H); a class's first row counts as being beside another's last one, which can only lower the bound.
+    maxima = maps.amax(-1).transpose(1, 2).flatten(2)
+    crests = maxima.masked_fill(maxima < F.max_pool1d(maxima.flatten(0, 1), 3, 1, 1).view_as(maxima), -torch.inf)
+    highest, place = crests.topk(k)
+    least = highest[..., -1:]
+    if least.isneginf().any():
+        return None
+    # Of rows that are just as high, these will do: a map may be flat.
+    image, point, row = (maxima > least).scatter(-1, place, True).nonzero().unbind(1)
+    category, y, owner = row // height, row % height, image * points + point
+    row = ((image * classes + category) * points + point) * height + y
+    flat = maps.reshape(-1, width)
+    line, x = (flat[row] >= least.view(-1, 1)[owner]).nonzero().unbind(1)
+    if 9 * len(line) > maps.numel():  # broad slopes
+        return None
+
+    # Windows of 3x3 cells: those beyond the border become border cells, which the window holds anyway.
+    beside = torch.tensor([-1, 0, 1])
+    near_row = row[line, None] + ((y[:, None] + beside).clamp(0, height - 1) - y[:, None])[line]
+    near_x = (x[:, None] + beside).clamp(0, width - 1)
+    value = flat[row[line], x]
+    peak = (value == flat[near_row[:, :, None], near_x[:, None]].amax((1, 2))).nonzero()[:, 0]
+
+    order = peak[value[peak].argsort(descending=True)]
+    order = order[owner[line[order]].argsort(stable=True)]
+    first = torch.searchsorted(owner[line[order]], torch.arange(images * points))
+    best = order[first[:, None] + torch.arange(k)].view(images, points, k)
+    line = line[best]
+    return value[best], category[line], torch.stack([x[best], y[line]], dim=-1)
 
 
 def maximum_near(maps: Tensor, image_index: Tensor, channel: Tensor, points: Tensor) -> Tensor:

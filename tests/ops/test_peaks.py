@@ -6,7 +6,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from centernet_d2.ops.peaks import _top_of_all, maximum_near, neighbourhood_maximum, top_peaks
+from centernet_d2.ops.peaks import _top_of_all, _top_of_high_rows, maximum_near, neighbourhood_maximum, top_peaks
 
 
 def test_neighbourhood_maximum_equals_pooling():
@@ -54,6 +54,37 @@ def test_equal_neighbours_are_both_peaks():
     values, _, cells = top_peaks(maps, 2)
     assert values.tolist() == [[[1.0, 1.0]]]
     assert sorted(cells[0, 0].tolist()) == [[1, 1], [2, 1]]
+
+
+@pytest.mark.parametrize("levels", [2, 4, 30, 1000])
+@pytest.mark.parametrize("size", [(1, 1), (1, 40), (40, 1), (2, 9), (24, 17)])
+def test_plateaus(size, levels):
+    """Values of a few levels: the values are those of a search; of equal peaks any are given, but none twice."""
+    maps = torch.randint(0, levels, (2, 5, 2, *size), generator=torch.Generator().manual_seed(levels)).float()
+    values, classes, cells = top_peaks(maps, 12)
+    for n, p in torch.cartesian_prod(torch.arange(2), torch.arange(2)):
+        every = search(maps[n, :, p], None)
+        count = min(12, len(every))
+        assert values[n, p].tolist() == [v for v, *_ in every[:12]] + [-torch.inf] * (12 - count)
+        rows = zip(values[n, p, :count], classes[n, p], cells[n, p], strict=False)
+        found = {(v.item(), c.item(), *xy.tolist()) for v, c, xy in rows}
+        assert len(found) == count
+        assert found <= set(every)
+
+
+def test_rows_tell_enough():
+    """Also where the highest are high throughout, or all are; one class has too few, and on slopes they are no help."""
+    flat = torch.zeros(1, 20, 1, 32, 48)
+    assert (_top_of_high_rows(flat, 50)[0] == 0).all()
+    c, y, x = torch.meshgrid(torch.arange(20.0), torch.arange(32.0), torch.arange(48.0), indexing="ij")
+    slopes = c + x / 100 - (y - 16) ** 2 / 1000
+    assert _top_of_high_rows(slopes[None, :, None], 20) is None
+    assert top_peaks(slopes[None, :, None], 20)[0][0, 0].tolist() == [v for v, *_ in search(slopes, 20)]
+    noise = torch.randn(2, 20, 3, 32, 48, generator=torch.Generator().manual_seed(0))
+    noise[:, 3, :, 10:14] = 5.0
+    found, expected = _top_of_high_rows(noise, 50), _top_of_all(noise, 50)
+    assert torch.equal(found[0], expected[0])
+    assert _top_of_high_rows(noise[:, :1], 50) is None
 
 
 @pytest.mark.parametrize("size", [(3, 3), (1, 1), (1, 4)])
