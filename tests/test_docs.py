@@ -13,7 +13,7 @@ from centernet_d2 import get_cfg
 DOCS = Path(__file__).resolve().parents[1] / "docs"
 
 
-@pytest.mark.parametrize("name", ["migrating.md", "model_zoo.md", "tasks.md", "training.md"])
+@pytest.mark.parametrize("name", ["inference.md", "migrating.md", "model_zoo.md", "tasks.md", "training.md"])
 def test_keys_and_files_exist(name):
     text = (DOCS / name).read_text()
     keys = set(re.findall(r"\b(?:MODEL|INPUT|SOLVER|TEST|DATASETS|DATALOADER)(?:\.[A-Z0-9_]+)+", text))

@@ -24,10 +24,10 @@ import numpy as np
 import torch
 from detectron2.config import CfgNode
 from detectron2.data import DatasetCatalog
-from detectron2.engine import DefaultPredictor
 from detectron2.structures import Instances
 
 from centernet_d2.data.reading import BrokenImageError, read_image
+from centernet_d2.engine.predictor import Predictor
 from centernet_d2.engine.setup import setup_cfg
 from centernet_d2.modeling.meta_arch import CenterNet
 from centernet_d2.video import VIDEO_SUFFIXES, Frame, VideoError, draw_frames, film, is_video, open_window
@@ -72,7 +72,7 @@ class Network:
 
     @classmethod
     def load(cls, cfg: CfgNode, threshold: float) -> Network:
-        model = DefaultPredictor(cfg).model
+        model = Predictor(cfg).model
         return cls(model, cfg.INPUT.FORMAT, Artist.from_config(cfg, threshold))
 
     def find(self, frame: Frame) -> Instances:

@@ -108,6 +108,21 @@ def test_a_batch_equals_its_pictures(resize, flags):
         assert near.any(dim=0).all()
 
 
+@pytest.mark.parametrize("at_once", [False, True])
+def test_a_picture_and_its_mirror_image_may_be_one_batch(at_once):
+    """As on a GPU, where that is quicker."""
+    model, batches = tiny_model().eval(), []
+    images = torch.randn(3, 3, 64, 96, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        expected = [model.outputs(x[None]) for pictures in (images, images.flip(-1)) for x in pictures]
+        outputs = model.outputs
+        model.outputs = lambda batch: batches.append(len(batch)) or outputs(batch)
+        both = model.outputs_of_both(images, at_once)
+    assert batches == ([6] if at_once else [3, 3])
+    for name in ("heatmap", "box_size", "offset"):
+        torch.testing.assert_close(torch.cat([x[name] for x in both]), torch.cat([x[name] for x in expected]))
+
+
 def test_bytes_and_floats_give_the_same_answer():
     """DefaultPredictor hands over floats, the loader bytes."""
     model = tiny_model().eval()

@@ -52,7 +52,7 @@ class Predictor:
 @pytest.fixture
 def run(monkeypatch, tmp_path):
     """Runs the demo into ``tmp_path/out``; gives the exit status."""
-    monkeypatch.setattr(demo, "DefaultPredictor", Predictor)
+    monkeypatch.setattr(demo, "Predictor", Predictor)
     monkeypatch.setattr(demo, "open_window", lambda title: (None, "there is no screen"))
 
     def go(*inputs, options=()) -> int:

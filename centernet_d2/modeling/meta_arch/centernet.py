@@ -100,6 +100,13 @@ class CenterNet(nn.Module):
         """
         return self.losses(batched_inputs) if self.training else self.predict(batched_inputs)
 
+    def compile(self, *args: Any, **kwargs: Any) -> None:
+        """Backbone, neck and heads, in place, with the arguments of ``torch.compile``; names of weights stay as they
+        are. Targets, losses and candidates depend on how many objects there are, and would be compiled again and again.
+        """
+        for part in filter(None, (self.backbone, self.neck, *self.task.branches.values())):
+            part.compile(*args, **kwargs)
+
     def reset(self) -> None:
         """What follows has nothing to do with the pictures before: for networks that look at those, too."""
 
@@ -127,7 +134,7 @@ class CenterNet(nn.Module):
         return list((self.neck(maps) if self.neck is not None else maps).values())
 
     def outputs(self, images: Tensor) -> dict[str, Tensor]:
-        """The branches' maps of normalised pictures (N, 3, H, W)."""
+        """The branches' float32 maps of normalised pictures (N, 3, H, W), in prediction."""
         return self.task.outputs(self.features(images)[-1])
 
     @torch.no_grad()
@@ -169,13 +176,26 @@ class CenterNet(nn.Module):
         parts = (self.backbone, self.neck) if self.neck is not None else (self.backbone,)
         return max(self.stride, *(part.size_divisibility for part in parts))
 
+    def outputs_of_both(self, batch: Tensor, at_once: bool) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+        """:meth:`outputs` of ``batch`` (N, 3, H, W) and of its mirror images.
+
+        Args:
+            at_once: in one batch of 2N, which fills a GPU; on a CPU two batches are quicker, as less of one leaves its
+                caches.
+        """
+        mirrored = batch.flip(-1)
+        if not at_once:
+            return self.outputs(batch), self.outputs(mirrored)
+        both = self.outputs(torch.cat([batch, mirrored]))
+        count = len(batch)
+        return {name: x[:count] for name, x in both.items()}, {name: x[count:] for name, x in both.items()}
+
     def _candidates(self, batch: Tensor, scale: Tensor, shift: Tensor) -> list[Candidates]:
         """Candidates in image pixels of one test-time scale; ``scale`` and ``shift`` (N, 2) lead from the input to
         the image."""
-        outputs = self.outputs(batch)
         if not self.test_time.flip:
-            return [self.task.candidates(outputs).transformed(scale * self.stride, shift)]
-        flipped = self.outputs(batch.flip(-1))
+            return [self.task.candidates(self.outputs(batch)).transformed(scale * self.stride, shift)]
+        outputs, flipped = self.outputs_of_both(batch, at_once=batch.is_cuda)
         if self.task.mirror_closed:
             outputs = self.task.merge_flipped(outputs, flipped)
             return [self.task.candidates(outputs).transformed(scale * self.stride, shift)]

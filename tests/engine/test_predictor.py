@@ -1,0 +1,190 @@
+"""The predictor for scripts: what DefaultPredictor finds, many pictures at once, with every switch."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from detectron2.engine import DefaultPredictor
+from detectron2.layers import Conv2d
+from detectron2.modeling import build_model
+from torch import nn
+
+from centernet_d2.checkpoint.checkpointer import SafeCheckpointer
+from centernet_d2.checkpoint.reading import UnsafeCheckpointError
+from centernet_d2.engine.predictor import Predictor
+from tests.modeling.test_centertrack import tracking_cfg
+from tests.tiny import tiny_cfg
+
+ROOT = Path(__file__).resolve().parents[2]
+SIZES = [(120, 170), (64, 64), (170, 120), (33, 200), (120, 170)]
+on_a_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+
+
+def pictures(sizes=SIZES) -> list[np.ndarray]:
+    rng = np.random.default_rng(0)
+    return [cv2.resize(rng.integers(0, 256, (6, 8, 3), dtype=np.uint8), size[::-1]) for size in sizes]
+
+
+@pytest.fixture
+def trained(tmp_path):
+    """The config of a small hourglass whose checkpoint is not what a start is like; boxes have some size."""
+    cfg = tiny_cfg("MODEL.BACKBONE.NAME", "build_hourglass_backbone", "INPUT.SIZE_TEST", [96, 128])
+    cfg.MODEL.HOURGLASS.CHANNELS, cfg.MODEL.HOURGLASS.BLOCKS = [16, 16], [1, 1]
+    cfg.MODEL.CENTERNET.POINT_FLAGS, cfg.TEST.DETECTIONS_PER_IMAGE = [0, 4, 8], 20
+    torch.manual_seed(0)
+    model = build_model(cfg)
+    with torch.no_grad():
+        for module in model.modules():
+            if isinstance(module, nn.BatchNorm2d):
+                module.running_mean.uniform_(-0.1, 0.1)
+                module.running_var.uniform_(0.5, 1.5)
+                module.weight.uniform_(0.7, 1.3)
+        for parameter in model.task.parameters():
+            parameter.add_(torch.randn(parameter.shape) * 0.1)
+        model.task.branches["box_size"].heads[-1][2].bias.fill_(6)
+    SafeCheckpointer(model, str(tmp_path)).save("model_final")
+    cfg.MODEL.WEIGHTS = str(tmp_path / "model_final.pth")
+    return cfg
+
+
+def assert_same(found, expected, tolerance=1e-4):
+    """The same objects; those of equal scores may change places."""
+    assert found.image_size == expected.image_size and len(found) == len(expected) > 0
+    torch.testing.assert_close(found.scores, expected.scores, atol=tolerance, rtol=0)
+    near = (found.scores[:, None] - expected.scores).abs() <= tolerance
+    near &= found.pred_classes[:, None] == expected.pred_classes
+    near &= (found.pred_boxes.tensor[:, None] - expected.pred_boxes.tensor).abs().amax(dim=-1) < 100 * tolerance
+    assert near.any(dim=0).all() and near.any(dim=1).all()
+
+
+@pytest.mark.parametrize("order", ["BGR", "RGB"])
+@pytest.mark.parametrize("resize", ["fixed", "keep"])
+@pytest.mark.parametrize("augmented", [False, True])
+def test_it_finds_what_detectron2s_finds(trained, order, resize, augmented):
+    trained.INPUT.FORMAT, trained.INPUT.RESIZE_TEST, trained.TEST.AUG.ENABLED = order, resize, augmented
+    ours, theirs = Predictor(trained), DefaultPredictor(trained)
+    assert not any(isinstance(module, nn.BatchNorm2d) for module in ours.model.modules())
+    together = ours.predict_batch(pictures())
+    assert len(together) == len(SIZES)
+    for picture, one in zip(pictures(), together, strict=True):
+        expected = theirs(picture)["instances"]
+        assert_same(ours(picture)["instances"], expected)
+        assert_same(one["instances"], expected)
+
+
+def test_pictures_of_one_network_size_go_through_together(trained):
+    trained.INPUT.RESIZE_TEST = "keep"
+    predictor, batches = Predictor(trained), []
+    outputs = predictor.model.outputs
+    predictor.model.outputs = lambda images: batches.append(tuple(images.shape)) or outputs(images)
+    found = predictor.predict_batch(pictures())
+    assert [x["instances"].image_size for x in found] == SIZES
+    # (120, 170) twice; 33 becomes 40, 170 becomes 176.
+    assert sorted(batches) == [(1, 3, 40, 200), (1, 3, 64, 64), (1, 3, 176, 120), (2, 3, 120, 176)]
+    assert predictor.predict_batch([]) == []
+
+
+def test_a_picture_that_cannot_be_written_to(trained):
+    picture = pictures()[0]
+    picture.flags.writeable = False
+    assert len(Predictor(trained)(picture)["instances"]) > 0
+
+
+def test_frames_of_a_tracker_come_in_order():
+    """Untrained, it follows whatever it finds."""
+    cfg = tracking_cfg("MODEL.TRACKING.SCORE_THRESH", 0.05, "MODEL.TRACKING.NEW_THRESH", 0.05)
+    torch.manual_seed(0)
+    ours = Predictor(cfg)
+    torch.manual_seed(0)
+    theirs = DefaultPredictor(cfg)
+    frames = pictures([(96, 128)] * 3)
+    for found, frame in zip(ours.predict_batch(frames), frames, strict=True):
+        expected = theirs(frame)["instances"]
+        assert_same(found["instances"], expected)
+        assert found["instances"].pred_track_ids.tolist() == expected.pred_track_ids.tolist()
+
+
+def test_without_folding_the_model_is_what_it_was(trained):
+    trained.MODEL.INFERENCE.FOLD_BATCH_NORM = False
+    ours, theirs = Predictor(trained).model.state_dict(), DefaultPredictor(trained).model.state_dict()
+    assert ours.keys() == theirs.keys() and all(torch.equal(ours[name], theirs[name]) for name in ours)
+
+
+@pytest.mark.parametrize(("name", "dtype"), [("bfloat16", torch.bfloat16), ("float16", torch.float16)])
+def test_precision_of_the_network_and_of_its_heads(trained, name, dtype):
+    """Convolutions of the network get what was asked for, those of the heads float32; the maps are near, not equal."""
+    trained.MODEL.INFERENCE.PRECISION = name
+    predictor, seen = Predictor(trained), {}
+
+    def note(module, inputs, output):
+        seen.setdefault(module in heads, set()).add(output.dtype)
+
+    heads = {module for module in predictor.model.task.modules() if isinstance(module, nn.Conv2d)}
+    for module in predictor.model.modules():
+        if isinstance(module, (nn.Conv2d, Conv2d)):
+            module.register_forward_hook(note)
+    images = torch.randn(1, 3, 96, 128)
+    with torch.no_grad():
+        maps, expected = predictor.model.outputs(images), DefaultPredictor(trained).model.outputs(images)
+    assert seen == {False: {dtype}, True: {torch.float32}}
+    for key, value in expected.items():
+        away = (maps[key] - value).abs().max() / value.abs().max()
+        assert maps[key].dtype == torch.float32 and 0 < away < 0.05, key
+    assert len(predictor(pictures()[0])["instances"]) == 20
+
+
+def test_switches_that_are_not_there_get_a_sentence(trained):
+    trained.MODEL.INFERENCE.PRECISION = "int8"
+    with pytest.raises(ValueError, match=r"PRECISION must be one of .*'bfloat16'.* not 'int8'"):
+        Predictor(trained)
+    trained.MODEL.INFERENCE.PRECISION, trained.MODEL.INFERENCE.CUDA_GRAPHS = "float32", True
+    with pytest.raises(ValueError, match=r"CUDA_GRAPHS needs a GPU, but MODEL\.DEVICE is 'cpu'"):
+        Predictor(trained)
+
+
+def test_weights_that_run_code_are_refused(trained, tmp_path):
+    torch.save({"model": {}, "code": np.vectorize(abs)}, tmp_path / "bad.pth")
+    trained.MODEL.WEIGHTS = str(tmp_path / "bad.pth")
+    with pytest.raises(UnsafeCheckpointError):
+        Predictor(trained)
+
+
+@pytest.mark.slow
+def test_a_compiled_network(trained):
+    trained.MODEL.INFERENCE.COMPILE = True
+    ours, theirs = Predictor(trained), DefaultPredictor(trained)
+    for found, picture in zip(ours.predict_batch(pictures()), pictures(), strict=True):
+        assert_same(found["instances"], theirs(picture)["instances"])
+
+
+@on_a_gpu
+@pytest.mark.parametrize("compiled", [False, pytest.param(True, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("precision", ["float32", "float16"])
+def test_cuda_graphs(trained, precision, compiled):
+    """Several sizes in turn, each recorded once, and none in the way of another."""
+    trained.MODEL.DEVICE, trained.INPUT.RESIZE_TEST, trained.TEST.AUG.ENABLED = "cuda", "keep", True
+    trained.MODEL.INFERENCE.PRECISION, trained.MODEL.INFERENCE.COMPILE = precision, compiled
+    plain = Predictor(trained).predict_batch(pictures())
+    trained.MODEL.INFERENCE.CUDA_GRAPHS = True
+    predictor = Predictor(trained)
+    for _ in range(2):
+        for found, expected in zip(predictor.predict_batch(pictures()), plain, strict=True):
+            assert_same(found["instances"].to("cpu"), expected["instances"].to("cpu"))
+    assert len(predictor.model.outputs._recorded) == 4
+
+
+def test_the_example_of_the_document_runs(trained, tmp_path, monkeypatch, capsys):
+    (example,) = re.findall(r"```python\n(.*?)```", (ROOT / "docs" / "inference.md").read_text(), flags=re.DOTALL)
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "output" / "demo").mkdir(parents=True)
+    (tmp_path / "model_final.pth").rename("output/demo/model_final.pth")
+    (tmp_path / "output" / "demo" / "config.yaml").write_text(trained.dump())
+    for name, picture in zip(("photo.jpg", "a.jpg", "b.jpg"), pictures(), strict=False):
+        cv2.imwrite(name, picture)
+    exec(example, {})
+    assert len(re.findall(r"Boxes", capsys.readouterr().out)) == 3
