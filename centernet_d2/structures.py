@@ -13,10 +13,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+import numpy as np
 import torch
 from detectron2.structures import Boxes, Instances, Keypoints
 from torch import Tensor
 
+from centernet_d2.ops.gather import cells_of
 from centernet_d2.ops.grid_points import grid_points
 
 
@@ -44,6 +46,7 @@ class Targets:
     num_objects: Tensor
     fields: dict[str, Tensor] = field(default_factory=dict)
     ignored: Targets | None = None
+    _found: dict[tuple[int, ...], tuple[Tensor, Tensor]] = field(default_factory=dict, init=False, repr=False)
 
     def __len__(self) -> int:
         return len(self.boxes)
@@ -57,20 +60,24 @@ class Targets:
         Objects that have no area inside the grid are left out.
         """
         height, width = grid_size
-        boxes = torch.cat([x.gt_boxes.tensor for x in instances]).float() / stride
-        classes = torch.cat([x.gt_classes for x in instances])
-        image_index = torch.repeat_interleave(torch.tensor([len(x) for x in instances]))
-        boxes = boxes.cpu()
-        grid = torch.tensor([width, height, width, height])
-        boxes = torch.minimum(boxes.clamp(min=0), grid)
-        keep = (boxes[:, 2:] > boxes[:, :2]).all(dim=1)
+        boxes = torch.cat([x.gt_boxes.tensor for x in instances]).cpu().float().numpy() / stride
+        boxes = np.minimum(np.maximum(boxes, 0), np.array([width, height, width, height], dtype=np.float32))
+        keep = torch.from_numpy((boxes[:, 2:] > boxes[:, :2]).all(axis=1))
         names = [name for name in instances[0].get_fields() if name not in ("gt_boxes", "gt_classes")]
         fields = {name.removeprefix("gt_"): _flat([x.get(name) for x in instances], stride) for name in names}
         ignored = fields.pop("ignored", None)
-        every = cls(boxes, classes.cpu(), image_index, len(instances), grid_size, torch.tensor(0.0), fields)
-        if ignored is None:
-            return every.select(keep)
-        return replace(every.select(keep & ~ignored), ignored=every.select(keep & ignored))
+        every = cls(
+            boxes=torch.from_numpy(boxes),
+            classes=torch.cat([x.gt_classes for x in instances]).cpu(),
+            image_index=torch.from_numpy(np.repeat(np.arange(len(instances)), [len(x) for x in instances])),
+            num_images=len(instances),
+            grid_size=grid_size,
+            num_objects=torch.tensor(float(len(boxes))),
+            fields=fields,
+        )
+        if ignored is not None:
+            return replace(every.select(keep & ~ignored), ignored=every.select(keep & ignored))
+        return every if keep.all() else every.select(keep)
 
     def select(self, rows: Tensor) -> Targets:
         """The objects that ``rows``, a mask (P,), keeps; ignored regions stay."""
@@ -85,11 +92,24 @@ class Targets:
 
     def points(self, point_flags: Sequence[int]) -> Tensor:
         """(P, K, 2) x, y of the points that stand for the objects: those of ``ops.grid_points``, or the "center"."""
-        center = self.fields.get("center")
-        return grid_points(self.boxes, point_flags) if center is None else center[:, None]
+        return self._located(tuple(point_flags))[0]
+
+    def cells(self, point_flags: Sequence[int]) -> Tensor:
+        """(P, K, 2) int64 x, y of the cells that hold :meth:`points`."""
+        return self._located(tuple(point_flags))[1]
+
+    def _located(self, point_flags: tuple[int, ...]) -> tuple[Tensor, Tensor]:
+        """Points and cells, found once for all branches."""
+        if point_flags not in self._found:
+            center = self.fields.get("center")
+            points = grid_points(self.boxes, point_flags) if center is None else center[:, None]
+            self._found[point_flags] = points, cells_of(points, self.grid_size)
+        return self._found[point_flags]
 
     def to(self, device: torch.device) -> Targets:
         """The same objects on ``device``; copies do not wait for the device."""
+        if device == self.boxes.device:
+            return self
         moved: dict[str, Any] = {
             k: v.to(device, non_blocking=True) for k, v in vars(self).items() if isinstance(v, Tensor)
         }

@@ -22,5 +22,5 @@ def cells_of(points: Tensor, grid_size: tuple[int, int]) -> Tensor:
     the nearest."""
     height, width = grid_size
     limit = torch.tensor([width - 1, height - 1], device=points.device)
-    cells = points.floor().long() if points.is_floating_point() else points
-    return torch.minimum(cells.clamp(min=0), limit)
+    # Cutting off what is behind the point rounds up only what is below 0.
+    return torch.minimum(points.long().clamp(min=0), limit)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -49,17 +49,22 @@ def gaussian_radius(sizes: Tensor, min_overlap: float = 0.7, method: str = "publ
     Returns:
         (...) float64, the same unit.
     """
-    width, height = sizes.double().unbind(-1)
+    width, height = np.moveaxis(_array(sizes).astype(np.float64), -1, 0)
+    return torch.as_tensor(_radius(width, height, min_overlap, method), device=sizes.device)
+
+
+def _radius(width: np.ndarray, height: np.ndarray, min_overlap: float, method: str) -> np.ndarray:
+    """:func:`gaussian_radius` of float64 arrays."""
     total, area, o = width + height, width * height, min_overlap
     # In the published order of operations: the radius is cut to whole cells, where a last bit decides.
-    third = (-2 * o * total + ((2 * o * total) ** 2 - 16 * o * ((o - 1) * area)).sqrt()) / 2
+    third = (-2 * o * total + np.sqrt((2 * o * total) ** 2 - 16 * o * ((o - 1) * area))) / 2
     if method == "published":
         return third
     if method != "corrected":
         raise ValueError(f"unknown Gaussian radius method {method!r}: 'published' or 'corrected'")
-    first = (total - (total**2 - 4 * area * (1 - o) / (1 + o)).sqrt()) / 2
-    second = (total - (total**2 - 4 * area * (1 - o)).sqrt()) / 4
-    return torch.minimum(torch.minimum(first, second), third / (4 * o))
+    first = (total - np.sqrt(total**2 - 4 * area * (1 - o) / (1 + o))) / 2
+    second = (total - np.sqrt(total**2 - 4 * area * (1 - o))) / 4
+    return np.minimum(np.minimum(first, second), third / (4 * o))
 
 
 def window_radius(
@@ -81,12 +86,12 @@ def window_radius(
         return torch.full_like(sizes, fixed, dtype=torch.int64)
     if method == "ellipse":
         return (sizes / 2 * share).long()
-    sizes = sizes.ceil()
+    sides = np.ceil(_array(sizes).astype(np.float64))
     if elliptical:
-        radius = gaussian_radius(sizes[..., None].expand(*sizes.shape, 2), min_overlap, method)
+        radius = _radius(sides, sides, min_overlap, method)
     else:
-        radius = gaussian_radius(sizes, min_overlap, method)[..., None].expand(*sizes.shape)
-    return radius.clamp(min=0).long()
+        radius = _radius(sides[:, :1], sides[:, 1:], min_overlap, method).repeat(2, axis=1)
+    return torch.from_numpy(np.maximum(radius, 0).astype(np.int64)).to(sizes.device)
 
 
 def window_cells(radius: Tensor) -> tuple[Tensor, Tensor]:
@@ -126,16 +131,11 @@ def splat_gaussians(
         radius: (P, 2) int64, horizontal and vertical.
         shape: (N, D, H, W).
     """
-    owner, shift = window_cells(radius)
-    span = (2 * radius + 1)[owner]
-    if points is None:
-        value = gaussian_at(shift, span)[:, None]
-    else:
-        value = gaussian_at(shift[:, None] - (points - cells - 0.5).double()[owner], span[:, None])  # (E, K)
-        value = value.masked_fill((shift == 0).all(dim=1, keepdim=True), 1.0)
-    x, y = (cells[owner] + shift[:, None]).unbind(-1)
-    inside = (x >= 0) & (x < shape[3]) & (y >= 0) & (y < shape[2])
-    return _drawn(x, y, channel[owner], value, inside, shape)
+    middle = _windows(cells)
+    reach = _array(radius).T.repeat(cells.shape[1], axis=1)
+    center = middle if points is None else _windows(points.double()) - 0.5
+    maps = _drawn(center, 2 * reach + 1, middle - reach, middle + reach, channel, shape)
+    return maps if points is None else _with_peaks(maps, cells, channel)
 
 
 def splat_in_boxes(cells: Tensor, channel: Tensor, boxes: Tensor, shape: tuple[int, int, int, int]) -> SparseMaps:
@@ -148,40 +148,90 @@ def splat_in_boxes(cells: Tensor, channel: Tensor, boxes: Tensor, shape: tuple[i
     Args:
         boxes: (P, 4) in grid cells, inside the grid.
     """
-    first, last = boxes[:, :2].floor().long(), boxes[:, 2:].ceil().long() - 1
-    reach = torch.maximum(cells - first[:, None], last[:, None] - cells).amax(dim=1).clamp(min=0)
-    owner, shift = window_cells(reach)
-    span = 6 * (0.15 * (last - first + 1).double() + 0.35)[owner]
-    place = cells[owner] + shift[:, None]  # (E, K, 2)
-    inside = ((place >= first[owner, None]) & (place <= last[owner, None])).all(dim=-1)
+    corners = _array(boxes).T.repeat(cells.shape[1], axis=1)
+    first, last = np.floor(corners[:2]).astype(np.int64), np.ceil(corners[2:]).astype(np.int64) - 1
+    span = 6 * (0.15 * (last - first + 1) + 0.35)
     # A point that stands for an object but lies outside its box has its peak.
-    inside |= (shift == 0).all(dim=1, keepdim=True)
-    return _drawn(place[..., 0], place[..., 1], channel[owner], gaussian_at(shift, span)[:, None], inside, shape)
+    return _with_peaks(_drawn(_windows(cells), span, first, last, channel, shape), cells, channel)
+
+
+def _array(x: Tensor) -> np.ndarray:
+    """``x`` on the host: drawing takes some forty operations on few numbers, which cost less in NumPy than in PyTorch;
+    and how many cells there are depends on them, so that a GPU would have to be waited for anyway."""
+    return x.cpu().numpy()
+
+
+def _windows(xy: Tensor) -> np.ndarray:
+    """(2, P * K) of ``xy`` (P, K, 2)."""
+    return _array(xy).reshape(-1, 2).T
 
 
 def _drawn(
-    x: Tensor, y: Tensor, channel: Tensor, value: Tensor, inside: Tensor, shape: tuple[int, int, int, int]
+    center: np.ndarray,
+    span: np.ndarray,
+    first: np.ndarray,
+    last: np.ndarray,
+    channel: Tensor,
+    shape: tuple[int, int, int, int],
 ) -> SparseMaps:
-    """Maps of ``value`` (E, K or 1) at (E, K) places, those that are ``inside``."""
-    index = (channel * shape[2] + y) * shape[3] + x
-    kept = inside.flatten().nonzero()[:, 0]
-    return _maximum(index.flatten()[kept], value.expand(index.shape).flatten()[kept], shape)
+    """Gaussians, ``span`` = 6 sigma wide and high, in windows from cell ``first`` to cell ``last``; all (2, P * K) x,
+    y. What is outside the grid is cut off; no window is outside as a whole."""
+    height, width = shape[2:]
+    first = np.maximum(first, 0)
+    size = np.minimum(last, [[width - 1], [height - 1]]) - first + 1
+    # A Gaussian is the product of one value per column and one per row: here of all columns, then of all rows.
+    place = _counted(first.ravel(), size.ravel())
+    away = (place - np.repeat(center.ravel(), size.ravel())) / np.repeat(span.ravel(), size.ravel())
+    value = np.exp(-18 * away**2)
+    start, rows = size[0].cumsum() - size[0], size[0].sum()
+    # Row after row as they follow in the maps, so that the cells are almost sorted.
+    begin = np.repeat(_array(channel).ravel() * height * width + first[0], size[1]) + place[rows:] * width
+    order = begin.argsort(kind="stable")
+    owner = np.repeat(np.arange(len(start)), size[1])[order]
+    start, length = start[owner], size[0][owner]
+    column = _counted(start, length)
+    drawn = value[column]
+    drawn *= np.repeat(value[rows:][order], length)
+    column += np.repeat(begin[order] - start, length)
+    return _maximum(column, drawn.astype(np.float32), shape, channel.device)
+
+
+def _counted(first: np.ndarray, count: np.ndarray) -> np.ndarray:
+    """first_i, first_i + 1, ...: count_i of them, one i after the other."""
+    numbers = np.repeat(first - count.cumsum() + count, count)
+    numbers += np.arange(len(numbers))
+    return numbers
+
+
+def _with_peaks(maps: SparseMaps, cells: Tensor, channel: Tensor) -> SparseMaps:
+    """``maps`` with 1 at ``cells``."""
+    height, width = maps.shape[2:]
+    index = ((channel * height + cells[..., 1]) * width + cells[..., 0]).flatten()
+    return _larger(maps, SparseMaps(index, torch.ones_like(index, dtype=torch.float32), maps.shape))
 
 
 def with_ignored(maps: SparseMaps, ignored: SparseMaps) -> SparseMaps:
     """``maps`` where what ``ignored`` (of the same shape) shows is neither right nor wrong; peaks of ``maps`` stay."""
-    value = torch.cat([maps.value, ignored.value.clamp(max=_IGNORED)])
-    return _maximum(torch.cat([maps.index, ignored.index]), value, maps.shape)
+    return _larger(maps, replace(ignored, value=ignored.value.clamp(max=_IGNORED)))
 
 
-def _maximum(index: Tensor, value: Tensor, shape: tuple[int, int, int, int]) -> SparseMaps:
+def _larger(a: SparseMaps, b: SparseMaps) -> SparseMaps:
+    """The larger value of each cell."""
+    index, value = torch.cat([a.index, b.index]), torch.cat([a.value, b.value])
+    return _maximum(_array(index), _array(value), a.shape, index.device)
+
+
+def _maximum(
+    index: np.ndarray, value: np.ndarray, shape: tuple[int, int, int, int], device: torch.device
+) -> SparseMaps:
     """The largest value of each cell. Bits of positive floats sort like the floats, so one sort of packed integers
-    does."""
-    packed = (index << 32) | value.view(torch.int32).long()
-    # NumPy's sort of integers is several times faster than PyTorch's, which keeps the order as well.
-    packed = packed.sort().values if packed.is_cuda else torch.from_numpy(np.sort(packed.numpy()))
+    does; a merge sort, which takes what is in order already as it is."""
+    packed = index << 32
+    packed |= value.view(np.int32)
+    packed.sort(kind="stable")
     index = packed >> 32
-    last = torch.ones_like(index, dtype=torch.bool)
+    last = np.ones(len(index), dtype=bool)
     last[:-1] = index[1:] != index[:-1]
     packed = packed[last]
-    return SparseMaps(packed >> 32, (packed & 0xFFFFFFFF).int().view(torch.float32), shape)
+    index, value = packed >> 32, packed.astype(np.int32).view(np.float32)
+    return SparseMaps(torch.from_numpy(index).to(device), torch.from_numpy(value).to(device), shape)

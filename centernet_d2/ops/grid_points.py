@@ -35,14 +35,14 @@ def fractions(point_flags: Sequence[int], like: Tensor) -> Tensor:
 
 def grid_points(boxes: Tensor, point_flags: Sequence[int]) -> Tensor:
     """Points (..., K, 2) x, y of ``boxes`` (..., 4)."""
-    low, size = boxes[..., None, :2], (boxes[..., 2:] - boxes[..., :2])[..., None, :]
-    return low + fractions(point_flags, boxes) * size
+    low, high = boxes.unsqueeze(-2).split(2, dim=-1)
+    return low + fractions(point_flags, boxes) * (high - low)
 
 
 def encode_size(boxes: Tensor, point_flags: Sequence[int], encoding: str) -> Tensor:
     """Sizes (..., K, 2 or 4) of ``boxes`` (..., 4) as seen from each point."""
-    size = (boxes[..., 2:] - boxes[..., :2])[..., None, :].expand(*boxes.shape[:-1], len(point_flags), 2)
-    return convert_size(size, point_flags, "wh", encoding)
+    low, high = boxes.unsqueeze(-2).split(2, dim=-1)
+    return convert_size((high - low).expand(*boxes.shape[:-1], len(point_flags), 2), point_flags, "wh", encoding)
 
 
 def convert_size(sizes: Tensor, point_flags: Sequence[int], source: str, target: str) -> Tensor:

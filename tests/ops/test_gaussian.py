@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 import pytest
 import torch
 
-from centernet_d2.ops.gaussian import gaussian_radius, splat_gaussians, splat_in_boxes, window_radius
+from centernet_d2.ops.gaussian import gaussian_radius, splat_gaussians, splat_in_boxes, window_radius, with_ignored
 
 
 @pytest.mark.parametrize(
@@ -99,6 +100,68 @@ def test_rendering_equals_a_loop(seed):
     maps = splat_gaussians(cells, channel, radius, shape)
     torch.testing.assert_close(maps.dense().view(6, 17, 23), expected.float(), atol=1e-6, rtol=1e-6)
     assert (maps.index[1:] > maps.index[:-1]).all()
+
+
+@pytest.mark.parametrize("maps", [1, 40])
+def test_crowds_are_drawn_as_published(maps):
+    """200 windows up to 61 cells wide, on one map and on forty: each Gaussian as a whole in double precision, put on
+    the map where it is larger. One float32 rounding may differ."""
+    rng = np.random.default_rng(maps)
+    cells, channel = rng.integers(0, (96, 64), (200, 2)), rng.integers(0, maps, 200)
+    radius = rng.integers(0, 31, (200, 2))
+    expected = np.zeros((maps, 64, 96), dtype=np.float32)
+    y, x = np.mgrid[:64, :96]
+    for (cx, cy), c, (rx, ry) in zip(cells, channel, radius, strict=True):
+        value = np.exp(-18 * (((x - cx) / (2 * rx + 1)) ** 2 + ((y - cy) / (2 * ry + 1)) ** 2))
+        value[(abs(x - cx) > rx) | (abs(y - cy) > ry)] = 0
+        np.maximum(expected[c], value.astype(np.float32), out=expected[c])
+    drawn = splat_gaussians(
+        torch.from_numpy(cells)[:, None],
+        torch.from_numpy(channel)[:, None],
+        torch.from_numpy(radius),
+        (1, maps, 64, 96),
+    )
+    torch.testing.assert_close(drawn.dense()[0], torch.from_numpy(expected), atol=6e-8, rtol=0)
+    assert drawn.index.tolist() == expected.ravel().nonzero()[0].tolist()
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_gaussians_around_exact_centers_equal_a_loop(seed):
+    """Centres anywhere in their cells; the cells themselves are 1."""
+    generator = torch.Generator().manual_seed(seed)
+    cells = torch.stack([torch.randint(0, size, (15, 2), generator=generator) for size in (23, 17)], dim=-1)
+    points = cells + torch.rand(15, 2, 2, generator=generator)
+    channel = torch.randint(0, 6, (15, 2), generator=generator)
+    radius = torch.randint(0, 7, (15, 2), generator=generator)
+    expected = torch.zeros(6, 17, 23, dtype=torch.float64)
+    for i in range(15):
+        rx, ry = radius[i].tolist()
+        for k in range(2):
+            (cx, cy), (px, py), c = cells[i, k].tolist(), points[i, k].tolist(), channel[i, k]
+            for y in range(max(cy - ry, 0), min(cy + ry + 1, 17)):
+                for x in range(max(cx - rx, 0), min(cx + rx + 1, 23)):
+                    away = ((x + 0.5 - px) / (2 * rx + 1)) ** 2 + ((y + 0.5 - py) / (2 * ry + 1)) ** 2
+                    expected[c, y, x] = max(expected[c, y, x], math.exp(-18 * away))
+            expected[c, cy, cx] = 1
+    maps = splat_gaussians(cells, channel, radius, (2, 3, 17, 23), points)
+    torch.testing.assert_close(maps.dense().view(6, 17, 23), expected.float(), atol=1e-7, rtol=1e-6)
+    assert (maps.index[1:] > maps.index[:-1]).all()
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_ignored_cells_are_the_larger_of_both(seed):
+    """Cell by cell: the map's value or, cut at 0.9999, the ignored one's."""
+    generator = torch.Generator().manual_seed(seed)
+    drawn = []
+    for count in (6, 9):
+        cells = torch.stack([torch.randint(0, size, (count, 1), generator=generator) for size in (23, 17)], dim=-1)
+        channel = torch.randint(0, 2, (count, 1), generator=generator)
+        radius = torch.randint(0, 9, (count, 2), generator=generator)
+        drawn.append(splat_gaussians(cells, channel, radius, (1, 2, 17, 23)))
+    expected = torch.maximum(drawn[0].dense(), drawn[1].dense().clamp(max=0.9999))
+    both = with_ignored(*drawn)
+    assert torch.equal(both.dense(), expected)
+    assert (both.index[1:] > both.index[:-1]).all()
 
 
 def box_scene(seed, count=10):

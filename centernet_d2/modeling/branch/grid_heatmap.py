@@ -12,7 +12,6 @@ from torch import Tensor
 from centernet_d2.modeling.branch.base import BRANCH_REGISTRY, Branch
 from centernet_d2.ops import grid_points as grid
 from centernet_d2.ops.focal import HEATMAP_LOSSES
-from centernet_d2.ops.gather import cells_of
 from centernet_d2.ops.gaussian import SparseMaps, splat_gaussians, splat_in_boxes, window_radius, with_ignored
 from centernet_d2.structures import Targets
 
@@ -85,7 +84,7 @@ class GridHeatmap(Branch):
         return maps if targets.ignored is None else with_ignored(maps, self._drawn(targets.ignored))
 
     def _drawn(self, targets: Targets) -> SparseMaps:
-        cells = cells_of(targets.points(self.point_flags), targets.grid_size)
+        cells = targets.cells(self.point_flags)
         count = len(self.point_flags)
         first = targets.image_index * self.out_channels + targets.classes * count
         channel = first[:, None] + torch.arange(count, device=first.device)

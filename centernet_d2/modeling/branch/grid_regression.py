@@ -13,7 +13,6 @@ from torch import Tensor
 
 from centernet_d2.modeling.branch.base import BRANCH_REGISTRY, Branch
 from centernet_d2.ops import grid_points as grid
-from centernet_d2.ops.gather import cells_of
 from centernet_d2.structures import Targets
 
 
@@ -36,8 +35,7 @@ class GridRegression(Branch):
     def target(self, targets: Targets) -> tuple[Tensor, Tensor, Tensor]:
         """Image (P, 1), cells (P, K, 2), values (P, K, d), of the objects that are learnt."""
         targets = self.learnt(targets)
-        cells = cells_of(targets.points(self.point_flags), targets.grid_size)
-        return targets.image_index[:, None], cells, self.values(targets)
+        return targets.image_index[:, None], targets.cells(self.point_flags), self.values(targets)
 
     def read(self, output: Tensor, image_index: Tensor, cells: Tensor) -> Tensor:
         """Each point's own numbers (..., K, d) at its own cell; ``image_index`` (..., 1), ``cells`` (..., K, 2)."""
@@ -124,8 +122,7 @@ class GridOffset(GridRegression):
         return _settings(cfg, in_channels, cfg.MODEL.CENTERNET.OFFSET_WEIGHT)
 
     def values(self, targets: Targets) -> Tensor:
-        points = targets.points(self.point_flags)
-        return points - cells_of(points, targets.grid_size)
+        return targets.points(self.point_flags) - targets.cells(self.point_flags)
 
     def merge_flipped(self, output: Tensor, flipped: Tensor) -> Tensor:
         """The offset of the picture itself, as published: networks trained with integer pixel centres mirror

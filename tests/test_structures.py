@@ -1,0 +1,88 @@
+"""The flat list of a batch's objects against loops over its pictures."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+
+import pytest
+import torch
+from detectron2.structures import Boxes, Instances
+
+from centernet_d2.structures import Targets
+
+# Two inside, one that reaches out on all sides, one that lies outside, one without width.
+BOXES = [[8, 4, 24, 30], [1, 2, 3, 5], [-9, -9, 99, 99], [70, 4, 80, 9], [5, 5, 5, 9]]
+
+
+def pictures(counts: list[int], ignored: list[bool] | None = None) -> list[Instances]:
+    """Pictures with ``counts`` of the objects of :data:`BOXES`, in turn, numbered in their field ``gt_number``."""
+    found, start = [], 0
+    for count in counts:
+        numbers = torch.arange(start, start + count)
+        picture = Instances((48, 64))
+        picture.gt_boxes = Boxes(torch.tensor([BOXES[i % 5] for i in numbers.tolist()], dtype=torch.float).view(-1, 4))
+        picture.gt_classes, picture.gt_number = numbers % 3, numbers
+        if ignored is not None:
+            picture.gt_ignored = torch.tensor(ignored[start : start + count], dtype=torch.bool)
+        found.append(picture)
+        start += count
+    return found
+
+
+def expected(counts: list[int], wanted: list[bool]) -> list[tuple[list[float], int, int, int]]:
+    """Box, class, picture and number of the objects that are wanted and have an area inside 16 x 12 cells."""
+    rows, number = [], 0
+    for image, count in enumerate(counts):
+        for _ in range(count):
+            box = [min(max(x / 4, 0), limit) for x, limit in zip(BOXES[number % 5], (16, 12, 16, 12), strict=True)]
+            if wanted[number] and box[2] > box[0] and box[3] > box[1]:
+                rows.append((box, number % 3, image, number))
+            number += 1
+    return rows
+
+
+def listed(targets: Targets) -> list[tuple[list[float], int, int, int]]:
+    columns = (targets.boxes, targets.classes, targets.image_index, targets.fields["number"])
+    return list(zip(*(x.tolist() for x in columns), strict=True))
+
+
+@pytest.mark.parametrize("counts", [[5, 5], [2], [0, 2, 0, 3], [0], [0, 0]])
+def test_objects_are_listed_in_grid_cells(counts):
+    targets = Targets.from_instances(pictures(counts), 4, (12, 16))
+    rows = expected(counts, [True] * sum(counts))
+    assert listed(targets) == rows
+    assert targets.num_objects.item() == len(rows)
+    assert targets.num_images == len(counts)
+    assert [x.dtype for x in (targets.boxes, targets.classes, targets.image_index)] == [torch.float, *[torch.long] * 2]
+
+
+def test_ignored_objects_are_listed_apart():
+    ignored = [i % 4 == 1 for i in range(12)]
+    targets = Targets.from_instances(pictures([7, 5], ignored), 4, (12, 16))
+    assert targets.ignored is not None
+    assert listed(targets) == expected([7, 5], [not x for x in ignored])
+    assert listed(targets.ignored) == expected([7, 5], ignored)
+
+
+def test_pictures_keep_their_boxes():
+    picture = pictures([5])[0]
+    Targets.from_instances([picture], 1, (12, 16))
+    assert picture.gt_boxes.tensor.tolist() == BOXES
+
+
+def test_points_belong_to_the_objects_they_are_asked_of():
+    """Also after they were asked for with other flags, or of other objects."""
+    targets = Targets.from_instances(pictures([3]), 4, (12, 16))
+    for flags in [(4,), (0, 8), [4]]:
+        points = [
+            [[x1 + (1 + p % 3) / 4 * (x2 - x1), y1 + (1 + p // 3) / 4 * (y2 - y1)] for p in flags]
+            for x1, y1, x2, y2 in targets.boxes.tolist()
+        ]
+        assert targets.points(flags).tolist() == points
+        assert targets.cells(flags).tolist() == [[[math.floor(x), math.floor(y)] for x, y in row] for row in points]
+    rest = targets.select(torch.tensor([False, True, True]))
+    assert rest.points((4,)).tolist() == targets.points((4,))[1:].tolist()
+    moved = replace(targets, fields={"center": torch.tensor([[3.5, 2.5], [15.75, 0.0], [0.0, 11.0]])})
+    assert moved.points((4,)).tolist() == [[[3.5, 2.5]], [[15.75, 0.0]], [[0.0, 11.0]]]
+    assert moved.cells((4,)).tolist() == [[[3, 2]], [[15, 0]], [[0, 11]]]
