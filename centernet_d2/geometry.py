@@ -71,6 +71,14 @@ def inverse(matrix: np.ndarray) -> np.ndarray:
     return np.column_stack([linear, -linear @ matrix[:, 2]])
 
 
+def reduced_matrix(matrix: np.ndarray, reduction: int, pixel_center: float = 0.5) -> np.ndarray:
+    """``matrix`` for a picture of which each pixel stands for ``reduction`` x ``reduction`` of the whole one."""
+    linear = matrix[:, :2]
+    # The middle of the first such pixel, in the whole picture, is at reduction / 2 of its own corner.
+    shift = (reduction - 1) * (0.5 - pixel_center)
+    return np.column_stack([reduction * linear, matrix[:, 2] + shift * linear.sum(axis=1)])
+
+
 def transform_points(points: np.ndarray, matrix: np.ndarray) -> np.ndarray:
     """(..., 2) x, y through ``matrix``."""
     return points @ matrix[:, :2].T + matrix[:, 2]

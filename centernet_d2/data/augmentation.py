@@ -22,6 +22,7 @@ from centernet_d2.geometry import (
     inverse,
     letterbox_matrix,
     mirrored,
+    reduced_matrix,
     transform_points,
     warp_image,
 )
@@ -73,6 +74,16 @@ class AffineTransform(Transform):
         matrix = mirrored(self.matrix, self.output_size[1]) if self.mirrors else self.matrix
         fitted = (fitting_scale(image_size, self.output_size, by_width) for by_width in (False, True))
         return any(np.allclose(matrix, letterbox_matrix(image_size, self.output_size, scale)) for scale in fitted)
+
+    def reduction(self) -> int:
+        """The largest of 1, 2, 4 and 8 by which pictures can be made smaller before, and still not be enlarged."""
+        largest = np.linalg.norm(self.matrix[:, :2], ord=2)  # output pixels of one picture pixel, in any direction
+        return next((factor for factor in (8, 4, 2) if factor * largest <= 1 + 1e-9), 1)
+
+    def of_reduced(self, reduction: int) -> AffineTransform:
+        """The same for pictures of which each pixel stands for ``reduction`` x ``reduction`` of the whole one."""
+        matrix = reduced_matrix(self.matrix, reduction, self.pixel_center)
+        return AffineTransform(matrix, self.output_size, self.pixel_center)
 
     def apply_image(self, img: np.ndarray) -> np.ndarray:
         """(H, W, 3) uint8 to (h, w, 3) uint8, black where the picture does not reach."""
@@ -177,8 +188,12 @@ class RandomAffine(Augmentation):
                 raise ValueError(f"INPUT.AFFINE.{key} must be {wanted}, not {value!r}")
         self._init(locals())
 
-    def get_transform(self, image: np.ndarray) -> Transform:
-        height, width = image.shape[:2]
+    def get_transform(self, image: np.ndarray) -> AffineTransform:
+        return self.draw(image.shape[:2])
+
+    def draw(self, image_size: tuple[int, int]) -> AffineTransform:
+        """The transform of a picture of ``image_size`` (height, width), whatever it shows."""
+        height, width = image_size
         angle = 0.0
         if np.random.rand() < self.rotation_prob:
             angle = float(np.clip(np.random.randn(), -2, 2) * self.rotation)

@@ -87,6 +87,30 @@ def test_exif_orientation_is_applied(tmp_path: Path, picture: np.ndarray, orient
     assert read_image_size(str(path)) == picture.shape[:2]
 
 
+@pytest.mark.parametrize("settings", [{}, {"subsampling": 0}, {"progressive": True}, {"quality": 5}, {"exif": None}])
+@pytest.mark.parametrize("mode", ["RGB", "L"])
+@pytest.mark.parametrize("format", ["RGB", "BGR"])
+def test_jpeg_is_read_as_pil_reads_it(tmp_path: Path, settings: dict[str, object], mode: str, format: str) -> None:
+    """To the last bit, whichever decoder it is; "exif" puts the end marker's bytes in front of the picture, too."""
+    smooth = Image.fromarray(np.random.default_rng(0).integers(0, 256, (9, 13, 3), dtype=np.uint8)).resize((131, 93))
+    path = tmp_path / "a.jpg"
+    if "exif" in settings:
+        settings = {"exif": b"Exif\0\0" + b"\xff\xd9" * 20}
+    smooth.convert(mode).save(path, **settings)
+    expected = np.asarray(Image.open(path).convert("RGB"))
+    image = read_image(_record(path), format)
+    np.testing.assert_array_equal(image, expected if format == "RGB" else expected[:, :, ::-1])
+    assert image.flags.c_contiguous and image.flags.writeable
+    assert read_image_size(str(path)) == (93, 131)
+
+
+def test_photos_are_read_as_pil_reads_them(shared_data: Path) -> None:
+    paths = sorted(shared_data.glob("*/**/*.jpg"))[::40]
+    assert len(paths) > 20
+    for path in paths:
+        np.testing.assert_array_equal(read_image(_record(path), "RGB"), np.asarray(Image.open(path).convert("RGB")))
+
+
 def _broken_files(folder: Path, picture: np.ndarray) -> dict[str, Path]:
     whole = folder / "whole.jpg"
     Image.fromarray(np.repeat(np.repeat(picture, 8, 0), 8, 1)).save(whole)
@@ -127,7 +151,10 @@ def test_jpeg_cut_anywhere_is_read_whole_or_refused(tmp_path: Path, picture: np.
     whole = tmp_path / "whole.jpg"
     Image.fromarray(picture).save(whole)
     content, expected = whole.read_bytes(), read_image(_record(whole))
-    for length in range(0, len(content), 7):
+    # The marker of the end stands at some other one's place, too, as that of a thumbnail does.
+    start = content[:2] + b"\xff\xe1\x00\x08abcd\xff\xd9"
+    content = start + content[2:]
+    for length in [len(start), *range(0, len(content), 7)]:
         cut = tmp_path / "cut.jpg"
         cut.write_bytes(content[:length])
         try:
