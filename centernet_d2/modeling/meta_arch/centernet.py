@@ -180,8 +180,8 @@ class CenterNet(nn.Module):
         """:meth:`outputs` of ``batch`` (N, 3, H, W) and of its mirror images.
 
         Args:
-            at_once: in one batch of 2N, which fills a GPU; on a CPU two batches are quicker, as less of one leaves its
-                caches.
+            at_once: in one batch of 2N, which fills a GPU; on a CPU two are a little quicker where maps are large (less
+                leaves the caches), and slower where they are small.
         """
         mirrored = batch.flip(-1)
         if not at_once:
