@@ -65,11 +65,11 @@ def export_torchscript(cfg: CfgNode, model: CenterNet, path: str | Path, batch_s
     """Write ``model`` as TorchScript for batches of ``batch_size`` pictures of ``INPUT.SIZE_TEST``, on the device of
     the model; the description is the file ``DESCRIPTION`` in it. Otherwise as :func:`export_onnx`."""
     graph, inputs, description = _prepared(cfg, model, batch_size, dynamic=False)
-    description["outputs"] = list(named(graph.candidates(*inputs)))
     with torch.no_grad(), warnings.catch_warnings():
         # Sizes are meant to be constants; and PyTorch would rather have no more TorchScript.
         warnings.simplefilter("ignore", torch.jit.TracerWarning)
         warnings.simplefilter("ignore", DeprecationWarning)
+        description["outputs"] = list(named(graph.candidates(*inputs)))
         traced = torch.jit.freeze(torch.jit.trace(graph, inputs, check_trace=False))
         extra = {DESCRIPTION: json.dumps(description)}
         write_atomically(Path(path), lambda file: torch.jit.save(traced, file, _extra_files=extra), lambda _: None)
