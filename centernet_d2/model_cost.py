@@ -14,8 +14,7 @@ from torch import Tensor
 from torch.utils.benchmark import Timer
 from torch.utils.flop_counter import FlopCounterMode
 
-from centernet_d2.modeling.meta_arch import CenterNet, CenterTrack
-from centernet_d2.modeling.previous_frame import CHANNELS
+from centernet_d2.modeling.meta_arch import CenterNet
 
 
 @dataclass(frozen=True)
@@ -34,8 +33,7 @@ class ModelCost:
 
 def model_cost(model: CenterNet, input_size: tuple[int, int]) -> ModelCost:
     """The cost of ``model`` for an input of ``input_size`` (height, width), multiples of its ``divisibility``."""
-    channels = sum(CHANNELS) if isinstance(model, CenterTrack) else 3
-    flops = count_flops(model.eval().outputs, torch.zeros(1, channels, *input_size, device=model.device))
+    flops = count_flops(model.eval().outputs, torch.zeros(1, model.input_channels, *input_size, device=model.device))
     return ModelCost(sum(p.numel() for p in model.parameters()), flops, file_size({"model": model.state_dict()}))
 
 

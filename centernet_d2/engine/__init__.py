@@ -2,7 +2,8 @@
 
 from centernet_d2.engine.launch import launch
 from centernet_d2.engine.non_finite import NonFiniteLossError
+from centernet_d2.engine.predictor import Predictor
 from centernet_d2.engine.setup import argument_parser, setup_cfg, start_run
 from centernet_d2.engine.trainer import Trainer
 
-__all__ = ["NonFiniteLossError", "Trainer", "argument_parser", "launch", "setup_cfg", "start_run"]
+__all__ = ["NonFiniteLossError", "Predictor", "Trainer", "argument_parser", "launch", "setup_cfg", "start_run"]

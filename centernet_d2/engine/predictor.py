@@ -12,8 +12,7 @@ from detectron2.engine import DefaultPredictor
 from torch import Tensor
 
 from centernet_d2.modeling.folding import fold_batch_norm
-from centernet_d2.modeling.meta_arch import CenterNet, CenterTrack
-from centernet_d2.modeling.previous_frame import CHANNELS
+from centernet_d2.modeling.meta_arch import CenterNet
 
 _PRECISIONS = {"float32": None, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
@@ -70,8 +69,8 @@ def accelerate(model: CenterNet, cfg: CfgNode) -> None:
     if settings.CUDA_GRAPHS and model.device.type != "cuda":
         raise ValueError(f"MODEL.INFERENCE.CUDA_GRAPHS needs a GPU, but MODEL.DEVICE is {cfg.MODEL.DEVICE!r}")
     if settings.FOLD_BATCH_NORM:
-        channels, side = sum(CHANNELS) if isinstance(model, CenterTrack) else 3, model.divisibility
-        blank = torch.zeros(1, channels, side, side, device=model.device)
+        side = model.divisibility
+        blank = torch.zeros(1, model.input_channels, side, side, device=model.device)
         fold_batch_norm(model, lambda: model.outputs(blank))
     if settings.COMPILE:
         model.compile()

@@ -30,7 +30,6 @@ from centernet_d2.engine.random_state import preserved_random_state, random_stat
 from centernet_d2.engine.train_step import TrainStep
 from centernet_d2.engine.wandb_writer import WandbWriter
 from centernet_d2.evaluation.build import build_evaluator
-from centernet_d2.modeling.meta_arch import CenterNet
 
 _logger = logging.getLogger(__name__)
 _PRECISIONS = {"float16": torch.float16, "bfloat16": torch.bfloat16}
@@ -60,7 +59,7 @@ class Trainer(DefaultTrainer):
         self.cfg = _with_seed(cfg, comm.shared_random_seed()) if self._seed_was_drawn else cfg
         model = self.build_model(cfg)
         if cfg.SOLVER.COMPILE:
-            _compile(model)
+            model.compile()
         optimizer = self.build_optimizer(cfg, model)
         precision = _PRECISIONS[cfg.SOLVER.AMP.PRECISION] if cfg.SOLVER.AMP.ENABLED else None
         self._trainer = TrainStep(_distributed(model), None, optimizer, precision)
@@ -182,14 +181,6 @@ def _with_seed(cfg: CfgNode, seed: int) -> CfgNode:
     cfg.SEED = int(seed)
     cfg.freeze()
     return cfg
-
-
-def _compile(model: nn.Module) -> None:
-    """Backbone, neck and heads, in place: names stay as they are. Targets and losses depend on how many objects there
-    are, and would be compiled again and again."""
-    assert isinstance(model, CenterNet)
-    for part in filter(None, (model.backbone, model.neck, *model.task.branches.values())):
-        part.compile()
 
 
 def _distributed(model: nn.Module) -> nn.Module:

@@ -33,8 +33,12 @@ class CenterNet(nn.Module):
         pixel_mean, pixel_std: per channel, in the order and range (0..255) of the pictures.
         detections_per_image, score_threshold: what is kept.
         channels_last: order of weights and maps in memory, which is faster on some devices; results are the same.
+
+    Attributes:
+        input_channels: of what the backbone takes.
     """
 
+    input_channels = 3
     pixel_mean: Tensor
     pixel_std: Tensor
 

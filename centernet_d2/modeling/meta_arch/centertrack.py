@@ -13,7 +13,7 @@ from torch import Tensor
 
 from centernet_d2.checkpoint.checkpointer import safely_loaded
 from centernet_d2.modeling.meta_arch.centernet import CenterNet
-from centernet_d2.modeling.previous_frame import PreviousFrame
+from centernet_d2.modeling.previous_frame import CHANNELS, PreviousFrame
 from centernet_d2.ops.gather import cells_of
 from centernet_d2.ops.gaussian import splat_gaussians, window_radius
 from centernet_d2.tracking.tracker import Tracker
@@ -37,6 +37,8 @@ class CenterTrack(CenterNet):
         min_overlap, radius_method: of the Gaussians in the heatmap of the frame before, as for those of centres
             (:func:`~centernet_d2.ops.gaussian.window_radius`), but in input pixels.
     """
+
+    input_channels = sum(CHANNELS)
 
     @configurable
     def __init__(
