@@ -97,6 +97,17 @@ def test_fewer_peaks_than_asked_for(size):
     assert (values[0, 0, 1:] == -torch.inf).all()
 
 
+def test_one_picture_of_many_has_few_peaks():
+    maps = torch.randn(20, 2, 1, 16, 8, generator=torch.Generator().manual_seed(0))
+    maps[7] = torch.arange(8.0) + torch.arange(16.0)[:, None]
+    values, classes, cells = top_peaks(maps, 5)
+    assert values[7].tolist() == [[22.0, 22.0] + [-torch.inf] * 3]
+    assert sorted(classes[7, 0, :2].tolist()) == [0, 1]
+    assert cells[7, 0, :2].tolist() == [[7, 15]] * 2
+    for n in set(range(20)) - {7}:
+        assert values[n, 0].tolist() == [v for v, *_ in search(maps[n, :, 0], 5)]
+
+
 def test_maximum_near_points():
     maps = torch.randn(2, 3, 6, 7)
     points = torch.tensor([[3.5, 2.5], [-4.0, 9.0], [6.99, 0.0]])

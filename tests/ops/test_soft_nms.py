@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import math
 
+import pytest
 import torch
 
-from centernet_d2.ops.soft_nms import cluster_vote, pairwise_iou, soft_nms
+from centernet_d2.ops.soft_nms import _clusters_in_step, _soft_nms_in_step, cluster_vote, pairwise_iou, soft_nms
 
 
 def random_scene(seed, count=40):
@@ -71,6 +72,61 @@ def test_votes_are_averaged_over_all_sources():
     assert index[0].tolist() == [0, 4, 1]
     torch.testing.assert_close(votes[0], torch.tensor([0.5, 0.2, 0.1]))
     torch.testing.assert_close(fused[0, 0], torch.tensor([0, 0, (0.9 * 10 + 0.6 * 12) / 1.5, 10]))
+
+
+def crowded_scene(seed):
+    """Two pictures of 60 candidates, most of them around few objects; some are empty, some have no score or little."""
+    generator = torch.Generator().manual_seed(seed)
+    boxes, scores, classes = random_scene(seed, 6)
+    which = torch.randint(0, 6, (2, 60), generator=generator)
+    boxes = boxes.gather(1, which[..., None].expand(-1, -1, 4)) + torch.randn(2, 60, 4, generator=generator)
+    boxes[:, :3, 2] = boxes[:, :3, 0]
+    scores = torch.rand(2, 60, generator=generator) ** 3
+    scores[:, 40:45], scores[:, 45:50] = 0, 5e-4
+    return boxes, scores, classes.gather(1, which)
+
+
+@pytest.mark.parametrize("limit", [7, 100])
+@pytest.mark.parametrize("seed", range(5))
+def test_votes_equal_a_loop(seed, limit):
+    boxes, scores, classes = crowded_scene(seed)
+    index, fused, votes = cluster_vote(boxes, scores, classes, num_sources=4, limit=limit)
+    for n in range(2):
+        rest, expected = dict(enumerate(scores[n].tolist())), []
+        while rest and max(rest.values()) > 0 and len(expected) < limit:
+            i = max(rest, key=rest.get)
+            near = [j for j in rest if classes[n, i] == classes[n, j] and iou(boxes[n, i], boxes[n, j]) >= 0.6]
+            best = [max((j for j in near if j // 15 == source), key=rest.get, default=None) for source in range(4)]
+            members = [j for j in best if j is not None and rest[j] > 0]
+            weight = torch.tensor([rest.pop(j) for j in members])
+            rest.pop(i, None)
+            mean = (boxes[n, members] * weight[:, None]).sum(dim=0) / weight.sum().clamp(min=1e-12)
+            expected.append((i, mean, weight.sum() / 4))
+        count = len(expected)
+        assert count == min(limit, index.shape[1]) or (votes[n, count:] == 0).all()
+        assert index[n, :count].tolist() == [i for i, *_ in expected]
+        torch.testing.assert_close(fused[n, :count], torch.stack([box for _, box, _ in expected]))
+        torch.testing.assert_close(votes[n, :count], torch.stack([vote for *_, vote in expected]))
+
+
+@pytest.mark.parametrize("limit", [7, 60])
+@pytest.mark.parametrize("seed", range(5))
+def test_pictures_in_step_as_in_turn(seed, limit):
+    """What a GPU does and what a CPU does."""
+    scene = crowded_scene(seed)
+    index, scores = soft_nms(*scene, limit)
+    other_index, other_scores = _soft_nms_in_step(*scene, limit, 0.5, 0.001)
+    kept = scores > 0
+    assert torch.equal(index[kept], other_index[kept])
+    torch.testing.assert_close(scores, other_scores.where(other_scores >= 0.001, 0))
+    index, fused, votes = cluster_vote(*scene, num_sources=4, limit=limit)
+    seeds, members, weights = _clusters_in_step(*scene, 4, limit, 0.6)
+    assert torch.equal(votes, weights.mean(dim=2))
+    assert torch.equal(index[votes > 0], seeds[votes > 0])
+    rows = torch.arange(2)[:, None, None]
+    torch.testing.assert_close(
+        fused * votes[..., None] * 4, (scene[0][rows, members] * weights[..., None]).sum(dim=2), rtol=1e-5, atol=1e-5
+    )
 
 
 def test_one_source_votes_once_per_object():

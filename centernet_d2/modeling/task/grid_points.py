@@ -92,7 +92,7 @@ class GridPointTask(Task):
     def merge(self, candidates: Candidates, limit: int) -> Candidates:
         """Points of one test-time pass are merged as ``merge`` says, passes by soft-NMS (as published)."""
         k = len(self.point_flags)
-        passes = (int(candidates.source[-1]) + 1) // k
+        passes = candidates.scores.shape[1] // (k * self.candidates_per_point)
         if k == passes == 1:
             return candidates.select(candidates.scores.topk(min(limit, candidates.scores.shape[1])).indices)
         if self.merge_method == "vote" and k > 1:
