@@ -134,7 +134,7 @@ def theirs(
         mended: some of ``FAULTS``.
     """
     flip, scales = cfg.TEST.AUG.ENABLED and cfg.TEST.AUG.FLIP, _scales(cfg)
-    detector = _detector(model, cfg, flip, scales)
+    detector = published_detector(model, cfg, flip, scales)
     module = sys.modules[type(detector).__module__]
     for name in ("soft_nms", "soft_nms_39"):
         setattr(module, name, functools.partial(_soft_nms, name, "pixel" in mended, "stale" in mended))
@@ -158,7 +158,7 @@ def _scales(cfg: CfgNode) -> list[float]:
     return list(cfg.TEST.AUG.SCALES) if cfg.TEST.AUG.ENABLED else [1.0]
 
 
-def _detector(model: Model, cfg: CfgNode, flip: bool, scales: Collection[float]) -> Any:
+def published_detector(model: Model, cfg: CfgNode, flip: bool, scales: Collection[float]) -> Any:
     """Without its network, and with as many classes as our configuration."""
     options = [model.task, "--arch", model.arch, "--load_model", "none", "--peak_thresh", "0"]
     options += ["--test_scales", ",".join(map(str, scales)), *["--flip_test"] * flip]

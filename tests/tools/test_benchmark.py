@@ -1,0 +1,87 @@
+"""The benchmarks run and print what they measured; how fast things are is not tested."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import cv2
+import pytest
+import torch
+
+from centernet_d2.ops.focal import heatmap_focal_loss
+
+TOOLS = Path(__file__).resolve().parents[2] / "tools"
+
+
+def printed(name: str, *options: str) -> str:
+    command = [sys.executable, str(TOOLS / f"{name}.py"), *options]
+    return subprocess.run(command, check=True, capture_output=True, text=True).stdout
+
+
+def test_a_table_of_times_and_ratios():
+    text = printed("benchmark", "--parts", "targets", "memory", "--threads", "1", "--seconds", "0", "--processes", "2")
+    rows = re.findall(r"^\| (.+?) \| 1 \| ([\d.]+) \[([\d.]+)-([\d.]+)\] \| ([\d.]+) .*\| ([\d.]+) \(", text, re.M)
+    assert len(rows) == 6
+    for _, *numbers in rows:
+        ours, low, high, theirs, ratio = map(float, numbers)
+        assert 0 < low <= ours <= high and theirs > 0 and ratio > 0
+    memory = re.findall(r"^\| heatmap loss and gradient.*\| (\d+) \| (\d+) \|", text, re.M)
+    # What the plain loss keeps for its gradient is several times the logits; ours little more than once.
+    assert len(memory) == 3 and all(int(ours) < int(plain) / 4 for ours, plain in memory)
+
+
+@pytest.fixture
+def parts(monkeypatch):
+    monkeypatch.syspath_prepend(str(TOOLS))
+    return importlib.import_module("benchmark_parts")
+
+
+def test_baselines_find_what_ours_find(parts):
+    """A baseline that did less would be no baseline: the same heatmap, loss and objects of one point."""
+    baselines = parts.baselines
+    boxes, classes = parts.random_objects(32)
+    logits, sparse = parts.loss_inputs(1, 1, "cpu")
+    heatmap = torch.from_numpy(baselines.targets(boxes, classes, parts.POINTS[1], parts.CLASSES, parts.GRID)["heatmap"])
+    torch.testing.assert_close(sparse.dense()[0], heatmap, rtol=0, atol=1e-6)
+    count = (heatmap == 1).sum()
+    torch.testing.assert_close(heatmap_focal_loss(logits, sparse) / count, baselines.focal_loss(logits, heatmap[None]))
+
+    task = parts.make_task(1, "cpu")
+    maps = parts.random_maps(task, 2, "cpu")
+    maps["box_size"].abs_()  # ours knows no negative sides
+    found = task.candidates(maps)
+    ours = torch.cat([found.boxes, found.scores[..., None], found.classes[..., None]], dim=-1)
+    torch.testing.assert_close(ours, baselines.decode(maps["heatmap"], maps["box_size"], maps["offset"], 1))
+
+
+@pytest.mark.slow
+def test_every_part_is_of_two_functions_that_run(parts, tmp_path):
+    """Of the parts that need no large network."""
+    args = argparse.Namespace(device="cpu", folder=str(tmp_path), published=None)
+    for part in ("loader", "targets", "loss", "decode"):
+        for _, ours, baseline in parts.PARTS[part](args):
+            ours()
+            baseline()
+
+
+def test_curves_are_drawn(monkeypatch, tmp_path, capsys, parts):
+    """Of small sizes, without a network."""
+    curves = importlib.import_module("benchmark_curves")
+    few = {name: [("loss and gradient", (1, 3), curves.loss)] for name in ("a", "b", "c", "d")}
+    monkeypatch.setattr(curves, "panels", lambda args: few)
+    monkeypatch.setattr(
+        sys, "argv", ["benchmark_curves.py", "--seconds", "0", "--output", str(tmp_path / "x" / "c.png")]
+    )
+    threads = torch.get_num_threads()
+    try:
+        curves.main()
+    finally:
+        torch.set_num_threads(threads)
+    assert cv2.imread(str(tmp_path / "x" / "c.png")).shape[2] == 3
+    row = r"^\| loss and gradient \| [a-d] \| 1: [\d.]+, 3: [\d.]+ \| -?[\d.]+ \|"
+    assert len(re.findall(row, capsys.readouterr().out, re.M)) == 4

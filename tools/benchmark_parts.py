@@ -1,0 +1,305 @@
+"""What ``tools/benchmark.py`` times: for each part, functions of ours beside a baseline."""
+
+from __future__ import annotations
+
+import argparse
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import benchmark_baselines as baselines
+import cv2
+import numpy as np
+import torch
+from detectron2.modeling import build_model
+from detectron2.structures import Boxes, Instances
+from torch import Tensor, nn
+
+from centernet_d2 import get_cfg
+from centernet_d2.data.dataset_mapper import CenterNetDatasetMapper
+from centernet_d2.engine import Predictor
+from centernet_d2.engine.predictor import accelerate
+from centernet_d2.modeling.branch import GridBoxSize, GridHeatmap, GridOffset
+from centernet_d2.modeling.task import GridPointTask
+from centernet_d2.ops.focal import heatmap_focal_loss
+from centernet_d2.structures import Targets
+
+if TYPE_CHECKING:
+    from benchmark_reference import Reference
+
+POINTS = {1: [4], 3: [0, 4, 8], 9: list(range(9))}
+CLASSES, GRID = 80, 128
+CONFIGS = Path(__file__).resolve().parents[1] / "configs" / "COCO-Detection"
+
+# What is timed, ours, and the baseline where there is one.
+Row = tuple[str, Callable[[], Any], Callable[[], Any] | None]
+
+
+def random_objects(count: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
+    """Boxes in grid cells, sides log-uniform from 8 to 300 input pixels, and classes."""
+    rng = np.random.default_rng(seed)
+    sides = np.exp(rng.uniform(math.log(8), math.log(300), (count, 2))) / 4
+    centers = rng.uniform(0, GRID, (count, 2))
+    boxes = np.concatenate([centers - sides / 2, centers + sides / 2], axis=1).clip(0, GRID - 1).astype(np.float32)
+    return boxes, rng.integers(0, CLASSES, count)
+
+
+def random_instances(count: int, seed: int = 0) -> Instances:
+    """As a loader gives them, in input pixels."""
+    boxes, classes = random_objects(count, seed)
+    instances = Instances((GRID * 4, GRID * 4))
+    instances.gt_boxes, instances.gt_classes = Boxes(torch.from_numpy(boxes * 4)), torch.from_numpy(classes)
+    return instances
+
+
+def make_task(points: int, device: str) -> GridPointTask:
+    shared = {"point_flags": POINTS[points], "in_channels": [4], "head_channels": 4, "loss_weight": 1.0}
+    heatmap = GridHeatmap(num_classes=CLASSES, **shared)
+    return GridPointTask(
+        branches={"heatmap": heatmap, "box_size": GridBoxSize(**shared), "offset": GridOffset(**shared)}
+    ).to(device)
+
+
+def loader_rows(args: argparse.Namespace) -> list[Row]:
+    rows: list[Row] = []
+    rng = np.random.default_rng(0)
+    boxes, classes = random_objects(8)
+    for width, height, reduced in [(640, 480, False), (1920, 1080, False), (1920, 1080, True)]:
+        smooth = rng.integers(0, 256, (height // 8, width // 8, 3), dtype=np.uint8)
+        picture = cv2.resize(smooth, (width, height), interpolation=cv2.INTER_CUBIC)
+        picture = cv2.add(picture, rng.integers(0, 24, picture.shape, dtype=np.uint8))
+        path = str(Path(args.folder) / f"{width}.jpg")
+        cv2.imwrite(path, picture)
+        cfg = get_cfg()
+        cfg.INPUT.REDUCED_DECODING = reduced
+        mapper = CenterNetDatasetMapper(cfg, is_train=True)
+        annotations = [
+            {"bbox": (box * 4).tolist(), "bbox_mode": 0, "category_id": int(c), "iscrowd": 0}
+            for box, c in zip(boxes, classes, strict=True)
+        ]
+        record = {"file_name": path, "image_id": 1, "height": height, "width": width, "annotations": annotations}
+
+        def ours(mapper: CenterNetDatasetMapper = mapper, record: dict[str, Any] = record) -> None:
+            mapper(record)
+
+        def plain(path: str = path) -> None:
+            baselines.load(path, rng)
+            baselines.targets(boxes, classes, POINTS[1], CLASSES, GRID)
+
+        label = f"loader, {width}x{height} JPEG, 8 objects" + ", reduced decoding" * reduced
+        rows.append((label, ours, plain))
+    return rows
+
+
+def target_rows(args: argparse.Namespace) -> list[Row]:
+    rows: list[Row] = []
+    for points, count, pictures in [(1, 8, 1), (1, 8, 16), (1, 128, 1), (3, 32, 1), (9, 32, 1), (9, 32, 16)]:
+        task = make_task(points, args.device)
+        instances = [random_instances(count, seed) for seed in range(pictures)]
+        arrays = [random_objects(count, seed) for seed in range(pictures)]
+
+        def ours(task: GridPointTask = task, instances: list[Instances] = instances) -> None:
+            task.targets(Targets.from_instances(instances, 4, (GRID, GRID)).to(torch.device(args.device)))
+
+        def plain(arrays: list[Any] = arrays, points: int = points) -> None:
+            for boxes, classes in arrays:
+                baselines.targets(boxes, classes, POINTS[points], CLASSES, GRID)
+
+        rows.append((f"targets, points {points}, pictures {pictures}, objects {count} each", ours, plain))
+    return rows
+
+
+def loss_inputs(points: int, images: int, device: str) -> tuple[Tensor, Any]:
+    """Logits of ``images`` pictures and their sparse target, 32 objects each."""
+    boxes, classes = random_objects(32 * images)
+    index = torch.arange(images).repeat_interleave(32)
+    count = torch.tensor(32.0 * images)
+    objects = Targets(torch.from_numpy(boxes), torch.from_numpy(classes), index, images, (GRID, GRID), count)
+    sparse = make_task(points, device).branches["heatmap"].target(objects.to(torch.device(device)))
+    return (torch.randn(sparse.shape, device=device) - 4).requires_grad_(), sparse
+
+
+def loss_rows(args: argparse.Namespace) -> list[Row]:
+    rows: list[Row] = []
+    for points in (1, 9):
+        logits, sparse = loss_inputs(points, 1, args.device)
+        dense = sparse.dense()
+
+        def ours(logits: Tensor = logits, sparse: Any = sparse) -> None:
+            heatmap_focal_loss(logits, sparse).backward()
+
+        def plain(logits: Tensor = logits, dense: Tensor = dense) -> None:
+            baselines.focal_loss(logits, dense).backward()
+
+        rows.append((f"heatmap loss, forward and backward, points {points}", ours, plain))
+    return rows
+
+
+def random_maps(task: GridPointTask, count: int, device: str) -> dict[str, Tensor]:
+    return {
+        name: torch.randn(count, branch.out_channels, GRID, GRID, device=device) * 1.2 - 4
+        for name, branch in task.branches.items()
+    }
+
+
+def decode_rows(args: argparse.Namespace) -> list[Row]:
+    rows: list[Row] = []
+    for points, count in [(1, 1), (1, 8), (3, 1), (9, 1), (9, 8)]:
+        task = make_task(points, args.device)
+        maps = random_maps(task, count, args.device)
+
+        @torch.no_grad()
+        def ours(task: GridPointTask = task, maps: dict[str, Tensor] = maps) -> None:
+            task.candidates(maps)
+
+        @torch.no_grad()
+        def merged(task: GridPointTask = task, maps: dict[str, Tensor] = maps) -> None:
+            task.merge(task.candidates(maps), 100)
+
+        @torch.no_grad()
+        def plain(maps: dict[str, Tensor] = maps, points: int = points) -> None:
+            if points == 1 and args.published:
+                args.published.decode(maps["heatmap"], maps["box_size"], maps["offset"])
+            else:
+                baselines.decode(maps["heatmap"], maps["box_size"], maps["offset"], points)
+
+        rows.append((f"decode, points {points}, pictures {count}", ours, plain))
+        if points > 1:
+            rows.append((f"decode and merge, points {points}, pictures {count}", merged, plain))
+    return rows
+
+
+def network(name: str, args: argparse.Namespace) -> Any:
+    cfg = get_cfg()
+    cfg.merge_from_file(str(CONFIGS / f"centernet_{name}_1pt.yaml"))
+    cfg.MODEL.DEVICE, cfg.MODEL.WEIGHTS, cfg.MODEL.CENTERNET.NUM_CLASSES = args.device, "", CLASSES
+    cfg.DATASETS.TRAIN = cfg.DATASETS.TEST = ()
+    return cfg
+
+
+def published(name: str, args: argparse.Namespace) -> Reference | None:
+    return args.published if args.published and args.published.has(name) else None
+
+
+def network_rows(args: argparse.Namespace) -> list[Row]:
+    """As training and ``Predictor`` run it; the baseline is the published network in float32."""
+    rows: list[Row] = []
+    low = "float16" if args.device == "cuda" else "bfloat16"
+    for name in args.networks:
+        reference = published(name, args)
+        theirs = reference.network(name, args.device).eval() if reference else None
+        for label, channels_last, fold, precision in [
+            ("as trained", False, False, "float32"),
+            ("folded, channels last", True, True, "float32"),
+            (f"folded, channels last, {low}", True, True, low),
+        ]:
+            cfg = network(name, args)
+            cfg.MODEL.CHANNELS_LAST = channels_last
+            cfg.MODEL.INFERENCE.FOLD_BATCH_NORM, cfg.MODEL.INFERENCE.PRECISION = fold, precision
+            model = build_model(cfg).eval()
+            accelerate(model, cfg)
+            for count in args.batches:
+                batch = torch.randn(count, 3, 512, 512, device=args.device)
+
+                @torch.no_grad()
+                def ours(model: Any = model, batch: Tensor = batch) -> None:
+                    model.outputs(batch)
+
+                @torch.no_grad()
+                def plain(theirs: nn.Module | None = theirs, batch: Tensor = batch) -> None:
+                    assert theirs is not None
+                    theirs(batch)
+
+                rows.append((f"network, {name}, {count} x 512x512, {label}", ours, plain if theirs else None))
+    return rows
+
+
+def step_rows(args: argparse.Namespace) -> list[Row]:
+    """Forward, backward and Adam's step, eight objects each; the baseline is the published network with its losses."""
+    rows: list[Row] = []
+    boxes, classes = random_objects(8)
+    image = torch.randint(0, 256, (3, 512, 512), dtype=torch.uint8)
+    inputs = [{"image": image, "instances": random_instances(8)}] * 2
+    dense = baselines.targets(boxes, classes, POINTS[1], CLASSES, GRID)
+    batch = {key: torch.from_numpy(value)[None].repeat_interleave(2, 0) for key, value in dense.items()}
+    batch = {key: value.squeeze(-1) if key in ("index", "mask") else value for key, value in batch.items()}
+    batch = {key: value.to(args.device) for key, value in (batch | {"input": torch.randn(2, 3, 512, 512)}).items()}
+
+    def step(loss: Callable[[], Tensor], optimizer: torch.optim.Optimizer) -> None:
+        optimizer.zero_grad()
+        loss().backward()
+        optimizer.step()
+
+    for name in args.networks:
+        cfg = network(name, args)
+        cfg.MODEL.CHANNELS_LAST = args.channels_last
+        model = build_model(cfg).train()
+        optimizer = torch.optim.Adam(model.parameters(), 1e-4)
+
+        def ours(model: Any = model, optimizer: Any = optimizer) -> None:
+            step(lambda: sum(model(inputs).values()), optimizer)  # type: ignore[arg-type]
+
+        plain, reference = None, published(name, args)
+        if reference:
+            theirs = reference.network(name, args.device).train()
+            other = torch.optim.Adam(theirs.parameters(), 1e-4)
+
+            def plain(theirs: nn.Module = theirs, other: Any = other, reference: Reference = reference) -> None:
+                step(lambda: reference.losses(theirs, batch), other)
+
+        rows.append((f"training step, {name}, 2 x 512x512", ours, plain))
+    return rows
+
+
+def predictor_rows(args: argparse.Namespace) -> list[Row]:
+    """A picture in memory to its boxes."""
+    picture = np.random.default_rng(0).integers(0, 256, (480, 640, 3), dtype=np.uint8)
+    rows: list[Row] = []
+    for name in args.networks:
+        reference = published(name, args)
+        cfg = network(name, args)
+        theirs = reference.predictor(name, cfg) if reference else None
+        plain = (lambda theirs=theirs: theirs(picture)) if theirs else None
+        for precision in ("float32", "float16" if args.device == "cuda" else "bfloat16"):
+            cfg = network(name, args)
+            cfg.MODEL.CHANNELS_LAST, cfg.MODEL.INFERENCE.PRECISION = True, precision
+            predictor = Predictor(cfg)
+            rows.append(
+                (f"predictor, {name}, 640x480, {precision}", lambda predictor=predictor: predictor(picture), plain)
+            )
+    return rows
+
+
+def export_rows(args: argparse.Namespace) -> list[Row]:
+    """ONNX Runtime, and OpenVINO where it is installed; the baseline is our own ``Predictor``, in float32."""
+    import importlib.util
+
+    from centernet_d2.export.files import export_onnx
+    from centernet_d2.export.onnx_predictor import OnnxPredictor
+
+    picture = np.random.default_rng(0).integers(0, 256, (480, 640, 3), dtype=np.uint8)
+    rows: list[Row] = []
+    for name in args.networks:
+        cfg = network(name, args)
+        path = str(Path(args.folder) / f"{name}.onnx")
+        if not Path(path).is_file():
+            export_onnx(cfg, build_model(cfg).eval(), path)
+        cfg.MODEL.CHANNELS_LAST = True
+        eager = Predictor(cfg)
+        for runtime in [x for x in ("onnxruntime", "openvino") if importlib.util.find_spec(x)]:
+            exported = OnnxPredictor(path, torch.get_num_threads(), runtime)
+            rows.append(
+                (
+                    f"{runtime}, {name}, 640x480; baseline: Predictor",
+                    lambda exported=exported: exported(picture),
+                    lambda eager=eager: eager(picture),
+                )
+            )
+    return rows
+
+
+PARTS: dict[str, Callable[[argparse.Namespace], list[Row]]] = {
+    "loader": loader_rows, "targets": target_rows, "loss": loss_rows, "decode": decode_rows,
+    "network": network_rows, "step": step_rows, "predictor": predictor_rows, "export": export_rows,
+}  # fmt: skip
