@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from centernet_d2.ops.gather import cells_of
-from centernet_d2.ops.gaussian import gaussian_at, window_cells, window_radius
+from centernet_d2.ops.gaussian import window_radius
 
 #: "peak": the cell of the point alone. "square": 3x3 cells around, those with their middle in the box (FCOS, section
 #: 3.2). "gaussian": the window of a Gaussian, which weighs them (TTFNet, section 3.3).
@@ -53,14 +53,14 @@ def box_samples(
         radius = window_radius(sizes, 1.0, "ellipse", False, share)
     else:
         radius = torch.full_like(cells[:, 0], 1 if sampling == "square" else 0)
-    owner, shift = window_cells(radius)
+    owner, shift = _window_cells(radius)
     places = cells[owner] + shift[:, None]
     peak = (shift == 0).all(dim=1, keepdim=True)
     inside = (places == cells_of(places, grid_size)).all(dim=-1)
     if sampling == "square":
         middle, own = places + 0.5, boxes[owner, None]
         inside &= ((middle > own[..., :2]) & (middle < own[..., 2:])).all(dim=-1) | peak
-    weight = gaussian_at(shift, (2 * radius + 1)[owner])[:, None] if sampling == "gaussian" else 1.0
+    weight = _gaussian_at(shift, (2 * radius + 1)[owner])[:, None] if sampling == "gaussian" else 1.0
     weight = weight * inside
     weight = weight / torch.zeros_like(cells[..., 0], dtype=weight.dtype).index_add(0, owner, weight)[owner]
     if sampling == "gaussian":
@@ -93,3 +93,21 @@ def _owned(
     owned = torch.zeros_like(inside.flatten())
     owned[order] = torch.cat([claim[1:] >> 32 != claim[:-1] >> 32, owned.new_ones(min(len(claim), 1))])
     return owned.view(inside.shape)
+
+
+def _window_cells(radius: Tensor) -> tuple[Tensor, Tensor]:
+    """The E cells of all windows of ``radius`` (P, 2): owners (E,) int64, and places (E, 2) int64 x, y from the middle.
+
+    Row by row, one window after the other.
+    """
+    spans = 2 * radius + 1
+    counts = spans.prod(dim=1)
+    owner = torch.repeat_interleave(counts)
+    within = torch.arange(len(owner), device=radius.device) - (counts.cumsum(0) - counts)[owner]
+    width = spans[owner, 0]
+    return owner, torch.stack([within % width, within // width], dim=1) - radius[owner]
+
+
+def _gaussian_at(away: Tensor, span: Tensor) -> Tensor:
+    """(...) float32 at ``away`` (..., 2) cells from the middle of a Gaussian ``span`` = 6 sigma wide and high."""
+    return (-18 * (away.double() / span).square().sum(dim=-1)).exp().float()

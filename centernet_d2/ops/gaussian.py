@@ -94,24 +94,6 @@ def window_radius(
     return torch.from_numpy(np.maximum(radius, 0).astype(np.int64)).to(sizes.device)
 
 
-def window_cells(radius: Tensor) -> tuple[Tensor, Tensor]:
-    """The E cells of all windows of ``radius`` (P, 2): owners (E,) int64, and places (E, 2) int64 x, y from the middle.
-
-    Row by row, one window after the other.
-    """
-    spans = 2 * radius + 1
-    counts = spans.prod(dim=1)
-    owner = torch.repeat_interleave(counts)
-    within = torch.arange(len(owner), device=radius.device) - (counts.cumsum(0) - counts)[owner]
-    width = spans[owner, 0]
-    return owner, torch.stack([within % width, within // width], dim=1) - radius[owner]
-
-
-def gaussian_at(away: Tensor, span: Tensor) -> Tensor:
-    """(...) float32 at ``away`` (..., 2) cells from the middle of a Gaussian ``span`` = 6 sigma wide and high."""
-    return (-18 * (away.double() / span).square().sum(dim=-1)).exp().float()
-
-
 def splat_gaussians(
     cells: Tensor,
     channel: Tensor,

@@ -36,7 +36,9 @@ def top_peaks(maps: Tensor, k: int) -> tuple[Tensor, Tensor, Tensor]:
         (N, K, k, 2) int64 x, y. Of equal peaks any may come first.
     """
     found = None if maps.is_cuda or _recorded() else _top_of_high_rows(maps, k)
-    values, classes, cells = found if found is not None else _top_of_all(maps, k)
+    if found is not None:
+        return found
+    values, classes, cells = _top_of_all(maps, k)
     missing = k - values.shape[-1]
     return F.pad(values, (0, missing), value=-torch.inf), F.pad(classes, (0, missing)), F.pad(cells, (0, 0, 0, missing))
 
@@ -77,23 +79,29 @@ def _top_of_high_rows(maps: Tensor, k: int) -> tuple[Tensor, Tensor, Tensor] | N
     category, y, owner = row // height, row % height, image * points + point
     row = ((image * classes + category) * points + point) * height + y
     flat = maps.reshape(-1, width)
-    line, x = (flat[row] >= least.view(-1, 1)[owner]).nonzero().unbind(1)
-    if 9 * len(line) > maps.numel():  # broad slopes
+    lines = flat[row]
+    line, x = (lines >= torch.maximum(F.max_pool1d(lines, 3, 1, 1), least.view(-1, 1)[owner])).nonzero().unbind(1)
+    if 9 * len(line) > maps.numel():  # slopes that are level along the rows
         return None
 
     # Windows of 3x3 cells: those beyond the border become border cells, which the window holds anyway.
     beside = torch.tensor([-1, 0, 1])
     near_row = row[line, None] + ((y[:, None] + beside).clamp(0, height - 1) - y[:, None])[line]
     near_x = (x[:, None] + beside).clamp(0, width - 1)
-    value = flat[row[line], x]
+    value = lines[line, x]
     peak = (value == flat[near_row[:, :, None], near_x[:, None]].amax((1, 2))).nonzero()[:, 0]
 
-    order = peak[value[peak].argsort(descending=True)]
-    order = order[owner[line[order]].argsort(stable=True)]
-    first = torch.searchsorted(owner[line[order]], torch.arange(images * points))
-    best = order[first[:, None] + torch.arange(k)].view(images, points, k)
+    best = peak[_best_of_each(value[peak], owner[line[peak]], images * points, k)].view(images, points, k)
     line = line[best]
     return value[best], category[line], torch.stack([x[best], y[line]], dim=-1)
+
+
+def _best_of_each(values: Tensor, owner: Tensor, owners: int, k: int) -> Tensor:
+    """(owners, k) int64 into ``values`` (E,), descending; each of the owners 0, 1, ... has at least ``k`` of them."""
+    order = values.argsort(descending=True)
+    order = order[owner[order].argsort(stable=True)]
+    first = torch.searchsorted(owner[order], torch.arange(owners))
+    return order[first[:, None] + torch.arange(k)]
 
 
 def maximum_near(maps: Tensor, image_index: Tensor, channel: Tensor, points: Tensor) -> Tensor:

@@ -15,7 +15,6 @@ from centernet_d2.modeling.branch.grid_regression import GridBoxSize
 from centernet_d2.ops import grid_points as grid
 from centernet_d2.ops.box_losses import BOX_LOSSES, box_loss
 from centernet_d2.ops.box_samples import SAMPLINGS, box_samples
-from centernet_d2.ops.gather import cells_of
 from centernet_d2.structures import Targets
 
 # Grid cells of one unit of the output (TTFNet's 16 input pixels), and the output before anything is learnt: numbers
@@ -85,8 +84,7 @@ class GridBox(GridBoxSize):
         return {**own, **super().from_config(cfg, in_channels)}
 
     def target(self, targets: Targets) -> BoxTargets:  # type: ignore[override]
-        points = targets.points(self.point_flags)
-        cells = cells_of(points, targets.grid_size)
+        points, cells = targets.points(self.point_flags), targets.cells(self.point_flags)
         found = box_samples(self.sampling, targets.boxes, targets.image_index, cells, targets.grid_size, self.share)
         boxes = targets.boxes[found.owner, None].expand(*found.weight.shape, 4)
         return BoxTargets(targets.image_index[found.owner, None], found.cells, points[found.owner], boxes, found.weight)
