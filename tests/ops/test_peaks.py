@@ -76,8 +76,7 @@ def test_rows_tell_enough():
     """Also where the highest are high throughout, or all are; one class has too few, and on slopes they are no help."""
     flat = torch.zeros(1, 20, 1, 32, 48)
     assert (_top_of_high_rows(flat, 50)[0] == 0).all()
-    c, y, x = torch.meshgrid(torch.arange(20.0), torch.arange(32.0), torch.arange(48.0), indexing="ij")
-    slopes = c + x / 100 - (y - 16) ** 2 / 1000
+    slopes = torch.arange(20.0)[:, None, None] - (torch.arange(32.0) - 16)[:, None].expand(-1, 48) ** 2 / 1000
     assert _top_of_high_rows(slopes[None, :, None], 20) is None
     assert top_peaks(slopes[None, :, None], 20)[0][0, 0].tolist() == [v for v, *_ in search(slopes, 20)]
     noise = torch.randn(2, 20, 3, 32, 48, generator=torch.Generator().manual_seed(0))
