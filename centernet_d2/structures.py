@@ -159,10 +159,10 @@ class Candidates:
     @staticmethod
     def cat(parts: list[Candidates]) -> Candidates:
         """The union; sources are renumbered so that those of different parts stay apart."""
-        sources, start = [], 0
+        sources, start = [], torch.zeros_like(parts[0].source[0])
         for part in parts:
             sources.append(part.source + start)
-            start += int(part.source.max()) + 1
+            start = start + part.source.max() + 1
         return Candidates(
             torch.cat([p.boxes for p in parts], dim=1),
             torch.cat([p.scores for p in parts], dim=1),

@@ -12,6 +12,7 @@ import benchmark_baselines as baselines
 import cv2
 import numpy as np
 import torch
+import torch.nn.functional as F
 from detectron2.modeling import build_model
 from detectron2.structures import Boxes, Instances
 from torch import Tensor, nn
@@ -136,18 +137,25 @@ def loss_rows(args: argparse.Namespace) -> list[Row]:
     return rows
 
 
-def random_maps(task: GridPointTask, count: int, device: str) -> dict[str, Tensor]:
-    return {
+def random_maps(task: GridPointTask, count: int, device: str, smooth: bool = False) -> dict[str, Tensor]:
+    """Of noise, which has the most peaks; or ``smooth``, as trained networks give them. No box has a negative side."""
+    maps = {
         name: torch.randn(count, branch.out_channels, GRID, GRID, device=device) * 1.2 - 4
         for name, branch in task.branches.items()
     }
+    if smooth:
+        coarse = F.avg_pool2d(maps["heatmap"], 4)
+        maps["heatmap"] = F.interpolate(coarse, scale_factor=4, mode="bicubic") * 4 + 12
+    maps["box_size"].abs_()
+    return maps
 
 
 def decode_rows(args: argparse.Namespace) -> list[Row]:
     rows: list[Row] = []
-    for points, count in [(1, 1), (1, 8), (3, 1), (9, 1), (9, 8)]:
+    cases = [(points, 1, smooth) for points in (1, 3, 9) for smooth in (False, True)]
+    for points, count, smooth in [*cases, (1, 8, False), (9, 8, False)]:
         task = make_task(points, args.device)
-        maps = random_maps(task, count, args.device)
+        maps = random_maps(task, count, args.device, smooth)
 
         @torch.no_grad()
         def ours(task: GridPointTask = task, maps: dict[str, Tensor] = maps) -> None:
@@ -164,9 +172,10 @@ def decode_rows(args: argparse.Namespace) -> list[Row]:
             else:
                 baselines.decode(maps["heatmap"], maps["box_size"], maps["offset"], points)
 
-        rows.append((f"decode, points {points}, pictures {count}", ours, plain))
+        label = f"points {points}, pictures {count}, {'smooth maps' if smooth else 'noise'}"
+        rows.append((f"decode, {label}", ours, plain))
         if points > 1:
-            rows.append((f"decode and merge, points {points}, pictures {count}", merged, plain))
+            rows.append((f"decode and merge, {label}", merged, plain))
     return rows
 
 

@@ -162,7 +162,7 @@ class LandmarkTask(Task):
 
     def merge(self, candidates: Candidates, limit: int) -> Candidates:
         """At most ``limit`` an image, by soft-NMS of the boxes: peaks around one centre snap to the same landmarks."""
-        if int(candidates.source[-1]) == 0 and not self.soft_nms:
+        if candidates.scores.shape[1] <= self.num_candidates and not self.soft_nms:  # one test-time pass
             scores, index = candidates.scores.topk(min(limit, candidates.scores.shape[1]))
         else:
             index, scores = soft_nms(candidates.boxes, candidates.scores, candidates.classes, limit)
