@@ -132,7 +132,6 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=1.0, help="of repeats at least, for each row and process")
     parser.add_argument("--networks", nargs="+", default=["R_18_DCN", "DLA_34"], help="names in configs/COCO-Detection")
     parser.add_argument("--batches", type=int, nargs="+", default=[1], help="pictures at once, of networks")
-    parser.add_argument("--channels-last", action="store_true", help="train with MODEL.CHANNELS_LAST")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--reference", help="a checkout of CenterNet")
     args = parser.parse_args()

@@ -53,7 +53,6 @@ def decoding(points: int, pictures: int = 1) -> Callable[[], Any]:
 def forward(args: argparse.Namespace) -> Callable[[int, int], Callable[[], Any]]:
     """Of the network as ``Predictor`` runs it, by the side of square pictures and their number."""
     cfg = network(args.network, argparse.Namespace(device="cpu"))
-    cfg.MODEL.CHANNELS_LAST = True
     model = build_model(cfg).eval()
     accelerate(model, cfg)
 

@@ -198,13 +198,12 @@ def network_rows(args: argparse.Namespace) -> list[Row]:
     for name in args.networks:
         reference = published(name, args)
         theirs = reference.network(name, args.device).eval() if reference else None
-        for label, channels_last, fold, precision in [
-            ("as trained", False, False, "float32"),
-            ("folded, channels last", True, True, "float32"),
-            (f"folded, channels last, {low}", True, True, low),
+        for label, fold, precision in [
+            ("as trained, float32", False, "float32"),
+            ("folded, float32", True, "float32"),
+            (f"folded, {low}", True, low),
         ]:
             cfg = network(name, args)
-            cfg.MODEL.CHANNELS_LAST = channels_last
             cfg.MODEL.INFERENCE.FOLD_BATCH_NORM, cfg.MODEL.INFERENCE.PRECISION = fold, precision
             model = build_model(cfg).eval()
             accelerate(model, cfg)
@@ -242,7 +241,6 @@ def step_rows(args: argparse.Namespace) -> list[Row]:
 
     for name in args.networks:
         cfg = network(name, args)
-        cfg.MODEL.CHANNELS_LAST = args.channels_last
         model = build_model(cfg).train()
         optimizer = torch.optim.Adam(model.parameters(), 1e-4)
 
@@ -272,7 +270,7 @@ def predictor_rows(args: argparse.Namespace) -> list[Row]:
         plain = (lambda theirs=theirs: theirs(picture)) if theirs else None
         for precision in ("float32", "float16" if args.device == "cuda" else "bfloat16"):
             cfg = network(name, args)
-            cfg.MODEL.CHANNELS_LAST, cfg.MODEL.INFERENCE.PRECISION = True, precision
+            cfg.MODEL.INFERENCE.PRECISION = precision
             predictor = Predictor(cfg)
             rows.append(
                 (f"predictor, {name}, 640x480, {precision}", lambda predictor=predictor: predictor(picture), plain)
@@ -294,7 +292,6 @@ def export_rows(args: argparse.Namespace) -> list[Row]:
         path = str(Path(args.folder) / f"{name}.onnx")
         if not Path(path).is_file():
             export_onnx(cfg, build_model(cfg).eval(), path)
-        cfg.MODEL.CHANNELS_LAST = True
         eager = Predictor(cfg)
         for runtime in [x for x in ("onnxruntime", "openvino") if importlib.util.find_spec(x)]:
             exported = OnnxPredictor(path, torch.get_num_threads(), runtime)

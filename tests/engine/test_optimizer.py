@@ -115,7 +115,7 @@ def test_resume_is_exact(schedule, tmp_path):
     """Also where the optimizer's state has channels last."""
     opts = (
         "SOLVER.LR_SCHEDULER_NAME", schedule, "SOLVER.OPTIMIZER", "AdamW", "SOLVER.WEIGHT_DECAY", 0.1,
-        "SOLVER.MAX_ITER", 9, "MODEL.CHANNELS_LAST", schedule == "OneCycleLR",
+        "SOLVER.MAX_ITER", 9, "MODEL.CHANNELS_LAST", schedule != "OneCycleLR",
     )  # fmt: skip
     whole = run(engine_cfg(tmp_path / "whole", *opts))
     first = run(engine_cfg(tmp_path / "two", *opts, "SOLVER.CHECKPOINT_PERIOD", 4), stop_after=4)

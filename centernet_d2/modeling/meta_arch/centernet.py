@@ -54,7 +54,7 @@ class CenterNet(nn.Module):
         pixel_std: list[float],
         detections_per_image: int = 100,
         score_threshold: float = 0.0,
-        channels_last: bool = False,
+        channels_last: bool = True,
     ) -> None:
         super().__init__()
         self.backbone, self.neck, self.task, self.test_time = backbone, neck, task, test_time
