@@ -40,7 +40,7 @@ def _add_networks(cfg: CfgNode) -> None:
     # A GPU where there is one (Detectron2 insists on one).
     cfg.MODEL.DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
     cfg.MODEL.BACKBONE.FREEZE_AT = 0
-    # Order of weights and maps in memory: channels innermost, which is quicker on CPUs, and what GPUs' tensor cores take.
+    # Order of weights and maps in memory: channels innermost, quicker on CPUs, and what GPUs' tensor cores take.
     # Same results.
     cfg.MODEL.CHANNELS_LAST = True
 
