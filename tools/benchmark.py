@@ -1,7 +1,7 @@
 #!/usr/bin/env python
 """Time the parts of the program against baselines, side by side in the same processes.
 
-    tools/benchmark.py [--threads 1 2] [--parts loader targets loss decode network step predictor export memory]
+    tools/benchmark.py [--threads 1 2] [--parts loader targets loss decode deform network step predictor export memory]
                        [--networks R_18_DCN DLA_34] [--reference PATH/TO/CenterNet] [--processes 3] [--device cuda]
 
 Ours and the baseline take turns; the medians and the 10th and 90th percentiles of at least a second of repeats in each
@@ -25,12 +25,15 @@ from pathlib import Path
 from typing import Any
 
 import benchmark_baselines as baselines
+import benchmark_networks
+import benchmark_parts
 import cv2
 import numpy as np
 import torch
-from benchmark_parts import PARTS, loss_inputs
 
 from centernet_d2.ops.focal import heatmap_focal_loss
+
+PARTS = benchmark_parts.PARTS | benchmark_networks.PARTS
 
 # Label, milliseconds of ours and of the baseline.
 Measured = tuple[str, list[float], list[float] | None]
@@ -116,7 +119,7 @@ def _status(field: str) -> int:
 def print_memory() -> None:
     print("\n| peak memory of | ours MiB | baseline MiB | ours / logits | baseline / logits |\n|---|---|---|---|---|")
     for points, images in [(1, 4), (9, 1), (9, 4)]:
-        logits, sparse = loss_inputs(points, images, "cpu")
+        logits, sparse = benchmark_parts.loss_inputs(points, images, "cpu")
         dense, own = sparse.dense(), logits.numel() * 4 / 2**20
         ours = peak_mebibytes(lambda x=logits, y=sparse: heatmap_focal_loss(x, y).backward())
         plain = peak_mebibytes(lambda x=logits, y=dense: baselines.focal_loss(x, y).backward())

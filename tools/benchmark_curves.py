@@ -20,7 +20,8 @@ import cv2
 import matplotlib
 import torch
 from benchmark import times
-from benchmark_parts import GRID, loss_inputs, make_task, network, random_instances, random_maps
+from benchmark_networks import network
+from benchmark_parts import GRID, loss_inputs, make_task, random_instances, random_maps
 from detectron2.modeling import build_model
 
 from centernet_d2.engine.predictor import accelerate

@@ -1,37 +1,33 @@
-"""What ``tools/benchmark.py`` times: for each part, functions of ours beside a baseline."""
+"""What ``tools/benchmark.py`` times beside a baseline, but for networks (``benchmark_networks.py``)."""
 
 from __future__ import annotations
 
 import argparse
 import math
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import benchmark_baselines as baselines
 import cv2
 import numpy as np
 import torch
 import torch.nn.functional as F
-from detectron2.modeling import build_model
+import torchvision
 from detectron2.structures import Boxes, Instances
-from torch import Tensor, nn
+from torch import Tensor
 
 from centernet_d2 import get_cfg
 from centernet_d2.data.dataset_mapper import CenterNetDatasetMapper
-from centernet_d2.engine import Predictor
-from centernet_d2.engine.predictor import accelerate
 from centernet_d2.modeling.branch import GridBoxSize, GridHeatmap, GridOffset
 from centernet_d2.modeling.task import GridPointTask
+from centernet_d2.ops.deform_conv import deform_conv
 from centernet_d2.ops.focal import heatmap_focal_loss
 from centernet_d2.structures import Targets
 
-if TYPE_CHECKING:
-    from benchmark_reference import Reference
-
 POINTS = {1: [4], 3: [0, 4, 8], 9: list(range(9))}
 CLASSES, GRID = 80, 128
-CONFIGS = Path(__file__).resolve().parents[1] / "configs" / "COCO-Detection"
 
 # What is timed, ours, and the baseline where there is one.
 Row = tuple[str, Callable[[], Any], Callable[[], Any] | None]
@@ -137,6 +133,35 @@ def loss_rows(args: argparse.Namespace) -> list[Row]:
     return rows
 
 
+def deform_rows(args: argparse.Namespace) -> list[Row]:
+    """Those of DLA-34's and ResNet-18's necks at 512x512; the baseline is torchvision's kernel."""
+    rows: list[Row] = []
+    for channels, out_channels, side in [(64, 64, 128), (128, 64, 64), (256, 128, 32), (512, 256, 16)]:
+        x = torch.randn(1, channels, side, side, device=args.device, requires_grad=True)
+        places = torch.randn(1, 27, side, side, device=args.device, requires_grad=True)
+        weight = torch.randn(out_channels, channels, 3, 3, device=args.device, requires_grad=True)
+        inputs = (x, places, weight)
+
+        def kernel(x: Tensor, places: Tensor, weight: Tensor) -> Tensor:
+            offset, mask = places.split([18, 9], dim=1)
+            return torchvision.ops.deform_conv2d(x, offset, weight, padding=1, mask=mask.sigmoid())
+
+        def own(x: Tensor, places: Tensor, weight: Tensor) -> Tensor:
+            return deform_conv(x, places, weight, None)
+
+        def with_gradients(function: Callable[..., Tensor], inputs: Any = inputs) -> None:
+            torch.autograd.grad(function(*inputs).sum(), inputs)
+
+        def forward(function: Callable[..., Tensor], inputs: Any = inputs) -> None:
+            with torch.no_grad():
+                function(*inputs)
+
+        for label, run in (("forward", forward), ("forward and backward", with_gradients)):
+            name = f"deformable convolution, {channels} to {out_channels}, {side}x{side}, {label}"
+            rows.append((name, partial(run, own), partial(run, kernel)))
+    return rows
+
+
 def random_maps(task: GridPointTask, count: int, device: str, smooth: bool = False) -> dict[str, Tensor]:
     """Of noise, which has the most peaks; or ``smooth``, as trained networks give them. No box has a negative side."""
     maps = {
@@ -179,133 +204,6 @@ def decode_rows(args: argparse.Namespace) -> list[Row]:
     return rows
 
 
-def network(name: str, args: argparse.Namespace) -> Any:
-    cfg = get_cfg()
-    cfg.merge_from_file(str(CONFIGS / f"centernet_{name}_1pt.yaml"))
-    cfg.MODEL.DEVICE, cfg.MODEL.WEIGHTS, cfg.MODEL.CENTERNET.NUM_CLASSES = args.device, "", CLASSES
-    cfg.DATASETS.TRAIN = cfg.DATASETS.TEST = ()
-    return cfg
-
-
-def published(name: str, args: argparse.Namespace) -> Reference | None:
-    return args.published if args.published and args.published.has(name) else None
-
-
-def network_rows(args: argparse.Namespace) -> list[Row]:
-    """As training and ``Predictor`` run it; the baseline is the published network in float32."""
-    rows: list[Row] = []
-    low = "float16" if args.device == "cuda" else "bfloat16"
-    for name in args.networks:
-        reference = published(name, args)
-        theirs = reference.network(name, args.device).eval() if reference else None
-        for label, fold, precision in [
-            ("as trained, float32", False, "float32"),
-            ("folded, float32", True, "float32"),
-            (f"folded, {low}", True, low),
-        ]:
-            cfg = network(name, args)
-            cfg.MODEL.INFERENCE.FOLD_BATCH_NORM, cfg.MODEL.INFERENCE.PRECISION = fold, precision
-            model = build_model(cfg).eval()
-            accelerate(model, cfg)
-            for count in args.batches:
-                batch = torch.randn(count, 3, 512, 512, device=args.device)
-
-                @torch.no_grad()
-                def ours(model: Any = model, batch: Tensor = batch) -> None:
-                    model.outputs(batch)
-
-                @torch.no_grad()
-                def plain(theirs: nn.Module | None = theirs, batch: Tensor = batch) -> None:
-                    assert theirs is not None
-                    theirs(batch)
-
-                rows.append((f"network, {name}, {count} x 512x512, {label}", ours, plain if theirs else None))
-    return rows
-
-
-def step_rows(args: argparse.Namespace) -> list[Row]:
-    """Forward, backward and Adam's step, eight objects each; the baseline is the published network with its losses."""
-    rows: list[Row] = []
-    boxes, classes = random_objects(8)
-    image = torch.randint(0, 256, (3, 512, 512), dtype=torch.uint8)
-    inputs = [{"image": image, "instances": random_instances(8)}] * 2
-    dense = baselines.targets(boxes, classes, POINTS[1], CLASSES, GRID)
-    batch = {key: torch.from_numpy(value)[None].repeat_interleave(2, 0) for key, value in dense.items()}
-    batch = {key: value.squeeze(-1) if key in ("index", "mask") else value for key, value in batch.items()}
-    batch = {key: value.to(args.device) for key, value in (batch | {"input": torch.randn(2, 3, 512, 512)}).items()}
-
-    def step(loss: Callable[[], Tensor], optimizer: torch.optim.Optimizer) -> None:
-        optimizer.zero_grad()
-        loss().backward()
-        optimizer.step()
-
-    for name in args.networks:
-        cfg = network(name, args)
-        model = build_model(cfg).train()
-        optimizer = torch.optim.Adam(model.parameters(), 1e-4)
-
-        def ours(model: Any = model, optimizer: Any = optimizer) -> None:
-            step(lambda: sum(model(inputs).values()), optimizer)  # type: ignore[arg-type]
-
-        plain, reference = None, published(name, args)
-        if reference:
-            theirs = reference.network(name, args.device).train()
-            other = torch.optim.Adam(theirs.parameters(), 1e-4)
-
-            def plain(theirs: nn.Module = theirs, other: Any = other, reference: Reference = reference) -> None:
-                step(lambda: reference.losses(theirs, batch), other)
-
-        rows.append((f"training step, {name}, 2 x 512x512", ours, plain))
-    return rows
-
-
-def predictor_rows(args: argparse.Namespace) -> list[Row]:
-    """A picture in memory to its boxes."""
-    picture = np.random.default_rng(0).integers(0, 256, (480, 640, 3), dtype=np.uint8)
-    rows: list[Row] = []
-    for name in args.networks:
-        reference = published(name, args)
-        cfg = network(name, args)
-        theirs = reference.predictor(name, cfg) if reference else None
-        plain = (lambda theirs=theirs: theirs(picture)) if theirs else None
-        for precision in ("float32", "float16" if args.device == "cuda" else "bfloat16"):
-            cfg = network(name, args)
-            cfg.MODEL.INFERENCE.PRECISION = precision
-            predictor = Predictor(cfg)
-            rows.append(
-                (f"predictor, {name}, 640x480, {precision}", lambda predictor=predictor: predictor(picture), plain)
-            )
-    return rows
-
-
-def export_rows(args: argparse.Namespace) -> list[Row]:
-    """ONNX Runtime, and OpenVINO where it is installed; the baseline is our own ``Predictor``, in float32."""
-    import importlib.util
-
-    from centernet_d2.export.files import export_onnx
-    from centernet_d2.export.onnx_predictor import OnnxPredictor
-
-    picture = np.random.default_rng(0).integers(0, 256, (480, 640, 3), dtype=np.uint8)
-    rows: list[Row] = []
-    for name in args.networks:
-        cfg = network(name, args)
-        path = str(Path(args.folder) / f"{name}.onnx")
-        if not Path(path).is_file():
-            export_onnx(cfg, build_model(cfg).eval(), path)
-        eager = Predictor(cfg)
-        for runtime in [x for x in ("onnxruntime", "openvino") if importlib.util.find_spec(x)]:
-            exported = OnnxPredictor(path, torch.get_num_threads(), runtime)
-            rows.append(
-                (
-                    f"{runtime}, {name}, 640x480; baseline: Predictor",
-                    lambda exported=exported: exported(picture),
-                    lambda eager=eager: eager(picture),
-                )
-            )
-    return rows
-
-
 PARTS: dict[str, Callable[[argparse.Namespace], list[Row]]] = {
-    "loader": loader_rows, "targets": target_rows, "loss": loss_rows, "decode": decode_rows,
-    "network": network_rows, "step": step_rows, "predictor": predictor_rows, "export": export_rows,
+    "loader": loader_rows, "targets": target_rows, "loss": loss_rows, "decode": decode_rows, "deform": deform_rows,
 }  # fmt: skip
