@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from benchmark_reference import Reference
 
 CONFIGS = Path(__file__).resolve().parents[1] / "configs" / "COCO-Detection"
+PICTURE = np.random.default_rng(0).integers(0, 256, (480, 640, 3), dtype=np.uint8)
 
 
 def network(name: str, args: argparse.Namespace) -> CfgNode:
@@ -110,26 +111,24 @@ def step_rows(args: argparse.Namespace) -> list[Row]:
 
 def predictor_rows(args: argparse.Namespace) -> list[Row]:
     """A picture in memory to its boxes."""
-    picture = np.random.default_rng(0).integers(0, 256, (480, 640, 3), dtype=np.uint8)
     rows: list[Row] = []
     for name in args.networks:
         reference = published(name, args)
         cfg = network(name, args)
         theirs = reference.predictor(name, cfg) if reference else None
-        plain = (lambda theirs=theirs: theirs(picture)) if theirs else None
+        plain = (lambda theirs=theirs: theirs(PICTURE)) if theirs else None
         for precision in ("float32", "float16" if args.device == "cuda" else "bfloat16"):
             cfg = network(name, args)
             cfg.MODEL.INFERENCE.PRECISION = precision
             predictor = Predictor(cfg)
             rows.append(
-                (f"predictor, {name}, 640x480, {precision}", lambda predictor=predictor: predictor(picture), plain)
+                (f"predictor, {name}, 640x480, {precision}", lambda predictor=predictor: predictor(PICTURE), plain)
             )
     return rows
 
 
 def export_rows(args: argparse.Namespace) -> list[Row]:
     """ONNX Runtime, and OpenVINO where it is installed; the baseline is our own ``Predictor``, in float32."""
-    picture = np.random.default_rng(0).integers(0, 256, (480, 640, 3), dtype=np.uint8)
     rows: list[Row] = []
     for name in args.networks:
         cfg = network(name, args)
@@ -142,8 +141,8 @@ def export_rows(args: argparse.Namespace) -> list[Row]:
             rows.append(
                 (
                     f"{runtime}, {name}, 640x480; baseline: Predictor",
-                    lambda exported=exported: exported(picture),
-                    lambda eager=eager: eager(picture),
+                    lambda exported=exported: exported(PICTURE),
+                    lambda eager=eager: eager(PICTURE),
                 )
             )
     return rows

@@ -56,7 +56,8 @@ def box_samples(
     owner, shift = _window_cells(radius)
     places = cells[owner] + shift[:, None]
     peak = (shift == 0).all(dim=1, keepdim=True)
-    inside = (places == cells_of(places, grid_size)).all(dim=-1)
+    nearest = cells_of(places, grid_size)
+    inside = (places == nearest).all(dim=-1)
     if sampling == "square":
         middle, own = places + 0.5, boxes[owner, None]
         inside &= ((middle > own[..., :2]) & (middle < own[..., 2:])).all(dim=-1) | peak
@@ -65,8 +66,8 @@ def box_samples(
     weight = weight / torch.zeros_like(cells[..., 0], dtype=weight.dtype).index_add(0, owner, weight)[owner]
     if sampling == "gaussian":
         weight = weight * _log_area(sizes)[owner, None]
-    places = cells_of(places, grid_size)
-    return BoxSamples(owner, places, weight * _owned(sizes, image_index[owner], owner, places, inside, peak, grid_size))
+    owned = _owned(sizes, image_index[owner], owner, nearest, inside, peak, grid_size)
+    return BoxSamples(owner, nearest, weight * owned)
 
 
 def _log_area(sizes: Tensor) -> Tensor:

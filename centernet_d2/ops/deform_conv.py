@@ -34,8 +34,7 @@ def deform_conv(x: Tensor, offset_mask: Tensor, weight: Tensor, bias: Tensor | N
         offset, mask = offset_mask.to(dtype).split([2 * taps, taps], dim=1)
         bias = None if bias is None else bias.to(product)
         function = deform_conv_cpu if on_cpu else torchvision.ops.deform_conv2d
-        x_in = x if on_cpu else x.to(dtype)
-        result = function(x_in, offset, weight.to(product), bias, padding=padding, mask=mask.sigmoid())
+        result = function(x.to(dtype), offset, weight.to(product), bias, padding=padding, mask=mask.sigmoid())
     return result.to(x.dtype)
 
 

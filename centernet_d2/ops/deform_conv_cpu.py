@@ -27,15 +27,14 @@ def deform_conv_cpu(
     """``torchvision.ops.deform_conv2d`` of stride 1, in values and gradients; not differentiable twice.
 
     Args:
-        x: (N, c, H, W).
+        x: (N, c, H, W), the dtype of ``mask``.
         offset: (N, 2T, H', W') dy, dx of each tap, in cells of ``x``.
         weight: (d, c, kernel height, kernel width), T taps.
         bias: (d,).
         mask: (N, T, H', W').
 
     Returns:
-        (N, d, H', W') in the memory format channels-last. Places and sums over cells are of the dtype of ``mask``, the
-        matrix product of that of ``weight``.
+        (N, d, H', W') in the memory format channels-last. The matrix product is of the dtype of ``weight``.
     """
     count, channels, height, width = x.shape
     columns = weight.shape[3]
@@ -44,7 +43,7 @@ def deform_conv_cpu(
     tap = torch.arange(taps).view(-1, 1, 1)
     y = offset[:, 0::2] + (torch.arange(out_height)[:, None] + tap // columns - padding)
     x_at = offset[:, 1::2] + (torch.arange(out_width) + tap % columns - padding)
-    rows = F.pad(x.permute(0, 2, 3, 1), (0, 0, *[_BORDER] * 4)).to(mask.dtype).contiguous().view(-1, channels)
+    rows = F.pad(x.permute(0, 2, 3, 1), (0, 0, *[_BORDER] * 4)).contiguous().view(-1, channels)
     size = (height + 2 * _BORDER, width + 2 * _BORDER)
     places = torch.stack([y, x_at, mask]).permute(0, 1, 3, 4, 2).reshape(3, -1, taps)
     # Without gradients there is no need of the function, which graphs cannot be traced through.

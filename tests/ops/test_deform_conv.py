@@ -138,9 +138,11 @@ def test_gradients_against_differences():
     x, offset, weight, _, mask = inputs
     with torch.no_grad():
         offset.copy_(offset.floor() + offset.frac().abs().clamp(0.1, 0.9))  # at whole cells there is a kink
-    torch.autograd.gradcheck(lambda *v: deform_conv_cpu(v[0], v[1], v[2], v[3], 1, v[4]), inputs, atol=1e-7)
+    assert torch.autograd.gradcheck(lambda *v: deform_conv_cpu(v[0], v[1], v[2], v[3], 1, v[4]), inputs, atol=1e-7)
     without_bias = (x, offset, weight, mask)
-    torch.autograd.gradcheck(lambda *v: deform_conv_cpu(v[0], v[1], v[2], None, 1, v[3]), without_bias, atol=1e-7)
+    assert torch.autograd.gradcheck(
+        lambda *v: deform_conv_cpu(v[0], v[1], v[2], None, 1, v[3]), without_bias, atol=1e-7
+    )
 
 
 def test_bfloat16_is_near_the_exact():

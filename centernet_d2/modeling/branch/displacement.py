@@ -11,7 +11,6 @@ from torch.nn import functional as F
 
 from centernet_d2.modeling.branch.base import BRANCH_REGISTRY
 from centernet_d2.modeling.branch.grid_regression import GridRegression
-from centernet_d2.ops.gather import cells_of
 from centernet_d2.structures import Targets
 
 
@@ -42,7 +41,7 @@ class Displacement(GridRegression):
         return targets.select(targets.fields["previous_center"][:, 0, 2] > 0)
 
     def values(self, targets: Targets) -> Tensor:
-        return targets.fields["previous_center"][..., :2] - cells_of(targets.points([4]), targets.grid_size)
+        return targets.fields["previous_center"][..., :2] - targets.cells([4])
 
     def merge_flipped(self, output: Tensor, flipped: Tensor) -> Tensor:
         """That of the picture itself, as published."""

@@ -12,7 +12,7 @@ from torch import Tensor
 from centernet_d2.data.datasets.landmarks import scheme_of
 from centernet_d2.modeling.branch.base import BRANCH_REGISTRY
 from centernet_d2.modeling.branch.sparse import DeferredMap, SparseBranch, per_object_mean
-from centernet_d2.ops.gather import cells_of, read_at
+from centernet_d2.ops.gather import read_at
 from centernet_d2.structures import Targets
 
 
@@ -44,7 +44,7 @@ class LandmarkOffsets(SparseBranch):
 
     def target(self, targets: Targets) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Image (P,), cells (P, 2), offsets (P, K, 2), whether to learn them (P, K)."""
-        cells = cells_of(targets.points([4])[:, 0], targets.grid_size)
+        cells = targets.cells([4])[:, 0]
         keypoints = targets.fields["keypoints"]
         return targets.image_index, cells, keypoints[..., :2] - cells[:, None], keypoints[..., 2] > 0
 
