@@ -11,8 +11,8 @@ from __future__ import annotations
 
 import sys
 
-from centernet_d2.data.converters.face_300vw import convert_300vw
-from centernet_d2.data.converters.preparation import preparation_parser, prepare
+from centernet_d2.data.preparation.command import preparation_parser, prepare
+from centernet_d2.data.preparation.face_300vw import convert_300vw
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -11,8 +11,8 @@ from __future__ import annotations
 
 import sys
 
-from centernet_d2.data.converters.face_300w import BOXES, convert_300w
-from centernet_d2.data.converters.preparation import preparation_parser, prepare
+from centernet_d2.data.preparation.command import preparation_parser, prepare
+from centernet_d2.data.preparation.face_300w import BOXES, convert_300w
 
 
 def main(arguments: list[str] | None = None) -> int:

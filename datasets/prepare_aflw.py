@@ -11,8 +11,8 @@ from __future__ import annotations
 
 import sys
 
-from centernet_d2.data.converters.aflw import convert_aflw
-from centernet_d2.data.converters.preparation import preparation_parser, prepare
+from centernet_d2.data.preparation.aflw import convert_aflw
+from centernet_d2.data.preparation.command import preparation_parser, prepare
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -11,8 +11,8 @@ from __future__ import annotations
 
 import sys
 
-from centernet_d2.data.converters.odgt import BOXES, convert_crowdhuman
-from centernet_d2.data.converters.preparation import preparation_parser, prepare
+from centernet_d2.data.preparation.command import preparation_parser, prepare
+from centernet_d2.data.preparation.crowdhuman import BOXES, convert_crowdhuman
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -12,8 +12,8 @@ from __future__ import annotations
 
 import sys
 
-from centernet_d2.data.converters.deepfashion2 import convert_deepfashion2
-from centernet_d2.data.converters.preparation import preparation_parser, prepare
+from centernet_d2.data.preparation.command import preparation_parser, prepare
+from centernet_d2.data.preparation.deepfashion2 import convert_deepfashion2
 
 
 def main() -> int:

@@ -12,7 +12,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from centernet_d2.data.converters.dlib_xml import convert_dlib_xml
+from centernet_d2.data.preparation.dlib_xml import convert_dlib_xml
 
 
 def main(arguments: list[str] | None = None) -> int:

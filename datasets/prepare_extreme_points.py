@@ -14,8 +14,8 @@ import argparse
 import sys
 from pathlib import Path
 
-from centernet_d2.data.converters.extreme_points import convert_extreme_points
-from centernet_d2.data.reading import datasets_root
+from centernet_d2.data.image_io import datasets_root
+from centernet_d2.data.preparation.extreme_points import convert_extreme_points
 
 
 def main(arguments: list[str] | None = None) -> int:

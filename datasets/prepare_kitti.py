@@ -13,8 +13,8 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from centernet_d2.data.converters.kitti import SPLITS, convert_kitti
-from centernet_d2.data.converters.preparation import preparation_parser, prepare
+from centernet_d2.data.preparation.command import preparation_parser, prepare
+from centernet_d2.data.preparation.kitti import SPLITS, convert_kitti
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -12,8 +12,8 @@ from __future__ import annotations
 
 import sys
 
-from centernet_d2.data.converters.mot import convert_mot
-from centernet_d2.data.converters.preparation import preparation_parser, prepare
+from centernet_d2.data.preparation.command import preparation_parser, prepare
+from centernet_d2.data.preparation.mot import convert_mot
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -11,8 +11,8 @@ from __future__ import annotations
 
 import sys
 
-from centernet_d2.data.converters.preparation import preparation_parser, prepare
-from centernet_d2.data.converters.wider_face import convert_wider_face
+from centernet_d2.data.preparation.command import preparation_parser, prepare
+from centernet_d2.data.preparation.wider_face import convert_wider_face
 
 
 def main(arguments: list[str] | None = None) -> int:

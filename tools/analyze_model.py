@@ -18,8 +18,8 @@ from pathlib import Path
 
 from detectron2.modeling import build_model
 
+from centernet_d2.analysis.model_cost import describe_times, latency, model_cost
 from centernet_d2.engine import setup_cfg
-from centernet_d2.model_cost import describe_times, latency, model_cost
 
 
 def parse(arguments: list[str] | None) -> argparse.Namespace:

@@ -31,7 +31,7 @@ import cv2
 import numpy as np
 import torch
 
-from centernet_d2.ops.focal import heatmap_focal_loss
+from centernet_d2.ops.focal_loss import heatmap_focal_loss
 
 PARTS = benchmark_parts.PARTS | benchmark_networks.PARTS
 

@@ -24,8 +24,8 @@ from benchmark_networks import network
 from benchmark_parts import GRID, loss_inputs, make_task, random_instances, random_maps
 from detectron2.modeling import build_model
 
-from centernet_d2.engine.predictor import accelerate
-from centernet_d2.ops.focal import heatmap_focal_loss
+from centernet_d2.engine.acceleration import accelerate
+from centernet_d2.ops.focal_loss import heatmap_focal_loss
 from centernet_d2.structures import Targets
 
 matplotlib.use("Agg")

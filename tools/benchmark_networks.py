@@ -18,9 +18,9 @@ from torch import Tensor, nn
 
 from centernet_d2 import get_cfg
 from centernet_d2.engine import Predictor
-from centernet_d2.engine.predictor import accelerate
-from centernet_d2.export.files import export_onnx
-from centernet_d2.export.onnx_predictor import OnnxPredictor
+from centernet_d2.engine.acceleration import accelerate
+from centernet_d2.export.onnx import export_onnx
+from centernet_d2.runtime.onnx_model import OnnxPredictor
 
 if TYPE_CHECKING:
     from benchmark_reference import Reference

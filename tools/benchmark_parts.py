@@ -20,10 +20,10 @@ from torch import Tensor
 
 from centernet_d2 import get_cfg
 from centernet_d2.data.dataset_mapper import CenterNetDatasetMapper
-from centernet_d2.modeling.branch import GridBoxSize, GridHeatmap, GridOffset
-from centernet_d2.modeling.task import GridPointTask
-from centernet_d2.ops.deform_conv import deform_conv
-from centernet_d2.ops.focal import heatmap_focal_loss
+from centernet_d2.layers.deform_conv import deform_conv
+from centernet_d2.modeling.heads import GridBoxSize, GridHeatmap, GridOffset
+from centernet_d2.modeling.tasks import GridPointTask
+from centernet_d2.ops.focal_loss import heatmap_focal_loss
 from centernet_d2.structures import Targets
 
 POINTS = {1: [4], 3: [0, 4, 8], 9: list(range(9))}

@@ -1,6 +1,6 @@
 """The published implementation of CenterNet as the baseline of ``tools/benchmark.py``: a checkout of it is needed.
 
-Its modules are imported with the stand-ins of ``tests/reference`` for what needs a compiler; the deformable convolution
+Its modules are imported with the stand-ins of ``tools/reference`` for what needs a compiler; the deformable convolution
 is torchvision's.
 """
 
@@ -15,7 +15,7 @@ import torch
 from detectron2.config import CfgNode
 from torch import Tensor, nn
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests" / "reference"))
+sys.path.insert(0, str(Path(__file__).resolve().parent / "reference"))
 
 from compare_networks import StandInDCN, centernet_networks
 from compare_targets_decode import load

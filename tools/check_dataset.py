@@ -14,7 +14,7 @@ import argparse
 import sys
 
 from centernet_d2.config import get_cfg
-from centernet_d2.data.report import Grid, report_coco, report_config, report_voc
+from centernet_d2.data.validation.report import Grid, report_coco, report_config, report_voc
 
 
 def parse(arguments: list[str] | None = None) -> argparse.Namespace:

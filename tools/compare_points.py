@@ -24,7 +24,7 @@ from detectron2.checkpoint import DetectionCheckpointer
 
 from centernet_d2.engine.setup import setup_cfg
 from centernet_d2.engine.trainer import Trainer
-from centernet_d2.modeling.task.grid_points import MERGES
+from centernet_d2.modeling.tasks.detection import MERGES
 
 POINTS = {1: [4], 3: [0, 4, 8], 5: [1, 3, 4, 5, 7], 9: list(range(9))}
 

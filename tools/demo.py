@@ -26,12 +26,12 @@ from detectron2.config import CfgNode
 from detectron2.data import DatasetCatalog
 from detectron2.structures import Instances
 
-from centernet_d2.data.reading import BrokenImageError, read_image
+from centernet_d2.data.image_io import BrokenImageError, read_image
 from centernet_d2.engine.predictor import Predictor
 from centernet_d2.engine.setup import setup_cfg
 from centernet_d2.modeling.meta_arch import CenterNet
 from centernet_d2.video import VIDEO_SUFFIXES, Frame, VideoError, draw_frames, film, is_video, open_window
-from centernet_d2.visualization import Artist
+from centernet_d2.visualization.visualizer import Artist
 
 SUFFIXES = {".bmp", ".gif", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp"}
 INTERRUPTED = 130

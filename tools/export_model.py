@@ -4,7 +4,7 @@
     tools/export_model.py --config-file configs/... --output model.onnx [--dynamic] [--check] MODEL.WEIGHTS=...
     tools/export_model.py --config-file configs/... --output model.pt [--batch-size 4] INPUT.SIZE_TEST=[384,384]
 
-The ending says which. centernet_d2/export/onnx_predictor.py, a file that needs NumPy and ONNX Runtime alone, finds
+The ending says which. centernet_d2/runtime/onnx_model.py, a file that needs NumPy and ONNX Runtime alone, finds
 objects in pictures with the former. --check compares the file's answers with the model's on drawn pictures, and the
 exit status is 1 where they differ by more than a ten-thousandth.
 """

@@ -11,9 +11,9 @@ import argparse
 import sys
 from pathlib import Path
 
-from centernet_d2.evaluation.landmark_errors import FaceError, by_subset, percentages, read_errors, summary, table
-from centernet_d2.evaluation.landmark_metrics import NORMALIZERS
-from centernet_d2.evaluation.landmark_plots import plot_cumulative_errors
+from centernet_d2.evaluation.keypoints.errors import FaceError, by_subset, percentages, read_errors, summary, table
+from centernet_d2.evaluation.keypoints.metrics import NORMALIZERS
+from centernet_d2.evaluation.keypoints.plots import plot_cumulative_errors
 
 
 def named_file(text: str) -> tuple[str, Path]:

@@ -15,21 +15,21 @@ from detectron2.config import CfgNode
 from detectron2.data.detection_utils import convert_image_to_rgb
 from detectron2.structures import Boxes, Instances
 
-from centernet_d2.data.boxes3d import calibration_of
+from centernet_d2.data.annotations import corner_boxes
 from centernet_d2.data.build import build_train_loader
-from centernet_d2.data.dataset_mapper import corner_boxes
-from centernet_d2.data.datasets.custom import load_records
-from centernet_d2.data.reading import Record, read_image
+from centernet_d2.data.catalog import load_records
+from centernet_d2.data.fields_3d import calibration_of
+from centernet_d2.data.image_io import Record, read_image
 from centernet_d2.engine.setup import setup_cfg
 from centernet_d2.geometry import fitting_scale, letterbox_matrix
-from centernet_d2.modeling.branch.grid_heatmap import GridHeatmap
-from centernet_d2.modeling.branch.landmark_heatmap import LandmarkHeatmap
-from centernet_d2.modeling.task import Task, build_task
-from centernet_d2.ops.boxes3d import alpha_to_rotation_y, unproject
-from centernet_d2.ops.grid_points import grid_points
-from centernet_d2.picture_lines import write_text
+from centernet_d2.modeling.heads.class_heatmap import GridHeatmap
+from centernet_d2.modeling.heads.keypoint_heatmap import LandmarkHeatmap
+from centernet_d2.modeling.tasks import Task, build_task
+from centernet_d2.ops.box3d_geometry import alpha_to_rotation_y, unproject
+from centernet_d2.ops.grid_coding import grid_points
 from centernet_d2.structures import Targets
-from centernet_d2.visualization import Artist, blend_heatmap, side_by_side
+from centernet_d2.visualization.primitives import write_text
+from centernet_d2.visualization.visualizer import Artist, blend_heatmap, side_by_side
 
 STRIDE = 4
 WHITE = (255, 255, 255)

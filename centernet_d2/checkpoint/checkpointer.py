@@ -6,14 +6,13 @@ import logging
 import os
 import re
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 from urllib.parse import urlparse
 
 import torch
 from detectron2.checkpoint import DetectionCheckpointer
 from detectron2.checkpoint.c2_model_loading import align_and_update_state_dicts
 from detectron2.utils import comm
-from torch import nn
 
 from centernet_d2.checkpoint.naming import (
     count_fitting,
@@ -27,8 +26,6 @@ from centernet_d2.checkpoint.reading import load_file
 from centernet_d2.checkpoint.writing import read_pointer, remove_leftovers, save_checkpoint, save_pointer
 
 _logger = logging.getLogger(__name__)
-_Model = TypeVar("_Model", bound=type[nn.Module])
-_model_classes: list[type[nn.Module]] = []
 
 
 class SafeCheckpointer(DetectionCheckpointer):
@@ -185,21 +182,3 @@ class SafeCheckpointer(DetectionCheckpointer):
     def _log_incompatible_keys(self, incompatible: Any) -> None:
         for sentence in describe_differences(self.model, incompatible):
             _logger.warning("%s", sentence)
-
-
-def safely_loaded(model_class: _Model) -> _Model:
-    """Class decorator: ``DetectionCheckpointer(model)`` gives a :class:`SafeCheckpointer` for models of this class.
-
-    So does what Detectron2 itself makes (``DefaultPredictor``, ``DefaultTrainer``). Nothing on the model could do that:
-    Detectron2's own unpickles freely, and gives up on published files (they hold an epoch) before it asks the model.
-    """
-    _model_classes.append(model_class)
-    return model_class
-
-
-def _new(cls: type[DetectionCheckpointer], model: nn.Module | None = None, *_: Any, **__: Any) -> DetectionCheckpointer:
-    ours = isinstance(getattr(model, "module", model), tuple(_model_classes))
-    return object.__new__(SafeCheckpointer if ours and cls is DetectionCheckpointer else cls)
-
-
-DetectionCheckpointer.__new__ = staticmethod(_new)  # type: ignore[method-assign,assignment]

@@ -10,8 +10,8 @@ from detectron2.modeling import build_model
 from torch import Tensor
 
 from centernet_d2.checkpoint.naming import compare, describe_differences, place_of_weights, weights_of
-from centernet_d2.checkpoint.published import convert_published, to_published
 from centernet_d2.checkpoint.reading import load_file
+from centernet_d2.checkpoint.reference_names import convert_published, to_published
 from centernet_d2.checkpoint.writing import save_checkpoint
 
 #: Whose names a file is written with.

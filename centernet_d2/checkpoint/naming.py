@@ -12,7 +12,7 @@ import torch
 from fvcore.common.checkpoint import _IncompatibleKeys
 from torch import Tensor, nn
 
-from centernet_d2.checkpoint.published import Conversion, convert_imagenet, convert_published
+from centernet_d2.checkpoint.reference_names import Conversion, convert_imagenet, convert_published
 
 # Where whole files keep their weights: Detectron2, most others, pycls, Caffe2.
 _KEYS = ("model", "state_dict", "model_state", "blobs")

@@ -7,126 +7,22 @@ anything, and a resumed run needs only the iteration to go on exactly.
 
 from __future__ import annotations
 
-import itertools
-import logging
-import math
-import random
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from typing import Any
+from collections.abc import Iterator, Sequence
 
 import cv2
-import numpy as np
 import torch
 from detectron2.config import CfgNode
 from detectron2.data.build import filter_images_with_only_crowd_annotations, trivial_batch_collator
 from detectron2.data.common import DatasetFromList, MapDataset
 from detectron2.utils import comm
-from torch.utils.data import DataLoader, Dataset, Sampler
+from torch.utils.data import DataLoader
 
+from centernet_d2.data.catalog import load_records
+from centernet_d2.data.corrupt_images import BrokenPictures
 from centernet_d2.data.dataset_mapper import CenterNetDatasetMapper
-from centernet_d2.data.datasets.custom import load_records
-from centernet_d2.data.previous_frame import WithPrevious
-from centernet_d2.data.reading import BrokenImageError, Record
-
-Sample = dict[str, Any]
-Mapper = Callable[[Record], Sample]
-
-_logger = logging.getLogger(__name__)
-# So many unreadable pictures one after the other stop training, whatever share is allowed.
-_MAX_IN_A_ROW = 20
-
-
-class TooManyBrokenError(RuntimeError):
-    """More pictures cannot be read than the configuration allows."""
-
-
-class PositionSampler(Sampler[int]):
-    """Endless positions start + rank, start + rank + world_size, ..."""
-
-    def __init__(self, start: int, rank: int = 0, world_size: int = 1) -> None:
-        self.start, self.rank, self.world_size = start, rank, world_size
-
-    def __iter__(self) -> Iterator[int]:
-        return itertools.count(self.start + self.rank, self.world_size)
-
-
-class PositionDataset(Dataset[tuple[Sample | None, list[BrokenImageError]]]):
-    """The training stream, by position; see the module.
-
-    An item is the sample and the unreadable pictures in whose place it stands; the sample is None after 20 of them
-    (or after all there are).
-    """
-
-    def __init__(self, records: Sequence[Record], mapper: Mapper, seed: int) -> None:
-        self.records, self.mapper, self.seed = records, mapper, seed
-        self._epoch, self._order = -1, np.empty(0, np.int64)
-
-    def __len__(self) -> int:
-        return len(self.records)
-
-    def __getitem__(self, position: int) -> tuple[Sample | None, list[BrokenImageError]]:
-        epoch, index = divmod(position, len(self.records))
-        broken: list[BrokenImageError] = []
-        order = self._permutation(epoch)
-        for attempt in range(min(_MAX_IN_A_ROW, len(order))):
-            try:
-                with _seeded(self.seed, position):
-                    return self.mapper(self.records[int(order[(index + attempt) % len(order)])]), broken
-            except BrokenImageError as error:
-                broken.append(error)
-        return None, broken
-
-    def _permutation(self, epoch: int) -> np.ndarray:
-        if epoch != self._epoch:
-            self._epoch = epoch
-            self._order = np.random.default_rng((self.seed, epoch)).permutation(len(self.records))
-        return self._order
-
-
-class BrokenPictures:
-    """Counts what could not be read, reports each file once, and stops when it is too much.
-
-    It is too much when the files exceed the allowed share of the whole data set, or when their share of those seen so
-    far is beyond chance (six standard deviations), so that a hopeless set does not take an epoch to be noticed.
-    """
-
-    def __init__(self, num_pictures: int, max_share: float) -> None:
-        self.num_pictures, self.max_share = num_pictures, max_share
-        self.files: dict[str, str] = {}
-        self.attempts = 0
-        self.failures = 0
-
-    def add(self, good: int, broken: Sequence[BrokenImageError]) -> None:
-        """Note that ``good`` pictures could be read and that ``broken`` could not.
-
-        Raises:
-            TooManyBrokenError: names the first five files.
-        """
-        self.attempts += good + len(broken)
-        self.failures += len(broken)
-        for error in broken:
-            if error.file_name not in self.files:
-                self.files[error.file_name] = error.reason
-                _logger.warning("Picture %d that cannot be used, replaced by another: %s", len(self.files), error)
-        if broken:
-            self._judge()
-
-    def _judge(self) -> None:
-        allowed = self.max_share * self.num_pictures
-        expected = self.max_share * self.attempts
-        chance = 6 * math.sqrt(expected * (1 - min(self.max_share, 1.0)))
-        beyond_chance = self.attempts >= _MAX_IN_A_ROW and self.failures > expected + chance
-        if len(self.files) > allowed + 1e-9 or beyond_chance:
-            self.stop()
-
-    def stop(self) -> None:
-        """Raise."""
-        first = "\n  ".join(f"{name}: {reason}" for name, reason in itertools.islice(self.files.items(), 5))
-        raise TooManyBrokenError(
-            f"{self.failures} of {self.attempts} pictures could not be used ({len(self.files)} different ones, of "
-            f"{self.num_pictures} in all); DATALOADER.MAX_BROKEN_SHARE allows {self.max_share:g}. The first:\n  {first}"
-        )
+from centernet_d2.data.frame_pairs import WithPrevious
+from centernet_d2.data.image_io import Record
+from centernet_d2.data.samplers import Mapper, PositionDataset, PositionSampler, Sample
 
 
 class TrainLoader:
@@ -226,20 +122,6 @@ def _share(records: Sequence[Record]) -> Sequence[int]:
     wanted = [len(records) * share // world_size for share in (rank, rank + 1)]
     first, end = (next((start for start in starts if start >= place), len(records)) for place in wanted)
     return range(first, end)
-
-
-@contextmanager
-def _seeded(seed: int, position: int) -> Iterator[None]:
-    """Global random states of NumPy and Python that depend on the arguments alone; the ones before are put back."""
-    numpy_state, python_state = np.random.get_state(), random.getstate()  # noqa: NPY002
-    state = np.random.SeedSequence((seed, position)).generate_state(4)
-    np.random.seed(state)  # noqa: NPY002
-    random.seed(int(state[0]))
-    try:
-        yield
-    finally:
-        np.random.set_state(numpy_state)  # noqa: NPY002
-        random.setstate(python_state)
 
 
 def _single_threaded(worker: int) -> None:

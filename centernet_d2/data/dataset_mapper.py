@@ -10,14 +10,14 @@ import torch
 from detectron2.config import CfgNode, configurable
 from detectron2.data.detection_utils import create_keypoint_hflip_indices
 from detectron2.data.transforms import AugInput, Augmentation, AugmentationList, TransformList
-from detectron2.structures import Boxes, BoxMode, Instances, Keypoints
+from detectron2.structures import Boxes, Instances, Keypoints
 
-from centernet_d2.data.augmentation import AffineTransform, RandomAffine, RandomColor, affine_parts
-from centernet_d2.data.boxes3d import ignored_regions, object_fields
-from centernet_d2.data.degradation import RandomBlur, RandomOcclusion
-from centernet_d2.data.photometric import build_photometric
-from centernet_d2.data.previous_frame import PreviousFrames, previous_centers, track_ids
-from centernet_d2.data.reading import Record, read_image, read_reduced
+from centernet_d2.data.annotations import corner_boxes, keypoint_boxes
+from centernet_d2.data.fields_3d import ignored_regions, object_fields
+from centernet_d2.data.frame_pairs import PreviousFrames, previous_centers, track_ids
+from centernet_d2.data.image_io import Record, read_image, read_reduced
+from centernet_d2.data.transforms.affine import AffineTransform, RandomAffine, affine_parts
+from centernet_d2.data.transforms.build import build_augmentations
 
 
 class CenterNetDatasetMapper:
@@ -25,7 +25,7 @@ class CenterNetDatasetMapper:
 
     Training gives ``image`` (3, H, W) uint8 of the network's input size (or, where resolution is kept, of the
     picture's) and ``instances`` with ``gt_boxes`` (input pixels, inside the input, positive area), ``gt_classes`` int64
-    and, on demand, ``gt_keypoints`` (P, K, 3) and what ``data.boxes3d`` names; of videos also ``previous_image``,
+    and, on demand, ``gt_keypoints`` (P, K, 3) and what ``data.fields_3d`` names; of videos also ``previous_image``,
     ``previous_boxes`` (T, 4) that the network is told of and ``gt_previous_center`` (P, 1, 3), in input pixels, and
     ``gt_track_ids`` (P,). Testing gives the picture as it is: the
     model letterboxes. Both keep ``file_name``, ``image_id``, ``height`` and ``width``, and what else the record has.
@@ -51,8 +51,8 @@ class CenterNetDatasetMapper:
             box_from_keypoints: "never", "rotated" (where the picture was) or "always": an object's box becomes that of
                 its labelled keypoints, those outside the input included, before it is cut to the input. Objects whose
                 labelled keypoints span no area keep their own.
-            boxes_3d: the objects get the fields of ``data.boxes3d``, and ignored regions are among them.
-            previous_frames: training records have "previous", the frame before (``data.previous_frame``).
+            boxes_3d: the objects get the fields of ``data.fields_3d``, and ignored regions are among them.
+            previous_frames: training records have "previous", the frame before (``data.frame_pairs``).
             reduced_decoding: JPEG files that the warp makes smaller by 2, 4 or 8 at least are decoded so much smaller;
                 for records with their height and width, where ``RandomAffine`` comes first.
 
@@ -94,7 +94,7 @@ class CenterNetDatasetMapper:
     def __call__(self, record: Record) -> dict[str, Any]:
         """
         Raises:
-            BrokenImageError: the picture cannot be used (``centernet_d2.data.reading``).
+            BrokenImageError: the picture cannot be used (``centernet_d2.data.image_io``).
             ValueError: an annotation lacks what is asked for.
         """
         result = {key: value for key, value in record.items() if key not in ("annotations", "previous")}
@@ -190,60 +190,3 @@ def _channels_first(image: np.ndarray) -> torch.Tensor:
     result = np.empty((image.shape[2], *image.shape[:2]), image.dtype)
     cv2.split(image, list(result))  # several times as fast as a transposed copy
     return torch.from_numpy(result)
-
-
-def corner_boxes(annotations: list[dict[str, Any]]) -> np.ndarray:
-    """(P, 4) float64 x1, y1, x2, y2 of a record's objects, in picture pixels.
-
-    Raises:
-        ValueError: a ``bbox_mode`` other than XYXY_ABS and XYWH_ABS.
-    """
-    boxes = np.array([annotation["bbox"] for annotation in annotations], dtype=np.float64).reshape(-1, 4)
-    modes = np.array([annotation["bbox_mode"] for annotation in annotations], dtype=np.int64)
-    if not ((modes == BoxMode.XYXY_ABS) | (modes == BoxMode.XYWH_ABS)).all():
-        raise ValueError(f"bbox_mode must be XYXY_ABS or XYWH_ABS, not {[BoxMode(mode).name for mode in modes]}")
-    boxes[:, 2:] += boxes[:, :2] * (modes == BoxMode.XYWH_ABS)[:, None]
-    return boxes
-
-
-def keypoint_boxes(annotations: list[dict[str, Any]], transforms: TransformList, boxes: np.ndarray) -> np.ndarray:
-    """(P, 4) x1, y1, x2, y2 around the labelled keypoints after the warp; of ``boxes`` where these span no area."""
-    result = boxes.copy()
-    for box, annotation in zip(result, annotations, strict=True):
-        points = np.asarray(annotation.get("keypoints", []), dtype=np.float64).reshape(-1, 3)
-        labelled = transforms.apply_coords(points[points[:, 2] > 0, :2])
-        if len(labelled) and (np.ptp(labelled, axis=0) > 0).all():
-            box[:] = [*labelled.min(axis=0), *labelled.max(axis=0)]
-    return result
-
-
-def build_augmentations(cfg: CfgNode) -> list[Augmentation]:
-    """Those of ``INPUT.AFFINE``, ``OCCLUSION``, ``BLUR``, ``COLOR`` and ``PHOTOMETRIC``, in this order."""
-    affine, occlusion, blur, color = cfg.INPUT.AFFINE, cfg.INPUT.OCCLUSION, cfg.INPUT.BLUR, cfg.INPUT.COLOR
-    augmentations: list[Augmentation] = [
-        RandomAffine(
-            tuple(cfg.INPUT.SIZE_TRAIN),
-            mode=affine.MODE,
-            prob=affine.PROB,
-            scales=affine.SCALES,
-            border=affine.BORDER,
-            shift=affine.SHIFT,
-            scale=affine.SCALE,
-            flip_prob=affine.FLIP_PROB,
-            rotation_prob=affine.ROTATION_PROB,
-            rotation=affine.ROTATION,
-            shear=affine.SHEAR,
-            stretch=affine.STRETCH,
-            keep_resolution_prob=affine.KEEP_RESOLUTION_PROB,
-            keep_resolution_max=affine.KEEP_RESOLUTION_MAX,
-            pixel_center=cfg.MODEL.CENTERNET.PIXEL_CENTER,
-            fit_width=cfg.INPUT.FIT_WIDTH,
-        )
-    ]
-    if occlusion.PROB > 0:
-        augmentations.append(RandomOcclusion(occlusion.PROB, occlusion.MAX_PATCHES, occlusion.MAX_SIZE))
-    if blur.PROB > 0:
-        augmentations.append(RandomBlur(blur.PROB, blur.MAX_SIZE))
-    if color.JITTER > 0 or color.LIGHTING > 0:
-        augmentations.append(RandomColor(color.JITTER, color.LIGHTING, cfg.INPUT.FORMAT))
-    return augmentations + build_photometric(cfg.INPUT.PHOTOMETRIC, cfg.INPUT.FORMAT)

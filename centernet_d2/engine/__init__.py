@@ -1,7 +1,7 @@
 """Training, evaluation and their set-up, for tools and scripts alike."""
 
+from centernet_d2.engine.anomaly import NonFiniteLossError
 from centernet_d2.engine.launch import launch
-from centernet_d2.engine.non_finite import NonFiniteLossError
 from centernet_d2.engine.predictor import Predictor
 from centernet_d2.engine.setup import argument_parser, setup_cfg, start_run
 from centernet_d2.engine.trainer import Trainer

@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import torch
 from detectron2.config import CfgNode
 from detectron2.engine import DefaultPredictor
-from torch import Tensor
 
-from centernet_d2.modeling.folding import fold_batch_norm
+from centernet_d2.engine.acceleration import accelerate
 from centernet_d2.modeling.meta_arch import CenterNet
-
-_PRECISIONS = {"float32": None, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
 class Predictor(DefaultPredictor):
@@ -55,76 +52,3 @@ class Predictor(DefaultPredictor):
         ordered = resized[:, :, ::-1] if self.input_format == "RGB" else resized
         image = torch.from_numpy(np.require(ordered, requirements=["C", "W"])).permute(2, 0, 1)
         return {"image": image, "height": height, "width": width}
-
-
-def accelerate(model: CenterNet, cfg: CfgNode) -> None:
-    """Change ``model`` (in evaluation mode, with its weights) in place as MODEL.INFERENCE says, for prediction only.
-
-    Raises:
-        ValueError: there is no such precision, or no GPU for CUDA graphs.
-    """
-    settings = cfg.MODEL.INFERENCE
-    if settings.PRECISION not in _PRECISIONS:
-        raise ValueError(f"MODEL.INFERENCE.PRECISION must be one of {list(_PRECISIONS)}, not {settings.PRECISION!r}")
-    if settings.CUDA_GRAPHS and model.device.type != "cuda":
-        raise ValueError(f"MODEL.INFERENCE.CUDA_GRAPHS needs a GPU, but MODEL.DEVICE is {cfg.MODEL.DEVICE!r}")
-    if settings.FOLD_BATCH_NORM:
-        side = model.divisibility
-        blank = torch.zeros(1, model.input_channels, side, side, device=model.device)
-        fold_batch_norm(model, lambda: model.outputs(blank))
-    if settings.COMPILE:
-        model.compile()
-    precision = _PRECISIONS[settings.PRECISION]
-    if precision is not None:
-        model.outputs = _InPrecision(model, precision)  # type: ignore[method-assign]
-    if settings.CUDA_GRAPHS:
-        model.outputs = CudaGraphs(model.outputs)  # type: ignore[method-assign]
-
-
-class _InPrecision:
-    """``CenterNet.outputs`` with backbone and neck under autocast. The heads are not: rounded to bfloat16's 8 bits,
-    peaks would tie with their neighbours, and sides of large boxes be wrong by a quarter of a cell."""
-
-    def __init__(self, model: CenterNet, precision: torch.dtype) -> None:
-        self._model, self._precision = model, precision
-
-    def __call__(self, images: Tensor) -> dict[str, Tensor]:
-        with torch.autocast(images.device.type, dtype=self._precision):
-            feature = self._model.features(images)[-1]
-        return self._model.task.outputs(feature.float())
-
-
-class CudaGraphs:
-    """A network on a GPU whose kernels are recorded once for each shape of its input, then started all at once.
-
-    Each shape keeps the memory of all its maps, and its first call takes as long as several.
-
-    Args:
-        network: images (N, c, H, W) to maps by name, without looking at any value on the CPU.
-    """
-
-    def __init__(self, network: Callable[[Tensor], dict[str, Tensor]]) -> None:
-        self._network = network
-        self._recorded: dict[torch.Size, tuple[torch.cuda.CUDAGraph, Tensor, dict[str, Tensor]]] = {}
-
-    def __call__(self, images: Tensor) -> dict[str, Tensor]:
-        if images.shape not in self._recorded:
-            self._recorded[images.shape] = self._record(images.clone())
-        graph, given, outputs = self._recorded[images.shape]
-        given.copy_(images)
-        graph.replay()
-        # The next replay writes over them.
-        return {name: maps.clone() for name, maps in outputs.items()}
-
-    def _record(self, given: Tensor) -> tuple[torch.cuda.CUDAGraph, Tensor, dict[str, Tensor]]:
-        # On a stream of its own, as recording is: what libraries set up and try out at first must not be recorded.
-        stream = torch.cuda.Stream()
-        stream.wait_stream(torch.cuda.current_stream())
-        with torch.cuda.stream(stream):
-            for _ in range(3):
-                self._network(given)
-        torch.cuda.current_stream().wait_stream(stream)
-        graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph):
-            outputs = self._network(given)
-        return graph, given, outputs

@@ -13,7 +13,7 @@ from detectron2.utils import comm
 from detectron2.utils.events import get_event_storage
 from torch import Tensor, nn
 
-from centernet_d2.engine.non_finite import describe_losses, describe_pictures, non_finite_loss
+from centernet_d2.engine.anomaly import describe_losses, describe_pictures, non_finite_loss
 
 
 class TrainStep(SimpleTrainer):

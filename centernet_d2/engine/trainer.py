@@ -22,11 +22,11 @@ from torch.optim.lr_scheduler import LRScheduler
 
 from centernet_d2.checkpoint.checkpointer import SafeCheckpointer
 from centernet_d2.data.build import build_test_loader, build_train_loader
-from centernet_d2.data.validation import check_quick
-from centernet_d2.engine.averaging import WeightAverage
+from centernet_d2.data.validation.checks import check_quick
+from centernet_d2.engine.ema import WeightAverage
 from centernet_d2.engine.hooks import Checkpoints, Evaluation
-from centernet_d2.engine.optimizer import build_lr_scheduler, build_optimizer
 from centernet_d2.engine.random_state import preserved_random_state, random_state, set_random_state
+from centernet_d2.engine.solver import build_lr_scheduler, build_optimizer
 from centernet_d2.engine.train_step import TrainStep
 from centernet_d2.engine.wandb_writer import WandbWriter
 from centernet_d2.evaluation.build import build_evaluator

@@ -9,12 +9,12 @@ from detectron2.config import CfgNode
 from detectron2.data import MetadataCatalog
 from detectron2.evaluation import COCOEvaluator, DatasetEvaluator
 
-from centernet_d2.data.datasets.custom import class_names
-from centernet_d2.data.landmarks import SCHEMES
-from centernet_d2.evaluation.clothes_landmarks import ClothesLandmarkEvaluator
-from centernet_d2.evaluation.face_landmarks import FaceLandmarkEvaluator
-from centernet_d2.evaluation.kitti import KittiEvaluator
-from centernet_d2.evaluation.tracking import TrackingEvaluator
+from centernet_d2.data.catalog import class_names
+from centernet_d2.data.schemas import SCHEMES
+from centernet_d2.evaluation.keypoints.clothes import ClothesLandmarkEvaluator
+from centernet_d2.evaluation.keypoints.faces import FaceLandmarkEvaluator
+from centernet_d2.evaluation.kitti.evaluator import KittiEvaluator
+from centernet_d2.evaluation.tracking.evaluator import TrackingEvaluator
 from centernet_d2.evaluation.voc import VocEvaluator
 from centernet_d2.evaluation.wider_face import WiderFaceEvaluator
 

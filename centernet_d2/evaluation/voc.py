@@ -17,11 +17,11 @@ from detectron2.data import MetadataCatalog
 from detectron2.evaluation import DatasetEvaluator
 from detectron2.structures import Instances
 
-from centernet_d2.data.dataset_mapper import corner_boxes
-from centernet_d2.data.datasets.custom import class_names, load_records
-from centernet_d2.data.reading import Record
+from centernet_d2.data.annotations import corner_boxes
+from centernet_d2.data.catalog import class_names, load_records
+from centernet_d2.data.image_io import Record
 from centernet_d2.evaluation.average_precision import area_under_curve, box_overlaps, eleven_points, first_of_each
-from centernet_d2.evaluation.gathering import finite_detections, gather_pictures
+from centernet_d2.evaluation.common import finite_detections, gather_pictures
 
 _logger = logging.getLogger(__name__)
 

@@ -23,12 +23,12 @@ from detectron2.data import MetadataCatalog
 from detectron2.evaluation import DatasetEvaluator
 from detectron2.structures import Instances
 
-from centernet_d2.data.converters.wider_face import DIFFICULTIES
+from centernet_d2.data.catalog import load_records
 from centernet_d2.data.datasets.coco import read_coco_json
-from centernet_d2.data.datasets.custom import load_records
-from centernet_d2.data.reading import Record
+from centernet_d2.data.image_io import Record
+from centernet_d2.data.preparation.wider_face import DIFFICULTIES
 from centernet_d2.evaluation.average_precision import area_under_curve, box_overlaps, first_of_each
-from centernet_d2.evaluation.gathering import finite_detections, gather_pictures
+from centernet_d2.evaluation.common import finite_detections, gather_pictures
 
 _logger = logging.getLogger(__name__)
 
@@ -63,7 +63,7 @@ class WiderFaceEvaluator(DatasetEvaluator):
     def __init__(self, dataset_name: str, output_dir: str | Path | None = None) -> None:
         """
         Args:
-            dataset_name: registered, of a file of ``data.converters.wider_face``.
+            dataset_name: registered, of a file of ``data.preparation.wider_face``.
 
         Raises:
             ValueError: its faces have no difficulties.
@@ -105,7 +105,7 @@ class WiderFaceEvaluator(DatasetEvaluator):
 
 
 def read_truth(json_file: str) -> dict[int, Faces]:
-    """Picture's id -> its faces, the crowds with them, of a file of ``data.converters.wider_face``."""
+    """Picture's id -> its faces, the crowds with them, of a file of ``data.preparation.wider_face``."""
     content = read_coco_json(json_file)
     entries: dict[int, list[dict[str, Any]]] = {picture["id"]: [] for picture in content["images"]}
     for entry in content["annotations"]:

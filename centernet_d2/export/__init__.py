@@ -1,8 +1,9 @@
 """Models as files that run without this package: ONNX, TorchScript."""
 
-from centernet_d2.export.checking import check_file, differences, drawn_inputs
-from centernet_d2.export.files import export_onnx, export_torchscript
 from centernet_d2.export.graph import ExportedGraph, describe
+from centernet_d2.export.onnx import export_onnx
+from centernet_d2.export.torchscript import export_torchscript
+from centernet_d2.export.verify import check_file, differences, drawn_inputs
 
 __all__ = [
     "ExportedGraph",

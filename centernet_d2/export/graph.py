@@ -10,11 +10,11 @@ from detectron2.config import CfgNode
 from torch import Tensor, nn
 
 from centernet_d2.modeling.meta_arch import CenterNet, CenterTrack
-from centernet_d2.modeling.task import ExtremePointTask, GridPointTask, Task
-from centernet_d2.modeling.task.landmarks import LandmarkTask
+from centernet_d2.modeling.tasks import ExtremePointTask, GridPointTask, Task
+from centernet_d2.modeling.tasks.keypoint_base import LandmarkTask
 from centernet_d2.ops.extreme_points import left_first
 from centernet_d2.structures import Candidates
-from centernet_d2.visualization import Artist
+from centernet_d2.visualization.visualizer import Artist
 
 
 class ExportedGraph(nn.Module):

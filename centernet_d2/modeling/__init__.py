@@ -1,5 +1,5 @@
 """Importing this registers backbones, necks, branches, tasks and meta-architectures."""
 
-from centernet_d2.modeling import backbone, branch, meta_arch, neck, task
+from centernet_d2.modeling import backbone, heads, meta_arch, neck, tasks
 
-__all__ = ["backbone", "branch", "meta_arch", "neck", "task"]
+__all__ = ["backbone", "heads", "meta_arch", "neck", "tasks"]

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from centernet_d2.ops.gather import cells_of
+from centernet_d2.ops.indexing import cells_of
 
 # How far an octagon's segments reach from their extreme point, as a share of the box's side (section 4.4).
 _REACH = 1 / 8

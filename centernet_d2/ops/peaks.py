@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from centernet_d2.ops.gather import cells_of
+from centernet_d2.ops.indexing import cells_of
 
 
 def neighbourhood_maximum(maps: Tensor) -> Tensor:

@@ -1,9 +1,9 @@
 """Videos and cameras: frames in, drawn frames out, with decoding, network and drawing at the same time."""
 
-from centernet_d2.video.filming import film
 from centernet_d2.video.pipeline import DrawnFrame, draw_frames, pipelined
-from centernet_d2.video.reading import VIDEO_SUFFIXES, Frame, Video, VideoError, is_video
-from centernet_d2.video.writing import Film, Window, open_window
+from centernet_d2.video.process import film
+from centernet_d2.video.reader import VIDEO_SUFFIXES, Frame, Video, VideoError, is_video
+from centernet_d2.video.writer import Film, Window, open_window
 
 __all__ = [
     "VIDEO_SUFFIXES",

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from centernet_d2.video.reading import Frame
+from centernet_d2.video.reader import Frame
 
 # Threads look this often (seconds) whether they should stop.
 _POLL = 0.1

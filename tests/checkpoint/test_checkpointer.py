@@ -17,9 +17,9 @@ from detectron2.modeling.backbone.resnet import build_resnet_backbone
 from torch import nn
 
 from centernet_d2.checkpoint.checkpointer import SafeCheckpointer
-from centernet_d2.checkpoint.published import to_published
+from centernet_d2.checkpoint.reference_names import to_published
 from centernet_d2.modeling.backbone.dla import DLA
-from tests.tiny import tiny_cfg, tiny_model
+from tests.helpers.tiny import tiny_cfg, tiny_model
 
 
 class Detector(nn.Module):

@@ -7,9 +7,9 @@ import torch
 from torch import Tensor
 
 from centernet_d2.checkpoint.conversion import convert_file, describe_fit
-from centernet_d2.checkpoint.published import convert_published
 from centernet_d2.checkpoint.reading import load_file
-from tests.tiny import tiny_cfg, tiny_model
+from centernet_d2.checkpoint.reference_names import convert_published
+from tests.helpers.tiny import tiny_cfg, tiny_model
 
 HOURGLASS = ("MODEL.BACKBONE.NAME", "build_hourglass_backbone", "MODEL.HOURGLASS.CHANNELS", [8, 8])
 SMALL = (*HOURGLASS, "MODEL.HOURGLASS.BLOCKS", [1, 1])

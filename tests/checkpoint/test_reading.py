@@ -17,7 +17,7 @@ from detectron2.engine import DefaultPredictor
 
 from centernet_d2.checkpoint.reading import BrokenCheckpointError, UnsafeCheckpointError, load_file
 from centernet_d2.config import get_cfg
-from tests.tiny import tiny_cfg, tiny_model
+from tests.helpers.tiny import tiny_cfg, tiny_model
 
 
 class Payload:

@@ -21,8 +21,9 @@ from detectron2.utils import comm
 from PIL import Image
 
 from centernet_d2.config import get_cfg
-from centernet_d2.data.build import TooManyBrokenError, build_test_loader, build_train_loader, training_records
-from centernet_d2.data.reading import BrokenImageError
+from centernet_d2.data.build import build_test_loader, build_train_loader, training_records
+from centernet_d2.data.corrupt_images import TooManyBrokenError
+from centernet_d2.data.image_io import BrokenImageError
 
 NAME = "test_build_pictures"
 

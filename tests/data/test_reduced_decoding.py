@@ -14,9 +14,9 @@ from detectron2.structures import BoxMode
 from PIL import Image
 
 from centernet_d2.config import get_cfg
-from centernet_d2.data.augmentation import AffineTransform
 from centernet_d2.data.dataset_mapper import CenterNetDatasetMapper
-from centernet_d2.data.reading import BrokenImageError, read_image, read_reduced
+from centernet_d2.data.image_io import BrokenImageError, read_image, read_reduced
+from centernet_d2.data.transforms.affine import AffineTransform
 from centernet_d2.geometry import affine_matrix, letterbox_matrix
 
 

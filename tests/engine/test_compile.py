@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch._dynamo.utils import counters
 
-from tests.engine.runs import engine_cfg, run
+from tests.helpers.runs import engine_cfg, run
 
 
 @pytest.mark.slow

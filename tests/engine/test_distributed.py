@@ -9,7 +9,7 @@ import torch
 from detectron2.utils import comm
 
 from centernet_d2.engine import NonFiniteLossError, Trainer, launch
-from tests.engine.runs import Record, engine_cfg, run
+from tests.helpers.runs import Record, engine_cfg, run
 
 OPTS = ("SOLVER.OPTIMIZER", "SGD", "SOLVER.MAX_ITER", 12, "DATASETS.TEST", ("engine_test_val",))
 

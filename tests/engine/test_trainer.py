@@ -10,7 +10,7 @@ import torch
 
 from centernet_d2.checkpoint.reading import load_file
 from centernet_d2.engine import NonFiniteLossError, Trainer
-from tests.engine.runs import Record, engine_cfg, run
+from tests.helpers.runs import Record, engine_cfg, run
 
 EXACT = (
     "MODEL.BACKBONE.NAME", "DropoutBackbone", "DATASETS.TEST", ("engine_test_val",), "TEST.EVAL_PERIOD", 4,

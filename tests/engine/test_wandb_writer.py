@@ -9,7 +9,7 @@ from types import SimpleNamespace
 import pytest
 
 from centernet_d2.engine import Trainer
-from tests.engine.runs import engine_cfg, run
+from tests.helpers.runs import engine_cfg, run
 
 
 class Run:

@@ -9,12 +9,12 @@ from detectron2.evaluation import COCOEvaluator
 from detectron2.modeling import detector_postprocess
 from detectron2.structures import Boxes, Instances
 
-from centernet_d2.data.datasets.synthetic import register_synthetic
-from centernet_d2.data.synthetic import ExtremesConfig
+from centernet_d2.data.synthetic.registration import register_synthetic
+from centernet_d2.data.synthetic.shapes import ExtremesConfig
 from centernet_d2.evaluation import build_evaluator
 from centernet_d2.evaluation.voc import VocEvaluator
 from centernet_d2.ops.extreme_points import octagon_masks
-from tests.engine.runs import engine_cfg
+from tests.helpers.runs import engine_cfg
 
 
 @pytest.mark.parametrize("number", range(2))

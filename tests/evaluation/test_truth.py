@@ -13,9 +13,10 @@ from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.structures import Boxes, BoxMode, Instances
 
 from centernet_d2.data.build import build_test_loader
-from centernet_d2.data.datasets.custom import load_records, register_custom_datasets
+from centernet_d2.data.catalog import load_records
+from centernet_d2.data.datasets.custom import register_custom_datasets
 from centernet_d2.evaluation.build import build_evaluator
-from tests.tiny import tiny_cfg
+from tests.helpers.tiny import tiny_cfg
 
 
 def score(cfg, name, shift=0.0):

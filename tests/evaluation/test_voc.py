@@ -14,7 +14,8 @@ from detectron2.evaluation import PascalVOCDetectionEvaluator
 from detectron2.structures import Boxes, BoxMode, Instances
 
 from centernet_d2.config import get_cfg
-from centernet_d2.data.datasets.custom import load_records, register_custom_datasets
+from centernet_d2.data.catalog import load_records
+from centernet_d2.data.datasets.custom import register_custom_datasets
 from centernet_d2.data.datasets.voc import read_voc
 from centernet_d2.evaluation import build_evaluator
 from centernet_d2.evaluation.average_precision import area_under_curve, eleven_points

@@ -13,12 +13,12 @@ import torch
 from detectron2.structures import Boxes, Instances
 
 from centernet_d2.config import get_cfg
-from centernet_d2.data.converters.wider_face import DIFFICULTIES
+from centernet_d2.data.catalog import load_records
 from centernet_d2.data.datasets.coco import register_coco
-from centernet_d2.data.datasets.custom import load_records
+from centernet_d2.data.preparation.wider_face import DIFFICULTIES
 from centernet_d2.evaluation import build_evaluator
 from centernet_d2.evaluation.wider_face import Faces, Found, WiderFaceEvaluator, average_precisions
-from tests.evaluation.wider_face_loops import average_precision
+from tests.helpers.wider_face_loops import average_precision
 
 FACE, OTHER, FAR = (10, 10, 20, 20), (60, 60, 30, 30), (300, 300, 20, 20)
 

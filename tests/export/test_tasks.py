@@ -16,16 +16,16 @@ import pytest
 import torch
 from detectron2.modeling import build_model
 
-from centernet_d2.data.synthetic import ShapesConfig, draw
+from centernet_d2.data.synthetic.shapes import ShapesConfig, draw
 from centernet_d2.export import ExportedGraph, check_file, differences, export_onnx, export_torchscript
 from centernet_d2.structures import Candidates
-from tests.boxes3d import box3d_cfg
-from tests.landmarks import landmark_cfg
-from tests.tiny import tiny_cfg
+from tests.helpers.boxes3d import box3d_cfg
+from tests.helpers.keypoints import landmark_cfg
+from tests.helpers.tiny import tiny_cfg
 
 pytest.importorskip("onnxscript")
 pytest.importorskip("onnxruntime")
-from centernet_d2.export import onnx_predictor
+from centernet_d2.runtime import onnx_model as onnx_predictor
 
 SIZE = ("INPUT.SIZE_TEST", [96, 64])
 ALL_POINTS = ("MODEL.CENTERNET.POINT_FLAGS", list(range(9)))

@@ -10,7 +10,7 @@ from detectron2.modeling import build_backbone
 from torch import nn
 
 import centernet_d2
-from centernet_d2.checkpoint.published import convert_imagenet
+from centernet_d2.checkpoint.reference_names import convert_imagenet
 from centernet_d2.modeling.backbone import DLA, Darknet, HourglassNet
 from centernet_d2.modeling.neck import DeconvNeck, DLAUpNeck, FPNNeck, build_neck
 from centernet_d2.modeling.neck.deconv import bilinear_kernel

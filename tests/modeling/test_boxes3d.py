@@ -10,9 +10,9 @@ import torch
 from detectron2.modeling import build_model
 from detectron2.structures import BoxMode
 
-from centernet_d2.modeling.branch.box3d_orientation import decode_angle, encode_angle
+from centernet_d2.modeling.heads.box3d_orientation import decode_angle, encode_angle
 from centernet_d2.structures import Targets
-from tests.boxes3d import CLASSES, P2, SIZE, STREET, assert_found, box3d_cfg, mapped, record_of
+from tests.helpers.boxes3d import CLASSES, P2, SIZE, STREET, assert_found, box3d_cfg, mapped, record_of
 
 GRID = (32, 104)
 # How the picture (1242 x 375) lies in the network's input (416 x 128).

@@ -14,7 +14,7 @@ from detectron2.structures import Boxes, Instances, Keypoints
 import centernet_d2
 from centernet_d2.geometry import letterbox_matrix, mirrored, transform_points
 from centernet_d2.structures import Targets
-from tests.tiny import training_input
+from tests.helpers.tiny import training_input
 
 
 def tracking_cfg(*opts):

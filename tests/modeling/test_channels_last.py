@@ -9,7 +9,7 @@ import torch
 from detectron2.modeling import build_model
 
 import centernet_d2
-from tests.tiny import training_input
+from tests.helpers.tiny import training_input
 
 CONFIGS = Path(__file__).resolve().parents[2] / "configs" / "COCO-Detection"
 

@@ -10,11 +10,11 @@ from detectron2.modeling import build_model
 from detectron2.structures import Boxes, Instances, Keypoints
 from torch import Tensor
 
-from centernet_d2.data.landmarks import EXTREME4
+from centernet_d2.data.schemas import EXTREME4
 from centernet_d2.structures import Targets
-from tests.landmarks import sample
-from tests.test_landmark_predictor import HEIGHT, WIDTH, perfect_network
-from tests.tiny import tiny_cfg
+from tests.engine.test_keypoint_predictor import HEIGHT, WIDTH, perfect_network
+from tests.helpers.keypoints import sample
+from tests.helpers.tiny import tiny_cfg
 
 AGNOSTIC = ("MODEL.EXTREME.CLASS_AGNOSTIC", True)
 PLAIN = ("MODEL.EXTREME.AGGREGATION", 0.0)

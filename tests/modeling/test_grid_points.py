@@ -9,11 +9,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from centernet_d2 import get_cfg
-from centernet_d2.modeling.branch import GridBox, GridBoxSize, GridHeatmap, GridOffset
-from centernet_d2.modeling.task import GridPointTask
-from centernet_d2.ops import grid_points as grid
+from centernet_d2.modeling.heads import GridBox, GridBoxSize, GridHeatmap, GridOffset
+from centernet_d2.modeling.tasks import GridPointTask
+from centernet_d2.ops import grid_coding as grid
 from centernet_d2.ops.box_losses import BOX_LOSSES
-from centernet_d2.ops.gather import cells_of
+from centernet_d2.ops.indexing import cells_of
 from centernet_d2.ops.soft_nms import pairwise_iou
 from centernet_d2.structures import Targets
 

@@ -7,8 +7,8 @@ from detectron2.modeling import build_model
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from centernet_d2.data.landmarks import SCHEMES
-from tests.landmarks import landmark_cfg, objects, sample
+from centernet_d2.data.schemas import SCHEMES
+from tests.helpers.keypoints import landmark_cfg, objects, sample
 
 
 class LargestTensor(TorchDispatchMode):

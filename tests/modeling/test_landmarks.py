@@ -6,9 +6,9 @@ import pytest
 import torch
 from detectron2.modeling import build_model
 
-from centernet_d2.data.landmarks import SCHEMES
+from centernet_d2.data.schemas import SCHEMES
 from centernet_d2.structures import Targets
-from tests.landmarks import landmark_cfg, objects, sample
+from tests.helpers.keypoints import landmark_cfg, objects, sample
 
 REGRESSION, HEATMAP, CLOTHES = "LandmarkRegressionTask", "LandmarkHeatmapTask", "ClothesLandmarkTask"
 CENTERS = ("MODEL.LANDMARK.BOX_SIZE", False, "MODEL.LANDMARK.CENTER")

@@ -11,10 +11,10 @@ from detectron2.config import configurable
 from detectron2.structures import Boxes, Instances
 
 from centernet_d2.geometry import letterbox_matrix, transform_points
-from centernet_d2.modeling.branch import BRANCH_REGISTRY, Branch
-from centernet_d2.ops.gather import cells_of, read_at
+from centernet_d2.modeling.heads import BRANCH_REGISTRY, Branch
+from centernet_d2.ops.indexing import cells_of, read_at
 from centernet_d2.structures import Targets
-from tests.tiny import tiny_cfg, tiny_model, training_input
+from tests.helpers.tiny import tiny_cfg, tiny_model, training_input
 
 
 class PerfectNetwork:

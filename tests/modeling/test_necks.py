@@ -10,9 +10,9 @@ import torch
 from detectron2.layers import ShapeSpec
 from torch import nn
 
+from centernet_d2.layers.fusion import Fuse, conv3x3
 from centernet_d2.modeling.neck import BiFPNNeck, DeconvNeck, DLAUpNeck, FPNNeck, IDANeck, SEBNeck
-from centernet_d2.modeling.neck.blocks import Fuse, conv3x3
-from centernet_d2.modeling.neck.build import Neck
+from centernet_d2.modeling.neck.base import Neck
 from centernet_d2.modeling.neck.seb import SemanticEmbedding
 
 KINDS = ["plain", "separable", "deformable"]

@@ -14,7 +14,7 @@ from detectron2.modeling.backbone.fpn import LastLevelMaxPool
 
 from centernet_d2 import get_cfg
 from centernet_d2.modeling.backbone import DLA, Darknet, TimmBackbone, TorchvisionBackbone
-from tests.tiny import tiny_cfg, training_input
+from tests.helpers.tiny import tiny_cfg, training_input
 
 NARROW = (4, 6, 8, 12, 16, 20)
 

@@ -15,7 +15,7 @@ from torch import nn
 
 from centernet_d2.modeling.backbone import TimmBackbone, TorchvisionBackbone
 from centernet_d2.modeling.backbone.torchvision import weights_url
-from tests.tiny import tiny_cfg
+from tests.helpers.tiny import tiny_cfg
 
 # Modules whose outputs are the maps, by hand; and what of torchvision's parameters comes after them.
 NETWORKS = {

@@ -8,8 +8,8 @@ import analyze_model
 import pytest
 from detectron2.modeling import build_model
 
+from centernet_d2.analysis.model_cost import model_cost
 from centernet_d2.engine import setup_cfg
-from centernet_d2.model_cost import model_cost
 from tests.tools.test_train_net import SMALL
 
 CONFIGS = Path(__file__).resolve().parents[2] / "configs" / "Synthetic"

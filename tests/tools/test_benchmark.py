@@ -13,7 +13,7 @@ import cv2
 import pytest
 import torch
 
-from centernet_d2.ops.focal import heatmap_focal_loss
+from centernet_d2.ops.focal_loss import heatmap_focal_loss
 
 TOOLS = Path(__file__).resolve().parents[2] / "tools"
 

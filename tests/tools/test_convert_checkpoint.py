@@ -9,7 +9,7 @@ import pytest
 import torch
 from detectron2.modeling import build_model
 
-from centernet_d2.checkpoint.published import to_published
+from centernet_d2.checkpoint.reference_names import to_published
 from centernet_d2.engine import setup_cfg
 
 CONFIG = str(Path(__file__).parents[2] / "configs" / "Synthetic" / "shapes_1pt.yaml")

@@ -14,8 +14,8 @@ import torch
 from detectron2.structures import Boxes, Instances
 
 from centernet_d2.video import Video
-from tests.video.test_reading import fake
-from tests.videos import number_of, write_video
+from tests.helpers.videos import number_of, write_video
+from tests.video.test_reader import fake
 
 # What the model was given.
 samples: list[dict] = []

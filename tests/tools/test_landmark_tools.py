@@ -10,10 +10,10 @@ import pytest
 import torch
 from detectron2.structures import Boxes, Instances
 
-from centernet_d2.data.landmarks import CLOTHES294
-from centernet_d2.evaluation.landmark_errors import FaceError, write_errors
-from centernet_d2.result_pictures import About
-from centernet_d2.visualization import Artist
+from centernet_d2.data.schemas import CLOTHES294
+from centernet_d2.evaluation.keypoints.errors import FaceError, write_errors
+from centernet_d2.visualization.renderers import About
+from centernet_d2.visualization.visualizer import Artist
 
 
 def write_run(path, distances, subsets=(None,)) -> str:

@@ -15,7 +15,7 @@ import torch
 
 from centernet_d2.checkpoint.reading import load_file
 from centernet_d2.engine import argument_parser
-from tests.engine import runs  # noqa: F401  (registers the small data sets)
+from tests.helpers import runs  # noqa: F401  (registers the small data sets)
 
 ROOT = Path(__file__).resolve().parents[2]
 TOOL = ROOT / "tools" / "train_net.py"

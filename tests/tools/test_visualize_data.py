@@ -11,14 +11,14 @@ import visualize_data
 from detectron2.config import CfgNode
 from detectron2.data import DatasetCatalog
 
-from centernet_d2.data.boxes3d import calibration_of
 from centernet_d2.data.datasets.custom import register_custom_datasets
-from centernet_d2.data.landmarks import FACE68
+from centernet_d2.data.fields_3d import calibration_of
+from centernet_d2.data.schemas import FACE68
 from centernet_d2.engine.setup import setup_cfg
-from centernet_d2.modeling.task import build_task
-from centernet_d2.ops.boxes3d import project
-from tests.boxes3d import CLASSES, STREET, assert_found, box3d_cfg, boxes_of, mapped, record_of
-from tests.tiny import tiny_cfg
+from centernet_d2.modeling.tasks import build_task
+from centernet_d2.ops.box3d_geometry import project
+from tests.helpers.boxes3d import CLASSES, STREET, assert_found, box3d_cfg, boxes_of, mapped, record_of
+from tests.helpers.tiny import tiny_cfg
 
 CONFIGS = Path(__file__).resolve().parents[2] / "configs" / "Synthetic"
 

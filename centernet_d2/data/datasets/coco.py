@@ -12,7 +12,8 @@ from typing import Any
 from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.structures import BoxMode
 
-from centernet_d2.data.annotation_checks import (
+from centernet_d2.data.image_io import Record
+from centernet_d2.data.validation.issues import (
     AnnotationError,
     Finding,
     check_object,
@@ -22,7 +23,6 @@ from centernet_d2.data.annotation_checks import (
     is_number,
     raise_findings,
 )
-from centernet_d2.data.reading import Record
 
 
 @dataclass

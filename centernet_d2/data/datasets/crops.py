@@ -14,9 +14,9 @@ import numpy as np
 from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.structures import BoxMode
 
-from centernet_d2.data.annotation_checks import is_number
 from centernet_d2.data.datasets.coco import set_metadata
-from centernet_d2.data.reading import Record
+from centernet_d2.data.image_io import Record
+from centernet_d2.data.validation.issues import is_number
 
 
 def register_crops(name: str, source: str, margin: str) -> None:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import os
 
-from centernet_d2.data.converters.odgt import BOXES, SPLITS
 from centernet_d2.data.datasets.coco import register_coco
+from centernet_d2.data.preparation.crowdhuman import BOXES, SPLITS
 
 
 def register_published_crowdhuman(root: str) -> None:

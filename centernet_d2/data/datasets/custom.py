@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import functools
 import os
 from collections.abc import Callable, Sequence
@@ -10,12 +9,13 @@ from collections.abc import Callable, Sequence
 from detectron2.config import CfgNode
 from detectron2.data import DatasetCatalog, MetadataCatalog
 
+from centernet_d2.data.catalog import class_names
 from centernet_d2.data.datasets.coco import register_coco
 from centernet_d2.data.datasets.crops import register_crops
-from centernet_d2.data.datasets.landmarks import LANDMARK_KINDS
+from centernet_d2.data.datasets.keypoint_sets import LANDMARK_KINDS
 from centernet_d2.data.datasets.mot import register_video
 from centernet_d2.data.datasets.voc import register_voc
-from centernet_d2.data.reading import Record, datasets_root
+from centernet_d2.data.image_io import datasets_root
 
 # Functions of name and two strings; how many of these are paths, by kind: both, unless said here.
 _KINDS: dict[str, Callable[[str, str, str], None]] = {
@@ -60,40 +60,6 @@ def register_custom_datasets(cfg: CfgNode) -> None:
 def location_of(name: str) -> tuple[str, str, str] | None:
     """Kind and place, as in ``DATASETS.CUSTOM``, of a set that ``DATASETS.CUSTOM`` registered, None for others."""
     return _REGISTERED.get(name)
-
-
-def load_records(name: str) -> list[Record]:
-    """The records of a registered data set.
-
-    Raises:
-        KeyError: no such name; the message has the closest ones.
-        FileNotFoundError: its files are not there.
-        AnnotationError: its annotations cannot be used (sets from ``DATASETS.CUSTOM`` and Pascal VOC).
-    """
-    if name not in DatasetCatalog:
-        close = ", ".join(difflib.get_close_matches(name, DatasetCatalog.list(), n=3)) or "none is similar"
-        raise KeyError(f"there is no data set {name!r} ({close}); add your own through DATASETS.CUSTOM")
-    try:
-        return DatasetCatalog.get(name)
-    except FileNotFoundError as error:
-        raise FileNotFoundError(
-            f"data set {name}: {error} (data sets are looked for in {os.path.abspath(datasets_root())}, "
-            "set DETECTRON2_DATASETS to change that; datasets/README.md shows the layout)"
-        ) from None
-
-
-def class_names(name: str) -> list[str]:
-    """Of a registered data set; its files are read where they alone know.
-
-    Raises:
-        ValueError: the set does not say; and the errors of ``load_records``.
-    """
-    if name not in DatasetCatalog or not MetadataCatalog.get(name).get("thing_classes"):
-        load_records(name)
-    names = MetadataCatalog.get(name).get("thing_classes")
-    if not names:
-        raise ValueError(f"data set {name} does not say its class names (MetadataCatalog thing_classes)")
-    return list(names)
 
 
 def resolve_num_classes(cfg: CfgNode) -> int:

@@ -12,10 +12,10 @@ import numpy as np
 from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.structures import BoxMode
 
-from centernet_d2.data.annotation_checks import Finding, is_number, raise_findings
-from centernet_d2.data.converters.kitti import CLASS_NAMES, SPLITS, TYPES
 from centernet_d2.data.datasets.coco import read_coco, set_metadata
-from centernet_d2.data.reading import Record
+from centernet_d2.data.image_io import Record
+from centernet_d2.data.preparation.kitti import CLASS_NAMES, SPLITS, TYPES
+from centernet_d2.data.validation.issues import Finding, is_number, raise_findings
 
 #: Of annotations and, except for DontCare, of ignored objects: field -> how many numbers; () is a single one.
 FIELDS: dict[str, tuple[int, ...]] = {
@@ -43,7 +43,7 @@ def register_kitti(name: str, json_file: str, image_root: str) -> None:
 def load_kitti(name: str, json_file: str, image_root: str) -> list[Record]:
     """Detectron2's records, with more:
 
-    * of a picture "calib", (3, 4) float64 (``ops.boxes3d``), and "ignored", a list of objects of other types with
+    * of a picture "calib", (3, 4) float64 (``ops.box3d_geometry``), and "ignored", a list of objects of other types with
       "type", "bbox", "bbox_mode", "line" and, except for DontCare, the fields of an annotation;
     * of an annotation the ``FIELDS`` (``converters.kitti.read_kitti``), and "line", the order of the labels.
 

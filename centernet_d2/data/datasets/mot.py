@@ -10,10 +10,10 @@ from typing import Any
 
 from detectron2.data import DatasetCatalog, MetadataCatalog
 
-from centernet_d2.data.annotation_checks import Finding, escapes, is_integer, raise_findings
-from centernet_d2.data.converters.mot import CLASS_NAMES, SPLITS
 from centernet_d2.data.datasets.coco import read_coco, read_coco_json, set_metadata
-from centernet_d2.data.reading import Record
+from centernet_d2.data.image_io import Record
+from centernet_d2.data.preparation.mot import CLASS_NAMES, SPLITS
+from centernet_d2.data.validation.issues import Finding, escapes, is_integer, raise_findings
 
 
 def register_published_mot(root: str) -> None:

@@ -9,10 +9,10 @@ from typing import Any
 
 from detectron2.data import DatasetCatalog, MetadataCatalog
 
-from centernet_d2.data.annotation_checks import raise_findings
 from centernet_d2.data.datasets.coco import set_metadata
 from centernet_d2.data.datasets.voc import read_voc
-from centernet_d2.data.reading import Record
+from centernet_d2.data.image_io import Record
+from centernet_d2.data.validation.issues import raise_findings
 
 #: A head with a helmet; one without.
 CLASS_NAMES = ("hat", "person")

@@ -9,10 +9,10 @@ from collections.abc import Sequence
 from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.structures import BoxMode
 
-from centernet_d2.data.annotation_checks import Finding, escapes, raise_findings
-from centernet_d2.data.converters.voc_xml import read_voc_names, read_voc_xml
 from centernet_d2.data.datasets.coco import set_metadata
-from centernet_d2.data.reading import BrokenImageError, Record, read_image_size
+from centernet_d2.data.formats.voc_xml import read_voc_names, read_voc_xml
+from centernet_d2.data.image_io import BrokenImageError, Record, read_image_size
+from centernet_d2.data.validation.issues import Finding, escapes, raise_findings
 
 _SPLITS = {"2007": ("trainval", "train", "val", "test"), "2012": ("trainval", "train", "val")}
 _PUBLISHED = [f"voc_{year}_{split}" for year, splits in _SPLITS.items() for split in splits]

@@ -10,7 +10,7 @@ from detectron2.layers import ShapeSpec
 from detectron2.modeling import BACKBONE_REGISTRY, Backbone
 from torch import Tensor, nn
 
-from centernet_d2.modeling.backbone.blocks import conv_norm, freeze_stages
+from centernet_d2.layers.conv_blocks import conv_norm, freeze_stages
 
 _SLOPE = 0.1
 

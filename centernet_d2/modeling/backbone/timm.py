@@ -9,7 +9,7 @@ from detectron2.layers import ShapeSpec
 from detectron2.modeling import BACKBONE_REGISTRY, Backbone
 from torch import Tensor
 
-from centernet_d2.modeling.backbone.blocks import freeze_stages
+from centernet_d2.layers.conv_blocks import freeze_stages
 
 STRIDES = (4, 8, 16, 32)
 

@@ -13,11 +13,11 @@ from detectron2.structures import ImageList, Instances
 from detectron2.utils import comm
 from torch import Tensor, nn
 
-from centernet_d2.checkpoint.checkpointer import safely_loaded
+from centernet_d2.checkpoint.detectron2_patch import safely_loaded
 from centernet_d2.data.datasets.custom import register_custom_datasets, resolve_num_classes
 from centernet_d2.modeling.neck import Neck, build_neck
-from centernet_d2.modeling.task import Task, build_task
-from centernet_d2.modeling.test_time import TestTime, prepare
+from centernet_d2.modeling.tasks import Task, build_task
+from centernet_d2.modeling.test_time_augmentation import TestTime, prepare
 from centernet_d2.structures import Candidates, Targets
 
 

@@ -11,11 +11,11 @@ from detectron2.modeling import META_ARCH_REGISTRY
 from detectron2.structures import Boxes
 from torch import Tensor
 
-from centernet_d2.checkpoint.checkpointer import safely_loaded
+from centernet_d2.checkpoint.detectron2_patch import safely_loaded
+from centernet_d2.modeling.backbone.previous_frame_stem import CHANNELS, PreviousFrame
 from centernet_d2.modeling.meta_arch.centernet import CenterNet
-from centernet_d2.modeling.previous_frame import CHANNELS, PreviousFrame
-from centernet_d2.ops.gather import cells_of
 from centernet_d2.ops.gaussian import splat_gaussians, window_radius
+from centernet_d2.ops.indexing import cells_of
 from centernet_d2.tracking.tracker import Tracker
 
 _BRANCH = "Displacement"

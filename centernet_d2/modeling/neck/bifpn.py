@@ -6,8 +6,9 @@ from collections.abc import Callable, Sequence
 
 from torch import Tensor, nn
 
-from centernet_d2.modeling.neck.blocks import Fuse, FusingNeck
-from centernet_d2.modeling.neck.build import NECK_REGISTRY
+from centernet_d2.layers.fusion import Fuse
+from centernet_d2.modeling.neck.base import NECK_REGISTRY
+from centernet_d2.modeling.neck.fusing_neck import FusingNeck
 
 
 class BiFPNLayer(nn.Module):

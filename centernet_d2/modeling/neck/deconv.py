@@ -12,8 +12,8 @@ from detectron2.config import CfgNode, configurable
 from detectron2.layers import ShapeSpec, get_norm
 from torch import Tensor, nn
 
-from centernet_d2.modeling.neck.blocks import conv3x3
-from centernet_d2.modeling.neck.build import NECK_REGISTRY, Neck, neck_arguments
+from centernet_d2.layers.fusion import conv3x3
+from centernet_d2.modeling.neck.base import NECK_REGISTRY, Neck, neck_arguments
 
 
 def bilinear_kernel(size: int) -> Tensor:

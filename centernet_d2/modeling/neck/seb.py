@@ -10,8 +10,8 @@ from detectron2.config import CfgNode, configurable
 from detectron2.layers import ShapeSpec
 from torch import Tensor, nn
 
-from centernet_d2.modeling.neck.blocks import conv3x3
-from centernet_d2.modeling.neck.build import NECK_REGISTRY, PyramidNeck, neck_arguments, top_down_widths
+from centernet_d2.layers.fusion import conv3x3
+from centernet_d2.modeling.neck.base import NECK_REGISTRY, PyramidNeck, neck_arguments, top_down_widths
 from centernet_d2.modeling.neck.deconv import UpStage
 
 

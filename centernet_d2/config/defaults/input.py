@@ -1,0 +1,93 @@
+"""Defaults of input, augmentation and datasets."""
+
+from __future__ import annotations
+
+from detectron2.config import CfgNode
+
+
+def _add_input(cfg: CfgNode) -> None:
+    # COCO statistics of the paper, BGR, 0..255.
+    cfg.MODEL.PIXEL_MEAN = [104.01362, 114.034225, 119.916595]
+    cfg.MODEL.PIXEL_STD = [73.602765, 69.890825, 70.915075]
+    # The model letterboxes by itself; 0 keeps DefaultPredictor from resizing first.
+    cfg.INPUT.MIN_SIZE_TEST = 0
+    # (height, width) of the network input in training, input pixels, multiples of the backbone's divisibility.
+    cfg.INPUT.SIZE_TRAIN = [512, 512]
+    # "fixed": the whole picture is fitted into SIZE_TEST; "keep": its own size, padded to what the backbone needs.
+    cfg.INPUT.RESIZE_TEST = "fixed"
+    cfg.INPUT.SIZE_TEST = [512, 512]
+    # Kept sizes are padded even where they are what the backbone needs already, by one step of it (published).
+    cfg.INPUT.PAD_ALWAYS = False
+    # Pictures are fitted into SIZE_TRAIN and SIZE_TEST by their width alone, and what is too high is cut (as published
+    # for KITTI).
+    cfg.INPUT.FIT_WIDTH = False
+
+    # JPEG files that the warp of training makes smaller by 2 or more are decoded smaller at once. Faster, and the small
+    # picture is nearer to the mean over what each of its pixels covers; but prediction does not average, so off.
+    cfg.INPUT.REDUCED_DECODING = False
+
+
+def _add_augmentation(cfg: CfgNode) -> None:
+    cfg.INPUT.AFFINE = CfgNode()
+    # "crop": a scale out of SCALES and a centre out of the picture less a border of BORDER pixels (halved until it
+    # fits in); "shift": Gaussian shift and scale around the middle; "none": letterbox.
+    cfg.INPUT.AFFINE.MODE = "crop"
+    # Probability of that mode; else the picture is letterboxed.
+    cfg.INPUT.AFFINE.PROB = 1.0
+    # Of the window, as a share of the longer side: small values zoom in.
+    cfg.INPUT.AFFINE.SCALES = [0.6, 0.7, 0.8, 0.9, 1.0, 1.1, 1.2, 1.3]
+    cfg.INPUT.AFFINE.BORDER = 128
+    # Standard deviations of mode "shift", clipped at two (shift) and one (scale) of them.
+    cfg.INPUT.AFFINE.SHIFT = 0.1
+    cfg.INPUT.AFFINE.SCALE = 0.4
+    cfg.INPUT.AFFINE.FLIP_PROB = 0.5
+    # Probability of a rotation, and the standard deviation of its angle in degrees (clipped at two of them).
+    cfg.INPUT.AFFINE.ROTATION_PROB = 0.0
+    cfg.INPUT.AFFINE.ROTATION = 0.0
+    # Largest lean of what was upright in degrees (uniform, to either side), and largest factor by which width divided
+    # by height becomes more or less at the same area (its logarithm uniform). 0.0 and 1.0: none.
+    cfg.INPUT.AFFINE.SHEAR = 0.0
+    cfg.INPUT.AFFINE.STRETCH = 1.0
+
+    # Probability that a training picture keeps its own size (padded as the network needs) instead of being fitted into
+    # SIZE_TRAIN; never for pictures with a side above KEEP_RESOLUTION_MAX pixels.
+    cfg.INPUT.AFFINE.KEEP_RESOLUTION_PROB = 0.0
+    cfg.INPUT.AFFINE.KEEP_RESOLUTION_MAX = 1024
+    # Whether a training object's box becomes that of its labelled keypoints after the warp: "never", "rotated" (where
+    # the picture was rotated: the box around a rotated box is too large), "always".
+    cfg.INPUT.BOX_FROM_KEYPOINTS = "never"
+
+    cfg.INPUT.OCCLUSION = CfgNode()
+    # Probability that patches are laid over a training picture, how many at most, and the longest side of one as a
+    # share of the picture's shorter side.
+    cfg.INPUT.OCCLUSION.PROB = 0.0
+    cfg.INPUT.OCCLUSION.MAX_PATCHES = 2
+    cfg.INPUT.OCCLUSION.MAX_SIZE = 0.3
+
+    cfg.INPUT.BLUR = CfgNode()
+    # Probability of a blur (Gaussian, or along a line as by motion), and its largest standard deviation or length in
+    # input pixels.
+    cfg.INPUT.BLUR.PROB = 0.0
+    cfg.INPUT.BLUR.MAX_SIZE = 3.0
+
+    cfg.INPUT.COLOR = CfgNode()
+    # Brightness, contrast and saturation each vary by this share; 0 switches the jitter off.
+    cfg.INPUT.COLOR.JITTER = 0.4
+    # Standard deviation of the noise along the principal components of COCO's colours (AlexNet's lighting noise).
+    cfg.INPUT.COLOR.LIGHTING = 0.1
+    # After all of these: transforms of torchvision.transforms.v2 that move nothing, [name, {arguments}] or [name,
+    # {arguments}, probability] each, such as [["GaussianNoise", {"sigma": 0.05}, 0.3]] (data/transforms/photometric.py names
+    # them).
+    cfg.INPUT.PHOTOMETRIC = []
+
+
+def _add_data(cfg: CfgNode) -> None:
+    # Data sets of one's own, registered from here: (name, "coco", JSON file, image folder) or
+    # (name, "voc", folder with Annotations/ JPEGImages/ ImageSets/Main/, split), or, with landmarks, (name, "face68" |
+    # "face19" | "clothes294" | "pose17" | "extreme4", JSON file, image folder), or, with tracks, (name, "video", JSON
+    # file, image folder). Relative paths start at DETECTRON2_DATASETS. (name, "crops", data set, margin) has a picture
+    # for each object of that set (built in, or an entry before): a square of margin (such as "1.5") times the longer
+    # side of its box.
+    cfg.DATASETS.CUSTOM = []
+    # Share of unreadable pictures (of those seen) above which training stops.
+    cfg.DATALOADER.MAX_BROKEN_SHARE = 0.05

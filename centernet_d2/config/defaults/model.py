@@ -1,0 +1,121 @@
+"""Defaults of backbones, necks, heads and inference."""
+
+from __future__ import annotations
+
+import torch
+from detectron2.config import CfgNode
+
+
+def _add_networks(cfg: CfgNode) -> None:
+    cfg.MODEL.META_ARCHITECTURE = "CenterNet"
+    # A GPU where there is one (Detectron2 insists on one).
+    cfg.MODEL.DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
+    cfg.MODEL.BACKBONE.FREEZE_AT = 0
+    # Order of weights and maps in memory: channels innermost, quicker on CPUs, and what GPUs' tensor cores take.
+    # Same results.
+    cfg.MODEL.CHANNELS_LAST = True
+
+    # What turns the backbone's maps into the stride-4 map: a name of NECK_REGISTRY, or "" where the backbone gives it.
+    cfg.MODEL.NECK = CfgNode()
+    cfg.MODEL.NECK.NAME = "DeconvNeck"
+    # Widths from coarse to fine: of each stage of DeconvNeck, at each map but the coarsest in FPNNeck, IDANeck and
+    # SEBNeck; of each layer of BiFPNNeck. DLAUpNeck has those of the backbone's maps.
+    cfg.MODEL.NECK.CHANNELS = [256, 128, 64]
+    # Kind of 3x3 convolution: "plain", "separable" (depthwise, then 1x1), "deformable" (modulated). DeconvNeck has one
+    # in front of each transposed convolution, or none: "".
+    cfg.MODEL.NECK.CONV = "deformable"
+    # How FPNNeck, IDANeck and BiFPNNeck bring maps together: "sum", "weighted" (learnt), "concat".
+    cfg.MODEL.NECK.FUSION = "sum"
+    cfg.MODEL.NECK.NORM = "BN"
+
+    # Any of torchvision's classification networks (build_torchvision_backbone).
+    cfg.MODEL.TORCHVISION = CfgNode()
+    cfg.MODEL.TORCHVISION.NAME = "shufflenet_v2_x1_0"
+    # "": BatchNorm as it is; "SyncBN", "FrozenBN".
+    cfg.MODEL.TORCHVISION.NORM = ""
+    # Networks of timm, where it is installed (build_timm_backbone); PRETRAINED: with the weights that timm publishes.
+    cfg.MODEL.TIMM = CfgNode()
+    cfg.MODEL.TIMM.NAME = "mobilenetv3_large_100"
+    cfg.MODEL.TIMM.PRETRAINED = False
+
+    cfg.MODEL.DARKNET = CfgNode()
+    cfg.MODEL.DARKNET.NORM = "BN"
+
+    cfg.MODEL.DLA = CfgNode()
+    cfg.MODEL.DLA.NORM = "BN"
+
+    cfg.MODEL.HOURGLASS = CfgNode()
+    cfg.MODEL.HOURGLASS.NUM_STACKS = 2
+    # Width and number of residual blocks at each depth of one hourglass, from the outermost.
+    cfg.MODEL.HOURGLASS.CHANNELS = [256, 256, 384, 384, 384, 512]
+    cfg.MODEL.HOURGLASS.BLOCKS = [2, 2, 2, 2, 2, 4]
+    cfg.MODEL.HOURGLASS.NORM = "BN"
+
+
+def _add_inference(cfg: CfgNode) -> None:
+    # What engine.predictor.Predictor does for speed; nothing else reads these.
+    cfg.MODEL.INFERENCE = CfgNode()
+    # Batch normalizations become part of the convolutions before them. Same results.
+    cfg.MODEL.INFERENCE.FOLD_BATCH_NORM = True
+    # Of autocast in backbone and neck: "float32" (none), "bfloat16", "float16". Heads and decoding stay float32.
+    cfg.MODEL.INFERENCE.PRECISION = "float32"
+    # Backbone, neck and heads through torch.compile; the first picture, and those of other sizes, take minutes.
+    cfg.MODEL.INFERENCE.COMPILE = False
+    # One CUDA graph for each shape of the network's input: for few sizes (INPUT.RESIZE_TEST "fixed"), on a GPU.
+    cfg.MODEL.INFERENCE.CUDA_GRAPHS = False
+
+
+def _add_grid_points(cfg: CfgNode) -> None:
+    cfg.MODEL.CENTERNET = CfgNode()
+    # A name of TASK_REGISTRY.
+    cfg.MODEL.CENTERNET.TASK = "GridPointTask"
+    # Branches trained beside the task's own, by their names in BRANCH_REGISTRY.
+    cfg.MODEL.CENTERNET.BRANCHES = []
+    # 0: as many as the (first) training data set has.
+    cfg.MODEL.CENTERNET.NUM_CLASSES = 0
+    # Width of the 3x3 convolution of each branch.
+    cfg.MODEL.CENTERNET.HEAD_CHANNELS = 64
+
+    # Which points of the 3x3 grid stand for an object: row-major, 4 is the centre; any non-empty subset of 0..8.
+    cfg.MODEL.CENTERNET.POINT_FLAGS = [4]
+    # What is regressed at each point: "wh" (width, height), "lt" (distance to left and top: Enhanced CenterNet's
+    # checkpoints), "ltrb" (distances to all four sides); grid cells.
+    cfg.MODEL.CENTERNET.SIZE_ENCODING = "wh"
+
+    # Which branch learns boxes: "GridBoxSize", SIZE_ENCODING's numbers by L1 at the points' own cells (published); or
+    # "GridBox", boxes as boxes, in GridPointTask. There "ltrb" are distances from the middle of the cell, and no offset
+    # is learnt.
+    cfg.MODEL.CENTERNET.BOX_BRANCH = "GridBoxSize"
+    # Of GridBox: "l1" (of the corners, grid cells), "iou", "giou", "diou", "ciou".
+    cfg.MODEL.CENTERNET.BOX_LOSS = "giou"
+    # Of GridBox, at which cells: "peak", the point's own; with "ltrb" also "square", 3x3 cells in the box; "gaussian",
+    # a window of GAUSSIAN_SHARE weighted by its Gaussian and the logarithm of the box's area (TTFNet).
+    cfg.MODEL.CENTERNET.BOX_CELLS = "peak"
+
+    # Size of the Gaussians in grid points' heatmaps. "published": CornerNet's formula with its slip, about 3.3 times
+    # larger; "corrected"; "ellipse": GAUSSIAN_SHARE of the box (TTFNet); "fixed"; "box": the whole box and no further.
+    # (Landmarks' heatmaps sized like objects, and trackers': one of the first two.)
+    cfg.MODEL.CENTERNET.GAUSSIAN_RADIUS = "published"
+    # IoU that a box keeps when its corners move by the radius ("published", "corrected").
+    cfg.MODEL.CENTERNET.GAUSSIAN_MIN_OVERLAP = 0.7
+    # Radius from width and height apart ("published", "corrected").
+    cfg.MODEL.CENTERNET.GAUSSIAN_ELLIPTICAL = False
+    # Share of the box's width and height that a window covers (TTFNet's alpha and beta).
+    cfg.MODEL.CENTERNET.GAUSSIAN_SHARE = 0.54
+    # Radius of "fixed", grid cells.
+    cfg.MODEL.CENTERNET.GAUSSIAN_FIXED_RADIUS = 1
+    # "focal": penalty-reduced (published, from logits and so without its clamp of probabilities); "quality": the
+    # Gaussian's value is the probability to be met.
+    cfg.MODEL.CENTERNET.HEATMAP_LOSS = "focal"
+    cfg.MODEL.CENTERNET.HEATMAP_WEIGHT = 1.0
+    cfg.MODEL.CENTERNET.BOX_SIZE_WEIGHT = 0.1
+    cfg.MODEL.CENTERNET.OFFSET_WEIGHT = 1.0
+
+    # Peaks read per point and image.
+    cfg.MODEL.CENTERNET.TOPK_CANDIDATES = 100
+    # How candidates from different points become one object: "soft_nms", "vote", "resample" (docs/multi_point.md).
+    cfg.MODEL.CENTERNET.MERGE = "vote"
+    cfg.MODEL.CENTERNET.SCORE_THRESH_TEST = 0.0
+
+    # Where a pixel's centre lies in its coordinates: 0.5, or 0.0 for checkpoints published with the paper.
+    cfg.MODEL.CENTERNET.PIXEL_CENTER = 0.5

@@ -1,0 +1,35 @@
+"""Defaults of training and evaluation."""
+
+from __future__ import annotations
+
+from detectron2.config import CfgNode
+
+
+def _add_training(cfg: CfgNode) -> None:
+    # "Adam", "AdamW" or "SGD".
+    cfg.SOLVER.OPTIMIZER = "Adam"
+    cfg.SOLVER.BASE_LR = 5e-4
+    cfg.SOLVER.WEIGHT_DECAY = 0.0
+    cfg.SOLVER.WEIGHT_DECAY_NORM = 0.0
+    # Schedules (LR_SCHEDULER_NAME) are Detectron2's, and "OneCycleLR", which climbs for WARMUP_ITERS.
+    cfg.SOLVER.WARMUP_ITERS = 0
+    # Evaluated and saved are moving averages of the weights, which forget at this rate, such as 0.999; 0: the weights.
+    cfg.SOLVER.EMA = CfgNode()
+    cfg.SOLVER.EMA.DECAY = 0.0
+    # Of autocast where SOLVER.AMP.ENABLED: "float16" (the loss is scaled) or "bfloat16".
+    cfg.SOLVER.AMP.PRECISION = "float16"
+    # Train with backbone, neck and heads compiled (torch.compile); the first steps take minutes.
+    cfg.SOLVER.COMPILE = False
+    # Checkpoints kept besides the best and the final one.
+    cfg.SOLVER.KEEP_CHECKPOINTS = 2
+
+    # Project on Weights & Biases that the curves go to, if any (the package wandb is needed).
+    cfg.WANDB = CfgNode()
+    cfg.WANDB.PROJECT = ""
+
+    # Metric whose best checkpoint is kept as model_best.pth, such as "bbox/AP"; "" keeps none.
+    cfg.TEST.BEST_METRIC = "bbox/AP"
+    # Used where TEST.AUG.ENABLED: scales of the network input, and mirrored pictures (TEST.AUG.FLIP).
+    cfg.TEST.AUG.SCALES = [1.0]
+    # Pictures in one forward pass when evaluating.
+    cfg.TEST.IMS_PER_BATCH = 1

@@ -1,0 +1,98 @@
+"""Defaults of the tasks: keypoints, extreme points, 3D boxes, tracking."""
+
+from __future__ import annotations
+
+from detectron2.config import CfgNode
+
+
+def _add_landmarks(cfg: CfgNode) -> None:
+    cfg.MODEL.LANDMARK = CfgNode()
+    # A name of data.schemas.SCHEMES; "": that of the training set.
+    cfg.MODEL.LANDMARK.SCHEME = ""
+    # Which point of an object the centre heatmap marks: "box", "nose" (the tip, faces only), "mean" of the landmarks.
+    cfg.MODEL.LANDMARK.CENTER = "box"
+    # Regress boxes (at the box's centre). Without, the box of an object is that of its landmarks.
+    cfg.MODEL.LANDMARK.BOX_SIZE = True
+    # One object fills the picture (cropped faces): heatmap tasks need no centre then.
+    cfg.MODEL.LANDMARK.ONE_OBJECT = False
+    # Refine regressed landmarks by the peaks of a heatmap per landmark.
+    cfg.MODEL.LANDMARK.REFINE = True
+    # To which peak: "probable" (and close), or the "nearest" in the box (published).
+    cfg.MODEL.LANDMARK.SNAP = "probable"
+    # Peaks read per landmark and image.
+    cfg.MODEL.LANDMARK.TOPK_PEAKS = 32
+    # Candidates with overlapping boxes lower each other's scores (False: only between test-time passes, as published).
+    cfg.MODEL.LANDMARK.SOFT_NMS = True
+    # Radius in cells of the Gaussians in landmark heatmaps; 0: one cell (published for faces); -1: from the object's
+    # size, as for centres (published for clothes).
+    cfg.MODEL.LANDMARK.HEATMAP_RADIUS = 2
+    # How a peak's place inside its cell is found: "offset" (regressed), "dark" (Taylor expansion of the logarithm),
+    # "soft_argmax" (mean of the cells around), "none" (the middle of the cell).
+    cfg.MODEL.LANDMARK.SUBCELL = "offset"
+    # Offset maps for every landmark; False: one pair of maps for all of them (published).
+    cfg.MODEL.LANDMARK.SUBCELL_PER_LANDMARK = True
+    # Cells around a landmark's own at which its offset is learnt; 0: at its own alone (published).
+    cfg.MODEL.LANDMARK.SUBCELL_RADIUS = 1
+    cfg.MODEL.LANDMARK.OFFSETS_WEIGHT = 1.0
+    cfg.MODEL.LANDMARK.HEATMAP_WEIGHT = 1.0
+    cfg.MODEL.LANDMARK.SUBCELL_WEIGHT = 1.0
+    cfg.MODEL.LANDMARK.GROUPING_WEIGHT = 0.1
+
+
+def _add_tasks(cfg: CfgNode) -> None:
+    # Extreme points (ExtremePointTask); MODEL.MASK_ON adds octagon masks.
+    cfg.MODEL.EXTREME = CfgNode()
+    # One heatmap a side for all classes: the centre's heatmaps alone say the class.
+    cfg.MODEL.EXTREME.CLASS_AGNOSTIC = False
+    # Peaks read per side and image; objects are sought among all groups of four of them.
+    cfg.MODEL.EXTREME.TOPK = 40
+    # Least probability of each extreme point of an object, and of its centre.
+    cfg.MODEL.EXTREME.POINT_THRESH = 0.1
+    cfg.MODEL.EXTREME.CENTER_THRESH = 0.1
+    # Weight of edge aggregation: 0.1 in ExtremeNet, 0 (none) in CenterNet.
+    cfg.MODEL.EXTREME.AGGREGATION = 0.1
+    # Halve scores of boxes that hold several objects of their class: ExtremeNet, but not CenterNet.
+    cfg.MODEL.EXTREME.SUPPRESS_GHOSTS = True
+    # Where the centre is looked for: in the middle of the points' "places", or (published) of their "cells".
+    cfg.MODEL.EXTREME.CENTER_CELL = "places"
+
+    # Boxes in space: training objects have what ``data.fields_3d`` names, and regions to be ignored.
+    cfg.MODEL.BOX3D_ON = False
+    cfg.MODEL.BOX3D = CfgNode()
+    # Also regress where the middle of the box in space is seen. Without (published), in the middle of the box.
+    cfg.MODEL.BOX3D.CENTER_OFFSET = True
+    # P, 3x4 row by row, of pictures that come without a calibration; pixels of the picture, not of the network's input.
+    # That of some of KITTI's pictures (published).
+    cfg.MODEL.BOX3D.CALIBRATION = [
+        *(707.0493, 0.0, 604.0814, 45.75831),
+        *(0.0, 707.0493, 180.5066, -0.3454157),
+        *(0.0, 0.0, 1.0, 0.004981016),
+    ]
+    cfg.MODEL.BOX3D.DEPTH_WEIGHT = 1.0
+    cfg.MODEL.BOX3D.DIMENSIONS_WEIGHT = 1.0
+    cfg.MODEL.BOX3D.ORIENTATION_WEIGHT = 1.0
+    cfg.MODEL.BOX3D.CENTER_OFFSET_WEIGHT = 1.0
+
+
+def _add_tracking(cfg: CfgNode) -> None:
+    # Trackers (META_ARCHITECTURE CenterTrack): training pictures come with the frame before.
+    cfg.MODEL.TRACKING_ON = False
+    cfg.MODEL.TRACKING = CfgNode()
+    cfg.MODEL.TRACKING.DISPLACEMENT_WEIGHT = 1.0
+    # Objects below are left out; those above NEW_THRESH can begin a track; a track is shown to the network in the next
+    # frame from HEATMAP_THRESH on.
+    cfg.MODEL.TRACKING.SCORE_THRESH = 0.3
+    cfg.MODEL.TRACKING.NEW_THRESH = 0.3
+    cfg.MODEL.TRACKING.HEATMAP_THRESH = 0.3
+    # Frames for which a track that finds no object stays where it was.
+    cfg.MODEL.TRACKING.MAX_AGE = 0
+    # In training the frame before is one at most so many frames away, on either side.
+    cfg.MODEL.TRACKING.MAX_FRAME_DISTANCE = 2
+    # Its own shift and zoom against the frame: standard deviations, shares of the input's longer side and of its size.
+    cfg.MODEL.TRACKING.SHIFT = 0.0
+    cfg.MODEL.TRACKING.SCALE = 0.0
+    # Its heatmap: noise of the centres in widths and heights, and probabilities that an object is not shown, and that
+    # a false one is.
+    cfg.MODEL.TRACKING.CENTER_NOISE = 0.05
+    cfg.MODEL.TRACKING.LOST_PROB = 0.4
+    cfg.MODEL.TRACKING.FALSE_PROB = 0.1

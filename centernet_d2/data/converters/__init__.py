@@ -1,1 +1,0 @@
-"""Foreign annotation formats, one file each."""

@@ -1,0 +1,1 @@
+"""Parsers of foreign label files: XML, MATLAB, pts."""

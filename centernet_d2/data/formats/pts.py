@@ -1,0 +1,71 @@
+"""The .pts files of 300W and 300VW: a header, and one ``x y`` a line between braces, pixels counted from 1."""
+
+from __future__ import annotations
+
+import math
+import re
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from centernet_d2.data.preparation.conversion import Converted
+from centernet_d2.data.preparation.faces import Face, convert_faces
+from centernet_d2.data.validation.issues import Finding
+
+
+def read_pts(path: Path, count: int) -> tuple[np.ndarray | None, list[Finding]]:
+    """The points, (count, 2) float64 x, y with whole numbers from 0 at pixel centres; or None and the fault."""
+    try:
+        return _points(path.read_text(encoding="utf-8"), count) - 1, []
+    except FileNotFoundError:
+        fault: tuple[str, str] = ("file", "does not exist")
+    except (UnicodeDecodeError, OSError) as error:
+        fault = ("file", f"is not text: {error}")
+    except _Fault as error:
+        fault = error.args
+    return None, [Finding(str(path), None, *fault)]
+
+
+def convert_pts(root: Path, file_name: str, pts: Path, box: Any = None, **fields: Any) -> Converted:
+    """The picture ``root / file_name`` with the face of 68 points in ``pts``; see ``convert_faces``."""
+    points, findings = read_pts(pts, 68)
+    if points is None:
+        return Converted(findings=findings)
+    return convert_faces(root, file_name, [Face(points, str(pts), box=box)], **fields)
+
+
+class _Fault(Exception):
+    """Field and problem."""
+
+
+def _points(text: str, count: int) -> np.ndarray:
+    lines = [line.strip() for line in text.split("\n")]
+    lines = [line for line in lines if line]
+    if not lines or not re.fullmatch(r"version:\s*1(\.0)?", lines[0]):
+        raise _Fault("version", f"the file starts with {_shown(lines[0] if lines else '')}, not with 'version: 1'")
+    match = re.fullmatch(r"n_points:\s*(\d+)", lines[1]) if len(lines) > 1 else None
+    if not match:
+        raise _Fault("n_points", f"{_shown(lines[1] if len(lines) > 1 else '')} is not a number of points")
+    if lines[2:3] != ["{"] or lines[-1] != "}":
+        raise _Fault("points", "are not between braces")
+    points = [_point(line, number) for number, line in enumerate(lines[3:-1], start=1)]
+    if int(match[1]) != len(points):
+        raise _Fault("n_points", f"is {int(match[1])}, but there are {len(points)} points")
+    if len(points) != count:
+        raise _Fault("n_points", f"is {len(points)}, not {count}")
+    return np.array(points)
+
+
+def _point(line: str, number: int) -> tuple[float, float]:
+    try:
+        x, y = map(float, line.split())
+    except ValueError:
+        x = y = math.nan
+    if not (math.isfinite(x) and math.isfinite(y)):
+        raise _Fault("points", f"number {number} is {_shown(line)}, not two finite numbers")
+    return x, y
+
+
+def _shown(line: str) -> str:
+    return repr(line[:40])

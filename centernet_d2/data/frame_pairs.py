@@ -1,0 +1,126 @@
+"""The frame before, for training a tracker: which one, how it is warped, and what of it the network is told."""
+
+# As everything random in the loader: NumPy's global state, which is seeded for each picture.
+# ruff: noqa: NPY002
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from detectron2.config import CfgNode
+from detectron2.data.transforms import TransformList
+from detectron2.structures import Instances
+from torch import Tensor
+
+from centernet_d2.data.image_io import Record
+from centernet_d2.data.transforms.affine import AffineTransform
+
+
+class WithPrevious(Sequence[Record]):
+    """Records, each with another one of its video, at random, as "previous".
+
+    Args:
+        records: those of a video one after the other, in the order of "frame". One without "video_id" is a video of its
+            own.
+        max_distance: frames that lie between both at most, in either direction; 0: the frame itself.
+    """
+
+    def __init__(self, records: Sequence[Record], max_distance: int) -> None:
+        self.records = records
+        places = [_place(record, index) for index, record in enumerate(records)]
+        first = 0
+        self._ranges: list[tuple[int, int]] = []
+        for index, (video, frame) in enumerate(places):
+            while places[first][0] != video or places[first][1] < frame - max_distance:
+                first += 1
+            last = index
+            while (
+                last + 1 < len(places) and places[last + 1][0] == video and places[last + 1][1] <= frame + max_distance
+            ):
+                last += 1
+            self._ranges.append((first, last))
+
+    def __len__(self) -> int:
+        return len(self.records)
+
+    def __getitem__(self, index: Any) -> Any:
+        first, last = self._ranges[index]
+        return {**self.records[index], "previous": self.records[np.random.randint(first, last + 1)]}
+
+
+def _place(record: Record, index: int) -> tuple[Any, int]:
+    return (record["video_id"], record["frame"]) if "video_id" in record else (("picture", index), 0)
+
+
+@dataclass(frozen=True)
+class PreviousFrames:
+    """How frames before become inputs (Zhou et al. 2020, "Tracking Objects as Points", section 4.4).
+
+    Attributes:
+        shift, scale: standard deviations of a shift (share of the input's longer side) and a zoom of its own, clipped
+            at two of the first and one of the second.
+        center_noise: standard deviation of what is added to the place of an object, in its widths and heights.
+        lost_prob: probability that an object is not shown.
+        false_prob: probability that another one is shown close to an object.
+    """
+
+    shift: float = 0.0
+    scale: float = 0.0
+    center_noise: float = 0.05
+    lost_prob: float = 0.4
+    false_prob: float = 0.1
+
+    @classmethod
+    def from_config(cls, cfg: CfgNode) -> PreviousFrames:
+        settings = cfg.MODEL.TRACKING
+        return cls(settings.SHIFT, settings.SCALE, settings.CENTER_NOISE, settings.LOST_PROB, settings.FALSE_PROB)
+
+    def transforms(self, transforms: TransformList) -> TransformList:
+        """Those of the frame before: the frame's own, shifted and zoomed a little."""
+        return TransformList(
+            [self._moved(one) if isinstance(one, AffineTransform) else one for one in transforms.transforms]
+        )
+
+    def _moved(self, affine: AffineTransform) -> AffineTransform:
+        if self.shift == self.scale == 0:
+            return affine
+        height, width = affine.output_size
+        zoom = 1 + np.clip(np.random.randn() * self.scale, -self.scale, self.scale)
+        shift = max(height, width) * np.clip(np.random.randn(2) * self.shift, -2 * self.shift, 2 * self.shift)
+        middle = np.array([width, height]) / 2
+        matrix = affine.matrix * zoom
+        matrix[:, 2] += (1 - zoom) * middle + shift
+        return AffineTransform(matrix, affine.output_size, affine.pixel_center)
+
+    def shown(self, boxes: Tensor) -> Tensor:
+        """(T, 4) of what the network is told of ``boxes`` (P, 4), x1, y1, x2, y2: some are lost, some are false."""
+        size = (boxes[:, 2:] - boxes[:, :2]).repeat(1, 2)
+
+        def moved(deviation: float) -> Tensor:
+            return boxes + torch.from_numpy(np.random.randn(len(boxes), 2)).float().repeat(1, 2) * size * deviation
+
+        near, false = moved(self.center_noise), moved(_FALSE_NOISE)
+        lost, doubled = np.random.rand(2, len(boxes))
+        return torch.cat([near[lost >= self.lost_prob], false[doubled < self.false_prob]])
+
+
+# Widths and heights between an object and a false one beside it (published).
+_FALSE_NOISE = 0.05
+
+
+def track_ids(annotations: list[dict[str, Any]]) -> Tensor:
+    """(P,) int64, the identities; those of single pictures are their numbers in the list."""
+    return torch.tensor([a.get("track_id", number) for number, a in enumerate(annotations, start=1)], dtype=torch.int64)
+
+
+def previous_centers(ids: Tensor, before: Instances) -> Tensor:
+    """(P, 1, 3) float32: the centres of those boxes ``before`` that have the identities ``ids`` (P,), and 1; zeros
+    where there is none."""
+    same = ids[:, None] == before.gt_track_ids  # (P, Q)
+    known = same.any(dim=1, keepdim=True)
+    centers = torch.cat([same.float() @ before.gt_boxes.get_centers(), known.float()], dim=1)
+    return centers[:, None]

@@ -1,0 +1,1 @@
+"""Converters of published datasets to COCO files, one file each."""

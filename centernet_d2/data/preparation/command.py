@@ -1,0 +1,43 @@
+"""The common part of ``datasets/prepare_*.py``: where the data is, unpacking, what is printed, the exit status."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from centernet_d2.data.image_io import datasets_root
+from centernet_d2.data.preparation.archives import unpack_archives
+from centernet_d2.data.preparation.conversion import Summary, describe_findings
+
+
+def preparation_parser(description: str | None, name: str) -> argparse.ArgumentParser:
+    """A parser with the folder of the data set ``name``."""
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    root = Path(datasets_root())
+    parser.add_argument(
+        "folder", nargs="?", type=Path, default=root / name, help="of the downloads (default: %(default)s)"
+    )
+    return parser
+
+
+def prepare(folder: Path, convert: Callable[[Path], Sequence[Summary]], password: str | None = None) -> int:
+    """Unpack the archives of ``folder``, convert, print what came of it.
+
+    Returns:
+        The exit status: 1 where nothing could be converted.
+    """
+    try:
+        if not folder.is_dir():
+            raise FileNotFoundError(f"there is no folder {folder}")
+        findings = unpack_archives(folder, password)
+        if findings:
+            print("\n".join(["archives:", *describe_findings(findings)]))
+        summaries = convert(folder)
+    except (OSError, ValueError, ImportError) as error:
+        print(error, file=sys.stderr)
+        return 1
+    for summary in summaries:
+        print(summary)
+    return int(not any(summary.pictures for summary in summaries))

@@ -1,0 +1,184 @@
+"""What every converter does: go through the items, name what is wrong, go on after a kill, write one COCO file."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import itertools
+import json
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import IO, Any, TypeVar
+
+from tqdm import tqdm
+
+from centernet_d2.checkpoint.writing import write_atomically
+from centernet_d2.data.image_io import read_image_size
+from centernet_d2.data.validation.issues import Finding
+
+Item = TypeVar("Item")
+Fields = dict[str, Any]
+_LISTED = 10
+
+
+@dataclass(frozen=True)
+class Converted:
+    """What became of one item.
+
+    Attributes:
+        picture: an entry of "images" without its id; None where it must be left out, its objects with it.
+        objects: entries of "annotations" without ``id`` and ``image_id``.
+        findings: what was left out, and why.
+    """
+
+    picture: Fields | None = None
+    objects: Sequence[Fields] = ()
+    findings: Sequence[Finding] = ()
+
+
+@dataclass
+class Summary:
+    """Of one JSON file.
+
+    Attributes:
+        known: the published numbers of "pictures" and "objects", where there are any.
+        notes: further warnings.
+    """
+
+    json_file: Path
+    pictures: int = 0
+    objects: int = 0
+    findings: list[Finding] = field(default_factory=list)
+    known: Mapping[str, int] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+
+    def warnings(self) -> list[str]:
+        """Numbers that are not the known ones, and the notes."""
+        found = {"pictures": self.pictures, "objects": self.objects}
+        known = self.known.items()
+        differing = [f"{found[what]} {what}, but {n} are known" for what, n in known if found[what] != n]
+        return differing + self.notes
+
+    def __str__(self) -> str:
+        lines = [f"{self.json_file}: {self.pictures} pictures, {self.objects} objects"]
+        if not self.pictures:
+            lines = [f"{self.json_file}: not written, there is nothing to convert"]
+        lines += [f"  warning: {warning}" for warning in self.warnings()]
+        return "\n".join([*lines, *describe_findings(self.findings)])
+
+
+def describe_findings(findings: Sequence[Finding]) -> list[str]:
+    """Lines: how many of each field were left out, and the first ten in full."""
+    if not findings:
+        return []
+    counts = Counter(finding.field for finding in findings)
+    counted = ", ".join(f"{number} for {name}" for name, number in counts.most_common(_LISTED))
+    more = [f"    ... and {len(findings) - _LISTED} more"] if len(findings) > _LISTED else []
+    return [f"  left out: {counted}", *(f"    {finding}" for finding in findings[:_LISTED]), *more]
+
+
+def picture_entry(root: Path, file_name: str, **fields: Any) -> Fields:
+    """An entry of "images" for ``root / file_name``: its name, height and width in pixels, upright, and ``fields``.
+
+    Raises:
+        BrokenImageError: absent, or not a picture.
+    """
+    height, width = read_image_size(str(root / file_name))
+    return {"file_name": file_name, "height": height, "width": width, **fields}
+
+
+def convert(
+    items: Sequence[Item],
+    read_item: Callable[[Item], Converted],
+    json_file: Path,
+    categories: Sequence[Fields],
+    options: str = "",
+    known: Mapping[str, int] | None = None,
+    videos: Sequence[Fields] = (),
+) -> Summary:
+    """Convert all items, in their order, to one COCO file; ids count pictures and objects from 1.
+
+    Each result is kept in ``<json_file>.partial`` until the end: a run that was killed goes on from there, if items and
+    options are the same, and gives the same file. Items with findings are read again, as they may have been mended.
+
+    Args:
+        items: anything whose ``repr`` tells it from others.
+        options: whatever else ``read_item`` depends on.
+        known: published numbers of "pictures" and "objects", to be warned about.
+        videos: entries of "videos", of which pictures have a "video_id"; none for pictures of their own.
+
+    Raises:
+        OSError: the file cannot be written.
+    """
+    summary = Summary(json_file, known=known or {})
+    json_file.parent.mkdir(parents=True, exist_ok=True)
+    partial = json_file.with_name(json_file.name + ".partial")
+    described = json.dumps([options, list(categories), [repr(item) for item in items]])
+    with partial.open("a+b") as journal:
+        places = _resume(journal, f"{hashlib.sha256(described.encode()).hexdigest()}\n".encode())
+        for index, item in enumerate(tqdm(items, desc=json_file.name, unit="item", disable=None)):
+            if index not in places:
+                result = read_item(item)
+                places[index] = journal.seek(0, io.SEEK_END)
+                line = json.dumps([index, result.picture, [*result.objects], [*result.findings]])
+                journal.write(line.encode() + b"\n")
+                journal.flush()
+        results = _results(journal, places, summary)
+        first = next(results, None)
+        if first is not None:
+            everything = itertools.chain([first], results)
+            heads = {"categories": [*categories], **({"videos": [*videos]} if videos else {})}
+            write_atomically(json_file, lambda file: _write(file, everything, heads), lambda _: None)
+    partial.unlink()
+    return summary
+
+
+def _resume(journal: IO[bytes], header: bytes) -> dict[int, int]:
+    """Where the items without findings are that an earlier run of the same kind left; what was cut off is removed."""
+    journal.seek(0)
+    if journal.readline() != header:
+        journal.truncate(0)
+        journal.write(header)
+        return {}
+    places: dict[int, int] = {}
+    start = end = len(header)
+    for line in journal:
+        try:
+            index, _, _, findings = json.loads(line)
+        except ValueError:
+            break
+        if line.endswith(b"\n") and not findings:
+            places[index], end = start, start + len(line)
+        start += len(line)
+    journal.truncate(end)
+    return places
+
+
+def _results(journal: IO[bytes], places: dict[int, int], summary: Summary) -> Iterator[tuple[Fields, list]]:
+    """Picture and objects of the items in their order, with ids; counted in ``summary``."""
+    for index in sorted(places):
+        journal.seek(places[index])
+        _, picture, objects, findings = json.loads(journal.readline())
+        summary.findings += [Finding(*finding) for finding in findings]
+        if picture is None:
+            continue
+        summary.pictures += 1
+        numbered = []
+        for fields in objects:
+            summary.objects += 1
+            numbered.append({"id": summary.objects, "image_id": summary.pictures, **fields})
+        yield {"id": summary.pictures, **picture}, numbered
+
+
+def _write(file: IO[bytes], results: Iterator[tuple[Fields, list]], heads: Mapping[str, list[Fields]]) -> None:
+    """One object a line; only the pictures' entries are held in memory."""
+    pictures, separator = [], b""
+    file.write(json.dumps(heads)[:-1].encode() + b',\n"annotations": [')
+    for picture, objects in results:
+        pictures.append(picture)
+        for entry in objects:
+            file.write(separator + b"\n" + json.dumps(entry).encode())
+            separator = b","
+    file.write(b'],\n"images": [\n' + ",\n".join(map(json.dumps, pictures)).encode() + b"]}\n")

@@ -1,0 +1,62 @@
+"""The XML of dlib's imglab: pictures with boxes, and in them named parts, pixels counted from 0."""
+
+from __future__ import annotations
+
+import math
+import xml.etree.ElementTree as ElementTree
+from pathlib import Path
+
+from centernet_d2.data.formats.plain_xml import parse_xml
+from centernet_d2.data.preparation.conversion import Converted, Summary, convert
+from centernet_d2.data.preparation.faces import Face, convert_faces
+from centernet_d2.data.schemas import FACE68
+from centernet_d2.data.validation.issues import Finding
+
+
+def convert_dlib_xml(xml_file: Path, json_file: Path) -> Summary:
+    """Write ``json_file`` with the pictures of ``xml_file``, named relative to its folder; boxes are of the landmarks.
+
+    Raises:
+        OSError: files cannot be read or written.
+        ValueError: the file is not imglab's.
+    """
+    try:
+        root = parse_xml(xml_file)
+    except ValueError as error:
+        raise ValueError(f"{xml_file} {error}") from error
+    # A position, because a picture may be listed twice, and the content, so that it is another item if that changes.
+    items = [(number, ElementTree.tostring(element)) for number, element in enumerate(root.iterfind("images/image"), 1)]
+    if not items:
+        raise ValueError(f"{xml_file} lists no pictures (images/image)")
+
+    def read_item(item: tuple[int, bytes]) -> Converted:
+        return _picture(xml_file, item[0], ElementTree.fromstring(item[1]))
+
+    return convert(items, read_item, json_file, FACE68.coco_categories())
+
+
+def _picture(xml_file: Path, number: int, image: ElementTree.Element) -> Converted:
+    name = image.get("file", "").replace("\\", "/")
+    if not name:
+        return Converted(findings=[Finding(str(xml_file), None, "image", f"number {number} has no file")])
+    faces, findings = [], []
+    for position, box in enumerate(image.iterfind("box"), start=1):
+        points = {
+            part.get("name", ""): (_number(part.get("x")), _number(part.get("y"))) for part in box.iterfind("part")
+        }
+        numbered = {int(key): point for key, point in points.items() if key.isdecimal()}
+        if sorted(numbered) == list(range(len(FACE68))):
+            faces.append(Face([numbered[k] for k in range(len(FACE68))], name, position))
+        else:
+            problem = (
+                f"has the {len(points)} parts {', '.join(sorted(points))[:40] or '(none)'}, not 0 to {len(FACE68) - 1}"
+            )
+            findings.append(Finding(name, position, "box", problem))
+    return convert_faces(xml_file.parent, name, faces, findings)
+
+
+def _number(text: str | None) -> float:
+    try:
+        return float(text or "")
+    except ValueError:
+        return math.nan

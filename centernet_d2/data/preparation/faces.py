@@ -1,0 +1,112 @@
+"""Faces with landmarks as entries of a COCO file; what cannot be believed is left out and reported."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from centernet_d2.data.image_io import BrokenImageError
+from centernet_d2.data.preparation.conversion import Converted, Fields, picture_entry
+from centernet_d2.data.validation.issues import Finding, escapes
+
+# Landmarks of a face at the border may lie outside the picture, but not further than this share of its longer side.
+_MAX_OUTSIDE = 0.2
+
+
+class Face(NamedTuple):
+    """A face as its annotation has it.
+
+    Attributes:
+        points: (K, 2) x, y; pixel centres are whole numbers from 0.
+        file: of the annotation.
+        number: of the face in its picture or file, None where there is but one.
+        visibility: (K,) 0 not labelled, 1 hidden, 2 visible; None where all are visible.
+        box: x1, y1, x2, y2 in continuous picture coordinates; None for the smallest around the labelled points.
+    """
+
+    points: ArrayLike
+    file: str
+    number: Any = None
+    visibility: Sequence[int] | None = None
+    box: Iterable[float] | None = None
+
+
+def convert_faces(
+    root: Path, file_name: str, faces: Sequence[Face], findings: Sequence[Finding] = (), **fields: Any
+) -> Converted:
+    """The picture ``root / file_name`` with its faces; left out where something is wrong with all of them.
+
+    A face is left out if a coordinate is not a finite number, if more than half of its labelled points are outside the
+    picture or one is outside by more than a fifth of the longer side, or if its box has no area.
+
+    Args:
+        findings: of reading the annotation.
+        fields: more of the entry in "images".
+    """
+    if escapes(file_name):
+        return Converted(findings=[*findings, Finding(file_name, None, "picture", f"leads out of the folder {root}")])
+    try:
+        picture = picture_entry(root, file_name, **fields)
+    except BrokenImageError as error:
+        return Converted(findings=[*findings, Finding(error.file_name, None, "picture", error.reason)])
+    objects, findings = [], list(findings)
+    for face in faces:
+        try:
+            objects.append(_face_object(face, (picture["height"], picture["width"])))
+        except _Fault as fault:
+            findings.append(Finding(face.file, face.number, *fault.args))
+    return Converted(picture if objects or not findings else None, objects, findings)
+
+
+class _Fault(Exception):
+    """Field and problem."""
+
+
+def _face_object(face: Face, size: tuple[int, int]) -> Fields:
+    points = np.asarray(face.points, dtype=np.float64)
+    visibility = np.full(len(points), 2) if face.visibility is None else np.asarray(face.visibility)
+    labelled = points[visibility > 0]
+    if not len(labelled):
+        raise _Fault("points", "none is labelled")
+    if not np.isfinite(labelled).all():
+        raise _Fault("points", "hold something that is not a finite number")
+    _check_inside(labelled, size)
+    box = face.box
+    if box is None:
+        box = [*(labelled.min(axis=0) + 0.5), *(labelled.max(axis=0) + 0.5)]
+    x1, y1, x2, y2 = (float(value) for value in box)
+    if not np.isfinite([x1, y1, x2, y2]).all():
+        raise _Fault("box", "is missing, or not four finite numbers")
+    if x2 <= x1 or y2 <= y1:
+        raise _Fault("box", f"from ({x1:g}, {y1:g}) to ({x2:g}, {y2:g}) has no area")
+    points = np.where(visibility[:, None] > 0, points, 0)
+    return {
+        "category_id": 1,
+        "bbox": [round(value, 4) for value in (x1, y1, x2 - x1, y2 - y1)],
+        "area": round((x2 - x1) * (y2 - y1), 4),
+        "iscrowd": 0,
+        "num_keypoints": len(labelled),
+        "keypoints": [n for (x, y), v in zip(points, visibility, strict=True) for n in (_short(x), _short(y), int(v))],
+    }
+
+
+def _check_inside(points: np.ndarray, size: tuple[int, int]) -> None:
+    """``points`` (K, 2), ``size`` height and width in pixels."""
+    height, width = size
+    corner = np.array([width, height])
+    beyond = np.maximum(-0.5 - points, points + 0.5 - corner).max(axis=1)
+    worst = int(beyond.argmax())
+    where = f"the {width}x{height} picture"
+    if beyond[worst] > _MAX_OUTSIDE * max(size):
+        x, y = points[worst]
+        raise _Fault("points", f"one is far outside {where}, at ({x:g}, {y:g})")
+    if (beyond > 0).mean() > 0.5:
+        raise _Fault("points", f"{(beyond > 0).sum()} of {len(points)} are outside {where}")
+
+
+def _short(value: float) -> float:
+    return round(float(value), 4)

@@ -1,0 +1,75 @@
+"""The training stream: a pure function of the seed and the position."""
+
+from __future__ import annotations
+
+import itertools
+import random
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+from torch.utils.data import Dataset, Sampler
+
+from centernet_d2.data.corrupt_images import _MAX_IN_A_ROW
+from centernet_d2.data.image_io import BrokenImageError, Record
+
+Sample = dict[str, Any]
+Mapper = Callable[[Record], Sample]
+
+
+class PositionSampler(Sampler[int]):
+    """Endless positions start + rank, start + rank + world_size, ..."""
+
+    def __init__(self, start: int, rank: int = 0, world_size: int = 1) -> None:
+        self.start, self.rank, self.world_size = start, rank, world_size
+
+    def __iter__(self) -> Iterator[int]:
+        return itertools.count(self.start + self.rank, self.world_size)
+
+
+class PositionDataset(Dataset[tuple[Sample | None, list[BrokenImageError]]]):
+    """The training stream, by position; see the module.
+
+    An item is the sample and the unreadable pictures in whose place it stands; the sample is None after 20 of them
+    (or after all there are).
+    """
+
+    def __init__(self, records: Sequence[Record], mapper: Mapper, seed: int) -> None:
+        self.records, self.mapper, self.seed = records, mapper, seed
+        self._epoch, self._order = -1, np.empty(0, np.int64)
+
+    def __len__(self) -> int:
+        return len(self.records)
+
+    def __getitem__(self, position: int) -> tuple[Sample | None, list[BrokenImageError]]:
+        epoch, index = divmod(position, len(self.records))
+        broken: list[BrokenImageError] = []
+        order = self._permutation(epoch)
+        for attempt in range(min(_MAX_IN_A_ROW, len(order))):
+            try:
+                with _seeded(self.seed, position):
+                    return self.mapper(self.records[int(order[(index + attempt) % len(order)])]), broken
+            except BrokenImageError as error:
+                broken.append(error)
+        return None, broken
+
+    def _permutation(self, epoch: int) -> np.ndarray:
+        if epoch != self._epoch:
+            self._epoch = epoch
+            self._order = np.random.default_rng((self.seed, epoch)).permutation(len(self.records))
+        return self._order
+
+
+@contextmanager
+def _seeded(seed: int, position: int) -> Iterator[None]:
+    """Global random states of NumPy and Python that depend on the arguments alone; the ones before are put back."""
+    numpy_state, python_state = np.random.get_state(), random.getstate()  # noqa: NPY002
+    state = np.random.SeedSequence((seed, position)).generate_state(4)
+    np.random.seed(state)  # noqa: NPY002
+    random.seed(int(state[0]))
+    try:
+        yield
+    finally:
+        np.random.set_state(numpy_state)  # noqa: NPY002
+        random.setstate(python_state)

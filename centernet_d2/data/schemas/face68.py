@@ -1,0 +1,29 @@
+"""The 68 landmarks of 300W and 300VW (Sagonas et al. 2013, the mark-up of Multi-PIE), counted from 0."""
+
+from __future__ import annotations
+
+from centernet_d2.structures.keypoint_schema import LandmarkScheme, chain, check_scheme
+
+_JAW = [(k, 16 - k) for k in range(8)]
+_BROWS = [(17, 26), (18, 25), (19, 24), (20, 23), (21, 22)]
+_EYES = [(36, 45), (37, 44), (38, 43), (39, 42), (40, 47), (41, 46)]
+_NOSE = [(31, 35), (32, 34)]
+_MOUTH = [(48, 54), (49, 53), (50, 52), (55, 59), (56, 58), (60, 64), (61, 63), (65, 67)]
+
+FACE68 = check_scheme(
+    LandmarkScheme(
+        name="face68",
+        names=tuple(str(k) for k in range(1, 69)),
+        class_names=("face",),
+        flip_pairs=(*_JAW, *_BROWS, *_EYES, *_NOSE, *_MOUTH),
+        chains=(
+            *(chain(0, 16), chain(17, 21), chain(22, 26), chain(27, 30), chain(31, 35)),
+            *(chain(36, 41, True), chain(42, 47, True), chain(48, 59, True), chain(60, 67, True)),
+        ),
+        ranges=((0, 68),),
+        evaluator="face_landmarks",
+        outer_eye_corners=(36, 45),
+        pupils=(tuple(range(36, 42)), tuple(range(42, 48))),
+        nose_tip=30,
+    )
+)

@@ -1,0 +1,1 @@
+"""Synthetic datasets: images drawn on demand with exact labels."""

@@ -1,0 +1,119 @@
+"""Drawn videos of walking persons with COCO's 17 joints, whose identities are known: for tracking persons and poses.
+
+As with the shapes of ``centernet_d2.data.synthetic.videos``, no frame needs another one. Persons cross the picture with
+swinging legs and arms, cover each other and come and go; companions are dressed alike.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from centernet_d2.data.synthetic.canvas import Canvas
+from centernet_d2.data.synthetic.person_model import Part, Pose, joints, parts, random_pose
+from centernet_d2.data.synthetic.persons import draw_person, random_look, visible_joints
+from centernet_d2.data.synthetic.shapes import draw_clutter
+from centernet_d2.data.synthetic.videos import (
+    Motion,
+    VideosConfig,
+    box_in_picture,
+    random_motions,
+    similar_change,
+    visible_shares,
+)
+
+
+@dataclass(frozen=True)
+class WalksConfig(VideosConfig):
+    """Videos of persons; sizes are the heights of standing ones.
+
+    Attributes:
+        yaw: largest turn in degrees off the way of somebody.
+        roll: largest turn in the picture.
+        cycle: (shortest, longest) time in which the same foot is in front again, frames.
+    """
+
+    min_objects: int = 3
+    max_objects: int = 5
+    min_size: float = 52.0
+    max_size: float = 100.0
+    slope: float = 12.0
+    spacing: float = 0.2
+    bouncing: float = 0.0
+    yaw: float = 60.0
+    roll: float = 6.0
+    cycle: tuple[float, float] = (8.0, 16.0)
+
+
+@dataclass(frozen=True)
+class Walker:
+    """One person of a video.
+
+    Attributes:
+        motion: of the middle of the hips.
+        pose: what the walking is added to.
+        cycle: frames.
+        growth: the largest, as a share.
+    """
+
+    motion: Motion
+    pose: Pose
+    cycle: float
+    growth: float
+
+    def pose_at(self, frame: int) -> Pose:
+        """Legs and arms swing against each other, and a knee bends while its leg comes to the front."""
+        phases = 2 * math.pi * frame / self.cycle + self.motion.phase + np.array([0, math.pi])
+        legs = np.stack([self.pose.legs[:, 0], 28 * np.sin(phases), 8 + 45 * np.cos(phases).clip(0)], axis=1)
+        arms = self.pose.arms + np.outer(np.sin(phases), [0, -30, 0, 0])
+        return replace(self.pose, head=self.pose.head * self.motion.swing(frame), arms=arms, legs=legs)
+
+    def at(self, frame: int) -> tuple[np.ndarray, list[Part]]:
+        """Joints (17, 2) and parts from the back to the front, picture pixels."""
+        pose, middle = self.pose_at(frame), self.motion.at(frame)
+        scale = self.motion.size * (1 + self.growth * self.motion.swing(frame))
+        body = [replace(part, outline=middle + scale * part.outline) for part in parts(pose)]
+        return middle + scale * joints(pose)[:, :2], body
+
+
+def walkers(config: WalksConfig, seed: int, video: int) -> list[Walker]:
+    """The persons of a video in the order in which they are drawn; the first has the identity 1."""
+    rng = np.random.default_rng([seed, video, 0])
+    persons: list[Walker] = []
+    for motion in random_motions(config, rng):
+        pose, cycle = random_pose(rng, config.yaw, config.roll, back=0.0), float(rng.uniform(*config.cycle))
+        side = 90 if motion.velocity[0] < 0 else -90
+        pose = replace(pose, yaw=pose.yaw + side, legs=0.2 * pose.legs)
+        persons.append(Walker(motion, pose, cycle, config.growth))
+    return persons
+
+
+def annotate(config: WalksConfig, seed: int, index: int) -> list[dict[str, Any]]:
+    """Who is to be seen in a frame; boxes are cut to the picture, but not by what covers them."""
+    video, frame = divmod(index, config.frames)
+    bodies = [walker.at(frame) for walker in walkers(config, seed, video)]
+    outlines = [[part.outline for part in body] for _, body in bodies]
+    annotations = []
+    for i in np.flatnonzero(visible_shares(config, outlines) >= config.min_visible).tolist():
+        later = [part for _, body in bodies[i + 1 :] for part in body]
+        keypoints = visible_joints(config, *bodies[i], later).ravel().tolist()
+        box = list(box_in_picture(config, outlines[i]))
+        annotations.append({"bbox": box, "category_id": 0, "track_id": i + 1, "keypoints": keypoints})
+    return annotations
+
+
+def draw(config: WalksConfig, seed: int, index: int) -> np.ndarray:
+    """Frame ``index`` as (height, width, 3) uint8, RGB."""
+    video, frame = divmod(index, config.frames)
+    rng = np.random.default_rng([seed, video, 1])
+    canvas = Canvas(draw_clutter(config, rng))
+    look: dict[str, np.ndarray] = {}
+    for walker in walkers(config, seed, video):
+        change, other = similar_change(rng), random_look(rng)
+        alike = {name: np.clip(color + change, 0, 255) for name, color in look.items()}
+        look = alike if walker.motion.companion else other
+        draw_person(canvas, walker.at(frame)[1], look)
+    return canvas.result(config.noise, np.random.default_rng([seed, video, 2, frame]))

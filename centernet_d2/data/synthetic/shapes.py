@@ -1,0 +1,273 @@
+"""Pictures of simple shapes, drawn on demand: a data set that needs no download and is the same on every machine.
+
+A picture is a pure function of (config, seed, index). What is where (:func:`layout`) and how it looks (:func:`draw`)
+use random streams of their own, so that the annotations of a whole set cost no drawing. Colour says nothing about the
+class: the outline has to be learnt.
+
+In the *covered* mode an opaque patch lies on the middle of every object. All classes differ in their outline, not in
+their inside, so an object can be told by what shows around the patch, and not by its centre. Patches of the same kind
+lie about in the background of every picture, so that a patch alone says nothing.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+
+from centernet_d2.data.synthetic.canvas import with_noise
+
+Box = tuple[float, float, float, float]
+
+_SUPERSAMPLING = 4
+_FIXED_POINT_BITS = 4
+
+
+def _circle(start: float, end: float, radius: float = 1.0, center_x: float = 0.0, steps: int = 48) -> np.ndarray:
+    angles = np.radians(np.linspace(start, end, steps))
+    return np.stack([center_x + radius * np.cos(angles), radius * np.sin(angles)], axis=1)
+
+
+def _star(points: int, inner: float) -> np.ndarray:
+    angles = np.arange(2 * points) * math.pi / points - math.pi / 2
+    radii = np.where(np.arange(2 * points) % 2 == 0, 1.0, inner)
+    return np.stack([radii * np.cos(angles), radii * np.sin(angles)], axis=1)
+
+
+_ARM = 0.36
+#: Outline of each class, (V, 2) x, y around (0, 0); the box of an object stretches it.
+OUTLINES: dict[str, np.ndarray] = {
+    "ellipse": _circle(0, 360),
+    "rectangle": np.array([[-1, -1], [1, -1], [1, 1], [-1, 1]], dtype=float),
+    "triangle": np.array([[0, -1], [1, 1], [-1, 1]], dtype=float),
+    "cross": np.array(
+        [
+            *[(-_ARM, -1), (_ARM, -1), (_ARM, -_ARM), (1, -_ARM), (1, _ARM), (_ARM, _ARM)],
+            *[(_ARM, 1), (-_ARM, 1), (-_ARM, _ARM), (-1, _ARM), (-1, -_ARM), (-_ARM, -_ARM)],
+        ]
+    ),
+    "star": _star(5, 0.4),
+    "crescent": np.concatenate([_circle(60, 300), _circle(270, 90, radius=math.sqrt(0.75), center_x=0.5)]),
+}
+CLASS_NAMES = tuple(OUTLINES)
+
+
+@dataclass(frozen=True)
+class PicturesConfig:
+    """What the pictures of any drawn set are like. Lengths are pixels of the picture.
+
+    Attributes:
+        height, width: of the picture.
+        min_objects, max_objects: how many are tried; one that finds no free place is left out.
+        min_size, max_size: of an object's sides, log-uniform.
+        clutter: lines and irregular patches in the background, at most.
+        noise: largest change of a pixel's value.
+    """
+
+    height: int = 256
+    width: int = 256
+    min_objects: int = 1
+    max_objects: int = 10
+    min_size: float = 24.0
+    max_size: float = 112.0
+    clutter: int = 12
+    noise: float = 10.0
+
+    def __post_init__(self) -> None:
+        if not 0 < self.min_size <= self.max_size <= min(self.height, self.width):
+            raise ValueError(f"need 0 < min_size <= max_size <= picture, got {self}")
+        if not 0 <= self.min_objects <= self.max_objects:
+            raise ValueError(f"need 0 <= min_objects <= max_objects, got {self}")
+
+
+@dataclass(frozen=True)
+class ShapesConfig(PicturesConfig):
+    """Pictures of shapes.
+
+    Attributes:
+        max_aspect: largest ratio of an object's sides.
+        rotation: outlines are turned by up to this many degrees before they are stretched into the box.
+        max_overlap: largest share of the smaller of two boxes that the other may cover.
+        contrast: least distance (Euclid, RGB) of an object's colour from what is behind its centre.
+        covered: put an opaque patch on every object's centre.
+        cover_size: (least, largest) sides of that patch as a share of the object's.
+    """
+
+    max_aspect: float = 2.0
+    rotation: float = 25.0
+    max_overlap: float = 0.2
+    contrast: float = 90.0
+    covered: bool = False
+    cover_size: tuple[float, float] = (0.4, 0.55)
+
+
+@dataclass(frozen=True)
+class ExtremesConfig(ShapesConfig):
+    """Pictures of shapes, annotated with their extreme points and outlines."""
+
+
+@dataclass(frozen=True)
+class Shape:
+    """One object: class index, exact box (x1, y1, x2, y2) in picture pixels, and its turn in degrees."""
+
+    category: int
+    box: Box
+    angle: float
+
+    def outline(self) -> np.ndarray:
+        """(V, 2) x, y; its extremes are the box."""
+        return fit_outline(OUTLINES[CLASS_NAMES[self.category]], self.box, self.angle)
+
+
+def fit_outline(outline: np.ndarray, box: Box, angle: float) -> np.ndarray:
+    """Turn ``outline`` (V, 2) by ``angle`` degrees and stretch it so that it touches all sides of ``box``."""
+    cosine, sine = math.cos(math.radians(angle)), math.sin(math.radians(angle))
+    turned = outline @ np.array([[cosine, sine], [-sine, cosine]])
+    low, high = turned.min(axis=0), turned.max(axis=0)
+    corner, opposite = np.array(box[:2]), np.array(box[2:])
+    return corner + (turned - low) / (high - low) * (opposite - corner)
+
+
+def layout(config: ShapesConfig, seed: int, index: int) -> list[Shape]:
+    """The objects of picture ``index``, in the order in which they are drawn."""
+    rng = np.random.default_rng([seed, index, 0])
+    shapes: list[Shape] = []
+    for _ in range(int(rng.integers(config.min_objects, config.max_objects + 1))):
+        for _ in range(10):
+            box = _random_box(config, rng)
+            if all(overlap(box, other.box) <= config.max_overlap for other in shapes):
+                angle = float(rng.uniform(-config.rotation, config.rotation))
+                shapes.append(Shape(int(rng.integers(len(CLASS_NAMES))), box, angle))
+                break
+    return shapes
+
+
+def _random_box(config: ShapesConfig, rng: np.random.Generator) -> Box:
+    log_size, log_aspect, x, y = rng.random(4)
+    size = config.min_size * (config.max_size / config.min_size) ** log_size
+    shorter = max(size * config.max_aspect ** -abs(2 * log_aspect - 1), config.min_size)
+    width, height = (size, shorter) if log_aspect < 0.5 else (shorter, size)
+    left, top = x * (config.width - width), y * (config.height - height)
+    return left, top, left + width, top + height
+
+
+def bounds(points: np.ndarray) -> Box:
+    """x1, y1, x2, y2 around (N, 2) points."""
+    (x1, y1), (x2, y2) = points.min(axis=0).tolist(), points.max(axis=0).tolist()
+    return x1, y1, x2, y2
+
+
+def overlap(a: Box, b: Box) -> float:
+    """Intersection over the smaller area."""
+    width = max(0.0, min(a[2], b[2]) - max(a[0], b[0]))
+    height = max(0.0, min(a[3], b[3]) - max(a[1], b[1]))
+    return width * height / min((a[2] - a[0]) * (a[3] - a[1]), (b[2] - b[0]) * (b[3] - b[1]))
+
+
+def place(
+    config: PicturesConfig, points: np.ndarray, box: Box, rng: np.random.Generator, border: float = 0
+) -> np.ndarray:
+    """Scale and shift points (N, 2) so that ``box``, which goes with them, has a random size and lies in the picture.
+
+    Args:
+        border: probability that the box touches a side of the picture.
+    """
+    size = config.min_size * (config.max_size / config.min_size) ** rng.random()
+    corner, sides = np.array(box[:2]), np.subtract(box[2:], box[:2])
+    scale = size / sides.max()
+    share = rng.random(2)
+    if border and rng.random() < border:
+        share[rng.integers(2)] = rng.integers(2)
+    return scale * (points - corner) + share * ([config.width, config.height] - scale * sides)
+
+
+def draw(config: ShapesConfig, seed: int, index: int) -> np.ndarray:
+    """Picture ``index`` as (height, width, 3) uint8, RGB."""
+    rng = np.random.default_rng([seed, index, 1])
+    background = _draw_background(config, rng)
+    image = background.copy()
+    for shape in layout(config, seed, index):
+        outline = shape.outline()
+        behind = image[_center_pixel(shape.box)].astype(float)
+        paint(image, outline, _contrasting_color(behind, config.contrast, rng))
+        if config.covered:
+            _draw_patch(image, background, cover_box(config, shape, rng), rng)
+    return with_noise(image, config.noise, rng)
+
+
+def cover_box(config: ShapesConfig, shape: Shape, rng: np.random.Generator) -> Box:
+    """The box of the patch on the centre of ``shape``."""
+    x1, y1, x2, y2 = shape.box
+    share_x, share_y = rng.uniform(*config.cover_size, size=2) / 2
+    x, y, width, height = (x1 + x2) / 2, (y1 + y2) / 2, x2 - x1, y2 - y1
+    return x - share_x * width, y - share_y * height, x + share_x * width, y + share_y * height
+
+
+def paint(image: np.ndarray, outline: np.ndarray, fill: np.ndarray) -> None:
+    """Fill ``outline`` (V, 2) in ``image`` (H, W, 3) in place, anti-aliased.
+
+    Args:
+        fill: a colour (3,), or a picture of the size of ``image`` that shows inside the outline.
+    """
+    height, width = image.shape[:2]
+    low = np.clip(np.floor(outline.min(axis=0)).astype(int), 0, (width, height))
+    high = np.clip(np.ceil(outline.max(axis=0)).astype(int), 0, (width, height))
+    if (high <= low).any():
+        return
+    (x1, y1), (x2, y2) = low, high
+    fine = np.zeros(((y2 - y1) * _SUPERSAMPLING, (x2 - x1) * _SUPERSAMPLING), dtype=np.uint8)
+    # cv2 has pixel centres at integers and fills up to half a pixel beyond the line.
+    vertices = ((outline - low) * _SUPERSAMPLING - 0.5) * 2**_FIXED_POINT_BITS
+    cv2.fillPoly(fine, [np.rint(vertices).astype(np.int32)], 255, shift=_FIXED_POINT_BITS)
+    alpha = cv2.resize(fine, (x2 - x1, y2 - y1), interpolation=cv2.INTER_AREA).astype(np.float32)[..., None] / 255
+    window = image[y1:y2, x1:x2]
+    source = fill if fill.ndim == 1 else fill[y1:y2, x1:x2]
+    window[:] = np.rint(window + alpha * (source.astype(np.float32) - window)).astype(np.uint8)
+
+
+def _center_pixel(box: Box) -> tuple[int, int]:
+    return int((box[1] + box[3]) / 2), int((box[0] + box[2]) / 2)
+
+
+def _contrasting_color(behind: np.ndarray, contrast: float, rng: np.random.Generator) -> np.ndarray:
+    candidates = rng.uniform(0, 255, size=(8, 3))
+    distances = np.linalg.norm(candidates - behind, axis=1)
+    far_enough = np.flatnonzero(distances >= contrast)
+    return candidates[far_enough[0] if len(far_enough) else distances.argmax()]
+
+
+def draw_clutter(config: PicturesConfig, rng: np.random.Generator) -> np.ndarray:
+    """A background whose patches do not depend on the size of the objects, (height, width, 3) uint8."""
+    side = min(config.height, config.width)
+    shapes = ShapesConfig(config.height, config.width, min_size=side / 12, max_size=side / 2, clutter=config.clutter)
+    return _draw_background(shapes, rng)
+
+
+def _draw_background(config: ShapesConfig, rng: np.random.Generator) -> np.ndarray:
+    base = rng.uniform(40, 215, size=3)
+    coarse = np.clip(base + rng.uniform(-50, 50, size=(4, 4, 3)), 0, 255).astype(np.uint8)
+    image = cv2.resize(coarse, (config.width, config.height), interpolation=cv2.INTER_CUBIC)
+    clean = image.copy()
+    for _ in range(int(rng.integers(config.clutter + 1))):
+        if rng.random() < 0.5:
+            ends = rng.uniform(0, 1, size=(2, 2)) * (config.width, config.height)
+            (start, end), thickness = np.rint(ends).astype(int).tolist(), int(rng.integers(1, 4))
+            cv2.line(image, start, end, rng.uniform(0, 255, size=3).tolist(), thickness, cv2.LINE_AA)
+        else:
+            _draw_patch(image, clean, _random_box(config, rng), rng)
+    return image
+
+
+def _draw_patch(image: np.ndarray, background: np.ndarray, box: Box, rng: np.random.Generator) -> None:
+    """An irregular opaque patch inside ``box``, around its centre: one colour, or the background of another place."""
+    angles = np.arange(9) * (2 * math.pi / 9)
+    radii = rng.uniform(0.6, 1.0, size=9)
+    outline = np.stack([radii * np.cos(angles), radii * np.sin(angles)], axis=1)
+    if rng.random() < 0.5:
+        fill = rng.uniform(0, 255, size=3)
+    else:
+        shift_y, shift_x = rng.integers(0, background.shape[:2])
+        fill = np.roll(background, (int(shift_y), int(shift_x)), axis=(0, 1))
+    paint(image, fit_outline(outline, box, float(rng.uniform(0, 360))), fill)

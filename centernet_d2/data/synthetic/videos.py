@@ -1,0 +1,277 @@
+"""Drawn videos of moving shapes, whose identities are known: a data set for tracking that needs no download.
+
+A frame is a pure function of (config, seed, index), and index = video * frames of a video + frame: no frame needs
+another one. Where everything is follows from closed forms of the frame's number, and annotations cost no drawing.
+
+Objects are of one class and keep shape, colour and what is in front of what; size and turn change slowly. Some are
+thrown back at the sides of the picture, the others come in and leave for good. Companions look much like another object
+and move with it, not much farther from it than what both move in a frame: who is who is told by the motion, hardly by
+the colour, and not by the nearest place.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import cv2
+import numpy as np
+
+from centernet_d2.data.synthetic.canvas import with_noise
+from centernet_d2.data.synthetic.clothing import covered
+from centernet_d2.data.synthetic.shapes import CLASS_NAMES, Box, PicturesConfig, Shape, bounds, draw_clutter, paint
+
+# Frames in which what changes slowly is back where it was.
+_PERIOD = 24
+# Visible shares are counted at so many times the resolution.
+_FINE = 2
+
+
+@dataclass(frozen=True)
+class VideosConfig(PicturesConfig):
+    """What the videos of any drawn set are like; objects are counted, and sizes meant, for the video, not the frame.
+
+    Attributes:
+        frames: of a video.
+        min_speed, max_speed: pixels a frame.
+        slope: largest angle in degrees between a way and the horizontal.
+        bouncing: share of the objects that are thrown back at the sides of the picture.
+        companions: probability that the next object goes with one and looks like it.
+        spacing: least distance between both, as a share of the size.
+        growth: largest share by which a size changes.
+        min_visible: least share of an object that is in the picture and not covered; below, it is not annotated.
+    """
+
+    height: int = 128
+    width: int = 128
+    clutter: int = 6
+    noise: float = 6.0
+    frames: int = 24
+    min_speed: float = 4.0
+    max_speed: float = 10.0
+    slope: float = 90.0
+    bouncing: float = 0.5
+    companions: float = 0.6
+    spacing: float = 0.65
+    growth: float = 0.1
+    min_visible: float = 0.2
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.frames < 1 or not 0 <= self.min_speed <= self.max_speed or not 0 < self.min_visible <= 1:
+            raise ValueError(f"need frames, 0 <= min_speed <= max_speed and 0 < min_visible <= 1, got {self}")
+
+
+@dataclass(frozen=True)
+class TracksConfig(VideosConfig):
+    """Videos of shapes; sizes are the longer sides of their boxes.
+
+    Attributes:
+        max_aspect: largest ratio of an object's sides.
+        rotation: outlines turn by up to this many degrees to both sides.
+        contrast: least distance (Euclid, RGB) of a colour from the background's mean; companions may come closer.
+    """
+
+    # A patch of clutter looks like a shape that stands still.
+    clutter: int = 0
+    companions: float = 0.3
+    spacing: float = 0.9
+    min_objects: int = 3
+    max_objects: int = 5
+    min_size: float = 20.0
+    max_size: float = 36.0
+    min_speed: float = 6.0
+    max_speed: float = 12.0
+    max_aspect: float = 1.6
+    rotation: float = 25.0
+    contrast: float = 90.0
+
+
+@dataclass(frozen=True)
+class Motion:
+    """Of an object's middle: straight on, or thrown back at the sides of a field; and its slow change.
+
+    Attributes:
+        start: (x, y) in frame 0, picture pixels, as if there was no field.
+        velocity: (x, y), pixels a frame.
+        size: pixels, on average.
+        phase: of the slow change, radians.
+        field: x1, y1, x2, y2 that the middle stays in; None where it goes on.
+        companion: goes with the object before and looks like it.
+    """
+
+    start: tuple[float, float]
+    velocity: tuple[float, float]
+    size: float
+    phase: float
+    field: Box | None
+    companion: bool = False
+
+    def at(self, frame: int) -> np.ndarray:
+        """(2,) x, y in picture pixels."""
+        place = np.array(self.start) + frame * np.array(self.velocity)
+        if self.field is None:
+            return place
+        low, high = np.array(self.field[:2]), np.array(self.field[2:])
+        return high - np.abs((place - low) % (2 * (high - low)) - (high - low))
+
+    def swing(self, frame: int) -> float:
+        """-1 to 1, slowly."""
+        return math.sin(2 * math.pi * frame / _PERIOD + self.phase)
+
+
+def random_motions(config: VideosConfig, rng: np.random.Generator) -> list[Motion]:
+    """Those of the objects of one video; whoever comes and goes is in the picture at some time."""
+    motions: list[Motion] = []
+    for _ in range(int(rng.integers(config.min_objects, config.max_objects + 1))):
+        if motions and not motions[-1].companion and rng.random() < config.companions:
+            motions.append(_accompanied(motions[-1], config.spacing, rng))
+        else:
+            motions.append(_random_motion(config, rng))
+    return motions
+
+
+def _random_motion(config: VideosConfig, rng: np.random.Generator) -> Motion:
+    size = config.min_size * (config.max_size / config.min_size) ** float(rng.random())
+    angle = math.radians(rng.uniform(-config.slope, config.slope) + 180 * rng.integers(2))
+    velocity = rng.uniform(config.min_speed, config.max_speed) * np.array([math.cos(angle), math.sin(angle)])
+    picture = np.array([config.width, config.height])
+    # Even at its largest it fits, or is in the middle.
+    margin = np.minimum(size * (1 + config.growth), picture - 1) / 2
+    place = margin + rng.random(2) * (picture - 2 * margin)
+    start = place - velocity * rng.uniform(0, config.frames)
+    field = (*margin.tolist(), *(picture - margin).tolist()) if rng.random() < config.bouncing else None
+    return Motion(_pair(start), _pair(velocity), size, float(rng.uniform(0, 2 * math.pi)), field)
+
+
+def _accompanied(leader: Motion, spacing: float, rng: np.random.Generator) -> Motion:
+    """In front of it or behind, a little to one side, and hardly slower."""
+    velocity, speed = np.array(leader.velocity), math.hypot(*leader.velocity)
+    ahead = velocity / max(speed, 1e-9) * max(spacing * leader.size, rng.uniform(1.1, 1.5) * speed)
+    gap = rng.choice([-1, 1]) * ahead + rng.uniform(-0.3, 0.3) * ahead[::-1] * [-1, 1]
+    slower = rng.uniform(0.95, 1.0)
+    phase = leader.phase + float(rng.uniform(-1, 1))
+    size = leader.size * float(rng.uniform(0.9, 1.0))
+    return Motion(_pair(np.array(leader.start) + gap), _pair(slower * velocity), size, phase, leader.field, True)
+
+
+def _pair(values: np.ndarray) -> tuple[float, float]:
+    x, y = values.tolist()
+    return x, y
+
+
+@dataclass(frozen=True)
+class MovingShape:
+    """One object of a video.
+
+    Attributes:
+        category: index into ``CLASS_NAMES``.
+        sides: width and height for a size of 1.
+        growth, rotation: the largest, as a share and in degrees.
+    """
+
+    motion: Motion
+    category: int
+    sides: tuple[float, float]
+    growth: float
+    rotation: float
+
+    def at(self, frame: int) -> Shape:
+        """With the whole box, in the picture or not."""
+        swing = self.motion.swing(frame)
+        half = np.array(self.sides) * self.motion.size * (1 + self.growth * swing) / 2
+        middle = self.motion.at(frame)
+        return Shape(self.category, (*_pair(middle - half), *_pair(middle + half)), self.rotation * swing)
+
+
+def moving_shapes(config: TracksConfig, seed: int, video: int) -> list[MovingShape]:
+    """The objects of a video in the order in which they are drawn; the first has the identity 1."""
+    rng = np.random.default_rng([seed, video, 0])
+    shapes: list[MovingShape] = []
+    for motion in random_motions(config, rng):
+        aspect = config.max_aspect ** float(rng.uniform(-1, 1))
+        sides = (min(aspect, 1.0), min(1 / aspect, 1.0))
+        category, rotation = int(rng.integers(len(CLASS_NAMES))), float(rng.uniform(-1, 1)) * config.rotation
+        if motion.companion:
+            category, sides = shapes[-1].category, shapes[-1].sides
+        shapes.append(MovingShape(motion, category, sides, config.growth, rotation))
+    return shapes
+
+
+def annotate(config: TracksConfig, seed: int, index: int) -> list[dict[str, Any]]:
+    """What is to be seen in a frame; boxes are cut to the picture, but not by what covers them."""
+    video, frame = divmod(index, config.frames)
+    shapes = moving_shapes(config, seed, video)
+    outlines = [[shape.at(frame).outline()] for shape in shapes]
+    return [
+        {"bbox": list(box_in_picture(config, outlines[i])), "category_id": 0, "track_id": i + 1}
+        for i in np.flatnonzero(visible_shares(config, outlines) >= config.min_visible).tolist()
+    ]
+
+
+def place_in_video(config: VideosConfig, seed: int, index: int) -> dict[str, Any]:
+    """Fields of a frame's record: its video, counted from 1, and its number there, from 0."""
+    video, frame = divmod(index, config.frames)
+    return {"video_id": video + 1, "frame": frame}
+
+
+def draw(config: TracksConfig, seed: int, index: int) -> np.ndarray:
+    """Frame ``index`` as (height, width, 3) uint8, RGB."""
+    video, frame = divmod(index, config.frames)
+    rng = np.random.default_rng([seed, video, 1])
+    background = draw_clutter(config, rng)
+    image, color = background.copy(), background.mean(axis=(0, 1))
+    for shape in moving_shapes(config, seed, video):
+        change, other = similar_change(rng), _contrasting(background, config.contrast, rng)
+        color = np.clip(color + change, 0, 255) if shape.motion.companion else other
+        paint(image, shape.at(frame).outline(), color)
+    return with_noise(image, config.noise, np.random.default_rng([seed, video, 2, frame]))
+
+
+def similar_change(rng: np.random.Generator) -> np.ndarray:
+    """(3,) RGB: from a colour to that of a companion, so that edges show where both overlap."""
+    return rng.uniform(10, 35, size=3) * rng.choice([-1, 1], size=3)
+
+
+def _contrasting(background: np.ndarray, contrast: float, rng: np.random.Generator) -> np.ndarray:
+    candidates = rng.uniform(0, 255, size=(8, 3))
+    return candidates[np.argmax(np.linalg.norm(candidates - background.mean(axis=(0, 1)), axis=1) >= contrast)]
+
+
+def box_in_picture(config: PicturesConfig, outlines: list[np.ndarray]) -> Box:
+    """Around what of the polygons (V, 2) is in the picture: x1, y1, x2, y2.
+
+    Raises:
+        ValueError: nothing is.
+    """
+    size = np.array([config.width, config.height])
+    frame = size * [[0, 0], [1, 0], [1, 1], [0, 1]]
+    starts = np.concatenate(outlines)
+    ends = np.concatenate([np.roll(outline, -1, axis=0) for outline in outlines])
+    found = [starts, *(frame[covered(frame, outline)] for outline in outlines)]
+    # Where the polygons cross the lines along the sides.
+    for axis in (0, 1):
+        for side in (0, size[axis]):
+            before, after = starts[:, axis] - side, ends[:, axis] - side
+            crossing = before * after < 0
+            share = before[crossing] / (before - after)[crossing]
+            points = starts[crossing] + share[:, None] * (ends - starts)[crossing]
+            points[:, axis] = side
+            found.append(points)
+    points = np.concatenate(found)
+    return bounds(points[np.all((points >= 0) & (points <= size), axis=1)])
+
+
+def visible_shares(config: PicturesConfig, objects: list[list[np.ndarray]]) -> np.ndarray:
+    """(P,): how much of each object, of polygons (V, 2), shows in the picture when painted one after another."""
+    margin = math.ceil(config.max_size)
+    owner = np.zeros(((config.height + 2 * margin) * _FINE, (config.width + 2 * margin) * _FINE), np.uint8)
+    inside = owner[margin * _FINE : -margin * _FINE, margin * _FINE : -margin * _FINE]
+    whole = []
+    for number, outlines in enumerate(objects, start=1):
+        for outline in outlines:
+            cv2.fillPoly(owner, [np.rint((outline + margin) * _FINE * 16 - 8).astype(np.int32)], number, cv2.LINE_8, 4)
+        whole.append(np.count_nonzero(owner == number))
+    seen = [np.count_nonzero(inside == number) for number in range(1, len(objects) + 1)]
+    return np.array(seen) / np.maximum(whole, 1)

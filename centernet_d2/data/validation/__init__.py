@@ -1,0 +1,1 @@
+"""Checks of annotations, and reports about datasets."""

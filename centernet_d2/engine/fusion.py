@@ -1,0 +1,114 @@
+"""Batch normalizations of a network in evaluation mode, folded into the convolutions before them."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from detectron2.layers import FrozenBatchNorm2d
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+from torch.nn.utils.fusion import fuse_conv_bn_weights
+from torch.overrides import TorchFunctionMode
+from torch.utils._pytree import tree_leaves
+from torch.utils.weak import WeakTensorKeyDictionary
+
+from centernet_d2.layers.deform_conv import ModulatedDeformConv2d
+
+#: Normalizations that can be folded; timm's, which are frozen or not, are subclasses.
+BATCH_NORMS = (_BatchNorm, FrozenBatchNorm2d)
+
+
+@torch.no_grad()
+def fold_batch_norm(network: nn.Module, run: Callable[[], Any]) -> None:
+    """Change ``network`` in place: the same function but for rounding, without the normalizations that can be spared.
+
+    Folded is what reads the result of a convolution (also a transposed or deformable one), where nothing else reads
+    that. Others stay: in front of convolutions, behind additions, activations and concatenations (as in DenseNet), and
+    behind transposed convolutions of several groups. Modules keep their places, so that hooks stay as well, but there
+    are no weights of normalizations any more: load a checkpoint before.
+
+    Args:
+        network: in evaluation mode.
+        run: has ``network`` process something, no matter what, in the way that it will be used, and returns what is
+            read of it. It is called once, and its operations are watched: modules don't tell in which order they work.
+
+    Raises:
+        ValueError: the network is in training mode, where normalizations depend on the batch.
+    """
+    if network.training:
+        raise ValueError("only a network in evaluation mode can be folded: call eval() first")
+    watch = _Watch(network)
+    with watch:
+        for result in _tensors(run()):
+            result.clone()  # is one more reader
+    pairs = watch.pairs()
+    # What these do with their weights is more than one operation.
+    deformable = [m for m in network.modules() if isinstance(m, ModulatedDeformConv2d)]
+    pairs += [(m, m.norm) for m in deformable if isinstance(m.norm, BATCH_NORMS)]
+    for convolution, norm in pairs:
+        statistics = norm.running_mean, norm.running_var, norm.eps, norm.weight, norm.bias
+        transposed = isinstance(convolution, nn.ConvTranspose2d)
+        weights = fuse_conv_bn_weights(convolution.weight, convolution.bias, *statistics, transposed)
+        convolution.weight, convolution.bias = weights
+    rests = {norm: _rest(norm) for _, norm in pairs}
+    for name, module in list(network.named_modules(remove_duplicate=False)):
+        if module in rests:
+            network.set_submodule(name, rests[module])
+
+
+def _rest(norm: nn.Module) -> nn.Module:
+    """What else a normalization does: timm's have a dropout and an activation in them."""
+    return nn.Sequential(*[getattr(norm, part) for part in ("drop", "act") if hasattr(norm, part)])
+
+
+class _Watch(TorchFunctionMode):
+    """Sees, while it is active, what reads the results of a network's convolutions."""
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        # Tensors by their identity, which is what an operation is given.
+        self._convolutions: dict[int, nn.Module] = {}
+        self._norms: dict[int, nn.Module] = {}
+        for module in network.modules():
+            # Of several transposed groups, channels lie in another order; a weight that is computed is new each time.
+            plain = isinstance(module, nn.Conv2d) or (isinstance(module, nn.ConvTranspose2d) and module.groups == 1)
+            if plain and isinstance(module.weight, nn.Parameter):
+                self._convolutions[id(module.weight)] = module
+            elif isinstance(module, BATCH_NORMS) and module.running_mean is not None:
+                self._norms[id(module.running_mean)] = module
+        self._made_by = WeakTensorKeyDictionary()
+        self._readers: dict[nn.Module, set[nn.Module | None]] = defaultdict(set)
+        self._sources: dict[nn.Module, set[nn.Module | None]] = defaultdict(set)
+
+    def pairs(self) -> list[tuple[Any, Any]]:
+        """Convolutions and normalizations that have no one but each other."""
+        found = []
+        for norm, sources in self._sources.items():
+            convolution = next(iter(sources))
+            if convolution is not None and len(sources) == 1 and self._readers[convolution] == {norm}:
+                found.append((convolution, norm))
+        return found
+
+    def __torch_function__(
+        self, function: Callable[..., Any], types: Any, args: Sequence[Any] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        result = function(*args, **(kwargs or {}))
+        if not _tensors(result):  # sizes and types are asked for
+            return result
+        given = _tensors((args, kwargs))
+        norm = next((self._norms[id(x)] for x in given if id(x) in self._norms), None)
+        for x in given:
+            if x in self._made_by:
+                self._readers[self._made_by[x]].add(norm)
+        if norm is not None:
+            self._sources[norm].add(self._made_by.get(given[0]))
+        for convolution in (self._convolutions[id(x)] for x in given if id(x) in self._convolutions):
+            self._made_by.update(dict.fromkeys(_tensors(result), convolution))
+        return result
+
+
+def _tensors(tree: Any) -> list[Tensor]:
+    return [x for x in tree_leaves(tree) if isinstance(x, Tensor)]

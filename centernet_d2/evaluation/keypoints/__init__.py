@@ -1,0 +1,1 @@
+"""Evaluation of face and clothes landmarks."""

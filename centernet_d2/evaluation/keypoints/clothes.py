@@ -1,0 +1,250 @@
+"""DeepFashion2's measures: box AP, and AP of clothes landmarks against the visible ones and against all labelled ones.
+
+The similarity of landmarks is COCO's: the mean of exp(-d^2 / (2 a (2 s)^2)) over the true object's labelled landmarks,
+d the distance, a the true object's area, s the landmark's sigma. pycocotools matches and averages, one category at a
+time and with its own landmarks: 294 of every detection in 32,153 pictures would not fit into memory. The numbers are
+those of all 294, with one exception: objects without labelled landmarks are ignored, and so are detections whose
+landmarks lie about their boxes. Here a detection's own landmarks decide that, not zeros for those it does not have.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import itertools
+import json
+import logging
+import math
+import os
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+from detectron2.data import MetadataCatalog
+from detectron2.evaluation import DatasetEvaluator
+from detectron2.structures import BoxMode, Instances
+from detectron2.utils import comm
+from detectron2.utils.file_io import PathManager
+from pycocotools.coco import COCO
+from pycocotools.cocoeval import COCOeval
+from tabulate import tabulate
+
+from centernet_d2.data.catalog import load_records
+from centernet_d2.data.image_io import Record
+from centernet_d2.data.schemas import SCHEMES
+
+_logger = logging.getLogger(__name__)
+
+#: Task -> the least visibility that counts: DeepFashion2's 2 is visible, 1 occluded, 0 not labelled.
+KEYPOINT_TASKS = {"keypoints_visible": 2, "keypoints_visible_and_occluded": 1}
+# COCO's: detections of one picture and category that count, and names of the area ranges after "all".
+_MAX_DETECTIONS = {"bbox": 100, "keypoints": 20}
+_AREAS = {"bbox": ("s", "m", "l"), "keypoints": ("m", "l")}
+# From continuous coordinates to COCO's pixel indices.
+_HALF_PIXEL = np.array([0.5, 0.5, 0.0])
+
+CocoEntry = dict[str, Any]
+
+
+class _Found(NamedTuple):
+    """The objects found in one picture: boxes (P, 4) x, y, width, height, float64, and scores and classes (P,).
+
+    ``landmarks`` has, for each object, those of its own class: (n, 3) x, y, score, float32, in continuous picture
+    coordinates; it is None where the model predicts boxes only.
+    """
+
+    image_id: int
+    boxes: np.ndarray
+    scores: np.ndarray
+    classes: np.ndarray
+    landmarks: list[np.ndarray] | None
+
+
+class ClothesLandmarkEvaluator(DatasetEvaluator):
+    """AP in percent, 0 to 100, NaN where the data set has nothing to find.
+
+    Results are ``bbox`` (AP, AP50, AP75, APs, APm, APl, and AP-<category> of each), ``keypoints_visible`` and
+    ``keypoints_visible_and_occluded`` (AP, AP50, AP75, APm, APl, AP-<category>); the main ones are the three AP.
+    Objects marked ``iscrowd`` and, for landmarks, those without any that counts are ignored as in COCO. An object's
+    area is the annotation's ``area``, without one that of its box. Pictures never processed count as nothing found.
+    """
+
+    def __init__(self, dataset_name: str, output_dir: str | None = None) -> None:
+        """
+        Args:
+            dataset_name: registered, with a ``landmark_scheme`` that has sigmas.
+            output_dir: gets ``coco_instances_results.json``, COCO's format for results; None writes nothing.
+
+        Raises:
+            ValueError: the data set's scheme has no sigmas.
+        """
+        self._dataset_name = dataset_name
+        self._output_dir = output_dir
+        self._scheme = SCHEMES[MetadataCatalog.get(dataset_name).landmark_scheme]
+        if self._scheme.sigmas is None:
+            raise ValueError(f"data set {dataset_name!r}: its landmarks ({self._scheme.name}) have no sigmas")
+        self._sigmas = np.array(self._scheme.sigmas)
+        self.reset()
+
+    def reset(self) -> None:
+        self._found: list[_Found] = []
+
+    def process(self, inputs: list[dict[str, Any]], outputs: list[dict[str, Any]]) -> None:
+        """Keep what evaluation needs of ``outputs``, each with ``instances`` in the picture's own pixels.
+
+        Raises:
+            ValueError: the instances have another number of landmarks than the data set.
+        """
+        for sample, output in zip(inputs, outputs, strict=True):
+            self._found.append(self._kept(sample["image_id"], output["instances"].to("cpu")))
+
+    def _kept(self, image_id: int, instances: Instances) -> _Found:
+        boxes = BoxMode.convert(instances.pred_boxes.tensor.double(), BoxMode.XYXY_ABS, BoxMode.XYWH_ABS).numpy()
+        classes = instances.pred_classes.numpy()
+        landmarks = None
+        if instances.has("pred_keypoints"):
+            points = instances.pred_keypoints.float().numpy()
+            if points.shape[1] != len(self._scheme):
+                name, count = self._dataset_name, len(self._scheme)
+                raise ValueError(f"{points.shape[1]} landmarks are predicted, but data set {name!r} has {count}")
+            ranges = (self._scheme.ranges[number] for number in classes)
+            landmarks = [one[first:end].copy() for one, (first, end) in zip(points, ranges, strict=True)]
+        return _Found(image_id, boxes, instances.scores.double().numpy(), classes, landmarks)
+
+    def evaluate(self) -> dict[str, dict[str, float]]:
+        """The results of all processes' detections in the main one, {} in the others.
+
+        Raises:
+            ValueError: detections in a picture that the data set does not have.
+        """
+        comm.synchronize()
+        gathered = comm.gather(self._found, dst=0)
+        if not comm.is_main_process():
+            return {}
+        found = list({entry.image_id: entry for entry in itertools.chain(*gathered)}.values())
+        records = load_records(self._dataset_name)
+        unknown = {entry.image_id for entry in found} - {record["image_id"] for record in records}
+        if unknown:
+            raise ValueError(f"data set {self._dataset_name!r} has no picture with the id {min(unknown)}")
+        if self._output_dir:
+            self._save(found, self._output_dir)
+        truth = self._truth(records)
+        results = {"bbox": self._results(truth, found, "bbox")}
+        if all(entry.landmarks is not None for entry in found):
+            for task, visibility in KEYPOINT_TASKS.items():
+                results[task] = self._results(truth, found, "keypoints", visibility)
+        _log(results, self._scheme.class_names)
+        return results
+
+    def _truth(self, records: list[Record]) -> list[list[CocoEntry]]:
+        """The true objects of each class; landmarks are its own, (n, 3) x, y, visibility, pixel indices."""
+        truth: list[list[CocoEntry]] = [[] for _ in self._scheme.class_names]
+        for record in records:
+            for annotation in record["annotations"]:
+                box = BoxMode.convert(list(annotation["bbox"]), annotation["bbox_mode"], BoxMode.XYWH_ABS)
+                points = np.array(annotation.get("keypoints", [0] * 3 * len(self._scheme)), dtype=np.float64)
+                first, end = self._scheme.ranges[annotation["category_id"]]
+                truth[annotation["category_id"]].append(
+                    {
+                        "image_id": record["image_id"],
+                        "bbox": box,
+                        "area": annotation.get("area", box[2] * box[3]),
+                        "iscrowd": annotation.get("iscrowd", 0),
+                        "keypoints": points.reshape(-1, 3)[first:end] - _HALF_PIXEL,
+                    }
+                )
+        return truth
+
+    def _results(
+        self, truth: list[list[CocoEntry]], found: list[_Found], iou_type: str, visibility: int = 0
+    ) -> dict[str, float]:
+        """The metrics of one task; landmarks of less than ``visibility`` count as not labelled."""
+        precisions = []
+        for number, (first, end) in enumerate(self._scheme.ranges):
+            objects = [_counting(entry, visibility) for entry in truth[number]]
+            detections = [
+                _detection(entry, k) for entry in found for k in np.flatnonzero(entry.classes == number).tolist()
+            ]
+            precisions.append(_precision(objects, detections, iou_type, self._sigmas[first:end]))
+        return _metrics(np.stack(precisions), _AREAS[iou_type], self._scheme.class_names)
+
+    def _save(self, found: list[_Found], output_dir: str) -> None:
+        """In COCO's format, pixel indices, zeros for the landmarks of other categories.
+
+        Entry by entry, because as one string the results of the validation set would be gigabytes.
+        """
+        PathManager.mkdirs(output_dir)
+        with PathManager.open(os.path.join(output_dir, "coco_instances_results.json"), "w") as file:
+            separator = "["
+            for picture in found:
+                for k, number in enumerate(picture.classes.tolist()):
+                    entry = {**_detection(picture, k), "category_id": number + 1}
+                    if picture.landmarks is not None:
+                        points = np.zeros(3 * len(self._scheme))
+                        first, end = self._scheme.ranges[number]
+                        points[3 * first : 3 * end] = entry["keypoints"]
+                        entry["keypoints"] = points.tolist()
+                    file.write(separator + json.dumps(entry))
+                    separator = ",\n"
+            file.write("]" if separator != "[" else "[]")
+
+
+def _detection(found: _Found, k: int) -> CocoEntry:
+    """One object found; landmarks are its own, 3 n values, pixel indices as in COCO files."""
+    entry = {"image_id": found.image_id, "bbox": found.boxes[k].tolist(), "score": float(found.scores[k])}
+    if found.landmarks is not None:
+        entry["keypoints"] = (found.landmarks[k] - _HALF_PIXEL).ravel()
+    return entry
+
+
+def _counting(entry: CocoEntry, visibility: int) -> CocoEntry:
+    """A true object whose landmarks of less than ``visibility`` are not labelled, as pycocotools wants it."""
+    points = entry["keypoints"].copy()
+    points[points[:, 2] < visibility, 2] = 0
+    return {**entry, "keypoints": points.ravel(), "num_keypoints": np.count_nonzero(points[:, 2])}
+
+
+def _precision(truth: list[CocoEntry], found: list[CocoEntry], iou_type: str, sigmas: np.ndarray) -> np.ndarray:
+    """pycocotools' precision of one category: (T, R, A) for similarity threshold, recall and area; -1 for none."""
+    with contextlib.redirect_stdout(io.StringIO()):
+        evaluation = COCOeval(_coco(truth), _coco(found), iou_type)
+        evaluation.params.imgIds = sorted({entry["image_id"] for entry in (*truth, *found)})
+        evaluation.params.catIds = [1]
+        evaluation.params.maxDets = [_MAX_DETECTIONS[iou_type]]
+        if iou_type == "keypoints":
+            evaluation.params.kpt_oks_sigmas = sigmas
+        evaluation.evaluate()
+        evaluation.accumulate()
+    return evaluation.eval["precision"][:, :, 0, :, 0]
+
+
+def _coco(entries: list[CocoEntry]) -> COCO:
+    """Objects of one category, 1, counted from 1: pycocotools takes the id 0 for no match."""
+    coco = COCO()
+    annotations = [
+        {"area": entry["bbox"][2] * entry["bbox"][3], **entry, "id": number, "category_id": 1}
+        for number, entry in enumerate(entries, start=1)
+    ]
+    coco.dataset = {"categories": [{"id": 1}], "annotations": annotations}
+    coco.createIndex()
+    return coco
+
+
+def _metrics(precision: np.ndarray, areas: Sequence[str], class_names: Sequence[str]) -> dict[str, float]:
+    """COCO's averages, in percent, of ``precision`` (C, T, R, A); T counts from 0.50 in steps of 0.05."""
+
+    def mean(values: np.ndarray) -> float:
+        valid = values[values > -1]
+        return 100 * float(valid.mean()) if valid.size else math.nan
+
+    everywhere = precision[..., 0]
+    results = {"AP": mean(everywhere), "AP50": mean(everywhere[:, 0]), "AP75": mean(everywhere[:, 5])}
+    results |= {f"AP{area}": mean(precision[..., k]) for k, area in enumerate(areas, start=1)}
+    return results | {f"AP-{name}": mean(values) for name, values in zip(class_names, everywhere, strict=True)}
+
+
+def _log(results: dict[str, dict[str, float]], class_names: Sequence[str]) -> None:
+    rows = [["all", *(metrics["AP"] for metrics in results.values())]]
+    rows += [[name, *(metrics[f"AP-{name}"] for metrics in results.values())] for name in class_names]
+    table = tabulate(rows, headers=["AP", *results], floatfmt=".2f", tablefmt="pipe")
+    _logger.info("Evaluation of clothes landmarks:\n%s", table)

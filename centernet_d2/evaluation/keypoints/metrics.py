@@ -1,0 +1,101 @@
+"""Errors of face landmarks as papers print them; pure functions of arrays.
+
+The error of a face is the mean distance of its labelled landmarks, divided by a length of the true face (a
+*normalizer*), in percent. Infinity is the error of a missed face: a failure at every limit. NaN is that of a face whose
+normalizer is undefined: it does not count.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from centernet_d2.data.schemas import LandmarkScheme
+
+#: Distance of the outer eye corners; of the pupils (the mean of an eye's landmarks, as 300W has none); diagonal of the
+#: tight box of the labelled landmarks; sqrt(width * height) of the annotated box (AFLW's face size).
+NORMALIZERS = ("inter_ocular", "inter_pupil", "box_diagonal", "box_size")
+#: Of failure rates and areas under the curve, percent.
+LIMITS = (8, 10)
+# A prediction further from a face than this share of its box size is another object.
+_SAME_FACE = 0.5
+
+
+def normalizers(landmarks: np.ndarray, box: np.ndarray, scheme: LandmarkScheme) -> dict[str, float]:
+    """Lengths of a true face, in pixels, by the names of ``NORMALIZERS``; NaN where undefined.
+
+    Args:
+        landmarks: (K, 3) x, y, visibility; those of visibility 0 are not labelled.
+        box: (4,) x1, y1, x2, y2 as annotated.
+    """
+    corners = scheme.outer_eye_corners
+    labelled = landmarks[landmarks[:, 2] > 0, :2]
+    lengths = {
+        "inter_ocular": _distance(landmarks, *((k,) for k in corners)) if corners else math.nan,
+        "inter_pupil": _distance(landmarks, *scheme.pupils) if scheme.pupils else math.nan,
+        "box_diagonal": float(np.hypot(*np.ptp(labelled, axis=0))) if len(labelled) else math.nan,
+        "box_size": math.sqrt(max(0.0, (box[2] - box[0]) * (box[3] - box[1]))),
+    }
+    return {name: length if length > 0 else math.nan for name, length in lengths.items()}
+
+
+def landmark_distances(predicted: np.ndarray, truth: np.ndarray) -> np.ndarray:
+    """(..., K) distances in pixels between (..., K, 2 or 3) and (..., K, 3) landmarks; NaN where not labelled."""
+    distances = np.linalg.norm(predicted[..., :2] - truth[..., :2], axis=-1)
+    return np.where(truth[..., 2] > 0, distances, np.nan)
+
+
+def assign(predicted: np.ndarray, scores: np.ndarray, truth: np.ndarray, sizes: np.ndarray) -> np.ndarray:
+    """(P,) int64, which prediction each true face has; -1 where none.
+
+    A prediction belongs to the face that it is nearest to in terms of that face's size, if its mean distance is at
+    most half the size. A face has the one with the highest score of those that belong to it; the others are left
+    out, so a second detection of one face is never taken for its neighbour.
+
+    Args:
+        predicted: (M, K, 2 or 3).
+        scores: (M,).
+        truth: (P, K, 3), each with a labelled landmark.
+        sizes: (P,) pixels, positive; sqrt(width * height) of the annotated boxes.
+    """
+    chosen = np.full(len(truth), -1)
+    if len(predicted) and len(truth):
+        errors = np.nanmean(landmark_distances(predicted[:, None], truth[None]), axis=2) / sizes
+        faces = errors.argmin(axis=1)
+        for i in np.argsort(-scores, kind="stable"):
+            if errors[i, faces[i]] <= _SAME_FACE and chosen[faces[i]] < 0:
+                chosen[faces[i]] = i
+    return chosen
+
+
+def mean_error(errors: np.ndarray) -> float:
+    """Of (F,) errors; NaN of none."""
+    return float(np.mean(errors)) if len(errors) else math.nan
+
+
+def failure_rate(errors: np.ndarray, limit: float) -> float:
+    """Percent of (F,) errors that are above ``limit``, not equal to it; NaN of none."""
+    return 100 * mean_error(errors > limit)
+
+
+def area_under_curve(errors: np.ndarray, limit: float) -> float:
+    """Area under the cumulative error curve from 0 to ``limit``, in percent of the whole; NaN without errors.
+
+    Exact: the integral of a step from e on is limit - e.
+    """
+    return 100 * mean_error(np.maximum(0.0, 1.0 - errors / limit))
+
+
+def cumulative_curve(errors: np.ndarray, limit: float) -> tuple[np.ndarray, np.ndarray]:
+    """Corners (x, percent of the (F,) errors that are at most x) of the step function from 0 to ``limit``."""
+    x = np.sort(errors[errors <= limit])
+    share = np.arange(len(x) + 1) / max(1, len(errors)) * 100
+    return np.concatenate([[0.0], x, [limit]]), np.concatenate([share, share[-1:]])
+
+
+def _distance(landmarks: np.ndarray, first: tuple[int, ...], second: tuple[int, ...]) -> float:
+    """Between the means of two groups of landmarks; NaN if one of them is not labelled."""
+    if (landmarks[[*first, *second], 2] <= 0).any():
+        return math.nan
+    return float(np.linalg.norm(landmarks[list(first), :2].mean(axis=0) - landmarks[list(second), :2].mean(axis=0)))

@@ -1,0 +1,1 @@
+"""Evaluation of KITTI 3D boxes."""

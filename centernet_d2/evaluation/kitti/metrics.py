@@ -1,0 +1,227 @@
+"""KITTI's average precision and orientation similarity, as its development kit counts them (Geiger et al. 2012).
+
+What the kit does that other benchmarks do not:
+
+* True objects of a class are ignored, neither found nor missed, where they are too low, occluded or truncated for the
+  difficulty, and so are vans for cars and sitting persons for pedestrians. A detection may be theirs; then it does not
+  count. Detections too low for the difficulty, *of whatever class*, can take an object, but never count.
+* True objects choose in the order of the label file: to find the scores to evaluate at, the detection with the highest
+  score; at each of these scores, the one with the largest overlap, and a low one only where there is no other.
+* In the picture, detections whose area is covered by a DontCare region as much as the class's overlap are no errors.
+* Precision is read at no more than 41 scores, as near as possible to recalls 0, 1/40, ..., 1, and each is replaced by
+  the best at this or a higher recall; scores that there are no detections for count as 0. So of fewer than 41 objects
+  not even all found reach 100. AP40 is the mean without recall 0 (Simonelli et al. 2019), AP11 that of every fourth.
+* For AOS, the similarity of orientations, (1 + cos(difference)) / 2 for a hit and 0 for an error, is what precision is.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+
+from centernet_d2.structures.boxes3d import Boxes3D, overlaps_3d
+
+
+class Difficulty(NamedTuple):
+    """The least height, pixels, and the most occlusion and truncation of an object that must be found."""
+
+    min_height: float
+    max_occlusion: int
+    max_truncation: float
+
+
+DIFFICULTIES = {
+    "easy": Difficulty(40, 0, 0.15),
+    "moderate": Difficulty(25, 1, 0.30),
+    "hard": Difficulty(25, 2, 0.50),
+}
+#: Overlaps above which an object is found: the benchmark's, and those of many publications on monocular detection,
+#: CenterNet's among them, for the bird's eye view and for volumes.
+OFFICIAL = {"car": 0.7, "pedestrian": 0.5, "cyclist": 0.5}
+LOOSE = {"car": 0.5, "pedestrian": 0.25, "cyclist": 0.25}
+_NEIGHBOURS = {"car": "van", "pedestrian": "person_sitting"}
+_RECALLS = 41
+
+
+@dataclass(frozen=True)
+class Objects:
+    """True objects or detections of one picture, float64.
+
+    Attributes:
+        types: (P,) str, lower case; of true ones also "van", "person_sitting" and "dontcare".
+        boxes: (P, 4) x1, y1, x2, y2, picture pixels.
+        alpha: (P,) radians; None where not predicted.
+        boxes_3d: camera coordinates; None where not predicted.
+        scores: (P,), of detections.
+        occluded, truncated: (P,), of true objects; in the order of the label file.
+    """
+
+    types: np.ndarray
+    boxes: np.ndarray
+    alpha: np.ndarray | None = None
+    boxes_3d: Boxes3D | None = None
+    scores: np.ndarray | None = None
+    occluded: np.ndarray | None = None
+    truncated: np.ndarray | None = None
+
+    @property
+    def heights(self) -> np.ndarray:
+        return self.boxes[:, 3] - self.boxes[:, 1]
+
+
+@dataclass(frozen=True)
+class Picture:
+    truth: Objects
+    found: Objects
+
+    @functools.cached_property
+    def overlaps(self) -> dict[str, np.ndarray]:
+        """(true, found) IoU by "2d", "bev" and "3d"; "covered", the share of a detection that a true box covers."""
+        shared = _intersections(self.truth.boxes, self.found.boxes)
+        areas = [(x.boxes[:, 2:] - x.boxes[:, :2]).prod(axis=1) for x in (self.truth, self.found)]
+        result = {"2d": _share(shared, areas[0][:, None] + areas[1] - shared), "covered": _share(shared, areas[1])}
+        if self.truth.boxes_3d is not None and self.found.boxes_3d is not None:
+            rows = Boxes3D(*(x[:, None] for x in self.truth.boxes_3d))
+            columns = Boxes3D(*(x[None] for x in self.found.boxes_3d))
+            result["bev"], result["3d"] = (x.numpy() for x in overlaps_3d(rows, columns))
+        return result
+
+
+@dataclass(frozen=True)
+class Scene:
+    """What one class, difficulty and kind of overlap leave of a picture: G true objects, D detections.
+
+    Attributes:
+        overlaps: (G, D), zero where too small for a match.
+        must: (G,) bool, False where ignored.
+        small: (D,) bool, too low to count.
+        excused: (D,) bool, no error where nobody's.
+        scores: (D,).
+        similarity: (G, D) of orientations, 0 to 1.
+    """
+
+    overlaps: np.ndarray
+    must: np.ndarray
+    small: np.ndarray
+    excused: np.ndarray
+    scores: np.ndarray
+    similarity: np.ndarray
+
+
+def average_precisions(
+    pictures: Sequence[Picture], kind: str, name: str, difficulty: Difficulty, min_overlap: float
+) -> dict[str, float]:
+    """ "AP40" and "AP11" and, for "2d" where alpha is predicted, "AOS40" and "AOS11", in percent.
+
+    NaN where no object must be found.
+
+    Args:
+        kind: of overlap: "2d", "bev" or "3d".
+        name: of the class.
+    """
+    scenes = [scene(picture, kind, name, difficulty, min_overlap) for picture in pictures]
+    with_angles = kind == "2d" and all(picture.found.alpha is not None for picture in pictures)
+    measures = ("AP", "AOS") if with_angles else ("AP",)
+    total = sum(int(one.must.sum()) for one in scenes)
+    if not total:
+        return {f"{measure}{count}": math.nan for measure in measures for count in (40, 11)}
+    thresholds = recall_thresholds(np.concatenate([matched_scores(one) for one in scenes]), total)
+    hits, errors, similarity = sum((count(one, thresholds) for one in scenes), np.zeros((3, len(thresholds))))
+    result: dict[str, float] = {}
+    for measure, value in zip(measures, (hits, similarity), strict=False):
+        curve = np.zeros(_RECALLS)
+        curve[: len(thresholds)] = _share(value, hits + errors)
+        best = 100 * np.maximum.accumulate(curve[::-1])[::-1]
+        result |= {f"{measure}40": float(best[1:].mean()), f"{measure}11": float(best[::4].mean())}
+    return result
+
+
+def scene(picture: Picture, kind: str, name: str, difficulty: Difficulty, min_overlap: float) -> Scene:
+    """The part of ``picture`` that counts."""
+    truth, found, overlaps = picture.truth, picture.found, picture.overlaps
+    assert truth.occluded is not None and truth.truncated is not None and found.scores is not None
+    small = found.heights < difficulty.min_height
+    columns = np.flatnonzero(small | (found.types == name))
+    rows = np.flatnonzero((truth.types == name) | (truth.types == _NEIGHBOURS.get(name)))
+    fitting = (
+        (truth.types == name)
+        & (truth.heights >= difficulty.min_height)
+        & (truth.occluded <= difficulty.max_occlusion)
+        & (truth.truncated <= difficulty.max_truncation)
+    )
+    chosen = overlaps[kind][np.ix_(rows, columns)]
+    similarity = np.zeros(chosen.shape)
+    if truth.alpha is not None and found.alpha is not None:
+        similarity = (1 + np.cos(truth.alpha[rows, None] - found.alpha[columns])) / 2
+    covered = overlaps["covered"][np.ix_(truth.types == "dontcare", columns)] > min_overlap
+    return Scene(
+        overlaps=np.where(chosen > min_overlap, chosen, 0),
+        must=fitting[rows],
+        small=small[columns],
+        excused=covered.any(axis=0) & (kind == "2d"),
+        scores=found.scores[columns],
+        similarity=similarity,
+    )
+
+
+def matched_scores(one: Scene) -> np.ndarray:
+    """Scores of the detections that find an object, each object taking the best that is left."""
+    left = np.ones(len(one.scores), dtype=bool)
+    matched = []
+    for overlaps, must in zip(one.overlaps, one.must, strict=True):
+        free = left & (overlaps > 0)
+        if free.any():
+            taken = np.where(free, one.scores, -np.inf).argmax()
+            left[taken] = False
+            if must and not one.small[taken]:
+                matched.append(one.scores[taken])
+    return np.array(matched, dtype=np.float64)
+
+
+def recall_thresholds(scores: np.ndarray, total: int) -> np.ndarray:
+    """Of the (n,) scores of hits those nearest to recalls 0, 1/40, ..., 1 of ``total`` objects, in descending order."""
+    ordered = np.sort(scores)[::-1]
+    chosen: list[float] = []
+    wanted = 0.0
+    for number, score in enumerate(ordered.tolist(), start=1):
+        nearer_next = (number + 1) / total - wanted < wanted - number / total
+        if number == len(ordered) or not nearer_next:
+            chosen.append(score)
+            wanted += 1 / (_RECALLS - 1)
+    return np.array(chosen)
+
+
+def count(one: Scene, thresholds: np.ndarray) -> np.ndarray:
+    """(3, T) float64: hits, errors and the hits' sum of similarities with the detections of each threshold or above."""
+    left = one.scores >= thresholds[:, None]
+    every = np.arange(len(thresholds))
+    hits, similarity = np.zeros(len(thresholds)), np.zeros(len(thresholds))
+    for row, must in enumerate(one.must):
+        if not one.overlaps[row].any():
+            continue
+        free = left & (one.overlaps[row] > 0)
+        tall = free & ~one.small
+        taken = np.where(tall.any(axis=1), (tall * one.overlaps[row]).argmax(axis=1), free.argmax(axis=1))
+        hit = tall.any(axis=1) & must
+        # Where nothing is free, the one taken is the first, and stays what it is.
+        left[every, taken] &= ~free[every, taken]
+        hits += hit
+        similarity += hit * one.similarity[row, taken]
+    errors = (left & ~one.small & ~one.excused).sum(axis=1)
+    return np.stack([hits, errors, similarity])
+
+
+def _intersections(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """(A, B) areas shared by boxes (A, 4) and (B, 4)."""
+    low, high = np.maximum(a[:, None, :2], b[:, :2]), np.minimum(a[:, None, 2:], b[:, 2:])
+    return (high - low).clip(min=0).prod(axis=2)
+
+
+def _share(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
+    """``part / whole``; 0 where the whole is 0."""
+    return np.divide(part, whole, out=np.zeros(np.broadcast_shapes(part.shape, whole.shape)), where=whole > 0)

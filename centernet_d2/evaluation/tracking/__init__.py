@@ -1,0 +1,1 @@
+"""Evaluation of tracks: CLEAR MOT, IDF1, HOTA."""

@@ -1,0 +1,163 @@
+"""Detectron2's evaluator for tracks in videos."""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+import torch
+from detectron2.data import MetadataCatalog
+from detectron2.evaluation import DatasetEvaluator
+from detectron2.structures import Instances
+from detectron2.utils import comm
+from tabulate import tabulate
+
+from centernet_d2.data.annotations import corner_boxes
+from centernet_d2.data.catalog import load_records
+from centernet_d2.data.image_io import Record
+
+if TYPE_CHECKING:
+    from centernet_d2.evaluation.tracking import metrics as tracking_metrics
+
+_logger = logging.getLogger(__name__)
+
+
+class _Found(NamedTuple):
+    """F objects of a frame: x1, y1, x2, y2 (F, 4) float64, scores (F,), classes (F,) and identities (F,) int64."""
+
+    boxes: np.ndarray
+    scores: np.ndarray
+    classes: np.ndarray
+    ids: np.ndarray
+
+
+class TrackingEvaluator(DatasetEvaluator):
+    """MOTA, IDF1, HOTA, DetA, AssA in percent and the counts of ``tracking_metrics.score``, of boxes.
+
+    ``evaluate`` returns ``{"tracking": {...}}`` in the main process and {} in others, and where the data set has no
+    objects. With several classes each has its own, such as ``MOTA-car``; those without a name are of all classes
+    together. Objects with ``iscrowd`` are neither missed, nor is it a fault to find them. Frames that were not
+    processed do not count.
+
+    Predictions are ``Instances`` in the picture's own pixels, with ``pred_boxes``, ``scores``, ``pred_classes`` and
+    ``pred_track_ids`` (P,) int64 from 1, unique in a frame. All frames of a video must be in the same process.
+
+    ``output_dir`` gets ``<video>.txt`` for each in MOTChallenge's format, in which frames and pixels count from 1; of
+    several classes the number, from 1, is in the eighth column.
+    """
+
+    def __init__(self, dataset_name: str, output_dir: str | Path | None = None) -> None:
+        """
+        Args:
+            dataset_name: registered; records as those of ``data.datasets.mot.load_video``.
+
+        Raises:
+            ImportError: motmetrics is not installed.
+        """
+        try:
+            from centernet_d2.evaluation.tracking import metrics as tracking_metrics
+        except ImportError as error:
+            raise ImportError(f"tracks are scored with motmetrics: pip install 'motmetrics>=1.4' ({error})") from None
+        self._metrics = tracking_metrics
+        self._dataset_name = dataset_name
+        self._output_dir = None if output_dir is None else Path(output_dir)
+        self._records = {(record["video_id"], record["frame"]): record for record in load_records(dataset_name)}
+        self._class_names = list(MetadataCatalog.get(dataset_name).thing_classes)
+        self.reset()
+
+    def reset(self) -> None:
+        self._found: dict[int, dict[int, _Found]] = {}
+
+    def process(self, inputs: list[Record], outputs: list[dict[str, Instances]]) -> None:
+        """Keep what evaluation needs of ``outputs``; what is not a finite number finds nothing.
+
+        Raises:
+            ValueError: objects without identity, or two that share one.
+        """
+        for sample, output in zip(inputs, outputs, strict=True):
+            instances, file = output["instances"].to("cpu"), sample["file_name"]
+            if not instances.has("pred_track_ids"):
+                raise ValueError(f"{file}: the model gives no identities (pred_track_ids), so it cannot track")
+            boxes, scores = instances.pred_boxes.tensor.double(), instances.scores.double()
+            usable = torch.cat([boxes, scores[:, None]], dim=1).isfinite().all(dim=1)
+            fields = (boxes, scores, instances.pred_classes, instances.pred_track_ids)
+            found = _Found(*(x[usable].numpy() for x in fields))
+            for identity, count in Counter(found.ids.tolist()).items():
+                if count > 1:
+                    raise ValueError(f"{file}: {count} objects have the identity {identity}")
+            self._found.setdefault(sample["video_id"], {})[sample["frame"]] = found
+
+    def evaluate(self) -> dict[str, dict[str, float]]:
+        """
+        Raises:
+            ValueError: frames of one video were processed in several processes.
+            KeyError: a frame that the data set does not have.
+        """
+        gathered = comm.gather(self._found)
+        if not comm.is_main_process():
+            return {}
+        for video, count in Counter(video for one in gathered for video in one).items():
+            if count > 1:
+                raise ValueError(f"{self._dataset_name}: {count} processes tracked in the video {video}, not one")
+        found = {video: dict(sorted(frames.items())) for one in gathered for video, frames in one.items()}
+        count = sum(map(len, found.values()))
+        if count < len(self._records):
+            counts = (count, len(self._records), self._dataset_name)
+            _logger.warning("Only %d of the %d frames of %s were evaluated", *counts)
+        if self._output_dir:
+            self._save(found, self._output_dir)
+        if not any(self._records[video, frame].get("annotations") for video in found for frame in found[video]):
+            _logger.warning("%s has no objects to score tracks with", self._dataset_name)
+            return {}
+        results = self._score(found)
+        _log(results, self._class_names)
+        return {"tracking": results}
+
+    def _score(self, found: dict[int, dict[int, _Found]]) -> dict[str, float]:
+        by_class = [
+            [
+                [self._compare(self._records[video, frame], one, category) for frame, one in frames.items()]
+                for video, frames in found.items()
+            ]
+            for category in range(len(self._class_names))
+        ]
+        results = self._metrics.score([frames for videos in by_class for frames in videos])
+        if len(by_class) > 1:
+            for name, videos in zip(self._class_names, by_class, strict=True):
+                results |= {f"{measure}-{name}": value for measure, value in self._metrics.score(videos).items()}
+        return results
+
+    def _compare(self, record: Record, found: _Found, category: int) -> tracking_metrics.Frame:
+        true = [one for one in record.get("annotations", []) if one["category_id"] == category]
+        ids = np.array([one["track_id"] for one in true], dtype=np.int64)
+        ignored = np.array([one.get("iscrowd", 0) for one in true], dtype=bool)
+        same = found.classes == category
+        return self._metrics.compare_frame(ids, corner_boxes(true), ignored, found.ids[same], found.boxes[same])
+
+    def _save(self, found: dict[int, dict[int, _Found]], output_dir: Path) -> None:
+        output_dir.mkdir(parents=True, exist_ok=True)
+        names = MetadataCatalog.get(self._dataset_name).get("video_names", {})
+        for video, frames in found.items():
+            lines = [line for frame, one in frames.items() for line in _lines(frame, one, len(self._class_names))]
+            (output_dir / f"{names.get(video, video)}.txt").write_text("".join(lines))
+
+
+def _lines(frame: int, found: _Found, num_classes: int) -> Iterator[str]:
+    sizes = found.boxes[:, 2:] - found.boxes[:, :2]
+    rows = np.hstack([found.boxes[:, :2] + 1, sizes, found.scores[:, None]]).tolist()
+    for identity, category, row in zip(found.ids.tolist(), found.classes.tolist(), rows, strict=True):
+        numbers = ",".join(f"{value:.6g}" for value in row)
+        yield f"{frame + 1},{identity},{numbers},{category + 1 if num_classes > 1 else -1},-1,-1\n"
+
+
+def _log(results: dict[str, float], class_names: list[str]) -> None:
+    measures = [name for name in results if "-" not in name]
+    rows = [["all", *(results[measure] for measure in measures)]]
+    if len(class_names) > 1:
+        rows += [[name, *(results[f"{measure}-{name}"] for measure in measures)] for name in class_names]
+    table = tabulate(rows, headers=["", *measures], floatfmt=".2f", tablefmt="pipe")
+    _logger.info("Evaluation of tracks:\n%s", table)

@@ -1,0 +1,93 @@
+"""Comparing what an exported file finds with what its model finds."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from centernet_d2.data.synthetic.shapes import ShapesConfig, draw, layout
+from centernet_d2.export.graph import ExportedGraph, named
+from centernet_d2.modeling.meta_arch import CenterNet, CenterTrack
+from centernet_d2.structures import Candidates
+
+# Candidates whose scores are closer may change places.
+_SAME_SCORE = 1e-4
+
+
+def drawn_inputs(model: CenterNet, count: int, size: tuple[int, int], seed: int = 0) -> tuple[Tensor, ...]:
+    """``count`` drawn pictures of ``size`` (height, width) as inputs of ``model``'s graph, on its device: (N, 3, H, W)
+    uint8, for CenterTrack other ones before them, and a heatmap of what these show."""
+    shorter = min(size)
+    config = ShapesConfig(size[0], size[1], min_size=shorter / 12, max_size=shorter / 2)
+
+    def pictures(first: int) -> Tensor:
+        drawn = np.stack([draw(config, seed, first + i) for i in range(count)])
+        return torch.from_numpy(np.ascontiguousarray(drawn.transpose(0, 3, 1, 2))).to(model.device)
+
+    if not isinstance(model, CenterTrack):
+        return (pictures(0),)
+    boxes = [torch.tensor([shape.box for shape in layout(config, seed, count + i)]) for i in range(count)]
+    return pictures(0), pictures(count), model.heatmap(boxes, size)
+
+
+def check_file(graph: ExportedGraph, path: str | Path, batch_size: int = 1, dynamic: bool = False) -> dict[str, float]:
+    """:func:`differences` of an exported file from what it was exported from, on drawn pictures: a batch as given to
+    the export, and, of ``dynamic`` ones, a larger and a wider one."""
+    height, width = graph.size()
+    shapes = [(batch_size, height, width)]
+    if dynamic:
+        shapes.append((batch_size + 2, height + graph.model.divisibility, 2 * width))
+    run = _runner(Path(path), graph.input_names)
+    worst: dict[str, float] = {}
+    for count, *size in shapes:
+        inputs = drawn_inputs(graph.model, count, (size[0], size[1]), seed=1)
+        with torch.no_grad():
+            expected = graph.candidates(*inputs)
+        outputs = dict(zip(named(expected), run(inputs), strict=True))
+        worst = {name: max(worst.get(name, 0.0), away) for name, away in differences(expected, outputs).items()}
+    return worst
+
+
+def _runner(path: Path, names: Sequence[str]) -> Callable[[Sequence[Tensor]], list[np.ndarray]]:
+    if path.suffix == ".onnx":
+        import onnxruntime
+
+        session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+        return lambda inputs: session.run(None, {k: x.cpu().numpy() for k, x in zip(names, inputs, strict=True)})
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        traced = torch.jit.load(str(path))
+    return lambda inputs: [x.cpu().numpy() for x in traced(*inputs)]
+
+
+def differences(expected: Candidates, found: Mapping[str, np.ndarray]) -> dict[str, float]:
+    """The largest difference of each output, as a share of its largest expected value (where that is above 1).
+
+    Candidates of scores that are equal but for rounding may come in another order: each is compared with the one of its
+    class and score whose box is nearest; without such a one all differences are infinite. Empty slots (score 0), and
+    points of score 0, may be anything.
+
+    Args:
+        found: outputs by their names, see :func:`~centernet_d2.export.graph.named`.
+    """
+    truth = {name: value.double().cpu().numpy() for name, value in named(expected).items()}
+    image, slot = np.nonzero(truth["scores"] > 0)
+    same = np.abs(truth["scores"][image, slot, None] - found["scores"][image]) <= _SAME_SCORE
+    same &= truth["classes"][image, slot, None] == found["classes"][image]
+    if not same.any(axis=1).all():
+        return dict.fromkeys(truth, np.inf)
+    away = np.abs(truth["boxes"][image, slot, None] - found["boxes"][image]).max(axis=-1)
+    partner = np.where(same, away, np.inf).argmin(axis=1)
+    result = {}
+    for name, values in truth.items():
+        value, other = values[image, slot], found[name][image, partner]
+        if name in expected.points:
+            counts = value[..., 2] > 0
+            value, other = value[counts], other[counts]
+        result[name] = float(np.abs(value - other).max(initial=0) / max(1.0, np.abs(value).max(initial=0)))
+    return result

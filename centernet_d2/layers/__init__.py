@@ -1,0 +1,1 @@
+"""Modules that backbones, necks and heads are built from."""

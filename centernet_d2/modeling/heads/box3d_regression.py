@@ -1,0 +1,107 @@
+"""A few metric numbers of a box in space, read at the centre of the object in the picture."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from detectron2.config import CfgNode, configurable
+from torch import Tensor
+
+from centernet_d2.modeling.heads.base import BRANCH_REGISTRY
+from centernet_d2.modeling.heads.box_size import GridRegression
+from centernet_d2.structures import Targets
+
+# Of the published transform from what the network gives to a depth.
+_EPSILON = 1e-6
+
+
+class Box3DRegression(GridRegression):
+    """``channels`` numbers at an object's centre, L1."""
+
+    def __init__(self, *, channels: int, **kwargs: Any) -> None:
+        super().__init__(point_flags=(4,), channels_per_point=channels, **kwargs)
+
+    def decode(self, output: Tensor, image_index: Tensor, cells: Tensor) -> Tensor:
+        """(N, M, channels) at (N, M) candidates."""
+        return self.read(output, image_index[..., None], cells[..., None, :])[..., 0, :]
+
+
+def box3d_settings(cfg: CfgNode, in_channels: Sequence[int], loss_weight: float) -> dict[str, Any]:
+    """What all of a box's branches are built from."""
+    settings = cfg.MODEL.CENTERNET
+    return {"in_channels": in_channels, "head_channels": settings.HEAD_CHANNELS, "loss_weight": loss_weight}
+
+
+@BRANCH_REGISTRY.register()
+class Box3DDepth(Box3DRegression):
+    """Depth of the middle of the box, metres: 1 / (sigmoid(x) + 1e-6) - 1 of the map's x (after Eigen et al. 2014;
+    Objects as Points, section 4.1). It starts at 1 m, is positive below 10^6 m, and its loss is in metres."""
+
+    @configurable
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(channels=1, **kwargs)
+
+    @classmethod
+    def from_config(cls, cfg: CfgNode, in_channels: Sequence[int]) -> dict[str, Any]:
+        return box3d_settings(cfg, in_channels, cfg.MODEL.BOX3D.DEPTH_WEIGHT)
+
+    def learnt(self, targets: Targets) -> Targets:
+        return targets.select(targets.fields["metric"])
+
+    def values(self, targets: Targets) -> Tensor:
+        return targets.fields["depth"][:, None, None]
+
+    def read(self, output: Tensor, image_index: Tensor, cells: Tensor) -> Tensor:
+        """(..., 1, 1) metres."""
+        return 1 / (super().read(output, image_index, cells).float().sigmoid() + _EPSILON) - 1
+
+    def target_map(self, targets: Targets) -> Tensor:
+        return (1 / (super().target_map(targets).double() + 1) - _EPSILON).logit().float()
+
+    def decode(self, output: Tensor, image_index: Tensor, cells: Tensor) -> Tensor:
+        """(N, M) metres."""
+        return super().decode(output, image_index, cells)[..., 0]
+
+
+@BRANCH_REGISTRY.register()
+class Box3DDimensions(Box3DRegression):
+    """Height, width, length, metres."""
+
+    @configurable
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(channels=3, **kwargs)
+
+    @classmethod
+    def from_config(cls, cfg: CfgNode, in_channels: Sequence[int]) -> dict[str, Any]:
+        return box3d_settings(cfg, in_channels, cfg.MODEL.BOX3D.DIMENSIONS_WEIGHT)
+
+    def learnt(self, targets: Targets) -> Targets:
+        return targets.select(targets.fields["metric"])
+
+    def values(self, targets: Targets) -> Tensor:
+        return targets.fields["dimensions"][:, None]
+
+
+@BRANCH_REGISTRY.register()
+class Box3DCenterOffset(Box3DRegression):
+    """From the middle of the box in the picture to where the middle of the box in space is seen, x and y as shares of
+    the box's width and height: the same at every scale. (Of a near object they are far apart.)"""
+
+    @configurable
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(channels=2, **kwargs)
+
+    @classmethod
+    def from_config(cls, cfg: CfgNode, in_channels: Sequence[int]) -> dict[str, Any]:
+        return box3d_settings(cfg, in_channels, cfg.MODEL.BOX3D.CENTER_OFFSET_WEIGHT)
+
+    def learnt(self, targets: Targets) -> Targets:
+        return targets.select(targets.fields["center_3d"][:, 0, 2] > 0)
+
+    def values(self, targets: Targets) -> Tensor:
+        low, high = targets.boxes[:, None, :2], targets.boxes[:, None, 2:]
+        return (targets.fields["center_3d"][..., :2] - (low + high) / 2) / (high - low)
+
+    def unflip(self, flipped: Tensor) -> Tensor:
+        return super().unflip(flipped) * flipped.new_tensor([-1, 1])[:, None, None]

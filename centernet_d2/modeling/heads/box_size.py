@@ -1,0 +1,130 @@
+"""Box size and sub-cell offset, regressed at the cell of each grid point."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from detectron2.config import CfgNode, configurable
+from torch import Tensor
+
+from centernet_d2.modeling.heads.base import BRANCH_REGISTRY, Branch
+from centernet_d2.ops import grid_coding as grid
+from centernet_d2.structures import Targets
+
+
+class GridRegression(Branch):
+    """A few numbers at each of K points, L1; channels (k * d, ..., k * d + d - 1) belong to point k."""
+
+    def __init__(self, *, point_flags: Sequence[int], channels_per_point: int, **kwargs: Any) -> None:
+        self.point_flags = grid.check_point_flags(point_flags)
+        super().__init__(out_channels=channels_per_point * len(self.point_flags), **kwargs)
+        self.channels_per_point = channels_per_point
+
+    @abstractmethod
+    def values(self, targets: Targets) -> Tensor:
+        """(P, K, d) true values, in grid cells."""
+
+    def learnt(self, targets: Targets) -> Targets:
+        """The objects whose numbers are known."""
+        return targets
+
+    def target(self, targets: Targets) -> tuple[Tensor, Tensor, Tensor]:
+        """Image (P, 1), cells (P, K, 2), values (P, K, d), of the objects that are learnt."""
+        targets = self.learnt(targets)
+        return targets.image_index[:, None], targets.cells(self.point_flags), self.values(targets)
+
+    def read(self, output: Tensor, image_index: Tensor, cells: Tensor) -> Tensor:
+        """Each point's own numbers (..., K, d) at its own cell; ``image_index`` (..., 1), ``cells`` (..., K, 2)."""
+        maps = output.unflatten(1, (len(self.point_flags), self.channels_per_point))
+        point = torch.arange(len(self.point_flags), device=output.device)
+        return maps[image_index, point, :, cells[..., 1], cells[..., 0]]
+
+    def loss(self, output: Tensor, target: tuple[Tensor, Tensor, Tensor], num_objects: Tensor) -> Tensor:
+        """Mean absolute difference over objects, points and channels."""
+        image_index, cells, values = target
+        difference = F.l1_loss(self.read(output, image_index, cells).float(), values, reduction="sum")
+        return difference / (num_objects * self.out_channels)
+
+    def target_map(self, targets: Targets) -> Tensor:
+        targets = self.learnt(targets)
+        image_index, cells, values = self.target(targets)
+        maps = values.new_zeros(targets.num_images, len(self.point_flags), *targets.grid_size, self.channels_per_point)
+        area = (targets.boxes[:, 2:] - targets.boxes[:, :2]).prod(dim=1)
+        point = torch.arange(len(self.point_flags))
+        for i in area.argsort(descending=True).tolist():
+            maps[image_index[i], point, cells[i, :, 1], cells[i, :, 0]] = values[i]
+        return maps.movedim(-1, 2).flatten(1, 2)
+
+
+def _settings(cfg: CfgNode, in_channels: Sequence[int], loss_weight: float) -> dict[str, Any]:
+    settings = cfg.MODEL.CENTERNET
+    return {
+        "point_flags": settings.POINT_FLAGS,
+        "in_channels": in_channels,
+        "head_channels": settings.HEAD_CHANNELS,
+        "loss_weight": loss_weight,
+    }
+
+
+@BRANCH_REGISTRY.register()
+class GridBoxSize(GridRegression):
+    """The box as seen from each point, in grid cells; ``encoding`` is "wh", "lt" or "ltrb" (``ops.grid_coding``).
+
+    Attributes:
+        needs_offset: boxes are decoded around points; else around cells.
+    """
+
+    needs_offset = True
+
+    @configurable
+    def __init__(self, *, encoding: str = "wh", **kwargs: Any) -> None:
+        if encoding not in grid.SIZE_CHANNELS:
+            raise ValueError(f"SIZE_ENCODING must be one of {sorted(grid.SIZE_CHANNELS)}, not {encoding!r}")
+        super().__init__(channels_per_point=grid.SIZE_CHANNELS[encoding], **kwargs)
+        self.encoding = encoding
+
+    @classmethod
+    def from_config(cls, cfg: CfgNode, in_channels: Sequence[int]) -> dict[str, Any]:
+        settings = cfg.MODEL.CENTERNET
+        return {"encoding": settings.SIZE_ENCODING, **_settings(cfg, in_channels, settings.BOX_SIZE_WEIGHT)}
+
+    def values(self, targets: Targets) -> Tensor:
+        return grid.encode_size(targets.boxes, self.point_flags, self.encoding)
+
+    def boxes(self, output: Tensor, image_index: Tensor, cells: Tensor, points: Tensor) -> Tensor:
+        """(..., K, 4) in grid cells, read at ``cells`` (..., K, 2), of the objects with ``points`` (..., K, 2) there;
+        ``image_index`` is (..., 1)."""
+        return grid.decode_boxes(points, self.read(output, image_index, cells), self.point_flags, self.encoding)
+
+    def unflip(self, flipped: Tensor) -> Tensor:
+        twins = grid.mirrored(self.point_flags)
+        maps = flipped.flip(-1).unflatten(1, (len(twins), -1))[:, [self.point_flags.index(p) for p in twins]]
+        sides = grid.convert_size(maps.movedim((1, 2), (-2, -1)), twins, self.encoding, "ltrb")[..., [2, 1, 0, 3]]
+        if self.encoding == "wh":
+            sides = sides[..., :2] + sides[..., 2:]
+        return sides[..., : self.channels_per_point].movedim((-2, -1), (1, 2)).flatten(1, 2)
+
+
+@BRANCH_REGISTRY.register()
+class GridOffset(GridRegression):
+    """Where inside its cell each point lies, x and y in [0, 1) of a cell."""
+
+    @configurable
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(channels_per_point=2, **kwargs)
+
+    @classmethod
+    def from_config(cls, cfg: CfgNode, in_channels: Sequence[int]) -> dict[str, Any]:
+        return _settings(cfg, in_channels, cfg.MODEL.CENTERNET.OFFSET_WEIGHT)
+
+    def values(self, targets: Targets) -> Tensor:
+        return targets.points(self.point_flags) - targets.cells(self.point_flags)
+
+    def merge_flipped(self, output: Tensor, flipped: Tensor) -> Tensor:
+        """The offset of the picture itself, as published: networks trained with integer pixel centres mirror
+        differently."""
+        return output

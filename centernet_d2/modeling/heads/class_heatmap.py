@@ -1,0 +1,121 @@
+"""Class heatmaps, one per point of the grid."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from detectron2.config import CfgNode, configurable
+from torch import Tensor
+
+from centernet_d2.modeling.heads.base import BRANCH_REGISTRY, Branch
+from centernet_d2.ops import grid_coding as grid
+from centernet_d2.ops.focal_loss import HEATMAP_LOSSES
+from centernet_d2.ops.gaussian import SparseMaps, splat_gaussians, splat_in_boxes, window_radius, with_ignored
+from centernet_d2.structures import Targets
+
+# Every cell starts at probability 0.1 (RetinaNet, section 4.1, with CenterNet's value).
+HEATMAP_PRIOR = -2.19
+RADIUS_METHODS = ("published", "corrected", "ellipse", "fixed", "box")
+
+
+@BRANCH_REGISTRY.register()
+class GridHeatmap(Branch):
+    """Logits of "point k of an object of class c lies in this cell".
+
+    C * K channels, class-major: channel c * K + k, as in Enhanced CenterNet's checkpoints.
+
+    Args:
+        min_overlap, radius_method, elliptical, share, fixed_radius: see
+            :func:`~centernet_d2.ops.gaussian.window_radius`; or "box":
+            :func:`~centernet_d2.ops.gaussian.splat_in_boxes`.
+        heatmap_loss: a name of :data:`~centernet_d2.ops.focal_loss.HEATMAP_LOSSES`.
+    """
+
+    @configurable
+    def __init__(
+        self,
+        *,
+        num_classes: int,
+        point_flags: Sequence[int],
+        min_overlap: float = 0.7,
+        radius_method: str = "published",
+        elliptical: bool = False,
+        share: float = 0.54,
+        fixed_radius: int = 1,
+        heatmap_loss: str = "focal",
+        **kwargs: Any,
+    ) -> None:
+        if radius_method not in RADIUS_METHODS:
+            raise ValueError(f"GAUSSIAN_RADIUS must be one of {RADIUS_METHODS}, not {radius_method!r}")
+        if elliptical and radius_method not in ("published", "corrected"):
+            raise ValueError(f"GAUSSIAN_ELLIPTICAL is of 'published' and 'corrected' radii, not of {radius_method!r}")
+        if heatmap_loss not in HEATMAP_LOSSES:
+            raise ValueError(f"HEATMAP_LOSS must be one of {sorted(HEATMAP_LOSSES)}, not {heatmap_loss!r}")
+        self.point_flags = grid.check_point_flags(point_flags)
+        super().__init__(out_channels=num_classes * len(self.point_flags), bias=HEATMAP_PRIOR, **kwargs)
+        self.num_classes = num_classes
+        self.min_overlap, self.radius_method, self.elliptical = min_overlap, radius_method, elliptical
+        self.share, self.fixed_radius, self.heatmap_loss = share, fixed_radius, heatmap_loss
+
+    @classmethod
+    def from_config(cls, cfg: CfgNode, in_channels: Sequence[int]) -> dict[str, Any]:
+        settings = cfg.MODEL.CENTERNET
+        if cfg.MODEL.BOX3D_ON and settings.HEATMAP_LOSS == "quality":
+            raise ValueError("HEATMAP_LOSS 'quality' has no values for ignored regions, which BOX3D_ON brings")
+        return {
+            "num_classes": settings.NUM_CLASSES,
+            "point_flags": settings.POINT_FLAGS,
+            "min_overlap": settings.GAUSSIAN_MIN_OVERLAP,
+            "radius_method": settings.GAUSSIAN_RADIUS,
+            "elliptical": settings.GAUSSIAN_ELLIPTICAL,
+            "share": settings.GAUSSIAN_SHARE,
+            "fixed_radius": settings.GAUSSIAN_FIXED_RADIUS,
+            "heatmap_loss": settings.HEATMAP_LOSS,
+            "in_channels": in_channels,
+            "head_channels": settings.HEAD_CHANNELS,
+            "loss_weight": settings.HEATMAP_WEIGHT,
+        }
+
+    def target(self, targets: Targets) -> SparseMaps:
+        """Gaussians at the points of objects; ignored regions have them too, without a peak."""
+        maps = self._drawn(targets)
+        return maps if targets.ignored is None else with_ignored(maps, self._drawn(targets.ignored))
+
+    def _drawn(self, targets: Targets) -> SparseMaps:
+        cells = targets.cells(self.point_flags)
+        count = len(self.point_flags)
+        first = targets.image_index * self.out_channels + targets.classes * count
+        channel = first[:, None] + torch.arange(count, device=first.device)
+        shape = (targets.num_images, self.out_channels, *targets.grid_size)
+        if self.radius_method == "box":
+            return splat_in_boxes(cells, channel, targets.boxes, shape)
+        sizes = targets.boxes[:, 2:] - targets.boxes[:, :2]
+        radius = window_radius(
+            sizes, self.min_overlap, self.radius_method, self.elliptical, self.share, self.fixed_radius
+        )
+        return splat_gaussians(cells, channel, radius, shape)
+
+    def loss(self, output: Tensor, target: SparseMaps, num_objects: Tensor) -> Tensor:
+        """The heatmap loss divided by the number of points. (The reference divides by the number of *different* peak
+        cells.)"""
+        return HEATMAP_LOSSES[self.heatmap_loss](output, target) / (num_objects * len(self.point_flags))
+
+    def target_map(self, targets: Targets) -> Tensor:
+        """Logits, within +-16 so that they are finite."""
+        return self.target(targets).logits()
+
+    def unflip(self, flipped: Tensor) -> Tensor:
+        order = [self.point_flags.index(p) for p in grid.mirrored(self.point_flags)]
+        maps = flipped.flip(-1).unflatten(1, (self.num_classes, len(self.point_flags)))
+        return maps[:, :, order].flatten(1, 2)
+
+    def merge_flipped(self, output: Tensor, flipped: Tensor) -> Tensor:
+        """The mean of the probabilities, as a logit."""
+        return mean_probability(output, self.unflip(flipped))
+
+
+def mean_probability(a: Tensor, b: Tensor) -> Tensor:
+    """The mean of the probabilities whose logits are ``a`` and ``b``, as a logit."""
+    return ((a.sigmoid() + b.sigmoid()) / 2).logit(eps=1e-7)

@@ -1,0 +1,67 @@
+"""Where the extreme points of objects are: for each side a heatmap, and the place inside the cell."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import torch
+from detectron2.config import CfgNode, configurable
+from torch import Tensor
+
+from centernet_d2.data.schemas import EXTREME4
+from centernet_d2.modeling.heads.base import BRANCH_REGISTRY
+from centernet_d2.modeling.heads.box_size import GridOffset
+from centernet_d2.modeling.heads.class_heatmap import GridHeatmap
+from centernet_d2.ops.gaussian import SparseMaps
+from centernet_d2.structures import Targets
+
+SIDES = EXTREME4.names
+
+
+def at_side(targets: Targets, side: int) -> Targets:
+    """The objects whose extreme point of ``side`` is labelled, with it in place of their centres."""
+    found = targets.select(targets.fields["keypoints"][:, side, 2] > 0)
+    return replace(found, fields={**found.fields, "center": found.fields["keypoints"][:, side, :2]})
+
+
+@BRANCH_REGISTRY.register()
+class ExtremeHeatmap(GridHeatmap):
+    """Logits of "the extreme point of one side of an object (of class c) lies in this cell".
+
+    Args:
+        side: index into ``SIDES``.
+    """
+
+    @configurable
+    def __init__(self, *, side: int, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.side = side
+
+    @classmethod
+    def from_config(cls, cfg: CfgNode, in_channels: Sequence[int]) -> dict[str, Any]:
+        settings = super().from_config(cfg, in_channels)
+        return {**settings, "num_classes": 1} if cfg.MODEL.EXTREME.CLASS_AGNOSTIC else settings
+
+    def target(self, targets: Targets) -> SparseMaps:
+        found = at_side(targets, self.side)
+        if self.num_classes == 1:
+            found = replace(found, classes=torch.zeros_like(found.classes))
+        return super().target(found)
+
+
+@BRANCH_REGISTRY.register()
+class ExtremeOffset(GridOffset):
+    """Where inside its cell the extreme point of ``SIDES[side]`` lies, x and y in [0, 1] of a cell."""
+
+    @configurable
+    def __init__(self, *, side: int, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.side = side
+
+    def target(self, targets: Targets) -> tuple[Tensor, Tensor, Tensor]:
+        return super().target(at_side(targets, self.side))
+
+    def target_map(self, targets: Targets) -> Tensor:
+        return super().target_map(at_side(targets, self.side))

@@ -1,0 +1,152 @@
+"""What a landmark's own cell (and those around it) says: where in the cell the landmark lies, and whose it is."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import torch
+from detectron2.config import CfgNode, configurable
+from torch import Tensor
+
+from centernet_d2.data.datasets.keypoint_sets import scheme_of
+from centernet_d2.modeling.heads.base import BRANCH_REGISTRY
+from centernet_d2.modeling.heads.keypoint_regression import unflip_offsets
+from centernet_d2.modeling.heads.sparse import DeferredMap, SparseBranch, per_object_mean
+from centernet_d2.ops.indexing import cells_of
+from centernet_d2.structures import Targets
+
+
+class CellValues(NamedTuple):
+    """What to learn at S cells around each of E landmarks.
+
+    Attributes:
+        num_objects: P.
+        owner: (E,) int64, the landmark's object, in [0, P).
+        image_index: (E,) int64.
+        cells: (E, S, 2) int64 x, y; those outside the grid are moved into it.
+        inside: (E, S) bool, False for those.
+        channels: (E, 2) int64.
+        values: (E, S, 2) x, y in grid cells.
+    """
+
+    num_objects: int
+    owner: Tensor
+    image_index: Tensor
+    cells: Tensor
+    inside: Tensor
+    channels: Tensor
+    values: Tensor
+
+
+class LandmarkCellRegression(SparseBranch):
+    """Two numbers at the cells of landmarks, L1.
+
+    Args:
+        flip_indices: (K,) which landmark each becomes in a mirrored picture.
+        shared: one pair of maps for all landmarks, else channels 2 k and 2 k + 1 belong to landmark k.
+        radius: also learnt in the cells up to this far from a landmark's own, so that a peak in a neighbouring cell
+            still leads to the landmark.
+        pixel_center: see :mod:`centernet_d2.geometry`.
+    """
+
+    def __init__(
+        self, *, flip_indices: Sequence[int], shared: bool, radius: int = 0, pixel_center: float = 0.5, **kwargs: Any
+    ) -> None:
+        super().__init__(out_channels=2 if shared else 2 * len(flip_indices), **kwargs)
+        self.flip_indices = [0] if shared else list(flip_indices)
+        self.shared, self.radius, self.pixel_center = shared, radius, pixel_center
+
+    @abstractmethod
+    def place(self, targets: Targets, owner: Tensor, landmark: Tensor) -> Tensor:
+        """(E, 2) in grid cells: what the cells of landmarks ``landmark`` (E,) of objects ``owner`` (E,) point at."""
+
+    def channels(self, landmark: Tensor) -> Tensor:
+        """(..., 2) channels that belong to landmarks (...)."""
+        first = torch.zeros_like(landmark) if self.shared else 2 * landmark
+        return torch.stack([first, first + 1], dim=-1)
+
+    def target(self, targets: Targets) -> CellValues:
+        keypoints = targets.fields["keypoints"]
+        owner, landmark = (keypoints[..., 2] > 0).nonzero(as_tuple=True)
+        near = torch.arange(-self.radius, self.radius + 1, device=owner.device)
+        around = cells_of(keypoints[owner, landmark, :2], targets.grid_size)[:, None] + torch.cartesian_prod(near, near)
+        cells = cells_of(around, targets.grid_size)
+        values = self.place(targets, owner, landmark)[:, None] - cells
+        inside = (cells == around).all(dim=-1)
+        channels = self.channels(landmark)
+        return CellValues(len(targets), owner, targets.image_index[owner], cells, inside, channels, values)
+
+    def loss(self, output: DeferredMap, target: CellValues, num_objects: Tensor) -> Tensor:
+        """Absolute difference, averaged over an object's labelled landmarks, then over objects."""
+        read = output.read_channels(target.image_index, target.cells, target.channels).float()
+        difference = ((read - target.values).abs().mean(dim=-1) * target.inside).sum(dim=1) / target.inside.sum(dim=1)
+        return per_object_mean(difference, target.owner, target.num_objects).sum() / num_objects
+
+    def target_map(self, targets: Targets) -> Tensor:
+        found = self.target(targets)
+        maps = found.values.new_zeros(targets.num_images, self.out_channels, *targets.grid_size)
+        steps = torch.cartesian_prod(*[torch.arange(-self.radius, self.radius + 1)] * 2)
+        for j in steps.square().sum(dim=-1).argsort(descending=True).tolist():  # a landmark's own cell last
+            x, y = found.cells[:, j].unbind(-1)
+            maps[found.image_index[:, None], found.channels, y[:, None], x[:, None]] = found.values[:, j]
+        return maps
+
+    def read(self, output: Tensor, image_index: Tensor, landmark: Tensor, cells: Tensor) -> Tensor:
+        """The places (..., 2) that ``cells`` (..., 2) of ``landmark`` (...) in images (...) point at, in grid cells."""
+        channels = self.channels(landmark)
+        return output[image_index[..., None], channels, cells[..., 1, None], cells[..., 0, None]] + cells
+
+    def unflip(self, flipped: Tensor) -> Tensor:
+        return unflip_offsets(flipped, self.flip_indices, self.pixel_center)
+
+    def merge_flipped(self, output: Tensor, flipped: Tensor) -> Tensor:
+        """The mean where cells around a landmark's own have learnt it too, else the picture's own map (as
+        published)."""
+        return super().merge_flipped(output, flipped) if self.radius else output
+
+
+def _settings(cfg: CfgNode, in_channels: Sequence[int], loss_weight: float) -> dict[str, Any]:
+    return {
+        "flip_indices": scheme_of(cfg).flip_indices().tolist(),
+        "shared": not cfg.MODEL.LANDMARK.SUBCELL_PER_LANDMARK,
+        "radius": cfg.MODEL.LANDMARK.SUBCELL_RADIUS,
+        "pixel_center": cfg.MODEL.CENTERNET.PIXEL_CENTER,
+        "in_channels": in_channels,
+        "head_channels": cfg.MODEL.CENTERNET.HEAD_CHANNELS,
+        "loss_weight": loss_weight,
+    }
+
+
+@BRANCH_REGISTRY.register()
+class LandmarkSubcell(LandmarkCellRegression):
+    """From the corner of a cell to the landmark in it (or near it), in grid cells."""
+
+    @configurable
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+
+    @classmethod
+    def from_config(cls, cfg: CfgNode, in_channels: Sequence[int]) -> dict[str, Any]:
+        return _settings(cfg, in_channels, cfg.MODEL.LANDMARK.SUBCELL_WEIGHT)
+
+    def place(self, targets: Targets, owner: Tensor, landmark: Tensor) -> Tensor:
+        return targets.fields["keypoints"][owner, landmark, :2]
+
+
+@BRANCH_REGISTRY.register()
+class LandmarkGrouping(LandmarkCellRegression):
+    """From the corner of a landmark's cell to its object's centre, in grid cells: which object the landmark belongs to
+    (after PersonLab's mid-range offsets, Papandreou et al. 2018, section 3.1.2)."""
+
+    @configurable
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+
+    @classmethod
+    def from_config(cls, cfg: CfgNode, in_channels: Sequence[int]) -> dict[str, Any]:
+        return _settings(cfg, in_channels, cfg.MODEL.LANDMARK.GROUPING_WEIGHT)
+
+    def place(self, targets: Targets, owner: Tensor, landmark: Tensor) -> Tensor:
+        return targets.points([4])[owner, 0]

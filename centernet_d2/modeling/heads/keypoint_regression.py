@@ -1,0 +1,77 @@
+"""Landmarks regressed at the centre of their object."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from detectron2.config import CfgNode, configurable
+from torch import Tensor
+
+from centernet_d2.data.datasets.keypoint_sets import scheme_of
+from centernet_d2.modeling.heads.base import BRANCH_REGISTRY
+from centernet_d2.modeling.heads.sparse import DeferredMap, SparseBranch, per_object_mean
+from centernet_d2.ops.indexing import read_at
+from centernet_d2.structures import Targets
+
+
+@BRANCH_REGISTRY.register()
+class LandmarkOffsets(SparseBranch):
+    """From the corner (x, y) of the cell of an object's centre to each of its landmarks, in grid cells (Objects as
+    Points, section 4.2); channels 2 k and 2 k + 1 are x and y of landmark k.
+
+    Args:
+        flip_indices: (K,) which landmark each becomes in a mirrored picture.
+        pixel_center: see :mod:`centernet_d2.geometry`.
+    """
+
+    @configurable
+    def __init__(self, *, flip_indices: Sequence[int], pixel_center: float = 0.5, **kwargs: Any) -> None:
+        super().__init__(out_channels=2 * len(flip_indices), **kwargs)
+        self.flip_indices = list(flip_indices)
+        self.pixel_center = pixel_center
+
+    @classmethod
+    def from_config(cls, cfg: CfgNode, in_channels: Sequence[int]) -> dict[str, Any]:
+        return {
+            "flip_indices": scheme_of(cfg).flip_indices().tolist(),
+            "pixel_center": cfg.MODEL.CENTERNET.PIXEL_CENTER,
+            "in_channels": in_channels,
+            "head_channels": cfg.MODEL.CENTERNET.HEAD_CHANNELS,
+            "loss_weight": cfg.MODEL.LANDMARK.OFFSETS_WEIGHT,
+        }
+
+    def target(self, targets: Targets) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Image (P,), cells (P, 2), offsets (P, K, 2), whether to learn them (P, K)."""
+        cells = targets.cells([4])[:, 0]
+        keypoints = targets.fields["keypoints"]
+        return targets.image_index, cells, keypoints[..., :2] - cells[:, None], keypoints[..., 2] > 0
+
+    def read(self, output: Tensor, image_index: Tensor, cells: Tensor) -> Tensor:
+        """Landmarks (..., K, 2) in grid cells, as seen from ``cells`` (..., 2)."""
+        return read_at(output, image_index, cells).unflatten(-1, (-1, 2)) + cells[..., None, :]
+
+    def loss(self, output: DeferredMap, target: tuple[Tensor, Tensor, Tensor, Tensor], num_objects: Tensor) -> Tensor:
+        """Absolute difference, averaged over coordinates of an object's labelled landmarks, then over objects."""
+        image_index, cells, offsets, labelled = target
+        difference = (output.read(image_index, cells).float().unflatten(-1, (-1, 2)) - offsets).abs().mean(dim=-1)
+        owner, landmark = labelled.nonzero(as_tuple=True)
+        return per_object_mean(difference[owner, landmark], owner, len(cells)).sum() / num_objects
+
+    def target_map(self, targets: Targets) -> Tensor:
+        image_index, cells, offsets, _ = self.target(targets)
+        maps = offsets.new_zeros(targets.num_images, *targets.grid_size, self.out_channels)
+        area = (targets.boxes[:, 2:] - targets.boxes[:, :2]).prod(dim=1)
+        for i in area.argsort(descending=True).tolist():
+            maps[image_index[i], cells[i, 1], cells[i, 0]] = offsets[i].flatten()
+        return maps.permute(0, 3, 1, 2).contiguous()
+
+    def unflip(self, flipped: Tensor) -> Tensor:
+        return unflip_offsets(flipped, self.flip_indices, self.pixel_center)
+
+
+def unflip_offsets(flipped: Tensor, flip_indices: Sequence[int], pixel_center: float) -> Tensor:
+    """Maps (N, 2 K, H, W) of x, y relative to cells' corners, as if the picture had not been mirrored."""
+    x, y = flipped.flip(-1).unflatten(1, (-1, 2))[:, list(flip_indices)].unbind(2)
+    return torch.stack([2 * pixel_center - x, y], dim=2).flatten(1, 2)

@@ -1,0 +1,72 @@
+"""Branches with so many channels that training only computes those that a loss reads."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from centernet_d2.modeling.heads.base import Branch
+from centernet_d2.ops.indexing import read_at
+
+
+@dataclass
+class DeferredMap:
+    """A map (N, D, H, W) before its last, 1x1 convolution, which is applied where it is read.
+
+    Attributes:
+        hidden: (N, h, H, W).
+        weight, bias: (D, h) and (D,) of the convolution.
+    """
+
+    hidden: Tensor
+    weight: Tensor
+    bias: Tensor
+
+    def dense(self) -> Tensor:
+        """(N, D, H, W)."""
+        return F.conv2d(self.hidden, self.weight[:, :, None, None], self.bias)
+
+    def read(self, image_index: Tensor, cells: Tensor) -> Tensor:
+        """All channels at ``cells`` (..., 2) of images ``image_index`` (...): (..., D)."""
+        return F.linear(read_at(self.hidden, image_index, cells), self.weight, self.bias)
+
+    def read_channels(self, image_index: Tensor, cells: Tensor, channels: Tensor) -> Tensor:
+        """Channels (E, d) at S cells (E, S, 2) of each of E points: (E, S, d); ``image_index`` is (E,)."""
+        hidden = read_at(self.hidden, image_index[:, None], cells)
+        return torch.bmm(hidden, self.weight[channels].transpose(1, 2).to(hidden.dtype)) + self.bias[channels][:, None]
+
+    def maps(self, image_index: Tensor, channels: Tensor) -> Tensor:
+        """Whole maps of chosen channels (Q, L) of images (Q,): (Q, L, H, W)."""
+        hidden = self.hidden[image_index]
+        maps = torch.bmm(self.weight[channels].to(hidden.dtype), hidden.flatten(2)) + self.bias[channels][..., None]
+        return maps.unflatten(2, hidden.shape[2:])
+
+
+class SparseBranch(Branch):
+    """A branch that gives :class:`DeferredMap` in training and dense maps otherwise."""
+
+    def forward(self, features: Sequence[Tensor]) -> list[Any]:
+        if not self.training:
+            return super().forward(features)
+        heads = list(self.heads)[-len(features) :]
+        return [_deferred(head, feature) for head, feature in zip(heads, features, strict=True)]
+
+
+def _deferred(head: nn.Module, feature: Tensor) -> DeferredMap:
+    assert isinstance(head, nn.Sequential)
+    last = head[-1]
+    assert isinstance(last, nn.Conv2d)
+    assert last.bias is not None
+    return DeferredMap(head[:-1](feature), last.weight.flatten(1), last.bias)
+
+
+def per_object_mean(errors: Tensor, object_index: Tensor, num_objects: int) -> Tensor:
+    """(num_objects,) mean of ``errors`` (E,) over those of each object, 0 where it has none."""
+    total = errors.new_zeros(num_objects).index_add(0, object_index, errors)
+    count = errors.new_zeros(num_objects).index_add(0, object_index, torch.ones_like(errors))
+    return total / count.clamp(min=1)

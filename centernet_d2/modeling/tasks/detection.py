@@ -1,0 +1,116 @@
+"""Boxes from any subset of a 3x3 grid of points that vote; with the centre alone it is classic CenterNet."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any, cast
+
+import torch
+from detectron2.config import CfgNode, configurable
+from torch import Tensor
+
+from centernet_d2.modeling.heads import Branch, GridBoxSize, GridHeatmap, GridOffset, build_branch
+from centernet_d2.modeling.tasks.base import TASK_REGISTRY, Task
+from centernet_d2.ops import grid_coding as grid
+from centernet_d2.ops.peaks import maximum_near, top_peaks
+from centernet_d2.ops.soft_nms import cluster_vote, soft_nms
+from centernet_d2.structures import Candidates
+
+# Peaks below this are noise; soft-NMS drops detections at the same score.
+_BACKGROUND = 0.001
+MERGES = ("soft_nms", "vote", "resample")
+
+
+@TASK_REGISTRY.register()
+class GridPointTask(Task):
+    """Every point proposes boxes at its own peaks; proposals of one object are merged.
+
+    Args:
+        branches: ``heatmap``, ``box_size`` and, where that needs it, ``offset``; and further ones.
+        merge: "soft_nms": the union, soft-NMS (Enhanced CenterNet). "vote": clusters with one member per point, whose
+            score is the mean over all points, then soft-NMS. "resample": a proposal's score is the mean of what *every*
+            point's heatmap says (the largest of 3x3 cells) where that point of the proposed box lies, then soft-NMS.
+        candidates_per_point: peaks read per point and image.
+    """
+
+    own = ("heatmap", "box_size", "offset")
+
+    @configurable
+    def __init__(self, *, branches: dict[str, Branch], merge: str = "vote", candidates_per_point: int = 100) -> None:
+        super().__init__(branches)
+        if merge not in MERGES:
+            raise ValueError(f"MERGE must be one of {MERGES}, not {merge!r}")
+        self.merge_method = merge
+        self.candidates_per_point = candidates_per_point
+        self.point_flags = cast(GridHeatmap, branches["heatmap"]).point_flags
+        self.mirror_closed = set(grid.mirrored(self.point_flags)) == set(self.point_flags)
+
+    @classmethod
+    def from_config(cls, cfg: CfgNode, in_channels: Sequence[int]) -> dict[str, Any]:
+        settings = cfg.MODEL.CENTERNET
+        names = {"heatmap": "GridHeatmap", "box_size": settings.BOX_BRANCH}
+        branches = {key: build_branch(name, cfg, in_channels) for key, name in names.items()}
+        names = {"offset": "GridOffset"} if cast(GridBoxSize, branches["box_size"]).needs_offset else {}
+        names.update({name: name for name in settings.BRANCHES})
+        return {
+            "branches": branches | {key: build_branch(name, cfg, in_channels) for key, name in names.items()},
+            "merge": settings.MERGE,
+            "candidates_per_point": settings.TOPK_CANDIDATES,
+        }
+
+    def candidates(self, outputs: dict[str, Tensor]) -> Candidates:
+        logits = outputs["heatmap"]
+        count, k, m = len(logits), len(self.point_flags), self.candidates_per_point
+        maps = logits.unflatten(1, (-1, k))
+        peak, classes, cells = top_peaks(maps, m)
+        cells = cells.transpose(1, 2)  # (N, M, K, 2): each point has peaks of its own
+        image_index = torch.arange(count, device=logits.device)[:, None, None]
+        places = cells + 0.5
+        if "offset" in self.branches:
+            offset = cast(GridOffset, self.branches["offset"])
+            places = cells + offset.read(outputs["offset"], image_index, cells)
+        box_size = cast(GridBoxSize, self.branches["box_size"])
+        boxes = box_size.boxes(outputs["box_size"], image_index, cells, places)
+        boxes = boxes.transpose(1, 2).flatten(1, 2)
+        scores, classes = peak.sigmoid().flatten(1), classes.flatten(1)
+        if self.merge_method == "resample" and k > 1:
+            # Background has boxes too, and some would happen to lie where others have their points.
+            scores = self._agreement(logits, boxes, classes).where(scores > _BACKGROUND, 0)
+        source = torch.arange(k, device=logits.device).repeat_interleave(m)
+        found = Candidates(boxes, scores, classes, source)
+        return self.with_further(found, outputs, cells.transpose(1, 2).flatten(1, 2))
+
+    def _agreement(self, logits: Tensor, boxes: Tensor, classes: Tensor) -> Tensor:
+        """(N, M) mean probability that the points' heatmaps give at their places of ``boxes`` (N, M, 4)."""
+        k = len(self.point_flags)
+        image_index = torch.arange(len(logits), device=logits.device)[:, None, None].expand(*boxes.shape[:2], k)
+        channel = classes[..., None] * k + torch.arange(k, device=logits.device)
+        points = grid.grid_points(boxes, self.point_flags)
+        return maximum_near(logits, image_index, channel, points).sigmoid().mean(dim=-1)
+
+    def merge(self, candidates: Candidates, limit: int) -> Candidates:
+        """Points of one test-time pass are merged as ``merge`` says, passes by soft-NMS (as published)."""
+        k = len(self.point_flags)
+        passes = candidates.scores.shape[1] // (k * self.candidates_per_point)
+        if k == passes == 1:
+            return candidates.select(candidates.scores.topk(min(limit, candidates.scores.shape[1])).indices)
+        if self.merge_method == "vote" and k > 1:
+            candidates = self._vote(candidates, limit, passes)
+        index, scores = soft_nms(candidates.boxes, candidates.scores, candidates.classes, limit)
+        return replace(candidates.select(index), scores=scores)
+
+    def _vote(self, candidates: Candidates, limit: int, passes: int) -> Candidates:
+        """Clusters of each pass; more than ``limit``, since they are not built in the order of their own scores."""
+        count, total = candidates.scores.shape
+        each = total // passes
+        seeds, boxes, scores = cluster_vote(
+            candidates.boxes.view(count * passes, each, 4),
+            candidates.scores.view(count * passes, each),
+            candidates.classes.view(count * passes, each),
+            len(self.point_flags),
+            2 * limit,
+        )
+        first = torch.arange(passes, device=seeds.device)[:, None] * each
+        seeds = (seeds.view(count, passes, -1) + first).flatten(1)
+        return replace(candidates.select(seeds), boxes=boxes.view(count, -1, 4), scores=scores.view(count, -1))

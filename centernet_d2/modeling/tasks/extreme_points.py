@@ -1,0 +1,163 @@
+"""Objects found by their extreme points: top, left, bottom, right and the centre, grouped by geometry."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any, cast
+
+import torch
+from detectron2.config import CfgNode, configurable
+from detectron2.structures import Boxes, Instances
+from torch import Tensor
+
+from centernet_d2.data.datasets.keypoint_sets import scheme_of
+from centernet_d2.data.schemas import EXTREME4
+from centernet_d2.modeling.heads import BRANCH_REGISTRY, Branch, GridOffset, build_branch
+from centernet_d2.modeling.heads.extreme_points import SIDES
+from centernet_d2.modeling.tasks.base import TASK_REGISTRY, Task
+from centernet_d2.ops.extreme_points import (
+    aggregate_edges,
+    extreme_boxes,
+    group_extreme_points,
+    left_first,
+    middle_cells,
+    octagon_masks,
+    without_ghosts,
+)
+from centernet_d2.ops.peaks import top_peaks
+from centernet_d2.ops.soft_nms import soft_nms
+from centernet_d2.structures import Candidates
+
+CENTER_CELLS = ("places", "cells")
+# Groups of one test-time pass that go into soft-NMS (published).
+_GROUPS = 1000
+
+
+@TASK_REGISTRY.register()
+class ExtremePointTask(Task):
+    """ExtremeNet (Zhou et al. 2019) as in CenterNet's code ("exdet"): peaks of four heatmaps whose middle is a peak of
+    the centre heatmap are an object. Gives ``pred_keypoints`` (x, y, probability), and ``pred_masks``, octagons, on
+    demand.
+
+    Candidates of a mirrored picture are added, not its maps averaged.
+
+    Args:
+        branches: for each of ``SIDES`` "<side>_heatmap" and "<side>_offset", and "center_heatmap". Where this has more
+            classes than those, it alone says the class.
+        num_peaks: K, read per side and image.
+        aggregation: weight of :func:`~centernet_d2.ops.extreme_points.aggregate_edges`; 0 switches it off.
+        point_threshold, center_threshold: the least probabilities.
+        center_cell: the centre heatmap is read in the middle of the points' "places", or (published) of the "cells"
+            that hold them, which may be the cell before.
+        masks: give octagons.
+        suppress_ghosts: see :func:`~centernet_d2.ops.extreme_points.without_ghosts`; not so in CenterNet.
+    """
+
+    own = ("center_heatmap", *(f"{side}_{what}" for side in SIDES for what in ("heatmap", "offset")))
+    mirror_closed = False
+
+    @configurable
+    def __init__(
+        self,
+        *,
+        branches: dict[str, Branch],
+        num_peaks: int = 40,
+        aggregation: float = 0.0,
+        point_threshold: float = 0.1,
+        center_threshold: float = 0.1,
+        center_cell: str = "places",
+        masks: bool = False,
+        suppress_ghosts: bool = True,
+    ) -> None:
+        super().__init__(branches)
+        if center_cell not in CENTER_CELLS:
+            raise ValueError(f"MODEL.EXTREME.CENTER_CELL must be one of {CENTER_CELLS}, not {center_cell!r}")
+        if num_peaks < 1 or aggregation < 0 or min(point_threshold, center_threshold) <= 0:
+            raise ValueError("MODEL.EXTREME needs a TOPK and thresholds above 0, and an AGGREGATION of at least 0")
+        self.num_peaks, self.aggregation = num_peaks, aggregation
+        self.point_threshold, self.center_threshold = point_threshold, center_threshold
+        self.center_cell, self.masks, self.suppress_ghosts = center_cell, masks, suppress_ghosts
+
+    @classmethod
+    def from_config(cls, cfg: CfgNode, in_channels: Sequence[int]) -> dict[str, Any]:
+        scheme, settings = scheme_of(cfg), cfg.MODEL.EXTREME
+        if scheme is not EXTREME4:
+            raise ValueError(f"ExtremePointTask needs the landmarks {EXTREME4.name}, the data sets have {scheme.name}")
+        if cfg.INPUT.AFFINE.ROTATION_PROB > 0:
+            raise ValueError(
+                "the extreme points of a turned object are others: INPUT.AFFINE.ROTATION_PROB must be 0, "
+                f"not {cfg.INPUT.AFFINE.ROTATION_PROB}"
+            )
+        if list(cfg.MODEL.CENTERNET.POINT_FLAGS) != [4]:
+            raise ValueError("an object has one centre: MODEL.CENTERNET.POINT_FLAGS must be [4]")
+        branches = {"center_heatmap": build_branch("GridHeatmap", cfg, in_channels)}
+        for index, side in enumerate(SIDES):
+            branches[f"{side}_heatmap"] = BRANCH_REGISTRY.get("ExtremeHeatmap")(cfg, in_channels, side=index)
+            branches[f"{side}_offset"] = BRANCH_REGISTRY.get("ExtremeOffset")(cfg, in_channels, side=index)
+        further = {name: build_branch(name, cfg, in_channels) for name in cfg.MODEL.CENTERNET.BRANCHES}
+        return {
+            "branches": {**branches, **further},
+            "num_peaks": settings.TOPK,
+            "aggregation": settings.AGGREGATION,
+            "point_threshold": settings.POINT_THRESH,
+            "center_threshold": settings.CENTER_THRESH,
+            "center_cell": settings.CENTER_CELL,
+            "masks": cfg.MODEL.MASK_ON,
+            "suppress_ghosts": settings.SUPPRESS_GHOSTS,
+        }
+
+    def candidates(self, outputs: dict[str, Tensor]) -> Candidates:
+        probability, classes, cells, places = self.peaks(outputs)
+        center, category = outputs["center_heatmap"].sigmoid(), None
+        if center.shape[1] > outputs["top_heatmap"].shape[1]:
+            center, category = center.max(dim=1, keepdim=True)
+        # A quarter on either side sees to it that the middle of neighbouring cells is the first of the two.
+        between = places if self.center_cell == "places" else cells + 0.25
+        scores, members = group_extreme_points(
+            *(probability, classes, cells, between, center, _GROUPS), self.point_threshold, self.center_threshold
+        )
+        image, side = torch.arange(len(scores), device=scores.device)[:, None], torch.arange(4, device=scores.device)
+        chosen = (image[..., None], side, members)
+        points = torch.cat([places[chosen], probability[chosen][..., None]], dim=-1)  # (N, G, 4, 3)
+        x, y = middle = middle_cells(between[chosen], center.shape[-2:]).unbind(-1)
+        labels = classes[:, 0].gather(1, members[..., 0]) if category is None else category[image, 0, y, x]
+        source = torch.zeros_like(labels[0])
+        found = Candidates(extreme_boxes(points[..., :2]), scores, labels, source, {"keypoints": points})
+        return self.with_further(found, outputs, torch.stack(middle, dim=-1))
+
+    def peaks(self, outputs: dict[str, Tensor]) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """The best peaks of each side: probabilities and classes (N, 4, K), cells (N, 4, K, 2) and places (N, 4, K, 2),
+        both x, y in grid cells."""
+        maps = torch.stack([outputs[f"{side}_heatmap"] for side in SIDES], dim=2).sigmoid()
+        if self.aggregation:
+            level, upright = aggregate_edges(maps[:, :, ::2], -1, self.aggregation), maps[:, :, 1::2]
+            upright = aggregate_edges(upright, -2, self.aggregation)
+            maps = torch.stack([level, upright], dim=3).flatten(2, 3)
+        probability, classes, cells = top_peaks(maps, self.num_peaks)
+        image = torch.arange(len(maps), device=maps.device)[:, None, None]
+        offsets = [
+            cast(GridOffset, self.branches[f"{side}_offset"]).read(outputs[f"{side}_offset"], image, own[:, :, None])
+            for side, own in zip(SIDES, cells.unbind(1), strict=True)
+        ]
+        return probability.clamp(0, 1), classes, cells, cells + torch.cat(offsets, dim=2).transpose(1, 2)
+
+    def merge(self, candidates: Candidates, limit: int) -> Candidates:
+        """Soft-NMS, also of a single pass (as published): groups that share members are many."""
+        index, scores = soft_nms(candidates.boxes, candidates.scores, candidates.classes, limit)
+        kept = replace(candidates.select(index), scores=scores)
+        if self.suppress_ghosts:
+            scores, order = without_ghosts(kept.boxes, scores, kept.classes).sort(dim=1, descending=True, stable=True)
+            kept = replace(kept.select(order), scores=scores)
+        # In a mirrored picture what is left now was right.
+        return replace(kept, points={**kept.points, "keypoints": left_first(kept.points["keypoints"])})
+
+    def finish(self, instances: Instances, sample: dict[str, Any]) -> Instances:
+        if not self.masks:
+            return instances
+        boxes = Boxes(instances.pred_boxes.tensor.clone())
+        boxes.clip(instances.image_size)  # as Detectron2 does before it pastes masks into boxes
+        instances = instances[boxes.nonempty()]
+        boxes = boxes[boxes.nonempty()]
+        instances.pred_masks = octagon_masks(instances.pred_keypoints[..., :2], boxes.tensor)
+        return instances

@@ -1,0 +1,114 @@
+"""The cells at which the box of an object is learnt."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from centernet_d2.ops.gaussian import window_radius
+from centernet_d2.ops.indexing import cells_of
+
+#: "peak": the cell of the point alone. "square": 3x3 cells around, those with their middle in the box (FCOS, section
+#: 3.2). "gaussian": the window of a Gaussian, which weighs them (TTFNet, section 3.3).
+SAMPLINGS = ("peak", "square", "gaussian")
+
+# A cell in TTFNet's unit, input pixels at stride 4; and the area in it at which an object's weight is 1.
+_CELL, _UNIT_AREA = 4.0**2, 64.0**2
+
+
+@dataclass
+class BoxSamples:
+    """E rows, each with one cell of each of an object's K points.
+
+    Attributes:
+        owner: (E,) int64, the object.
+        cells: (E, K, 2) int64 x, y, inside the grid.
+        weight: (E, K) float32; 0 where there is no such cell, or it is another object's.
+    """
+
+    owner: Tensor
+    cells: Tensor
+    weight: Tensor
+
+
+def box_samples(
+    sampling: str, boxes: Tensor, image_index: Tensor, cells: Tensor, grid_size: tuple[int, int], share: float = 0.54
+) -> BoxSamples:
+    """Where ``boxes`` (P, 4) in grid cells are learnt, around the ``cells`` (P, K, 2) int64 of their points.
+
+    A cell belongs to the object whose point lies in it (there it is decoded), else to the smallest object (TTFNet). The
+    weights of a point's cells add up to 1, but for cells that are another object's; of "gaussian" to the logarithm of
+    the box's area, over that of 64x64 input pixels at stride 4: large objects have more of the loss, as in TTFNet,
+    which divides by the sum of all weights instead of the number of objects.
+
+    Args:
+        sampling: one of :data:`SAMPLINGS`.
+        image_index: (P,) int64.
+        share: of the box's sides, that the window of "gaussian" covers.
+    """
+    sizes = boxes[:, 2:] - boxes[:, :2]
+    if sampling == "gaussian":
+        radius = window_radius(sizes, 1.0, "ellipse", False, share)
+    else:
+        radius = torch.full_like(cells[:, 0], 1 if sampling == "square" else 0)
+    owner, shift = _window_cells(radius)
+    places = cells[owner] + shift[:, None]
+    peak = (shift == 0).all(dim=1, keepdim=True)
+    nearest = cells_of(places, grid_size)
+    inside = (places == nearest).all(dim=-1)
+    if sampling == "square":
+        middle, own = places + 0.5, boxes[owner, None]
+        inside &= ((middle > own[..., :2]) & (middle < own[..., 2:])).all(dim=-1) | peak
+    weight = _gaussian_at(shift, (2 * radius + 1)[owner])[:, None] if sampling == "gaussian" else 1.0
+    weight = weight * inside
+    weight = weight / torch.zeros_like(cells[..., 0], dtype=weight.dtype).index_add(0, owner, weight)[owner]
+    if sampling == "gaussian":
+        weight = weight * _log_area(sizes)[owner, None]
+    owned = _owned(sizes, image_index[owner], owner, nearest, inside, peak, grid_size)
+    return BoxSamples(owner, nearest, weight * owned)
+
+
+def _log_area(sizes: Tensor) -> Tensor:
+    """(P,) weights of objects; at least that of e pixels, since those below 1 would count against the loss."""
+    return (_CELL * sizes.prod(dim=1)).log().clamp(min=1) / torch.tensor(_UNIT_AREA).log()
+
+
+def _owned(
+    sizes: Tensor,
+    image_index: Tensor,
+    owner: Tensor,
+    places: Tensor,
+    inside: Tensor,
+    peak: Tensor,
+    grid_size: tuple[int, int],
+) -> Tensor:
+    """(E, K) bool: the cell is its owner's, and no other object's."""
+    count, (height, width) = places.shape[1], grid_size
+    channel = image_index[:, None] * count + torch.arange(count, device=places.device)
+    index = ((channel * height + places[..., 1]) * width + places[..., 0]).where(inside, -1)
+    rank = sizes.prod(dim=1).argsort(descending=True, stable=True).argsort()  # the smallest object has the highest
+    claim = (index << 32) | (rank[owner, None] + len(sizes) * peak)
+    claim, order = claim.flatten().sort()
+    owned = torch.zeros_like(inside.flatten())
+    owned[order] = torch.cat([claim[1:] >> 32 != claim[:-1] >> 32, owned.new_ones(min(len(claim), 1))])
+    return owned.view(inside.shape)
+
+
+def _window_cells(radius: Tensor) -> tuple[Tensor, Tensor]:
+    """The E cells of all windows of ``radius`` (P, 2): owners (E,) int64, and places (E, 2) int64 x, y from the middle.
+
+    Row by row, one window after the other.
+    """
+    spans = 2 * radius + 1
+    counts = spans.prod(dim=1)
+    owner = torch.repeat_interleave(counts)
+    within = torch.arange(len(owner), device=radius.device) - (counts.cumsum(0) - counts)[owner]
+    width = spans[owner, 0]
+    return owner, torch.stack([within % width, within // width], dim=1) - radius[owner]
+
+
+def _gaussian_at(away: Tensor, span: Tensor) -> Tensor:
+    """(...) float32 at ``away`` (..., 2) cells from the middle of a Gaussian ``span`` = 6 sigma wide and high."""
+    return (-18 * (away.double() / span).square().sum(dim=-1)).exp().float()

@@ -1,0 +1,180 @@
+"""Pictures to objects with NumPy and ONNX Runtime (or OpenVINO) alone: no PyTorch, no Detectron2. This file can be
+copied by itself.
+
+    predictor = OnnxPredictor("model.onnx")
+    found = predictor(picture)       # (H, W, 3) uint8, channels in the order of predictor.about["channel_order"]
+    found["boxes"], found["scores"], found["classes"]
+
+``about`` is what ``tools/export_model.py`` wrote beside the network: class names, landmarks, sizes, how candidates of
+one object are merged.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from .letterbox import letterbox, warp
+from .merging import Found, _rows, merge
+
+
+class OnnxPredictor:
+    """Finds what the exported model finds, with the same answers but for the last digits of the warp.
+
+    Args:
+        path: of an exported model that looks at single pictures.
+        threads: of one picture's computation; 0: all cores.
+        runtime: "onnxruntime", or "openvino", where that is installed.
+        providers: of ONNX Runtime, in the order of preference.
+
+    Attributes:
+        about: what the exporter wrote beside the network.
+
+    Raises:
+        ValueError: the file was not exported by this project, or looks at more than a picture.
+    """
+
+    def __init__(
+        self,
+        path: str | Path,
+        threads: int = 0,
+        runtime: str = "onnxruntime",
+        providers: Sequence[str] = ("CPUExecutionProvider",),
+    ) -> None:
+        if runtime not in ("onnxruntime", "openvino"):
+            raise ValueError(f'runtime must be "onnxruntime" or "openvino", not {runtime!r}')
+        openvino = runtime == "openvino"
+        network = _in_openvino(path, threads) if openvino else _in_onnxruntime(path, threads, providers)
+        self._run, self._names = network.run, network.outputs
+        if "merge" not in network.metadata:
+            raise ValueError(
+                f"{path} was not written by tools/export_model.py: it does not say how to read its results"
+            )
+        if len(network.inputs) > 1:
+            raise ValueError(f"{path} follows objects through a video: it takes {network.inputs[1]}, too")
+        if network.batch_size not in (None, 1):
+            raise ValueError(f"{path} takes {network.batch_size} pictures at once: export it with --batch-size 1")
+        self.about: dict[str, Any] = {name: json.loads(value) for name, value in network.metadata.items()}
+
+    def __call__(self, picture: np.ndarray, calibration: np.ndarray | None = None) -> Found:
+        """The objects of one picture, the surest first, in its pixels.
+
+        Args:
+            picture: (H, W, 3) uint8.
+            calibration: (3, 4) of the camera, for boxes in space; None: the model's own.
+
+        Returns:
+            "boxes" (P, 4) x1, y1, x2, y2, "scores" (P,), "classes" (P,); and what else the model tells: "keypoints"
+            (P, K, 3) x, y, score; of boxes in space "dimensions" (P, 3) height, width, length, "locations" (P, 3),
+            "rotation_y" and "alpha" (P,), metres and radians, see ``centernet_d2.ops.box3d_geometry``.
+        """
+        if picture.dtype != np.uint8 or picture.ndim != 3 or picture.shape[2] != 3:
+            raise ValueError(f"a picture is (H, W, 3) uint8, not {picture.shape} {picture.dtype}")
+        size = picture.shape[:2]
+        scale, shift, input_size = letterbox(size, self.about)
+        inputs = warp(picture, scale, shift, input_size, self.about["pixel_center"])
+        image = np.ascontiguousarray(inputs.transpose(2, 0, 1))[None]
+        candidates = {name: x[0] for name, x in zip(self._names, self._run(image), strict=True)}
+        return self._objects(candidates, scale, shift, size, calibration)
+
+    def _objects(
+        self, candidates: Found, scale: float, shift: np.ndarray, size: tuple[int, int], calibration: np.ndarray | None
+    ) -> Found:
+        """Of candidates in input pixels; ``scale`` and ``shift`` lead from the picture to the input."""
+        places = {"boxes": candidates["boxes"].reshape(-1, 2, 2)}
+        places |= {name: candidates[name][..., :2] for name in self.about["points"]}
+        moved = {name: ((xy - shift) / scale).astype(np.float32) for name, xy in places.items()}
+        candidates["boxes"] = moved.pop("boxes").reshape(-1, 4)
+        for name, xy in moved.items():
+            candidates[name][..., :2] = xy
+        found = merge(candidates, self.about["merge"], self.about["sources"], self.about["limit"])
+        found = _rows(found, np.flatnonzero(found["scores"] > self.about["score_threshold"]))
+        for name in self.about["points"]:
+            # Landmarks that objects of this class do not have.
+            found[name] *= found[name][..., 2:] > 0
+        if "calibration" in self.about:
+            default = np.reshape(self.about["calibration"], (3, 4))
+            found = in_space(found, default if calibration is None else np.asarray(calibration, dtype=np.float64))
+        limits = np.array([size[1], size[0]] * 2, dtype=np.float32)
+        found["boxes"] = found["boxes"].clip(0, limits)
+        return _rows(found, np.flatnonzero((found["boxes"][:, 2:] > found["boxes"][:, :2]).all(axis=1)))
+
+
+@dataclass
+class _Network:
+    """``run`` takes (N, 3, H, W) uint8 and gives ``outputs``; ``batch_size`` is None where any will do."""
+
+    run: Callable[[np.ndarray], Sequence[np.ndarray]]
+    inputs: list[str]
+    outputs: list[str]
+    batch_size: int | None
+    metadata: dict[str, str]
+
+
+def _in_onnxruntime(path: str | Path, threads: int, providers: Sequence[str]) -> _Network:
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    session = onnxruntime.InferenceSession(str(path), options, providers=list(providers))
+    first = session.get_inputs()[0]
+    return _Network(
+        lambda image: session.run(None, {first.name: image}),
+        [x.name for x in session.get_inputs()],
+        [x.name for x in session.get_outputs()],
+        first.shape[0] if isinstance(first.shape[0], int) else None,
+        session.get_modelmeta().custom_metadata_map,
+    )
+
+
+def _in_openvino(path: str | Path, threads: int) -> _Network:
+    import openvino
+    from openvino import opset13
+    from openvino.frontend import ConversionExtension
+
+    def deformable(node: Any) -> Any:
+        """OpenVINO has the operator, but does not know its name in ONNX."""
+        x, weight, offset, bias, mask = (node.get_input(i) for i in range(5))
+        strides, pads, dilations = (list(node.get_attribute(name)) for name in ("strides", "pads", "dilations"))
+        groups = node.get_attribute("group"), node.get_attribute("offset_group")
+        geometry = (strides, pads[:2], pads[2:], dilations)
+        y = opset13.deformable_convolution(x, offset, weight, *geometry, mask, "explicit", *groups, True)
+        return opset13.add(y, opset13.reshape(bias, [1, -1, 1, 1], False)).outputs()
+
+    core = openvino.Core()
+    core.add_extension(ConversionExtension("DeformConv", deformable))
+    model = core.read_model(str(path))
+    # In full precision, whatever the processor would like better.
+    settings = {"INFERENCE_NUM_THREADS": threads, "INFERENCE_PRECISION_HINT": "f32"}
+    request = core.compile_model(model, "CPU", settings).create_infer_request()
+    batch, known = model.inputs[0].get_partial_shape()[0], dict(model.get_rt_info().items()).get("framework", {})
+    return _Network(
+        lambda image: [*request.infer([image]).values()],
+        [x.get_any_name() for x in model.inputs],
+        [x.get_any_name() for x in model.outputs],
+        None if batch.is_dynamic else batch.get_length(),
+        {name: value.value for name, value in known.items()},
+    )
+
+
+def in_space(found: Found, calibration: np.ndarray) -> Found:
+    """The boxes placed in camera coordinates: bottom centres, and turns about the vertical."""
+    found = dict(found)
+    boxes, alpha = found["boxes"], found.pop("orientation")
+    center = (boxes[:, :2] + boxes[:, 2:]) / 2
+    if "center_offset" in found:
+        center = center + found.pop("center_offset") * (boxes[:, 2:] - boxes[:, :2])
+    (fx, _, cx, tx), (_, fy, cy, ty), (_, _, _, tz) = calibration
+    (u, v), depth = center.T, found["depth"]
+    z = depth - tz
+    x, y = (u * depth - tx - cx * z) / fx, (v * depth - ty - cy * z) / fy
+    turn = alpha + np.arctan2(u - cx, fx)
+    locations = np.stack([x, y + found["dimensions"][:, 0] / 2, z], axis=1)
+    rotation = np.remainder(turn + math.pi, 2 * math.pi) - math.pi
+    return {**found, "alpha": alpha, "locations": locations, "rotation_y": rotation}

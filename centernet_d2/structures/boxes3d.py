@@ -1,0 +1,95 @@
+"""Upright 3D boxes: corners and exact overlaps. Camera coordinates are those of ``ops.box3d_geometry``."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+# Of the intersection of two rectangles.
+_MAX_VERTICES = 8
+
+
+class Boxes3D(NamedTuple):
+    """``dimensions`` (..., 3) h, w, l and ``locations`` (..., 3) x, y, z, metres; ``rotation_y`` (...) radians."""
+
+    dimensions: Tensor
+    locations: Tensor
+    rotation_y: Tensor
+
+    def corners(self) -> Tensor:
+        """(..., 8, 3) camera coordinates: the bottom's front left, front right, back right, back left, as seen from
+        inside, looking to the front; then those above them."""
+        height, width, length = self.dimensions.unbind(-1)
+        along, across = _rectangle(length, width)
+        x, z = _turned(along, across, self.rotation_y[..., None])
+        y = torch.zeros_like(x)
+        bottom, top = torch.stack([x, y, z], dim=-1), torch.stack([x, y - height[..., None], z], dim=-1)
+        return torch.cat([bottom, top], dim=-2) + self.locations[..., None, :]
+
+
+def overlaps_3d(a: Boxes3D, b: Boxes3D) -> tuple[Tensor, Tensor]:
+    """IoU (...) seen from above, and of the volumes, of each box of ``a`` with that of ``b``; shapes are broadcast.
+
+    Dimensions below zero count as zero; a box without area or volume overlaps nothing.
+    """
+    size_a, size_b = a.dimensions.clamp(min=0), b.dimensions.clamp(min=0)
+    ground = ground_intersection(a, b)
+    bottom = torch.minimum(a.locations[..., 1], b.locations[..., 1])
+    top = torch.maximum(a.locations[..., 1] - size_a[..., 0], b.locations[..., 1] - size_b[..., 0])
+    areas = size_a[..., 1:].prod(dim=-1) + size_b[..., 1:].prod(dim=-1)
+    volumes = size_a.prod(dim=-1) + size_b.prod(dim=-1)
+    return _iou(ground, areas), _iou(ground * (bottom - top).clamp(min=0), volumes)
+
+
+def ground_intersection(a: Boxes3D, b: Boxes3D) -> Tensor:
+    """Exact area (...) that two boxes share when seen from above, square metres; shapes are broadcast.
+
+    The corners of ``b`` in the frame of ``a`` are clipped at the four sides of ``a`` (Sutherland and Hodgman 1974).
+    """
+    size_a, size_b = a.dimensions.clamp(min=0), b.dimensions.clamp(min=0)
+    offset = b.locations - a.locations
+    center = torch.stack(_turned(offset[..., 0], offset[..., 2], -a.rotation_y), dim=-1)
+    along, across = _rectangle(size_b[..., 2], size_b[..., 1])
+    turned = torch.stack(_turned(along, across, (b.rotation_y - a.rotation_y)[..., None]), dim=-1)
+    polygon = turned + center[..., None, :]
+    for axis, side in ((0, 2), (1, 1)):
+        half = size_a[..., side, None] / 2
+        for sign in (1, -1):
+            polygon = _clip(polygon, half - sign * polygon[..., axis])
+    x, z = polygon.unbind(-1)
+    return (x * z.roll(-1, -1) - z * x.roll(-1, -1)).sum(dim=-1).abs() / 2
+
+
+def _clip(polygon: Tensor, distance: Tensor) -> Tensor:
+    """The part (..., 8, 2) of convex polygons (..., V, 2) where ``distance`` (..., V) of the vertices is not negative.
+
+    Slots that are left over repeat the first vertex; all are equal where nothing is left.
+    """
+    following = distance.roll(-1, -1)
+    inside = distance >= 0
+    crosses = inside != (following >= 0)
+    share = torch.where(crosses, distance / (distance - following), 0)
+    crossing = polygon + share[..., None] * (polygon.roll(-1, -2) - polygon)
+    vertices = torch.stack([polygon, crossing], dim=-2).flatten(-3, -2)
+    used = torch.stack([inside, crosses], dim=-1).flatten(-2)
+    order = used.byte().argsort(dim=-1, descending=True, stable=True)[..., :_MAX_VERTICES]
+    kept = vertices.gather(-2, order[..., None].expand(*order.shape, 2))
+    return torch.where(used.gather(-1, order)[..., None], kept, kept[..., :1, :])
+
+
+def _rectangle(length: Tensor, width: Tensor) -> tuple[Tensor, Tensor]:
+    """Corners along and across, (..., 4) each, in the order of ``Boxes3D.corners``."""
+    along = length[..., None] * length.new_tensor([0.5, 0.5, -0.5, -0.5])
+    return along, width[..., None] * width.new_tensor([0.5, -0.5, -0.5, 0.5])
+
+
+def _turned(x: Tensor, z: Tensor, angle: Tensor) -> tuple[Tensor, Tensor]:
+    """x, z after a rotation about y."""
+    cosine, sine = angle.cos(), angle.sin()
+    return x * cosine + z * sine, z * cosine - x * sine
+
+
+def _iou(intersection: Tensor, total: Tensor) -> Tensor:
+    return intersection / (total - intersection).clamp(min=1e-12)

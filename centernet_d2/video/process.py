@@ -1,0 +1,85 @@
+"""A whole video or a camera's pictures, drawn into a film, a window and lines of JSON."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Callable
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from centernet_d2.video.pipeline import draw_frames
+from centernet_d2.video.reader import Frame, Video
+from centernet_d2.video.writer import Film, Window
+
+# Seconds between two lines about the progress.
+_PROGRESS = 2.0
+# Frames that wait before each step; of a camera's, the newest ones are wanted.
+_CAPACITY, _LIVE_CAPACITY = 4, 1
+# Numbers of broken frames that are told.
+_MOST_TOLD = 20
+
+
+def film(
+    source: str,
+    path: Path,
+    predict: Callable[[Frame], Any],
+    draw: Callable[[Frame, Any], np.ndarray],
+    describe: Callable[[Any], Any],
+    *,
+    window: Window | None = None,
+    limit: int | None = None,
+) -> int:
+    """Write ``path`` (MP4) and, beside it, a ``.jsonl`` with a line for each frame: "frame" (its number in the source),
+    "seconds" and "objects". Progress is printed. Whatever ends it, Ctrl-C too, the files are complete up to there.
+
+    Args:
+        source: as :class:`Video` has it.
+        predict, draw: see :func:`draw_frames`.
+        describe: "objects" of what ``predict`` found.
+        window: shows the frames as well; ends the film where it is closed.
+        limit: of frames.
+
+    Returns:
+        The number of frames.
+
+    Raises:
+        VideoError: the source cannot be read, or the film not be written.
+        Whatever ``predict``, ``draw`` or ``describe`` raises.
+    """
+    video = Video(source)
+    num_frames, start = 0, time.perf_counter()
+    told = start
+    capacity = _LIVE_CAPACITY if video.live else _CAPACITY
+    frames = draw_frames(video.frames(limit), predict, draw, capacity)
+    try:
+        with closing(frames), Film(path, video.rate) as drawn_film, path.with_suffix(".jsonl").open("w") as lines:
+            for drawn in frames:
+                seconds = drawn.frame.seconds
+                drawn_film.write(drawn.picture, drawn_film.copies_at(seconds) if video.live else 1)
+                entry = {"frame": drawn.frame.index, "seconds": round(seconds, 3), "objects": describe(drawn.found)}
+                lines.write(json.dumps(entry) + "\n")
+                num_frames += 1
+                if window and not window.show(drawn.picture):
+                    break
+                if time.perf_counter() - told > _PROGRESS:
+                    told = time.perf_counter()
+                    print(_progress(video, num_frames, told - start), flush=True)
+            else:
+                if video.missing(num_frames) and (limit is None or num_frames < limit):
+                    print(f"{source}: the last {video.missing(num_frames)} frames cannot be read", file=sys.stderr)
+    finally:
+        print(f"{_progress(video, num_frames, time.perf_counter() - start)}: {path}")
+        if video.broken:
+            numbers = ", ".join(map(str, video.broken[:_MOST_TOLD])) + ", ..." * (len(video.broken) > _MOST_TOLD)
+            print(f"{source}: {len(video.broken)} broken frames are left out: {numbers}", file=sys.stderr)
+    return num_frames
+
+
+def _progress(video: Video, num_frames: int, seconds: float) -> str:
+    of_all = f" of {video.announced}" if video.announced else ""
+    return f"{video.source}: {num_frames}{of_all} frames, {num_frames / max(seconds, 1e-3):.1f} a second"

@@ -1,0 +1,1 @@
+"""Drawing of images, annotations and predictions."""

@@ -1,0 +1,150 @@
+"""Landmarks drawn with their skeleton, predicted against true, and many small pictures on one sheet.
+
+Pictures are (H, W, 3) uint8, BGR; landmarks are (K, 3) x, y (continuous picture pixels) and score or visibility, of
+which those of 0 are not drawn.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from itertools import pairwise
+
+import cv2
+import numpy as np
+from detectron2.config import CfgNode
+from detectron2.data import MetadataCatalog
+
+from centernet_d2.data.schemas import SCHEMES, LandmarkScheme
+from centernet_d2.visualization.primitives import Color, draw_dot, draw_line
+
+TRUE_COLOR: Color = (80, 220, 60)
+PREDICTED_COLOR: Color = (40, 60, 255)
+# Of the parts of an object, in the order of the scheme's chains.
+_PART_COLORS: tuple[Color, ...] = (
+    *((255, 190, 60), (60, 200, 255), (90, 255, 130), (60, 140, 255), (255, 120, 220), (80, 80, 255)),
+    (230, 240, 120),
+)
+_GAP_COLOR: Color = (0, 210, 230)
+_LOOSE_COLOR: Color = (240, 240, 240)
+_BACKGROUND = 32
+
+
+def known_scheme(cfg: CfgNode) -> LandmarkScheme | None:
+    """The landmarks that ``MODEL.LANDMARK.SCHEME`` names, or the first data set has; None if there are none."""
+    found = [MetadataCatalog.get(name).get("landmark_scheme") for name in (*cfg.DATASETS.TEST, *cfg.DATASETS.TRAIN)]
+    return SCHEMES.get(next(filter(None, (cfg.MODEL.LANDMARK.SCHEME, *found)), ""))
+
+
+def draw_landmarks(
+    image: np.ndarray, landmarks: np.ndarray, scheme: LandmarkScheme, label: int = 0, color: Color | None = None
+) -> None:
+    """Draw one object's landmarks and lines into ``image``; of a class, only its own.
+
+    Lines are as wide as suits the object, whatever the size of the picture.
+
+    Args:
+        label: the object's class, an index into ``scheme.class_names``.
+        color: of everything; without, each part has its own, the same as its mirror image's.
+    """
+    first, end = scheme.own(label)
+    drawn = [k for k in range(first, end) if landmarks[k, 2] > 0]
+    if not drawn:
+        return
+    size = float(np.ptp(landmarks[drawn, :2], axis=0).max())
+    width, radius = max(1, round(size / 150)), max(0.7, size / 110)
+    colors = dict.fromkeys(drawn, color or _LOOSE_COLOR)
+    for line, part_color in _colored_chains(scheme, first, end):
+        for k in set(line) & set(drawn):
+            colors[k] = color or part_color
+        for a, b in pairwise(line):
+            if a in colors and b in colors:
+                draw_line(image, landmarks[a], landmarks[b], color or part_color, width)
+    for k in drawn:
+        draw_dot(image, landmarks[k], radius, colors[k])
+
+
+def draw_comparison(
+    image: np.ndarray, predicted: np.ndarray | None, truth: np.ndarray, scheme: LandmarkScheme, label: int = 0
+) -> None:
+    """Draw true landmarks (green), predicted ones (red, whatever their scores), and a line between the two of each."""
+    if predicted is not None:
+        for k in np.flatnonzero(truth[:, 2] > 0):
+            draw_line(image, predicted[k], truth[k], _GAP_COLOR)
+    draw_landmarks(image, truth, scheme, label, TRUE_COLOR)
+    if predicted is not None:
+        draw_landmarks(image, shown_whole(predicted), scheme, label, PREDICTED_COLOR)
+
+
+def shown_whole(predicted: np.ndarray) -> np.ndarray:
+    """(..., K, 3) predicted landmarks with the score 1: one of score 0, that no peak confirms, is to be seen too."""
+    return np.concatenate([predicted[..., :2], np.ones_like(predicted[..., 2:])], axis=-1)
+
+
+def crop_square(image: np.ndarray, box: np.ndarray, size: int, margin: float = 0.25) -> tuple[np.ndarray, np.ndarray]:
+    """The square around a box, resized, and the (2, 3) matrix that takes picture coordinates to it.
+
+    Args:
+        box: x1, y1, x2, y2, pixels.
+        size: side of the result, pixels.
+        margin: added on each side, as a share of the box's longer side; what is outside the picture is dark.
+    """
+    side = max(box[2] - box[0], box[3] - box[1], 1.0) * (1 + 2 * margin)
+    scale = size / side
+    corner = (box[:2] + box[2:]) / 2 - side / 2
+    matrix = np.array([[scale, 0, -scale * corner[0]], [0, scale, -scale * corner[1]]])
+    # OpenCV's coordinates have pixel centres at integers.
+    moved = matrix.copy()
+    moved[:, 2] += 0.5 * scale - 0.5
+    flags = cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC
+    border = (_BACKGROUND,) * 3
+    return cv2.warpAffine(image, moved, (size, size), flags=flags, borderValue=border), matrix
+
+
+def moved_landmarks(landmarks: np.ndarray, matrix: np.ndarray) -> np.ndarray:
+    """(K, 3) landmarks in the coordinates that a (2, 3) matrix leads to."""
+    return np.concatenate([landmarks[:, :2] @ matrix[:, :2].T + matrix[:, 2], landmarks[:, 2:3]], axis=1)
+
+
+def contact_sheet(images: Sequence[np.ndarray], captions: Sequence[str], columns: int = 5) -> np.ndarray:
+    """Pictures of one size in a grid, row by row, each above its caption; captions too long are cut.
+
+    Raises:
+        ValueError: no pictures.
+    """
+    if not images:
+        raise ValueError("a contact sheet needs pictures")
+    height, width = images[0].shape[:2]
+    strip, gap = max(14, width // 10), 4
+    columns = min(columns, len(images))
+    rows = math.ceil(len(images) / columns)
+    shape = (rows * (height + strip + gap) + gap, columns * (width + gap) + gap, 3)
+    sheet = np.full(shape, _BACKGROUND, dtype=np.uint8)
+    for i, (image, caption) in enumerate(zip(images, captions, strict=True)):
+        y, x = (i // columns) * (height + strip + gap) + gap, (i % columns) * (width + gap) + gap
+        sheet[y : y + height, x : x + width] = image
+        _write(sheet[y + height : y + height + strip, x : x + width], caption)
+    return sheet
+
+
+def _write(strip: np.ndarray, text: str) -> None:
+    scale = strip.shape[0] / 46
+    while text and cv2.getTextSize(text, cv2.FONT_HERSHEY_SIMPLEX, scale, 1)[0][0] > strip.shape[1] - 4:
+        text = text[:-1]
+    origin = (2, round(strip.shape[0] * 0.7))
+    cv2.putText(strip, text, origin, cv2.FONT_HERSHEY_SIMPLEX, scale, (255, 255, 255), 1, cv2.LINE_AA)
+
+
+def _colored_chains(scheme: LandmarkScheme, first: int, end: int) -> list[tuple[tuple[int, ...], Color]]:
+    """The chains among landmarks ``first`` to ``end``; one that is another's mirror image has its colour."""
+    twins = scheme.flip_indices()
+    colors: dict[frozenset[int], Color] = {}
+    result = []
+    for line in scheme.chains:
+        if not first <= line[0] < end:
+            continue
+        part, mirrored = frozenset(line), frozenset(int(twins[k]) for k in line)
+        if mirrored not in colors:
+            colors[part] = _PART_COLORS[len(colors) % len(_PART_COLORS)]
+        result.append((line, colors[mirrored] if mirrored in colors else colors[part]))
+    return result

@@ -1,0 +1,120 @@
+""".pts files: real ones, and every way of being broken."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from centernet_d2.data.formats.pts import convert_pts, read_pts
+from tests.helpers.files import face_points, pts_text, write_picture
+
+GOOD = pts_text(face_points())
+
+
+def test_real_files(shared_data: Path) -> None:
+    for path in sorted((shared_data / "300vw").glob("*/annot/*.pts")):
+        points, findings = read_pts(path, 68)
+        numbers = [float(number) for number in path.read_text().split("{")[1].split("}")[0].split()]
+        np.testing.assert_array_equal(points, np.reshape(numbers, (68, 2)) - 1)
+        assert findings == []
+
+
+def test_lines_of_any_system_and_blank_ones(tmp_path: Path) -> None:
+    path = tmp_path / "a.pts"
+    for text in (GOOD, GOOD.replace("\n", "\r\n"), GOOD + "\n \n\n", GOOD.rstrip(), GOOD.replace(" 1", "  \t1")):
+        path.write_bytes(text.encode())
+        points, findings = read_pts(path, 68)
+        np.testing.assert_allclose(points, face_points(), atol=1e-9)
+        assert findings == []
+
+
+FAULTS = {
+    "version": [
+        GOOD.replace("version: 1", "version: 2"),
+        GOOD.split("\n", 1)[1],
+        "",
+        GOOD.replace("version", "Version"),
+    ],
+    "n_points": [
+        pts_text(face_points(count=67)),
+        GOOD.replace("n_points:  68", "n_points: 67"),
+        GOOD.replace("n_points:  68", "n_points: many"),
+        GOOD.replace("n_points:  68\n", ""),
+        "version: 1",
+    ],
+    "points": [
+        GOOD.replace("}", ""),
+        GOOD.replace("{", ""),
+        GOOD.replace("{\n", "{\nnan 3\n", 1).replace("68", "69"),
+        GOOD.replace("{\n", "{\n1e999 3\n", 1),
+        GOOD.replace("{\n", "{\nten 3\n", 1),
+        GOOD.replace("{\n", "{\n3\n", 1),
+        GOOD.replace("{\n", "{\n1 2 3\n", 1),
+    ],
+}
+
+
+@pytest.mark.parametrize(("field", "text"), [(field, text) for field, texts in FAULTS.items() for text in texts])
+def test_faults_have_file_and_field(tmp_path: Path, field: str, text: str) -> None:
+    path = tmp_path / "a.pts"
+    path.write_text(text)
+    points, (finding,) = read_pts(path, 68)
+    assert points is None
+    assert (finding.file, finding.field) == (str(path), field)
+    assert "\n" not in str(finding)
+
+
+def test_files_that_are_no_text(tmp_path: Path) -> None:
+    (tmp_path / "a.pts").write_bytes(b"\xff\xfe\x00version: 1")
+    (tmp_path / "b.pts").mkdir()
+    for name, problem in (("a", "is not text"), ("b", "is not text"), ("c", "does not exist")):
+        _, (finding,) = read_pts(tmp_path / f"{name}.pts", 68)
+        assert str(finding).startswith(f"{tmp_path / name}.pts, file: {problem}")
+
+
+def test_object_of_a_face(tmp_path: Path) -> None:
+    write_picture(tmp_path / "a.jpg")
+    (tmp_path / "a.pts").write_text(GOOD)
+    result = convert_pts(tmp_path, "a.jpg", tmp_path / "a.pts", subset="common")
+    assert result.picture == {"file_name": "a.jpg", "height": 80, "width": 100, "subset": "common"}
+    assert not result.findings
+    (face,) = result.objects
+    points = np.reshape(face["keypoints"], (68, 3))
+    np.testing.assert_array_equal(points[:, :2], face_points())
+    assert set(points[:, 2]) == {2}
+    x, y, width, height = face["bbox"]
+    (x1, y1), (x2, y2) = face_points().min(axis=0) + 0.5, face_points().max(axis=0) + 0.5
+    np.testing.assert_allclose([x, y, x + width, y + height], [x1, y1, x2, y2], atol=1e-3)
+    np.testing.assert_allclose(face["area"], (x2 - x1) * (y2 - y1), atol=1e-3)
+    assert (face["num_keypoints"], face["iscrowd"], face["category_id"]) == (68, 0, 1)
+
+
+def test_points_outside(tmp_path: Path) -> None:
+    """The picture is 100 wide: from -0.5 to 99.5; a fifth of it is 20."""
+    write_picture(tmp_path / "a.jpg")
+    points = face_points()
+    cases: list[tuple[float, int, str]] = [
+        *[(-0.5, 68, ""), (-20.4, 34, ""), (119.4, 34, "")],
+        *[(-20.6, 1, "one is far outside the 100x80 picture, at (-20.6, "), (119.6, 1, "one is far outside")],
+        *[(-0.6, 35, "35 of 68 are outside the 100x80 picture"), (99.6, 68, "68 of 68 are outside")],
+    ]
+    for x, number, problem in cases:
+        moved = points.copy()
+        moved[:number, 0] = x
+        moved[-1, 0] += number == 68 and problem == ""
+        (tmp_path / "a.pts").write_text(pts_text(moved))
+        result = convert_pts(tmp_path, "a.jpg", tmp_path / "a.pts")
+        assert len(result.objects) == (problem == "")
+        assert [f.problem[: len(problem)] for f in result.findings] == ([problem] if problem else [])
+
+
+def test_face_without_extent(tmp_path: Path) -> None:
+    write_picture(tmp_path / "a.jpg")
+    (tmp_path / "a.pts").write_text(pts_text(np.full((68, 2), 5.0)))
+    result = convert_pts(tmp_path, "a.jpg", tmp_path / "a.pts")
+    assert [str(finding) for finding in result.findings] == [
+        f"{tmp_path}/a.pts, box: from (5.5, 5.5) to (5.5, 5.5) has no area"
+    ]
+    assert result.picture is None

@@ -1,0 +1,360 @@
+"""KITTI's evaluator: truth, hand-made cases, and the same counting in plain loops."""
+
+from __future__ import annotations
+
+import itertools
+import math
+import uuid
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from detectron2.data import DatasetCatalog, MetadataCatalog
+from detectron2.structures import Boxes, BoxMode, Instances
+from detectron2.utils import comm
+
+from centernet_d2.data.datasets.kitti import KITTI_METADATA
+from centernet_d2.data.preparation.kitti import CLASS_NAMES
+from centernet_d2.evaluation import build_evaluator
+from centernet_d2.evaluation.kitti.evaluator import KittiEvaluator
+from centernet_d2.evaluation.kitti.metrics import LOOSE, OFFICIAL, recall_thresholds
+from tests.helpers import kitti_loops
+from tests.helpers.tiny import tiny_cfg
+
+# At least as many objects as there are recalls: with fewer, nothing reaches 100.
+COUNT = 41
+CAR = {
+    "type": "car", "box": [100.0, 100, 160, 150], "alpha": 0.5, "size": [1.5, 1.6, 4.0], "place": [2.0, 1.5, 20],
+    "ry": 0.6, "occluded": 0, "truncated": 0.0,
+}  # fmt: skip
+Kitti = dict[str, Any]
+
+
+def found(one: Kitti, score: float = 0.9, **changes: Any) -> Kitti:
+    return {**one, "score": score, **changes}
+
+
+def shifted(box: list[float], x: float) -> list[float]:
+    return [box[0] + x, box[1], box[2] + x, box[3]]
+
+
+def along(one: Kitti, metres: float) -> list[float]:
+    x, y, z = one["place"]
+    return [x + metres * math.cos(one["ry"]), y, z - metres * math.sin(one["ry"])]
+
+
+def record(number: int, true: list[Kitti]) -> dict[str, Any]:
+    annotations: list[dict[str, Any]] = []
+    ignored: list[dict[str, Any]] = []
+    for line, one in enumerate(true, start=1):
+        entry = {"line": line, "bbox": one["box"], "bbox_mode": BoxMode.XYXY_ABS}
+        if one["type"] != "dontcare":
+            entry |= {"dim": one["size"], "location": one["place"], "rotation_y": one["ry"], "alpha": one["alpha"]}
+            entry |= {"occluded": one["occluded"], "truncated": one["truncated"]}
+        if one["type"] in CLASS_NAMES:
+            annotations.append({**entry, "category_id": CLASS_NAMES.index(one["type"])})
+        else:
+            ignored.append({**entry, "type": one["type"].capitalize()})
+    # The order of the label file is in "line" alone.
+    ignored.reverse()
+    return {"file_name": f"{number:06d}.png", "image_id": number, "annotations": annotations, "ignored": ignored}
+
+
+def instances(objects: list[Kitti]) -> Instances:
+    result = Instances((375, 1242))
+
+    def table(field: str, *shape: int) -> torch.Tensor:
+        return torch.tensor([one[field] for one in objects], dtype=torch.float64).reshape(-1, *shape)
+
+    result.pred_boxes = Boxes(table("box", 4))
+    result.scores, result.pred_alpha, result.pred_rotation_y = table("score"), table("alpha"), table("ry")
+    result.pred_classes = torch.tensor([CLASS_NAMES.index(one["type"]) for one in objects], dtype=torch.int64)
+    result.pred_dimensions, result.pred_locations = table("size", 3), table("place", 3)
+    return result
+
+
+def evaluator(pictures: list[list[Kitti]], output_dir: Path | None = None) -> KittiEvaluator:
+    name = f"kitti_{uuid.uuid4().hex}"
+    records = [record(number, true) for number, true in enumerate(pictures)]
+    DatasetCatalog.register(name, lambda: records)
+    MetadataCatalog.get(name).set(**KITTI_METADATA)
+    return KittiEvaluator(name, output_dir)
+
+
+def evaluated(pictures: list[tuple[list[Kitti], list[Kitti]]]) -> dict[str, dict[str, float]]:
+    one = evaluator([true for true, _ in pictures])
+    for number, (_, objects) in enumerate(pictures):
+        one.process([{"image_id": number}], [{"instances": instances(objects)}])
+    return one.evaluate()
+
+
+def repeated(true: list[Kitti], objects: list[Kitti]) -> dict[str, dict[str, float]]:
+    """Of the same picture 41 times."""
+    return evaluated([(true, objects)] * COUNT)
+
+
+def eighths(values: np.ndarray) -> list[float]:
+    return (np.round(8 * values) / 8).tolist()
+
+
+def random_object(rng: np.random.Generator, kind: str) -> Kitti:
+    # Eighths, as Detectron2's boxes are float32 and heights are compared with 25 and 40.
+    x, y, width = eighths(rng.uniform([0, 100, 30], [400, 200, 90]))
+    height = rng.choice([20, 24.875, 25, 30, 39.875, 40, 45, 60])
+    return {
+        "type": kind,
+        "box": [x, y, x + width, y + height],
+        "alpha": rng.uniform(-math.pi, math.pi),
+        "size": rng.uniform([1.2, 0.6, 0.8], [2, 2, 4.5]).tolist(),
+        "place": rng.uniform([-10, 1, 5], [10, 2, 40]).tolist(),
+        "ry": rng.uniform(-math.pi, math.pi),
+        "occluded": int(rng.choice(4, p=[0.55, 0.2, 0.15, 0.1])),
+        "truncated": float(rng.choice([0, 0.1, 0.15, 0.2, 0.3, 0.4, 0.6], p=[0.5, 0.1, 0.1, 0.1, 0.1, 0.05, 0.05])),
+    }
+
+
+def random_pictures(seed: int, count: int) -> list[tuple[list[Kitti], list[Kitti]]]:
+    """Objects of all kinds close to each other; near ones are found, often twice and as something else."""
+    rng = np.random.default_rng(seed)
+    kinds = ("car", "car", "pedestrian", "cyclist", "van", "person_sitting", "truck", "dontcare")
+    pictures = []
+    for _ in range(count):
+        true = [random_object(rng, str(rng.choice(kinds))) for _ in range(rng.integers(1, 7))]
+        objects = []
+        for one in true * 2:
+            if rng.random() < 0.3:
+                continue
+            guess = dict(one, box=eighths(one["box"] + rng.normal(0, 3, 4)))
+            guess["size"] = (np.array(one["size"]) * rng.uniform(0.9, 1.1, 3)).tolist()
+            guess["place"] = (np.array(one["place"]) + rng.normal(0, 0.15, 3)).tolist()
+            guess["ry"], guess["alpha"] = one["ry"] + rng.normal(0, 0.2), one["alpha"] + rng.normal(0, 0.5)
+            related = {"van": "car", "person_sitting": "pedestrian"}.get(one["type"], one["type"])
+            wrong = related not in CLASS_NAMES or rng.random() < 0.15
+            guess["type"] = str(rng.choice(CLASS_NAMES)) if wrong else related
+            # Two decimals: equal scores occur.
+            objects.append(found(guess, round(float(rng.beta(4, 2)), 2)))
+        objects += [found(random_object(rng, "car"), round(float(rng.beta(2, 3)), 2)) for _ in range(2)]
+        pictures.append((true, objects))
+    return pictures
+
+
+def test_truth_is_found():
+    rng = np.random.default_rng(0)
+    pictures = []
+    for _ in range(COUNT):
+        true = [random_object(rng, name) for name in CLASS_NAMES]
+        for k, one in enumerate(true):
+            one.update(box=[200.0 * k, 100, 200 * k + 80, 160], place=[10.0 * k, 1.5, 20], occluded=0, truncated=0.0)
+        pictures.append((true, [found(one, float(rng.random())) for one in true]))
+    results = evaluated(pictures)
+    assert list(results) == ["kitti_2d", "kitti_aos", "kitti_bev", "kitti_3d", "kitti_bev_loose", "kitti_3d_loose"]
+    for task, values in results.items():
+        measure = "AOS" if task == "kitti_aos" else "AP"
+        names = {f"{measure}{n}-{c}-{d}" for n in (40, 11) for c in CLASS_NAMES for d in ("easy", "moderate", "hard")}
+        assert set(values) == names | {f"{measure}40", f"{measure}11"}
+        assert all(value == pytest.approx(100, abs=1e-9) for value in values.values())
+
+
+def test_one_missed_object_leaves_the_last_recall_empty():
+    results = evaluated([([CAR], [found(CAR)])] * (COUNT - 1) + [([CAR], [])])
+    for task, measure in (("kitti_2d", "AP"), ("kitti_aos", "AOS"), ("kitti_3d", "AP")):
+        assert results[task][f"{measure}40-car-easy"] == pytest.approx(100 * 39 / 40)
+        assert results[task][f"{measure}11-car-easy"] == pytest.approx(100 * 10 / 11)
+    # There are no others, and the mean is over what there is.
+    assert math.isnan(results["kitti_2d"]["AP40-pedestrian-easy"])
+    assert results["kitti_2d"]["AP40"] == results["kitti_2d"]["AP40-car-moderate"]
+
+
+BAD = {**CAR, "box": shifted(CAR["box"], 300), "place": [10.0, 1.5, 60]}
+LOW = {**BAD, "box": [400.0, 100, 440, 124.5]}
+VAN, TRUCK, SITTING = ({**BAD, "type": kind} for kind in ("van", "truck", "person_sitting"))
+# Of a detection 60 wide, 43 and 41: more and less than 0.7.
+REGION, SMALL_REGION = ({**BAD, "type": "dontcare", "box": [400, 0, 400 + width, 300]} for width in (43, 41))
+CASES = {
+    "nothing else": ([], [], 100),
+    "an object twice": ([], [CAR], 50),
+    "another place": ([], [BAD], 50),
+    "two other places": ([], [BAD, {**BAD, "box": shifted(BAD["box"], 90)}], 100 / 3),
+    "too low": ([], [LOW], 100),
+    "a low one of another class": ([], [{**LOW, "type": "cyclist"}], 100),
+    "another class": ([], [{**BAD, "type": "cyclist"}], 100),
+    "in a DontCare region": ([REGION], [BAD], 100),
+    "less in a DontCare region": ([SMALL_REGION], [BAD], 50),
+    "twice in a DontCare region": ([REGION, REGION], [BAD, {**BAD, "box": shifted(BAD["box"], 200)}], 50),
+    "a van": ([VAN], [BAD], 100),
+    "a truck": ([TRUCK], [BAD], 50),
+    "a sitting person": ([SITTING], [BAD], 50),
+    "a sitting person found as a pedestrian": ([SITTING], [{**BAD, "type": "pedestrian"}], 100),
+    "an occluded car": ([{**BAD, "occluded": 1}], [BAD], 100),
+    "a truncated car": ([{**BAD, "truncated": 0.16}], [BAD], 100),
+    "a low car, found taller": ([{**BAD, "box": [400, 100, 460, 139]}], [{**BAD, "box": [400, 100, 460, 141]}], 100),
+    "a car out of sight": ([{**BAD, "occluded": 3}], [], 100),
+}
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_what_is_an_error(name):
+    """All scores are equal, so everything counts at every recall."""
+    true, objects, expected = CASES[name]
+    results = repeated([CAR, *true], [found(one) for one in (CAR, *objects)])
+    assert results["kitti_2d"]["AP40-car-easy"] == pytest.approx(expected)
+    assert results["kitti_2d"]["AP11-car-easy"] == pytest.approx(expected)
+
+
+def test_regions_do_not_excuse_in_space():
+    results = repeated([CAR, REGION], [found(CAR), found(BAD)])
+    assert (results["kitti_2d"]["AP40"], results["kitti_bev"]["AP40"], results["kitti_3d"]["AP40"]) == (100, 50, 50)
+
+
+def test_low_detections_can_take_an_object_but_never_count():
+    """The object is 26 high; a detection of 24 overlaps it by 0.92."""
+    true = {**CAR, "box": [100.0, 100, 160, 126]}
+    low = {**CAR, "box": [100.0, 100, 160, 124]}
+    assert repeated([true], [found(low)])["kitti_2d"]["AP40-car-moderate"] == 0
+    for kind in ("car", "cyclist"):
+        # It scores higher, so that there is no score to evaluate at.
+        results = repeated([true], [found(true, 0.5), found(low, 0.9, type=kind)])
+        assert results["kitti_2d"]["AP40-car-moderate"] == 0
+        assert repeated([true], [found(low, 0.4, type=kind), found(true, 0.5)])["kitti_2d"]["AP40-car-moderate"] == 100
+
+
+def test_objects_choose_in_the_order_of_the_label_file():
+    """A van and a car at one place: the first of them has the detection."""
+    van = {**CAR, "type": "van"}
+    assert repeated([CAR, van], [found(CAR)])["kitti_2d"]["AP40"] == 100
+    assert repeated([van, CAR], [found(CAR)])["kitti_2d"]["AP40"] == 0
+
+
+@pytest.mark.parametrize("total", [1, 40, 42, 100, 399, 400])
+def test_scores_are_read_at_41_recalls(total):
+    """The k-th hit has the score -k and the recall k / total."""
+    for hits in {1, total // 3 + 1, total}:
+        scores = -np.arange(1.0, hits + 1)
+        read = recall_thresholds(np.random.default_rng(0).permutation(scores), total)
+        assert read.tolist() == kitti_loops.thresholds(scores.tolist(), total)
+        assert len(read) <= 41 and read[-1] == -hits
+        # Each hit is read once, so the nearest ones are different only where there are more of them than recalls.
+        if total >= 100:
+            wanted = np.linspace(0, 1, 41)[: len(read) - 1]
+            nearest = np.abs(scores[:, None] / total + wanted).min(axis=0)
+            assert np.abs(-read[:-1] / total - wanted) == pytest.approx(nearest)
+
+
+def test_difficulties():
+    levels = [CAR, {**BAD, "occluded": 1}, {**TRUCK, "type": "car", "box": [800, 0, 860, 90], "truncated": 0.5}]
+    missed = repeated(levels, [found(CAR)])["kitti_2d"]
+    shares = [missed[f"AP40-car-{level}"] for level in ("easy", "moderate", "hard")]
+    # Of 41, 82 and 123 objects 41 are found, all with one score: recall goes on until 1, 1/2 and 1/3.
+    assert shares == pytest.approx([100, 50, 32.5], abs=2.6)
+    assert len(set(shares)) == 3
+
+
+@pytest.mark.parametrize("angle", [0, math.pi / 3, math.pi / 2, math.pi, -math.pi / 3, 2 * math.pi])
+def test_orientation(angle):
+    results = repeated([CAR], [found(CAR, alpha=CAR["alpha"] + angle)])
+    assert results["kitti_2d"]["AP40"] == 100
+    assert results["kitti_aos"]["AOS40"] == pytest.approx(50 * (1 + math.cos(angle)), abs=1e-9)
+    both = repeated([CAR], [found(CAR, alpha=CAR["alpha"] + angle), found(BAD)])
+    assert both["kitti_aos"]["AOS11"] == pytest.approx(25 * (1 + math.cos(angle)), abs=1e-9)
+
+
+def test_overlaps_in_space():
+    """A car moved by s along its length l overlaps by (l - s) / (l + s); raised by r of h, by (h - r) / (h + r)."""
+
+    def scores(**changes: Any) -> list[float]:
+        results = repeated([CAR], [found(CAR, **changes)])
+        assert results["kitti_2d"]["AP40"] == 100
+        return [results[f"kitti_{task}"]["AP40"] for task in ("bev", "3d", "bev_loose", "3d_loose")]
+
+    assert scores(place=along(CAR, 4 * 0.29 / 1.71)) == [100, 100, 100, 100]  # 0.71
+    assert scores(place=along(CAR, 4 * 0.31 / 1.69)) == [0, 0, 100, 100]  # 0.69
+    assert scores(place=along(CAR, 4 * 0.51 / 1.49)) == [0, 0, 0, 0]  # 0.49
+    assert scores(place=[2, 1.5 - 1.5 * 0.31 / 1.69, 20]) == [100, 0, 100, 100]
+    assert scores(size=[0.74, 1.6, 4]) == [100, 0, 100, 0]
+    assert scores(ry=0.6 + math.pi) == [100, 100, 100, 100]
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_against_plain_loops(seed):
+    pictures = random_pictures(seed, 60)
+    results = evaluated(pictures)
+    seen = set()
+    for task, kind, overlaps in (
+        ("kitti_2d", "2d", OFFICIAL),
+        ("kitti_bev", "bev", OFFICIAL),
+        ("kitti_3d", "3d", OFFICIAL),
+        ("kitti_bev_loose", "bev", LOOSE),
+        ("kitti_3d_loose", "3d", LOOSE),
+    ):
+        for name, level in itertools.product(CLASS_NAMES, kitti_loops.LIMITS):
+            values = kitti_loops.average_precisions(pictures, kind, name, level, overlaps[name])
+            ours = [results[task][f"AP{count}-{name}-{level}"] for count in (40, 11)]
+            if kind == "2d":
+                ours += [results["kitti_aos"][f"AOS{count}-{name}-{level}"] for count in (40, 11)]
+            assert ours == pytest.approx(values[: len(ours)], abs=1e-9, nan_ok=True), (task, name, level)
+            seen.add(round(values[0], 6))
+    assert len(seen) > 20
+
+
+def test_what_is_not_predicted_is_not_measured(tmp_path):
+    one = evaluator([[CAR]] * COUNT, tmp_path)
+    for number in range(COUNT):
+        flat = instances([found(CAR)])
+        for field in ("pred_alpha", "pred_dimensions", "pred_locations", "pred_rotation_y"):
+            flat.remove(field)
+        one.process([{"image_id": number}], [{"instances": flat}])
+    results = one.evaluate()
+    assert list(results) == ["kitti_2d"] and results["kitti_2d"]["AP40"] == 100
+    expected = "Car -1 -1 -10 100 100 160 150 -1 -1 -1 -1000 -1000 -1000 -10 0.9\n"
+    assert (tmp_path / "000000.txt").read_text() == expected
+
+
+def test_values_that_are_no_numbers_find_nothing():
+    assert repeated([CAR], [found(CAR, place=[math.nan, 1.5, 20])])["kitti_2d"]["AP40"] == 0
+    assert repeated([CAR], [found(CAR), found(CAR, math.inf)])["kitti_2d"]["AP40"] == 100
+
+
+def test_processes_share_pictures(monkeypatch):
+    """Two processes, one picture in both."""
+    pictures = random_pictures(7, 20)
+    expected = evaluated(pictures)
+    parts = []
+    for numbers in (range(11), range(10, 20)):
+        one = evaluator([true for true, _ in pictures])
+        for number in numbers:
+            one.process([{"image_id": number}], [{"instances": instances(pictures[number][1])}])
+        parts.append(one._found)
+    monkeypatch.setattr(comm, "gather", lambda data: parts)
+    results = one.evaluate()
+    assert list(results) == list(expected)
+    for task, values in results.items():
+        assert values == pytest.approx(expected[task], nan_ok=True)
+    monkeypatch.setattr(comm, "is_main_process", lambda: False)
+    assert one.evaluate() == {}
+
+
+def test_files_for_the_server(tmp_path):
+    one = evaluator([[CAR], [CAR]], tmp_path / "out")
+    one.process([{"image_id": 1}], [{"instances": instances([found(CAR, 0.123456), found(BAD, type="cyclist")])}])
+    one.process([{"image_id": 0}], [{"instances": instances([])}])
+    one.evaluate()
+    assert (tmp_path / "out" / "000000.txt").read_text() == ""
+    assert (tmp_path / "out" / "000001.txt").read_text().splitlines() == [
+        "Car -1 -1 0.5 100 100 160 150 1.5 1.6 4 2 1.5 20 0.6 0.123456",
+        "Cyclist -1 -1 0.5 400 100 460 150 1.5 1.6 4 10 1.5 60 0.6 0.9",
+    ]
+
+
+def test_it_is_what_the_metadata_names(tmp_path, caplog):
+    assert KITTI_METADATA["evaluator_type"] == "kitti"
+    name = evaluator([[CAR]])._dataset_name
+    one = build_evaluator(tiny_cfg("OUTPUT_DIR", str(tmp_path)), name)
+    assert isinstance(one, KittiEvaluator)
+    assert one.evaluate() == {}
+    assert f"Only 0 of the 1 pictures of {name}" in caplog.text
+    MetadataCatalog.remove(name)
+    MetadataCatalog.get(name).set(thing_classes=["car", "tram"])
+    with pytest.raises(ValueError, match="has the classes car, tram, not of car, pedestrian, cyclist"):
+        KittiEvaluator(name)

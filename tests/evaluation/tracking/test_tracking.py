@@ -1,0 +1,336 @@
+"""Scores of tracks: closed forms of small cases, the evaluator around them."""
+
+from __future__ import annotations
+
+import itertools
+import math
+import sys
+import uuid
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from detectron2.data import DatasetCatalog, MetadataCatalog
+from detectron2.structures import Boxes, BoxMode, Instances
+from detectron2.utils import comm
+
+from centernet_d2.evaluation import build_evaluator
+from centernet_d2.evaluation.tracking.evaluator import TrackingEvaluator
+from centernet_d2.evaluation.tracking.metrics import HOTA_OVERLAPS, box_overlaps, compare_frame
+from tests.helpers.tiny import tiny_cfg
+
+LENGTH = 10
+# Track identity, class, box, score; of a frame.
+Track = tuple[int, int, list[float], float]
+Object = tuple[int, int, list[float], int]
+
+
+def at(x: float, y: float = 0, side: float = 40) -> list[float]:
+    return [x, y, x + side, y + side]
+
+
+def record(video: int, frame: int, objects: list[Object]) -> dict[str, Any]:
+    """Of objects: track_id, class, x1, y1, x2, y2, iscrowd."""
+    annotations = [
+        {"track_id": i, "category_id": c, "bbox": box, "bbox_mode": BoxMode.XYXY_ABS, "iscrowd": crowd}
+        for i, c, box, crowd in objects
+    ]
+    place = {"video_id": video, "frame": frame, "image_id": 100 * video + frame, "file_name": f"{video}/{frame}.jpg"}
+    return {**place, "height": 200, "width": 900, "annotations": annotations}
+
+
+def instances(tracks: list[Track]) -> Instances:
+    result = Instances((200, 900))
+    result.pred_boxes = Boxes(torch.tensor([box for _, _, box, _ in tracks], dtype=torch.float32).reshape(-1, 4))
+    result.scores = torch.tensor([score for *_, score in tracks])
+    result.pred_classes = torch.tensor([c for _, c, _, _ in tracks], dtype=torch.int64)
+    result.pred_track_ids = torch.tensor([i for i, *_ in tracks], dtype=torch.int64)
+    return result
+
+
+def evaluator(
+    videos: dict[int, list[list[Object]]], output_dir: Path | None = None, class_names: tuple[str, ...] = ("person",)
+) -> TrackingEvaluator:
+    name = f"tracks_{uuid.uuid4().hex}"
+    records = [record(video, k, objects) for video, frames in videos.items() for k, objects in enumerate(frames)]
+    DatasetCatalog.register(name, lambda: records)
+    names = {1: "street"}
+    MetadataCatalog.get(name).set(thing_classes=list(class_names), evaluator_type="tracking", video_names=names)
+    return TrackingEvaluator(name, output_dir)
+
+
+def process(one: TrackingEvaluator, video: int, frames: list[list[Track]]) -> None:
+    for k, tracks in enumerate(frames):
+        one.process([record(video, k, [])], [{"instances": instances(tracks)}])
+
+
+def scores(
+    objects: Callable[[int], list[Object]], tracks: Callable[[int], list[Track]], **options: Any
+) -> dict[str, float]:
+    """Of one video of ``LENGTH`` frames."""
+    one = evaluator({1: [objects(k) for k in range(LENGTH)]}, **options)
+    process(one, 1, [tracks(k) for k in range(LENGTH)])
+    return one.evaluate()["tracking"]
+
+
+def two(frame: int) -> list[Object]:
+    """Two objects on their way."""
+    return [(1, 0, at(5 * frame), 0), (2, 0, at(5 * frame, 100), 0)]
+
+
+def named(objects: list[Object], names: dict[int, int]) -> list[Track]:
+    """The objects themselves, found under other identities; those without are not found."""
+    return [(names[i], c, box, 0.9) for i, c, box, _ in objects if i in names]
+
+
+def percent(MOTA: float, IDF1: float, DetA: float, AssA: float, **counts: int) -> Any:
+    """All scores, where every found box is exact or far away, so that all of HOTA's overlaps give the same."""
+    shares = {"MOTA": MOTA, "IDF1": IDF1, "HOTA": math.sqrt(DetA * AssA), "DetA": DetA, "AssA": AssA}
+    wanted = {"IDSW": 0, "FP": 0, "FN": 0, "MT": 0, "ML": 0, **counts}
+    return pytest.approx({**{name: 100 * value for name, value in shares.items()}, **wanted})
+
+
+def test_truth_gives_100() -> None:
+    found = scores(two, lambda k: named(two(k), {1: 7, 2: 9}))
+    assert found == percent(1, 1, 1, 1, MT=2)
+
+
+def test_one_identity_changes_in_the_middle() -> None:
+    """One of two objects is found under two identities, half of its frames each: one switch of 20 boxes.
+
+    IDF1: the best whole track has 5 frames of the object: 15 of 20. Association: 10 boxes at 1, 10 at 5 / 10.
+    """
+    found = scores(two, lambda k: named(two(k), {1: 7, 2: 9 if k < 5 else 11}))
+    assert found == percent(1 - 1 / 20, 15 / 20, 1, (10 * 1 + 10 * 0.5) / 20, IDSW=1, MT=2)
+
+
+def test_two_identities_are_swapped_in_the_middle() -> None:
+    """Two switches; each pair of object and track shares 5 of 15 frames."""
+    found = scores(two, lambda k: named(two(k), {1: 7, 2: 9} if k < 5 else {1: 9, 2: 7}))
+    assert found == percent(1 - 2 / 20, 0.5, 1, 5 / 15, IDSW=2, MT=2)
+
+
+def test_the_second_half_of_an_object_is_lost() -> None:
+    """5 of 20 boxes are missed. IDF1 2 * 15 / (20 + 15). Association: 10 boxes at 1, 5 at 5 / 10."""
+    found = scores(two, lambda k: named(two(k), {1: 7, 2: 9} if k < 5 else {1: 7}))
+    assert found == percent(15 / 20, 30 / 35, 15 / 20, (10 + 5 * 0.5) / 15, FN=5, MT=1)
+
+
+def test_an_object_is_never_found_and_a_track_follows_nothing() -> None:
+    found = scores(two, lambda k: [*named(two(k), {1: 7}), (8, 0, at(600), 0.5)])
+    assert found == percent(1 - 20 / 20, 20 / 40, 10 / 30, 1, FP=10, FN=10, MT=1, ML=1)
+
+
+def test_nothing_is_found() -> None:
+    assert scores(two, lambda k: []) == percent(0, 0, 0, 0, FN=20, ML=2)
+
+
+@pytest.mark.parametrize(("overlap", "right"), [(0.49, False), (0.5, True), (0.76, True)])
+def test_inexact_boxes(overlap: float, right: bool) -> None:
+    """A box of ``overlap`` times the width has that overlap: right for MOTA from 0.5 on, for HOTA up to there."""
+    wide = [0.0, 0.0, 100.0, 50.0]
+    found = scores(lambda k: [(1, 0, wide, 0)], lambda k: [(4, 0, [0, 0, 100 * overlap, 50], 0.9)])
+    share = float((overlap + 1e-6 >= HOTA_OVERLAPS).mean())
+    assert [found[name] for name in ("HOTA", "DetA", "AssA")] == pytest.approx([100 * share] * 3)
+    assert (found["MOTA"], found["IDF1"], found["FP"]) == ((100, 100, 0) if right else (-100, 0, LENGTH))
+
+
+def test_regions_are_neither_missed_nor_a_fault_to_find() -> None:
+    """A region that is found, one that is not, and a box at a region that overlaps too little."""
+
+    def objects(frame: int) -> list[Object]:
+        return [*two(frame), (3, 0, at(300), 1), (4, 0, at(500), 1), (5, 0, at(700), 1)]
+
+    def tracks(frame: int) -> list[Track]:
+        return [*named(objects(frame), {1: 7, 2: 8, 3: 9}), (10, 0, at(720), 0.9)]
+
+    assert scores(objects, tracks) == percent(1 - 10 / 20, 40 / 50, 20 / 30, 1, FP=10, MT=2)
+
+
+def test_the_best_match_decides_between_object_and_region() -> None:
+    """A box goes to the object although it overlaps a region, and a second one there is forgiven."""
+    ids, boxes = np.array([1, 2]), np.array([at(0), at(5)], dtype=np.float64)
+    region = np.array([False, True])
+    found = np.array([at(1), at(6)], dtype=np.float64)
+    one = compare_frame(ids, boxes, region, np.array([5, 6]), found)
+    assert one.found_ids.tolist() == [5] and one.true_ids.tolist() == [1]
+    assert one.overlaps == pytest.approx(np.array([[39 / 41]]))
+    # Alone, the one that is nearer to the region belongs to it, though it overlaps the object by 34 / 46.
+    one = compare_frame(ids, boxes, region, np.array([6]), found[1:])
+    assert one.found_ids.tolist() == [] and one.overlaps.shape == (1, 0)
+
+
+def test_overlaps_against_counted_pixels() -> None:
+    generator = np.random.default_rng(0)
+    corners = generator.integers(0, 12, (2, 15, 4))
+    a, b = (np.stack([x[:, 0], x[:, 1], x[:, 0] + x[:, 2], x[:, 1] + x[:, 3]], axis=1) for x in corners)
+    masks = []
+    for boxes in (a, b):
+        mask = np.zeros((15, 30, 30), dtype=bool)
+        for k, (x1, y1, x2, y2) in enumerate(boxes):
+            mask[k, y1:y2, x1:x2] = True
+        masks.append(mask.reshape(15, -1))
+    shared = (masks[0][:, None] & masks[1]).sum(axis=2)
+    union = (masks[0][:, None] | masks[1]).sum(axis=2)
+    assert box_overlaps(a.astype(float), b.astype(float)) == pytest.approx(shared / union.clip(min=1))
+
+
+def best_hota(objects: list[list[Object]], tracks: list[list[Track]]) -> float:
+    """HOTA of exact boxes by all ways to match each frame: what the definition maximizes."""
+    ways: list[list[tuple[tuple[int, int], ...]]] = []
+    for true, found in zip(objects, tracks, strict=True):
+        pairs = [(t[0], f[0]) for t in true for f in found if t[2] == f[2]]
+        ways.append([
+            chosen
+            for n in range(len(pairs) + 1)
+            for chosen in itertools.combinations(pairs, n)
+            if len({t for t, _ in chosen}) == len({f for _, f in chosen}) == n
+        ])  # fmt: skip
+    total = sum(map(len, objects)) + sum(map(len, tracks))
+    frames = {(kind, one[0]): 0 for kind, rows in enumerate((objects, tracks)) for row in rows for one in row}
+    for kind, rows in enumerate((objects, tracks)):
+        for one in itertools.chain(*rows):
+            frames[kind, one[0]] += 1
+    best = 0.0
+    for way in itertools.product(*ways):
+        chosen = list(itertools.chain(*way))
+        counts = {pair: chosen.count(pair) for pair in chosen}
+        shares = sum(n * n / (frames[0, t] + frames[1, f] - n) for (t, f), n in counts.items())
+        best = max(best, math.sqrt(shares / (total - len(chosen))))
+    return 100 * best
+
+
+def test_hota_matches_for_the_best_association() -> None:
+    """Two tracks lie on one object, now the one first and now the other: all ways to choose are tried."""
+    one: list[Object] = [(1, 0, at(0), 0)]
+    long, short = (5, 0, at(0), 0.9), (3, 0, at(0), 0.9)
+    tracks = [[short, long], [long], [long, short], [long], [short, long]]
+    video = evaluator({1: [one] * 5})
+    process(video, 1, tracks)
+    assert video.evaluate()["tracking"]["HOTA"] == pytest.approx(best_hota([one] * 5, tracks))
+
+
+def test_videos_do_not_share_identities() -> None:
+    """The same numbers in two videos, on objects in another order; the first is half lost."""
+    videos = {1: [two(k) for k in range(LENGTH)], 2: [two(k) for k in range(LENGTH)]}
+    one = evaluator(videos)
+    process(one, 1, [named(two(k), {1: 7} if k < 5 else {}) for k in range(LENGTH)])
+    process(one, 2, [named(two(k), {1: 9, 2: 7}) for k in range(LENGTH)])
+    found = one.evaluate()["tracking"]
+    assert found == percent(25 / 40, 50 / 65, 25 / 40, (20 + 5 * 0.5) / 25, FN=15, MT=2, ML=1)
+
+
+def test_classes_are_scored_apart_and_together() -> None:
+    """The car is never found, and a car is found on the person; of regions, a person's forgives no car."""
+
+    def objects(frame: int) -> list[Object]:
+        return [(1, 0, at(0), 0), (2, 1, at(200), 0), (3, 0, at(400), 1)]
+
+    def tracks(frame: int) -> list[Track]:
+        return [(1, 0, at(0), 0.9), (2, 1, at(0), 0.9), (3, 1, at(400), 0.9)]
+
+    found = scores(objects, tracks, class_names=("person", "car"))
+    overall = {name: value for name, value in found.items() if "-" not in name}
+    by_class = {
+        one: {key.split("-")[0]: value for key, value in found.items() if key.endswith(f"-{one}")}
+        for one in ("person", "car")
+    }
+    assert by_class["person"] == percent(1, 1, 1, 1, MT=1)
+    assert by_class["car"] == percent(-2, 0, 0, 0, FP=20, FN=10, ML=1)
+    assert overall == percent(1 - 30 / 20, 20 / 50, 10 / 40, 1, FP=20, FN=10, MT=1, ML=1)
+
+
+def test_a_class_without_objects_has_no_score() -> None:
+    found = scores(two, lambda k: named(two(k), {1: 7, 2: 9}), class_names=("person", "car"))
+    assert found["MOTA"] == 100
+    assert all(math.isnan(found[f"{name}-car"]) for name in ("MOTA", "IDF1", "HOTA", "DetA", "AssA"))
+
+
+def test_what_is_not_finite_finds_nothing() -> None:
+    found = scores(
+        two, lambda k: [*named(two(k), {1: 7, 2: 9}), (3, 0, [0, math.nan, 1, 1], 0.5), (4, 0, at(0), math.inf)]
+    )
+    assert found == percent(1, 1, 1, 1, MT=2)
+
+
+def test_frames_in_any_order_and_not_processed_ones(caplog: pytest.LogCaptureFixture) -> None:
+    one = evaluator({1: [two(k) for k in range(LENGTH)], 2: [two(k) for k in range(LENGTH)]})
+    for k in (3, 1, 2, 0):
+        one.process([record(1, k, [])], [{"instances": instances(named(two(k), {1: 7, 2: 9 if k < 2 else 11}))}])
+    with caplog.at_level("WARNING"):
+        found = one.evaluate()["tracking"]
+    assert found == percent(1 - 1 / 8, 6 / 8, 1, (4 + 4 * 0.5) / 8, IDSW=1, MT=2)
+    assert "Only 4 of the 20 frames" in caplog.text
+
+
+def test_files_count_from_1(tmp_path: Path) -> None:
+    one = evaluator({1: [two(0)], 2: [[]]}, tmp_path / "out")
+    process(one, 1, [[(7, 0, [0, 10.5, 40, 30], 0.75)]])
+    process(one, 2, [[]])
+    one.evaluate()
+    assert {path.name: path.read_text() for path in (tmp_path / "out").iterdir()} == {
+        "street.txt": "1,7,1,11.5,40,19.5,0.75,-1,-1,-1\n",
+        "2.txt": "",
+    }
+    several = evaluator({1: [two(0)]}, tmp_path / "several", class_names=("person", "car"))
+    process(several, 1, [[(7, 1, [0, 10.5, 40, 30], 0.75)]])
+    several.evaluate()
+    assert (tmp_path / "several/street.txt").read_text() == "1,7,1,11.5,40,19.5,0.75,2,-1,-1\n"
+
+
+def test_without_truth_there_are_only_files(tmp_path: Path) -> None:
+    one = evaluator({1: [[], []]}, tmp_path)
+    process(one, 1, [[(7, 0, at(0), 0.5)], []])
+    assert one.evaluate() == {}
+    assert (tmp_path / "street.txt").read_text().startswith("1,7,1,1,40,40,0.5")
+
+
+def test_what_processes_found_is_put_together(monkeypatch: pytest.MonkeyPatch) -> None:
+    videos = {1: [two(k) for k in range(LENGTH)], 2: [two(k) for k in range(LENGTH)]}
+    first, second = evaluator(videos), evaluator(videos)
+    process(first, 1, [named(two(k), {1: 7, 2: 9}) for k in range(LENGTH)])
+    process(second, 2, [named(two(k), {1: 7}) for k in range(LENGTH)])
+    monkeypatch.setattr(comm, "gather", lambda found: [found, second._found])
+    assert first.evaluate()["tracking"] == percent(30 / 40, 60 / 70, 30 / 40, 1, FN=10, MT=3, ML=1)
+    monkeypatch.setattr(comm, "is_main_process", lambda: False)
+    assert first.evaluate() == {}
+
+
+def test_a_video_in_two_processes_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    one = evaluator({1: [two(k) for k in range(LENGTH)]})
+    process(one, 1, [[]])
+    monkeypatch.setattr(comm, "gather", lambda found: [found, found])
+    with pytest.raises(ValueError, match="2 processes tracked in the video 1, not one"):
+        one.evaluate()
+
+
+def test_identities_are_needed_and_unique() -> None:
+    one = evaluator({1: [two(0)]})
+    with pytest.raises(ValueError, match=r"1/0.jpg: 2 objects have the identity 7"):
+        process(one, 1, [[(7, 0, at(0), 0.5), (7, 0, at(90), 0.5)]])
+    found = instances([(7, 0, at(0), 0.5)])
+    found.remove("pred_track_ids")
+    with pytest.raises(ValueError, match=r"1/0.jpg: the model gives no identities \(pred_track_ids\)"):
+        one.process([record(1, 0, [])], [{"instances": found}])
+
+
+def test_without_the_library_one_sentence_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "motmetrics", None)
+    monkeypatch.delitem(sys.modules, "centernet_d2.evaluation.tracking.metrics")
+    monkeypatch.delattr("centernet_d2.evaluation.tracking.metrics")
+    with pytest.raises(ImportError, match=r"^tracks are scored with motmetrics: pip install 'motmetrics>=1.4'"):
+        evaluator({1: [two(0)]})
+
+
+def test_is_what_the_metadata_names(tmp_path: Path) -> None:
+    name = evaluator({1: [two(0)]})._dataset_name
+    one = build_evaluator(tiny_cfg(), name, str(tmp_path))
+    assert isinstance(one, TrackingEvaluator)
+    process(one, 1, [named(two(0), {1: 7, 2: 9})])
+    assert one.evaluate()["tracking"]["HOTA"] == pytest.approx(100)
+    assert (tmp_path / name / "street.txt").is_file()
+    one.reset()
+    assert one.evaluate() == {}

@@ -1,0 +1,65 @@
+"""Small files in published layouts."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import uuid
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from centernet_d2.data.catalog import load_records
+from centernet_d2.data.datasets.keypoint_sets import register_landmarks
+
+SCRIPTS = Path(__file__).parents[2] / "datasets"
+
+
+def face_points(seed: int = 0, count: int = 68) -> np.ndarray:
+    """(count, 2) x, y from 0, inside a 100x80 picture, with three decimals."""
+    return np.random.default_rng(seed).uniform(10, 70, (count, 2)).round(3)
+
+
+def pts_text(points: Iterable[Iterable[float]]) -> str:
+    """``points`` count from 0, the file from 1."""
+    lines = [f"{x + 1:.3f} {y + 1:.3f}" for x, y in points]
+    return "\n".join(["version: 1", f"n_points:  {len(lines)}", "{", *lines, "}", "", ""])
+
+
+def write_picture(path: Path, width: int = 100, height: int = 80) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.new("RGB", (width, height), (90, 120, 150)).save(path)
+
+
+def write_pair(picture: Path, points: np.ndarray) -> None:
+    write_picture(picture)
+    picture.with_suffix(".pts").write_text(pts_text(points))
+
+
+def run_script(name: str, *arguments: str) -> int:
+    """The exit status of a script of datasets/."""
+    spec = importlib.util.spec_from_file_location(name, SCRIPTS / f"{name}.py")
+    assert spec and spec.loader
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module.main(list(arguments))
+
+
+def load(json_file: Path, root: Path, scheme: str) -> list[dict[str, Any]]:
+    """The records as training gets them; raises for any finding."""
+    name = f"test_converters_{uuid.uuid4().hex}"
+    register_landmarks(name, scheme, str(json_file), str(root))
+    return load_records(name)
+
+
+def pictures_and_points(json_file: Path) -> dict[str, list[np.ndarray]]:
+    """(K, 3) keypoints of the objects by file name, as the file has them."""
+    content = json.loads(json_file.read_text())
+    names = {picture["id"]: picture["file_name"] for picture in content["images"]}
+    points: dict[str, list[np.ndarray]] = {name: [] for name in names.values()}
+    for entry in content["annotations"]:
+        points[names[entry["image_id"]]].append(np.reshape(entry["keypoints"], (-1, 3)))
+    return points

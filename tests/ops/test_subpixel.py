@@ -1,0 +1,57 @@
+from __future__ import annotations
+
+import pytest
+import torch
+
+from centernet_d2.ops.gaussian import splat_gaussians
+from centernet_d2.ops.subpixel import dark_position, soft_argmax_position
+
+
+def gaussian(point, sigma, size=12):
+    """Probabilities of an unquantised Gaussian, sampled at the cells' middles."""
+    middle = torch.arange(size, dtype=torch.float64) + 0.5
+    squared = (middle[None, :] - point[0]) ** 2 + (middle[:, None] - point[1]) ** 2
+    return (-squared / (2 * sigma**2)).exp()[None, None] * 0.99
+
+
+def indices():
+    return torch.zeros(1, dtype=torch.int64), torch.zeros(1, dtype=torch.int64)
+
+
+@pytest.mark.parametrize("sigma", [0.8, 1.5])
+@pytest.mark.parametrize("place", [(5.1, 6.9), (5.5, 6.5), (5.93, 6.02)])
+def test_dark_is_exact_for_a_gaussian(place, sigma):
+    maps = gaussian(place, sigma).logit()
+    position = dark_position(maps, *indices(), torch.tensor([[5, 6]]))
+    assert torch.allclose(position[0], torch.tensor(place, dtype=torch.float64) - torch.tensor([5, 6]), atol=1e-6)
+
+
+def test_dark_stays_inside_the_cell_and_in_the_middle_of_a_plateau():
+    flat = torch.zeros(1, 1, 5, 5)
+    assert dark_position(flat, *indices(), torch.tensor([[2, 2]])).tolist() == [[0.5, 0.5]]
+    slope = torch.linspace(-3, 3, 5).expand(1, 1, 5, 5).contiguous()
+    position = dark_position(slope, *indices(), torch.tensor([[4, 2]]))
+    assert ((position >= 0) & (position <= 1)).all()
+
+
+def test_soft_argmax_is_the_weighted_mean():
+    maps = torch.randn(1, 1, 6, 6, dtype=torch.float64)
+    position = soft_argmax_position(maps, *indices(), torch.tensor([[3, 2]]))[0]
+    p = maps[0, 0].sigmoid()[1:4, 2:5]
+    x = sum(p[i, j] * (2 + j + 0.5) for i in range(3) for j in range(3)) / p.sum()
+    y = sum(p[i, j] * (1 + i + 0.5) for i in range(3) for j in range(3)) / p.sum()
+    assert torch.allclose(position + torch.tensor([3, 2]), torch.stack([x, y]))
+
+
+def test_gaussians_around_exact_points():
+    """Cells have the value at their middles, the cell of the point itself is 1."""
+    point = torch.tensor([[[5.2, 6.7]]])
+    maps = splat_gaussians(
+        torch.tensor([[[5, 6]]]), torch.tensor([[0]]), torch.tensor([[2, 2]]), (1, 1, 12, 12), point
+    ).dense()[0, 0]
+    for y in range(12):
+        for x in range(12):
+            inside = abs(x - 5) <= 2 and abs(y - 6) <= 2
+            squared = (x + 0.5 - 5.2) ** 2 + (y + 0.5 - 6.7) ** 2
+            expected = torch.tensor(-squared / (2 * (5 / 6) ** 2)).exp().item() if inside else 0.0
+            assert maps[y, x].item() == pytest.approx(1.0 if (x, y) == (5, 6) else expected, rel=1e-5)

@@ -1,0 +1,129 @@
+"""The predictor's NumPy against the model's own: letterboxes, warps, soft-NMS, votes, places in space."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from centernet_d2.data.synthetic.shapes import ShapesConfig, draw
+from centernet_d2.modeling.test_time_augmentation import TestTime, prepare
+from centernet_d2.ops.box3d_geometry import alpha_to_rotation_y, unproject
+from centernet_d2.ops.extreme_points import without_ghosts
+from centernet_d2.ops.soft_nms import cluster_vote, soft_nms
+from tests.helpers.boxes3d import P2
+
+pytest.importorskip("onnxruntime")
+from centernet_d2.runtime import onnx_model as onnx_predictor
+
+
+@pytest.mark.parametrize("pixel_center", [0.5, 0.0])
+@pytest.mark.parametrize(
+    "settings", [{}, {"resize": "keep"}, {"resize": "keep", "pad_always": True}, {"fit_width": True}]
+)
+@pytest.mark.parametrize("size", [(96, 128), (48, 64), (75, 110), (31, 200), (300, 7), (1, 1)])
+def test_the_input_is_the_models(size, settings, pixel_center):
+    picture = np.random.default_rng(0).integers(0, 256, (*size, 3), dtype=np.uint8)
+    about = {
+        "divisibility": 32,
+        "size": [96, 128],
+        "resize": "fixed",
+        "pad_always": False,
+        "fit_width": False,
+    } | settings
+    times = TestTime(size=(96, 128), pixel_center=pixel_center, **settings)
+    (expected,), back, start = prepare([torch.from_numpy(picture.transpose(2, 0, 1).copy())], times, 1.0, 32)
+    scale, shift, input_size = onnx_predictor.letterbox(size, about)
+    found = onnx_predictor.warp(picture, scale, shift, input_size, pixel_center)
+    assert found.shape == (*expected.shape[1:], 3)
+    # OpenCV's versions round differently.
+    assert np.abs(found.astype(int) - expected.numpy().transpose(1, 2, 0)).max() <= 1
+    np.testing.assert_allclose(1 / scale, back[0], rtol=1e-6)
+    np.testing.assert_allclose(-shift / scale, start[0], rtol=1e-5, atol=1e-4)
+
+
+def test_a_drawn_picture_is_warped_alike():
+    """Few pixels are rounded otherwise, if any."""
+    picture = draw(ShapesConfig(120, 200, min_size=10, max_size=60), 0, 0)
+    (expected,), *_ = prepare([torch.from_numpy(picture.transpose(2, 0, 1).copy())], TestTime(size=(96, 128)), 1.0, 32)
+    about = {"divisibility": 32, "size": [96, 128], "resize": "fixed", "pad_always": False, "fit_width": False}
+    found = onnx_predictor.warp(picture, *onnx_predictor.letterbox((120, 200), about), 0.5)
+    assert (found != expected.numpy().transpose(1, 2, 0)).mean() < 0.05
+
+
+def crowd(count=120, seed=0):
+    """Candidates that overlap a lot, as arrays; some slots are empty."""
+    rng = np.random.default_rng(seed)
+    corner, size = rng.uniform(0, 40, (count, 2)), rng.uniform(0, 30, (count, 2))
+    scores = rng.random(count) * (rng.random(count) > 0.2)
+    return {
+        "boxes": np.concatenate([corner, corner + size], axis=1).astype(np.float32),
+        "scores": scores.astype(np.float32),
+        "classes": rng.integers(0, 2, count),
+        "depth": np.arange(count, dtype=np.float32),
+    }
+
+
+def tensors(candidates):
+    return [torch.from_numpy(candidates[name])[None] for name in ("boxes", "scores", "classes")]
+
+
+@pytest.mark.parametrize("limit", [5, 100, 500])
+def test_soft_nms(limit):
+    candidates = crowd()
+    index, scores = (x[0].numpy() for x in soft_nms(*tensors(candidates), limit))
+    found = onnx_predictor.soft_nms(candidates, limit)
+    kept = scores > 0
+    assert found["depth"].tolist() == index[kept].tolist()
+    np.testing.assert_allclose(found["scores"], scores[kept], atol=1e-6)
+    np.testing.assert_array_equal(found["boxes"], candidates["boxes"][index[kept]])
+
+
+@pytest.mark.parametrize("sources", [3, 8])
+def test_votes(sources):
+    candidates = crowd()
+    index, boxes, scores = (x[0].numpy() for x in cluster_vote(*tensors(candidates), sources, 200))
+    found = onnx_predictor.vote(candidates, sources, 200)
+    kept = scores > 0
+    assert found["depth"].tolist() == index[kept].tolist()
+    np.testing.assert_allclose(found["scores"], scores[kept], atol=1e-6)
+    np.testing.assert_allclose(found["boxes"], boxes[kept], atol=1e-4)
+
+
+def test_ghosts():
+    candidates = crowd()
+    candidates["boxes"][:8] = [0, 0, 90, 90]
+    scores = without_ghosts(*tensors(candidates))[0].numpy()
+    order = np.argsort(-scores, kind="stable")
+    found = onnx_predictor.without_ghosts(candidates)
+    assert (scores < candidates["scores"]).sum() > 3
+    assert found["depth"].tolist() == order.tolist()
+    np.testing.assert_allclose(found["scores"], scores[order])
+
+
+@pytest.mark.parametrize("method", ["top", "soft_nms", "vote", "extreme_points"])
+def test_nothing_stays_nothing(method):
+    candidates = {name: values * 0 for name, values in crowd(6).items()}
+    found = onnx_predictor.merge(candidates, method, 3, 10)
+    assert not (found["scores"] > 0).any()
+    assert found["boxes"].shape == (len(found["scores"]), 4)
+
+
+def test_places_in_space():
+    """With a calibration of one's own."""
+    found = crowd(20) | {"orientation": np.linspace(-3, 3, 20), "dimensions": np.full((20, 3), 1.5)}
+    found["depth"] = np.linspace(3, 60, 20)
+    placed = onnx_predictor.in_space(found, P2.numpy())
+    middle = (found["boxes"][:, :2] + found["boxes"][:, 2:]) / 2
+    seen = torch.from_numpy(np.concatenate([middle, found["depth"][:, None]], axis=1))
+    expected = unproject(seen, P2) + torch.tensor([0, 0.75, 0])
+    np.testing.assert_allclose(placed["locations"], expected, atol=1e-4)
+    turn = alpha_to_rotation_y(torch.from_numpy(found["orientation"]), seen[:, 0], P2)
+    np.testing.assert_allclose(placed["rotation_y"], turn, atol=1e-6)
+    assert "orientation" not in placed
+
+
+def test_a_picture_of_another_kind_is_refused():
+    predictor = object.__new__(onnx_predictor.OnnxPredictor)
+    with pytest.raises(ValueError, match=r"\(H, W, 3\) uint8"):
+        predictor(np.zeros((10, 10, 3), dtype=np.float32))
