@@ -1,4 +1,4 @@
-# make demo   sets up, trains a small network on drawn pictures, evaluates it and draws what it finds (minutes, CPU is enough)
+# make demo   sets up, trains a small network on drawn images, evaluates it and draws what it finds (minutes, CPU is enough)
 # make test   sets up, checks style and types, runs the quick tests; `make test-slow` runs the others
 PYTHON ?= python3
 BIN := .venv/bin
@@ -25,5 +25,5 @@ test-slow: setup
 demo: setup
 	$(BIN)/python tools/train_net.py --config-file configs/Synthetic/shapes_1pt.yaml OUTPUT_DIR $(DEMO)
 	$(BIN)/python tools/demo.py --config-file configs/Synthetic/shapes_1pt.yaml --weights $(DEMO)/model_final.pth \
-		--input synthetic_shapes_val --num-images 24 --output $(DEMO)/pictures
-	@echo "Pictures with what was found: $(DEMO)/pictures; training curves: $(BIN)/tensorboard --logdir $(DEMO)"
+		--input synthetic_shapes_val --num-images 24 --output $(DEMO)/images
+	@echo "Images with what was found: $(DEMO)/images; training curves: $(BIN)/tensorboard --logdir $(DEMO)"

@@ -1,4 +1,4 @@
-"""The CenterNet family on Detectron2. Importing this registers every model and data set, and reads no file."""
+"""The CenterNet family on Detectron2. Importing this registers every model and dataset, and reads no file."""
 
 from centernet_d2 import data, modeling
 from centernet_d2.config import add_centernet_config, get_cfg

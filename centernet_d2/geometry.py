@@ -1,11 +1,11 @@
 """The one place where coordinates change frame.
 
-Coordinates are continuous: a picture of width W spans [0, W], pixel i covers [i, i + 1) and its centre is at i + 0.5;
+Coordinates are continuous: an image of width W spans [0, W], pixel i covers [i, i + 1) and its center is at i + 0.5;
 a grid cell j of stride R covers input pixels [R j, R (j + 1)). The networks published with the CenterNet paper were
-trained with pixel centres at integers instead. They differ only in where the warp samples, which
+trained with pixel centers at integers instead. They differ only in where the warp samples, which
 ``pixel_center`` (0.5 or 0.0) says.
 
-Matrices are (2, 3) float64 NumPy arrays that map *from* the picture *to* the network input.
+Matrices are (2, 3) float64 NumPy arrays that map *from* the image *to* the network input.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ def affine_matrix(
     """Similarity that puts ``center`` (x, y) in the middle of the output.
 
     Args:
-        scale: output pixels per picture pixel.
+        scale: output pixels per image pixel.
         rotation: degrees, counter-clockwise as seen on the screen.
         output_size: (height, width).
         flip: mirror left and right, after the rest.
@@ -31,10 +31,10 @@ def affine_matrix(
     cosine, sine = scale * math.cos(math.radians(rotation)), scale * math.sin(math.radians(rotation))
     linear = np.array([[cosine, sine], [-sine, cosine]])
     matrix = np.column_stack([linear, np.array([width / 2, height / 2]) - linear @ np.asarray(center, dtype=float)])
-    return mirrored(matrix, width) if flip else matrix
+    return flipped(matrix, width) if flip else matrix
 
 
-def mirrored(matrix: np.ndarray, output_width: float) -> np.ndarray:
+def flipped(matrix: np.ndarray, output_width: float) -> np.ndarray:
     """``matrix`` followed by exchanging left and right of the output."""
     result = matrix * [[-1], [1]]
     result[0, 2] += output_width
@@ -42,9 +42,9 @@ def mirrored(matrix: np.ndarray, output_width: float) -> np.ndarray:
 
 
 def fitting_scale(image_size: tuple[int, int], output_size: tuple[int, int], by_width: bool = False) -> float:
-    """Output pixels per picture pixel of a picture as large as fits, or as wide as the output. Sizes: height, width.
+    """Output pixels per image pixel of an image as large as fits, or as wide as the output. Sizes: height, width.
 
-    By its width, a picture that is higher than the output's shape is cut above and below, as published for KITTI.
+    By its width, an image that is higher than the output's shape is cut above and below, as published for KITTI.
     """
     across = output_size[1] / image_size[1]
     return across if by_width else min(output_size[0] / image_size[0], across)
@@ -53,9 +53,9 @@ def fitting_scale(image_size: tuple[int, int], output_size: tuple[int, int], by_
 def letterbox_matrix(
     image_size: tuple[int, int], output_size: tuple[int, int], scale: float | None = None
 ) -> np.ndarray:
-    """Centre a picture in the output; ``scale=None`` makes it as large as fits. Sizes are (height, width).
+    """Center an image in the output; ``scale=None`` makes it as large as fits. Sizes are (height, width).
 
-    The shift is whole pixels when nothing is scaled, so that such a picture is copied, not resampled.
+    The shift is whole pixels when nothing is scaled, so that such an image is copied, not resampled.
     """
     height, width = image_size
     fitted = fitting_scale(image_size, output_size) if scale is None else scale
@@ -72,9 +72,9 @@ def inverse(matrix: np.ndarray) -> np.ndarray:
 
 
 def reduced_matrix(matrix: np.ndarray, reduction: int, pixel_center: float = 0.5) -> np.ndarray:
-    """``matrix`` for a picture of which each pixel stands for ``reduction`` x ``reduction`` of the whole one."""
+    """``matrix`` for an image of which each pixel stands for ``reduction`` x ``reduction`` of the whole one."""
     linear = matrix[:, :2]
-    # The middle of the first such pixel, in the whole picture, is at reduction / 2 of its own corner.
+    # The middle of the first such pixel, in the whole image, is at reduction / 2 of its own corner.
     shift = (reduction - 1) * (0.5 - pixel_center)
     return np.column_stack([reduction * linear, matrix[:, 2] + shift * linear.sum(axis=1)])
 

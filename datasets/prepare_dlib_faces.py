@@ -3,7 +3,7 @@
 
     datasets/prepare_dlib_faces.py faces/training_with_face_landmarks.xml [--output faces/train.json]
 
-Pictures are found from the folder of the XML file.
+Images are found from the folder of the XML file.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ def main(arguments: list[str] | None = None) -> int:
         print(error, file=sys.stderr)
         return 1
     print(summary)
-    return int(not summary.pictures)
+    return int(not summary.images)
 
 
 if __name__ == "__main__":

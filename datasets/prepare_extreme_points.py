@@ -32,7 +32,7 @@ def main(arguments: list[str] | None = None) -> int:
             failed = True
             continue
         print(summary)
-        failed |= not summary.pictures
+        failed |= not summary.images
     return int(failed)
 
 

@@ -5,7 +5,7 @@
 
 FOLDER holds data_object_image_2.zip, data_object_label_2.zip and data_object_calib.zip as downloaded, or what they
 unpack to: training/{image_2,label_2,calib}. The splits are not part of KITTI: LISTS is a folder with train.txt and
-val.txt, a picture's number a line, by default FOLDER/ImageSets_3dop and FOLDER/ImageSets_subcnn; one is enough.
+val.txt, an image's number a line, by default FOLDER/ImageSets_3dop and FOLDER/ImageSets_subcnn; one is enough.
 """
 
 from __future__ import annotations

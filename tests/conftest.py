@@ -13,9 +13,9 @@ torch.set_num_threads(1)
 
 @pytest.fixture(scope="session")
 def shared_data() -> Path:
-    """Small real pictures with annotations; ``CENTERNET_D2_SAMPLES`` or ``../shared/data`` beside the checkout."""
+    """Small real images with annotations; ``CENTERNET_D2_SAMPLES`` or ``../shared/data`` beside the checkout."""
     default = Path(__file__).resolve().parents[2] / "shared" / "data"
     folder = Path(os.environ.get("CENTERNET_D2_SAMPLES", default))
     if not folder.is_dir():
-        pytest.skip(f"no sample pictures at {folder} (set CENTERNET_D2_SAMPLES)")
+        pytest.skip(f"no sample images at {folder} (set CENTERNET_D2_SAMPLES)")
     return folder

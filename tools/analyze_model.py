@@ -1,12 +1,12 @@
 #!/usr/bin/env python
-"""What the networks of configs cost: parameters, operations, size on disk, and time for one picture.
+"""What the networks of configs cost: parameters, operations, size on disk, and time for one image.
 
     tools/analyze_model.py configs/COCO-Detection/centernet_R_18_DCN_1pt.yaml ... [--size 512 512] [--threads 1]
                            [--seconds 3 | --no-latency] [--opts KEY=value ...]
 
 Prints a Markdown table. Operations are those of convolutions and matrix products, a multiplication with its addition
-being one, from the normalised picture to the maps. Size is that of a file with weights and statistics, without an
-optimizer's. The time is from a picture in memory to its objects (batch 1; normalization, network, decoding, merging),
+being one, from the normalised image to the maps. Size is that of a file with weights and statistics, without an
+optimizer's. The time is from an image in memory to its objects (batch 1; normalization, network, decoding, merging),
 with random weights: the median, and the 10th and 90th percentiles.
 """
 

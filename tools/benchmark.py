@@ -44,9 +44,9 @@ def times(functions: list[Callable[[], Any]], device: str, seconds: float) -> li
     for function in functions:
         function()
         function()
-    found: list[list[float]] = [[] for _ in functions]
-    while min(sum(x) for x in found) < seconds * 1000 or len(found[0]) < 5:
-        for function, milliseconds in zip(functions, found, strict=True):
+    predictions: list[list[float]] = [[] for _ in functions]
+    while min(sum(x) for x in predictions) < seconds * 1000 or len(predictions[0]) < 5:
+        for function, milliseconds in zip(functions, predictions, strict=True):
             if device == "cuda":
                 torch.cuda.synchronize()
             start = time.perf_counter()
@@ -54,9 +54,9 @@ def times(functions: list[Callable[[], Any]], device: str, seconds: float) -> li
             if device == "cuda":
                 torch.cuda.synchronize()
             milliseconds.append((time.perf_counter() - start) * 1000)
-        if sum(sum(x) for x in found) > 60_000:
+        if sum(sum(x) for x in predictions) > 60_000:
             break
-    return found
+    return predictions
 
 
 def measure(part: str, threads: int, args: argparse.Namespace) -> list[Measured]:
@@ -71,8 +71,8 @@ def measure(part: str, threads: int, args: argparse.Namespace) -> list[Measured]
         baselines.radius, baselines.draw_gaussian = args.published.radius, args.published.draw_gaussian
     rows: list[Measured] = []
     for label, ours, plain in PARTS[part](args):
-        found = times([ours] if plain is None else [ours, plain], args.device, args.seconds)
-        rows.append((label, found[0], found[1] if plain else None))
+        predictions = times([ours] if plain is None else [ours, plain], args.device, args.seconds)
+        rows.append((label, predictions[0], predictions[1] if plain else None))
     return rows
 
 
@@ -84,8 +84,8 @@ def shown(milliseconds: list[float]) -> str:
 def print_rows(threads: int, runs: list[list[Measured]]) -> None:
     """One line for each label of ``runs``, the same rows from several processes."""
     for same in zip(*runs, strict=True):
-        label, ours = same[0][0], [x for _, found, _ in same for x in found]
-        plain = [x for _, _, found in same for x in found or ()]
+        label, ours = same[0][0], [x for _, predictions, _ in same for x in predictions]
+        plain = [x for _, _, predictions in same for x in predictions or ()]
         rest = "|"
         if plain:
             ratios = sorted(statistics.median(b) / statistics.median(a) for _, a, b in same if b)
@@ -123,7 +123,7 @@ def print_memory() -> None:
         dense, own = sparse.dense(), logits.numel() * 4 / 2**20
         ours = peak_mebibytes(lambda x=logits, y=sparse: heatmap_focal_loss(x, y).backward())
         plain = peak_mebibytes(lambda x=logits, y=dense: baselines.focal_loss(x, y).backward())
-        label = f"heatmap loss and gradient, points {points}, pictures {images}, logits {own:.0f} MiB"
+        label = f"heatmap loss and gradient, points {points}, images {images}, logits {own:.0f} MiB"
         print(f"| {label} | {ours:.0f} | {plain:.0f} | {ours / own:.1f} | {plain / own:.1f} |", flush=True)
 
 
@@ -134,7 +134,7 @@ def main() -> None:
     parser.add_argument("--processes", type=int, default=1, help="measure each part so often, each time in a new one")
     parser.add_argument("--seconds", type=float, default=1.0, help="of repeats at least, for each row and process")
     parser.add_argument("--networks", nargs="+", default=["R_18_DCN", "DLA_34"], help="names in configs/COCO-Detection")
-    parser.add_argument("--batches", type=int, nargs="+", default=[1], help="pictures at once, of networks")
+    parser.add_argument("--batches", type=int, nargs="+", default=[1], help="images at once, of networks")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--reference", help="a checkout of CenterNet")
     args = parser.parse_args()

@@ -35,7 +35,7 @@ def draw_gaussian(heatmap: np.ndarray, x: int, y: int, r: int) -> None:
 def targets(
     boxes: np.ndarray, classes: np.ndarray, points: list[int], num_classes: int, grid: int
 ) -> dict[str, np.ndarray]:
-    """Dense targets of one picture, one object after another; ``boxes`` (P, 4) in grid cells."""
+    """Dense targets of one image, one object after another; ``boxes`` (P, 4) in grid cells."""
     k, most = len(points), 128
     heatmap = np.zeros((num_classes * k, grid, grid), dtype=np.float32)
     size, offset = np.zeros((most, 2 * k), np.float32), np.zeros((most, 2 * k), np.float32)
@@ -67,7 +67,7 @@ def decode(logits: Tensor, size: Tensor, offset: Tensor, points: int, k: int = 1
     heatmap = logits.sigmoid()
     heatmap = heatmap * (F.max_pool2d(heatmap, 3, 1, 1) == heatmap).float()
     count, _, height, width = heatmap.shape
-    found = []
+    predictions = []
     for p in range(points):
         scores, index = heatmap[:, p::points].reshape(count, -1, height * width).topk(k)
         score, order = scores.view(count, -1).topk(k)
@@ -81,12 +81,12 @@ def decode(logits: Tensor, size: Tensor, offset: Tensor, points: int, k: int = 1
         shift, wh = read(offset), read(size)
         x, y = x + shift[..., 0], y + shift[..., 1]
         box = [x - wh[..., 0] / 2, y - wh[..., 1] / 2, x + wh[..., 0] / 2, y + wh[..., 1] / 2]
-        found.append(torch.stack([*box, score, category.float()], dim=-1))
-    return torch.cat(found, dim=1)
+        predictions.append(torch.stack([*box, score, category.float()], dim=-1))
+    return torch.cat(predictions, dim=1)
 
 
 def load(path: str, rng: np.random.Generator, size: int = 512) -> np.ndarray:
-    """Decode, warp, colour in floating point step by step, normalise: (3, size, size) float32."""
+    """Decode, warp, color in floating point step by step, normalise: (3, size, size) float32."""
     image = cv2.imread(path)
     height, width = image.shape[:2]
     scale = size / (max(height, width) * rng.choice(np.arange(0.6, 1.4, 0.1)))

@@ -1,5 +1,5 @@
 #!/usr/bin/env python
-"""Draw what a step costs against the number of points, objects, pictures and pixels, and print how fast it grows.
+"""Draw what a step costs against the number of points, objects, images and pixels, and print how fast it grows.
 
     tools/benchmark_curves.py [--output curves.png] [--threads 1] [--seconds 0.5] [--network R_18_DCN]
 
@@ -35,30 +35,30 @@ from matplotlib import pyplot as plt
 Curve = tuple[str, Sequence[int], Callable[[int], Callable[[], Any]]]
 
 
-def targets(points: int, objects: int, pictures: int = 1) -> Callable[[], Any]:
-    task, instances = make_task(points, "cpu"), [random_instances(objects, seed) for seed in range(pictures)]
+def targets(points: int, objects: int, images: int = 1) -> Callable[[], Any]:
+    task, instances = make_task(points, "cpu"), [random_instances(objects, seed) for seed in range(images)]
     return lambda: task.targets(Targets.from_instances(instances, 4, (GRID, GRID)))
 
 
-def loss(points: int, pictures: int = 1) -> Callable[[], Any]:
-    logits, sparse = loss_inputs(points, pictures, "cpu")
+def loss(points: int, images: int = 1) -> Callable[[], Any]:
+    logits, sparse = loss_inputs(points, images, "cpu")
     return lambda: heatmap_focal_loss(logits, sparse).backward()
 
 
-def decoding(points: int, pictures: int = 1) -> Callable[[], Any]:
+def decoding(points: int, images: int = 1) -> Callable[[], Any]:
     task = make_task(points, "cpu")
-    maps = random_maps(task, pictures, "cpu")
+    maps = random_maps(task, images, "cpu")
     return torch.no_grad()(lambda: task.merge(task.candidates(maps), 100))
 
 
 def forward(args: argparse.Namespace) -> Callable[[int, int], Callable[[], Any]]:
-    """Of the network as ``Predictor`` runs it, by the side of square pictures and their number."""
+    """Of the network as ``Predictor`` runs it, by the side of square images and their number."""
     cfg = network(args.network, argparse.Namespace(device="cpu"))
     model = build_model(cfg).eval()
     accelerate(model, cfg)
 
-    def run(side: int, pictures: int) -> Callable[[], Any]:
-        batch = torch.randn(pictures, 3, side, side)
+    def run(side: int, images: int) -> Callable[[], Any]:
+        batch = torch.randn(images, 3, side, side)
         return torch.no_grad()(lambda: model.outputs(batch))
 
     return run
@@ -67,21 +67,21 @@ def forward(args: argparse.Namespace) -> Callable[[int, int], Callable[[], Any]]
 def panels(args: argparse.Namespace) -> dict[str, list[Curve]]:
     """Curves by what they are drawn against."""
     network_time = forward(args)
-    points, pictures = (1, 3, 9), (1, 2, 4, 8, 16)
+    points, images = (1, 3, 9), (1, 2, 4, 8, 16)
     return {
         "points of an object": [
             ("targets, 32 objects", points, lambda n: targets(n, 32)),
             ("loss and gradient", points, loss),
             ("decoding and merging", points, decoding),
         ],
-        "objects in a picture": [
+        "objects in an image": [
             (f"targets, points {k}", (1, 3, 10, 30, 100, 300, 1000), lambda n, k=k: targets(k, n)) for k in (1, 9)
         ],
-        "pictures in a batch": [
-            ("targets, 8 objects each", pictures, lambda n: targets(1, 8, n)),
-            ("loss and gradient", pictures, lambda n: loss(1, n)),
-            ("decoding", pictures, lambda n: decoding(1, n)),
-            (f"network, {args.network}, 256x256", pictures[:4], lambda n: network_time(256, n)),
+        "images in a batch": [
+            ("targets, 8 objects each", images, lambda n: targets(1, 8, n)),
+            ("loss and gradient", images, lambda n: loss(1, n)),
+            ("decoding", images, lambda n: decoding(1, n)),
+            (f"network, {args.network}, 256x256", images[:4], lambda n: network_time(256, n)),
         ],
         "input pixels": [
             (f"network, {args.network}", (128**2, 256**2, 512**2, 1024**2), lambda n: network_time(math.isqrt(n), 1)),

@@ -1,4 +1,4 @@
-"""What ``tools/benchmark.py`` times of whole networks: predicting, training, from a picture to boxes, exported."""
+"""What ``tools/benchmark.py`` times of whole networks: predicting, training, from an image to boxes, exported."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from benchmark_reference import Reference
 
 CONFIGS = Path(__file__).resolve().parents[1] / "configs" / "COCO-Detection"
-PICTURE = np.random.default_rng(0).integers(0, 256, (480, 640, 3), dtype=np.uint8)
+IMAGE = np.random.default_rng(0).integers(0, 256, (480, 640, 3), dtype=np.uint8)
 
 
 def network(name: str, args: argparse.Namespace) -> CfgNode:
@@ -54,7 +54,7 @@ def network_rows(args: argparse.Namespace) -> list[Row]:
             (f"folded, {low}", True, low),
         ]:
             cfg = network(name, args)
-            cfg.MODEL.INFERENCE.FOLD_BATCH_NORM, cfg.MODEL.INFERENCE.PRECISION = fold, precision
+            cfg.MODEL.INFERENCE.FUSE_BATCH_NORM, cfg.MODEL.INFERENCE.PRECISION = fold, precision
             model = build_model(cfg).eval()
             accelerate(model, cfg)
             for count in args.batches:
@@ -110,19 +110,19 @@ def step_rows(args: argparse.Namespace) -> list[Row]:
 
 
 def predictor_rows(args: argparse.Namespace) -> list[Row]:
-    """A picture in memory to its boxes."""
+    """An image in memory to its boxes."""
     rows: list[Row] = []
     for name in args.networks:
         reference = published(name, args)
         cfg = network(name, args)
         theirs = reference.predictor(name, cfg) if reference else None
-        plain = (lambda theirs=theirs: theirs(PICTURE)) if theirs else None
+        plain = (lambda theirs=theirs: theirs(IMAGE)) if theirs else None
         for precision in ("float32", "float16" if args.device == "cuda" else "bfloat16"):
             cfg = network(name, args)
             cfg.MODEL.INFERENCE.PRECISION = precision
             predictor = Predictor(cfg)
             rows.append(
-                (f"predictor, {name}, 640x480, {precision}", lambda predictor=predictor: predictor(PICTURE), plain)
+                (f"predictor, {name}, 640x480, {precision}", lambda predictor=predictor: predictor(IMAGE), plain)
             )
     return rows
 
@@ -141,8 +141,8 @@ def export_rows(args: argparse.Namespace) -> list[Row]:
             rows.append(
                 (
                     f"{runtime}, {name}, 640x480; baseline: Predictor",
-                    lambda exported=exported: exported(PICTURE),
-                    lambda eager=eager: eager(PICTURE),
+                    lambda exported=exported: exported(IMAGE),
+                    lambda eager=eager: eager(IMAGE),
                 )
             )
     return rows

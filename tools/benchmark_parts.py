@@ -21,8 +21,8 @@ from torch import Tensor
 from centernet_d2 import get_cfg
 from centernet_d2.data.dataset_mapper import CenterNetDatasetMapper
 from centernet_d2.layers.deform_conv import deform_conv
-from centernet_d2.modeling.heads import GridBoxSize, GridHeatmap, GridOffset
-from centernet_d2.modeling.tasks import GridPointTask
+from centernet_d2.modeling.heads import BoxSizeHead, ClassHeatmapHead, PointOffsetHead
+from centernet_d2.modeling.tasks import DetectionTask
 from centernet_d2.ops.focal_loss import heatmap_focal_loss
 from centernet_d2.structures import Targets
 
@@ -50,11 +50,11 @@ def random_instances(count: int, seed: int = 0) -> Instances:
     return instances
 
 
-def make_task(points: int, device: str) -> GridPointTask:
+def make_task(points: int, device: str) -> DetectionTask:
     shared = {"point_flags": POINTS[points], "in_channels": [4], "head_channels": 4, "loss_weight": 1.0}
-    heatmap = GridHeatmap(num_classes=CLASSES, **shared)
-    return GridPointTask(
-        branches={"heatmap": heatmap, "box_size": GridBoxSize(**shared), "offset": GridOffset(**shared)}
+    heatmap = ClassHeatmapHead(num_classes=CLASSES, **shared)
+    return DetectionTask(
+        heads={"heatmap": heatmap, "box_size": BoxSizeHead(**shared), "offset": PointOffsetHead(**shared)}
     ).to(device)
 
 
@@ -64,10 +64,10 @@ def loader_rows(args: argparse.Namespace) -> list[Row]:
     boxes, classes = random_objects(8)
     for width, height, reduced in [(640, 480, False), (1920, 1080, False), (1920, 1080, True)]:
         smooth = rng.integers(0, 256, (height // 8, width // 8, 3), dtype=np.uint8)
-        picture = cv2.resize(smooth, (width, height), interpolation=cv2.INTER_CUBIC)
-        picture = cv2.add(picture, rng.integers(0, 24, picture.shape, dtype=np.uint8))
+        image = cv2.resize(smooth, (width, height), interpolation=cv2.INTER_CUBIC)
+        image = cv2.add(image, rng.integers(0, 24, image.shape, dtype=np.uint8))
         path = str(Path(args.folder) / f"{width}.jpg")
-        cv2.imwrite(path, picture)
+        cv2.imwrite(path, image)
         cfg = get_cfg()
         cfg.INPUT.REDUCED_DECODING = reduced
         mapper = CenterNetDatasetMapper(cfg, is_train=True)
@@ -75,10 +75,10 @@ def loader_rows(args: argparse.Namespace) -> list[Row]:
             {"bbox": (box * 4).tolist(), "bbox_mode": 0, "category_id": int(c), "iscrowd": 0}
             for box, c in zip(boxes, classes, strict=True)
         ]
-        record = {"file_name": path, "image_id": 1, "height": height, "width": width, "annotations": annotations}
+        dataset_dict = {"file_name": path, "image_id": 1, "height": height, "width": width, "annotations": annotations}
 
-        def ours(mapper: CenterNetDatasetMapper = mapper, record: dict[str, Any] = record) -> None:
-            mapper(record)
+        def ours(mapper: CenterNetDatasetMapper = mapper, dataset_dict: dict[str, Any] = dataset_dict) -> None:
+            mapper(dataset_dict)
 
         def plain(path: str = path) -> None:
             baselines.load(path, rng)
@@ -91,29 +91,29 @@ def loader_rows(args: argparse.Namespace) -> list[Row]:
 
 def target_rows(args: argparse.Namespace) -> list[Row]:
     rows: list[Row] = []
-    for points, count, pictures in [(1, 8, 1), (1, 8, 16), (1, 128, 1), (3, 32, 1), (9, 32, 1), (9, 32, 16)]:
+    for points, count, images in [(1, 8, 1), (1, 8, 16), (1, 128, 1), (3, 32, 1), (9, 32, 1), (9, 32, 16)]:
         task = make_task(points, args.device)
-        instances = [random_instances(count, seed) for seed in range(pictures)]
-        arrays = [random_objects(count, seed) for seed in range(pictures)]
+        instances = [random_instances(count, seed) for seed in range(images)]
+        arrays = [random_objects(count, seed) for seed in range(images)]
 
-        def ours(task: GridPointTask = task, instances: list[Instances] = instances) -> None:
+        def ours(task: DetectionTask = task, instances: list[Instances] = instances) -> None:
             task.targets(Targets.from_instances(instances, 4, (GRID, GRID)).to(torch.device(args.device)))
 
         def plain(arrays: list[Any] = arrays, points: int = points) -> None:
             for boxes, classes in arrays:
                 baselines.targets(boxes, classes, POINTS[points], CLASSES, GRID)
 
-        rows.append((f"targets, points {points}, pictures {pictures}, objects {count} each", ours, plain))
+        rows.append((f"targets, points {points}, images {images}, objects {count} each", ours, plain))
     return rows
 
 
 def loss_inputs(points: int, images: int, device: str) -> tuple[Tensor, Any]:
-    """Logits of ``images`` pictures and their sparse target, 32 objects each."""
+    """Logits of ``images`` images and their sparse target, 32 objects each."""
     boxes, classes = random_objects(32 * images)
     index = torch.arange(images).repeat_interleave(32)
     count = torch.tensor(32.0 * images)
     objects = Targets(torch.from_numpy(boxes), torch.from_numpy(classes), index, images, (GRID, GRID), count)
-    sparse = make_task(points, device).branches["heatmap"].target(objects.to(torch.device(device)))
+    sparse = make_task(points, device).heads["heatmap"].target(objects.to(torch.device(device)))
     return (torch.randn(sparse.shape, device=device) - 4).requires_grad_(), sparse
 
 
@@ -138,16 +138,16 @@ def deform_rows(args: argparse.Namespace) -> list[Row]:
     rows: list[Row] = []
     for channels, out_channels, side in [(64, 64, 128), (128, 64, 64), (256, 128, 32), (512, 256, 16)]:
         x = torch.randn(1, channels, side, side, device=args.device, requires_grad=True)
-        places = torch.randn(1, 27, side, side, device=args.device, requires_grad=True)
+        positions = torch.randn(1, 27, side, side, device=args.device, requires_grad=True)
         weight = torch.randn(out_channels, channels, 3, 3, device=args.device, requires_grad=True)
-        inputs = (x, places, weight)
+        inputs = (x, positions, weight)
 
-        def kernel(x: Tensor, places: Tensor, weight: Tensor) -> Tensor:
-            offset, mask = places.split([18, 9], dim=1)
+        def kernel(x: Tensor, positions: Tensor, weight: Tensor) -> Tensor:
+            offset, mask = positions.split([18, 9], dim=1)
             return torchvision.ops.deform_conv2d(x, offset, weight, padding=1, mask=mask.sigmoid())
 
-        def own(x: Tensor, places: Tensor, weight: Tensor) -> Tensor:
-            return deform_conv(x, places, weight, None)
+        def own(x: Tensor, positions: Tensor, weight: Tensor) -> Tensor:
+            return deform_conv(x, positions, weight, None)
 
         def with_gradients(function: Callable[..., Tensor], inputs: Any = inputs) -> None:
             torch.autograd.grad(function(*inputs).sum(), inputs)
@@ -162,11 +162,11 @@ def deform_rows(args: argparse.Namespace) -> list[Row]:
     return rows
 
 
-def random_maps(task: GridPointTask, count: int, device: str, smooth: bool = False) -> dict[str, Tensor]:
+def random_maps(task: DetectionTask, count: int, device: str, smooth: bool = False) -> dict[str, Tensor]:
     """Of noise, which has the most peaks; or ``smooth``, as trained networks give them. No box has a negative side."""
     maps = {
-        name: torch.randn(count, branch.out_channels, GRID, GRID, device=device) * 1.2 - 4
-        for name, branch in task.branches.items()
+        name: torch.randn(count, head.out_channels, GRID, GRID, device=device) * 1.2 - 4
+        for name, head in task.heads.items()
     }
     if smooth:
         coarse = F.avg_pool2d(maps["heatmap"], 4)
@@ -183,11 +183,11 @@ def decode_rows(args: argparse.Namespace) -> list[Row]:
         maps = random_maps(task, count, args.device, smooth)
 
         @torch.no_grad()
-        def ours(task: GridPointTask = task, maps: dict[str, Tensor] = maps) -> None:
+        def ours(task: DetectionTask = task, maps: dict[str, Tensor] = maps) -> None:
             task.candidates(maps)
 
         @torch.no_grad()
-        def merged(task: GridPointTask = task, maps: dict[str, Tensor] = maps) -> None:
+        def merged(task: DetectionTask = task, maps: dict[str, Tensor] = maps) -> None:
             task.merge(task.candidates(maps), 100)
 
         @torch.no_grad()
@@ -197,7 +197,7 @@ def decode_rows(args: argparse.Namespace) -> list[Row]:
             else:
                 baselines.decode(maps["heatmap"], maps["box_size"], maps["offset"], points)
 
-        label = f"points {points}, pictures {count}, {'smooth maps' if smooth else 'noise'}"
+        label = f"points {points}, images {count}, {'smooth maps' if smooth else 'noise'}"
         rows.append((f"decode, {label}", ours, plain))
         if points > 1:
             rows.append((f"decode and merge, {label}", merged, plain))

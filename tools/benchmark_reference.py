@@ -19,7 +19,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent / "reference"))
 
 from compare_networks import StandInDCN, centernet_networks
 from compare_targets_decode import load
-from published_detectors import Model, import_detectors, published_detector
+from published_detectors import Model, import_detectors, reference_detector
 
 ARCHITECTURES = {"DLA_34": "dla_34", "R_18_DCN": "resdcn_18", "HG_104": "hourglass"}
 
@@ -69,20 +69,20 @@ class Reference:
         return total / len(outputs)
 
     def predictor(self, name: str, cfg: CfgNode) -> Any:
-        """A function of a picture (h, w, 3) uint8, which does all that the published detector does but draw.
+        """A function of an image (h, w, 3) uint8, which does all that the published detector does but draw.
 
         Args:
             cfg: ours, of the same network.
         """
         model = Model("ctdet", ARCHITECTURES[name], f"COCO-Detection/centernet_{name}_1pt")
-        detector = published_detector(model, cfg, False, [1.0])
+        detector = reference_detector(model, cfg, False, [1.0])
         detector.opt.device = torch.device(cfg.MODEL.DEVICE)
         detector.model = self.network(name, cfg.MODEL.DEVICE).eval()
 
         @torch.no_grad()
-        def run(picture: np.ndarray) -> Any:
-            images, meta = detector.pre_process(picture, 1.0, None)
-            found = detector.process(images.to(detector.opt.device))[1]
-            return detector.merge_outputs([detector.post_process(found, meta, 1.0)])
+        def run(image: np.ndarray) -> Any:
+            images, meta = detector.pre_process(image, 1.0, None)
+            predictions = detector.process(images.to(detector.opt.device))[1]
+            return detector.merge_outputs([detector.post_process(predictions, meta, 1.0)])
 
         return run

@@ -1,11 +1,11 @@
 #!/usr/bin/env python
-"""List everything wrong with a data set, and how many objects share a cell of the output grid.
+"""List everything wrong with a dataset, and how many objects share a cell of the output grid.
 
     tools/check_dataset.py --config-file configs/... [KEY VALUE ...]
     tools/check_dataset.py --json annotations.json --image-root images/
     tools/check_dataset.py --voc folder/ --split train
 
-Every picture is decoded unless --no-images is given. The exit status is 1 where something was found.
+Every image is decoded unless --no-images is given. The exit status is 1 where something was found.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     source.add_argument("--config-file", help="check DATASETS.TRAIN and DATASETS.TEST of this configuration")
     source.add_argument("--json", help="a COCO-format file, with --image-root")
     source.add_argument("--voc", metavar="ROOT", help="a folder in Pascal VOC's layout, with --split")
-    parser.add_argument("--image-root", default="", help="folder of the pictures of --json")
+    parser.add_argument("--image-root", default="", help="folder of the images of --json")
     parser.add_argument("--split", default="train", help="list in ImageSets/Main of --voc")
-    parser.add_argument("--no-images", action="store_true", help="do not decode the pictures")
+    parser.add_argument("--no-images", action="store_true", help="do not decode the images")
     parser.add_argument("--input-size", type=int, nargs=2, default=(512, 512), metavar=("HEIGHT", "WIDTH"))
-    parser.add_argument("--as-json", action="store_true", help="print one line of JSON for each data set")
+    parser.add_argument("--as-json", action="store_true", help="print one line of JSON for each dataset")
     parser.add_argument("opts", nargs=argparse.REMAINDER, help="KEY VALUE pairs over the configuration")
     return parser.parse_args(arguments)
 
@@ -51,7 +51,7 @@ def main(arguments: list[str] | None = None) -> int:
         return 1
     for report in reports:
         print(report.to_json() if args.as_json else report.table())
-    return int(any(report.findings for report in reports))
+    return int(any(report.issues for report in reports))
 
 
 if __name__ == "__main__":

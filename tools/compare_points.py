@@ -4,7 +4,7 @@
     tools/compare_points.py --config-file configs/Synthetic/covered_1pt.yaml --seeds 1 2 3 --jobs 3 \
         --output output/covered [KEY VALUE ...]
 
-Every run is ``tools/train_net.py`` with POINT_FLAGS and SEED set, in a folder of its own; a finished one is not
+Every run is ``tools/train_net.py`` with GRID_POINTS and SEED set, in a folder of its own; a finished one is not
 repeated, an
 interrupted one goes on. Then every checkpoint is evaluated with every merge. Prints a Markdown table and writes
 ``results.json``.
@@ -42,7 +42,7 @@ def parse() -> argparse.Namespace:
 
 def options(args: argparse.Namespace, points: int, seed: int) -> list[str]:
     folder = args.output / f"{points}pt_seed{seed}"
-    own = ["MODEL.CENTERNET.POINT_FLAGS", str(POINTS[points]), "SEED", str(seed), "OUTPUT_DIR", str(folder)]
+    own = ["MODEL.CENTERNET.GRID_POINTS", str(POINTS[points]), "SEED", str(seed), "OUTPUT_DIR", str(folder)]
     return [*args.opts, *own]
 
 
@@ -72,11 +72,13 @@ def evaluate(args: argparse.Namespace, points: int, seed: int, weights: Path) ->
     cfg = setup_cfg(args.config_file, [*options(args, points, seed), "MODEL.WEIGHTS", str(weights)])
     model = Trainer.build_model(cfg)
     DetectionCheckpointer(model).load(str(weights))
-    found = {}
+    predictions = {}
     for merge in MERGES if points > 1 else MERGES[:1]:
         model.task.merge_method = merge
-        found[merge if points > 1 else "none"] = {k: float(v) for k, v in Trainer.test(cfg, model)["bbox"].items()}
-    return found
+        predictions[merge if points > 1 else "none"] = {
+            k: float(v) for k, v in Trainer.test(cfg, model)["bbox"].items()
+        }
+    return predictions
 
 
 def table(results: dict[str, dict[str, dict[str, float]]], points: list[int]) -> str:

@@ -5,7 +5,7 @@
     tools/export_model.py --config-file configs/... --output model.pt [--batch-size 4] INPUT.SIZE_TEST=[384,384]
 
 The ending says which. centernet_d2/runtime/onnx_model.py, a file that needs NumPy and ONNX Runtime alone, finds
-objects in pictures with the former. --check compares the file's answers with the model's on drawn pictures, and the
+objects in images with the former. --check compares the file's answers with the model's on drawn images, and the
 exit status is 1 where they differ by more than a ten-thousandth.
 """
 
@@ -30,9 +30,9 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         "--output", type=Path, required=True, metavar="FILE", help="model.onnx or model.pt (TorchScript)"
     )
-    parser.add_argument("--batch-size", type=int, default=1, help="pictures in a batch (default: %(default)s)")
-    parser.add_argument("--dynamic", action="store_true", help="ONNX: batches and pictures of any size")
-    parser.add_argument("--check", action="store_true", help="compare with the model, on drawn pictures")
+    parser.add_argument("--batch-size", type=int, default=1, help="images in a batch (default: %(default)s)")
+    parser.add_argument("--dynamic", action="store_true", help="ONNX: batches and images of any size")
+    parser.add_argument("--check", action="store_true", help="compare with the model, on drawn images")
     parser.add_argument("opts", nargs=argparse.REMAINDER, metavar="KEY=value", help="config keys to change")
     args = parser.parse_args(arguments)
     if args.output.suffix not in (".onnx", ".pt"):
@@ -55,14 +55,14 @@ def main(arguments: list[str] | None = None) -> int:
             graph = export_onnx(cfg, model, args.output, args.batch_size, args.dynamic)
         else:
             graph = export_torchscript(cfg, model, args.output, args.batch_size)
-        found = check_file(graph, args.output, args.batch_size, args.dynamic) if args.check else {}
+        predictions = check_file(graph, args.output, args.batch_size, args.dynamic) if args.check else {}
     except (OSError, ValueError, ImportError) as error:
         print(error, file=sys.stderr)
         return 1
     print(f"{args.output}: {args.output.stat().st_size / 2**20:.1f} MiB")
-    for name, difference in found.items():
+    for name, difference in predictions.items():
         print(f"{name}: differs by {difference:.1e} of its largest value")
-    return int(any(difference > _TOLERANCE for difference in found.values()))
+    return int(any(difference > _TOLERANCE for difference in predictions.values()))
 
 
 if __name__ == "__main__":

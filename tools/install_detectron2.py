@@ -119,9 +119,9 @@ print(version, 'at', detectron2.__path__[0])
 
 def install() -> str:
     """Install from the first source that works; returns which, in words."""
-    found = importable()
-    if found:
-        return f"already importable: {found}"
+    predictions = importable()
+    if predictions:
+        return f"already importable: {predictions}"
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         try:
@@ -134,10 +134,10 @@ def install() -> str:
             tree, version = from_labgym(folder), f"0.6+labgym{LABGYM}"
         wheel = build_wheel(tree, version, origin, folder)
         subprocess.run([sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", str(wheel)], check=True)
-    found = importable()
-    if not found:
+    predictions = importable()
+    if not predictions:
         raise RuntimeError("Detectron2 was installed but cannot be imported: run `python -c 'import detectron2'`")
-    return found
+    return predictions
 
 
 if __name__ == "__main__":

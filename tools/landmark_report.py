@@ -1,7 +1,7 @@
 #!/usr/bin/env python
-"""Compare runs on a face data set: a table, and their cumulative error curves in one figure.
+"""Compare runs on a face dataset: a table, and their cumulative error curves in one figure.
 
-Takes the landmark_errors.json that each evaluation leaves in OUTPUT_DIR/inference/<data set>, with a name of its own:
+Takes the landmark_errors.json that each evaluation leaves in OUTPUT_DIR/inference/<dataset>, with a name of its own:
 tools/landmark_report.py "DLA-34=output/dla/inference/300w_full/landmark_errors.json" "ours=..."
 """
 
@@ -47,7 +47,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("runs", nargs="+", type=named_file, metavar="NAME=FILE")
     parser.add_argument("--normalizer", choices=NORMALIZERS, default="inter_ocular")
-    parser.add_argument("--subset", help="of those that the data set names, such as challenge; default: all of them")
+    parser.add_argument("--subset", help="of those that the dataset names, such as challenge; default: all of them")
     parser.add_argument("--output", type=Path, default=Path("cumulative_error.png"), help="the figure")
     args = parser.parse_args()
     try:

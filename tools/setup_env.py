@@ -40,8 +40,10 @@ def run(what: str, advice: str, *command: str) -> None:
 def check_machine() -> None:
     """Stop early where the rest could not work."""
     if sys.version_info < OLDEST_PYTHON:
-        needed, found = ".".join(map(str, OLDEST_PYTHON)), ".".join(map(str, sys.version_info[:2]))
-        sys.exit(f"Python {needed} or newer is needed, this is {found}. Name one: make setup PYTHON=python{needed}")
+        needed, predictions = ".".join(map(str, OLDEST_PYTHON)), ".".join(map(str, sys.version_info[:2]))
+        sys.exit(
+            f"Python {needed} or newer is needed, this is {predictions}. Name one: make setup PYTHON=python{needed}"
+        )
     free = shutil.disk_usage(ROOT).free / 1e9
     if free < FREE_GIGABYTES:
         sys.exit(f"{free:.1f} GB are free at {ROOT}; PyTorch and the rest need {FREE_GIGABYTES}. Make room first.")

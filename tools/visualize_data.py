@@ -1,5 +1,5 @@
 #!/usr/bin/env python
-"""Draw a data set: its annotations, or what the network sees (``loader``) and what it should answer (heatmaps)."""
+"""Draw a dataset: its annotations, or what the network sees (``loader``) and what it should answer (heatmaps)."""
 
 from __future__ import annotations
 
@@ -17,44 +17,44 @@ from detectron2.structures import Boxes, Instances
 
 from centernet_d2.data.annotations import corner_boxes
 from centernet_d2.data.build import build_train_loader
-from centernet_d2.data.catalog import load_records
+from centernet_d2.data.catalog import load_dataset_dicts
 from centernet_d2.data.fields_3d import calibration_of
-from centernet_d2.data.image_io import Record, read_image
+from centernet_d2.data.image_io import DatasetDict, read_image
 from centernet_d2.engine.setup import setup_cfg
 from centernet_d2.geometry import fitting_scale, letterbox_matrix
-from centernet_d2.modeling.heads.class_heatmap import GridHeatmap
-from centernet_d2.modeling.heads.keypoint_heatmap import LandmarkHeatmap
+from centernet_d2.modeling.heads.class_heatmap import ClassHeatmapHead
+from centernet_d2.modeling.heads.keypoint_heatmap import KeypointHeatmapHead
 from centernet_d2.modeling.tasks import Task, build_task
 from centernet_d2.ops.box3d_geometry import alpha_to_rotation_y, unproject
 from centernet_d2.ops.grid_coding import grid_points
 from centernet_d2.structures import Targets
 from centernet_d2.visualization.primitives import write_text
-from centernet_d2.visualization.visualizer import Artist, blend_heatmap, side_by_side
+from centernet_d2.visualization.visualizer import Visualizer, blend_heatmap, side_by_side
 
 STRIDE = 4
 WHITE = (255, 255, 255)
 
 
 def draw_annotations(cfg: CfgNode) -> Iterator[np.ndarray]:
-    """The pictures of the first training set as they are, with their boxes (in space, too) and points."""
-    records = load_records(cfg.DATASETS.TRAIN[0])
-    artist = Artist.from_config(cfg)
-    for record in records:
-        image = read_image(record)
-        yield artist.draw(image, annotated(cfg, record, image.shape[:2]), record)
+    """The images of the first training set as they are, with their boxes (in space, too) and points."""
+    dataset_dicts = load_dataset_dicts(cfg.DATASETS.TRAIN[0])
+    visualizer = Visualizer.from_config(cfg)
+    for dataset_dict in dataset_dicts:
+        image = read_image(dataset_dict)
+        yield visualizer.draw(image, annotated(cfg, dataset_dict, image.shape[:2]), dataset_dict)
 
 
 def draw_loader(cfg: CfgNode) -> Iterator[np.ndarray]:
-    """The loader's pictures with their objects, and beside them each heatmap (the strongest point in each cell)."""
-    loader, task, artist = build_train_loader(cfg), build_task(cfg, [1]), Artist.from_config(cfg)
+    """The loader's images with their objects, and beside them each heatmap (the strongest point in each cell)."""
+    loader, task, visualizer = build_train_loader(cfg), build_task(cfg, [1]), Visualizer.from_config(cfg)
     for sample in chain.from_iterable(loader):
         height, width = sample["image"].shape[-2:]
         targets = Targets.from_instances([sample["instances"]], STRIDE, (height // STRIDE, width // STRIDE))
         image = convert_image_to_rgb(sample["image"].permute(1, 2, 0).numpy(), cfg.INPUT.FORMAT)[:, :, ::-1]
         calibration = input_calibration(cfg, sample) if "calib" in sample else None
-        panels = [artist.draw(image, prepared(cfg, sample["instances"], calibration), {"calib": calibration})]
+        panels = [visualizer.draw(image, prepared(cfg, sample["instances"], calibration), {"calib": calibration})]
         high = panels[0].shape[0]
-        # Colours of a picture would be taken for those of the heatmaps.
+        # Colors of an image would be taken for those of the heatmaps.
         dim = cv2.cvtColor(cv2.resize(image, (round(width * high / height), high)) // 2, cv2.COLOR_BGR2GRAY)
         for name, heatmap in class_heatmaps(task, task.target_maps(targets)).items():
             panels.append(blend_heatmap(cv2.cvtColor(dim, cv2.COLOR_GRAY2BGR), heatmap))
@@ -62,68 +62,68 @@ def draw_loader(cfg: CfgNode) -> Iterator[np.ndarray]:
         yield side_by_side(panels)
 
 
-def annotated(cfg: CfgNode, record: Record, size: tuple[int, int]) -> Instances:
-    """A record's objects as if a model had found them; ``size`` is (height, width) of the picture."""
-    objects = record["annotations"]
+def annotated(cfg: CfgNode, dataset_dict: DatasetDict, size: tuple[int, int]) -> Instances:
+    """A record's objects as if a model had found them; ``size`` is (height, width) of the image."""
+    objects = dataset_dict["annotations"]
 
     def column(name: str, width: int) -> torch.Tensor:
         return torch.tensor([a[name] for a in objects], dtype=torch.float64).reshape(len(objects), width)
 
-    found = Instances(size)
-    found.pred_boxes = Boxes(torch.from_numpy(corner_boxes(objects)))
-    found.pred_classes = torch.tensor([a["category_id"] for a in objects], dtype=torch.int64)
+    predictions = Instances(size)
+    predictions.pred_boxes = Boxes(torch.from_numpy(corner_boxes(objects)))
+    predictions.pred_classes = torch.tensor([a["category_id"] for a in objects], dtype=torch.int64)
     if objects and all("keypoints" in a for a in objects):
-        found.pred_keypoints = column("keypoints", len(objects[0]["keypoints"])).unflatten(1, (-1, 3))
+        predictions.pred_keypoints = column("keypoints", len(objects[0]["keypoints"])).unflatten(1, (-1, 3))
     if cfg.MODEL.BOX3D_ON:
-        found.pred_dimensions, found.pred_locations = column("dim", 3), column("location", 3)
-        found.pred_rotation_y = column("rotation_y", 1)[:, 0]
-    return with_grid_points(cfg, found)
+        predictions.pred_dimensions, predictions.pred_locations = column("dim", 3), column("location", 3)
+        predictions.pred_rotation_y = column("rotation_y", 1)[:, 0]
+    return with_grid_points(cfg, predictions)
 
 
-def prepared(cfg: CfgNode, truth: Instances, calibration: np.ndarray | None) -> Instances:
+def prepared(cfg: CfgNode, gt: Instances, calibration: np.ndarray | None) -> Instances:
     """A training sample's objects as if a model had found them, without those that are neither right nor wrong.
 
-    Boxes in space are there where the sample says how many metres they are.
+    3D boxes are there where the sample says how many metres they are.
     """
-    if truth.has("gt_ignored"):
-        truth = truth[~truth.gt_ignored]
-    found = Instances(truth.image_size, pred_boxes=truth.gt_boxes, pred_classes=truth.gt_classes)
-    if truth.has("gt_keypoints"):
-        found.pred_keypoints = truth.gt_keypoints.tensor
-    if calibration is not None and truth.has("gt_metric") and truth.gt_metric.all():
-        matrix, center = torch.from_numpy(calibration), truth.gt_center_3d.tensor[:, 0, :2].double()
-        found.pred_dimensions = truth.gt_dimensions
-        found.pred_locations = unproject(torch.cat([center, truth.gt_depth[:, None]], dim=1), matrix)
-        found.pred_locations[:, 1] += truth.gt_dimensions[:, 0] / 2
-        found.pred_rotation_y = alpha_to_rotation_y(truth.gt_alpha, center[:, 0], matrix)
-    return with_grid_points(cfg, found)
+    if gt.has("gt_ignored"):
+        gt = gt[~gt.gt_ignored]
+    predictions = Instances(gt.image_size, pred_boxes=gt.gt_boxes, pred_classes=gt.gt_classes)
+    if gt.has("gt_keypoints"):
+        predictions.pred_keypoints = gt.gt_keypoints.tensor
+    if calibration is not None and gt.has("gt_metric") and gt.gt_metric.all():
+        matrix, center = torch.from_numpy(calibration), gt.gt_center_3d.tensor[:, 0, :2].double()
+        predictions.pred_dimensions = gt.gt_dimensions
+        predictions.pred_locations = unproject(torch.cat([center, gt.gt_depth[:, None]], dim=1), matrix)
+        predictions.pred_locations[:, 1] += gt.gt_dimensions[:, 0] / 2
+        predictions.pred_rotation_y = alpha_to_rotation_y(gt.gt_alpha, center[:, 0], matrix)
+    return with_grid_points(cfg, predictions)
 
 
-def input_calibration(cfg: CfgNode, sample: Record) -> np.ndarray:
-    """(3, 4) of the network's input where the whole picture is in it. (That of a mirrored picture has its principal
+def input_calibration(cfg: CfgNode, sample: DatasetDict) -> np.ndarray:
+    """(3, 4) of the network's input where the whole image is in it. (That of a flipped image has its principal
     point elsewhere; the middles of boxes are drawn where they are all the same.)"""
     size, source = tuple(sample["image"].shape[-2:]), (sample["height"], sample["width"])
     matrix = letterbox_matrix(source, size, fitting_scale(source, size, cfg.INPUT.FIT_WIDTH))
     return np.vstack([matrix, [0.0, 0.0, 1.0]]) @ calibration_of(sample).numpy()
 
 
-def with_grid_points(cfg: CfgNode, found: Instances) -> Instances:
+def with_grid_points(cfg: CfgNode, predictions: Instances) -> Instances:
     """The configuration's grid points as keypoints where there are no others."""
-    if not found.has("pred_keypoints"):
-        points = grid_points(found.pred_boxes.tensor, cfg.MODEL.CENTERNET.POINT_FLAGS)
-        found.pred_keypoints = torch.cat([points, torch.ones_like(points[..., :1])], dim=-1)
-    return found
+    if not predictions.has("pred_keypoints"):
+        points = grid_points(predictions.pred_boxes.tensor, cfg.MODEL.CENTERNET.GRID_POINTS)
+        predictions.pred_keypoints = torch.cat([points, torch.ones_like(points[..., :1])], dim=-1)
+    return predictions
 
 
 def class_heatmaps(task: Task, maps: dict[str, torch.Tensor]) -> dict[str, np.ndarray]:
-    """Of one picture's target maps the heatmaps by name, (c, H, W) in 0..1: a channel per class, or per landmark."""
-    found = {}
-    for name, branch in task.named():
-        if isinstance(branch, GridHeatmap):
-            found[name] = maps[name][0].unflatten(0, (branch.num_classes, -1)).amax(dim=1)
-        elif isinstance(branch, LandmarkHeatmap):
-            found[name] = maps[name][0]
-    return {name: heatmap.sigmoid().numpy() for name, heatmap in found.items()}
+    """Of one image's target maps the heatmaps by name, (c, H, W) in 0..1: a channel per class, or per landmark."""
+    predictions = {}
+    for name, head in task.named():
+        if isinstance(head, ClassHeatmapHead):
+            predictions[name] = maps[name][0].unflatten(0, (head.num_classes, -1)).amax(dim=1)
+        elif isinstance(head, KeypointHeatmapHead):
+            predictions[name] = maps[name][0]
+    return {name: heatmap.sigmoid().numpy() for name, heatmap in predictions.items()}
 
 
 def main() -> None:
@@ -136,10 +136,10 @@ def main() -> None:
     args = parser.parse_args()
     cfg = setup_cfg(args.config_file, args.opts)
     args.output.mkdir(parents=True, exist_ok=True)
-    pictures = draw_loader(cfg) if args.source == "loader" else draw_annotations(cfg)
-    for number, picture in enumerate(islice(pictures, args.num_images)):
-        cv2.imwrite(str(args.output / f"{args.source}_{number:04d}.jpg"), picture)
-    print(f"pictures: {args.output}")
+    images = draw_loader(cfg) if args.source == "loader" else draw_annotations(cfg)
+    for number, image in enumerate(islice(images, args.num_images)):
+        cv2.imwrite(str(args.output / f"{args.source}_{number:04d}.jpg"), image)
+    print(f"images: {args.output}")
 
 
 if __name__ == "__main__":

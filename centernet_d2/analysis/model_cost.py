@@ -22,7 +22,7 @@ class ModelCost:
     """
     Attributes:
         parameters: numbers that are or could be trained.
-        flops: multiplications with additions of one picture's way to the branches' maps; :func:`count_flops`.
+        flops: multiplications with additions of one image's way to the heads' maps; :func:`count_flops`.
         size: bytes of a file with the weights and statistics.
     """
 
@@ -53,16 +53,14 @@ def file_size(data: Any) -> int:
 
 
 def latency(model: CenterNet, input_size: tuple[int, int], threads: int, seconds: float) -> list[float]:
-    """Milliseconds from a picture (uint8, of ``input_size`` (height, width), in memory) to its objects, of repeats for
+    """Milliseconds from an image (uint8, of ``input_size`` (height, width), in memory) to its objects, of repeats for
     at least so many ``seconds``.
 
     Args:
         threads: of the CPU's.
     """
-    picture = torch.randint(0, 256, (3, *input_size), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
-    timer = Timer(
-        "model([{'image': picture}])", globals={"model": model.eval(), "picture": picture}, num_threads=threads
-    )
+    image = torch.randint(0, 256, (3, *input_size), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
+    timer = Timer("model([{'image': image}])", globals={"model": model.eval(), "picture": image}, num_threads=threads)
     timer.timeit(2)
     return [1000 * x for x in timer.blocked_autorange(min_run_time=seconds).times]
 

@@ -49,9 +49,9 @@ class SafeCheckpointer(DetectionCheckpointer):
         if not self.save_dir or not self.save_to_disk:
             return
         weights = self.model.state_dict()
-        broken = [key for key, x in weights.items() if x.is_floating_point() and not torch.isfinite(x).all()]
-        if broken:
-            raise FloatingPointError(f"{broken[0]} (and {len(broken) - 1} more) is not finite: no checkpoint written")
+        corrupt = [key for key, x in weights.items() if x.is_floating_point() and not torch.isfinite(x).all()]
+        if corrupt:
+            raise FloatingPointError(f"{corrupt[0]} (and {len(corrupt) - 1} more) is not finite: no checkpoint written")
         data = {"model": weights, **{key: obj.state_dict() for key, obj in self.checkpointables.items()}, **extra}
         remove_leftovers(self.save_dir)
         path = Path(self.save_dir) / f"{name}.pth"
@@ -73,7 +73,7 @@ class SafeCheckpointer(DetectionCheckpointer):
         """Load weights, and those of the ``checkpointables`` (None: all) that the file has; returns the rest of it.
 
         Raises:
-            FileNotFoundError, UnsafeCheckpointError, BrokenCheckpointError: see ``load_file``.
+            FileNotFoundError, UnsafeCheckpointError, CorruptCheckpointError: see ``load_file``.
             ValueError: the file belongs to another model.
         """
         if not path:

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from centernet_d2.checkpoint.naming import compare, describe_differences, place_of_weights, weights_of
 from centernet_d2.checkpoint.reading import load_file
-from centernet_d2.checkpoint.reference_names import convert_published, to_published
+from centernet_d2.checkpoint.reference_names import convert_reference, to_reference
 from centernet_d2.checkpoint.writing import save_checkpoint
 
 #: Whose names a file is written with.
@@ -28,7 +28,7 @@ def convert_file(source: Path, target: Path, names: str = "ours") -> tuple[dict[
         The weights by our names, and a report: what was found, and each thing that was left out, with the reason.
 
     Raises:
-        OSError, UnsafeCheckpointError, BrokenCheckpointError: as ``load_file`` and ``save_checkpoint``.
+        OSError, UnsafeCheckpointError, CorruptCheckpointError: as ``load_file`` and ``save_checkpoint``.
         ValueError: the weights are of no known network, or the published one has no such parameter.
     """
     if target.exists() and target.samefile(source):
@@ -36,7 +36,7 @@ def convert_file(source: Path, target: Path, names: str = "ours") -> tuple[dict[
     data = load_file(source)
     weights = weights_of(data, str(source))
     try:
-        ours, result, report = _to_published(weights) if names == "published" else _to_ours(weights)
+        ours, result, report = _to_reference(weights) if names == "published" else _to_ours(weights)
     except ValueError as error:
         raise ValueError(f"{source}: {error}") from error
     place = place_of_weights(data)
@@ -56,10 +56,10 @@ def describe_fit(weights: dict[str, Tensor], cfg: CfgNode) -> list[str]:
 
 
 def _to_ours(weights: dict[str, Tensor]) -> tuple[dict[str, Tensor], dict[str, Any], list[str]]:
-    conversion = convert_published(weights)
+    conversion = convert_reference(weights)
     report = [f"weights of {conversion.network}", *conversion.describe_left_out()]
     return conversion.weights, {"model": conversion.weights}, report
 
 
-def _to_published(weights: dict[str, Tensor]) -> tuple[dict[str, Tensor], dict[str, Any], list[str]]:
-    return weights, {"epoch": 0, "state_dict": to_published(weights)}, []
+def _to_reference(weights: dict[str, Tensor]) -> tuple[dict[str, Tensor], dict[str, Any], list[str]]:
+    return weights, {"epoch": 0, "state_dict": to_reference(weights)}, []

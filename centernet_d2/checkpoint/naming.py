@@ -12,7 +12,7 @@ import torch
 from fvcore.common.checkpoint import _IncompatibleKeys
 from torch import Tensor, nn
 
-from centernet_d2.checkpoint.reference_names import Conversion, convert_imagenet, convert_published
+from centernet_d2.checkpoint.reference_names import Conversion, convert_imagenet, convert_reference
 
 # Where whole files keep their weights: Detectron2, most others, pycls, Caffe2.
 _KEYS = ("model", "state_dict", "model_state", "blobs")
@@ -99,12 +99,12 @@ def describe_mismatches(model: nn.Module, mismatches: list[tuple[str, tuple[int,
     heads: dict[str, tuple[int, int]] = {}
     sentences: list[str] = []
     for name, theirs, ours in mismatches:
-        found = re.match(r"(.*\.branches\.\w+)\.heads\.", name)
+        found = re.match(r"(.*\.heads\.\w+)\.heads\.", name)
         if found and theirs[1:] == ours[1:]:
             heads[found[1]] = (theirs[0], ours[0])
         else:
             sentences.append(f"{name} is {theirs} in the checkpoint and {ours} in the model: it starts new")
-    # The heads of all branches but the class heatmap have one size for one set of points.
+    # The heads of all heads but the class heatmap have one size for one set of points.
     same_points = all(name.endswith("heatmap") for name in heads)
     for name, (their_channels, our_channels) in heads.items():
         classes = int(getattr(model.get_submodule(name), "num_classes", 0))
@@ -121,14 +121,14 @@ def _by_part(names: Iterable[str]) -> dict[str, list[str]]:
     """Parameters by the head or the part of the model (backbone, neck) that they belong to."""
     parts: dict[str, list[str]] = {}
     for name in names:
-        head = re.match(r"task\.branches\.(\w+)\.", name)
+        head = re.match(r"task\.heads\.(\w+)\.", name)
         parts.setdefault(f"{head[1]} head" if head else name.partition(".")[0], []).append(name)
     return parts
 
 
 def _candidates(weights: dict[str, Tensor]) -> Iterator[Conversion[Tensor]]:
     yield Conversion("", weights, {})
-    for convert in (convert_published, convert_imagenet):
+    for convert in (convert_reference, convert_imagenet):
         with contextlib.suppress(ValueError):
             yield convert(weights)
 

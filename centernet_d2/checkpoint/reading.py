@@ -29,7 +29,7 @@ class UnsafeCheckpointError(ValueError):
     """The file wants to build something other than plain data; nothing of it has been run."""
 
 
-class BrokenCheckpointError(ValueError):
+class CorruptCheckpointError(ValueError):
     """The file is damaged, cut off, or no checkpoint."""
 
 
@@ -44,7 +44,7 @@ def load_file(path: str | os.PathLike[str], *, mmap: bool = False) -> dict[str, 
     Raises:
         FileNotFoundError: there is no such file.
         UnsafeCheckpointError: it holds anything but plain data. There is no way to load it all the same.
-        BrokenCheckpointError: damaged (checksums are compared), cut off, or not a dictionary.
+        CorruptCheckpointError: damaged (checksums are compared), cut off, or not a dictionary.
     """
     path = os.fspath(path)
     if not os.path.isfile(path):
@@ -56,7 +56,7 @@ def load_file(path: str | os.PathLike[str], *, mmap: bool = False) -> dict[str, 
     else:
         data = _load_torch(path, mmap)
     if not isinstance(data, dict):
-        raise BrokenCheckpointError(f"{path} holds a {type(data).__name__}, not a dictionary of weights")
+        raise CorruptCheckpointError(f"{path} holds a {type(data).__name__}, not a dictionary of weights")
     return data
 
 
@@ -81,9 +81,9 @@ def _check_sums(path: str) -> None:
         with zipfile.ZipFile(path) as archive:
             damaged = archive.testzip()
     except Exception as error:
-        raise BrokenCheckpointError(f"{path} is damaged or cut off: {error}") from None
+        raise CorruptCheckpointError(f"{path} is damaged or cut off: {error}") from None
     if damaged is not None:
-        raise BrokenCheckpointError(f"{path} is damaged: the checksum of its record {damaged!r} is wrong")
+        raise CorruptCheckpointError(f"{path} is damaged: the checksum of its record {damaged!r} is wrong")
 
 
 def _explained(path: str, error: Exception) -> Exception:
@@ -93,7 +93,7 @@ def _explained(path: str, error: Exception) -> Exception:
         return UnsafeCheckpointError(f"{path} is refused: it would build {found[1]}, which may run code. {_SAFE_WAY}")
     if found := re.search(r"legacy \.tar|TorchScript", text):
         return UnsafeCheckpointError(f"{path} is refused: reading {found[0]} files may run code. {_SAFE_WAY}")
-    return BrokenCheckpointError(f"{path} is damaged, cut off or no checkpoint ({type(error).__name__})")
+    return CorruptCheckpointError(f"{path} is damaged, cut off or no checkpoint ({type(error).__name__})")
 
 
 def _load_safetensors(path: str) -> dict[str, torch.Tensor]:
@@ -104,17 +104,17 @@ def _load_safetensors(path: str) -> dict[str, torch.Tensor]:
     try:
         return load_safetensors(path)
     except Exception as error:
-        raise BrokenCheckpointError(f"{path} is damaged or no safetensors file: {error}") from None
+        raise CorruptCheckpointError(f"{path} is damaged or no safetensors file: {error}") from None
 
 
 def _load_pickle(path: str) -> Any:
     with open(path, "rb") as file:
         try:
             return _to_arrays(_PlainUnpickler(path, file).load())
-        except (UnsafeCheckpointError, BrokenCheckpointError):
+        except (UnsafeCheckpointError, CorruptCheckpointError):
             raise
         except Exception as error:
-            raise BrokenCheckpointError(f"{path} is damaged, cut off or no pickle: {error}") from None
+            raise CorruptCheckpointError(f"{path} is damaged, cut off or no pickle: {error}") from None
 
 
 class _PlainUnpickler(pickle.Unpickler):
@@ -158,7 +158,7 @@ class _PlainUnpickler(pickle.Unpickler):
 
     def encode(self, text: str, encoding: str) -> bytes:
         if encoding != "latin1":
-            raise BrokenCheckpointError(f"{self.path} holds bytes written as {encoding!r}")
+            raise CorruptCheckpointError(f"{self.path} holds bytes written as {encoding!r}")
         return text.encode("latin1")
 
 
@@ -177,13 +177,13 @@ _ADMITTED = {
 class _Dtype:
     def __init__(self, code: str) -> None:
         if not re.fullmatch(r"[<>=|]?[biufc?]\d*", code):
-            raise BrokenCheckpointError(f"arrays of type {code!r} are no weights")
+            raise CorruptCheckpointError(f"arrays of type {code!r} are no weights")
         self.dtype = np.dtype(code)
 
     def __setstate__(self, state: tuple[Any, ...]) -> None:
         _, byte_order, *structure = state
         if any(part is not None for part in structure[:3]):
-            raise BrokenCheckpointError("structured arrays are no weights")
+            raise CorruptCheckpointError("structured arrays are no weights")
         self.dtype = self.dtype.newbyteorder(byte_order)
 
 
@@ -209,4 +209,4 @@ def _to_arrays(data: Any) -> Any:
         return type(data)(_to_arrays(value) for value in data)
     if data is None or isinstance(data, str | bytes | int | float):
         return data
-    raise BrokenCheckpointError(f"a {type(data).__name__} among the weights")
+    raise CorruptCheckpointError(f"a {type(data).__name__} among the weights")

@@ -20,18 +20,18 @@ Rule = tuple[str, str]
 Reasons = tuple[tuple[str, str], ...]
 
 _SIDES = ("top", "left", "bottom", "right")
-# CenterNet's heads and our branches.
+# CenterNet's heads and our heads.
 HEADS = {
     "hm": "heatmap",
     "wh": "box_size",
     "reg": "offset",
-    "hps": "landmark_offsets",
-    "hm_hp": "landmark_heatmap",
-    "hp_offset": "landmark_subcell",
+    "hps": "keypoint_regression",
+    "hm_hp": "keypoint_heatmap",
+    "hp_offset": "keypoint_offset",
     "dep": "depth",
     "rot": "orientation",
     "dim": "dimensions",
-    "tracking": "Displacement",
+    "tracking": "DisplacementHead",
     "hm_c": "center_heatmap",
     **{f"hm_{side[0]}": f"{side}_heatmap" for side in _SIDES},
     **{f"reg_{side[0]}": f"{side}_offset" for side in _SIDES},
@@ -92,7 +92,7 @@ class _Network:
     def to_ours(self, name: str) -> str | None:
         return _rename(name, self.rules)
 
-    def to_published(self, name: str) -> str | None:
+    def to_reference(self, name: str) -> str | None:
         return _rename(name, tuple((ours, theirs) for theirs, ours in self.rules))
 
 
@@ -132,7 +132,7 @@ def _deformable(theirs: str, ours: str) -> tuple[Rule, Rule]:
     return (f"{theirs}.{{p}}", f"{ours}.{{p}}"), (f"{theirs}.conv_offset_mask.{{p}}", f"{ours}.offset_mask.{{p}}")
 
 
-_HEAD_RULES = tuple((f"{h}.{{i}}.{{p}}", f"task.branches.{b}.heads.0.{{i}}.{{p}}") for h, b in HEADS.items())
+_HEAD_RULES = tuple((f"{h}.{{i}}.{{p}}", f"task.heads.{b}.layers.0.{{i}}.{{p}}") for h, b in HEADS.items())
 
 
 def _dla(prefix: str) -> tuple[Rule, ...]:
@@ -191,8 +191,8 @@ def _deconv(deformable: bool) -> tuple[Rule, ...]:
 def _hourglass() -> tuple[Rule, ...]:
     rules: list[Rule] = []
     for h, b in [*HEADS.items(), *_EXTREMENET_HEADS.items()]:
-        rules.append((f"{h}.{{s}}.0.conv.{{p}}", f"task.branches.{b}.heads.{{s}}.0.{{p}}"))
-        rules.append((f"{h}.{{s}}.1.{{p}}", f"task.branches.{b}.heads.{{s}}.2.{{p}}"))
+        rules.append((f"{h}.{{s}}.0.conv.{{p}}", f"task.heads.{b}.layers.{{s}}.0.{{p}}"))
+        rules.append((f"{h}.{{s}}.1.{{p}}", f"task.heads.{b}.layers.{{s}}.2.{{p}}"))
     return (
         *_conv_bn("pre.0", "backbone.stem.0"),
         *_block("pre.1", "backbone.stem.2", "skip"),
@@ -247,7 +247,7 @@ _IMAGENET = (
 )
 
 
-def convert_published(state_dict: Mapping[str, T]) -> Conversion[T]:
+def convert_reference(state_dict: Mapping[str, T]) -> Conversion[T]:
     """CenterNet's names (DLA-34, ResNet with and without DCN, Hourglass-104) to ours.
 
     Left out are parameters that no output depends on and heads that are not in :data:`HEADS`.
@@ -265,17 +265,17 @@ def convert_imagenet(state_dict: Mapping[str, T]) -> Conversion[T]:
     """torchvision's ResNets, the DLA-34 of its authors and OpenMMLab's Darknet-53, trained on ImageNet, to our
     ``backbone``.
 
-    They were trained on RGB pictures, and CenterNet feeds them BGR ones without a change; so does this. Left out are
+    They were trained on RGB images, and CenterNet feeds them BGR ones without a change; so does this. Left out are
     the classifier and what nothing depends on.
 
     Raises:
-        ValueError: as :func:`convert_published`.
+        ValueError: as :func:`convert_reference`.
     """
     return _convert(state_dict, _IMAGENET)
 
 
-def to_published(state_dict: Mapping[str, T]) -> dict[str, T]:
-    """The inverse of :func:`convert_published`, without the parameters that it left out.
+def to_reference(state_dict: Mapping[str, T]) -> dict[str, T]:
+    """The inverse of :func:`convert_reference`, without the parameters that it left out.
 
     Raises:
         ValueError: a parameter has no published counterpart.
@@ -283,7 +283,7 @@ def to_published(state_dict: Mapping[str, T]) -> dict[str, T]:
     network = _recognized(state_dict, {network: network.to_ours(network.marker) for network in _NETWORKS})
     result = {}
     for name, value in state_dict.items():
-        published = network.to_published(name)
+        published = network.to_reference(name)
         if published is None:
             raise ValueError(f"{network.name} has nothing like {name}")
         result[published] = value

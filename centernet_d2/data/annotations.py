@@ -10,7 +10,7 @@ from detectron2.structures import BoxMode
 
 
 def corner_boxes(annotations: list[dict[str, Any]]) -> np.ndarray:
-    """(P, 4) float64 x1, y1, x2, y2 of a record's objects, in picture pixels.
+    """(P, 4) float64 x1, y1, x2, y2 of a record's objects, in image pixels.
 
     Raises:
         ValueError: a ``bbox_mode`` other than XYXY_ABS and XYWH_ABS.

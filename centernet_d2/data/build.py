@@ -1,6 +1,6 @@
 """Loaders. What training sees is a pure function of the seed and the position in the stream.
 
-Position p belongs to epoch p // n of a data set of n pictures, and is the (p % n)-th of the permutation that seed and
+Position p belongs to epoch p // n of a dataset of n images, and is the (p % n)-th of the permutation that seed and
 epoch give; its augmentation is seeded by (seed, p). So neither the number of workers nor that of processes changes
 anything, and a resumed run needs only the iteration to go on exactly.
 """
@@ -17,11 +17,11 @@ from detectron2.data.common import DatasetFromList, MapDataset
 from detectron2.utils import comm
 from torch.utils.data import DataLoader
 
-from centernet_d2.data.catalog import load_records
-from centernet_d2.data.corrupt_images import BrokenPictures
+from centernet_d2.data.catalog import load_dataset_dicts
+from centernet_d2.data.corrupt_images import CorruptImages
 from centernet_d2.data.dataset_mapper import CenterNetDatasetMapper
 from centernet_d2.data.frame_pairs import WithPrevious
-from centernet_d2.data.image_io import Record
+from centernet_d2.data.image_io import DatasetDict
 from centernet_d2.data.samplers import Mapper, PositionDataset, PositionSampler, Sample
 
 
@@ -29,24 +29,24 @@ class TrainLoader:
     """Endless batches (lists of the mapper's dicts) of this process.
 
     Attributes:
-        broken: what could not be read so far, in this process.
+        corrupt: what could not be read so far, in this process.
     """
 
-    def __init__(self, loader: DataLoader, broken: BrokenPictures) -> None:
-        self.loader, self.broken = loader, broken
+    def __init__(self, loader: DataLoader, corrupt: CorruptImages) -> None:
+        self.loader, self.corrupt = loader, corrupt
         self.dataset = loader.dataset
 
     def __iter__(self) -> Iterator[list[Sample]]:
         for items in self.loader:
             samples = [sample for sample, _ in items if sample is not None]
-            self.broken.add(len(samples), [error for _, errors in items for error in errors])
+            self.corrupt.add(len(samples), [error for _, errors in items for error in errors])
             if len(samples) < len(items):
-                self.broken.stop()
+                self.corrupt.stop()
             yield samples
 
 
 def build_train_loader(cfg: CfgNode, start_iteration: int = 0, mapper: Mapper | None = None) -> TrainLoader:
-    """The stream of ``DATASETS.TRAIN`` from ``start_iteration`` on, ``SOLVER.IMS_PER_BATCH`` pictures a time in all.
+    """The stream of ``DATASETS.TRAIN`` from ``start_iteration`` on, ``SOLVER.IMS_PER_BATCH`` images a time in all.
 
     With a negative ``SEED`` every start shuffles anew, and a resumed run is not exact.
 
@@ -54,19 +54,20 @@ def build_train_loader(cfg: CfgNode, start_iteration: int = 0, mapper: Mapper | 
         mapper: in place of ``CenterNetDatasetMapper``.
 
     Raises:
-        ValueError: no picture to train on, or a batch that the processes cannot share evenly; and ``load_records``'s.
+        ValueError: no image to train on, or a batch that the processes cannot share evenly; and
+            ``load_dataset_dicts``'s.
     """
-    records = training_records(cfg)
+    dataset_dicts = load_training_dicts(cfg)
     batch, world_size = cfg.SOLVER.IMS_PER_BATCH, comm.get_world_size()
     if batch <= 0 or batch % world_size:
         raise ValueError(f"SOLVER.IMS_PER_BATCH is {batch}, which {world_size} processes cannot share evenly")
     seed = cfg.SEED if cfg.SEED >= 0 else comm.shared_random_seed()
     mapper = mapper or CenterNetDatasetMapper(cfg, is_train=True)
-    pictures: Sequence[Record] = DatasetFromList(records, copy=False)
+    images: Sequence[DatasetDict] = DatasetFromList(dataset_dicts, copy=False)
     if cfg.MODEL.TRACKING_ON:
-        pictures = WithPrevious(pictures, cfg.MODEL.TRACKING.MAX_FRAME_DISTANCE)
+        images = WithPrevious(images, cfg.MODEL.TRACKING.MAX_FRAME_DISTANCE)
     loader = DataLoader(
-        PositionDataset(pictures, mapper, seed),
+        PositionDataset(images, mapper, seed),
         sampler=PositionSampler(start_iteration * batch, comm.get_rank(), world_size),
         batch_size=batch // world_size,
         drop_last=True,
@@ -76,34 +77,34 @@ def build_train_loader(cfg: CfgNode, start_iteration: int = 0, mapper: Mapper | 
         # Of its own, so that making a loader draws nothing from the global state that a checkpoint saves.
         generator=torch.Generator().manual_seed(seed),
     )
-    return TrainLoader(loader, BrokenPictures(len(records), cfg.DATALOADER.MAX_BROKEN_SHARE))
+    return TrainLoader(loader, CorruptImages(len(dataset_dicts), cfg.DATALOADER.MAX_CORRUPT_FRACTION))
 
 
-def training_records(cfg: CfgNode) -> list[Record]:
+def load_training_dicts(cfg: CfgNode) -> list[DatasetDict]:
     """All records of ``DATASETS.TRAIN``; those without objects only if ``DATALOADER.FILTER_EMPTY_ANNOTATIONS`` is off.
 
     Raises:
         ValueError: nothing is left.
     """
-    records = [record for name in cfg.DATASETS.TRAIN for record in load_records(name)]
+    dataset_dicts = [dataset_dict for name in cfg.DATASETS.TRAIN for dataset_dict in load_dataset_dicts(name)]
     if cfg.DATALOADER.FILTER_EMPTY_ANNOTATIONS:
-        records = filter_images_with_only_crowd_annotations(records)
-    if not records:
+        dataset_dicts = filter_images_with_only_crowd_annotations(dataset_dicts)
+    if not dataset_dicts:
         names = ", ".join(cfg.DATASETS.TRAIN) or "nothing"
-        raise ValueError(f"DATASETS.TRAIN names {names}: there is no picture with objects to train on")
-    return records
+        raise ValueError(f"DATASETS.TRAIN names {names}: there is no image with objects to train on")
+    return dataset_dicts
 
 
 def build_test_loader(cfg: CfgNode, name: str, mapper: Mapper | None = None) -> DataLoader:
-    """Every picture of a data set once, in order, each process its share; batches of ``TEST.IMS_PER_BATCH``.
+    """Every image of a dataset once, in order, each process its share; batches of ``TEST.IMS_PER_BATCH``.
 
-    Shares do not part the frames of a video. A picture that cannot be read is an error here: a score without it would
+    Shares do not part the frames of a video. An image that cannot be read is an error here: a score without it would
     be wrong.
     """
-    records = load_records(name)
+    dataset_dicts = load_dataset_dicts(name)
     return DataLoader(
-        MapDataset(DatasetFromList(records, copy=False), mapper or CenterNetDatasetMapper(cfg, is_train=False)),
-        sampler=_share(records),
+        MapDataset(DatasetFromList(dataset_dicts, copy=False), mapper or CenterNetDatasetMapper(cfg, is_train=False)),
+        sampler=_share(dataset_dicts),
         batch_size=cfg.TEST.IMS_PER_BATCH,
         num_workers=cfg.DATALOADER.NUM_WORKERS,
         collate_fn=trivial_batch_collator,
@@ -111,16 +112,16 @@ def build_test_loader(cfg: CfgNode, name: str, mapper: Mapper | None = None) -> 
     )
 
 
-def _share(records: Sequence[Record]) -> Sequence[int]:
+def _share(dataset_dicts: Sequence[DatasetDict]) -> Sequence[int]:
     """The records of this process: a stretch of them, whole videos."""
     rank, world_size = comm.get_rank(), comm.get_world_size()
     starts = [
         i
-        for i, x in enumerate(records)
-        if i == 0 or "video_id" not in x or x["video_id"] != records[i - 1].get("video_id")
+        for i, x in enumerate(dataset_dicts)
+        if i == 0 or "video_id" not in x or x["video_id"] != dataset_dicts[i - 1].get("video_id")
     ]
-    wanted = [len(records) * share // world_size for share in (rank, rank + 1)]
-    first, end = (next((start for start in starts if start >= place), len(records)) for place in wanted)
+    wanted = [len(dataset_dicts) * fraction // world_size for fraction in (rank, rank + 1)]
+    first, end = (next((start for start in starts if start >= place), len(dataset_dicts)) for place in wanted)
     return range(first, end)
 
 

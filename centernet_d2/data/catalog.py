@@ -7,11 +7,11 @@ import os
 
 from detectron2.data import DatasetCatalog, MetadataCatalog
 
-from centernet_d2.data.image_io import Record, datasets_root
+from centernet_d2.data.image_io import DatasetDict, datasets_root
 
 
-def load_records(name: str) -> list[Record]:
-    """The records of a registered data set.
+def load_dataset_dicts(name: str) -> list[DatasetDict]:
+    """The records of a registered dataset.
 
     Raises:
         KeyError: no such name; the message has the closest ones.
@@ -20,25 +20,25 @@ def load_records(name: str) -> list[Record]:
     """
     if name not in DatasetCatalog:
         close = ", ".join(difflib.get_close_matches(name, DatasetCatalog.list(), n=3)) or "none is similar"
-        raise KeyError(f"there is no data set {name!r} ({close}); add your own through DATASETS.CUSTOM")
+        raise KeyError(f"there is no dataset {name!r} ({close}); add your own through DATASETS.CUSTOM")
     try:
         return DatasetCatalog.get(name)
     except FileNotFoundError as error:
         raise FileNotFoundError(
-            f"data set {name}: {error} (data sets are looked for in {os.path.abspath(datasets_root())}, "
+            f"dataset {name}: {error} (datasets are looked for in {os.path.abspath(datasets_root())}, "
             "set DETECTRON2_DATASETS to change that; datasets/README.md shows the layout)"
         ) from None
 
 
 def class_names(name: str) -> list[str]:
-    """Of a registered data set; its files are read where they alone know.
+    """Of a registered dataset; its files are read where they alone know.
 
     Raises:
-        ValueError: the set does not say; and the errors of ``load_records``.
+        ValueError: the set does not say; and the errors of ``load_dataset_dicts``.
     """
     if name not in DatasetCatalog or not MetadataCatalog.get(name).get("thing_classes"):
-        load_records(name)
+        load_dataset_dicts(name)
     names = MetadataCatalog.get(name).get("thing_classes")
     if not names:
-        raise ValueError(f"data set {name} does not say its class names (MetadataCatalog thing_classes)")
+        raise ValueError(f"dataset {name} does not say its class names (MetadataCatalog thing_classes)")
     return list(names)

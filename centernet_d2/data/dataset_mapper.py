@@ -1,4 +1,4 @@
-"""From a dataset record to what the model takes: one decode, one warp, one map of colour, sparse objects."""
+"""From a dataset record to what the model takes: one decode, one warp, one map of color, sparse objects."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from detectron2.structures import Boxes, Instances, Keypoints
 from centernet_d2.data.annotations import corner_boxes, keypoint_boxes
 from centernet_d2.data.fields_3d import ignored_regions, object_fields
 from centernet_d2.data.frame_pairs import PreviousFrames, previous_centers, track_ids
-from centernet_d2.data.image_io import Record, read_image, read_reduced
+from centernet_d2.data.image_io import DatasetDict, read_image, read_reduced
 from centernet_d2.data.transforms.affine import AffineTransform, RandomAffine, affine_parts
 from centernet_d2.data.transforms.build import build_augmentations
 
@@ -24,10 +24,10 @@ class CenterNetDatasetMapper:
     """Callable for Detectron2's loaders.
 
     Training gives ``image`` (3, H, W) uint8 of the network's input size (or, where resolution is kept, of the
-    picture's) and ``instances`` with ``gt_boxes`` (input pixels, inside the input, positive area), ``gt_classes`` int64
+    image's) and ``instances`` with ``gt_boxes`` (input pixels, inside the input, positive area), ``gt_classes`` int64
     and, on demand, ``gt_keypoints`` (P, K, 3) and what ``data.fields_3d`` names; of videos also ``previous_image``,
     ``previous_boxes`` (T, 4) that the network is told of and ``gt_previous_center`` (P, 1, 3), in input pixels, and
-    ``gt_track_ids`` (P,). Testing gives the picture as it is: the
+    ``gt_track_ids`` (P,). Testing gives the image as it is: the
     model letterboxes. Both keep ``file_name``, ``image_id``, ``height`` and ``width``, and what else the record has.
     """
 
@@ -47,12 +47,12 @@ class CenterNetDatasetMapper:
         """
         Args:
             augmentations: used in training only; the first is expected to give the network's input size.
-            keypoint_hflip_indices: (K,) which keypoint each becomes in a mirrored picture; None leaves keypoints out.
-            box_from_keypoints: "never", "rotated" (where the picture was) or "always": an object's box becomes that of
+            keypoint_hflip_indices: (K,) which keypoint each becomes in a flipped image; None leaves keypoints out.
+            box_from_keypoints: "never", "rotated" (where the image was) or "always": an object's box becomes that of
                 its labelled keypoints, those outside the input included, before it is cut to the input. Objects whose
                 labelled keypoints span no area keep their own.
             boxes_3d: the objects get the fields of ``data.fields_3d``, and ignored regions are among them.
-            previous_frames: training records have "previous", the frame before (``data.frame_pairs``).
+            previous_frames: training records have "previous", the previous frame (``data.frame_pairs``).
             reduced_decoding: JPEG files that the warp makes smaller by 2, 4 or 8 at least are decoded so much smaller;
                 for records with their height and width, where ``RandomAffine`` comes first.
 
@@ -91,61 +91,68 @@ class CenterNetDatasetMapper:
             "reduced_decoding": cfg.INPUT.REDUCED_DECODING,
         }
 
-    def __call__(self, record: Record) -> dict[str, Any]:
+    def __call__(self, dataset_dict: DatasetDict) -> dict[str, Any]:
         """
         Raises:
-            BrokenImageError: the picture cannot be used (``centernet_d2.data.image_io``).
+            CorruptImageError: the image cannot be used (``centernet_d2.data.image_io``).
             ValueError: an annotation lacks what is asked for.
         """
-        result = {key: value for key, value in record.items() if key not in ("annotations", "previous")}
+        result = {key: value for key, value in dataset_dict.items() if key not in ("annotations", "previous")}
         if self.is_train:
-            image, transforms, size = self._augmented(record)
+            image, transforms, size = self._augmented(dataset_dict)
         else:
-            image = read_image(record, self.image_format)
+            image = read_image(dataset_dict, self.image_format)
             size = image.shape[:2]
         result["height"], result["width"] = size
         if self.is_train:
-            result["instances"] = self._instances({**record, **result}, transforms, image.shape[:2])
+            result["instances"] = self._instances({**dataset_dict, **result}, transforms, image.shape[:2])
             if self.previous_frames is not None:
-                result |= self._previous(record["previous"], transforms, result["instances"])
+                result |= self._previous(dataset_dict["previous"], transforms, result["instances"])
         result["image"] = _channels_first(image)
         return result
 
-    def _augmented(self, record: Record) -> tuple[np.ndarray, TransformList, tuple[int, int]]:
-        """The picture as the network gets it, what was done to it, and its own (height, width)."""
-        if not (self.reduced_decoding and "crop" not in record and record.get("height") and record.get("width")):
-            seen = AugInput(read_image(record, self.image_format))
+    def _augmented(self, dataset_dict: DatasetDict) -> tuple[np.ndarray, TransformList, tuple[int, int]]:
+        """The image as the network gets it, what was done to it, and its own (height, width)."""
+        if not (
+            self.reduced_decoding
+            and "crop" not in dataset_dict
+            and dataset_dict.get("height")
+            and dataset_dict.get("width")
+        ):
+            seen = AugInput(read_image(dataset_dict, self.image_format))
             size = seen.image.shape[:2]
             transforms = self.augmentations(seen)
         else:
             first, *rest = self.augmentations.augs
-            size = record["height"], record["width"]
+            size = dataset_dict["height"], dataset_dict["width"]
             affine = first.draw(size)
-            seen = AugInput(self._warped(record, affine))
+            seen = AugInput(self._warped(dataset_dict, affine))
             transforms = TransformList([affine]) + AugmentationList(rest)(seen)
         return seen.image, transforms, size
 
-    def _warped(self, record: Record, affine: AffineTransform) -> np.ndarray:
-        image, reduction = read_reduced(record, self.image_format, affine.reduction())
+    def _warped(self, dataset_dict: DatasetDict, affine: AffineTransform) -> np.ndarray:
+        image, reduction = read_reduced(dataset_dict, self.image_format, affine.reduction())
         return affine.of_reduced(reduction).apply_image(image)
 
-    def _previous(self, record: Record, transforms: TransformList, instances: Instances) -> dict[str, Any]:
+    def _previous(self, dataset_dict: DatasetDict, transforms: TransformList, instances: Instances) -> dict[str, Any]:
         assert self.previous_frames is not None
         transforms = self.previous_frames.transforms(transforms)
         if self.reduced_decoding:
             affine, *rest = transforms.transforms
-            image = TransformList(rest).apply_image(self._warped(record, affine))
+            image = TransformList(rest).apply_image(self._warped(dataset_dict, affine))
         else:
-            image = transforms.apply_image(read_image(record, self.image_format))
-        before = self._instances(record, transforms, image.shape[:2])
+            image = transforms.apply_image(read_image(dataset_dict, self.image_format))
+        before = self._instances(dataset_dict, transforms, image.shape[:2])
         instances.gt_previous_center = Keypoints(previous_centers(instances.gt_track_ids, before))
         shown = self.previous_frames.shown(before.gt_boxes.tensor)
         return {"previous_image": _channels_first(image), "previous_boxes": shown}
 
-    def _instances(self, record: Record, transforms: TransformList, image_size: tuple[int, int]) -> Instances:
-        annotations = [a for a in record.get("annotations", []) if not a.get("iscrowd", 0)]
+    def _instances(
+        self, dataset_dict: DatasetDict, transforms: TransformList, image_size: tuple[int, int]
+    ) -> Instances:
+        annotations = [a for a in dataset_dict.get("annotations", []) if not a.get("iscrowd", 0)]
         if self.boxes_3d:
-            annotations += ignored_regions(record)
+            annotations += ignored_regions(dataset_dict)
         source = corner_boxes(annotations)
         warped = transforms.apply_box(source)
         if self.box_from_keypoints == "always" or (
@@ -162,7 +169,7 @@ class CenterNetDatasetMapper:
             keypoints = self._keypoints(annotations, transforms, image_size)
             instances.gt_keypoints = Keypoints(torch.from_numpy(keypoints).float()[keep])
         if self.boxes_3d:
-            for name, values in object_fields(record, annotations, transforms).items():
+            for name, values in object_fields(dataset_dict, annotations, transforms).items():
                 instances.set(name, values[keep])
         if self.previous_frames is not None:
             instances.gt_track_ids = track_ids(annotations)[keep]
@@ -180,7 +187,7 @@ class CenterNetDatasetMapper:
         result[:, :, :2] = transforms.apply_coords(result[:, :, :2].reshape(-1, 2)).reshape(len(result), -1, 2)
         inside = (result[:, :, :2] >= 0) & (result[:, :, :2] <= np.array(image_size[::-1]))
         result[:, :, 2] *= inside.all(axis=2)
-        if any(transform.mirrors for transform in affine_parts(transforms)):
+        if any(transform.flips for transform in affine_parts(transforms)):
             result = result[:, indices]
         return result
 

@@ -1,4 +1,4 @@
-"""What the training objects of a picture have besides boxes where boxes in space are learnt (``MODEL.BOX3D_ON``)."""
+"""What the training objects of an image have besides boxes where 3D boxes are learned (``MODEL.BOX3D_ON``)."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from detectron2.data.transforms import TransformList
 from detectron2.structures import Keypoints
 from torch import Tensor
 
-from centernet_d2.data.image_io import Record
+from centernet_d2.data.image_io import DatasetDict
 from centernet_d2.data.preparation.kitti import CLASS_NAMES
 from centernet_d2.data.transforms.affine import affine_parts
 from centernet_d2.data.validation.issues import is_number
@@ -28,25 +28,25 @@ IGNORED_AS: dict[str, tuple[str, ...]] = {
 _FIELDS = {"dim": 3, "location": 3, "alpha": 1}
 
 
-def ignored_regions(record: Record) -> list[dict[str, Any]]:
+def ignored_regions(dataset_dict: DatasetDict) -> list[dict[str, Any]]:
     """An annotation with "ignored" for each class of each object of ``record["ignored"]`` that may be taken for it."""
     return [
         {"bbox": one["bbox"], "bbox_mode": one["bbox_mode"], "category_id": CLASS_NAMES.index(name), "ignored": True}
-        for one in record.get("ignored", ())
+        for one in dataset_dict.get("ignored", ())
         for name in IGNORED_AS.get(one["type"], ())
     ]
 
 
 def object_fields(
-    record: Record, annotations: list[dict[str, Any]], transforms: TransformList
+    dataset_dict: DatasetDict, annotations: list[dict[str, Any]], transforms: TransformList
 ) -> dict[str, Tensor | Keypoints]:
     """Fields of the P objects of ``annotations`` after ``transforms``; those with "ignored" have that only.
 
     * ``gt_ignored`` (P,) bool.
     * ``gt_dimensions`` (P, 3) height, width, length in metres.
     * ``gt_depth`` (P,) of the middle of the box, metres, as ``ops.box3d_geometry.project`` has it.
-    * ``gt_metric`` (P,) bool: whether depth and dimensions can be learnt. Something half as far away is seen twice as
-      large, so a picture that was scaled, shifted or turned says nothing about metres, but its mirror image does.
+    * ``gt_metric`` (P,) bool: whether depth and dimensions can be learned. Something half as far away is seen twice as
+      large, so an image that was scaled, shifted or turned says nothing about metres, but its flipped image does.
     * ``gt_alpha`` (P,) radians in [-pi, pi).
     * ``gt_center_3d`` (P, 1, 3): where the middle of the box is seen, x, y input pixels, and 2; 0 where it is
       behind the camera.
@@ -59,17 +59,17 @@ def object_fields(
         ValueError: a field is not there or not numbers.
     """
     ignored = torch.tensor([a.get("ignored", False) for a in annotations], dtype=torch.bool)
-    values = {name: _numbers(record, annotations, name, count) for name, count in _FIELDS.items()}
+    values = {name: _numbers(dataset_dict, annotations, name, count) for name, count in _FIELDS.items()}
     middle = values["location"].clone()
     middle[:, 1] -= values["dim"][:, 0] / 2
-    x, y, depth = project(middle, calibration_of(record)).unbind(-1)
+    x, y, depth = project(middle, calibration_of(dataset_dict)).unbind(-1)
     seen = ~ignored & (depth > 0)
     points = torch.where(seen[:, None], torch.stack([x, y], dim=-1), 0)
     points = torch.from_numpy(transforms.apply_coords(points.numpy()))
     affine = affine_parts(transforms)
-    whole = all(part.shows_whole((record["height"], record["width"])) for part in affine)
+    whole = all(part.shows_whole((dataset_dict["height"], dataset_dict["width"])) for part in affine)
     alpha = values["alpha"][:, 0]
-    alpha = math.pi - alpha if any(part.mirrors for part in affine) else alpha
+    alpha = math.pi - alpha if any(part.flips for part in affine) else alpha
     return {
         "gt_ignored": ignored,
         "gt_dimensions": values["dim"].float(),
@@ -80,24 +80,24 @@ def object_fields(
     }
 
 
-def calibration_of(record: Record) -> Tensor:
+def calibration_of(dataset_dict: DatasetDict) -> Tensor:
     """(3, 4) float64 "calib" of a record.
 
     Raises:
         ValueError: it is not there, or no such matrix.
     """
-    given = record.get("calib")
+    given = dataset_dict.get("calib")
     try:
         matrix = np.asarray(given, dtype=np.float64)
     except (TypeError, ValueError):
         matrix = np.empty(0)
     if matrix.shape != (3, 4) or not np.isfinite(matrix).all():
         shown = given.tolist() if isinstance(given, np.ndarray) else given
-        raise ValueError(f"{record.get('file_name')}: calib is {shown!r}, not 3x4 finite numbers")
+        raise ValueError(f"{dataset_dict.get('file_name')}: calib is {shown!r}, not 3x4 finite numbers")
     return torch.from_numpy(matrix)
 
 
-def _numbers(record: Record, annotations: list[dict[str, Any]], name: str, count: int) -> Tensor:
+def _numbers(dataset_dict: DatasetDict, annotations: list[dict[str, Any]], name: str, count: int) -> Tensor:
     """(P, count) float64."""
     rows = torch.zeros(len(annotations), count, dtype=torch.float64)
     for row, annotation in zip(rows, annotations, strict=True):
@@ -105,7 +105,7 @@ def _numbers(record: Record, annotations: list[dict[str, Any]], name: str, count
             continue
         found = np.ravel(annotation.get(name, ())).tolist()
         if len(found) != count or not all(map(is_number, found)):
-            where = f"{record.get('file_name')}, annotation {annotation.get('id')}, {name}"
+            where = f"{dataset_dict.get('file_name')}, annotation {annotation.get('id')}, {name}"
             raise ValueError(f"{where}: is {annotation.get(name)!r}, not {count} finite numbers")
         row[:] = torch.tensor(found)
     return rows

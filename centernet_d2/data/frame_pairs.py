@@ -1,6 +1,6 @@
-"""The frame before, for training a tracker: which one, how it is warped, and what of it the network is told."""
+"""The previous frame, for training a tracker: which one, how it is warped, and what of it the network is told."""
 
-# As everything random in the loader: NumPy's global state, which is seeded for each picture.
+# As everything random in the loader: NumPy's global state, which is seeded for each image.
 # ruff: noqa: NPY002
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ from detectron2.data.transforms import TransformList
 from detectron2.structures import Instances
 from torch import Tensor
 
-from centernet_d2.data.image_io import Record
+from centernet_d2.data.image_io import DatasetDict
 from centernet_d2.data.transforms.affine import AffineTransform
 
 
-class WithPrevious(Sequence[Record]):
+class WithPrevious(Sequence[DatasetDict]):
     """Records, each with another one of its video, at random, as "previous".
 
     Args:
@@ -29,36 +29,38 @@ class WithPrevious(Sequence[Record]):
         max_distance: frames that lie between both at most, in either direction; 0: the frame itself.
     """
 
-    def __init__(self, records: Sequence[Record], max_distance: int) -> None:
-        self.records = records
-        places = [_place(record, index) for index, record in enumerate(records)]
+    def __init__(self, dataset_dicts: Sequence[DatasetDict], max_distance: int) -> None:
+        self.dataset_dicts = dataset_dicts
+        positions = [_place(dataset_dict, index) for index, dataset_dict in enumerate(dataset_dicts)]
         first = 0
         self._ranges: list[tuple[int, int]] = []
-        for index, (video, frame) in enumerate(places):
-            while places[first][0] != video or places[first][1] < frame - max_distance:
+        for index, (video, frame) in enumerate(positions):
+            while positions[first][0] != video or positions[first][1] < frame - max_distance:
                 first += 1
             last = index
             while (
-                last + 1 < len(places) and places[last + 1][0] == video and places[last + 1][1] <= frame + max_distance
+                last + 1 < len(positions)
+                and positions[last + 1][0] == video
+                and positions[last + 1][1] <= frame + max_distance
             ):
                 last += 1
             self._ranges.append((first, last))
 
     def __len__(self) -> int:
-        return len(self.records)
+        return len(self.dataset_dicts)
 
     def __getitem__(self, index: Any) -> Any:
         first, last = self._ranges[index]
-        return {**self.records[index], "previous": self.records[np.random.randint(first, last + 1)]}
+        return {**self.dataset_dicts[index], "previous": self.dataset_dicts[np.random.randint(first, last + 1)]}
 
 
-def _place(record: Record, index: int) -> tuple[Any, int]:
-    return (record["video_id"], record["frame"]) if "video_id" in record else (("picture", index), 0)
+def _place(dataset_dict: DatasetDict, index: int) -> tuple[Any, int]:
+    return (dataset_dict["video_id"], dataset_dict["frame"]) if "video_id" in dataset_dict else (("picture", index), 0)
 
 
 @dataclass(frozen=True)
 class PreviousFrames:
-    """How frames before become inputs (Zhou et al. 2020, "Tracking Objects as Points", section 4.4).
+    """How previous frames become inputs (Zhou et al. 2020, "Tracking Objects as Points", section 4.4).
 
     Attributes:
         shift, scale: standard deviations of a shift (share of the input's longer side) and a zoom of its own, clipped
@@ -77,10 +79,10 @@ class PreviousFrames:
     @classmethod
     def from_config(cls, cfg: CfgNode) -> PreviousFrames:
         settings = cfg.MODEL.TRACKING
-        return cls(settings.SHIFT, settings.SCALE, settings.CENTER_NOISE, settings.LOST_PROB, settings.FALSE_PROB)
+        return cls(settings.SHIFT, settings.SCALE, settings.HEATMAP_JITTER, settings.FN_PROB, settings.FP_PROB)
 
     def transforms(self, transforms: TransformList) -> TransformList:
-        """Those of the frame before: the frame's own, shifted and zoomed a little."""
+        """Those of the previous frame: the frame's own, shifted and zoomed a little."""
         return TransformList(
             [self._moved(one) if isinstance(one, AffineTransform) else one for one in transforms.transforms]
         )
@@ -113,12 +115,12 @@ _FALSE_NOISE = 0.05
 
 
 def track_ids(annotations: list[dict[str, Any]]) -> Tensor:
-    """(P,) int64, the identities; those of single pictures are their numbers in the list."""
+    """(P,) int64, the track ids; those of single images are their numbers in the list."""
     return torch.tensor([a.get("track_id", number) for number, a in enumerate(annotations, start=1)], dtype=torch.int64)
 
 
 def previous_centers(ids: Tensor, before: Instances) -> Tensor:
-    """(P, 1, 3) float32: the centres of those boxes ``before`` that have the identities ``ids`` (P,), and 1; zeros
+    """(P, 1, 3) float32: the centers of those boxes ``before`` that have the track ids ``ids`` (P,), and 1; zeros
     where there is none."""
     same = ids[:, None] == before.gt_track_ids  # (P, Q)
     known = same.any(dim=1, keepdim=True)

@@ -1,4 +1,4 @@
-"""Pictures from files or drawn on demand, with one clear error for everything that cannot be read."""
+"""Images from files or drawn on demand, with one clear error for everything that cannot be read."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from detectron2.data.detection_utils import _apply_exif_orientation
 from detectron2.utils.file_io import PathManager
 from PIL import Image, UnidentifiedImageError
 
-Record = dict[str, Any]
-ImageSource = Callable[[Record], np.ndarray]
+DatasetDict = dict[str, Any]
+ImageSource = Callable[[DatasetDict], np.ndarray]
 
 _SOURCES: dict[str, ImageSource] = {}
 _DEEP_MODES = ("I", "F")
@@ -30,12 +30,12 @@ _REDUCED = {
 
 
 def datasets_root() -> str:
-    """The folder of the data sets: the environment variable DETECTRON2_DATASETS, "datasets" without it."""
+    """The folder of the datasets: the environment variable DETECTRON2_DATASETS, "datasets" without it."""
     return os.path.expanduser(os.getenv("DETECTRON2_DATASETS", "datasets"))
 
 
-class BrokenImageError(ValueError):
-    """A picture that cannot be used; ``file_name`` and ``reason`` say which and why."""
+class CorruptImageError(ValueError):
+    """An image that cannot be used; ``file_name`` and ``reason`` say which and why."""
 
     def __init__(self, file_name: str, reason: str) -> None:
         super().__init__(file_name, reason)
@@ -47,41 +47,41 @@ class BrokenImageError(ValueError):
 
 
 def register_image_source(scheme: str, function: ImageSource) -> None:
-    """Pictures of records whose ``file_name`` starts with ``<scheme>://`` come from ``function``, not from a file.
+    """Images of records whose ``file_name`` starts with ``<scheme>://`` come from ``function``, not from a file.
 
     Args:
-        function: given the record, returns the (H, W, 3) uint8 picture in *RGB* order. Registering again replaces.
+        function: given the record, returns the (H, W, 3) uint8 image in *RGB* order. Registering again replaces.
     """
     _SOURCES[scheme] = function
 
 
-def read_image(record: Record, format: str = "BGR") -> np.ndarray:
-    """The picture of a dataset record, upright (EXIF orientation applied), (H, W, 3) uint8, contiguous.
+def read_image(dataset_dict: DatasetDict, format: str = "BGR") -> np.ndarray:
+    """The image of a dataset record, upright (EXIF orientation applied), (H, W, 3) uint8, contiguous.
 
     Any 8-bit file that PIL knows is converted to three channels (transparency is dropped, of an animation the first
     frame is taken); the suffix does not matter.
 
     Args:
-        record: needs ``file_name``; ``height`` and ``width``, where given, must be those of the picture. With ``crop``
-            (x1, y1, x2, y2, whole pixels) it is that part of the picture, black outside of it, and ``source_size``
+        record: needs ``file_name``; ``height`` and ``width``, where given, must be those of the image. With ``crop``
+            (x1, y1, x2, y2, whole pixels) it is that part of the image, black outside of it, and ``source_size``
             (height, width), where given, must be that of the whole.
         format: "BGR" or "RGB".
 
     Raises:
-        BrokenImageError: absent, truncated, empty, not a picture, more than 8 bits a channel, too many pixels to
+        CorruptImageError: absent, truncated, empty, not an image, more than 8 bits a channel, too many pixels to
             decode safely, or of another size than the record says.
     """
-    return read_reduced(record, format, 1)[0]
+    return read_reduced(dataset_dict, format, 1)[0]
 
 
-def read_reduced(record: Record, format: str, reduction: int) -> tuple[np.ndarray, int]:
+def read_reduced(dataset_dict: DatasetDict, format: str, reduction: int) -> tuple[np.ndarray, int]:
     """As ``read_image``, decoded smaller where that is cheap: a whole JPEG file that is stored upright.
 
     Args:
         reduction: 1, 2, 4 or 8.
 
     Returns:
-        The picture, and the reduction it has: pixel (i, j) of it is the mean, nearly, of those from ``reduction`` i to
+        The image, and the reduction it has: pixel (i, j) of it is the mean, nearly, of those from ``reduction`` i to
         ``reduction`` (i + 1) across and likewise down. Its sides are rounded up.
 
     Raises:
@@ -89,20 +89,20 @@ def read_reduced(record: Record, format: str, reduction: int) -> tuple[np.ndarra
     """
     if format not in ("BGR", "RGB"):
         raise ValueError(f"INPUT.FORMAT must be BGR or RGB, not {format!r}")
-    file_name = os.fspath(record["file_name"])
+    file_name = os.fspath(dataset_dict["file_name"])
     scheme, separator, _ = file_name.partition("://")
     if separator and scheme in _SOURCES:
-        image, reduction = _in_order(_SOURCES[scheme](record), format), 1
+        image, reduction = _in_order(_SOURCES[scheme](dataset_dict), format), 1
         size = image.shape[:2]
     else:
         with _errors_named(file_name):
-            image, size, reduction = _decode(file_name, format, 1 if "crop" in record else reduction)
-    _check_size(record, size)
-    return (cut_out(image, record["crop"]) if "crop" in record else image), reduction
+            image, size, reduction = _decode(file_name, format, 1 if "crop" in dataset_dict else reduction)
+    _check_size(dataset_dict, size)
+    return (cut_out(image, dataset_dict["crop"]) if "crop" in dataset_dict else image), reduction
 
 
 def cut_out(image: np.ndarray, window: Sequence[int]) -> np.ndarray:
-    """The part x1, y1, x2, y2 of a picture (H, W, 3), black where that reaches outside; a copy."""
+    """The part x1, y1, x2, y2 of an image (H, W, 3), black where that reaches outside; a copy."""
     x1, y1, x2, y2 = window
     result = np.zeros((y2 - y1, x2 - x1, image.shape[2]), image.dtype)
     inside = image[max(y1, 0) : max(y2, 0), max(x1, 0) : max(x2, 0)]
@@ -115,19 +115,19 @@ def read_image_size(file_name: str) -> tuple[int, int]:
     """(height, width) as ``read_image`` would give them, from the header alone.
 
     Raises:
-        BrokenImageError: as ``read_image``, as far as the header shows.
+        CorruptImageError: as ``read_image``, as far as the header shows.
     """
     with (
         _errors_named(file_name),
         PathManager.open(file_name, "rb") as file,
         _opened(file_name, file) as image,
     ):
-        # These turn the picture by a quarter.
-        return image.size if _turned(image) in (5, 6, 7, 8) else image.size[::-1]
+        # These turn the image by a quarter.
+        return image.size if _rotated(image) in (5, 6, 7, 8) else image.size[::-1]
 
 
 def _decode(file_name: str, format: str, reduction: int) -> tuple[np.ndarray, tuple[int, int], int]:
-    """The picture, upright, the whole one's (height, width), and its reduction."""
+    """The image, upright, the whole one's (height, width), and its reduction."""
     with PathManager.open(file_name, "rb") as file:
         content = file.read()
     with _opened(file_name, io.BytesIO(content)) as image:
@@ -137,28 +137,28 @@ def _decode(file_name: str, format: str, reduction: int) -> tuple[np.ndarray, tu
         # The same values as PIL's, with fewer copies.
         decoded = cv2.imdecode(np.frombuffer(content, np.uint8), _REDUCED[reduction] | cv2.IMREAD_IGNORE_ORIENTATION)
         if decoded is None:
-            raise BrokenImageError(file_name, "damaged: it cannot be decoded")
+            raise CorruptImageError(file_name, "damaged: it cannot be decoded")
         pixels = cv2.cvtColor(decoded, cv2.COLOR_BGR2RGB) if format == "RGB" else decoded
         return pixels, (image.height, image.width), reduction
 
 
 def _in_order(image: np.ndarray, format: str) -> np.ndarray:
-    """A copy of an RGB picture."""
+    """A copy of an RGB image."""
     return cv2.cvtColor(image, cv2.COLOR_RGB2BGR) if format == "BGR" else np.array(image)
 
 
 def _is_plain_jpeg(image: Image.Image, content: bytes) -> bool:
-    """Whether OpenCV can be trusted with it: stored upright, no colours for printing, and with an end.
+    """Whether OpenCV can be trusted with it: stored upright, no colors for printing, and with an end.
 
     OpenCV fills what is missing of a truncated file with grey. The end marker cannot stand within the pixels' code, and
     where it ends something in front of them there are no pixels.
     """
     return (
-        image.format == "JPEG" and image.mode in ("L", "RGB") and content.endswith(b"\xff\xd9") and not _turned(image)
+        image.format == "JPEG" and image.mode in ("L", "RGB") and content.endswith(b"\xff\xd9") and not _rotated(image)
     )
 
 
-def _turned(image: Image.Image) -> int:
+def _rotated(image: Image.Image) -> int:
     """The EXIF orientation if it is another than upright, else 0; metadata that cannot be read counts as none."""
     with contextlib.suppress(Exception):
         return next((number for number in range(2, 9) if image.getexif().get(0x0112) == number), 0)
@@ -168,11 +168,11 @@ def _turned(image: Image.Image) -> int:
 @contextlib.contextmanager
 def _opened(file_name: str, file: IO[bytes]) -> Iterator[Image.Image]:
     with warnings.catch_warnings():
-        # Palette transparency and large (but permitted) pictures are not worth a line for each.
+        # Palette transparency and large (but permitted) images are not worth a line for each.
         warnings.simplefilter("ignore")
         with Image.open(file) as image:
             if image.mode.split(";")[0] in _DEEP_MODES:
-                raise BrokenImageError(file_name, f"more than 8 bits a channel (mode {image.mode}): convert it")
+                raise CorruptImageError(file_name, f"more than 8 bits a channel (mode {image.mode}): convert it")
             yield image
 
 
@@ -180,27 +180,27 @@ def _opened(file_name: str, file: IO[bytes]) -> Iterator[Image.Image]:
 def _errors_named(file_name: str) -> Iterator[None]:
     try:
         yield
-    except BrokenImageError:
+    except CorruptImageError:
         raise
     except FileNotFoundError:
-        raise BrokenImageError(file_name, "the file does not exist") from None
+        raise CorruptImageError(file_name, "the file does not exist") from None
     except UnidentifiedImageError:
         empty = os.path.isfile(file_name) and os.path.getsize(file_name) == 0
-        raise BrokenImageError(file_name, "the file is empty" if empty else "not a picture") from None
+        raise CorruptImageError(file_name, "the file is empty" if empty else "not an image") from None
     except Image.DecompressionBombError as error:
-        raise BrokenImageError(file_name, f"too large to decode safely: {error}") from None
+        raise CorruptImageError(file_name, f"too large to decode safely: {error}") from None
     except Exception as error:  # PIL's decoders raise almost anything on damaged files
-        raise BrokenImageError(file_name, f"damaged: {error or type(error).__name__}") from error
+        raise CorruptImageError(file_name, f"damaged: {error or type(error).__name__}") from error
 
 
-def _check_size(record: Record, size: tuple[int, int]) -> None:
+def _check_size(dataset_dict: DatasetDict, size: tuple[int, int]) -> None:
     height, width = size
-    if "crop" in record:
-        expected = tuple(record.get("source_size", (height, width)))
+    if "crop" in dataset_dict:
+        expected = tuple(dataset_dict.get("source_size", (height, width)))
     else:
-        expected = (record.get("height", height), record.get("width", width))
+        expected = (dataset_dict.get("height", height), dataset_dict.get("width", width))
     if expected != (height, width):
-        raise BrokenImageError(
-            str(record["file_name"]),
-            f"the picture, upright, is {width} wide and {height} high; its record says {expected[1]} and {expected[0]}",
+        raise CorruptImageError(
+            str(dataset_dict["file_name"]),
+            f"the image, upright, is {width} wide and {height} high; its record says {expected[1]} and {expected[0]}",
         )

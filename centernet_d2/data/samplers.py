@@ -12,10 +12,10 @@ import numpy as np
 from torch.utils.data import Dataset, Sampler
 
 from centernet_d2.data.corrupt_images import _MAX_IN_A_ROW
-from centernet_d2.data.image_io import BrokenImageError, Record
+from centernet_d2.data.image_io import CorruptImageError, DatasetDict
 
 Sample = dict[str, Any]
-Mapper = Callable[[Record], Sample]
+Mapper = Callable[[DatasetDict], Sample]
 
 
 class PositionSampler(Sampler[int]):
@@ -28,36 +28,36 @@ class PositionSampler(Sampler[int]):
         return itertools.count(self.start + self.rank, self.world_size)
 
 
-class PositionDataset(Dataset[tuple[Sample | None, list[BrokenImageError]]]):
+class PositionDataset(Dataset[tuple[Sample | None, list[CorruptImageError]]]):
     """The training stream, by position; see the module.
 
-    An item is the sample and the unreadable pictures in whose place it stands; the sample is None after 20 of them
+    An item is the sample and the unreadable images in whose place it stands; the sample is None after 20 of them
     (or after all there are).
     """
 
-    def __init__(self, records: Sequence[Record], mapper: Mapper, seed: int) -> None:
-        self.records, self.mapper, self.seed = records, mapper, seed
+    def __init__(self, dataset_dicts: Sequence[DatasetDict], mapper: Mapper, seed: int) -> None:
+        self.dataset_dicts, self.mapper, self.seed = dataset_dicts, mapper, seed
         self._epoch, self._order = -1, np.empty(0, np.int64)
 
     def __len__(self) -> int:
-        return len(self.records)
+        return len(self.dataset_dicts)
 
-    def __getitem__(self, position: int) -> tuple[Sample | None, list[BrokenImageError]]:
-        epoch, index = divmod(position, len(self.records))
-        broken: list[BrokenImageError] = []
+    def __getitem__(self, position: int) -> tuple[Sample | None, list[CorruptImageError]]:
+        epoch, index = divmod(position, len(self.dataset_dicts))
+        corrupt: list[CorruptImageError] = []
         order = self._permutation(epoch)
         for attempt in range(min(_MAX_IN_A_ROW, len(order))):
             try:
                 with _seeded(self.seed, position):
-                    return self.mapper(self.records[int(order[(index + attempt) % len(order)])]), broken
-            except BrokenImageError as error:
-                broken.append(error)
-        return None, broken
+                    return self.mapper(self.dataset_dicts[int(order[(index + attempt) % len(order)])]), corrupt
+            except CorruptImageError as error:
+                corrupt.append(error)
+        return None, corrupt
 
     def _permutation(self, epoch: int) -> np.ndarray:
         if epoch != self._epoch:
             self._epoch = epoch
-            self._order = np.random.default_rng((self.seed, epoch)).permutation(len(self.records))
+            self._order = np.random.default_rng((self.seed, epoch)).permutation(len(self.dataset_dicts))
         return self._order
 
 

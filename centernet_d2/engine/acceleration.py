@@ -8,7 +8,7 @@ import torch
 from detectron2.config import CfgNode
 from torch import Tensor
 
-from centernet_d2.engine.fusion import fold_batch_norm
+from centernet_d2.engine.fusion import fuse_batch_norm
 from centernet_d2.modeling.meta_arch import CenterNet
 
 _PRECISIONS = {"float32": None, "bfloat16": torch.bfloat16, "float16": torch.float16}
@@ -25,10 +25,10 @@ def accelerate(model: CenterNet, cfg: CfgNode) -> None:
         raise ValueError(f"MODEL.INFERENCE.PRECISION must be one of {list(_PRECISIONS)}, not {settings.PRECISION!r}")
     if settings.CUDA_GRAPHS and model.device.type != "cuda":
         raise ValueError(f"MODEL.INFERENCE.CUDA_GRAPHS needs a GPU, but MODEL.DEVICE is {cfg.MODEL.DEVICE!r}")
-    if settings.FOLD_BATCH_NORM:
+    if settings.FUSE_BATCH_NORM:
         side = model.divisibility
         blank = torch.zeros(1, model.input_channels, side, side, device=model.device)
-        fold_batch_norm(model, lambda: model.outputs(blank))
+        fuse_batch_norm(model, lambda: model.outputs(blank))
     if settings.COMPILE:
         model.compile()
     precision = _PRECISIONS[settings.PRECISION]

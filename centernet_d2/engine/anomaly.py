@@ -14,8 +14,8 @@ class NonFiniteLossError(FloatingPointError):
     """A loss is infinite or NaN. Raised in all processes, before the optimizer's step."""
 
 
-def describe_pictures(batch: Sequence[dict[str, Any]]) -> list[str]:
-    """File name and id of each picture of a batch."""
+def describe_images(batch: Sequence[dict[str, Any]]) -> list[str]:
+    """File name and id of each image of a batch."""
     return [f"{x.get('file_name', 'a picture without a name')} (id {x.get('image_id', '?')})" for x in batch]
 
 
@@ -29,12 +29,12 @@ def describe_losses(names: Sequence[str], values: Tensor) -> list[str]:
     ]
 
 
-def non_finite_loss(iteration: int, terms: Sequence[str], pictures: Sequence[str]) -> NonFiniteLossError:
+def non_finite_loss(iteration: int, terms: Sequence[str], images: Sequence[str]) -> NonFiniteLossError:
     """The error that names what was lost and where to look."""
-    shown = "\n  ".join(pictures[:_SHOWN]) + (f"\n  and {len(pictures) - _SHOWN} more" * (len(pictures) > _SHOWN))
+    shown = "\n  ".join(images[:_SHOWN]) + (f"\n  and {len(images) - _SHOWN} more" * (len(images) > _SHOWN))
     return NonFiniteLossError(
         f"Training stopped at iteration {iteration}: {', '.join(terms)}. The weights are those before this step, and "
-        f"no checkpoint was written. The pictures of the step:\n  {shown}\n"
+        f"no checkpoint was written. The images of the step:\n  {shown}\n"
         "Check their annotations (tools/check_dataset.py); if they are in order, lower SOLVER.BASE_LR, lengthen "
         "SOLVER.WARMUP_ITERS or set SOLVER.CLIP_GRADIENTS.ENABLED."
     )

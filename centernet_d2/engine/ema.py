@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 
-class WeightAverage(HookBase):
+class ModelEma(HookBase):
     """Exponential moving average of a model's weights and floating-point buffers (those of normalizations, too).
 
     After each step it moves by 1 - d towards the model, where d is ``decay``, but after n steps at most

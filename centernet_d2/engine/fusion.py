@@ -22,7 +22,7 @@ BATCH_NORMS = (_BatchNorm, FrozenBatchNorm2d)
 
 
 @torch.no_grad()
-def fold_batch_norm(network: nn.Module, run: Callable[[], Any]) -> None:
+def fuse_batch_norm(network: nn.Module, run: Callable[[], Any]) -> None:
     """Change ``network`` in place: the same function but for rounding, without the normalizations that can be spared.
 
     Folded is what reads the result of a convolution (also a transposed or deformable one), where nothing else reads
@@ -85,12 +85,12 @@ class _Watch(TorchFunctionMode):
 
     def pairs(self) -> list[tuple[Any, Any]]:
         """Convolutions and normalizations that have no one but each other."""
-        found = []
+        predictions = []
         for norm, sources in self._sources.items():
             convolution = next(iter(sources))
             if convolution is not None and len(sources) == 1 and self._readers[convolution] == {norm}:
-                found.append((convolution, norm))
-        return found
+                predictions.append((convolution, norm))
+        return predictions
 
     def __torch_function__(
         self, function: Callable[..., Any], types: Any, args: Sequence[Any] = (), kwargs: dict[str, Any] | None = None

@@ -15,7 +15,7 @@ from centernet_d2.modeling.meta_arch import CenterNet
 
 
 class Predictor(DefaultPredictor):
-    """Detectron2's ``DefaultPredictor``, which also takes many pictures at once and does what MODEL.INFERENCE says.
+    """Detectron2's ``DefaultPredictor``, which also takes many images at once and does what MODEL.INFERENCE says.
 
     Args:
         cfg: MODEL.WEIGHTS is a file of any kind that ``SafeCheckpointer`` reads.
@@ -35,16 +35,16 @@ class Predictor(DefaultPredictor):
         accelerate(self.model, cfg)
 
     def __call__(self, original_image: np.ndarray) -> dict[str, Any]:
-        """``{"instances": Instances}`` in pixels of the picture (H, W, 3), BGR, 0..255."""
+        """``{"instances": Instances}`` in pixels of the image (H, W, 3), BGR, 0..255."""
         return self.predict_batch([original_image])[0]
 
-    def predict_batch(self, pictures: Sequence[np.ndarray]) -> list[dict[str, Any]]:
-        """The same of each of some pictures (H, W, 3), BGR, 0..255.
+    def predict_batch(self, images: Sequence[np.ndarray]) -> list[dict[str, Any]]:
+        """The same of each of some images (H, W, 3), BGR, 0..255.
 
         They may be of any sizes. Those that become inputs of one size go through the network together, so that memory
         limits their number; what is found does not depend on it. To a tracker they are frames in order.
         """
-        return self.model([self._sample(picture) for picture in pictures])
+        return self.model([self._sample(image) for image in images])
 
     def _sample(self, picture: np.ndarray) -> dict[str, Any]:
         height, width = picture.shape[:2]

@@ -18,14 +18,14 @@ from centernet_d2.data.datasets.custom import register_custom_datasets, resolve_
 def setup_cfg(config_file: str = "", opts: Sequence[str] = ()) -> CfgNode:
     """The frozen configuration: defaults, then ``config_file``, then ``opts``.
 
-    ``DATASETS.CUSTOM`` is registered, and ``MODEL.CENTERNET.NUM_CLASSES: 0`` becomes what the data sets have.
+    ``DATASETS.CUSTOM`` is registered, and ``MODEL.CENTERNET.NUM_CLASSES: 0`` becomes what the datasets have.
 
     Args:
         opts: ``KEY=value`` or ``KEY value`` pairs, such as ``["SOLVER.MAX_ITER=100", "MODEL.DEVICE", "cpu"]``.
 
     Raises:
-        ValueError: a key does not exist (the closest are named), lacks its value, or disagrees with the data sets.
-        FileNotFoundError: there is no such config file, or the data sets' files are needed and absent.
+        ValueError: a key does not exist (the closest are named), lacks its value, or disagrees with the datasets.
+        FileNotFoundError: there is no such config file, or the datasets' files are needed and absent.
     """
     cfg = get_cfg()
     if config_file:

@@ -49,13 +49,13 @@ def build_lr_scheduler(cfg: CfgNode, optimizer: torch.optim.Optimizer) -> LRSche
     solver = cfg.SOLVER
     if solver.LR_SCHEDULER_NAME != "OneCycleLR":
         return build_detectron2_scheduler(cfg, optimizer)
-    share = solver.WARMUP_ITERS / solver.MAX_ITER
-    if not 0 < share < 1:
+    fraction = solver.WARMUP_ITERS / solver.MAX_ITER
+    if not 0 < fraction < 1:
         raise ValueError(
             f"OneCycleLR climbs for SOLVER.WARMUP_ITERS, {solver.WARMUP_ITERS}: make it more than 0 and less than "
             f"SOLVER.MAX_ITER, {solver.MAX_ITER} (a third of it is usual)"
         )
     up = CosineParamScheduler(solver.WARMUP_FACTOR, 1)
     down = CosineParamScheduler(1, solver.BASE_LR_END / solver.BASE_LR)
-    cycle = CompositeParamScheduler([up, down], [share, 1 - share], ["rescaled", "rescaled"])
+    cycle = CompositeParamScheduler([up, down], [fraction, 1 - fraction], ["rescaled", "rescaled"])
     return LRMultiplier(optimizer, cycle, solver.MAX_ITER)

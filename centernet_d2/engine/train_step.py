@@ -13,7 +13,7 @@ from detectron2.utils import comm
 from detectron2.utils.events import get_event_storage
 from torch import Tensor, nn
 
-from centernet_d2.engine.anomaly import describe_losses, describe_pictures, non_finite_loss
+from centernet_d2.engine.anomaly import describe_images, describe_losses, non_finite_loss
 
 
 class TrainStep(SimpleTrainer):
@@ -68,8 +68,8 @@ class TrainStep(SimpleTrainer):
         values = everyone[:, :-1]
         if not values.isfinite().all():
             guilty = not values[comm.get_rank()].isfinite().all()
-            pictures = comm.all_gather(describe_pictures(batch) if guilty else [])
-            raise non_finite_loss(self.iter, describe_losses(list(losses), values), list(chain(*pictures)))
+            images = comm.all_gather(describe_images(batch) if guilty else [])
+            raise non_finite_loss(self.iter, describe_losses(list(losses), values), list(chain(*images)))
         if comm.is_main_process():
             means = dict(zip(losses, values.mean(dim=0).tolist(), strict=True))
             storage = get_event_storage()

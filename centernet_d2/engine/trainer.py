@@ -23,7 +23,7 @@ from torch.optim.lr_scheduler import LRScheduler
 from centernet_d2.checkpoint.checkpointer import SafeCheckpointer
 from centernet_d2.data.build import build_test_loader, build_train_loader
 from centernet_d2.data.validation.checks import check_quick
-from centernet_d2.engine.ema import WeightAverage
+from centernet_d2.engine.ema import ModelEma
 from centernet_d2.engine.hooks import Checkpoints, Evaluation
 from centernet_d2.engine.random_state import preserved_random_state, random_state, set_random_state
 from centernet_d2.engine.solver import build_lr_scheduler, build_optimizer
@@ -55,8 +55,8 @@ class Trainer(DefaultTrainer):
         if not logging.getLogger("detectron2").isEnabledFor(logging.INFO):
             setup_logger()
         cfg = self.auto_scale_workers(cfg, comm.get_world_size())
-        self._seed_was_drawn = cfg.SEED < 0
-        self.cfg = _with_seed(cfg, comm.shared_random_seed()) if self._seed_was_drawn else cfg
+        self._seed_is_random = cfg.SEED < 0
+        self.cfg = _with_seed(cfg, comm.shared_random_seed()) if self._seed_is_random else cfg
         model = self.build_model(cfg)
         if cfg.SOLVER.COMPILE:
             model.compile()
@@ -65,7 +65,7 @@ class Trainer(DefaultTrainer):
         self._trainer = TrainStep(_distributed(model), None, optimizer, precision)
         self.scheduler = self.build_lr_scheduler(cfg, optimizer)
         # A copy; by now all processes have the same weights.
-        self._average = WeightAverage(model, cfg.SOLVER.EMA.DECAY) if cfg.SOLVER.EMA.DECAY else None
+        self._average = ModelEma(model, cfg.SOLVER.EMA.DECAY) if cfg.SOLVER.EMA.DECAY else None
         kept = self._average.averaged if self._average else model
         self.checkpointer = SafeCheckpointer(kept, cfg.OUTPUT_DIR, trainer=weakref.proxy(self))
         self.start_iter, self.max_iter = 0, cfg.SOLVER.MAX_ITER
@@ -106,7 +106,7 @@ class Trainer(DefaultTrainer):
 
         Raises:
             NonFiniteLossError: a loss is not a number.
-            AnnotationError: the data sets have faults; see ``check_quick``.
+            AnnotationError: the datasets have faults; see ``check_quick``.
         """
         check_quick(self.cfg)
         self._trainer.reset_data_loader(lambda: self.build_train_loader(self.cfg, self.start_iter))
@@ -136,7 +136,7 @@ class Trainer(DefaultTrainer):
                 "but random numbers inside the model differ",
                 *(len(self._random_states), comm.get_world_size()),
             )
-        if self._seed_was_drawn and "seed" in state_dict:
+        if self._seed_is_random and "seed" in state_dict:
             self.cfg = _with_seed(self.cfg, state_dict["seed"])
 
     def _evaluate(self) -> OrderedDict[str, Any]:

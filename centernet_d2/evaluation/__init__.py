@@ -1,4 +1,4 @@
-"""Evaluators, one for each ``evaluator_type`` of a data set's metadata."""
+"""Evaluators, one for each ``evaluator_type`` of a dataset's metadata."""
 
 from centernet_d2.evaluation.build import build_evaluator
 

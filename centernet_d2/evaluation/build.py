@@ -10,7 +10,7 @@ from detectron2.data import MetadataCatalog
 from detectron2.evaluation import COCOEvaluator, DatasetEvaluator
 
 from centernet_d2.data.catalog import class_names
-from centernet_d2.data.schemas import SCHEMES
+from centernet_d2.data.schemas import SCHEMAS
 from centernet_d2.evaluation.keypoints.clothes import ClothesLandmarkEvaluator
 from centernet_d2.evaluation.keypoints.faces import FaceLandmarkEvaluator
 from centernet_d2.evaluation.kitti.evaluator import KittiEvaluator
@@ -20,32 +20,32 @@ from centernet_d2.evaluation.wider_face import WiderFaceEvaluator
 
 
 def build_evaluator(cfg: CfgNode, dataset_name: str, output_dir: str | None = None) -> DatasetEvaluator:
-    """The evaluator of a registered data set; what it writes goes to ``output_dir`` (``OUTPUT_DIR/inference``).
+    """The evaluator of a registered dataset; what it writes goes to ``output_dir`` (``OUTPUT_DIR/inference``).
 
     Raises:
-        ValueError: the data set's metadata names no evaluator, or an unknown one.
+        ValueError: the dataset's metadata names no evaluator, or an unknown one.
     """
     kind = MetadataCatalog.get(dataset_name).get("evaluator_type")
     if kind not in _EVALUATORS:
         raise ValueError(
-            f"data set {dataset_name!r}: its metadata's evaluator_type is {kind!r}, not one of {', '.join(_EVALUATORS)}"
+            f"dataset {dataset_name!r}: its metadata's evaluator_type is {kind!r}, not one of {', '.join(_EVALUATORS)}"
         )
     return _EVALUATORS[kind](cfg, dataset_name, output_dir or os.path.join(cfg.OUTPUT_DIR, "inference"))
 
 
 def _coco(cfg: CfgNode, dataset_name: str, output_dir: str) -> DatasetEvaluator:
-    """COCO's metrics; a data set without a JSON file has one written."""
+    """COCO's metrics; a dataset without a JSON file has one written."""
     class_names(dataset_name)  # reads the file of a set that only then knows how it is scored
     metadata = MetadataCatalog.get(dataset_name)
     converted = metadata.get("json_file") is None
     evaluator = COCOEvaluator(
         dataset_name,
-        tasks=_scored(cfg, metadata.get("landmark_scheme")),
+        tasks=_scored(cfg, metadata.get("keypoint_schema")),
         output_dir=output_dir,
         # The fast one is compiled.
         use_fast_impl=False,
         kpt_oks_sigmas=cfg.TEST.KEYPOINT_OKS_SIGMAS,
-        # A file of an earlier run may be another data set's by now.
+        # A file of an earlier run may be another dataset's by now.
         allow_cached_coco=False,
     )
     if converted:
@@ -54,10 +54,10 @@ def _coco(cfg: CfgNode, dataset_name: str, output_dir: str) -> DatasetEvaluator:
     return evaluator
 
 
-def _scored(cfg: CfgNode, scheme_name: str | None) -> tuple[str, ...] | None:
+def _scored(cfg: CfgNode, schema_name: str | None) -> tuple[str, ...] | None:
     """Everything that predictions have (None), except for keypoints that nobody published a tolerance for."""
-    scheme = SCHEMES.get(scheme_name or "")
-    if scheme is None or scheme.sigmas:
+    schema = SCHEMAS.get(schema_name or "")
+    if schema is None or schema.sigmas:
         return None
     return ("bbox", "segm") if cfg.MODEL.MASK_ON else ("bbox",)
 
@@ -67,7 +67,7 @@ def _pascal_voc(cfg: CfgNode, dataset_name: str, output_dir: str) -> DatasetEval
 
 
 def _face_landmarks(cfg: CfgNode, dataset_name: str, output_dir: str) -> DatasetEvaluator:
-    # Of several data sets each has its own files.
+    # Of several datasets each has its own files.
     return FaceLandmarkEvaluator(dataset_name, os.path.join(output_dir, dataset_name))
 
 

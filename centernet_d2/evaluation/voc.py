@@ -1,4 +1,4 @@
-"""Pascal VOC's mean average precision (Everingham et al. 2010), for the records of any data set.
+"""Pascal VOC's mean average precision (Everingham et al. 2010), for the records of any dataset.
 
 Boxes are edges in continuous coordinates, which gives the overlaps of the development kit, whose whole pixels have both
 ends inside. A detection belongs to the object of its class that it overlaps most, if by more than the least overlap,
@@ -18,10 +18,10 @@ from detectron2.evaluation import DatasetEvaluator
 from detectron2.structures import Instances
 
 from centernet_d2.data.annotations import corner_boxes
-from centernet_d2.data.catalog import class_names, load_records
-from centernet_d2.data.image_io import Record
+from centernet_d2.data.catalog import class_names, load_dataset_dicts
+from centernet_d2.data.image_io import DatasetDict
 from centernet_d2.evaluation.average_precision import area_under_curve, box_overlaps, eleven_points, first_of_each
-from centernet_d2.evaluation.common import finite_detections, gather_pictures
+from centernet_d2.evaluation.common import finite_detections, gather_predictions
 
 _logger = logging.getLogger(__name__)
 
@@ -30,7 +30,7 @@ _LEVELS = range(50, 100, 5)
 
 
 class Objects(NamedTuple):
-    """Of a picture: ``boxes`` (P, 4) float64 x1, y1, x2, y2, ``classes`` (P,) int64, and (P,) float64 ``values``: of
+    """Of an image: ``boxes`` (P, 4) float64 x1, y1, x2, y2, ``classes`` (P,) int64, and (P,) float64 ``values``: of
     detections the scores, of true objects 1 where difficult."""
 
     boxes: np.ndarray
@@ -47,15 +47,18 @@ class VocEvaluator(DatasetEvaluator):
     """Mean AP in percent, 0 to 100, over the classes that have objects to find; NaN without any.
 
     ``evaluate`` returns, in the main process and {} in others, ``{"bbox": ...}`` with ``AP50``, ``AP75`` and ``AP``,
-    the mean from 50 to 95, by the measure of the data set's ``year``: eleven points for 2007, else the area;
-    ``AP50-07`` and ``AP50-area`` by both; and ``AP50-<class>``. Objects of pictures that were not processed are missed.
-    Predictions are ``Instances`` with ``pred_boxes`` (picture pixels), ``scores`` and ``pred_classes``. Difficult
+    the mean from 50 to 95, by the measure of the dataset's ``year``: eleven points for 2007, else the area;
+    ``AP50-07`` and ``AP50-area`` by both; and ``AP50-<class>``. Objects of images that were not processed are missed.
+    Predictions are ``Instances`` with ``pred_boxes`` (image pixels), ``scores`` and ``pred_classes``. Difficult
     objects are those with "difficult" or, without that field, "iscrowd".
     """
 
     def __init__(self, dataset_name: str) -> None:
         self._dataset_name = dataset_name
-        self._truth = {record["image_id"]: _truth(record["annotations"]) for record in load_records(dataset_name)}
+        self._gt = {
+            dataset_dict["image_id"]: _gt(dataset_dict["annotations"])
+            for dataset_dict in load_dataset_dicts(dataset_name)
+        }
         self._class_names = class_names(dataset_name)
         self._is_2007 = MetadataCatalog.get(dataset_name).get("year") == 2007
         self.reset()
@@ -63,7 +66,7 @@ class VocEvaluator(DatasetEvaluator):
     def reset(self) -> None:
         self._found: dict[Any, Objects] = {}
 
-    def process(self, inputs: list[Record], outputs: list[dict[str, Instances]]) -> None:
+    def process(self, inputs: list[DatasetDict], outputs: list[dict[str, Instances]]) -> None:
         """Keep boxes, scores and classes; what is not a finite number finds nothing."""
         for sample, output in zip(inputs, outputs, strict=True):
             boxes, scores, classes = finite_detections(output["instances"])
@@ -72,13 +75,13 @@ class VocEvaluator(DatasetEvaluator):
     def evaluate(self) -> dict[str, dict[str, float]]:
         """
         Raises:
-            KeyError: detections in a picture that the data set does not have.
+            KeyError: detections in an image that the dataset does not have.
         """
-        found = gather_pictures(self._found, self._dataset_name, len(self._truth))
-        if found is None:
+        predictions = gather_predictions(self._found, self._dataset_name, len(self._gt))
+        if predictions is None:
             return {}
         # (classes, levels, 2).
-        table = np.array([average_precisions(self._truth, found, k) for k in range(len(self._class_names))])
+        table = np.array([average_precisions(self._gt, predictions, k) for k in range(len(self._class_names))])
         eleven, area = np.moveaxis(table, 2, 0)
         chosen = eleven if self._is_2007 else area
         means = {level: _mean(chosen[:, k]) for k, level in enumerate(_LEVELS)}
@@ -95,32 +98,32 @@ class VocEvaluator(DatasetEvaluator):
 
 
 def average_precisions(
-    truth: Mapping[Any, Objects], found: Mapping[Any, Objects], number: int
+    gt: Mapping[Any, Objects], predictions: Mapping[Any, Objects], number: int
 ) -> list[tuple[float, float]]:
     """For each overlap of 50, 55, ..., 95 percent the AP in percent of class ``number``: by eleven points, by area.
 
     NaN where there is nothing to find.
 
     Args:
-        truth: by picture.
-        found: by picture, of which some may be missing.
+        truth: by image.
+        found: by image, of which some may be missing.
 
     Raises:
-        KeyError: a picture of ``found`` is not in ``truth``.
+        KeyError: an image of ``found`` is not in ``truth``.
     """
-    curves = _curves(truth, found, number)
+    curves = _curves(gt, predictions, number)
     return [(100 * eleven_points(*curve), 100 * area_under_curve(*curve)) for curve in curves]
 
 
 def _curves(
-    truth: Mapping[Any, Objects], found: Mapping[Any, Objects], number: int
+    gt: Mapping[Any, Objects], predictions: Mapping[Any, Objects], number: int
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """Recall and precision, (D,) each, with the 1, 2, ..., D best detections, for each overlap."""
-    true = {key: one.of_class(number) for key, one in truth.items()}
+    true = {key: one.of_class(number) for key, one in gt.items()}
     starts = dict(zip(true, np.cumsum([0, *(len(boxes) for boxes, _ in true.values())]), strict=False))
     difficult = np.concatenate([values for _, values in true.values()]) > 0 if true else np.zeros(0, dtype=bool)
     columns = [np.zeros((3, 0))]
-    for key, one in found.items():
+    for key, one in predictions.items():
         boxes, scores = one.of_class(number)
         # No object overlaps by nothing; it is never looked up.
         overlaps = np.pad(box_overlaps(boxes, true[key][0]), ((0, 0), (0, 1)))
@@ -139,7 +142,7 @@ def _curves(
         yield recall, found_so_far / np.maximum(counted, 1) if total else np.zeros(len(recall))
 
 
-def _truth(annotations: list[dict[str, Any]]) -> Objects:
+def _gt(annotations: list[dict[str, Any]]) -> Objects:
     classes = np.array([one["category_id"] for one in annotations], dtype=np.int64)
     difficult = np.array([one.get("difficult", one.get("iscrowd", 0)) for one in annotations], dtype=np.float64)
     return Objects(corner_boxes(annotations), classes, difficult)

@@ -8,7 +8,7 @@ What the tool does that other benchmarks do not:
   taken it or not. Faces that a difficulty does not count take detections, which are then no errors; of several on a
   counted face all but the first are errors.
 * Widths and heights are one pixel larger than the differences of edges when overlaps are computed.
-* Detections in pictures without any face are no errors.
+* Detections in images without any face are no errors.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ from detectron2.data import MetadataCatalog
 from detectron2.evaluation import DatasetEvaluator
 from detectron2.structures import Instances
 
-from centernet_d2.data.catalog import load_records
+from centernet_d2.data.catalog import load_dataset_dicts
 from centernet_d2.data.datasets.coco import read_coco_json
-from centernet_d2.data.image_io import Record
+from centernet_d2.data.image_io import DatasetDict
 from centernet_d2.data.preparation.wider_face import DIFFICULTIES
 from centernet_d2.evaluation.average_precision import area_under_curve, box_overlaps, first_of_each
-from centernet_d2.evaluation.common import finite_detections, gather_pictures
+from centernet_d2.evaluation.common import finite_detections, gather_predictions
 
 _logger = logging.getLogger(__name__)
 
@@ -37,14 +37,14 @@ _MIN_OVERLAP = 0.5
 
 
 class Faces(NamedTuple):
-    """True faces of a picture: ``boxes`` (G, 4) float64 x1, y1, x2, y2 and, by difficulty, (G,) bool: it counts."""
+    """True faces of an image: ``boxes`` (G, 4) float64 x1, y1, x2, y2 and, by difficulty, (G,) bool: it counts."""
 
     boxes: np.ndarray
     counts: dict[str, np.ndarray]
 
 
 class Found(NamedTuple):
-    """Detections of a picture by descending score: (D, 4) float64 x1, y1, x2, y2 and (D,) float64."""
+    """Detections of an image by descending score: (D, 4) float64 x1, y1, x2, y2 and (D,) float64."""
 
     boxes: np.ndarray
     scores: np.ndarray
@@ -54,10 +54,10 @@ class WiderFaceEvaluator(DatasetEvaluator):
     """AP in percent, 0 to 100, NaN where a difficulty counts no face.
 
     ``evaluate`` returns, in the main process and {} in others, ``{"wider_face": {"AP-easy", "AP-medium", "AP-hard"}}``.
-    Faces of pictures that were not processed are missed. Predictions are ``Instances`` with ``pred_boxes`` (picture
+    Faces of images that were not processed are missed. Predictions are ``Instances`` with ``pred_boxes`` (image
     pixels) and ``scores``; of several classes all are faces.
 
-    ``output_dir`` gets ``<event>/<picture>.txt`` in the format of the benchmark.
+    ``output_dir`` gets ``<event>/<image>.txt`` in the format of the benchmark.
     """
 
     def __init__(self, dataset_name: str, output_dir: str | Path | None = None) -> None:
@@ -70,18 +70,20 @@ class WiderFaceEvaluator(DatasetEvaluator):
         """
         self._dataset_name = dataset_name
         self._output_dir = None if output_dir is None else Path(output_dir)
-        self._records = {record["image_id"]: record for record in load_records(dataset_name)}
+        self._dataset_dicts = {
+            dataset_dict["image_id"]: dataset_dict for dataset_dict in load_dataset_dicts(dataset_name)
+        }
         json_file = MetadataCatalog.get(dataset_name).get("json_file")
-        self._truth = {} if json_file is None else read_truth(json_file)
-        if not any(any(faces.counts) for faces in self._truth.values()):
+        self._gt = {} if json_file is None else read_gt(json_file)
+        if not any(any(faces.counts) for faces in self._gt.values()):
             problem = "have no difficulties: prepare it with eval_tools.zip in its folder, or score it in COCO's way"
-            raise ValueError(f"data set {dataset_name}: the faces {problem}")
+            raise ValueError(f"dataset {dataset_name}: the faces {problem}")
         self.reset()
 
     def reset(self) -> None:
         self._found: dict[Any, Found] = {}
 
-    def process(self, inputs: list[Record], outputs: list[dict[str, Instances]]) -> None:
+    def process(self, inputs: list[DatasetDict], outputs: list[dict[str, Instances]]) -> None:
         """Keep boxes and scores; what is not a finite number finds nothing."""
         for sample, output in zip(inputs, outputs, strict=True):
             boxes, scores, _ = finite_detections(output["instances"])
@@ -91,47 +93,47 @@ class WiderFaceEvaluator(DatasetEvaluator):
     def evaluate(self) -> dict[str, dict[str, float]]:
         """
         Raises:
-            KeyError: detections in a picture that the data set does not have.
+            KeyError: detections in an image that the dataset does not have.
         """
-        found = gather_pictures(self._found, self._dataset_name, len(self._truth))
-        if found is None:
+        predictions = gather_predictions(self._found, self._dataset_name, len(self._gt))
+        if predictions is None:
             return {}
         if self._output_dir:
-            for key, one in found.items():
-                _save(one, self._output_dir, Path(self._records[key]["file_name"]))
-        results = {f"AP-{name}": value for name, value in average_precisions(self._truth, found).items()}
+            for key, one in predictions.items():
+                _save(one, self._output_dir, Path(self._dataset_dicts[key]["file_name"]))
+        results = {f"AP-{name}": value for name, value in average_precisions(self._gt, predictions).items()}
         _logger.info("WIDER FACE: %s", ", ".join(f"{name} {value:.2f}" for name, value in results.items()))
         return {"wider_face": results}
 
 
-def read_truth(json_file: str) -> dict[int, Faces]:
-    """Picture's id -> its faces, the crowds with them, of a file of ``data.preparation.wider_face``."""
+def read_gt(json_file: str) -> dict[int, Faces]:
+    """Image's id -> its faces, the crowds with them, of a file of ``data.preparation.wider_face``."""
     content = read_coco_json(json_file)
-    entries: dict[int, list[dict[str, Any]]] = {picture["id"]: [] for picture in content["images"]}
+    entries: dict[int, list[dict[str, Any]]] = {image["id"]: [] for image in content["images"]}
     for entry in content["annotations"]:
         entries[entry["image_id"]].append(entry)
-    truth = {}
+    gt = {}
     for number, faces in entries.items():
         boxes = np.array([face["bbox"] for face in faces], dtype=np.float64).reshape(-1, 4)
         boxes[:, 2:] += boxes[:, :2]
         named = [face.get("difficulties", ()) for face in faces]
         known = DIFFICULTIES if any("difficulties" in face for face in faces) else ()
-        truth[number] = Faces(boxes, {name: np.array([name in names for names in named]) for name in known})
-    return truth
+        gt[number] = Faces(boxes, {name: np.array([name in names for names in named]) for name in known})
+    return gt
 
 
-def average_precisions(truth: dict[Any, Faces], found: dict[Any, Found]) -> dict[str, float]:
+def average_precisions(gt: dict[Any, Faces], predictions: dict[Any, Found]) -> dict[str, float]:
     """Difficulty -> AP in percent; NaN where no face counts.
 
     Args:
-        truth: by picture.
-        found: by picture, of which some may be missing; scores of any range.
+        truth: by image.
+        found: by image, of which some may be missing; scores of any range.
     """
-    low, high = _score_range(found)
+    low, high = _score_range(predictions)
     thresholds = 1 - np.arange(1, _NUM_THRESHOLDS + 1) / _NUM_THRESHOLDS
     curves = {name: np.zeros((2, _NUM_THRESHOLDS)) for name in DIFFICULTIES}
-    for key, one in found.items():
-        faces = truth[key]
+    for key, one in predictions.items():
+        faces = gt[key]
         if not len(faces.boxes) or not len(one.boxes):
             continue
         # Of equal scores all are the best.
@@ -141,7 +143,7 @@ def average_precisions(truth: dict[Any, Faces], found: dict[Any, Found]) -> dict
         nearest = np.where(overlaps.max(axis=1) >= _MIN_OVERLAP, overlaps.argmax(axis=1), -1)
         for name, counts in faces.counts.items():
             curves[name] += count(nearest, counts)[:, above]
-    totals = {name: sum(int(faces.counts[name].sum()) for faces in truth.values() if faces.counts) for name in curves}
+    totals = {name: sum(int(faces.counts[name].sum()) for faces in gt.values() if faces.counts) for name in curves}
     return {name: _average_precision(curve[0], curve[1], totals[name]) for name, curve in curves.items()}
 
 
@@ -165,15 +167,17 @@ def _average_precision(detections: np.ndarray, hits: np.ndarray, total: int) -> 
     return 100 * area_under_curve(hits / total, precision)
 
 
-def _score_range(found: dict[Any, Found]) -> tuple[float, float]:
-    scores = [(one.scores[-1], one.scores[0]) for one in found.values() if len(one.scores)]
+def _score_range(predictions: dict[Any, Found]) -> tuple[float, float]:
+    scores = [(one.scores[-1], one.scores[0]) for one in predictions.values() if len(one.scores)]
     return (float(min(low for low, _ in scores)), float(max(high for _, high in scores))) if scores else (0.0, 0.0)
 
 
-def _save(found: Found, output_dir: Path, file_name: Path) -> None:
-    """The picture's name, the number of detections, and x, y, width, height, score of each."""
+def _save(predictions: Found, output_dir: Path, file_name: Path) -> None:
+    """The image's name, the number of detections, and x, y, width, height, score of each."""
     folder = output_dir / file_name.parent.name
     folder.mkdir(parents=True, exist_ok=True)
-    sizes = np.hstack([found.boxes[:, :2], found.boxes[:, 2:] - found.boxes[:, :2], found.scores[:, None]])
+    sizes = np.hstack(
+        [predictions.boxes[:, :2], predictions.boxes[:, 2:] - predictions.boxes[:, :2], predictions.scores[:, None]]
+    )
     rows = [" ".join(f"{value:.9g}" for value in row) for row in sizes.tolist()]
     (folder / f"{file_name.stem}.txt").write_text("\n".join([file_name.name, str(len(rows)), *rows, ""]))

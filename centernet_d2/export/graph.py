@@ -1,4 +1,4 @@
-"""What is exported: a model as one graph from pictures of the network's size to candidates, and what a user of the
+"""What is exported: a model as one graph from images of the network's size to candidates, and what a user of the
 file has to know besides."""
 
 from __future__ import annotations
@@ -10,18 +10,18 @@ from detectron2.config import CfgNode
 from torch import Tensor, nn
 
 from centernet_d2.modeling.meta_arch import CenterNet, CenterTrack
-from centernet_d2.modeling.tasks import ExtremePointTask, GridPointTask, Task
-from centernet_d2.modeling.tasks.keypoint_base import LandmarkTask
+from centernet_d2.modeling.tasks import DetectionTask, ExtremePointTask, Task
+from centernet_d2.modeling.tasks.keypoint_base import KeypointTask
 from centernet_d2.ops.extreme_points import left_first
 from centernet_d2.structures import Candidates
-from centernet_d2.visualization.visualizer import Artist
+from centernet_d2.visualization.visualizer import Visualizer
 
 
 class ExportedGraph(nn.Module):
-    """Pictures (N, 3, H, W), uint8 or float 0..255, to candidates in input pixels.
+    """Images (N, 3, H, W), uint8 or float 0..255, to candidates in input pixels.
 
     Letterboxing, and merging the candidates of one object, are left to whoever runs it (``onnx_predictor``): what they
-    do depends on the values. CenterTrack's takes the frame before (N, 3, H, W) and its heatmap (N, 1, H, W) too.
+    do depends on the values. CenterTrack's takes the previous frame (N, 3, H, W) and its heatmap (N, 1, H, W) too.
 
     Args:
         model: in evaluation mode.
@@ -34,57 +34,57 @@ class ExportedGraph(nn.Module):
         self.input_names = ["image", "previous_image", "previous_heatmap"] if tracks else ["image"]
 
     def size(self) -> tuple[int, int]:
-        """(height, width) of the input where pictures are fitted into ``INPUT.SIZE_TEST``."""
-        times = self.model.test_time
+        """(height, width) of the input where images are fitted into ``INPUT.SIZE_TEST``."""
+        times = self.model.test_time_augmentation
         return times.input_size(times.size, 1.0, self.model.divisibility)
 
     def candidates(self, *inputs: Tensor) -> Candidates:
         """Coordinates in input pixels."""
-        pictures = [(image - self.model.pixel_mean) / self.model.pixel_std for image in inputs[:2]]
-        outputs = self.model.outputs(torch.cat([*pictures, *inputs[2:]], dim=1))
-        found = self.model.task.candidates(outputs)
+        images = [(image - self.model.pixel_mean) / self.model.pixel_std for image in inputs[:2]]
+        outputs = self.model.outputs(torch.cat([*images, *inputs[2:]], dim=1))
+        predictions = self.model.task.candidates(outputs)
         if isinstance(self.model.task, ExtremePointTask):  # which leaves this to its merging
-            found.points["keypoints"] = left_first(found.points["keypoints"])
-        one = found.boxes.new_ones(1, 2)
-        return found.transformed(self.model.stride * one, 0 * one)
+            predictions.points["keypoints"] = left_first(predictions.points["keypoints"])
+        one = predictions.boxes.new_ones(1, 2)
+        return predictions.transformed(self.model.stride * one, 0 * one)
 
     def forward(self, *inputs: Tensor) -> tuple[Tensor, ...]:
         """What :func:`named` gives, without the names."""
         return tuple(named(self.candidates(*inputs)).values())
 
 
-def named(found: Candidates) -> dict[str, Tensor]:
+def named(predictions: Candidates) -> dict[str, Tensor]:
     """ "boxes" (N, M, 4), "scores" (N, M), "classes" (N, M), and what else there is of each candidate."""
     return {
-        "boxes": found.boxes,
-        "scores": found.scores,
-        "classes": found.classes,
-        **found.points,
-        **found.values,
+        "boxes": predictions.boxes,
+        "scores": predictions.scores,
+        "classes": predictions.classes,
+        **predictions.points,
+        **predictions.values,
     }
 
 
-def describe(cfg: CfgNode, model: CenterNet, found: Candidates, size: tuple[int, int] | None) -> dict[str, Any]:
+def describe(cfg: CfgNode, model: CenterNet, predictions: Candidates, size: tuple[int, int] | None) -> dict[str, Any]:
     """What ``onnx_predictor.OnnxPredictor`` reads beside the graph, of values that JSON knows.
 
     Args:
         cfg: which ``model`` was built from.
-        found: of any pictures.
+        found: of any images.
         size: (height, width) of the input; None where the graph takes all multiples of "divisibility".
 
     Raises:
         ValueError: the configuration asks for what one graph cannot do.
     """
-    times, about = model.test_time, Artist.from_config(cfg).about
+    times, metadata = model.test_time_augmentation, Visualizer.from_config(cfg).metadata
     if times.flip or tuple(times.scales) != (1.0,):
-        raise ValueError("an exported model looks at a picture once: set TEST.AUG.ENABLED to False")
+        raise ValueError("an exported model looks at an image once: set TEST.AUG.ENABLED to False")
     if times.resize == "keep" and size is not None:
-        raise ValueError('INPUT.RESIZE_TEST is "keep", so every picture has a size of its own: export dynamic sizes')
+        raise ValueError('INPUT.RESIZE_TEST is "keep", so every image has a size of its own: export dynamic sizes')
     described = {
         "task": type(model.task).__name__,
         "merge": _merging(model.task),
-        "sources": int(found.source.max()) + 1,
-        "points": list(found.points),
+        "sources": int(predictions.source.max()) + 1,
+        "points": list(predictions.points),
         "limit": model.detections_per_image,
         "score_threshold": model.score_threshold,
         "channel_order": cfg.INPUT.FORMAT,
@@ -94,8 +94,8 @@ def describe(cfg: CfgNode, model: CenterNet, found: Candidates, size: tuple[int,
         "divisibility": model.divisibility,
         "pad_always": times.pad_always,
         "fit_width": times.fit_width,
-        "class_names": list(about.names or ()),
-        "landmark_names": list(about.scheme.names) if about.scheme else [],
+        "class_names": list(metadata.names or ()),
+        "landmark_names": list(metadata.schema.names) if metadata.schema else [],
     }
     if cfg.MODEL.BOX3D_ON:
         described["calibration"] = list(cfg.MODEL.BOX3D.CALIBRATION)
@@ -104,13 +104,13 @@ def describe(cfg: CfgNode, model: CenterNet, found: Candidates, size: tuple[int,
 
 def _merging(task: Task) -> str:
     """How candidates become objects: "top" (the best scores), "soft_nms", "vote" (of sources, then soft-NMS), or
-    "extreme_points" (soft-NMS, then ghosts are suppressed)."""
-    if isinstance(task, GridPointTask):
+    "extreme_points" (soft-NMS, then ghost boxes are suppressed)."""
+    if isinstance(task, DetectionTask):
         if len(task.point_flags) == 1:
             return "top"
         return "vote" if task.merge_method == "vote" else "soft_nms"
-    if isinstance(task, LandmarkTask):
+    if isinstance(task, KeypointTask):
         return "soft_nms" if task.soft_nms else "top"
     if isinstance(task, ExtremePointTask):
-        return "extreme_points" if task.suppress_ghosts else "soft_nms"
+        return "extreme_points" if task.ghost_box_suppression else "soft_nms"
     raise ValueError(f"export does not know how the candidates of {type(task).__name__} are merged")

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from centernet_d2.checkpoint.writing import write_atomically
 from centernet_d2.export.graph import ExportedGraph, describe, named
-from centernet_d2.export.verify import drawn_inputs
+from centernet_d2.export.verify import synthetic_inputs
 from centernet_d2.modeling.meta_arch import CenterNet
 
 #: The first with DeformConv is 19; GroupNormalization and others are settled by 20, which runtimes have known for long.
@@ -26,9 +26,9 @@ def export_onnx(
     """Write ``model`` as ONNX, with :func:`~centernet_d2.export.graph.describe` as JSON values in its metadata.
 
     Args:
-        cfg: which ``model`` was built from; pictures are of ``INPUT.SIZE_TEST``.
+        cfg: which ``model`` was built from; images are of ``INPUT.SIZE_TEST``.
         batch_size: of the inputs, where not ``dynamic``.
-        dynamic: batches of any number of pictures, of any size from twice what the network divides by.
+        dynamic: batches of any number of images, of any size from twice what the network divides by.
 
     Returns:
         What was exported, to be compared with.
@@ -66,19 +66,19 @@ def _prepared(
     size = graph.size()
     if dynamic:
         # Sizes of 0 and 1 mean something of their own to the exporter.
-        least = 2 * model.divisibility
-        batch_size, size = max(batch_size, 2), (max(size[0], least), max(size[1], least))
-    inputs = drawn_inputs(model, batch_size, size)
+        minimum = 2 * model.divisibility
+        batch_size, size = max(batch_size, 2), (max(size[0], minimum), max(size[1], minimum))
+    inputs = synthetic_inputs(model, batch_size, size)
     with torch.no_grad():
-        found = graph.candidates(*inputs)
-    return graph, inputs, describe(cfg, model, found, None if dynamic else size)
+        predictions = graph.candidates(*inputs)
+    return graph, inputs, describe(cfg, model, predictions, None if dynamic else size)
 
 
 def _check_sizes(program: torch.export.ExportedProgram) -> None:
     """The exporter quietly keeps to the sizes that take the example's way through loops and conditions."""
     if any(bounds.upper.is_Integer for bounds in program.range_constraints.values()):
         raise ValueError(
-            "the steps of this model's decoding depend on the picture's size (MODEL.EXTREME.AGGREGATION does that, of "
+            "the steps of this model's decoding depend on the image's size (MODEL.EXTREME.EDGE_AGGREGATION does that, of "
             "the tasks here): export one size, not dynamic ones"
         )
 

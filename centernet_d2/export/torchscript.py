@@ -19,7 +19,7 @@ DESCRIPTION = "centernet_d2.json"
 
 
 def export_torchscript(cfg: CfgNode, model: CenterNet, path: str | Path, batch_size: int = 1) -> ExportedGraph:
-    """Write ``model`` as TorchScript for batches of ``batch_size`` pictures of ``INPUT.SIZE_TEST``, on the device of
+    """Write ``model`` as TorchScript for batches of ``batch_size`` images of ``INPUT.SIZE_TEST``, on the device of
     the model; the description is the file ``DESCRIPTION`` in it. Otherwise as :func:`export_onnx`."""
     graph, inputs, description = _prepared(cfg, model, batch_size, dynamic=False)
     with torch.no_grad(), warnings.catch_warnings():

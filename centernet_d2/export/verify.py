@@ -19,24 +19,24 @@ from centernet_d2.structures import Candidates
 _SAME_SCORE = 1e-4
 
 
-def drawn_inputs(model: CenterNet, count: int, size: tuple[int, int], seed: int = 0) -> tuple[Tensor, ...]:
-    """``count`` drawn pictures of ``size`` (height, width) as inputs of ``model``'s graph, on its device: (N, 3, H, W)
+def synthetic_inputs(model: CenterNet, count: int, size: tuple[int, int], seed: int = 0) -> tuple[Tensor, ...]:
+    """``count`` drawn images of ``size`` (height, width) as inputs of ``model``'s graph, on its device: (N, 3, H, W)
     uint8, for CenterTrack other ones before them, and a heatmap of what these show."""
     shorter = min(size)
     config = ShapesConfig(size[0], size[1], min_size=shorter / 12, max_size=shorter / 2)
 
-    def pictures(first: int) -> Tensor:
+    def images(first: int) -> Tensor:
         drawn = np.stack([draw(config, seed, first + i) for i in range(count)])
         return torch.from_numpy(np.ascontiguousarray(drawn.transpose(0, 3, 1, 2))).to(model.device)
 
     if not isinstance(model, CenterTrack):
-        return (pictures(0),)
+        return (images(0),)
     boxes = [torch.tensor([shape.box for shape in layout(config, seed, count + i)]) for i in range(count)]
-    return pictures(0), pictures(count), model.heatmap(boxes, size)
+    return images(0), images(count), model.heatmap(boxes, size)
 
 
 def check_file(graph: ExportedGraph, path: str | Path, batch_size: int = 1, dynamic: bool = False) -> dict[str, float]:
-    """:func:`differences` of an exported file from what it was exported from, on drawn pictures: a batch as given to
+    """:func:`differences` of an exported file from what it was exported from, on drawn images: a batch as given to
     the export, and, of ``dynamic`` ones, a larger and a wider one."""
     height, width = graph.size()
     shapes = [(batch_size, height, width)]
@@ -45,7 +45,7 @@ def check_file(graph: ExportedGraph, path: str | Path, batch_size: int = 1, dyna
     run = _runner(Path(path), graph.input_names)
     worst: dict[str, float] = {}
     for count, *size in shapes:
-        inputs = drawn_inputs(graph.model, count, (size[0], size[1]), seed=1)
+        inputs = synthetic_inputs(graph.model, count, (size[0], size[1]), seed=1)
         with torch.no_grad():
             expected = graph.candidates(*inputs)
         outputs = dict(zip(named(expected), run(inputs), strict=True))
@@ -65,7 +65,7 @@ def _runner(path: Path, names: Sequence[str]) -> Callable[[Sequence[Tensor]], li
     return lambda inputs: [x.cpu().numpy() for x in traced(*inputs)]
 
 
-def differences(expected: Candidates, found: Mapping[str, np.ndarray]) -> dict[str, float]:
+def differences(expected: Candidates, predictions: Mapping[str, np.ndarray]) -> dict[str, float]:
     """The largest difference of each output, as a share of its largest expected value (where that is above 1).
 
     Candidates of scores that are equal but for rounding may come in another order: each is compared with the one of its
@@ -75,17 +75,17 @@ def differences(expected: Candidates, found: Mapping[str, np.ndarray]) -> dict[s
     Args:
         found: outputs by their names, see :func:`~centernet_d2.export.graph.named`.
     """
-    truth = {name: value.double().cpu().numpy() for name, value in named(expected).items()}
-    image, slot = np.nonzero(truth["scores"] > 0)
-    same = np.abs(truth["scores"][image, slot, None] - found["scores"][image]) <= _SAME_SCORE
-    same &= truth["classes"][image, slot, None] == found["classes"][image]
+    gt = {name: value.double().cpu().numpy() for name, value in named(expected).items()}
+    image, slot = np.nonzero(gt["scores"] > 0)
+    same = np.abs(gt["scores"][image, slot, None] - predictions["scores"][image]) <= _SAME_SCORE
+    same &= gt["classes"][image, slot, None] == predictions["classes"][image]
     if not same.any(axis=1).all():
-        return dict.fromkeys(truth, np.inf)
-    away = np.abs(truth["boxes"][image, slot, None] - found["boxes"][image]).max(axis=-1)
+        return dict.fromkeys(gt, np.inf)
+    away = np.abs(gt["boxes"][image, slot, None] - predictions["boxes"][image]).max(axis=-1)
     partner = np.where(same, away, np.inf).argmin(axis=1)
     result = {}
-    for name, values in truth.items():
-        value, other = values[image, slot], found[name][image, partner]
+    for name, values in gt.items():
+        value, other = values[image, slot], predictions[name][image, partner]
         if name in expected.points:
             counts = value[..., 2] > 0
             value, other = value[counts], other[counts]

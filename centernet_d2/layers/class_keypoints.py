@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 
-class OwnLandmarks(nn.Module):
+class ClassKeypoints(nn.Module):
     """Which landmarks belong to a class, as tables padded to L, the largest number.
 
     Attributes:
@@ -24,17 +24,17 @@ class OwnLandmarks(nn.Module):
         step = torch.arange(max(end - first for first, end in ranges))
         first, end = torch.tensor(ranges).unbind(1)
         used = first[:, None] + step < end[:, None]
-        self.num_landmarks = max(end for _, end in ranges)
+        self.num_keypoints = max(end for _, end in ranges)
         self.register_buffer("index", torch.where(used, first[:, None] + step, first[:, None]), persistent=False)
         self.register_buffer("used", used, persistent=False)
 
-    def gather(self, landmarks: Tensor, classes: Tensor) -> Tensor:
+    def gather(self, keypoints: Tensor, classes: Tensor) -> Tensor:
         """The own ones (..., L, d) of ``landmarks`` (..., K, d) of objects of ``classes`` (...); padding is zero."""
-        index = self.index[classes][..., None].expand(*classes.shape, -1, landmarks.shape[-1])
-        return landmarks.gather(-2, index) * self.used[classes][..., None]
+        index = self.index[classes][..., None].expand(*classes.shape, -1, keypoints.shape[-1])
+        return keypoints.gather(-2, index) * self.used[classes][..., None]
 
     def scatter(self, own: Tensor, classes: Tensor) -> Tensor:
         """The inverse: (..., K, d) with zeros for landmarks of other classes."""
-        result = own.new_zeros(*classes.shape, self.num_landmarks, own.shape[-1])
+        result = own.new_zeros(*classes.shape, self.num_keypoints, own.shape[-1])
         index = self.index[classes][..., None].expand(own.shape)
         return result.scatter_add(-2, index, own * self.used[classes][..., None])

@@ -45,17 +45,17 @@ def deform_conv_cpu(
     x_at = offset[:, 1::2] + (torch.arange(out_width) + tap % columns - padding)
     rows = F.pad(x.permute(0, 2, 3, 1), (0, 0, *[_BORDER] * 4)).contiguous().view(-1, channels)
     size = (height + 2 * _BORDER, width + 2 * _BORDER)
-    places = torch.stack([y, x_at, mask]).permute(0, 1, 3, 4, 2).reshape(3, -1, taps)
+    positions = torch.stack([y, x_at, mask]).permute(0, 1, 3, 4, 2).reshape(3, -1, taps)
     # Without gradients there is no need of the function, which graphs cannot be traced through.
     function = _OnRows.apply if torch.is_grad_enabled() else _on_rows
-    result = function(rows, places, weight.permute(0, 2, 3, 1).flatten(1), bias, size, out_height * out_width)
+    result = function(rows, positions, weight.permute(0, 2, 3, 1).flatten(1), bias, size, out_height * out_width)
     return result.view(count, out_height, out_width, -1).permute(0, 3, 1, 2)
 
 
-def _corners(places: Tensor, first: int, size: tuple[int, int]) -> tuple[Tensor, Tensor]:
+def _corners(positions: Tensor, first: int, size: tuple[int, int]) -> tuple[Tensor, Tensor]:
     """Rows (E, 4) int32 of the cells around E places of an image whose rows start at ``first``, and their weights
     (E, 4): bilinear, times the mask. ``places`` are y, x and mask (3, E); ``size`` is the map's, with its border."""
-    y, x, mask = places
+    y, x, mask = positions
     low_y, low_x = y.detach().floor(), x.detach().floor()
     row, column = (
         low.int().clamp_(-_BORDER, side - 2 * _BORDER) + _BORDER for low, side in zip((low_y, low_x), size, strict=True)
@@ -69,11 +69,11 @@ def _corners(places: Tensor, first: int, size: tuple[int, int]) -> tuple[Tensor,
     return index, torch.stack([left - down_left, right - down_right, down_left, down_right], dim=-1)
 
 
-def _sampled(rows: Tensor, places: Tensor, first: int, size: tuple[int, int]) -> tuple[Tensor, Tensor, Tensor]:
+def _sampled(rows: Tensor, positions: Tensor, first: int, size: tuple[int, int]) -> tuple[Tensor, Tensor, Tensor]:
     """Corners and weights of ``places`` (3, P, T), and the taps' values (P, T * c)."""
-    index, share = _corners(places.flatten(1), first, size)
-    values = F.embedding_bag(index, rows, per_sample_weights=share, mode="sum")
-    return index, share, values.view(places.shape[1], -1)
+    index, fraction = _corners(positions.flatten(1), first, size)
+    values = F.embedding_bag(index, rows, per_sample_weights=fraction, mode="sum")
+    return index, fraction, values.view(positions.shape[1], -1)
 
 
 def _parts(count: int, each: int, size: tuple[int, int]) -> Iterator[tuple[slice, int]]:
@@ -85,11 +85,11 @@ def _parts(count: int, each: int, size: tuple[int, int]) -> Iterator[tuple[slice
 
 
 def _on_rows(
-    rows: Tensor, places: Tensor, weight: Tensor, bias: Tensor | None, size: tuple[int, int], each: int
+    rows: Tensor, positions: Tensor, weight: Tensor, bias: Tensor | None, size: tuple[int, int], each: int
 ) -> Tensor:
-    result = weight.new_empty(places.shape[1], len(weight))
+    result = weight.new_empty(positions.shape[1], len(weight))
     for part, first in _parts(len(result), each, size):
-        values = _sampled(rows, places[:, part], first, size)[2]
+        values = _sampled(rows, positions[:, part], first, size)[2]
         result[part] = F.linear(values.to(weight.dtype), weight, bias)
     return result
 
@@ -97,32 +97,32 @@ def _on_rows(
 class _OnRows(torch.autograd.Function):
     @staticmethod
     def forward(
-        ctx: Any, rows: Tensor, places: Tensor, weight: Tensor, bias: Tensor | None, size: tuple[int, int], each: int
+        ctx: Any, rows: Tensor, positions: Tensor, weight: Tensor, bias: Tensor | None, size: tuple[int, int], each: int
     ) -> Tensor:
-        ctx.save_for_backward(rows, places, weight)
+        ctx.save_for_backward(rows, positions, weight)
         ctx.size, ctx.each = size, each
-        return _on_rows(rows, places, weight, bias, size, each)
+        return _on_rows(rows, positions, weight, bias, size, each)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
-        rows, places, weight = ctx.saved_tensors
+        rows, positions, weight = ctx.saved_tensors
         gradient = gradient.contiguous()
-        of_rows, of_places = torch.zeros_like(rows), torch.empty_like(places)
+        of_rows, of_positions = torch.zeros_like(rows), torch.empty_like(positions)
         of_weight = torch.zeros_like(weight, dtype=rows.dtype)
         for part, first in _parts(len(gradient), ctx.each, ctx.size):
-            own = places[:, part].detach().requires_grad_()
+            own = positions[:, part].detach().requires_grad_()
             with torch.enable_grad():
-                index, share, values = _sampled(rows, own, first, ctx.size)
+                index, fraction, values = _sampled(rows, own, first, ctx.size)
             of_weight += gradient[part].t() @ values.detach().to(weight.dtype)
             of_values = (gradient[part] @ weight).to(rows.dtype)
-            (of_places[:, part],) = torch.autograd.grad(values, own, of_values)
-            _add_back(of_rows, index, share.detach(), of_values.view(len(index), -1))
+            (of_positions[:, part],) = torch.autograd.grad(values, own, of_values)
+            _add_back(of_rows, index, fraction.detach(), of_values.view(len(index), -1))
         of_bias = gradient.sum(dim=0) if ctx.needs_input_grad[3] else None
-        return of_rows, of_places, of_weight.to(weight.dtype), of_bias, None, None
+        return of_rows, of_positions, of_weight.to(weight.dtype), of_bias, None, None
 
 
-def _add_back(of_rows: Tensor, index: Tensor, share: Tensor, of_values: Tensor) -> None:
+def _add_back(of_rows: Tensor, index: Tensor, fraction: Tensor, of_values: Tensor) -> None:
     """Add to ``of_rows`` what its rows get from the taps: bags again, of the taps that a row gave to.
 
     (Adding corner by corner takes five times longer.)
@@ -130,5 +130,5 @@ def _add_back(of_rows: Tensor, index: Tensor, share: Tensor, of_values: Tensor) 
     row, order = index.flatten().sort()
     row, count = row.unique_consecutive(return_counts=True)
     first = count.cumsum(0) - count
-    bags = F.embedding_bag(order // 4, of_values, first, per_sample_weights=share.flatten()[order], mode="sum")
+    bags = F.embedding_bag(order // 4, of_values, first, per_sample_weights=fraction.flatten()[order], mode="sum")
     of_rows.index_add_(0, row, bags)

@@ -43,7 +43,7 @@ class Fuse(nn.Module):
         inputs: for each map its channels and how much finer the result is: 1, 2 (up-sampled, nearest) or 0.5 (pooled).
         width: of the maps while they are fused; those of another width are projected by a 1x1 convolution first.
         out_channels: d, of the 3x3 convolution after it.
-        fusion: "sum"; "weighted", their mean with weights max(w, 0) that are learnt, 1 at first (the fast normalized
+        fusion: "sum"; "weighted", their mean with weights max(w, 0) that are learned, 1 at first (the fast normalized
             fusion of Tan et al. 2020, "EfficientDet", section 3.3); "concat" of the channels.
         conv, norm: of :func:`conv3x3`.
 

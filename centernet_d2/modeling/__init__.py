@@ -1,4 +1,4 @@
-"""Importing this registers backbones, necks, branches, tasks and meta-architectures."""
+"""Importing this registers backbones, necks, heads, tasks and meta-architectures."""
 
 from centernet_d2.modeling import backbone, heads, meta_arch, neck, tasks
 

@@ -1,4 +1,4 @@
-"""How a picture becomes the network's input at test time: letterbox, scales, mirroring."""
+"""How an image becomes the network's input at test time: letterbox, scales, flipping."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ from centernet_d2.geometry import fitting_scale, inverse, letterbox_matrix, warp
 
 
 @dataclass(frozen=True)
-class TestTime:
+class TestTimeAugmentation:
     """Settings of prediction.
 
     Attributes:
-        resize: "fixed": fit the picture into ``size``; "keep": its own size, padded to what the backbone divides by.
+        resize: "fixed": fit the image into ``size``; "keep": its own size, padded to what the backbone divides by.
         size: (height, width) of the network input where fixed.
         scales: factors of the input size; each is a pass of its own.
-        flip: also look at the mirrored picture.
+        flip: also look at the flipped image.
         pixel_center: see :mod:`centernet_d2.geometry`.
         pad_always: a kept size is padded even where it needs no padding (as published).
-        fit_width: fixed sizes are fitted by the picture's width alone (``geometry.fitting_scale``).
+        fit_width: fixed sizes are fitted by the image's width alone (``geometry.fitting_scale``).
     """
 
     __test__ = False  # pytest: not a test class
@@ -44,7 +44,7 @@ class TestTime:
             raise ValueError(f"TEST.AUG.SCALES must be positive numbers, not {list(self.scales)}")
 
     @classmethod
-    def from_config(cls, cfg: CfgNode) -> TestTime:
+    def from_config(cls, cfg: CfgNode) -> TestTimeAugmentation:
         augmented = cfg.TEST.AUG.ENABLED
         return cls(
             resize=cfg.INPUT.RESIZE_TEST,
@@ -67,9 +67,9 @@ class TestTime:
 
 
 def prepare(
-    images: list[Tensor], settings: TestTime, scale: float, divisibility: int
+    images: list[Tensor], settings: TestTimeAugmentation, scale: float, divisibility: int
 ) -> tuple[list[Tensor], Tensor, Tensor]:
-    """Letterbox pictures that share an input size.
+    """Letterbox images that share an input size.
 
     Args:
         images: (3, h, w) each, any real dtype, 0..255.
@@ -79,7 +79,7 @@ def prepare(
         (N, 2).
 
     Raises:
-        ValueError: where a picture has a NaN or infinite pixel.
+        ValueError: where an image has a NaN or infinite pixel.
     """
     warped, scales, shifts = [], [], []
     for image in images:
@@ -97,9 +97,9 @@ def prepare(
 
 
 def _as_uint8(image: Tensor) -> np.ndarray:
-    """(h, w, 3) uint8, so that a picture gives the same answer as bytes and as the floats DefaultPredictor makes."""
+    """(h, w, 3) uint8, so that an image gives the same answer as bytes and as the floats DefaultPredictor makes."""
     if image.is_floating_point():
         if not torch.isfinite(image).all():
-            raise ValueError("the picture has NaN or infinite pixels")
+            raise ValueError("the image has NaN or infinite pixels")
         image = image.round().clamp(0, 255).byte()
     return np.ascontiguousarray(image.cpu().numpy().transpose(1, 2, 0))

@@ -1,9 +1,9 @@
-"""Upright boxes in space: corners, projection, angles, and exact overlaps.
+"""Upright 3D boxes: corners, projection, angles, and exact overlaps.
 
-Camera coordinates are KITTI's (Geiger et al. 2012), metres: x to the right, y down, z into the picture. A location is
-the centre of a box's *bottom*; dimensions are height, width, length. At ``rotation_y`` 0 the length lies along x and
+Camera coordinates are KITTI's (Geiger et al. 2012), metres: x to the right, y down, z into the image. A location is
+the center of a box's *bottom*; dimensions are height, width, length. At ``rotation_y`` 0 the length lies along x and
 the front looks to +x; rotation is about y, positive from z to x, radians. A calibration is the 3x4 matrix P of a
-rectified camera: rows (fx, 0, cx, tx), (0, fy, cy, ty), (0, 0, 1, tz). Pictures' x, y are in the frame of cx, cy.
+rectified camera: rows (fx, 0, cx, tx), (0, fy, cy, ty), (0, 0, 1, tz). Images' x, y are in the frame of cx, cy.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from torch import Tensor
 
 
 def project(points: Tensor, calibration: Tensor) -> Tensor:
-    """(..., 3) picture x, y and depth of (..., 3) camera coordinates; ``calibration`` (..., 3, 4).
+    """(..., 3) image x, y and depth of (..., 3) camera coordinates; ``calibration`` (..., 3, 4).
 
     Depth is what x and y were divided by, z + tz: ``unproject`` is the exact inverse. (tz is some millimetres.)
     """
@@ -24,7 +24,7 @@ def project(points: Tensor, calibration: Tensor) -> Tensor:
 
 
 def unproject(points: Tensor, calibration: Tensor) -> Tensor:
-    """(..., 3) camera coordinates of (..., 3) picture x, y and depth; ``calibration`` (..., 3, 4)."""
+    """(..., 3) camera coordinates of (..., 3) image x, y and depth; ``calibration`` (..., 3, 4)."""
     u, v, depth = points.unbind(-1)
     row_x, row_y, row_z = calibration.unbind(-2)
     z = depth - row_z[..., 3]
@@ -39,7 +39,7 @@ def wrap_angle(angle: Tensor) -> Tensor:
 
 
 def alpha_to_rotation_y(alpha: Tensor, x: Tensor, calibration: Tensor) -> Tensor:
-    """(...) ``rotation_y`` in [-pi, pi) of objects seen under ``alpha`` (...) at picture ``x`` (...).
+    """(...) ``rotation_y`` in [-pi, pi) of objects seen under ``alpha`` (...) at image ``x`` (...).
 
     Alpha is the rotation relative to the line of sight: it is what an object looks like wherever it is.
     """

@@ -7,17 +7,17 @@ from torch import Tensor
 from torchvision.ops import complete_box_iou_loss, distance_box_iou_loss, generalized_box_iou_loss
 
 # Predicted boxes count as at least this wide and high, in the unit of the boxes: an empty box has no aspect ratio.
-_LEAST = 1e-3
+_MIN = 1e-3
 
 
-def _l1_loss(boxes: Tensor, truth: Tensor) -> Tensor:
-    return (boxes - truth).abs().mean(dim=-1)
+def _l1_loss(boxes: Tensor, gt: Tensor) -> Tensor:
+    return (boxes - gt).abs().mean(dim=-1)
 
 
-def _iou_loss(boxes: Tensor, truth: Tensor) -> Tensor:
-    low, high = torch.maximum(boxes[:, :2], truth[:, :2]), torch.minimum(boxes[:, 2:], truth[:, 2:])
+def _iou_loss(boxes: Tensor, gt: Tensor) -> Tensor:
+    low, high = torch.maximum(boxes[:, :2], gt[:, :2]), torch.minimum(boxes[:, 2:], gt[:, 2:])
     both = (high - low).clamp(min=0).prod(dim=-1)
-    each = [(x[:, 2:] - x[:, :2]).prod(dim=-1) for x in (boxes, truth)]
+    each = [(x[:, 2:] - x[:, :2]).prod(dim=-1) for x in (boxes, gt)]
     return 1 - both / (each[0] + each[1] - both)
 
 
@@ -30,11 +30,11 @@ BOX_LOSSES = {
 }
 
 
-def box_loss(kind: str, boxes: Tensor, truth: Tensor) -> Tensor:
+def box_loss(kind: str, boxes: Tensor, gt: Tensor) -> Tensor:
     """(E,) losses of ``boxes`` (E, 4) x1 <= x2, y1 <= y2 against ``truth`` (E, 4) with a positive area.
 
     "l1": mean absolute difference of the coordinates, in their unit; "iou": 1 - IoU; "giou", "diou" and "ciou"
     (Rezatofighi et al. 2019; Zheng et al. 2020) also see how far boxes that do not overlap are apart.
     """
-    sized = torch.maximum(boxes[:, 2:], boxes[:, :2] + _LEAST)
-    return BOX_LOSSES[kind](torch.cat([boxes[:, :2], sized], dim=-1), truth)
+    sized = torch.maximum(boxes[:, 2:], boxes[:, :2] + _MIN)
+    return BOX_LOSSES[kind](torch.cat([boxes[:, :2], sized], dim=-1), gt)

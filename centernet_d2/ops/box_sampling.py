@@ -1,4 +1,4 @@
-"""The cells at which the box of an object is learnt."""
+"""The cells at which the box of an object is learned."""
 
 from __future__ import annotations
 
@@ -34,9 +34,9 @@ class BoxSamples:
 
 
 def box_samples(
-    sampling: str, boxes: Tensor, image_index: Tensor, cells: Tensor, grid_size: tuple[int, int], share: float = 0.54
+    sampling: str, boxes: Tensor, image_index: Tensor, cells: Tensor, grid_size: tuple[int, int], fraction: float = 0.54
 ) -> BoxSamples:
-    """Where ``boxes`` (P, 4) in grid cells are learnt, around the ``cells`` (P, K, 2) int64 of their points.
+    """Where ``boxes`` (P, 4) in grid cells are learned, around the ``cells`` (P, K, 2) int64 of their points.
 
     A cell belongs to the object whose point lies in it (there it is decoded), else to the smallest object (TTFNet). The
     weights of a point's cells add up to 1, but for cells that are another object's; of "gaussian" to the logarithm of
@@ -50,16 +50,16 @@ def box_samples(
     """
     sizes = boxes[:, 2:] - boxes[:, :2]
     if sampling == "gaussian":
-        radius = window_radius(sizes, 1.0, "ellipse", False, share)
+        radius = window_radius(sizes, 1.0, "ellipse", False, fraction)
     else:
         radius = torch.full_like(cells[:, 0], 1 if sampling == "square" else 0)
     owner, shift = _window_cells(radius)
-    places = cells[owner] + shift[:, None]
+    positions = cells[owner] + shift[:, None]
     peak = (shift == 0).all(dim=1, keepdim=True)
-    nearest = cells_of(places, grid_size)
-    inside = (places == nearest).all(dim=-1)
+    nearest = cells_of(positions, grid_size)
+    inside = (positions == nearest).all(dim=-1)
     if sampling == "square":
-        middle, own = places + 0.5, boxes[owner, None]
+        middle, own = positions + 0.5, boxes[owner, None]
         inside &= ((middle > own[..., :2]) & (middle < own[..., 2:])).all(dim=-1) | peak
     weight = _gaussian_at(shift, (2 * radius + 1)[owner])[:, None] if sampling == "gaussian" else 1.0
     weight = weight * inside
@@ -79,15 +79,15 @@ def _owned(
     sizes: Tensor,
     image_index: Tensor,
     owner: Tensor,
-    places: Tensor,
+    positions: Tensor,
     inside: Tensor,
     peak: Tensor,
     grid_size: tuple[int, int],
 ) -> Tensor:
     """(E, K) bool: the cell is its owner's, and no other object's."""
-    count, (height, width) = places.shape[1], grid_size
-    channel = image_index[:, None] * count + torch.arange(count, device=places.device)
-    index = ((channel * height + places[..., 1]) * width + places[..., 0]).where(inside, -1)
+    count, (height, width) = positions.shape[1], grid_size
+    channel = image_index[:, None] * count + torch.arange(count, device=positions.device)
+    index = ((channel * height + positions[..., 1]) * width + positions[..., 0]).where(inside, -1)
     rank = sizes.prod(dim=1).argsort(descending=True, stable=True).argsort()  # the smallest object has the highest
     claim = (index << 32) | (rank[owner, None] + len(sizes) * peak)
     claim, order = claim.flatten().sort()

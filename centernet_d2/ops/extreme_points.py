@@ -44,7 +44,7 @@ def group_extreme_points(
     probability: Tensor,
     classes: Tensor,
     cells: Tensor,
-    places: Tensor,
+    positions: Tensor,
     center: Tensor,
     limit: int,
     point_threshold: float = 0.1,
@@ -53,8 +53,8 @@ def group_extreme_points(
     """The best of all K^4 groups of one peak per side that are an object (algorithm 1), in the memory of K^3.
 
     All four are of one class, none is less probable than ``point_threshold`` or farther out to a side than that side's
-    own, and the centre map has at least ``center_threshold`` in the middle of the group. The score is the mean of the
-    four probabilities and twice that of the centre.
+    own, and the center map has at least ``center_threshold`` in the middle of the group. The score is the mean of the
+    four probabilities and twice that of the center.
 
     Args:
         probability, classes: (N, 4, K), in [0, 1] and int64.
@@ -78,8 +78,8 @@ def group_extreme_points(
     without_top = pairs[1, 2][:, :, :, None] & pairs[1, 3][:, :, None] & pairs[2, 3][:, None]
 
     height, width = center.shape[-2:]
-    x = ((places[:, 1, :, None, 0] + places[:, 3, None, :, 0]) / 2).floor().long().clamp(0, width - 1)
-    y = ((places[:, 0, :, None, 1] + places[:, 2, None, :, 1]) / 2).floor().long().clamp(0, height - 1)
+    x = ((positions[:, 1, :, None, 0] + positions[:, 3, None, :, 0]) / 2).floor().long().clamp(0, width - 1)
+    y = ((positions[:, 0, :, None, 1] + positions[:, 2, None, :, 1]) / 2).floor().long().clamp(0, height - 1)
     row = (classes[:, 0, :, None] * height + y) * width  # (N, top, bottom)
     best, member = probability.new_zeros(count, 0), classes.new_zeros(count, 0)
     top, left, bottom, right = probability.unbind(1)
@@ -94,10 +94,10 @@ def group_extreme_points(
     return best, torch.stack([member // k**power % k for power in (3, 2, 1, 0)], dim=-1)
 
 
-def middle_cells(places: Tensor, grid_size: Sequence[int]) -> Tensor:
+def center_cells(positions: Tensor, grid_size: Sequence[int]) -> Tensor:
     """(..., 2) int64 x, y of the cell in the middle of four extreme points ``places`` (..., 4, 2) in grid cells;
     ``grid_size`` is (height, width)."""
-    top, left, bottom, right = places.unbind(-2)
+    top, left, bottom, right = positions.unbind(-2)
     middle = torch.stack([left[..., 0] + right[..., 0], top[..., 1] + bottom[..., 1]], dim=-1) / 2
     return cells_of(middle, (grid_size[0], grid_size[1]))
 
@@ -108,7 +108,7 @@ def extreme_boxes(points: Tensor) -> Tensor:
     return torch.stack([left[..., 0], top[..., 1], right[..., 0], bottom[..., 1]], dim=-1)
 
 
-def without_ghosts(boxes: Tensor, scores: Tensor, classes: Tensor) -> Tensor:
+def suppress_ghost_boxes(boxes: Tensor, scores: Tensor, classes: Tensor) -> Tensor:
     """(N, M) ``scores``, halved where the boxes of the same class inside one have more than three times its score
     together: objects in a row have extreme points that frame the one in the middle (section 4.3).
 
@@ -126,7 +126,7 @@ def without_ghosts(boxes: Tensor, scores: Tensor, classes: Tensor) -> Tensor:
 
 
 def left_first(points: Tensor) -> Tensor:
-    """(..., 4, d) x, y, ...: left and right exchanged where left lies to the right, as after mirroring."""
+    """(..., 4, d) x, y, ...: left and right exchanged where left lies to the right, as after flipping."""
     swapped = points[..., 1, :1] > points[..., 3, :1]
     return torch.where(swapped[..., None], points[..., [0, 3, 2, 1], :], points)
 

@@ -68,7 +68,7 @@ def _radius(width: np.ndarray, height: np.ndarray, min_overlap: float, method: s
 
 
 def window_radius(
-    sizes: Tensor, min_overlap: float, method: str, elliptical: bool, share: float = 0.54, fixed: int = 1
+    sizes: Tensor, min_overlap: float, method: str, elliptical: bool, fraction: float = 0.54, fixed: int = 1
 ) -> Tensor:
     """Whole-cell radii of the windows to draw.
 
@@ -85,7 +85,7 @@ def window_radius(
     if method == "fixed":
         return torch.full_like(sizes, fixed, dtype=torch.int64)
     if method == "ellipse":
-        return (sizes / 2 * share).long()
+        return (sizes / 2 * fraction).long()
     sides = np.ceil(_array(sizes).astype(np.float64))
     if elliptical:
         radius = _radius(sides, sides, min_overlap, method)
@@ -106,7 +106,7 @@ def splat_gaussians(
     sigma is (2 r + 1) / 6 in each direction, the peak exactly 1, the window +-r cells (CornerNet, section 3.2).
 
     Args:
-        points: (P, K, 2) x, y in grid cells inside ``cells``: the Gaussians' centres, where they are not the middles of
+        points: (P, K, 2) x, y in grid cells inside ``cells``: the Gaussians' centers, where they are not the middles of
             the cells (DARK, section 3.2). The cell itself is 1 all the same.
         cells: (P, K, 2) int64 x, y inside the grid.
         channel: (P, K) int64, the map to draw on: image * D + map of the image.

@@ -1,6 +1,6 @@
 """The 3x3 grid of points of a box, and box sizes as seen from them (Enhanced CenterNet, section 1).
 
-Point p lies at row p // 3, column p % 3, on the lines at 1/4, 1/2 and 3/4 of the box; 4 is the centre.
+Point p lies at row p // 3, column p % 3, on the lines at 1/4, 1/2 and 3/4 of the box; 4 is the center.
 Size encodings, in the unit of the box: "wh" (width, height), "lt" (distances from the point to the left and top
 side), "ltrb".
 """
@@ -19,11 +19,11 @@ def check_point_flags(point_flags: Sequence[int]) -> tuple[int, ...]:
     """Sorted and unique. Raises ValueError when empty or outside 0..8."""
     flags = tuple(sorted(set(point_flags)))
     if not flags or not all(isinstance(p, int) and 0 <= p <= 8 for p in flags):
-        raise ValueError(f"POINT_FLAGS must be a non-empty subset of 0..8, not {list(point_flags)}")
+        raise ValueError(f"GRID_POINTS must be a non-empty subset of 0..8, not {list(point_flags)}")
     return flags
 
 
-def mirrored(point_flags: Sequence[int]) -> tuple[int, ...]:
+def flipped(point_flags: Sequence[int]) -> tuple[int, ...]:
     """The point that each point becomes when left and right are swapped."""
     return tuple(3 * (p // 3) + 2 - p % 3 for p in point_flags)
 

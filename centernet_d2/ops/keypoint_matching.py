@@ -7,7 +7,7 @@ from torch import Tensor
 
 # A peak is taken for a regressed landmark if it is at least this probable and, as a share of the box's longer side,
 # this close (CenterNet's code for poses).
-_LEAST_PROBABILITY = 0.1
+_MIN_PROBABILITY = 0.1
 _REACH = 0.3
 #: How far a peak is from where its object expects it, one standard deviation as a share of the box's longer side.
 TOLERANCE = 0.1
@@ -19,7 +19,7 @@ def extreme_box(points: Tensor, used: Tensor) -> Tensor:
     return torch.cat([low, points.masked_fill(~used[..., None], -torch.inf).amax(dim=-2)], dim=-1)
 
 
-def snap_to_peaks(points: Tensor, peaks: Tensor, probability: Tensor, boxes: Tensor, nearest: bool = False) -> Tensor:
+def match_to_peaks(points: Tensor, peaks: Tensor, probability: Tensor, boxes: Tensor, nearest: bool = False) -> Tensor:
     """Regressed landmarks (..., L, 2), moved to a peak of their heatmaps where one is probable and close.
 
     Args:
@@ -40,7 +40,7 @@ def snap_to_peaks(points: Tensor, peaks: Tensor, probability: Tensor, boxes: Ten
     else:
         merit = probability.clamp(min=1e-12).log() - (distance / (TOLERANCE * side)).square() / 2
         merit = merit.masked_fill(~allowed, -torch.inf)
-    best, chosen = merit.masked_fill(probability < _LEAST_PROBABILITY, -torch.inf).max(dim=-1, keepdim=True)
+    best, chosen = merit.masked_fill(probability < _MIN_PROBABILITY, -torch.inf).max(dim=-1, keepdim=True)
     found = (best > -torch.inf) & allowed.gather(-1, chosen)
     taken = peaks.gather(-2, chosen[..., None].expand(*chosen.shape, 2))[..., 0, :]
     return torch.where(found, taken, points)
@@ -49,12 +49,12 @@ def snap_to_peaks(points: Tensor, peaks: Tensor, probability: Tensor, boxes: Ten
 def choose_peaks(
     votes: Tensor, peaks: Tensor, probability: Tensor, centers: Tensor, tolerance: Tensor
 ) -> tuple[Tensor, Tensor]:
-    """For each object, the peak of every landmark that is probable and votes for the object's centre.
+    """For each object, the peak of every landmark that is probable and votes for the object's center.
 
-    The peak with the largest log p - d^2 / (2 tolerance^2) is taken, d from the vote to the centre.
+    The peak with the largest log p - d^2 / (2 tolerance^2) is taken, d from the vote to the center.
 
     Args:
-        votes: (..., L, S, 2) where each peak says its object's centre is.
+        votes: (..., L, S, 2) where each peak says its object's center is.
         peaks, probability: (..., L, S, 2) and (..., L, S).
         centers, tolerance: (..., 2) and (...).
 

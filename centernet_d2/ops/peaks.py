@@ -44,7 +44,7 @@ def top_peaks(maps: Tensor, k: int) -> tuple[Tensor, Tensor, Tensor]:
 
 
 def _recorded() -> bool:
-    """Whether a graph is made that other pictures will go through: no step may depend on this one's values."""
+    """Whether a graph is made that other images will go through: no step may depend on this one's values."""
     return torch.compiler.is_exporting() or torch.jit.is_tracing()
 
 
@@ -71,16 +71,16 @@ def _top_of_high_rows(maps: Tensor, k: int) -> tuple[Tensor, Tensor, Tensor] | N
     maxima = maps.amax(-1).transpose(1, 2).flatten(2)
     crests = maxima.masked_fill(maxima < F.max_pool1d(maxima.flatten(0, 1), 3, 1, 1).view_as(maxima), -torch.inf)
     highest, place = crests.topk(k)
-    least = highest[..., -1:]
-    if least.isneginf().any():
+    minimum = highest[..., -1:]
+    if minimum.isneginf().any():
         return None
     # Of rows that are just as high, these will do: a map may be flat.
-    image, point, row = (maxima > least).scatter(-1, place, True).nonzero().unbind(1)
+    image, point, row = (maxima > minimum).scatter(-1, place, True).nonzero().unbind(1)
     category, y, owner = row // height, row % height, image * points + point
     row = ((image * classes + category) * points + point) * height + y
     flat = maps.reshape(-1, width)
     lines = flat[row]
-    line, x = (lines >= torch.maximum(F.max_pool1d(lines, 3, 1, 1), least.view(-1, 1)[owner])).nonzero().unbind(1)
+    line, x = (lines >= torch.maximum(F.max_pool1d(lines, 3, 1, 1), minimum.view(-1, 1)[owner])).nonzero().unbind(1)
     if 9 * len(line) > maps.numel():  # slopes that are level along the rows
         return None
 

@@ -1,7 +1,7 @@
-"""Merging detections of one object: soft-NMS and cluster voting, batched over pictures.
+"""Merging detections of one object: soft-NMS and cluster voting, batched over images.
 
 Both go from box to box, with little to compute for each. On a CPU NumPy does it, which starts small operations several
-times faster, with the boxes of one class in one picture alone; on a GPU all pictures take each step together, and the
+times faster, with the boxes of one class in one image alone; on a GPU all images take each step together, and the
 host does not wait.
 """
 
@@ -25,7 +25,7 @@ def pairwise_iou(a: Tensor, b: Tensor) -> Tensor:
 
 
 def _overlap_with(row: Tensor, index: Tensor, boxes: Tensor, classes: Tensor) -> Tensor:
-    """IoU (N, M) of box ``index`` (N,) of each picture with all boxes of its class; 0 with other classes.
+    """IoU (N, M) of box ``index`` (N,) of each image with all boxes of its class; 0 with other classes.
 
     A row at a time: far fewer overlaps are needed than there are pairs.
     """
@@ -36,7 +36,7 @@ def _overlap_with(row: Tensor, index: Tensor, boxes: Tensor, classes: Tensor) ->
 def soft_nms(
     boxes: Tensor, scores: Tensor, classes: Tensor, limit: int, sigma: float = 0.5, threshold: float = 0.001
 ) -> tuple[Tensor, Tensor]:
-    """Gaussian soft-NMS per class (Bodla et al. 2017, equation 3), all pictures at once.
+    """Gaussian soft-NMS per class (Bodla et al. 2017, equation 3), all images at once.
 
     Boxes are taken from the highest score down, each lowering the others of its class by exp(-IoU^2 / sigma). Scores
     can only fall, so they come out in descending order and the first ``limit`` are the best ``limit``.
@@ -56,7 +56,7 @@ def soft_nms(
 def _soft_nms_in_step(
     boxes: Tensor, scores: Tensor, classes: Tensor, limit: int, sigma: float, threshold: float
 ) -> tuple[Tensor, Tensor]:
-    """All pictures together, on any device."""
+    """All images together, on any device."""
     index = classes.new_zeros(len(boxes), limit)
     remaining, new_scores = scores.clone(), scores.new_zeros(index.shape)
     rows = torch.arange(len(boxes), device=boxes.device)
@@ -71,13 +71,13 @@ def _soft_nms_in_step(
 def _soft_nms_in_turn(
     boxes: Tensor, scores: Tensor, classes: Tensor, limit: int, sigma: float, threshold: float
 ) -> tuple[Tensor, Tensor]:
-    """One picture after another, on the CPU."""
+    """One image after another, on the CPU."""
     picked, kept = classes.new_zeros(len(boxes), limit), scores.new_zeros(len(boxes), limit)
-    for picture, index, new_scores in zip(_pictures(boxes, scores, classes), picked.numpy(), kept.numpy(), strict=True):
-        remaining, count = picture.scores, 0
+    for image, index, new_scores in zip(_images(boxes, scores, classes), picked.numpy(), kept.numpy(), strict=True):
+        remaining, count = image.scores, 0
         while count < limit and remaining[best := int(remaining.argmax())] >= threshold:
             index[count], new_scores[count] = best, remaining[best]
-            same, overlap = picture.overlaps(best)
+            same, overlap = image.overlaps(best)
             remaining[same] *= np.exp(overlap * overlap / -sigma)
             remaining[best] = -np.inf
             count += 1
@@ -86,8 +86,8 @@ def _soft_nms_in_turn(
     return picked, kept
 
 
-class _Picture:
-    """The boxes of one picture; those of a class are kept side by side, from the highest score down.
+class _Image:
+    """The boxes of one image; those of a class are kept side by side, from the highest score down.
 
     Attributes:
         scores: (M,), a copy.
@@ -110,9 +110,9 @@ class _Picture:
         return self._order[same], shared / np.maximum(self._area[here] + self._area[same] - shared, 1e-12)
 
 
-def _pictures(*tensors: Tensor) -> Iterator[_Picture]:
+def _images(*tensors: Tensor) -> Iterator[_Image]:
     """Of boxes (N, M, 4), scores (N, M) and classes (N, M)."""
-    return map(_Picture, *(x.detach().numpy() for x in tensors))
+    return map(_Image, *(x.detach().numpy() for x in tensors))
 
 
 def cluster_vote(
@@ -162,18 +162,18 @@ def _clusters_in_step(
 def _clusters_in_turn(
     boxes: Tensor, scores: Tensor, classes: Tensor, num_sources: int, limit: int, min_overlap: float
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """The same, one picture after another, on the CPU."""
+    """The same, one image after another, on the CPU."""
     seeds = classes.new_zeros(len(boxes), limit)
     members, weights = (like.new_zeros(*seeds.shape, num_sources) for like in (classes, scores))
     results = zip(*(x.numpy() for x in (seeds, members, weights)), strict=True)
-    for picture, (seed, member, weight) in zip(_pictures(boxes, scores, classes), results, strict=True):
-        remaining, count, source = picture.scores, 0, np.arange(scores.shape[1]) // (scores.shape[1] // num_sources)
+    for image, (seed, member, weight) in zip(_images(boxes, scores, classes), results, strict=True):
+        remaining, count, source = image.scores, 0, np.arange(scores.shape[1]) // (scores.shape[1] // num_sources)
         for i in (-remaining).argsort(kind="stable").tolist():
             if count == limit:
                 break
             if remaining[i] <= 0:
                 continue
-            same, overlap = picture.overlaps(i)
+            same, overlap = image.overlaps(i)
             seed[count] = i
             for voter in same[(overlap >= min_overlap) & (remaining[same] > 0)].tolist():  # from the highest score down
                 place = count, source[voter]

@@ -8,7 +8,7 @@ Found = dict[str, np.ndarray]
 
 # Soft-NMS (Bodla et al. 2017, equation 3), and the overlap at which points vote for one box.
 _SIGMA = 0.5
-_LEAST_SCORE = 0.001
+_MIN_SCORE = 0.001
 _MIN_OVERLAP = 0.6
 
 
@@ -18,8 +18,8 @@ def merge(candidates: Found, method: str, sources: int, limit: int) -> Found:
         candidates = vote(candidates, sources, 2 * limit)
     if method == "top":
         return _rows(candidates, np.argsort(-candidates["scores"], kind="stable")[:limit])
-    found = soft_nms(candidates, limit)
-    return without_ghosts(found) if method == "extreme_points" else found
+    predictions = soft_nms(candidates, limit)
+    return suppress_ghost_boxes(predictions) if method == "extreme_points" else predictions
 
 
 def soft_nms(candidates: Found, limit: int) -> Found:
@@ -28,7 +28,7 @@ def soft_nms(candidates: Found, limit: int) -> Found:
     remaining, picked, scores = candidates["scores"].copy(), [], []
     for _ in range(min(limit, len(remaining))):
         best = int(remaining.argmax())
-        if remaining[best] < _LEAST_SCORE:
+        if remaining[best] < _MIN_SCORE:
             break
         picked.append(best)
         scores.append(remaining[best])
@@ -37,15 +37,15 @@ def soft_nms(candidates: Found, limit: int) -> Found:
     return {**_rows(candidates, np.array(picked, dtype=np.int64)), "scores": np.array(scores, dtype=np.float32)}
 
 
-def without_ghosts(found: Found) -> Found:
+def suppress_ghost_boxes(predictions: Found) -> Found:
     """Scores are halved where the boxes of the same class inside one have more than three times its score together."""
-    low, high = found["boxes"][:, :2], found["boxes"][:, 2:]
+    low, high = predictions["boxes"][:, :2], predictions["boxes"][:, 2:]
     inside = (low >= low[:, None]).all(axis=-1) & (high <= high[:, None]).all(axis=-1)
-    inside &= found["classes"] == found["classes"][:, None]
+    inside &= predictions["classes"] == predictions["classes"][:, None]
     np.fill_diagonal(inside, False)
-    scores = found["scores"]
+    scores = predictions["scores"]
     lowered = np.where((inside * scores).sum(axis=1) > 3 * scores, scores / 2, scores)
-    return _rows({**found, "scores": lowered}, np.argsort(-lowered, kind="stable"))
+    return _rows({**predictions, "scores": lowered}, np.argsort(-lowered, kind="stable"))
 
 
 def vote(candidates: Found, sources: int, limit: int) -> Found:
@@ -67,8 +67,8 @@ def vote(candidates: Found, sources: int, limit: int) -> Found:
         seeds.append(seed)
         fused.append((boxes[member] * weight[:, None]).sum(axis=0) / max(weight.sum(), 1e-12))
         scores.append(weight.mean())
-    found = _rows(candidates, np.array(seeds, dtype=np.int64))
-    return {**found, "boxes": np.reshape(fused, (-1, 4)), "scores": np.array(scores, dtype=np.float32)}
+    predictions = _rows(candidates, np.array(seeds, dtype=np.int64))
+    return {**predictions, "boxes": np.reshape(fused, (-1, 4)), "scores": np.array(scores, dtype=np.float32)}
 
 
 def overlaps(box: np.ndarray, boxes: np.ndarray) -> np.ndarray:
@@ -79,5 +79,5 @@ def overlaps(box: np.ndarray, boxes: np.ndarray) -> np.ndarray:
     return shared / np.maximum(area + areas - shared, np.float32(1e-12))
 
 
-def _rows(found: Found, rows: np.ndarray) -> Found:
-    return {name: values[rows] for name, values in found.items()}
+def _rows(predictions: Found, rows: np.ndarray) -> Found:
+    return {name: values[rows] for name, values in predictions.items()}

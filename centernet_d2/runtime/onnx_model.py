@@ -1,8 +1,8 @@
-"""Pictures to objects with NumPy and ONNX Runtime (or OpenVINO) alone: no PyTorch, no Detectron2. This file can be
+"""Images to objects with NumPy and ONNX Runtime (or OpenVINO) alone: no PyTorch, no Detectron2. This file can be
 copied by itself.
 
     predictor = OnnxPredictor("model.onnx")
-    found = predictor(picture)       # (H, W, 3) uint8, channels in the order of predictor.about["channel_order"]
+    found = predictor(image)       # (H, W, 3) uint8, channels in the order of predictor.about["channel_order"]
     found["boxes"], found["scores"], found["classes"]
 
 ``about`` is what ``tools/export_model.py`` wrote beside the network: class names, landmarks, sizes, how candidates of
@@ -28,8 +28,8 @@ class OnnxPredictor:
     """Finds what the exported model finds, with the same answers but for the last digits of the warp.
 
     Args:
-        path: of an exported model that looks at single pictures.
-        threads: of one picture's computation; 0: all cores.
+        path: of an exported model that looks at single images.
+        threads: of one image's computation; 0: all cores.
         runtime: "onnxruntime", or "openvino", where that is installed.
         providers: of ONNX Runtime, in the order of preference.
 
@@ -37,7 +37,7 @@ class OnnxPredictor:
         about: what the exporter wrote beside the network.
 
     Raises:
-        ValueError: the file was not exported by this project, or looks at more than a picture.
+        ValueError: the file was not exported by this project, or looks at more than an image.
     """
 
     def __init__(
@@ -59,26 +59,26 @@ class OnnxPredictor:
         if len(network.inputs) > 1:
             raise ValueError(f"{path} follows objects through a video: it takes {network.inputs[1]}, too")
         if network.batch_size not in (None, 1):
-            raise ValueError(f"{path} takes {network.batch_size} pictures at once: export it with --batch-size 1")
-        self.about: dict[str, Any] = {name: json.loads(value) for name, value in network.metadata.items()}
+            raise ValueError(f"{path} takes {network.batch_size} images at once: export it with --batch-size 1")
+        self.metadata: dict[str, Any] = {name: json.loads(value) for name, value in network.metadata.items()}
 
     def __call__(self, picture: np.ndarray, calibration: np.ndarray | None = None) -> Found:
-        """The objects of one picture, the surest first, in its pixels.
+        """The objects of one image, the surest first, in its pixels.
 
         Args:
-            picture: (H, W, 3) uint8.
-            calibration: (3, 4) of the camera, for boxes in space; None: the model's own.
+            image: (H, W, 3) uint8.
+            calibration: (3, 4) of the camera, for 3D boxes; None: the model's own.
 
         Returns:
             "boxes" (P, 4) x1, y1, x2, y2, "scores" (P,), "classes" (P,); and what else the model tells: "keypoints"
-            (P, K, 3) x, y, score; of boxes in space "dimensions" (P, 3) height, width, length, "locations" (P, 3),
+            (P, K, 3) x, y, score; of 3D boxes "dimensions" (P, 3) height, width, length, "locations" (P, 3),
             "rotation_y" and "alpha" (P,), metres and radians, see ``centernet_d2.ops.box3d_geometry``.
         """
         if picture.dtype != np.uint8 or picture.ndim != 3 or picture.shape[2] != 3:
-            raise ValueError(f"a picture is (H, W, 3) uint8, not {picture.shape} {picture.dtype}")
+            raise ValueError(f"an image is (H, W, 3) uint8, not {picture.shape} {picture.dtype}")
         size = picture.shape[:2]
-        scale, shift, input_size = letterbox(size, self.about)
-        inputs = warp(picture, scale, shift, input_size, self.about["pixel_center"])
+        scale, shift, input_size = letterbox(size, self.metadata)
+        inputs = warp(picture, scale, shift, input_size, self.metadata["pixel_center"])
         image = np.ascontiguousarray(inputs.transpose(2, 0, 1))[None]
         candidates = {name: x[0] for name, x in zip(self._names, self._run(image), strict=True)}
         return self._objects(candidates, scale, shift, size, calibration)
@@ -86,24 +86,28 @@ class OnnxPredictor:
     def _objects(
         self, candidates: Found, scale: float, shift: np.ndarray, size: tuple[int, int], calibration: np.ndarray | None
     ) -> Found:
-        """Of candidates in input pixels; ``scale`` and ``shift`` lead from the picture to the input."""
-        places = {"boxes": candidates["boxes"].reshape(-1, 2, 2)}
-        places |= {name: candidates[name][..., :2] for name in self.about["points"]}
-        moved = {name: ((xy - shift) / scale).astype(np.float32) for name, xy in places.items()}
+        """Of candidates in input pixels; ``scale`` and ``shift`` lead from the image to the input."""
+        positions = {"boxes": candidates["boxes"].reshape(-1, 2, 2)}
+        positions |= {name: candidates[name][..., :2] for name in self.metadata["points"]}
+        moved = {name: ((xy - shift) / scale).astype(np.float32) for name, xy in positions.items()}
         candidates["boxes"] = moved.pop("boxes").reshape(-1, 4)
         for name, xy in moved.items():
             candidates[name][..., :2] = xy
-        found = merge(candidates, self.about["merge"], self.about["sources"], self.about["limit"])
-        found = _rows(found, np.flatnonzero(found["scores"] > self.about["score_threshold"]))
-        for name in self.about["points"]:
+        predictions = merge(candidates, self.metadata["merge"], self.metadata["sources"], self.metadata["limit"])
+        predictions = _rows(predictions, np.flatnonzero(predictions["scores"] > self.metadata["score_threshold"]))
+        for name in self.metadata["points"]:
             # Landmarks that objects of this class do not have.
-            found[name] *= found[name][..., 2:] > 0
-        if "calibration" in self.about:
-            default = np.reshape(self.about["calibration"], (3, 4))
-            found = in_space(found, default if calibration is None else np.asarray(calibration, dtype=np.float64))
+            predictions[name] *= predictions[name][..., 2:] > 0
+        if "calibration" in self.metadata:
+            default = np.reshape(self.metadata["calibration"], (3, 4))
+            predictions = in_space(
+                predictions, default if calibration is None else np.asarray(calibration, dtype=np.float64)
+            )
         limits = np.array([size[1], size[0]] * 2, dtype=np.float32)
-        found["boxes"] = found["boxes"].clip(0, limits)
-        return _rows(found, np.flatnonzero((found["boxes"][:, 2:] > found["boxes"][:, :2]).all(axis=1)))
+        predictions["boxes"] = predictions["boxes"].clip(0, limits)
+        return _rows(
+            predictions, np.flatnonzero((predictions["boxes"][:, 2:] > predictions["boxes"][:, :2]).all(axis=1))
+        )
 
 
 @dataclass
@@ -163,18 +167,18 @@ def _in_openvino(path: str | Path, threads: int) -> _Network:
     )
 
 
-def in_space(found: Found, calibration: np.ndarray) -> Found:
-    """The boxes placed in camera coordinates: bottom centres, and turns about the vertical."""
-    found = dict(found)
-    boxes, alpha = found["boxes"], found.pop("orientation")
+def in_space(predictions: Found, calibration: np.ndarray) -> Found:
+    """The boxes placed in camera coordinates: bottom centers, and turns about the vertical."""
+    predictions = dict(predictions)
+    boxes, alpha = predictions["boxes"], predictions.pop("orientation")
     center = (boxes[:, :2] + boxes[:, 2:]) / 2
-    if "center_offset" in found:
-        center = center + found.pop("center_offset") * (boxes[:, 2:] - boxes[:, :2])
+    if "center_offset" in predictions:
+        center = center + predictions.pop("center_offset") * (boxes[:, 2:] - boxes[:, :2])
     (fx, _, cx, tx), (_, fy, cy, ty), (_, _, _, tz) = calibration
-    (u, v), depth = center.T, found["depth"]
+    (u, v), depth = center.T, predictions["depth"]
     z = depth - tz
     x, y = (u * depth - tx - cx * z) / fx, (v * depth - ty - cy * z) / fy
     turn = alpha + np.arctan2(u - cx, fx)
-    locations = np.stack([x, y + found["dimensions"][:, 0] / 2, z], axis=1)
+    locations = np.stack([x, y + predictions["dimensions"][:, 0] / 2, z], axis=1)
     rotation = np.remainder(turn + math.pi, 2 * math.pi) - math.pi
-    return {**found, "alpha": alpha, "locations": locations, "rotation_y": rotation}
+    return {**predictions, "alpha": alpha, "locations": locations, "rotation_y": rotation}

@@ -9,7 +9,7 @@ All are continuous: cell (i, j) covers [j, j + 1) x [i, i + 1); ``centernet_d2.g
 
 from centernet_d2.structures.boxes3d import Boxes3D
 from centernet_d2.structures.candidates import Candidates
-from centernet_d2.structures.keypoint_schema import LandmarkScheme
+from centernet_d2.structures.keypoint_schema import KeypointSchema
 from centernet_d2.structures.targets import Targets
 
-__all__ = ["Boxes3D", "Candidates", "LandmarkScheme", "Targets"]
+__all__ = ["Boxes3D", "Candidates", "KeypointSchema", "Targets"]

@@ -23,7 +23,7 @@ class Boxes3D(NamedTuple):
         inside, looking to the front; then those above them."""
         height, width, length = self.dimensions.unbind(-1)
         along, across = _rectangle(length, width)
-        x, z = _turned(along, across, self.rotation_y[..., None])
+        x, z = _rotated(along, across, self.rotation_y[..., None])
         y = torch.zeros_like(x)
         bottom, top = torch.stack([x, y, z], dim=-1), torch.stack([x, y - height[..., None], z], dim=-1)
         return torch.cat([bottom, top], dim=-2) + self.locations[..., None, :]
@@ -50,10 +50,10 @@ def ground_intersection(a: Boxes3D, b: Boxes3D) -> Tensor:
     """
     size_a, size_b = a.dimensions.clamp(min=0), b.dimensions.clamp(min=0)
     offset = b.locations - a.locations
-    center = torch.stack(_turned(offset[..., 0], offset[..., 2], -a.rotation_y), dim=-1)
+    center = torch.stack(_rotated(offset[..., 0], offset[..., 2], -a.rotation_y), dim=-1)
     along, across = _rectangle(size_b[..., 2], size_b[..., 1])
-    turned = torch.stack(_turned(along, across, (b.rotation_y - a.rotation_y)[..., None]), dim=-1)
-    polygon = turned + center[..., None, :]
+    rotated = torch.stack(_rotated(along, across, (b.rotation_y - a.rotation_y)[..., None]), dim=-1)
+    polygon = rotated + center[..., None, :]
     for axis, side in ((0, 2), (1, 1)):
         half = size_a[..., side, None] / 2
         for sign in (1, -1):
@@ -70,8 +70,8 @@ def _clip(polygon: Tensor, distance: Tensor) -> Tensor:
     following = distance.roll(-1, -1)
     inside = distance >= 0
     crosses = inside != (following >= 0)
-    share = torch.where(crosses, distance / (distance - following), 0)
-    crossing = polygon + share[..., None] * (polygon.roll(-1, -2) - polygon)
+    fraction = torch.where(crosses, distance / (distance - following), 0)
+    crossing = polygon + fraction[..., None] * (polygon.roll(-1, -2) - polygon)
     vertices = torch.stack([polygon, crossing], dim=-2).flatten(-3, -2)
     used = torch.stack([inside, crosses], dim=-1).flatten(-2)
     order = used.byte().argsort(dim=-1, descending=True, stable=True)[..., :_MAX_VERTICES]
@@ -85,7 +85,7 @@ def _rectangle(length: Tensor, width: Tensor) -> tuple[Tensor, Tensor]:
     return along, width[..., None] * width.new_tensor([0.5, -0.5, -0.5, 0.5])
 
 
-def _turned(x: Tensor, z: Tensor, angle: Tensor) -> tuple[Tensor, Tensor]:
+def _rotated(x: Tensor, z: Tensor, angle: Tensor) -> tuple[Tensor, Tensor]:
     """x, z after a rotation about y."""
     cosine, sine = angle.cos(), angle.sin()
     return x * cosine + z * sine, z * cosine - x * sine

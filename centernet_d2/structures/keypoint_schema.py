@@ -11,17 +11,17 @@ import numpy as np
 
 
 @dataclass(frozen=True)
-class LandmarkScheme:
+class KeypointSchema:
     """Landmarks count from 0.
 
     Attributes:
-        name: key of ``SCHEMES``; the ``landmark_scheme`` of a data set's metadata.
+        name: key of ``SCHEMES``; the ``keypoint_schema`` of a dataset's metadata.
         names: of the landmarks, all different.
-        class_names: of the data set's classes; empty where any classes will do, each with all landmarks.
-        flip_pairs: landmarks that exchange their roles in a mirrored picture; the others are their own twins.
+        class_names: of the dataset's classes; empty where any classes will do, each with all landmarks.
+        flip_pairs: landmarks that exchange their roles in a flipped image; the others are their own twins.
         chains: lines through landmarks, drawn as the skeleton; a closed one ends where it starts.
         ranges: (first, end) of each class's own landmarks, in the order of ``class_names``; see :meth:`own`.
-        evaluator: the ``evaluator_type`` of data sets with these landmarks.
+        evaluator: the ``evaluator_type`` of datasets with these landmarks.
         outer_eye_corners: right and left, as the person has them; None where there is no such landmark.
         pupils: landmarks whose mean is the right and the left pupil; None as above.
         nose_tip: None as above.
@@ -44,7 +44,7 @@ class LandmarkScheme:
         return len(self.names)
 
     def flip_indices(self) -> np.ndarray:
-        """(K,) int64: landmark k of a mirrored picture is landmark ``flip_indices[k]`` of the picture."""
+        """(K,) int64: landmark k of a flipped image is landmark ``flip_indices[k]`` of the image."""
         indices = np.arange(len(self))
         for a, b in self.flip_pairs:
             indices[[a, b]] = b, a
@@ -58,7 +58,7 @@ class LandmarkScheme:
         """What Detectron2's ``MetadataCatalog`` wants to know."""
         edges = [(a, b) for chain in self.chains for a, b in pairwise(chain)]
         return {
-            "landmark_scheme": self.name,
+            "keypoint_schema": self.name,
             "keypoint_names": list(self.names),
             "keypoint_flip_map": [(self.names[a], self.names[b]) for a, b in self.flip_pairs],
             "keypoint_connection_rules": [(self.names[a], self.names[b], (102, 204, 255)) for a, b in edges],
@@ -82,17 +82,21 @@ def chain(first: int, last: int, closed: bool = False) -> tuple[int, ...]:
     return (*range(first, last + 1), *((first,) if closed else ()))
 
 
-def check_scheme(scheme: LandmarkScheme) -> LandmarkScheme:
-    """The scheme itself.
+def check_schema(schema: KeypointSchema) -> KeypointSchema:
+    """The schema itself.
 
     Raises:
         ValueError: an index out of range, a twin used twice, names that repeat.
     """
-    count = len(scheme)
-    twins = [k for pair in scheme.flip_pairs for k in pair]
-    used: Sequence[int] = [*twins, *(k for line in scheme.chains for k in line)]
-    if len(set(scheme.names)) != count or len(set(twins)) != len(twins) or not all(0 <= k < count for k in used):
-        raise ValueError(f"the landmark scheme {scheme.name} is inconsistent")
-    if len(scheme.ranges) != len(scheme.class_names):
-        raise ValueError(f"the landmark scheme {scheme.name} needs one range per class")
-    return scheme
+    count = len(schema)
+    flip_pairs = [k for pair in schema.flip_pairs for k in pair]
+    used: Sequence[int] = [*flip_pairs, *(k for line in schema.chains for k in line)]
+    if (
+        len(set(schema.names)) != count
+        or len(set(flip_pairs)) != len(flip_pairs)
+        or not all(0 <= k < count for k in used)
+    ):
+        raise ValueError(f"the keypoint schema {schema.name} is inconsistent")
+    if len(schema.ranges) != len(schema.class_names):
+        raise ValueError(f"the keypoint schema {schema.name} needs one range per class")
+    return schema

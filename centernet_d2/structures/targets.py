@@ -92,7 +92,7 @@ class Targets:
         return self._located(tuple(point_flags))[1]
 
     def _located(self, point_flags: tuple[int, ...]) -> tuple[Tensor, Tensor]:
-        """Points and cells, found once for all branches."""
+        """Points and cells, found once for all heads."""
         if point_flags not in self._found:
             center = self.fields.get("center")
             points = grid_points(self.boxes, point_flags) if center is None else center[:, None]

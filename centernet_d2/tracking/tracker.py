@@ -38,46 +38,46 @@ class Tracker:
         self._count = 0
         self._tracks = _no_tracks()
 
-    def update(self, found: Instances, previous_centers: Tensor) -> Instances:
-        """The objects of the next frame with their identities, the surest first.
+    def update(self, predictions: Instances, previous_centers: Tensor) -> Instances:
+        """The objects of the next frame with their track ids, the surest first.
 
         Args:
             found: with ``pred_boxes`` in pixels of the frame, ``scores`` and ``pred_classes``.
-            previous_centers: (P, 2) x, y, pixels, where they were in the frame before.
+            previous_centers: (P, 2) x, y, pixels, where they were in the previous frame.
 
         Returns:
             Those that have a track, with ``pred_track_ids`` (P,) int64 from 1 on, unique in a frame, on the CPU.
         """
-        order = found.scores.argsort(descending=True, stable=True)
-        order = order[found.scores[order] > self.score_threshold]
-        found, previous_centers = found[order].to("cpu"), previous_centers[order].cpu()
-        tracks, boxes = self._tracks, found.pred_boxes.tensor
+        order = predictions.scores.argsort(descending=True, stable=True)
+        order = order[predictions.scores[order] > self.score_threshold]
+        predictions, previous_centers = predictions[order].to("cpu"), previous_centers[order].cpu()
+        tracks, boxes = self._tracks, predictions.pred_boxes.tensor
         distance = (previous_centers[:, None] - _centers(tracks.pred_boxes.tensor)).square().sum(dim=2)
-        limit = torch.minimum(found.pred_boxes.area()[:, None], tracks.pred_boxes.area())
-        possible = (distance <= limit) & (found.pred_classes[:, None] == tracks.pred_classes)
+        limit = torch.minimum(predictions.pred_boxes.area()[:, None], tracks.pred_boxes.area())
+        possible = (distance <= limit) & (predictions.pred_classes[:, None] == tracks.pred_classes)
         chosen = greedy_association(distance.where(possible, torch.inf))
         ids = torch.zeros(len(boxes), dtype=torch.int64)
         ids[chosen >= 0] = tracks.pred_track_ids[chosen[chosen >= 0]]
-        new = (chosen < 0) & (found.scores > self.new_threshold)
+        new = (chosen < 0) & (predictions.scores > self.new_threshold)
         ids[new] = self._count + 1 + torch.arange(int(new.sum()))
         self._count += int(new.sum())
-        found.pred_track_ids = ids
-        found = found[ids > 0]
-        self._remember(found, chosen)
-        return found
+        predictions.pred_track_ids = ids
+        predictions = predictions[ids > 0]
+        self._remember(predictions, chosen)
+        return predictions
 
     def shown(self) -> Tensor:
         """(T, 4) boxes, pixels of the last frame, of the tracks that the network is to see: those that it held."""
         tracks = self._tracks
         return tracks.pred_boxes.tensor[(tracks.age == 0) & (tracks.scores >= self.heatmap_threshold)]
 
-    def _remember(self, found: Instances, chosen: Tensor) -> None:
+    def _remember(self, predictions: Instances, chosen: Tensor) -> None:
         alone = torch.ones(len(self._tracks), dtype=torch.bool)
         alone[chosen[chosen >= 0]] = False
         left = self._tracks[alone & (self._tracks.age < self.max_age)]
         left.age = left.age + 1
-        # Pictures of one video may be of several sizes; a track's own is of no interest.
-        seen = Instances((0, 0), **{name: found.get(name) for name in _FIELDS}, age=torch.zeros(len(found)))
+        # Images of one video may be of several sizes; a track's own is of no interest.
+        seen = Instances((0, 0), **{name: predictions.get(name) for name in _FIELDS}, age=torch.zeros(len(predictions)))
         self._tracks = Instances.cat([seen, left])
 
 

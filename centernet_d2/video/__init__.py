@@ -1,21 +1,21 @@
 """Videos and cameras: frames in, drawn frames out, with decoding, network and drawing at the same time."""
 
 from centernet_d2.video.pipeline import DrawnFrame, draw_frames, pipelined
-from centernet_d2.video.process import film
+from centernet_d2.video.process import process_video
 from centernet_d2.video.reader import VIDEO_SUFFIXES, Frame, Video, VideoError, is_video
-from centernet_d2.video.writer import Film, Window, open_window
+from centernet_d2.video.writer import VideoWriter, Window, open_window
 
 __all__ = [
     "VIDEO_SUFFIXES",
     "DrawnFrame",
-    "Film",
     "Frame",
     "Video",
     "VideoError",
+    "VideoWriter",
     "Window",
     "draw_frames",
-    "film",
     "is_video",
     "open_window",
     "pipelined",
+    "process_video",
 ]

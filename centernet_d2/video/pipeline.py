@@ -23,11 +23,11 @@ _PATIENCE = 10.0
 
 @dataclass(frozen=True)
 class DrawnFrame:
-    """A frame, what the network found in it, and its picture, (H, W, 3) uint8, BGR."""
+    """A frame, what the network found in it, and its image, (H, W, 3) uint8, BGR."""
 
     frame: Frame
-    found: Any
-    picture: np.ndarray
+    predictions: Any
+    image: np.ndarray
 
 
 def draw_frames(
@@ -40,20 +40,20 @@ def draw_frames(
 
     Args:
         predict: what is found in a frame.
-        draw: of a frame and what was found in it, a picture (H, W, 3) uint8, BGR. Both are called in the order of the
+        draw: of a frame and what was found in it, an image (H, W, 3) uint8, BGR. Both are called in the order of the
             frames, each in one thread.
-        capacity: frames that may wait before each step; with a camera, small is what keeps the picture up to date.
+        capacity: frames that may wait before each step; with a camera, small is what keeps the image up to date.
 
     Raises:
-        Whatever reading, ``predict`` or ``draw`` raises, after the frames before.
+        Whatever reading, ``predict`` or ``draw`` raises, after the previous frames.
     """
 
     def find(frame: Frame) -> tuple[Frame, Any]:
         return frame, predict(frame)
 
     def drawn(pair: tuple[Frame, Any]) -> DrawnFrame:
-        frame, found = pair
-        return DrawnFrame(frame, found, draw(frame, found))
+        frame, predictions = pair
+        return DrawnFrame(frame, predictions, draw(frame, predictions))
 
     return pipelined(frames, find, drawn, capacity=capacity)
 

@@ -1,4 +1,4 @@
-"""A whole video or a camera's pictures, drawn into a film, a window and lines of JSON."""
+"""A whole video or a camera's images, drawn into a film, a window and lines of JSON."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ import numpy as np
 
 from centernet_d2.video.pipeline import draw_frames
 from centernet_d2.video.reader import Frame, Video
-from centernet_d2.video.writer import Film, Window
+from centernet_d2.video.writer import VideoWriter, Window
 
 # Seconds between two lines about the progress.
 _PROGRESS = 2.0
 # Frames that wait before each step; of a camera's, the newest ones are wanted.
 _CAPACITY, _LIVE_CAPACITY = 4, 1
-# Numbers of broken frames that are told.
+# Numbers of corrupt frames that are told.
 _MOST_TOLD = 20
 
 
-def film(
+def process_video(
     source: str,
     path: Path,
     predict: Callable[[Frame], Any],
@@ -57,14 +57,22 @@ def film(
     capacity = _LIVE_CAPACITY if video.live else _CAPACITY
     frames = draw_frames(video.frames(limit), predict, draw, capacity)
     try:
-        with closing(frames), Film(path, video.rate) as drawn_film, path.with_suffix(".jsonl").open("w") as lines:
+        with (
+            closing(frames),
+            VideoWriter(path, video.rate) as drawn_film,
+            path.with_suffix(".jsonl").open("w") as lines,
+        ):
             for drawn in frames:
                 seconds = drawn.frame.seconds
-                drawn_film.write(drawn.picture, drawn_film.copies_at(seconds) if video.live else 1)
-                entry = {"frame": drawn.frame.index, "seconds": round(seconds, 3), "objects": describe(drawn.found)}
+                drawn_film.write(drawn.image, drawn_film.copies_at(seconds) if video.live else 1)
+                entry = {
+                    "frame": drawn.frame.index,
+                    "seconds": round(seconds, 3),
+                    "objects": describe(drawn.predictions),
+                }
                 lines.write(json.dumps(entry) + "\n")
                 num_frames += 1
-                if window and not window.show(drawn.picture):
+                if window and not window.show(drawn.image):
                     break
                 if time.perf_counter() - told > _PROGRESS:
                     told = time.perf_counter()
@@ -74,9 +82,9 @@ def film(
                     print(f"{source}: the last {video.missing(num_frames)} frames cannot be read", file=sys.stderr)
     finally:
         print(f"{_progress(video, num_frames, time.perf_counter() - start)}: {path}")
-        if video.broken:
-            numbers = ", ".join(map(str, video.broken[:_MOST_TOLD])) + ", ..." * (len(video.broken) > _MOST_TOLD)
-            print(f"{source}: {len(video.broken)} broken frames are left out: {numbers}", file=sys.stderr)
+        if video.corrupt:
+            numbers = ", ".join(map(str, video.corrupt[:_MOST_TOLD])) + ", ..." * (len(video.corrupt) > _MOST_TOLD)
+            print(f"{source}: {len(video.corrupt)} corrupt frames are left out: {numbers}", file=sys.stderr)
     return num_frames
 
 

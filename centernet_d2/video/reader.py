@@ -27,13 +27,13 @@ class VideoError(ValueError):
 
 @dataclass(frozen=True)
 class Frame:
-    """One picture of a stream.
+    """One image of a stream.
 
     Attributes:
-        index: its number in the stream, from 0; broken frames have numbers, too.
+        index: its number in the stream, from 0; corrupt frames have numbers, too.
         seconds: since the first frame; in a file, by its frame rate.
         image: (H, W, 3) uint8, BGR.
-        starts: whether it is the first of a video, or a picture of its own.
+        starts: whether it is the first of a video, or an image of its own.
         record: what else is known of it, as Detectron2's records have it ("calib", for one).
     """
 
@@ -41,7 +41,7 @@ class Frame:
     seconds: float
     image: np.ndarray
     starts: bool = True
-    record: dict[str, Any] = field(default_factory=dict)
+    dataset_dict: dict[str, Any] = field(default_factory=dict)
 
 
 def is_video(source: str) -> bool:
@@ -56,7 +56,7 @@ class Video:
         live: whether it is a camera.
         rate: frames per second.
         announced: frames that the file says it has; None for cameras, and files that do not say.
-        broken: numbers of the frames that could not be decoded, of those read so far.
+        corrupt: numbers of the frames that could not be decoded, of those read so far.
     """
 
     def __init__(self, source: str) -> None:
@@ -66,7 +66,7 @@ class Video:
         """
         camera = _CAMERA.fullmatch(source)
         self.source, self.live = source, camera is not None
-        self.broken: list[int] = []
+        self.corrupt: list[int] = []
         if not camera and not Path(source).is_file():
             raise VideoError(f"{source}: the file does not exist")
         self._capture = cv2.VideoCapture(int(camera[1] or 0) if camera else source)
@@ -91,22 +91,22 @@ class Video:
                 if not decoded:
                     failures += 1
                     continue
-                # Only failures before a further frame are broken frames: the end is one, too.
-                self.broken += range(index, index + failures)
+                # Only failures before a further frame are corrupt frames: the end is one, too.
+                self.corrupt += range(index, index + failures)
                 index, failures = index + failures, 0
                 start = start if given else time.monotonic()
                 yield Frame(index, time.monotonic() - start if self.live else index / self.rate, image, not given)
                 index, given = index + 1, given + 1
             if self.live and failures:
-                raise VideoError(f"{self.source}: the camera gives no picture any more")
+                raise VideoError(f"{self.source}: the camera gives no image any more")
             if not given and limit != 0:
                 raise VideoError(f"{self.source}: has no frame that can be decoded")
         finally:
             self._capture.release()
 
     def missing(self, num_read: int) -> int:
-        """How many frames the file announces beyond ``num_read`` and the broken ones: it is cut off, or damaged."""
-        return max((self.announced or 0) - num_read - len(self.broken), 0)
+        """How many frames the file announces beyond ``num_read`` and the corrupt ones: it is cut off, or damaged."""
+        return max((self.announced or 0) - num_read - len(self.corrupt), 0)
 
     def _patience(self, index: int) -> int:
         """Failures in a row, from frame ``index`` on, that are the end: a file has at most the frames it announces."""

@@ -15,8 +15,8 @@ from centernet_d2.video.reader import VideoError
 _STOP_KEYS = (27, ord("q"))
 
 
-class Film:
-    """An MP4 file, as large as its first picture, that is complete when closed (as a context manager, for one)."""
+class VideoWriter:
+    """An MP4 file, as large as its first image, that is complete when closed (as a context manager, for one)."""
 
     def __init__(self, path: Path, rate: float) -> None:
         """
@@ -28,25 +28,25 @@ class Film:
         self._writer: cv2.VideoWriter | None = None
         self._size = (0, 0)
 
-    def write(self, picture: np.ndarray, copies: int = 1) -> None:
-        """Append (H, W, 3) uint8, BGR, once or several times; a picture of another size than the first is resized.
+    def write(self, image: np.ndarray, copies: int = 1) -> None:
+        """Append (H, W, 3) uint8, BGR, once or several times; an image of another size than the first is resized.
 
         Raises:
             VideoError: OpenCV cannot write such a file there.
         """
         if self._writer is None:
-            self._size = (picture.shape[1], picture.shape[0])
+            self._size = (image.shape[1], image.shape[0])
             self._writer = cv2.VideoWriter(str(self.path), cv2.VideoWriter.fourcc(*"mp4v"), self.rate, self._size)
             if not self._writer.isOpened():
                 raise VideoError(f"{self.path}: OpenCV cannot write this file (codec mp4v)")
-        if (picture.shape[1], picture.shape[0]) != self._size:
-            picture = cv2.resize(picture, self._size, interpolation=cv2.INTER_AREA)
+        if (image.shape[1], image.shape[0]) != self._size:
+            image = cv2.resize(image, self._size, interpolation=cv2.INTER_AREA)
         for _ in range(copies):
-            self._writer.write(picture)
+            self._writer.write(image)
         self.num_written += copies
 
     def copies_at(self, seconds: float) -> int:
-        """How often to write a picture for the film to last ``seconds`` with it: those of a camera come irregularly."""
+        """How often to write an image for the film to last ``seconds`` with it: those of a camera come irregularly."""
         return max(round(seconds * self.rate) + 1 - self.num_written, 0)
 
     def close(self) -> None:
@@ -54,7 +54,7 @@ class Film:
         if self._writer is not None:
             self._writer.release()
 
-    def __enter__(self) -> Film:
+    def __enter__(self) -> VideoWriter:
         return self
 
     def __exit__(
@@ -70,9 +70,9 @@ class Window:
         self.title = title
         cv2.namedWindow(title, cv2.WINDOW_NORMAL)
 
-    def show(self, picture: np.ndarray) -> bool:
+    def show(self, image: np.ndarray) -> bool:
         """Show (H, W, 3) uint8, BGR; False once somebody has pressed Escape or q, or closed the window."""
-        cv2.imshow(self.title, picture)
+        cv2.imshow(self.title, image)
         pressed = cv2.waitKey(1) & 0xFF
         return pressed not in _STOP_KEYS and cv2.getWindowProperty(self.title, cv2.WND_PROP_VISIBLE) > 0
 

@@ -1,6 +1,6 @@
-"""Boxes in space drawn into the picture, and seen from above.
+"""3D boxes drawn into the image, and seen from above.
 
-Pictures are (H, W, 3) uint8, BGR; boxes are those of ``ops.box3d_geometry``.
+Images are (H, W, 3) uint8, BGR; boxes are those of ``ops.box3d_geometry``.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ def birds_eye_view(
     size: int = 384,
     reach: float = 64.0,
     sight: tuple[float, float] | None = None,
-    truth: Boxes3D | None = None,
+    gt: Boxes3D | None = None,
 ) -> np.ndarray:
     """A square of the ground from above: the camera at the middle of the lower side, looking up; arcs with metres.
 
@@ -72,7 +72,7 @@ def birds_eye_view(
         write_text(image, (size // 2 + 3, size - radius), f"{meters} m", _WORDS, max(10, size // 36))
     for slope in sight or ():
         draw_line(image, (size / 2, size), (size / 2 + slope * size, 0), _LINES)
-    known = [] if truth is None else [(box, _PAPER) for box in _outlines(truth)]
+    known = [] if gt is None else [(box, _PAPER) for box in _outlines(gt)]
     for outline, color in [*known, *zip(_outlines(boxes), colors, strict=True)]:
         points = outline * [scale, -scale] + [size / 2, size]
         for k in range(4):

@@ -1,6 +1,6 @@
-"""Landmarks drawn with their skeleton, predicted against true, and many small pictures on one sheet.
+"""Landmarks drawn with their skeleton, predicted against true, and many small images on one sheet.
 
-Pictures are (H, W, 3) uint8, BGR; landmarks are (K, 3) x, y (continuous picture pixels) and score or visibility, of
+Images are (H, W, 3) uint8, BGR; landmarks are (K, 3) x, y (continuous image pixels) and score or visibility, of
 which those of 0 are not drawn.
 """
 
@@ -15,12 +15,12 @@ import numpy as np
 from detectron2.config import CfgNode
 from detectron2.data import MetadataCatalog
 
-from centernet_d2.data.schemas import SCHEMES, LandmarkScheme
+from centernet_d2.data.schemas import SCHEMAS, KeypointSchema
 from centernet_d2.visualization.primitives import Color, draw_dot, draw_line
 
 TRUE_COLOR: Color = (80, 220, 60)
 PREDICTED_COLOR: Color = (40, 60, 255)
-# Of the parts of an object, in the order of the scheme's chains.
+# Of the parts of an object, in the order of the schema's chains.
 _PART_COLORS: tuple[Color, ...] = (
     *((255, 190, 60), (60, 200, 255), (90, 255, 130), (60, 140, 255), (255, 120, 220), (80, 80, 255)),
     (230, 240, 120),
@@ -30,31 +30,33 @@ _LOOSE_COLOR: Color = (240, 240, 240)
 _BACKGROUND = 32
 
 
-def known_scheme(cfg: CfgNode) -> LandmarkScheme | None:
-    """The landmarks that ``MODEL.LANDMARK.SCHEME`` names, or the first data set has; None if there are none."""
-    found = [MetadataCatalog.get(name).get("landmark_scheme") for name in (*cfg.DATASETS.TEST, *cfg.DATASETS.TRAIN)]
-    return SCHEMES.get(next(filter(None, (cfg.MODEL.LANDMARK.SCHEME, *found)), ""))
+def find_schema(cfg: CfgNode) -> KeypointSchema | None:
+    """The landmarks that ``MODEL.KEYPOINT.SCHEMA`` names, or the first dataset has; None if there are none."""
+    predictions = [
+        MetadataCatalog.get(name).get("keypoint_schema") for name in (*cfg.DATASETS.TEST, *cfg.DATASETS.TRAIN)
+    ]
+    return SCHEMAS.get(next(filter(None, (cfg.MODEL.KEYPOINT.SCHEMA, *predictions)), ""))
 
 
-def draw_landmarks(
-    image: np.ndarray, landmarks: np.ndarray, scheme: LandmarkScheme, label: int = 0, color: Color | None = None
+def draw_keypoints(
+    image: np.ndarray, landmarks: np.ndarray, schema: KeypointSchema, label: int = 0, color: Color | None = None
 ) -> None:
     """Draw one object's landmarks and lines into ``image``; of a class, only its own.
 
-    Lines are as wide as suits the object, whatever the size of the picture.
+    Lines are as wide as suits the object, whatever the size of the image.
 
     Args:
-        label: the object's class, an index into ``scheme.class_names``.
-        color: of everything; without, each part has its own, the same as its mirror image's.
+        label: the object's class, an index into ``schema.class_names``.
+        color: of everything; without, each part has its own, the same as its flipped image's.
     """
-    first, end = scheme.own(label)
+    first, end = schema.own(label)
     drawn = [k for k in range(first, end) if landmarks[k, 2] > 0]
     if not drawn:
         return
     size = float(np.ptp(landmarks[drawn, :2], axis=0).max())
     width, radius = max(1, round(size / 150)), max(0.7, size / 110)
     colors = dict.fromkeys(drawn, color or _LOOSE_COLOR)
-    for line, part_color in _colored_chains(scheme, first, end):
+    for line, part_color in _colored_chains(schema, first, end):
         for k in set(line) & set(drawn):
             colors[k] = color or part_color
         for a, b in pairwise(line):
@@ -65,15 +67,15 @@ def draw_landmarks(
 
 
 def draw_comparison(
-    image: np.ndarray, predicted: np.ndarray | None, truth: np.ndarray, scheme: LandmarkScheme, label: int = 0
+    image: np.ndarray, predicted: np.ndarray | None, gt: np.ndarray, schema: KeypointSchema, label: int = 0
 ) -> None:
     """Draw true landmarks (green), predicted ones (red, whatever their scores), and a line between the two of each."""
     if predicted is not None:
-        for k in np.flatnonzero(truth[:, 2] > 0):
-            draw_line(image, predicted[k], truth[k], _GAP_COLOR)
-    draw_landmarks(image, truth, scheme, label, TRUE_COLOR)
+        for k in np.flatnonzero(gt[:, 2] > 0):
+            draw_line(image, predicted[k], gt[k], _GAP_COLOR)
+    draw_keypoints(image, gt, schema, label, TRUE_COLOR)
     if predicted is not None:
-        draw_landmarks(image, shown_whole(predicted), scheme, label, PREDICTED_COLOR)
+        draw_keypoints(image, shown_whole(predicted), schema, label, PREDICTED_COLOR)
 
 
 def shown_whole(predicted: np.ndarray) -> np.ndarray:
@@ -82,18 +84,18 @@ def shown_whole(predicted: np.ndarray) -> np.ndarray:
 
 
 def crop_square(image: np.ndarray, box: np.ndarray, size: int, margin: float = 0.25) -> tuple[np.ndarray, np.ndarray]:
-    """The square around a box, resized, and the (2, 3) matrix that takes picture coordinates to it.
+    """The square around a box, resized, and the (2, 3) matrix that takes image coordinates to it.
 
     Args:
         box: x1, y1, x2, y2, pixels.
         size: side of the result, pixels.
-        margin: added on each side, as a share of the box's longer side; what is outside the picture is dark.
+        margin: added on each side, as a share of the box's longer side; what is outside the image is dark.
     """
     side = max(box[2] - box[0], box[3] - box[1], 1.0) * (1 + 2 * margin)
     scale = size / side
     corner = (box[:2] + box[2:]) / 2 - side / 2
     matrix = np.array([[scale, 0, -scale * corner[0]], [0, scale, -scale * corner[1]]])
-    # OpenCV's coordinates have pixel centres at integers.
+    # OpenCV's coordinates have pixel centers at integers.
     moved = matrix.copy()
     moved[:, 2] += 0.5 * scale - 0.5
     flags = cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC
@@ -107,24 +109,24 @@ def moved_landmarks(landmarks: np.ndarray, matrix: np.ndarray) -> np.ndarray:
 
 
 def contact_sheet(images: Sequence[np.ndarray], captions: Sequence[str], columns: int = 5) -> np.ndarray:
-    """Pictures of one size in a grid, row by row, each above its caption; captions too long are cut.
+    """Images of one size in a grid, row by row, each above its caption; captions too long are cut.
 
     Raises:
-        ValueError: no pictures.
+        ValueError: no images.
     """
     if not images:
-        raise ValueError("a contact sheet needs pictures")
+        raise ValueError("a contact sheet needs images")
     height, width = images[0].shape[:2]
     strip, gap = max(14, width // 10), 4
     columns = min(columns, len(images))
     rows = math.ceil(len(images) / columns)
     shape = (rows * (height + strip + gap) + gap, columns * (width + gap) + gap, 3)
-    sheet = np.full(shape, _BACKGROUND, dtype=np.uint8)
+    canvas = np.full(shape, _BACKGROUND, dtype=np.uint8)
     for i, (image, caption) in enumerate(zip(images, captions, strict=True)):
         y, x = (i // columns) * (height + strip + gap) + gap, (i % columns) * (width + gap) + gap
-        sheet[y : y + height, x : x + width] = image
-        _write(sheet[y + height : y + height + strip, x : x + width], caption)
-    return sheet
+        canvas[y : y + height, x : x + width] = image
+        _write(canvas[y + height : y + height + strip, x : x + width], caption)
+    return canvas
 
 
 def _write(strip: np.ndarray, text: str) -> None:
@@ -135,16 +137,16 @@ def _write(strip: np.ndarray, text: str) -> None:
     cv2.putText(strip, text, origin, cv2.FONT_HERSHEY_SIMPLEX, scale, (255, 255, 255), 1, cv2.LINE_AA)
 
 
-def _colored_chains(scheme: LandmarkScheme, first: int, end: int) -> list[tuple[tuple[int, ...], Color]]:
-    """The chains among landmarks ``first`` to ``end``; one that is another's mirror image has its colour."""
-    twins = scheme.flip_indices()
+def _colored_chains(schema: KeypointSchema, first: int, end: int) -> list[tuple[tuple[int, ...], Color]]:
+    """The chains among landmarks ``first`` to ``end``; one that is another's flipped image has its color."""
+    flip_pairs = schema.flip_indices()
     colors: dict[frozenset[int], Color] = {}
     result = []
-    for line in scheme.chains:
+    for line in schema.chains:
         if not first <= line[0] < end:
             continue
-        part, mirrored = frozenset(line), frozenset(int(twins[k]) for k in line)
-        if mirrored not in colors:
+        part, flipped = frozenset(line), frozenset(int(flip_pairs[k]) for k in line)
+        if flipped not in colors:
             colors[part] = _PART_COLORS[len(colors) % len(_PART_COLORS)]
-        result.append((line, colors[mirrored] if mirrored in colors else colors[part]))
+        result.append((line, colors[flipped] if flipped in colors else colors[part]))
     return result

@@ -1,4 +1,4 @@
-"""Lines, dots and words in pictures, (H, W, 3) uint8, BGR.
+"""Lines, dots and words in images, (H, W, 3) uint8, BGR.
 
 Coordinates are continuous: pixel (x, y) covers [x, x + 1) x [y, y + 1). What is not finite is not drawn.
 """
@@ -17,16 +17,16 @@ from PIL import Image, ImageDraw, ImageFont
 Color = tuple[int, int, int]
 Place = Sequence[float] | np.ndarray
 
-# Fractional bits of the coordinates that OpenCV draws at; integers are pixel centres there.
+# Fractional bits of the coordinates that OpenCV draws at; integers are pixel centers there.
 _SHIFT = 4
 # Far outside all the same; OpenCV's integers have 32 bits.
 _FARTHEST = 2**24
-# Around words, as a share of their height; how much of the picture is seen behind them.
+# Around words, as a share of their height; how much of the image is seen behind them.
 _MARGIN, _SEEN_BEHIND = 0.2, 0.35
 
 
 def line_width(image: np.ndarray) -> int:
-    """Pixels that suit the size of a picture."""
+    """Pixels that suit the size of an image."""
     return max(1, round(min(image.shape[:2]) / 250))
 
 
@@ -54,19 +54,19 @@ def write_labels(
     """
     font, margin = _font(height), max(1, round(height * _MARGIN))
     taken = np.zeros((0, 4))
-    places = []
+    positions = []
     for text, box in zip(texts, boxes, strict=True):
         size = (round(font.getlength(text)) + 2 * margin, height + 2 * margin)
         place = _free_place(box, size, taken, image.shape) if text and np.isfinite(box).all() else None
-        places.append(place)
+        positions.append(place)
         if place is not None:
             taken = np.concatenate([taken, [[*place, place[0] + size[0], place[1] + size[1]]]])
     for x1, y1, x2, y2 in taken.astype(int).tolist():
         image[y1:y2, x1:x2] = (image[y1:y2, x1:x2] * _SEEN_BEHIND).astype(np.uint8)
-    # PIL writes any alphabet of the font; it takes colours in the order that the picture has.
+    # PIL writes any alphabet of the font; it takes colors in the order that the image has.
     written = Image.fromarray(image)
     pen = ImageDraw.Draw(written)
-    for text, place, color in zip(texts, places, colors, strict=True):
+    for text, place, color in zip(texts, positions, colors, strict=True):
         if place is not None:
             bright = tuple(255 - (255 - value) // 2 for value in color)
             pen.text((place[0] + margin, place[1] + margin), text, bright, font)

@@ -1,6 +1,6 @@
 """What the network sees, what it should answer and what it answers, drawn.
 
-Pictures are (H, W, 3) uint8, BGR, as OpenCV has them.
+Images are (H, W, 3) uint8, BGR, as OpenCV has them.
 """
 
 from __future__ import annotations
@@ -17,17 +17,17 @@ from detectron2.data import MetadataCatalog
 from detectron2.structures import Instances
 
 from centernet_d2.data.fields_3d import calibration_of
-from centernet_d2.visualization.draw_keypoints import known_scheme
+from centernet_d2.visualization.draw_keypoints import find_schema
 from centernet_d2.visualization.primitives import write_labels
-from centernet_d2.visualization.renderers import KINDS, About, Memory, Sheet, class_color, color_of
+from centernet_d2.visualization.renderers import KINDS, Canvas, Memory, VisMetadata, class_color, color_of
 
-# Small pictures are drawn enlarged to this shorter side, so that names can be read.
-_LEAST_SIDE = 400
+# Small images are drawn enlarged to this shorter side, so that names can be read.
+_MIN_SIDE = 400
 _NOTHING: Mapping[str, Any] = MappingProxyType({})
 
 
-class Artist:
-    """Draws the pictures of a stream with what is found in them, and tells it as JSON.
+class Visualizer:
+    """Draws the images of a stream with what is found in them, and tells it as JSON.
 
     It remembers what came before in a video: where objects with an identity were.
 
@@ -35,88 +35,92 @@ class Artist:
         threshold: objects whose score is not above it are left out; objects without scores are all shown.
     """
 
-    def __init__(self, about: About | None = None, threshold: float = 0.3) -> None:
-        self.about, self.threshold = about or About(), threshold
+    def __init__(self, metadata: VisMetadata | None = None, threshold: float = 0.3) -> None:
+        self.metadata, self.threshold = metadata or VisMetadata(), threshold
         self._memory = Memory()
 
     @classmethod
-    def from_config(cls, cfg: CfgNode, threshold: float = 0.3) -> Artist:
-        """With class names and landmarks of the configuration's data sets, and ``MODEL.BOX3D.CALIBRATION``."""
-        scheme = known_scheme(cfg)
+    def from_config(cls, cfg: CfgNode, threshold: float = 0.3) -> Visualizer:
+        """With class names and landmarks of the configuration's datasets, and ``MODEL.BOX3D.CALIBRATION``."""
+        schema = find_schema(cfg)
         metadata = [MetadataCatalog.get(name) for name in (*cfg.DATASETS.TEST, *cfg.DATASETS.TRAIN)]
         names = next(filter(None, (known.get("thing_classes") for known in metadata)), None)
-        if names is None and scheme and scheme.class_names:
-            names = list(scheme.class_names)
+        if names is None and schema and schema.class_names:
+            names = list(schema.class_names)
         calibration = torch.tensor(cfg.MODEL.BOX3D.CALIBRATION, dtype=torch.float64).reshape(3, 4)
-        return cls(About(names, scheme, calibration), threshold)
+        return cls(VisMetadata(names, schema, calibration), threshold)
 
     def draw(
-        self, image: np.ndarray, found: Instances, record: Mapping[str, Any] = _NOTHING, starts: bool = True
+        self, image: np.ndarray, predictions: Instances, dataset_dict: Mapping[str, Any] = _NOTHING, starts: bool = True
     ) -> np.ndarray:
-        """The picture with what was found, and what there is to see beside it; small pictures come back enlarged.
+        """The image with what was found, and what there is to see beside it; small images come back enlarged.
 
-        What comes back has the same size for all pictures of a video.
+        What comes back has the same size for all images of a video.
 
         Args:
             found: as models give it, in pixels of ``image``.
-            record: of the picture; "calib", where it has one, is its calibration.
-            starts: whether a video (or a single picture) begins.
+            record: of the image; "calib", where it has one, is its calibration.
+            starts: whether a video (or a single image) begins.
 
         Raises:
-            ValueError: "calib" is not a 3x4 matrix, or boxes in space were found and there is no calibration.
+            ValueError: "calib" is not a 3x4 matrix, or 3D boxes were found and there is no calibration.
         """
         if starts:
             self._memory = Memory()
-        shown, height, width = self._shown(found), *image.shape[:2]
-        scale = max(1.0, _LEAST_SIDE / min(height, width))
+        shown, height, width = self._shown(predictions), *image.shape[:2]
+        scale = max(1.0, _MIN_SIDE / min(height, width))
         size = (round(width * scale), round(height * scale))
-        sheet = Sheet(
+        canvas = Canvas(
             picture=cv2.resize(image, size, interpolation=cv2.INTER_LINEAR) if scale > 1 else image.copy(),
             scale=scale,
-            about=self.about,
-            calibration=self.about.calibration if record.get("calib") is None else calibration_of(dict(record)),
+            metadata=self.metadata,
+            calibration=self.metadata.calibration
+            if dataset_dict.get("calib") is None
+            else calibration_of(dict(dataset_dict)),
             memory=self._memory,
             colors=[color_of(index) for index in shown.pred_classes.tolist()],
             words=[[] for _ in range(len(shown))],
         )
         for kind in KINDS:
             if shown.has(kind.field):
-                kind.draw(sheet, shown)
-        texts, boxes = [" ".join(words) for words in sheet.words], shown.pred_boxes.tensor.double().numpy() * scale
-        write_labels(sheet.picture, texts, boxes, sheet.colors, max(12, min(size) // 40))
+                kind.draw(canvas, shown)
+        texts, boxes = [" ".join(words) for words in canvas.words], shown.pred_boxes.tensor.double().numpy() * scale
+        write_labels(canvas.image, texts, boxes, canvas.colors, max(12, min(size) // 40))
         self._memory.frame += 1
-        return side_by_side([sheet.picture, *sheet.beside])
+        return side_by_side([canvas.image, *canvas.beside])
 
-    def describe(self, found: Instances) -> list[dict[str, Any]]:
+    def describe(self, predictions: Instances) -> list[dict[str, Any]]:
         """Objects above the threshold, best first, as JSON takes them."""
-        shown = self._shown(found)
+        shown = self._shown(predictions)
         entries: list[dict[str, Any]] = [{} for _ in range(len(shown))]
         for kind in KINDS:
             if shown.has(kind.field):
-                for entry, further in zip(entries, kind.describe(self.about, shown), strict=True):
-                    entry.update(further)
+                for entry, extra in zip(entries, kind.describe(self.metadata, shown), strict=True):
+                    entry.update(extra)
         return entries
 
-    def _shown(self, found: Instances) -> Instances:
-        return (found[found.scores > self.threshold] if found.has("scores") else found).to("cpu")
+    def _shown(self, predictions: Instances) -> Instances:
+        return (predictions[predictions.scores > self.threshold] if predictions.has("scores") else predictions).to(
+            "cpu"
+        )
 
 
 def blend_heatmap(image: np.ndarray, heatmap: np.ndarray, strength: float = 0.7) -> np.ndarray:
-    """Lay class heatmaps over a picture, each cell in the colour of its strongest class.
+    """Lay class heatmaps over an image, each cell in the color of its strongest class.
 
     Args:
         heatmap: (C, h, w) float in 0..1, covering the whole of ``image``.
-        strength: share of the colour where the heatmap is 1.
+        strength: share of the color where the heatmap is 1.
     """
     size = (image.shape[1], image.shape[0])
     palette = np.array([class_color(i)[::-1] for i in range(len(heatmap))], dtype=np.float32) * 255
-    share = strength * heatmap.max(axis=0)[..., None].astype(np.float32)
-    color = cv2.resize(palette[heatmap.argmax(axis=0)] * share, size, interpolation=cv2.INTER_LINEAR)
-    share = cv2.resize(share, size, interpolation=cv2.INTER_LINEAR)[..., None]
-    return np.rint(image * (1 - share) + color).astype(np.uint8)
+    fraction = strength * heatmap.max(axis=0)[..., None].astype(np.float32)
+    color = cv2.resize(palette[heatmap.argmax(axis=0)] * fraction, size, interpolation=cv2.INTER_LINEAR)
+    fraction = cv2.resize(fraction, size, interpolation=cv2.INTER_LINEAR)[..., None]
+    return np.rint(image * (1 - fraction) + color).astype(np.uint8)
 
 
 def side_by_side(images: Sequence[np.ndarray]) -> np.ndarray:
-    """Pictures in a row, resized to the height of the first."""
+    """Images in a row, resized to the height of the first."""
     height = images[0].shape[0]
     return np.hstack([cv2.resize(x, (round(x.shape[1] * height / x.shape[0]), height)) for x in images])

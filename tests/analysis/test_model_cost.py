@@ -56,15 +56,15 @@ def test_cost_of_a_model(tmp_path):
     assert cost.size > 4 * cost.parameters
 
 
-def test_a_tracker_has_the_frame_before_to_look_at():
-    """Two more stems (the frame's, 7x7 and a residual block), and a branch."""
+def test_a_tracker_has_the_previous_frame_to_look_at():
+    """Two more stems (the frame's, 7x7 and a residual block), and a head."""
     tracker = tracking_model()
-    detector = tracking_model("MODEL.META_ARCHITECTURE", "CenterNet", "MODEL.CENTERNET.BRANCHES", [])
+    detector = tracking_model("MODEL.META_ARCHITECTURE", "CenterNet", "MODEL.CENTERNET.EXTRA_HEADS", [])
     images = torch.zeros(1, 7, 64, 64)
-    further = tracker.eval().previous_frame
-    expected = count_flops(further.image_stem, images[:, :3]) + count_flops(further.heatmap_stem, images[:, :1])
+    extra = tracker.eval().previous_frame
+    expected = count_flops(extra.image_stem, images[:, :3]) + count_flops(extra.heatmap_stem, images[:, :1])
     features = tracker.features(images)
-    expected += count_flops(tracker.task.branches["Displacement"], features)
+    expected += count_flops(tracker.task.heads["DisplacementHead"], features)
     assert model_cost(tracker, (64, 64)).flops == model_cost(detector, (64, 64)).flops + expected
 
 

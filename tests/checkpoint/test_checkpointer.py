@@ -17,7 +17,7 @@ from detectron2.modeling.backbone.resnet import build_resnet_backbone
 from torch import nn
 
 from centernet_d2.checkpoint.checkpointer import SafeCheckpointer
-from centernet_d2.checkpoint.reference_names import to_published
+from centernet_d2.checkpoint.reference_names import to_reference
 from centernet_d2.modeling.backbone.dla import DLA
 from tests.helpers.tiny import tiny_cfg, tiny_model
 
@@ -63,7 +63,7 @@ def test_a_bare_backbone(tmp_path):
     assert all(torch.equal(model.backbone.state_dict()[name], x) for name, x in source.state_dict().items())
 
 
-def test_published_centernet(tmp_path):
+def test_reference_centernet(tmp_path):
     """A file as its authors published it: their names, DataParallel's prefix, the epoch beside the weights."""
     opts = (
         "MODEL.BACKBONE.NAME", "build_resnet_backbone", "MODEL.RESNETS.DEPTH", 18, "MODEL.RESNETS.NORM", "BN",
@@ -71,7 +71,7 @@ def test_published_centernet(tmp_path):
         "MODEL.NECK.NAME", "DeconvNeck",
     )  # fmt: skip
     source, model = tiny_model(*opts).state_dict(), tiny_model(*opts)
-    theirs = {f"module.{name}": x for name, x in to_published(source).items()}
+    theirs = {f"module.{name}": x for name, x in to_reference(source).items()}
     assert "module.hm.0.weight" in theirs and "module.layer1.0.conv1.weight" in theirs
     torch.save({"epoch": 140, "state_dict": theirs}, tmp_path / "ctdet_resdcn18.pth")
     for parameter in model.parameters():
@@ -88,51 +88,57 @@ HOURGLASS = (
 )  # fmt: skip
 
 
-def published_file(path, *opts) -> nn.Module:
+def reference_file(path, *opts) -> nn.Module:
     """A small hourglass with weights of its own, and ``path`` as CenterNet's code would have saved it."""
     model = tiny_model(*HOURGLASS, *opts)
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.add_(0.1 * torch.randn(parameter.shape))
-        model.task.branches["box_size"].heads[-1][2].bias.fill_(6)
-    weights = {f"module.{name}": x for name, x in to_published(model.state_dict()).items()}
+        model.task.heads["box_size"].heads[-1][2].bias.fill_(6)
+    weights = {f"module.{name}": x for name, x in to_reference(model.state_dict()).items()}
     torch.save({"epoch": 140, "state_dict": weights, "optimizer": {"state": {}, "param_groups": []}}, path)
     return model.eval()
 
 
 @pytest.mark.parametrize("suffix", [".pth", ".pkl"])
-def test_the_predictor_takes_published_files(suffix, tmp_path, caplog):
+def test_the_predictor_takes_reference_files(suffix, tmp_path, caplog):
     path = tmp_path / f"ctdet{suffix}"
-    source = published_file(path)
+    source = reference_file(path)
     weights = torch.load(path)
     weights["state_dict"] |= {"module.velocity.0.0.conv.bias": torch.ones(3), "module.velocity.0.1.bias": torch.ones(2)}
     torch.save(weights, path)
     with caplog.at_level(logging.INFO):
         predictor = DefaultPredictor(tiny_cfg(*HOURGLASS, "MODEL.WEIGHTS", str(path)))
-    said = [record.getMessage() for record in caplog.records if record.name.startswith("centernet_d2")]
+    said = [
+        dataset_dict.getMessage()
+        for dataset_dict in caplog.dataset_dicts
+        if dataset_dict.name.startswith("centernet_d2")
+    ]
     assert said == [
         f"Loading {path}",
         f"{path} holds the weights of CenterNet's Hourglass-104",
         "left out, head of another task: velocity (2)",
     ]
-    picture = np.random.default_rng(0).integers(0, 256, (50, 60, 3), dtype=np.uint8)
-    found = predictor(picture)["instances"]
-    expected = source([{"image": torch.from_numpy(picture.transpose(2, 0, 1))}])[0]["instances"]
+    image = np.random.default_rng(0).integers(0, 256, (50, 60, 3), dtype=np.uint8)
+    found = predictor(image)["instances"]
+    expected = source([{"image": torch.from_numpy(image.transpose(2, 0, 1))}])[0]["instances"]
     assert len(found) > 0
     assert torch.equal(found.pred_boxes.tensor, expected.pred_boxes.tensor)
     assert torch.equal(found.scores, expected.scores) and torch.equal(found.pred_classes, expected.pred_classes)
 
 
 def test_the_predictor_says_which_head_is_new(tmp_path, caplog):
-    published_file(tmp_path / "coco.pth", "MODEL.CENTERNET.NUM_CLASSES", 80)
+    reference_file(tmp_path / "coco.pth", "MODEL.CENTERNET.NUM_CLASSES", 80)
     cfg = tiny_cfg(*HOURGLASS, "MODEL.WEIGHTS", str(tmp_path / "coco.pth"))
     with caplog.at_level(logging.WARNING):
         DefaultPredictor(cfg)
-    assert [r.getMessage() for r in caplog.records] == ["checkpoint has 80 classes, the model 3: heatmap head is new"]
+    assert [r.getMessage() for r in caplog.dataset_dicts] == [
+        "checkpoint has 80 classes, the model 3: heatmap head is new"
+    ]
 
 
 def test_the_predictor_refuses_other_networks(tmp_path):
-    published_file(tmp_path / "hourglass.pth")
+    reference_file(tmp_path / "hourglass.pth")
     with pytest.raises(ValueError, match=r"hourglass\.pth \(CenterNet's Hourglass-104\) is not a checkpoint of this"):
         DefaultPredictor(tiny_cfg("MODEL.WEIGHTS", str(tmp_path / "hourglass.pth"), "DATASETS.TEST", ()))
 
@@ -152,12 +158,14 @@ def test_only_our_models_get_our_checkpointer(tmp_path):
 def test_other_classes_are_said_plainly(tmp_path, caplog):
     torch.save({"model": tiny_model("MODEL.CENTERNET.NUM_CLASSES", 80).state_dict()}, tmp_path / "coco.pth")
     model = tiny_model()
-    before = model.state_dict()["task.branches.heatmap.heads.0.2.weight"].clone()
+    before = model.state_dict()["task.heads.heatmap.layers.0.2.weight"].clone()
     checkpointer = SafeCheckpointer(model)
     with caplog.at_level(logging.WARNING):
         checkpointer.load(str(tmp_path / "coco.pth"))
-    assert [r.getMessage() for r in caplog.records] == ["checkpoint has 80 classes, the model 3: heatmap head is new"]
-    assert torch.equal(model.state_dict()["task.branches.heatmap.heads.0.2.weight"], before)
+    assert [r.getMessage() for r in caplog.dataset_dicts] == [
+        "checkpoint has 80 classes, the model 3: heatmap head is new"
+    ]
+    assert torch.equal(model.state_dict()["task.heads.heatmap.layers.0.2.weight"], before)
     with pytest.raises(ValueError, match="80 classes"):
         checkpointer.require_complete("coco.pth")
 
@@ -165,8 +173,8 @@ def test_other_classes_are_said_plainly(tmp_path, caplog):
 def test_other_points_are_said_plainly(tmp_path, caplog):
     torch.save({"model": tiny_model().state_dict()}, tmp_path / "one.pth")
     with caplog.at_level(logging.WARNING):
-        SafeCheckpointer(tiny_model("MODEL.CENTERNET.POINT_FLAGS", [0, 4, 8])).load(str(tmp_path / "one.pth"))
-    said = [r.getMessage() for r in caplog.records]
+        SafeCheckpointer(tiny_model("MODEL.CENTERNET.GRID_POINTS", [0, 4, 8])).load(str(tmp_path / "one.pth"))
+    said = [r.getMessage() for r in caplog.dataset_dicts]
     assert "checkpoint has 3 channels, the model 9: heatmap head is new" in said
     assert "checkpoint has 2 channels, the model 6: box_size head is new" in said
 
@@ -200,11 +208,11 @@ def resumed(tmp_path) -> int:
 
 
 @pytest.mark.parametrize("share", [0.0, 0.01, 0.5, 0.99])
-def test_a_cut_off_checkpoint_is_passed_over(share, tmp_path, caplog):
+def test_a_cut_off_checkpoint_is_passed_over(fraction, tmp_path, caplog):
     run_folder(tmp_path)
     assert resumed(tmp_path) == 3
     last = tmp_path / "model_0000003.pth"
-    last.write_bytes(last.read_bytes()[: int(share * last.stat().st_size)])
+    last.write_bytes(last.read_bytes()[: int(fraction * last.stat().st_size)])
     os.utime(last, (3, 3))
     with caplog.at_level(logging.WARNING):
         assert resumed(tmp_path) == 2

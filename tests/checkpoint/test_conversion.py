@@ -8,7 +8,7 @@ from torch import Tensor
 
 from centernet_d2.checkpoint.conversion import convert_file, describe_fit
 from centernet_d2.checkpoint.reading import load_file
-from centernet_d2.checkpoint.reference_names import convert_published
+from centernet_d2.checkpoint.reference_names import convert_reference
 from tests.helpers.tiny import tiny_cfg, tiny_model
 
 HOURGLASS = ("MODEL.BACKBONE.NAME", "build_hourglass_backbone", "MODEL.HOURGLASS.CHANNELS", [8, 8])
@@ -38,12 +38,12 @@ def test_there_and_back(tmp_path):
     assert report[1:3] == ["weights of CenterNet's Hourglass-104", "left out, not weights: epoch"]
 
 
-def test_every_tensor_of_a_published_file_is_taken_or_named(tmp_path, key_lists):
+def test_every_tensor_of_a_reference_file_is_taken_or_named(tmp_path, key_lists):
     published = {name: torch.zeros(shape[:1]) for name, shape in key_lists["dla34 multi_pose"].items()}
     published["ltrb_amodal.0.bias"] = torch.zeros(1)
     torch.save(published, tmp_path / "raw.pth")
     weights, report = convert_file(tmp_path / "raw.pth", tmp_path / "ours.pth")
-    assert equal(weights, convert_published(published).weights)
+    assert equal(weights, convert_reference(published).weights)
     dead = "left out, no output depends on it: base.level3.project (6), base.level4.project (6), base.fc (2)"
     assert report[2:-1] == [dead, "left out, head of another task: ltrb_amodal (1)"]
     assert len(published) == len(weights) + 6 + 6 + 2 + 1
@@ -59,7 +59,7 @@ def test_fit():
         "checkpoint has 3 classes, the model 20: heatmap head is new"
     ]
     heads = [name for name in weights if ".offset." in name]
-    weights["task.branches.depth.heads.0.2.bias"] = weights.pop(heads[0])
+    weights["task.heads.depth.layers.0.2.bias"] = weights.pop(heads[0])
     for name in heads[1:]:
         del weights[name]
     weights["backbone.stem.0.weight"] = torch.zeros(1)
@@ -69,7 +69,7 @@ def test_fit():
         "backbone.stem.0.weight is (1,) in the checkpoint and (4, 3, 7, 7) in the model: it starts new",
         f"checkpoint lacks 1 of the {size} tensors of the backbone: they start new (such as backbone.stem.0.norm.bias)",
         f"checkpoint lacks 8 of the 8 tensors of the offset head: they start new (such as {heads[0]})",
-        "the model has no use for 1 tensors of the depth head (such as task.branches.depth.heads.0.2.bias)",
+        "the model has no use for 1 tensors of the depth head (such as task.heads.depth.layers.0.2.bias)",
     ]
 
 

@@ -15,7 +15,7 @@ import pytest
 import torch
 from detectron2.engine import DefaultPredictor
 
-from centernet_d2.checkpoint.reading import BrokenCheckpointError, UnsafeCheckpointError, load_file
+from centernet_d2.checkpoint.reading import CorruptCheckpointError, UnsafeCheckpointError, load_file
 from centernet_d2.config import get_cfg
 from tests.helpers.tiny import tiny_cfg, tiny_model
 
@@ -157,7 +157,7 @@ def test_arrays_of_python_2(tmp_path):
 def test_a_pickle_of_anything_else_is_refused(value, tmp_path):
     path = tmp_path / "x.pkl"
     path.write_bytes(pickle.dumps({"model": {"x": value}}))
-    with pytest.raises((UnsafeCheckpointError, BrokenCheckpointError)):
+    with pytest.raises((UnsafeCheckpointError, CorruptCheckpointError)):
         load_file(path)
 
 
@@ -192,13 +192,13 @@ def test_safetensors(tmp_path):
 def test_garbage_is_one_clear_error(suffix, content, tmp_path):
     path = tmp_path / f"x{suffix}"
     path.write_bytes(content)
-    with pytest.raises(BrokenCheckpointError, match=str(path)):
+    with pytest.raises(CorruptCheckpointError, match=str(path)):
         load_file(path)
 
 
 def test_no_dictionary_and_no_file(tmp_path):
     torch.save([torch.ones(2)], tmp_path / "x.pth")
-    with pytest.raises(BrokenCheckpointError, match="list"):
+    with pytest.raises(CorruptCheckpointError, match="list"):
         load_file(tmp_path / "x.pth")
     with pytest.raises(FileNotFoundError, match=r"y\.pth"):
         load_file(tmp_path / "y.pth")
@@ -221,7 +221,7 @@ def test_damage_is_never_silent(tmp_path):
         damaged.write_bytes(variant)
         try:
             loaded = load_file(damaged)
-        except (BrokenCheckpointError, UnsafeCheckpointError):
+        except (CorruptCheckpointError, UnsafeCheckpointError):
             errors += 1
         else:
             assert loaded["iteration"] == 7 and list(loaded["model"]) == ["a", "b"]

@@ -10,7 +10,7 @@ from detectron2.modeling import build_model
 
 import centernet_d2
 from centernet_d2.checkpoint.naming import count_fitting, match_names
-from centernet_d2.checkpoint.reference_names import convert_imagenet, convert_published, to_published
+from centernet_d2.checkpoint.reference_names import convert_imagenet, convert_reference, to_reference
 
 CONFIGS = Path(__file__).parents[2] / "configs"
 NORM = ("1.weight", "1.bias", "1.running_mean", "1.running_var", "1.num_batches_tracked")
@@ -37,9 +37,9 @@ PAIRS = {
         "dla_up.ida_1.up_2.weight": "neck.dla_up.1.1.up.weight",
         "ida_up.up_1.weight": "neck.ida_up.0.up.weight",
         "ida_up.node_2.conv.bias": "neck.ida_up.1.node.bias",
-        "hm.0.weight": "task.branches.heatmap.heads.0.0.weight",
-        "wh.2.bias": "task.branches.box_size.heads.0.2.bias",
-        "reg.2.weight": "task.branches.offset.heads.0.2.weight",
+        "hm.0.weight": "task.heads.heatmap.layers.0.0.weight",
+        "wh.2.bias": "task.heads.box_size.layers.0.2.bias",
+        "reg.2.weight": "task.heads.offset.layers.0.2.weight",
     },
     "hourglass": {
         "pre.0.conv.weight": "backbone.stem.0.weight",
@@ -53,8 +53,8 @@ PAIRS = {
         "inters_.0.0.weight": "backbone.merge_input.0.weight",
         "cnvs_.0.1.weight": "backbone.merge_output.0.norm.weight",
         "inters.0.bn1.weight": "backbone.merge_block.0.conv1.norm.weight",
-        "hm.1.0.conv.bias": "task.branches.heatmap.heads.1.0.bias",
-        "wh.0.1.weight": "task.branches.box_size.heads.0.2.weight",
+        "hm.1.0.conv.bias": "task.heads.heatmap.layers.1.0.bias",
+        "wh.0.1.weight": "task.heads.box_size.layers.0.2.weight",
     },
     "resdcn": {
         "conv1.weight": "backbone.stem.conv1.weight",
@@ -68,12 +68,12 @@ PAIRS = {
         "deconv_layers.7.bias": "neck.stages.1.conv.norm.bias",
         "deconv_layers.15.weight": "neck.stages.2.up.weight",
         "deconv_layers.16.running_var": "neck.stages.2.norm.running_var",
-        "reg.0.bias": "task.branches.offset.heads.0.0.bias",
+        "reg.0.bias": "task.heads.offset.layers.0.0.bias",
     },
     "res": {
         "deconv_layers.0.weight": "neck.stages.0.up.weight",
         "deconv_layers.7.weight": "neck.stages.2.norm.weight",
-        "hm.2.weight": "task.branches.heatmap.heads.0.2.weight",
+        "hm.2.weight": "task.heads.heatmap.layers.0.2.weight",
     },
 }
 
@@ -81,11 +81,11 @@ PAIRS = {
 @pytest.mark.parametrize("network", PAIRS)
 def test_names(network):
     pairs = PAIRS[network]
-    _, converted, left_out = convert_published(pairs)
+    _, converted, left_out = convert_reference(pairs)
     assert converted == {ours: ours for ours in pairs.values()}
     assert not left_out
-    assert to_published({ours: theirs for theirs, ours in pairs.items()}) == {theirs: theirs for theirs in pairs}
-    assert convert_published({f"module.{theirs}": ours for theirs, ours in pairs.items()}).weights == converted
+    assert to_reference({ours: theirs for theirs, ours in pairs.items()}) == {theirs: theirs for theirs in pairs}
+    assert convert_reference({f"module.{theirs}": ours for theirs, ours in pairs.items()}).weights == converted
 
 
 DETECTION = {"hm": 80, "wh": 2, "reg": 2}
@@ -122,7 +122,7 @@ MODELS: dict[str, tuple[str, dict[str, int]]] = {
 Shapes = dict[str, tuple[int, ...]]
 
 
-def published_state(key_lists: dict[str, Shapes], network: str, heads: dict[str, int]) -> Shapes:
+def reference_state(key_lists: dict[str, Shapes], network: str, heads: dict[str, int]) -> Shapes:
     """Shape by name: the network of a detector with other heads, all of them like its class heatmap's; of a tracker
     with two more stems like its own."""
     detector = key_lists[f"{network} ctdet"]
@@ -140,27 +140,27 @@ def published_state(key_lists: dict[str, Shapes], network: str, heads: dict[str,
 
 
 @pytest.mark.parametrize(("task", "heads"), [("ctdet", DETECTION), ("multi_pose", POSE), ("ddd", BOXES_IN_SPACE)])
-def test_the_heads_are_as_published(task, heads, key_lists):
-    assert published_state(key_lists, "dla34", heads) == key_lists[f"dla34 {task}"]
+def test_the_heads_are_as_reference(task, heads, key_lists):
+    assert reference_state(key_lists, "dla34", heads) == key_lists[f"dla34 {task}"]
 
 
 @pytest.mark.parametrize("config", MODELS)
 def test_whole_networks(config, key_lists):
     """The published state is exactly that of the config's model, every name and shape, nothing left over; and back."""
     network, heads = MODELS[config]
-    published = published_state(key_lists, network, heads)
+    published = reference_state(key_lists, network, heads)
     ours = our_state(config)
     # What loading does with such a file, before any value is copied.
     match = match_names({name: torch.empty(shape, device="meta") for name, shape in published.items()}, ours)
     assert set(match.left_out) == (DEAD_DLA if network == "dla34" else set())
     assert shapes_of(match.weights) == shapes_of(ours)
     assert count_fitting(match.weights, ours) == len(published) - len(match.left_out)
-    back = to_published(shapes_of(match.weights))
+    back = to_reference(shapes_of(match.weights))
     assert back == {name: shape for name, shape in published.items() if name not in match.left_out}
 
 
-def test_every_published_model_is_among_them():
-    configs = {path.stem for path in (CONFIGS / "Published").glob("*.yaml") if not path.stem.startswith("Base-")}
+def test_every_reference_model_is_among_them():
+    configs = {path.stem for path in (CONFIGS / "Reference").glob("*.yaml") if not path.stem.startswith("Base-")}
     assert configs == {name.removeprefix("Published/") for name in MODELS if name.startswith("Published/")}
 
 
@@ -178,15 +178,18 @@ def shapes_of(state: dict[str, torch.Tensor]) -> Shapes:
 
 def test_a_tracking_network(key_lists):
     """CenterTrack's for MOT17 have one more head, which is named; as a detector, what tracking adds is not needed."""
-    published = published_state(key_lists, "dla34", {**DETECTION, "hm": 1, "tracking": 2, "ltrb_amodal": 4})
-    conversion = convert_published(published)
+    published = reference_state(key_lists, "dla34", {**DETECTION, "hm": 1, "tracking": 2, "ltrb_amodal": 4})
+    conversion = convert_reference(published)
     assert conversion.describe_left_out() == [
         "left out, no output depends on it: base.level3.project (6), base.level4.project (6), base.fc (2)",
         "left out, head of another task: ltrb_amodal (4)",
     ]
     assert shapes_of(our_state("Pretrained/Tracking/mot17_half")) == conversion.weights
-    further = {name.partition(".")[0] for name in conversion.weights.keys() - our_state("Pretrained/Detection/ctdet_coco_dla_1x")}
-    assert further == {"previous_frame", "task"}
+    extra = {
+        name.partition(".")[0]
+        for name in conversion.weights.keys() - our_state("Pretrained/Detection/ctdet_coco_dla_1x")
+    }
+    assert extra == {"previous_frame", "task"}
 
 
 EXTREMENET = {"hm_c": "ct_heats"} | {f"hm_{side}": f"{side}_heats" for side in "tlbr"}
@@ -194,13 +197,13 @@ EXTREMENET |= {f"reg_{side}": f"{side}_regrs" for side in "tlbr"}
 
 
 def test_extremenets_own_names(key_lists):
-    published = published_state(key_lists, "hourglass", EXTREMES)
+    published = reference_state(key_lists, "hourglass", EXTREMES)
     own = {}
     for name, shape in published.items():
         head, _, rest = name.partition(".")
         own[f"module.{EXTREMENET.get(head, head)}.{rest}"] = shape
     assert "module.t_heats.1.0.conv.weight" in own and "module.hm_t.1.0.conv.weight" not in own
-    assert convert_published(own).weights == convert_published(published).weights
+    assert convert_reference(own).weights == convert_reference(published).weights
 
 
 def test_imagenet_names(key_lists):
@@ -212,21 +215,21 @@ def test_imagenet_names(key_lists):
             weights = getattr(torchvision.models, f"resnet{depth}")().state_dict()
         _, converted, left_out = convert_imagenet(weights)
         assert [*left_out] == ["fc.weight", "fc.bias"]
-        expected = convert_published(key_lists[f"{network} ctdet"]).weights
+        expected = convert_reference(key_lists[f"{network} ctdet"]).weights
         assert set(converted) == {name for name in expected if name.startswith("backbone.")}
     base = {n.removeprefix("base."): s for n, s in key_lists["dla34 ctdet"].items() if n.startswith("base.")}
     _, converted, left_out = convert_imagenet(base)
     assert {f"base.{name}" for name in left_out} == DEAD_DLA
-    expected = convert_published(key_lists["dla34 ctdet"]).weights
+    expected = convert_reference(key_lists["dla34 ctdet"]).weights
     assert converted == {name: shape for name, shape in expected.items() if name.startswith("backbone.")}
 
 
 def test_other_files_are_refused():
     with pytest.raises(ValueError, match=r"of no known network.*rpn\.conv\.weight"):
-        convert_published({"rpn.conv.weight": 0})
+        convert_reference({"rpn.conv.weight": 0})
     with pytest.raises(ValueError, match="nothing"):
         convert_imagenet({})
     with pytest.raises(ValueError, match=r"CenterNet's DLA-34 has nothing like base\.level9\.conv1\.gain"):
-        convert_published({**PAIRS["dla34"], "base.level9.conv1.gain": 0})
-    with pytest.raises(ValueError, match=r"nothing like task\.branches\.area"):
-        to_published({**dict.fromkeys(PAIRS["res"].values(), 0), "task.branches.area.heads.0.0.bias": 0})
+        convert_reference({**PAIRS["dla34"], "base.level9.conv1.gain": 0})
+    with pytest.raises(ValueError, match=r"nothing like task\.heads\.area"):
+        to_reference({**dict.fromkeys(PAIRS["res"].values(), 0), "task.heads.area.layers.0.0.bias": 0})

@@ -94,16 +94,16 @@ def test_disk_full(tmp_path):
 
 
 @pytest.mark.parametrize("broken", ["state_dict", "write", "not plain", "not finite"])
-def test_error_while_saving(broken, tmp_path, monkeypatch):
+def test_error_while_saving(corrupt, tmp_path, monkeypatch):
     checkpointer, before = filled(tmp_path)
     extra = {}
-    if broken == "state_dict":
+    if corrupt == "state_dict":
         monkeypatch.setattr(checkpointer.model, "state_dict", lambda: 1 / 0)
         expected = ZeroDivisionError
-    elif broken == "write":
+    elif corrupt == "write":
         monkeypatch.setattr(torch, "save", lambda data, file: (file.write(b"half"), 1 / 0))
         expected = ZeroDivisionError
-    elif broken == "not plain":
+    elif corrupt == "not plain":
         extra, expected = {"trainer": Path("x")}, UnsafeCheckpointError
     else:
         checkpointer.model.value[3] = float("nan")

@@ -1,4 +1,4 @@
-"""Every configuration is built, and run one training and one test step on small pictures.
+"""Every configuration is built, and run one training and one test step on small images.
 
 Those of published models are recipes among the others with other settings of pixels: they are built without weights.
 """
@@ -17,27 +17,27 @@ from detectron2.modeling import build_model
 from detectron2.structures import Boxes, Instances, Keypoints
 
 import centernet_d2
-from centernet_d2.data.datasets.keypoint_sets import scheme_of
+from centernet_d2.data.datasets.keypoint_sets import resolve_schema
 from centernet_d2.data.fields_3d import object_fields
 
 ROOT = Path(__file__).parents[2] / "configs"
 CONFIGS = sorted(p.relative_to(ROOT).as_posix() for p in ROOT.rglob("*.yaml") if not p.name.startswith("Base-"))
 PUBLISHED = [Path(name).stem for name in CONFIGS if name.startswith("Published/")]
 # Of the training sets of published schedules.
-PICTURES = {"COCO-Detection": 118287, "COCO-Keypoints": 64115, "VOC-Detection": 16551, "KITTI-3D": 3712}
-PICTURES |= {"MOT17-Tracking": 5316}
+IMAGES = {"COCO-Detection": 118287, "COCO-Keypoints": 64115, "VOC-Detection": 16551, "KITTI-3D": 3712}
+IMAGES |= {"MOT17-Tracking": 5316}
 PARTS = {"subcnn": 3682, "half": 2664, "crowdhuman": 15000}
 GRID_CONFIGS = [name for name in CONFIGS if name.endswith("pt.yaml")]
 CENTER = {"loss_heatmap", "loss_offset", "loss_box_size"}
-PEAKS = {"loss_landmark_heatmap", "loss_landmark_subcell"}
+PEAKS = {"loss_keypoint_heatmap", "loss_keypoint_offset"}
 LOSSES = {
-    "GridPointTask": CENTER,
-    "LandmarkRegressionTask": CENTER | PEAKS | {"loss_landmark_offsets"},
-    "ClothesLandmarkTask": CENTER | PEAKS | {"loss_landmark_offsets"},
+    "DetectionTask": CENTER,
+    "KeypointRegressionTask": CENTER | PEAKS | {"loss_keypoint_regression"},
+    "ClothesLandmarkTask": CENTER | PEAKS | {"loss_keypoint_regression"},
     "ExtremePointTask": {"loss_center_heatmap"}
     | {f"loss_{side}_{what}" for side in ("top", "left", "bottom", "right") for what in ("heatmap", "offset")},
-    "LandmarkHeatmapTask": CENTER | PEAKS | {"loss_landmark_grouping"},
-    "Boxes3DTask": CENTER | {"loss_depth", "loss_dimensions", "loss_orientation"},
+    "KeypointHeatmapTask": CENTER | PEAKS | {"loss_keypoint_grouping"},
+    "Detection3DTask": CENTER | {"loss_depth", "loss_dimensions", "loss_orientation"},
 }
 
 
@@ -59,27 +59,29 @@ def test_a_training_and_a_test_step(name):
     torch.manual_seed(0)
     model = build_model(cfg)
     losses = model.train()([training_sample(cfg) for _ in range(2)])
-    expected = PEAKS if cfg.MODEL.LANDMARK.ONE_OBJECT else LOSSES[cfg.MODEL.CENTERNET.TASK]
+    expected = PEAKS if cfg.MODEL.KEYPOINT.SINGLE_INSTANCE else LOSSES[cfg.MODEL.CENTERNET.TASK]
     if cfg.MODEL.BOX3D_ON and cfg.MODEL.BOX3D.CENTER_OFFSET:
         expected = expected | {"loss_center_offset"}
-    if cfg.MODEL.CENTERNET.BOX_BRANCH == "GridBox":  # of ltrb
+    if cfg.MODEL.CENTERNET.BOX_HEAD == "BoxHead":  # of ltrb
         expected = expected - {"loss_offset"}
-    assert set(losses) == expected | {f"loss_{name}" for name in cfg.MODEL.CENTERNET.BRANCHES}
+    assert set(losses) == expected | {f"loss_{name}" for name in cfg.MODEL.CENTERNET.EXTRA_HEADS}
     sum(losses.values()).backward()
     without = [key for key, p in model.named_parameters() if p.requires_grad and p.grad is None]
     assert without == [], "parameters that no loss reaches break distributed training"
     assert all(torch.isfinite(p.grad).all() for p in model.parameters() if p.grad is not None)
     (result,) = model.eval()([{"image": torch.randint(0, 256, (3, 90, 120), dtype=torch.uint8)}])
-    found = result["instances"]
-    assert found.image_size == (90, 120) and len(found) <= cfg.TEST.DETECTIONS_PER_IMAGE
-    assert ((found.scores > 0) & (found.scores <= 1)).all() and torch.isfinite(found.pred_boxes.tensor).all()
-    assert ((found.pred_classes >= 0) & (found.pred_classes < classes_of(cfg))).all()
+    predictions = result["instances"]
+    assert predictions.image_size == (90, 120) and len(predictions) <= cfg.TEST.DETECTIONS_PER_IMAGE
+    assert ((predictions.scores > 0) & (predictions.scores <= 1)).all() and torch.isfinite(
+        predictions.pred_boxes.tensor
+    ).all()
+    assert ((predictions.pred_classes >= 0) & (predictions.pred_classes < classes_of(cfg))).all()
     if cfg.MODEL.KEYPOINT_ON:
-        assert found.pred_keypoints.shape == (len(found), len(scheme_of(cfg)), 3)
+        assert predictions.pred_keypoints.shape == (len(predictions), len(resolve_schema(cfg)), 3)
     if cfg.MODEL.BOX3D_ON:
-        assert found.pred_locations.shape == found.pred_dimensions.shape == (len(found), 3)
+        assert predictions.pred_locations.shape == predictions.pred_dimensions.shape == (len(predictions), 3)
     if cfg.MODEL.TRACKING_ON:
-        assert found.pred_displacement.shape == (len(found), 2) and (found.pred_track_ids > 0).all()
+        assert predictions.pred_displacement.shape == (len(predictions), 2) and (predictions.pred_track_ids > 0).all()
 
 
 def training_sample(cfg: CfgNode) -> dict:
@@ -90,8 +92,8 @@ def training_sample(cfg: CfgNode) -> dict:
         instances.gt_keypoints = keypoints_inside(instances, cfg)
     if cfg.MODEL.BOX3D_ON:
         annotations = [{"dim": [1.5, 1.6, 4.0], "location": [x, 1.7, 20.0], "alpha": 0.1} for x in (-3.0, 2.0)]
-        record = {"height": 128, "width": 128, "calib": np.array(cfg.MODEL.BOX3D.CALIBRATION).reshape(3, 4)}
-        for name, values in object_fields(record, annotations, TransformList([])).items():
+        dataset_dict = {"height": 128, "width": 128, "calib": np.array(cfg.MODEL.BOX3D.CALIBRATION).reshape(3, 4)}
+        for name, values in object_fields(dataset_dict, annotations, TransformList([])).items():
             instances.set(name, values)
     images = torch.randint(0, 256, (2, 3, 128, 128), dtype=torch.uint8)
     sample = {"image": images[0], "instances": instances}
@@ -103,10 +105,10 @@ def training_sample(cfg: CfgNode) -> dict:
 
 
 def keypoints_inside(instances: Instances, cfg: CfgNode) -> Keypoints:
-    scheme = scheme_of(cfg)
-    keypoints = torch.zeros(len(instances), len(scheme), 3)
+    schema = resolve_schema(cfg)
+    keypoints = torch.zeros(len(instances), len(schema), 3)
     for i, (box, category) in enumerate(zip(instances.gt_boxes, instances.gt_classes.tolist(), strict=True)):
-        first, end = scheme.own(category)
+        first, end = schema.own(category)
         keypoints[i, first:end, :2] = box[:2] + torch.rand(end - first, 2) * (box[2:] - box[:2])
         keypoints[i, first:end, 2] = 2
     return Keypoints(keypoints)
@@ -115,14 +117,14 @@ def keypoints_inside(instances: Instances, cfg: CfgNode) -> Keypoints:
 @pytest.mark.parametrize("name", GRID_CONFIGS)
 def test_the_points_are_those_of_the_name(name):
     count = int(name.removesuffix("pt.yaml").rpartition("_")[2])
-    flags = load(name).MODEL.CENTERNET.POINT_FLAGS
+    flags = load(name).MODEL.CENTERNET.GRID_POINTS
     assert flags == {1: [4], 3: [0, 4, 8], 9: list(range(9))}[count]
 
 
-@pytest.mark.parametrize("name", [n for n in CONFIGS if n.partition("/")[0] in PICTURES])
-def test_the_schedule_is_the_published_number_of_epochs(name):
+@pytest.mark.parametrize("name", [n for n in CONFIGS if n.partition("/")[0] in IMAGES])
+def test_the_schedule_is_the_reference_number_of_epochs(name):
     solver = load(name).SOLVER
-    pictures = next((n for part, n in PARTS.items() if part in name), PICTURES[name.partition("/")[0]])
+    images = next((n for part, n in PARTS.items() if part in name), IMAGES[name.partition("/")[0]])
     epochs = (70, [45, 60]) if name.startswith(("VOC", "KITTI")) else (140, [90, 120])
     if name.startswith("MOT") and "crowdhuman" not in name:
         epochs = (70, [60])
@@ -130,14 +132,14 @@ def test_the_schedule_is_the_published_number_of_epochs(name):
         epochs = (50, [40])
     if "ttfnet" in name:
         epochs = (12, [9, 11])
-    a_whole_epoch = pictures // solver.IMS_PER_BATCH
+    a_whole_epoch = images // solver.IMS_PER_BATCH
     assert epochs[0] * a_whole_epoch == solver.MAX_ITER
     assert list(solver.STEPS) == [epoch * a_whole_epoch for epoch in epochs[1]]
-    # Rate per picture: 1.25e-4 for 32; the published hourglass and boxes in space, and TTFNet's, are the exceptions.
-    per_picture = solver.BASE_LR / solver.IMS_PER_BATCH
+    # Rate per image: 1.25e-4 for 32; the published hourglass and 3D boxes, and TTFNet's, are the exceptions.
+    per_image = solver.BASE_LR / solver.IMS_PER_BATCH
     exception = 2.5e-4 / 24 if "HG_104" in name else 1.25e-4 / 16 if name.startswith("KITTI") else None
     exception = 0.016 / 128 if "ttfnet" in name else exception
-    assert per_picture == pytest.approx(exception or 1.25e-4 / 32)
+    assert per_image == pytest.approx(exception or 1.25e-4 / 32)
 
 
 # Published COCO statistics of blue, green, red; the others are ImageNet's of red, green, blue, used in the wrong order.
@@ -148,7 +150,7 @@ STATISTICS = {
 
 
 @pytest.mark.parametrize("name", PUBLISHED)
-def test_published_models_see_pictures_as_they_were_trained_to(name):
+def test_reference_models_see_images_as_they_were_trained_to(name):
     cfg = load(f"Published/{name}.yaml")
     mean, std = STATISTICS["imagenet" if name.startswith(("ctdet_pascal", "ddd")) else "coco"]
     assert cfg.INPUT.FORMAT == "BGR"
@@ -161,7 +163,7 @@ def test_published_models_see_pictures_as_they_were_trained_to(name):
     assert name.startswith("ddd") == cfg.INPUT.FIT_WIDTH == (cfg.INPUT.SIZE_TEST == [384, 1280])
     cfg.MODEL.DEVICE = "meta"
     with torch.device("meta"):
-        assert build_model(cfg).test_time.pixel_center == 0
+        assert build_model(cfg).test_time_augmentation.pixel_center == 0
     assert f"[{name}](../configs/Pretrained/{name}.yaml)" in (ROOT.parent / "docs" / "model_zoo.md").read_text()
 
 
@@ -173,7 +175,7 @@ def test_published_models_see_pictures_as_they_were_trained_to(name):
         ("multi_pose_hg_3x", 64115 // 24, 150, [130]),
     ],
 )
-def test_longer_published_schedules(name, per_epoch, epochs, steps):
+def test_longer_reference_schedules(name, per_epoch, epochs, steps):
     solver = load(f"Published/{name}.yaml").SOLVER
     assert epochs * per_epoch == solver.MAX_ITER and list(solver.STEPS) == [step * per_epoch for step in steps]
 

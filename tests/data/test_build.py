@@ -1,4 +1,4 @@
-"""The training stream depends on seed and position alone, and broken pictures neither stop it nor go unnoticed."""
+"""The training stream depends on seed and position alone, and corrupt images neither stop it nor go unnoticed."""
 
 from __future__ import annotations
 
@@ -21,15 +21,15 @@ from detectron2.utils import comm
 from PIL import Image
 
 from centernet_d2.config import get_cfg
-from centernet_d2.data.build import build_test_loader, build_train_loader, training_records
-from centernet_d2.data.corrupt_images import TooManyBrokenError
-from centernet_d2.data.image_io import BrokenImageError
+from centernet_d2.data.build import build_test_loader, build_train_loader, load_training_dicts
+from centernet_d2.data.corrupt_images import TooManyCorruptError
+from centernet_d2.data.image_io import CorruptImageError
 
 NAME = "test_build_pictures"
 
 
 @pytest.fixture
-def records(tmp_path: Path) -> list[dict[str, Any]]:
+def dataset_dicts(tmp_path: Path) -> list[dict[str, Any]]:
     rng = np.random.default_rng(0)
     result = []
     for index in range(10):
@@ -41,8 +41,8 @@ def records(tmp_path: Path) -> list[dict[str, Any]]:
 
 
 @pytest.fixture
-def cfg(records: list[dict[str, Any]]) -> Iterator[CfgNode]:
-    DatasetCatalog.register(NAME, lambda: records)
+def cfg(dataset_dicts: list[dict[str, Any]]) -> Iterator[CfgNode]:
+    DatasetCatalog.register(NAME, lambda: dataset_dicts)
     cfg = get_cfg()
     cfg.DATASETS.TRAIN = (NAME,)
     cfg.INPUT.SIZE_TRAIN = [32, 32]
@@ -65,7 +65,7 @@ def _assert_same(ours: list[list[dict[str, Any]]], theirs: list[list[dict[str, A
         assert torch.equal(one["instances"].gt_boxes.tensor, other["instances"].gt_boxes.tensor)
 
 
-def test_each_epoch_is_another_order_of_all_pictures(cfg: CfgNode) -> None:
+def test_each_epoch_is_another_order_of_all_images(cfg: CfgNode) -> None:
     ids = [sample["image_id"] for batch in _batches(cfg, 10) for sample in batch]
     epochs = [ids[start : start + 10] for start in range(0, 40, 10)]
     assert all(sorted(epoch) == list(range(10)) for epoch in epochs)
@@ -87,11 +87,11 @@ def test_workers_change_nothing(cfg: CfgNode) -> None:
 def test_processes_share_the_batches_of_one(cfg: CfgNode, monkeypatch: pytest.MonkeyPatch) -> None:
     expected = _batches(cfg, 5, 2)
     monkeypatch.setattr(comm, "get_world_size", lambda: 2)
-    shares = []
+    fractions = []
     for rank in (0, 1):
         monkeypatch.setattr(comm, "get_rank", lambda rank=rank: rank)
-        shares.append(_batches(cfg, 5, 2))
-    woven = [[x for pair in zip(a, b, strict=True) for x in pair] for a, b in zip(*shares, strict=True)]
+        fractions.append(_batches(cfg, 5, 2))
+    woven = [[x for pair in zip(a, b, strict=True) for x in pair] for a, b in zip(*fractions, strict=True)]
     _assert_same(woven, expected)
     cfg.SOLVER.IMS_PER_BATCH = 3
     with pytest.raises(ValueError, match="IMS_PER_BATCH is 3"):
@@ -106,26 +106,26 @@ def test_seeds_and_positions_differ_and_the_global_state_is_left_alone(cfg: CfgN
     first = _batches(cfg, 5)
     after = (np.random.get_state()[1].tolist(), random.getstate(), torch.get_rng_state().tolist())  # noqa: NPY002
     assert before == after
-    by_picture: dict[int, list[bytes]] = {}
+    by_image: dict[int, list[bytes]] = {}
     for sample in itertools.chain(*first):
-        by_picture.setdefault(sample["image_id"], []).append(sample["image"].numpy().tobytes())
-    assert all(len(set(images)) == 2 for images in by_picture.values())
+        by_image.setdefault(sample["image_id"], []).append(sample["image"].numpy().tobytes())
+    assert all(len(set(images)) == 2 for images in by_image.values())
     cfg.SEED = 6
     other = [sample["image_id"] for batch in _batches(cfg, 5) for sample in batch]
     assert other != [sample["image_id"] for batch in first for sample in batch]
 
 
-def _break(records: list[dict[str, Any]], indices: range | list[int]) -> None:
+def _break(dataset_dicts: list[dict[str, Any]], indices: range | list[int]) -> None:
     for index in indices:
-        Path(records[index]["file_name"]).write_bytes(b"")
+        Path(dataset_dicts[index]["file_name"]).write_bytes(b"")
 
 
 @pytest.mark.parametrize("workers", [0, 2])
-def test_broken_pictures_are_replaced_reported_once_and_counted(
-    cfg: CfgNode, records: list[dict[str, Any]], caplog: pytest.LogCaptureFixture, workers: int
+def test_corrupt_images_are_replaced_reported_once_and_counted(
+    cfg: CfgNode, dataset_dicts: list[dict[str, Any]], caplog: pytest.LogCaptureFixture, workers: int
 ) -> None:
-    _break(records, [2, 6])
-    cfg.DATALOADER.MAX_BROKEN_SHARE = 0.2
+    _break(dataset_dicts, [2, 6])
+    cfg.DATALOADER.MAX_CORRUPT_FRACTION = 0.2
     cfg.DATALOADER.NUM_WORKERS = workers
     loader = build_train_loader(cfg)
     with caplog.at_level(logging.WARNING, "centernet_d2"):
@@ -133,74 +133,76 @@ def test_broken_pictures_are_replaced_reported_once_and_counted(
     assert all(len(batch) == 4 for batch in batches)
     seen = Counter(sample["image_id"] for batch in batches for sample in batch)
     assert set(seen) == set(range(10)) - {2, 6}
-    assert set(loader.broken.files) == {records[2]["file_name"], records[6]["file_name"]}
+    assert set(loader.corrupt.files) == {dataset_dicts[2]["file_name"], dataset_dicts[6]["file_name"]}
     # Twice in each of four epochs, and once more where one stands behind the other.
-    assert 8 <= loader.broken.failures <= 12
-    messages = [record.getMessage() for record in caplog.records]
+    assert 8 <= loader.corrupt.failures <= 12
+    messages = [dataset_dict.getMessage() for dataset_dict in caplog.dataset_dicts]
     assert len(messages) == 2
-    assert all(any(name in message and "empty" in message for message in messages) for name in loader.broken.files)
+    assert all(any(name in message and "empty" in message for message in messages) for name in loader.corrupt.files)
 
 
-def test_too_many_broken_pictures_stop_and_are_named(cfg: CfgNode, records: list[dict[str, Any]]) -> None:
-    _break(records, range(3))
-    cfg.DATALOADER.MAX_BROKEN_SHARE = 0.2
-    with pytest.raises(TooManyBrokenError) as caught:
+def test_too_many_corrupt_images_stop_and_are_named(cfg: CfgNode, dataset_dicts: list[dict[str, Any]]) -> None:
+    _break(dataset_dicts, range(3))
+    cfg.DATALOADER.MAX_CORRUPT_FRACTION = 0.2
+    with pytest.raises(TooManyCorruptError) as caught:
         _batches(cfg, 10)
-    assert all(records[index]["file_name"] in str(caught.value) for index in range(3))
+    assert all(dataset_dicts[index]["file_name"] in str(caught.value) for index in range(3))
 
 
 @pytest.mark.parametrize("share", [0.05, 1.0])
-def test_a_set_with_nothing_readable_stops_at_once(cfg: CfgNode, records: list[dict[str, Any]], share: float) -> None:
-    absent = [{**records[0], "file_name": f"/absent/{index}.jpg", "image_id": index} for index in range(100_000)]
+def test_a_set_with_nothing_readable_stops_at_once(
+    cfg: CfgNode, dataset_dicts: list[dict[str, Any]], fraction: float
+) -> None:
+    absent = [{**dataset_dicts[0], "file_name": f"/absent/{index}.jpg", "image_id": index} for index in range(100_000)]
     DatasetCatalog.remove(NAME)
     DatasetCatalog.register(NAME, lambda: absent)
-    cfg.DATALOADER.MAX_BROKEN_SHARE = share
+    cfg.DATALOADER.MAX_CORRUPT_FRACTION = fraction
     loader = build_train_loader(cfg)
     start = time.monotonic()
-    with pytest.raises(TooManyBrokenError) as caught:
+    with pytest.raises(TooManyCorruptError) as caught:
         next(iter(loader))
     assert time.monotonic() - start < 2
     assert str(caught.value).count("/absent/") == 5
 
 
-def test_five_percent_pass_whatever_the_order(cfg: CfgNode, records: list[dict[str, Any]]) -> None:
-    many = [{**records[0], "file_name": f"/x/{i}.jpg", "image_id": i} for i in range(400)]
+def test_five_percent_pass_whatever_the_order(cfg: CfgNode, dataset_dicts: list[dict[str, Any]]) -> None:
+    many = [{**dataset_dicts[0], "file_name": f"/x/{i}.jpg", "image_id": i} for i in range(400)]
     DatasetCatalog.remove(NAME)
     DatasetCatalog.register(NAME, lambda: many)
 
-    def mapper(record: dict[str, Any]) -> dict[str, Any]:
-        if record["image_id"] < 20:
-            raise BrokenImageError(record["file_name"], "broken")
-        return {"image_id": record["image_id"]}
+    def mapper(dataset_dict: dict[str, Any]) -> dict[str, Any]:
+        if dataset_dict["image_id"] < 20:
+            raise CorruptImageError(dataset_dict["file_name"], "broken")
+        return {"image_id": dataset_dict["image_id"]}
 
     for seed in range(15):
         cfg.SEED = seed
         loader = build_train_loader(cfg, mapper=mapper)
         for _ in itertools.islice(loader, 100):
             pass
-        assert len(loader.broken.files) == 20
+        assert len(loader.corrupt.files) == 20
 
 
-def test_pictures_without_objects(cfg: CfgNode, records: list[dict[str, Any]]) -> None:
-    records[0]["annotations"] = []
-    records[1]["annotations"][0]["iscrowd"] = 1
-    assert [record["image_id"] for record in training_records(cfg)] == list(range(2, 10))
+def test_images_without_objects(cfg: CfgNode, dataset_dicts: list[dict[str, Any]]) -> None:
+    dataset_dicts[0]["annotations"] = []
+    dataset_dicts[1]["annotations"][0]["iscrowd"] = 1
+    assert [dataset_dict["image_id"] for dataset_dict in load_training_dicts(cfg)] == list(range(2, 10))
     cfg.DATALOADER.FILTER_EMPTY_ANNOTATIONS = False
-    assert len(training_records(cfg)) == 10
+    assert len(load_training_dicts(cfg)) == 10
     assert sum(len(sample["instances"]) == 0 for batch in _batches(cfg, 5) for sample in batch) >= 2
-    records.clear()
+    dataset_dicts.clear()
     with pytest.raises(ValueError, match=NAME):
-        training_records(cfg)
+        load_training_dicts(cfg)
 
 
-def test_test_loader_gives_every_picture_once_and_names_a_broken_one(
-    cfg: CfgNode, records: list[dict[str, Any]]
+def test_test_loader_gives_every_image_once_and_names_a_corrupt_one(
+    cfg: CfgNode, dataset_dicts: list[dict[str, Any]]
 ) -> None:
     cfg.TEST.IMS_PER_BATCH = 3
     batches = list(build_test_loader(cfg, NAME))
     assert [len(batch) for batch in batches] == [3, 3, 3, 1]
     assert [sample["image_id"] for batch in batches for sample in batch] == list(range(10))
     assert all(tuple(sample["image"].shape) == (3, 24, 32) for batch in batches for sample in batch)
-    _break(records, [4])
-    with pytest.raises(BrokenImageError, match=r"4\.png"):
+    _break(dataset_dicts, [4])
+    with pytest.raises(CorruptImageError, match=r"4\.png"):
         list(build_test_loader(cfg, NAME))

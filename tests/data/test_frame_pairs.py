@@ -25,7 +25,7 @@ LENGTHS = (5, 1, 7, 3)
 @pytest.fixture
 def videos(tmp_path):
     """Videos in which object t of video v is at (10 + 8 t + 2 frame, 20 + v); frame 1 of each lacks object 1."""
-    records = []
+    dataset_dicts = []
     for video, length in enumerate(LENGTHS):
         for frame in range(length):
             path = tmp_path / f"{video}_{frame}.png"
@@ -36,21 +36,21 @@ def videos(tmp_path):
                     "bbox_mode": BoxMode.XYWH_ABS,
                     "category_id": 0,
                     "track_id": t,
-                    "id": 10 * len(records) + t,
+                    "id": 10 * len(dataset_dicts) + t,
                     "iscrowd": 0,
                 }
                 for t in (1, 2)
                 if not (t == 1 and frame == 1)
             ]
-            records.append(
+            dataset_dicts.append(
                 {
-                    "file_name": str(path), "image_id": len(records), "height": 48, "width": 64, "video_id": video,
+                    "file_name": str(path), "image_id": len(dataset_dicts), "height": 48, "width": 64, "video_id": video,
                     "frame": frame, "annotations": annotations,
                 }
             )  # fmt: skip
-    DatasetCatalog.register(NAME, lambda: records)
+    DatasetCatalog.register(NAME, lambda: dataset_dicts)
     MetadataCatalog.get(NAME).set(thing_classes=["thing"])
-    yield records
+    yield dataset_dicts
     DatasetCatalog.remove(NAME)
     MetadataCatalog.remove(NAME)
 
@@ -69,27 +69,27 @@ def tracking_cfg(*opts):
 
 
 @pytest.mark.parametrize("distance", [0, 1, 2, 100])
-def test_the_frame_before_is_any_of_the_video_that_is_close_enough(videos, distance):
+def test_the_previous_frame_is_any_of_the_video_that_is_close_enough(videos, distance):
     """Every possible one is drawn in the end, and no other."""
     pairs = WithPrevious(videos, distance)
     assert len(pairs) == len(videos)
     rng = np.random.get_state()  # noqa: NPY002
     np.random.seed(0)  # noqa: NPY002
-    for index, record in enumerate(videos):
+    for index, dataset_dict in enumerate(videos):
         expected = {
             (other["video_id"], other["frame"])
             for other in videos
-            if other["video_id"] == record["video_id"] and abs(other["frame"] - record["frame"]) <= distance
+            if other["video_id"] == dataset_dict["video_id"] and abs(other["frame"] - dataset_dict["frame"]) <= distance
         }
         drawn = [pairs[index] for _ in range(120)]
         assert {(x["previous"]["video_id"], x["previous"]["frame"]) for x in drawn} == expected
-        assert all({**x, "previous": None} == {**record, "previous": None} for x in drawn)
+        assert all({**x, "previous": None} == {**dataset_dict, "previous": None} for x in drawn)
     np.random.set_state(rng)  # noqa: NPY002
 
 
 def test_frames_that_are_missing_count_as_time(videos):
     """Distance is that of "frame", not of the list."""
-    thinned = [record for record in videos if record["frame"] not in (1, 2)]
+    thinned = [dataset_dict for dataset_dict in videos if dataset_dict["frame"] not in (1, 2)]
     pairs = WithPrevious(thinned, 2)
     first = next(i for i, x in enumerate(thinned) if x["video_id"] == 2 and x["frame"] == 0)
     assert {pairs[first]["previous"]["frame"] for _ in range(50)} == {0}
@@ -97,9 +97,9 @@ def test_frames_that_are_missing_count_as_time(videos):
 
 
 def test_targets_are_where_the_same_object_was(videos):
-    """2 pixels a frame; an object that was not there then is not learnt, and the picture is that of that frame."""
-    mapper = CenterNetDatasetMapper(tracking_cfg("MODEL.TRACKING.LOST_PROB", 0.0, "MODEL.TRACKING.FALSE_PROB", 0.0,
-                                                 "MODEL.TRACKING.CENTER_NOISE", 0.0), is_train=True)  # fmt: skip
+    """2 pixels a frame; an object that was not there then is not learned, and the image is that of that frame."""
+    mapper = CenterNetDatasetMapper(tracking_cfg("MODEL.TRACKING.FN_PROB", 0.0, "MODEL.TRACKING.FP_PROB", 0.0,
+                                                 "MODEL.TRACKING.HEATMAP_JITTER", 0.0), is_train=True)  # fmt: skip
     now, before, absent = videos[4], videos[2], videos[1]
     sample = mapper({**now, "previous": before})
     instances = sample["instances"]
@@ -116,8 +116,8 @@ def test_targets_are_where_the_same_object_was(videos):
     assert "previous" not in sample
 
 
-def test_both_frames_go_through_one_crop_and_mirror(videos):
-    """Displacements of a picture twice as large and mirrored are twice as long and mirrored."""
+def test_both_frames_go_through_one_crop_and_flipped(videos):
+    """Displacements of an image twice as large and flipped are twice as long and flipped."""
     mapper = CenterNetDatasetMapper(
         tracking_cfg("INPUT.SIZE_TRAIN", [96, 128], "INPUT.AFFINE.FLIP_PROB", 1.0), is_train=True
     )
@@ -126,11 +126,13 @@ def test_both_frames_go_through_one_crop_and_mirror(videos):
     assert torch.allclose(moved, torch.tensor([4.0, 0.0]).expand(2, 2))
 
 
-def test_a_picture_alone_is_its_own_frame_before(videos):
-    """As for training on single pictures: what moves is the crop."""
-    alone = [{k: v for k, v in record.items() if k not in ("video_id", "frame")} for record in videos]
-    for record in alone:
-        record["annotations"] = [{k: v for k, v in a.items() if k != "track_id"} for a in record["annotations"]]
+def test_a_image_alone_is_its_own_previous_frame(videos):
+    """As for training on single images: what moves is the crop."""
+    alone = [{k: v for k, v in dataset_dict.items() if k not in ("video_id", "frame")} for dataset_dict in videos]
+    for dataset_dict in alone:
+        dataset_dict["annotations"] = [
+            {k: v for k, v in a.items() if k != "track_id"} for a in dataset_dict["annotations"]
+        ]
     pairs = WithPrevious(alone, 5)
     mapper = CenterNetDatasetMapper(tracking_cfg("MODEL.TRACKING.SHIFT", 0.1), is_train=True)
     for index in (0, 1, 6):
@@ -140,7 +142,7 @@ def test_a_picture_alone_is_its_own_frame_before(videos):
         assert torch.allclose(moved, moved[:1].expand_as(moved), atol=1e-4) and moved.abs().max() > 0
 
 
-def test_own_shift_and_zoom_are_about_the_middle_of_the_input():
+def test_own_shift_and_zoom_are_about_the_center_of_the_input():
     np.random.seed(1)  # noqa: NPY002
     frames = PreviousFrames(shift=0.05, scale=0.2)
     base = AffineTransform(affine_matrix((30, 20), 1.7, 12.0, (96, 128)), (96, 128))
@@ -157,7 +159,7 @@ def test_own_shift_and_zoom_are_about_the_middle_of_the_input():
     assert PreviousFrames().transforms(still).transforms[0] is base
 
 
-def test_what_is_shown_is_near_lost_or_false_as_often_as_asked():
+def test_what_is_shown_is_near_lost_or_false_as_often_as_requested():
     np.random.seed(2)  # noqa: NPY002
     boxes = torch.tensor([[10.0, 20, 50, 100]]).repeat(4000, 1)
     assert torch.equal(PreviousFrames(center_noise=0, lost_prob=0, false_prob=0).shown(boxes), boxes)
@@ -189,7 +191,7 @@ def test_processes_share_whole_videos(videos, world_size, monkeypatch):
     for rank in range(world_size):
         monkeypatch.setattr(comm, "get_rank", lambda rank=rank: rank)
         seen.append([x for batch in build_test_loader(cfg, NAME) for x in batch])
-    flat = [x["image_id"] for share in seen for x in share]
+    flat = [x["image_id"] for fraction in seen for x in fraction]
     assert flat == list(range(len(videos)))
-    held = [{x["video_id"] for x in share} for share in seen]
+    held = [{x["video_id"] for x in fraction} for fraction in seen]
     assert sum(map(len, held)) == len(LENGTHS)

@@ -1,4 +1,4 @@
-"""Pictures of every kind are either read right or refused with one error that names the file."""
+"""Images of every kind are either read right or refused with one error that names the file."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from centernet_d2.data.image_io import BrokenImageError, read_image, read_image_size, register_image_source
+from centernet_d2.data.image_io import CorruptImageError, read_image, read_image_size, register_image_source
 
 
 @pytest.fixture
 def picture() -> np.ndarray:
-    """(6, 9, 3) RGB in blocks of strong colours; no two orientations look alike."""
+    """(6, 9, 3) RGB in blocks of strong colors; no two orientations look alike."""
     image = np.zeros((48, 72, 3), np.uint8)
     image[:24, :24] = (250, 10, 20)
     image[24:, :24] = (20, 240, 30)
@@ -31,67 +31,67 @@ def _record(path: Path) -> dict[str, object]:
     return {"file_name": str(path)}
 
 
-def test_png_is_exact_in_both_channel_orders(tmp_path: Path, picture: np.ndarray) -> None:
+def test_png_is_exact_in_both_channel_orders(tmp_path: Path, image: np.ndarray) -> None:
     path = tmp_path / "a.png"
-    Image.fromarray(picture).save(path)
-    np.testing.assert_array_equal(read_image(_record(path), "RGB"), picture)
+    Image.fromarray(image).save(path)
+    np.testing.assert_array_equal(read_image(_record(path), "RGB"), image)
     bgr = read_image(_record(path), "BGR")
-    np.testing.assert_array_equal(bgr, picture[:, :, ::-1])
+    np.testing.assert_array_equal(bgr, image[:, :, ::-1])
     assert bgr.flags.c_contiguous and bgr.flags.writeable
     with pytest.raises(ValueError, match=r"INPUT\.FORMAT"):
         read_image(_record(path), "L")
 
 
 @pytest.mark.parametrize(("mode", "suffix"), [("L", "png"), ("LA", "png"), ("P", "gif"), ("RGBA", "png"), ("1", "png")])
-def test_other_modes_become_three_channels(tmp_path: Path, picture: np.ndarray, mode: str, suffix: str) -> None:
+def test_other_modes_become_three_channels(tmp_path: Path, image: np.ndarray, mode: str, suffix: str) -> None:
     path = tmp_path / f"a.{suffix}"
-    source = Image.fromarray(picture)
-    # Three colours and black are exact in a palette, too.
+    source = Image.fromarray(image)
+    # Three colors and black are exact in a palette, too.
     source = source.quantize(4) if mode == "P" else source.convert(mode)
     source.save(path)
-    expected = picture if mode in ("P", "RGBA") else np.asarray(Image.fromarray(picture).convert(mode).convert("RGB"))
+    expected = image if mode in ("P", "RGBA") else np.asarray(Image.fromarray(image).convert(mode).convert("RGB"))
     np.testing.assert_array_equal(read_image(_record(path), "RGB"), expected)
 
 
-def test_cmyk_jpeg_has_the_right_colours(tmp_path: Path, picture: np.ndarray) -> None:
+def test_cmyk_jpeg_has_the_right_colors(tmp_path: Path, image: np.ndarray) -> None:
     path = tmp_path / "a.jpg"
-    Image.fromarray(picture).convert("CMYK").save(path, quality=100, subsampling=0)
-    difference = np.abs(read_image(_record(path), "RGB").astype(int) - picture)
+    Image.fromarray(image).convert("CMYK").save(path, quality=100, subsampling=0)
+    difference = np.abs(read_image(_record(path), "RGB").astype(int) - image)
     assert np.median(difference) <= 4 and difference.mean() < 8
 
 
-def test_wrong_suffix_does_not_matter(tmp_path: Path, picture: np.ndarray) -> None:
+def test_wrong_suffix_does_not_matter(tmp_path: Path, image: np.ndarray) -> None:
     path = tmp_path / "a.jpg"
-    Image.fromarray(picture).save(path, format="PNG")
-    np.testing.assert_array_equal(read_image(_record(path), "RGB"), picture)
+    Image.fromarray(image).save(path, format="PNG")
+    np.testing.assert_array_equal(read_image(_record(path), "RGB"), image)
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
-def test_exif_orientation_is_applied(tmp_path: Path, picture: np.ndarray, orientation: int) -> None:
-    # How the stored picture comes from the upright one, by the EXIF standard's "row 0 is, column 0 is".
+def test_exif_orientation_is_applied(tmp_path: Path, image: np.ndarray, orientation: int) -> None:
+    # How the stored image comes from the upright one, by the EXIF standard's "row 0 is, column 0 is".
     stored = {
-        1: picture,
-        2: picture[:, ::-1],
-        3: picture[::-1, ::-1],
-        4: picture[::-1],
-        5: picture.transpose(1, 0, 2),
-        6: np.rot90(picture, 1),
-        7: picture[::-1, ::-1].transpose(1, 0, 2),
-        8: np.rot90(picture, -1),
+        1: image,
+        2: image[:, ::-1],
+        3: image[::-1, ::-1],
+        4: image[::-1],
+        5: image.transpose(1, 0, 2),
+        6: np.rot90(image, 1),
+        7: image[::-1, ::-1].transpose(1, 0, 2),
+        8: np.rot90(image, -1),
     }
     exif = Image.Exif()
     exif[0x0112] = orientation
     path = tmp_path / "a.png"
     Image.fromarray(np.ascontiguousarray(stored[orientation])).save(path, exif=exif)
-    np.testing.assert_array_equal(read_image(_record(path), "RGB"), picture)
-    assert read_image_size(str(path)) == picture.shape[:2]
+    np.testing.assert_array_equal(read_image(_record(path), "RGB"), image)
+    assert read_image_size(str(path)) == image.shape[:2]
 
 
 @pytest.mark.parametrize("settings", [{}, {"subsampling": 0}, {"progressive": True}, {"quality": 5}, {"exif": None}])
 @pytest.mark.parametrize("mode", ["RGB", "L"])
 @pytest.mark.parametrize("format", ["RGB", "BGR"])
 def test_jpeg_is_read_as_pil_reads_it(tmp_path: Path, settings: dict[str, object], mode: str, format: str) -> None:
-    """To the last bit, whichever decoder it is; "exif" puts the end marker's bytes in front of the picture, too."""
+    """To the last bit, whichever decoder it is; "exif" puts the end marker's bytes in front of the image, too."""
     smooth = Image.fromarray(np.random.default_rng(0).integers(0, 256, (9, 13, 3), dtype=np.uint8)).resize((131, 93))
     path = tmp_path / "a.jpg"
     if "exif" in settings:
@@ -111,9 +111,9 @@ def test_photos_are_read_as_pil_reads_them(shared_data: Path) -> None:
         np.testing.assert_array_equal(read_image(_record(path), "RGB"), np.asarray(Image.open(path).convert("RGB")))
 
 
-def _broken_files(folder: Path, picture: np.ndarray) -> dict[str, Path]:
+def _corrupt_files(folder: Path, image: np.ndarray) -> dict[str, Path]:
     whole = folder / "whole.jpg"
-    Image.fromarray(np.repeat(np.repeat(picture, 8, 0), 8, 1)).save(whole)
+    Image.fromarray(np.repeat(np.repeat(image, 8, 0), 8, 1)).save(whole)
     contents = {
         "truncated": whole.read_bytes()[: whole.stat().st_size // 2],
         "empty": b"",
@@ -129,19 +129,19 @@ def _broken_files(folder: Path, picture: np.ndarray) -> dict[str, Path]:
     return paths
 
 
-def test_broken_files_are_named_with_the_reason(tmp_path: Path, picture: np.ndarray) -> None:
+def test_corrupt_files_are_named_with_the_reason(tmp_path: Path, image: np.ndarray) -> None:
     reasons = {
         "truncated": "truncated",
         "empty": "empty",
-        "text": "not a picture",
-        "zeros": "not a picture",
+        "text": "not an image",
+        "zeros": "not an image",
         "absent": "does not exist",
         "folder": "directory",
         "deep": "8 bits",
         "float": "8 bits",
     }
-    for name, path in _broken_files(tmp_path, picture).items():
-        with pytest.raises(BrokenImageError) as caught:
+    for name, path in _corrupt_files(tmp_path, image).items():
+        with pytest.raises(CorruptImageError) as caught:
             read_image(_record(path))
         assert str(path) in str(caught.value), name
         assert reasons[name] in caught.value.reason, (name, caught.value.reason)
@@ -159,28 +159,28 @@ def test_jpeg_cut_anywhere_is_read_whole_or_refused(tmp_path: Path, picture: np.
         cut.write_bytes(content[:length])
         try:
             image = read_image(_record(cut))
-        except BrokenImageError:
+        except CorruptImageError:
             continue
         np.testing.assert_array_equal(image, expected)
 
 
-def test_size_that_differs_from_the_record_is_named(tmp_path: Path, picture: np.ndarray) -> None:
+def test_size_that_differs_from_the_dataset_dict_is_named(tmp_path: Path, image: np.ndarray) -> None:
     path = tmp_path / "a.png"
-    Image.fromarray(picture).save(path)
+    Image.fromarray(image).save(path)
     read_image({"file_name": str(path), "height": 48, "width": 72})
-    with pytest.raises(BrokenImageError, match=r"a\.png.*72 wide and 48 high.*says 48 and 72"):
+    with pytest.raises(CorruptImageError, match=r"a\.png.*72 wide and 48 high.*says 48 and 72"):
         read_image({"file_name": str(path), "height": 72, "width": 48})
 
 
 def test_error_survives_the_way_out_of_a_worker() -> None:
-    error = pickle.loads(pickle.dumps(BrokenImageError("a.jpg", "empty")))
+    error = pickle.loads(pickle.dumps(CorruptImageError("a.jpg", "empty")))
     assert (error.file_name, error.reason, str(error)) == ("a.jpg", "empty", "a.jpg: empty")
 
 
-def test_drawn_pictures() -> None:
+def test_synthetic_images() -> None:
     image = np.zeros((2, 3, 3), np.uint8)
     image[..., 0] = 200
-    register_image_source("test-drawn", lambda record: image)
+    register_image_source("test-drawn", lambda dataset_dict: image)
     np.testing.assert_array_equal(read_image({"file_name": "test-drawn://x/1"}, "RGB"), image)
     np.testing.assert_array_equal(read_image({"file_name": "test-drawn://x/1"}, "BGR"), image[:, :, ::-1])
 
@@ -201,11 +201,11 @@ def test_decompression_bomb_is_refused_before_decoding(tmp_path: Path) -> None:
     assert path.stat().st_size < 1_000_000
     script = """
         import resource, sys, time
-        from centernet_d2.data.image_io import BrokenImageError, read_image
+        from centernet_d2.data.image_io import CorruptImageError, read_image
         before, start = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, time.monotonic()
         try:
             read_image({"file_name": sys.argv[1]})
-        except BrokenImageError as error:
+        except CorruptImageError as error:
             print(error)
         print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before, time.monotonic() - start)
     """

@@ -17,7 +17,7 @@ def test_it_learns_as_before_and_its_checkpoints_fit(tmp_path):
     counters.clear()
     compiled = run(engine_cfg(tmp_path / "compiled", *opts, "SOLVER.COMPILE", True))
     # The average, which is evaluated, is not compiled.
-    assert counters["stats"]["unique_graphs"] == 4, "backbone and three branches"
+    assert counters["stats"]["unique_graphs"] == 4, "backbone and three heads"
     assert not counters["graph_break"]
     for ours, theirs in zip(compiled.losses, plain.losses, strict=True):
         assert ours == pytest.approx(theirs, rel=1e-4)

@@ -29,7 +29,7 @@ def run(tmp_path):
     with torch.no_grad():
         for parameter in model.task.parameters():
             parameter.add_(torch.randn(parameter.shape) * 0.1)
-        model.task.branches["box_size"].heads[-1][2].bias.fill_(6)
+        model.task.heads["box_size"].heads[-1][2].bias.fill_(6)
     Path(cfg.OUTPUT_DIR).mkdir(parents=True)
     SafeCheckpointer(model, cfg.OUTPUT_DIR).save("model_final")
     (tmp_path / "output" / "demo" / "config.yaml").write_text(cfg.dump())
@@ -63,11 +63,11 @@ def test_a_saved_config_and_checkpoint_give_the_same_answer(run, tmp_path):
 
 
 def test_augmented_prediction(run):
-    """Mirroring and scales reach DefaultPredictor, and all of it stays in the picture."""
+    """Flipping and scales reach DefaultPredictor, and all of it stays in the image."""
     run.TEST.AUG.ENABLED, run.TEST.AUG.SCALES = True, [0.75, 1.0]
-    found = DefaultPredictor(run)(photo())["instances"]
-    boxes = found.pred_boxes.tensor
-    assert len(found) > 0
+    predictions = DefaultPredictor(run)(photo())["instances"]
+    boxes = predictions.pred_boxes.tensor
+    assert len(predictions) > 0
     assert (boxes >= 0).all()
     assert (boxes[:, 2:] <= torch.tensor([170.0, 120.0])).all()
 

@@ -13,7 +13,7 @@ from tests.helpers.runs import Record, engine_cfg, run
 
 OPTS = ("SOLVER.OPTIMIZER", "SGD", "SOLVER.MAX_ITER", 12, "DATASETS.TEST", ("engine_test_val",))
 
-AVERAGE = ("SOLVER.EMA.DECAY", 0.5)
+EMA = ("SOLVER.EMA.DECAY", 0.5)
 
 
 def in_each_process(folder: Path) -> None:
@@ -22,19 +22,19 @@ def in_each_process(folder: Path) -> None:
     run(engine_cfg(folder / "stopped", *OPTS, "SOLVER.CHECKPOINT_PERIOD", 5), stop_after=7)
     resumed = run(engine_cfg(folder / "stopped", *OPTS), resume=True)
     poisoned = run(engine_cfg(folder / "poisoned", *OPTS), poison=(2, 1, "loss_box_size", float("nan")))
-    averaged = run(engine_cfg(folder / "averaged", *OPTS, *AVERAGE))
+    averaged = run(engine_cfg(folder / "averaged", *OPTS, *EMA))
     with_norm = Trainer(engine_cfg(folder / "norm", *OPTS, "MODEL.BACKBONE.NAME", "DropoutBackbone"))
     statistics = dict(with_norm.model.named_buffers())["module.backbone.layers.1.running_mean"]
     statistics.fill_(comm.get_rank() + 1)
     Trainer.test(with_norm.cfg, with_norm.model)
-    found = {
+    predictions = {
         "whole": whole,
         "resumed": resumed,
         "poisoned": poisoned,
         "averaged": averaged,
         "statistics": statistics.clone(),
     }
-    torch.save(found, folder / f"{comm.get_rank()}.pt")
+    torch.save(predictions, folder / f"{comm.get_rank()}.pt")
 
 
 @pytest.fixture(scope="module")
@@ -63,7 +63,7 @@ def test_losses_are_those_of_one_process(one, two):
         assert ours == pytest.approx(expected, rel=1e-5)
 
 
-def test_pictures_are_those_of_one_process(one, two):
+def test_images_are_those_of_one_process(one, two):
     """Together, per step; so in no epoch is one repeated or left out."""
     both = zip(two[0]["whole"].image_ids, two[1]["whole"].image_ids, strict=True)
     assert [sorted(a + b) for a, b in both] == [sorted(ids) for ids in one.image_ids]
@@ -76,15 +76,15 @@ def test_weights_agree_between_the_processes(two):
 
 def test_the_average_is_that_of_one_process(two, tmp_path):
     a, b = (x["averaged"].state["model"] for x in two)
-    expected = run(engine_cfg(tmp_path, *OPTS, *AVERAGE)).state["model"]
+    expected = run(engine_cfg(tmp_path, *OPTS, *EMA)).state["model"]
     assert all(torch.equal(a[name], b[name]) for name in a)
     assert all(torch.allclose(a[name], x, atol=1e-5) for name, x in expected.items())
     assert not all(torch.allclose(a[name], x, atol=1e-4) for name, x in two[0]["averaged"].weights[-1].items())
 
 
 def test_resume_is_exact(two):
-    for found in two:
-        whole, resumed = found["whole"], found["resumed"]
+    for predictions in two:
+        whole, resumed = predictions["whole"], predictions["resumed"]
         assert len(resumed.image_ids) == 7 and resumed.image_ids == whole.image_ids[5:]
         assert all(torch.equal(x, whole.weights[-1][name]) for name, x in resumed.weights[-1].items())
     assert two[0]["resumed"].losses == two[0]["whole"].losses[5:]
@@ -95,19 +95,19 @@ def test_evaluation_is_that_of_one_process(one, two):
 
 
 def test_all_stop_when_one_has_no_number(two):
-    """Process 1 alone has a NaN; both stop before the step, and say whose pictures they were."""
-    errors = [found["poisoned"].error for found in two]
+    """Process 1 alone has a NaN; both stop before the step, and say whose images they were."""
+    errors = [predictions["poisoned"].error for predictions in two]
     assert all(isinstance(error, NonFiniteLossError) for error in errors) and str(errors[0]) == str(errors[1])
     said = str(errors[0])
     assert "iteration 2: loss_box_size = nan in process 1." in said
     guilty, innocent = two[1]["poisoned"].image_ids[2], two[0]["poisoned"].image_ids[2]
     assert all(f"(id {i})" in said for i in guilty) and not any(f"(id {i})" in said for i in innocent)
-    for found in two:
-        assert len(found["poisoned"].weights) == 2
+    for predictions in two:
+        assert len(predictions["poisoned"].weights) == 2
 
 
 def test_all_evaluate_with_the_statistics_that_are_saved(two):
-    assert all((found["statistics"] == 1).all() for found in two)
+    assert all((predictions["statistics"] == 1).all() for predictions in two)
 
 
 def test_what_cannot_be_started_is_said():

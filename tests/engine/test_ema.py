@@ -10,7 +10,7 @@ from torch import nn
 
 from centernet_d2.checkpoint.reading import load_file
 from centernet_d2.engine import Trainer
-from centernet_d2.engine.ema import WeightAverage
+from centernet_d2.engine.ema import ModelEma
 from tests.engine.test_trainer import EXACT, same
 from tests.helpers.runs import engine_cfg, run
 
@@ -40,7 +40,7 @@ def test_the_average_is_that_of_a_loop():
     """Weights and running statistics; the counter of batch normalization, which is no quantity, is the last one."""
     torch.manual_seed(0)
     model = nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4))
-    hook, states = WeightAverage(model, 0.5), []
+    hook, states = ModelEma(model, 0.5), []
     for _ in range(12):
         model(torch.randn(8, 3))
         for p in model.parameters():
@@ -48,18 +48,18 @@ def test_the_average_is_that_of_a_loop():
         hook.after_step()
         states.append(copy.deepcopy(model.state_dict()))
     expected = plain_average(states, 0.5)
-    found = hook.averaged.state_dict()
-    assert found.pop("1.num_batches_tracked") == 12
-    for name, x in found.items():
+    predictions = hook.averaged.state_dict()
+    assert predictions.pop("1.num_batches_tracked") == 12
+    for name, x in predictions.items():
         assert torch.allclose(x.double(), expected[name], atol=1e-5), name
-    assert not torch.allclose(found["1.running_mean"], states[-1]["1.running_mean"], atol=1e-3)
+    assert not torch.allclose(predictions["1.running_mean"], states[-1]["1.running_mean"], atol=1e-3)
 
 
 def test_the_average_is_what_is_saved(folder, whole):
     saved = load_file(folder / "model_final.pth")
     for name, expected in plain_average(whole.weights, 0.4).items():
         assert torch.allclose(saved["model"][name].double(), expected, atol=1e-6), name
-    beside = saved["trainer"]["hooks"]["WeightAverage"]["model"]
+    beside = saved["trainer"]["hooks"]["ModelEma"]["model"]
     assert beside.keys() == saved["model"].keys()
     assert same({name: beside[name] for name in whole.weights[-1]}, whole.weights[-1])
 
@@ -128,7 +128,7 @@ def test_statistics_made_anew_are_those_of_the_average(tmp_path, monkeypatch):
     assert torch.allclose(seen["weight"].double(), plain_average(record.weights, 0.4)[name], atol=1e-6)
     saved = load_file(tmp_path / "model_final.pth")
     assert (saved["model"]["backbone.layers.1.running_mean"] == 77).all()
-    assert (saved["trainer"]["hooks"]["WeightAverage"]["model"]["backbone.layers.1.running_mean"] != 77).all()
+    assert (saved["trainer"]["hooks"]["ModelEma"]["model"]["backbone.layers.1.running_mean"] != 77).all()
 
 
 @pytest.mark.parametrize("decay", [-0.1, 1.0])

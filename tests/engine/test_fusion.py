@@ -12,7 +12,7 @@ from detectron2.modeling import build_model
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from centernet_d2.engine.fusion import fold_batch_norm
+from centernet_d2.engine.fusion import fuse_batch_norm
 from centernet_d2.layers.deform_conv import ModulatedDeformConv2d
 from centernet_d2.modeling.backbone import TorchvisionBackbone
 from tests.helpers.tiny import tiny_cfg
@@ -40,12 +40,12 @@ def check(network: nn.Module, run, x: torch.Tensor, side: int = 32) -> set[str]:
     """Folds, having looked at an input of ``side``, and compares what ``run`` gives; returns the names of the
     normalizations that are left."""
     expected = run(x)
-    fold_batch_norm(network, lambda: run(x[..., :side, :side]))
-    found = run(x)
-    assert found.keys() == expected.keys()
+    fuse_batch_norm(network, lambda: run(x[..., :side, :side]))
+    predictions = run(x)
+    assert predictions.keys() == expected.keys()
     for name, value in expected.items():
         assert value.std() > 0
-        assert (found[name] - value).abs().max() <= 1e-5 * value.abs().max(), name
+        assert (predictions[name] - value).abs().max() <= 1e-5 * value.abs().max(), name
     return {name for name, m in network.named_modules() if isinstance(m, (_BatchNorm, FrozenBatchNorm2d))}
 
 
@@ -61,7 +61,7 @@ def test_nothing_is_left_of_backbones_and_necks(backbone, neck):
     assert check(model, model.outputs, torch.randn(2, 3, 64, 128, dtype=torch.float64), model.divisibility) == set()
 
 
-def test_nothing_is_left_of_an_hourglass_that_sees_the_frame_before():
+def test_nothing_is_left_of_an_hourglass_that_sees_the_previous_frame():
     """Its further stems are added by hooks."""
     model = randomized(tracking_model())
     assert check(model, model.outputs, torch.randn(2, 7, 64, 128, dtype=torch.float64)) == set()
@@ -98,7 +98,7 @@ def partly(m, x):
     return torch.cat([m.norm(y), y.chunk(2, dim=1)[0]], dim=1)
 
 
-FOLDED = {
+FUSED = {
     "one after the other": lambda m, x: m.norm(m.conv(x)).relu_(),
     "another in front": lambda m, x: m.norm2(m.other(m.norm(m.conv(x)))),
     "transposed": lambda m, x: m.norm(m.up(x)),
@@ -123,10 +123,10 @@ KEPT = {
 
 
 @pytest.mark.parametrize("norm", ["BN", "SyncBN", "FrozenBN", "plain"])
-@pytest.mark.parametrize("name", [*FOLDED, *KEPT])
+@pytest.mark.parametrize("name", [*FUSED, *KEPT])
 def test_only_what_reads_a_convolution_and_nothing_else(name, norm):
     layer = nn.BatchNorm2d(4, eps=1e-3, affine=False) if norm == "plain" else get_norm(norm, 4)
-    network = randomized(Parts(layer, {**FOLDED, **KEPT}[name]))
+    network = randomized(Parts(layer, {**FUSED, **KEPT}[name]))
     left = check(network, network, torch.randn(2, 4, 9, 7, dtype=torch.float64))
     used = {"norm", "norm2"} if name in ("two of one", "another in front", "two into one") else {"norm"}
     used -= {"norm"} if name == "deformable" else set()
@@ -135,11 +135,11 @@ def test_only_what_reads_a_convolution_and_nothing_else(name, norm):
 
 
 def test_weights_keep_their_order_in_memory():
-    network = randomized(Parts(nn.BatchNorm2d(4), FOLDED["one after the other"])).to(memory_format=torch.channels_last)
-    fold_batch_norm(network, lambda: network(torch.randn(1, 4, 5, 5, dtype=torch.float64)))
+    network = randomized(Parts(nn.BatchNorm2d(4), FUSED["one after the other"])).to(memory_format=torch.channels_last)
+    fuse_batch_norm(network, lambda: network(torch.randn(1, 4, 5, 5, dtype=torch.float64)))
     assert network.conv.weight.is_contiguous(memory_format=torch.channels_last)
 
 
 def test_a_network_in_training_is_refused():
     with pytest.raises(ValueError, match="evaluation mode"):
-        fold_batch_norm(nn.Conv2d(3, 3, 1), list)
+        fuse_batch_norm(nn.Conv2d(3, 3, 1), list)

@@ -1,4 +1,4 @@
-"""``DefaultPredictor`` gives landmarks in pixels of the picture: those that a perfect network would answer with."""
+"""``DefaultPredictor`` gives landmarks in pixels of the image: those that a perfect network would answer with."""
 
 from __future__ import annotations
 
@@ -8,32 +8,32 @@ import torch
 from detectron2.engine import DefaultPredictor
 from detectron2.structures import Boxes, Instances, Keypoints
 
-from centernet_d2.data.schemas import SCHEMES
-from centernet_d2.geometry import letterbox_matrix, mirrored, transform_points
+from centernet_d2.data.schemas import SCHEMAS
+from centernet_d2.geometry import flipped, letterbox_matrix, transform_points
 from centernet_d2.structures import Targets
-from tests.helpers.keypoints import landmark_cfg, objects
+from tests.helpers.keypoints import keypoint_cfg, objects
 
 HEIGHT, WIDTH = 150, 230
 
 
-def perfect_network(model, truth: Instances, scheme):
-    """Replaces ``model.outputs`` by the maps of ``truth`` (picture pixels), letterboxed; every second call is of the
-    mirrored input."""
+def perfect_network(model, gt: Instances, schema):
+    """Replaces ``model.outputs`` by the maps of ``truth`` (image pixels), letterboxed; every second call is of the
+    flipped input."""
     calls = []
 
     def outputs(images):
         size = tuple(images.shape[-2:])
-        matrix = letterbox_matrix((HEIGHT, WIDTH), size, 1.0 if model.test_time.resize == "keep" else None)
-        mirror = model.test_time.flip and len(calls) % 2 == 1
-        calls.append(mirror)
-        matrix = mirrored(matrix, size[1]) if mirror else matrix
-        keypoints = truth.gt_keypoints.tensor.clone()
+        matrix = letterbox_matrix((HEIGHT, WIDTH), size, 1.0 if model.test_time_augmentation.resize == "keep" else None)
+        flip = model.test_time_augmentation.flip and len(calls) % 2 == 1
+        calls.append(flip)
+        matrix = flipped(matrix, size[1]) if flip else matrix
+        keypoints = gt.gt_keypoints.tensor.clone()
         keypoints[..., :2] = torch.from_numpy(transform_points(keypoints[..., :2].double().numpy(), matrix))
-        corners = transform_points(truth.gt_boxes.tensor.double().numpy().reshape(-1, 2, 2), matrix)
+        corners = transform_points(gt.gt_boxes.tensor.double().numpy().reshape(-1, 2, 2), matrix)
         moved = Instances(size)
         moved.gt_boxes = Boxes(torch.from_numpy(np.hstack([corners.min(axis=1), corners.max(axis=1)])).float())
-        moved.gt_classes = truth.gt_classes
-        moved.gt_keypoints = Keypoints(keypoints[:, scheme.flip_indices()] if mirror else keypoints)
+        moved.gt_classes = gt.gt_classes
+        moved.gt_keypoints = Keypoints(keypoints[:, schema.flip_indices()] if flip else keypoints)
         targets = Targets.from_instances([moved], 4, (size[0] // 4, size[1] // 4))
         return model.task.target_maps(targets)
 
@@ -46,29 +46,31 @@ def perfect_network(model, truth: Instances, scheme):
 @pytest.mark.parametrize(
     ("name", "task"),
     [
-        ("face68", "LandmarkRegressionTask"),
-        ("face68", "LandmarkHeatmapTask"),
-        ("face19", "LandmarkRegressionTask"),
+        ("face68", "KeypointRegressionTask"),
+        ("face68", "KeypointHeatmapTask"),
+        ("face19", "KeypointRegressionTask"),
         ("clothes294", "ClothesLandmarkTask"),
     ],
 )
-def test_landmarks_come_back_in_pixels_of_the_picture(name, task, flip, resize):
-    scheme = SCHEMES[name]
-    cfg = landmark_cfg(name, task, "INPUT.SIZE_TEST", [128, 192], "INPUT.RESIZE_TEST", resize)
+def test_keypoints_come_back_in_pixels_of_the_image(name, task, flip, resize):
+    schema = SCHEMAS[name]
+    cfg = keypoint_cfg(name, task, "INPUT.SIZE_TEST", [128, 192], "INPUT.RESIZE_TEST", resize)
     cfg.TEST.AUG.ENABLED = flip
     cfg.TEST.DETECTIONS_PER_IMAGE = 2
-    last = len(scheme.class_names) - 1
-    truth = objects(scheme, [[12, 8, 110, 120], [120, 20, 229, 149]], [last, 0], (HEIGHT, WIDTH))
+    last = len(schema.class_names) - 1
+    gt = objects(schema, [[12, 8, 110, 120], [120, 20, 229, 149]], [last, 0], (HEIGHT, WIDTH))
     predictor = DefaultPredictor(cfg)
-    calls = perfect_network(predictor.model, truth, scheme)
-    found = predictor(np.zeros((HEIGHT, WIDTH, 3), np.uint8))["instances"]
+    calls = perfect_network(predictor.model, gt, schema)
+    predictions = predictor(np.zeros((HEIGHT, WIDTH, 3), np.uint8))["instances"]
     assert len(calls) == 1 + flip
-    assert found.pred_keypoints.shape == (2, len(scheme), 3)
-    distance = (found.pred_keypoints[:, None, :, :2] - truth.gt_keypoints.tensor[None, :, :, :2]).abs().amax(dim=(2, 3))
+    assert predictions.pred_keypoints.shape == (2, len(schema), 3)
+    distance = (
+        (predictions.pred_keypoints[:, None, :, :2] - gt.gt_keypoints.tensor[None, :, :, :2]).abs().amax(dim=(2, 3))
+    )
     assert distance.min(dim=0).values.max() < 0.01
     order = distance.argmin(dim=0)
-    assert torch.equal(found.pred_classes[order], truth.gt_classes)
-    assert (found.pred_boxes.tensor[order] - truth.gt_boxes.tensor).abs().max() < 0.01
-    labelled = truth.gt_keypoints.tensor[..., 2] > 0
-    assert (found.pred_keypoints[order][labelled][:, 2] > 0.4).all()
-    assert (found.pred_keypoints[order][~labelled] == 0).all()
+    assert torch.equal(predictions.pred_classes[order], gt.gt_classes)
+    assert (predictions.pred_boxes.tensor[order] - gt.gt_boxes.tensor).abs().max() < 0.01
+    labelled = gt.gt_keypoints.tensor[..., 2] > 0
+    assert (predictions.pred_keypoints[order][labelled][:, 2] > 0.4).all()
+    assert (predictions.pred_keypoints[order][~labelled] == 0).all()

@@ -1,4 +1,4 @@
-"""Training leads to networks that find things: of each task a few drawn pictures are learnt by heart, and half the demo
+"""Training leads to networks that find things: of each task a few drawn images are learned by heart, and half the demo
 leads to a network that finds what it has not seen."""
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ NAME = "test_learning_pictures"
 
 
 @pytest.mark.slow
-def test_drawn_shapes_are_learnt(tmp_path):
+def test_synthetic_shapes_are_learned(tmp_path):
     """600 iterations, a minute or two, reached an AP50 of 64 when this was written; the demo's 1,200 reach 91."""
     options = {"SOLVER.MAX_ITER": "600", "SOLVER.STEPS": "(450, 550)", "SEED": "1", "OUTPUT_DIR": str(tmp_path)}
     command = [sys.executable, "tools/train_net.py", "--config-file", "configs/Synthetic/shapes_1pt.yaml"]
@@ -34,8 +34,8 @@ def test_drawn_shapes_are_learnt(tmp_path):
 
 
 @pytest.fixture
-def learnt(tmp_path):
-    """Trains a config's network on a few pictures (or frames) of its drawn set, 200 iterations without augmentation;
+def select_supervised(tmp_path):
+    """Trains a config's network on a few images (or frames) of its drawn set, 200 iterations without augmentation;
     its evaluation there, and the trainer."""
 
     def train(config: str, count: int = 4) -> tuple[dict[str, dict[str, float]], Trainer]:
@@ -67,22 +67,22 @@ def learnt(tmp_path):
         ("walks", "tracking/IDF1", 80),
     ],
 )
-def test_a_few_pictures_are_learnt_by_heart(config, metric, bound, learnt):
-    results, _ = learnt(config)
+def test_a_few_images_are_learned_overfit(config, metric, bound, select_supervised):
+    results, _ = select_supervised(config)
     section, _, name = metric.partition("/")
     assert results[section][name] > bound
 
 
 @pytest.mark.slow
-def test_a_few_streets_are_learnt_by_heart(learnt):
+def test_a_few_scenes_are_learned_overfit(select_supervised):
     """Most objects are found within half a metre (KITTI's AP of fewer than forty objects says little)."""
-    _, trainer = learnt("boxes3d", count=8)
-    model, found, wanted = trainer.model.eval(), 0, 0
+    _, trainer = select_supervised("boxes3d", count=8)
+    model, predictions, wanted = trainer.model.eval(), 0, 0
     (batch,) = build_test_loader(trainer.cfg, NAME)
     for record, result in zip(DatasetCatalog.get(NAME), model(batch), strict=True):
         instances = result["instances"][result["instances"].scores > 0.3]
         for annotation in record["annotations"]:
             same = instances[instances.pred_classes == annotation["category_id"]]
             away = (same.pred_locations - torch.tensor(annotation["location"])).norm(dim=1)
-            found, wanted = found + bool((away < 0.5).any()), wanted + 1
-    assert wanted > 5 and found / wanted > 0.7
+            predictions, wanted = predictions + bool((away < 0.5).any()), wanted + 1
+    assert wanted > 5 and predictions / wanted > 0.7

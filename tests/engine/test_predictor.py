@@ -1,4 +1,4 @@
-"""The predictor for scripts: what DefaultPredictor finds, many pictures at once, with every switch."""
+"""The predictor for scripts: what DefaultPredictor finds, many images at once, with every switch."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ SIZES = [(120, 170), (64, 64), (170, 120), (33, 200), (120, 170)]
 on_a_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 
 
-def pictures(sizes=SIZES) -> list[np.ndarray]:
+def images(sizes=SIZES) -> list[np.ndarray]:
     rng = np.random.default_rng(0)
     return [cv2.resize(rng.integers(0, 256, (6, 8, 3), dtype=np.uint8), size[::-1]) for size in sizes]
 
@@ -35,7 +35,7 @@ def trained(tmp_path):
     """The config of a small hourglass whose checkpoint is not what a start is like; boxes have some size."""
     cfg = tiny_cfg("MODEL.BACKBONE.NAME", "build_hourglass_backbone", "INPUT.SIZE_TEST", [96, 128])
     cfg.MODEL.HOURGLASS.CHANNELS, cfg.MODEL.HOURGLASS.BLOCKS = [16, 16], [1, 1]
-    cfg.MODEL.CENTERNET.POINT_FLAGS, cfg.TEST.DETECTIONS_PER_IMAGE = [0, 4, 8], 20
+    cfg.MODEL.CENTERNET.GRID_POINTS, cfg.TEST.DETECTIONS_PER_IMAGE = [0, 4, 8], 20
     torch.manual_seed(0)
     model = build_model(cfg)
     with torch.no_grad():
@@ -46,19 +46,19 @@ def trained(tmp_path):
                 module.weight.uniform_(0.7, 1.3)
         for parameter in model.task.parameters():
             parameter.add_(torch.randn(parameter.shape) * 0.1)
-        model.task.branches["box_size"].heads[-1][2].bias.fill_(6)
+        model.task.heads["box_size"].heads[-1][2].bias.fill_(6)
     SafeCheckpointer(model, str(tmp_path)).save("model_final")
     cfg.MODEL.WEIGHTS = str(tmp_path / "model_final.pth")
     return cfg
 
 
-def assert_same(found, expected, tolerance=1e-4):
+def assert_same(predictions, expected, tolerance=1e-4):
     """The same objects; those of equal scores may change places."""
-    assert found.image_size == expected.image_size and len(found) == len(expected) > 0
-    torch.testing.assert_close(found.scores, expected.scores, atol=tolerance, rtol=0)
-    near = (found.scores[:, None] - expected.scores).abs() <= tolerance
-    near &= found.pred_classes[:, None] == expected.pred_classes
-    near &= (found.pred_boxes.tensor[:, None] - expected.pred_boxes.tensor).abs().amax(dim=-1) < 100 * tolerance
+    assert predictions.image_size == expected.image_size and len(predictions) == len(expected) > 0
+    torch.testing.assert_close(predictions.scores, expected.scores, atol=tolerance, rtol=0)
+    near = (predictions.scores[:, None] - expected.scores).abs() <= tolerance
+    near &= predictions.pred_classes[:, None] == expected.pred_classes
+    near &= (predictions.pred_boxes.tensor[:, None] - expected.pred_boxes.tensor).abs().amax(dim=-1) < 100 * tolerance
     assert near.any(dim=0).all() and near.any(dim=1).all()
 
 
@@ -69,30 +69,30 @@ def test_it_finds_what_detectron2s_finds(trained, order, resize, augmented):
     trained.INPUT.FORMAT, trained.INPUT.RESIZE_TEST, trained.TEST.AUG.ENABLED = order, resize, augmented
     ours, theirs = Predictor(trained), DefaultPredictor(trained)
     assert not any(isinstance(module, nn.BatchNorm2d) for module in ours.model.modules())
-    together = ours.predict_batch(pictures())
+    together = ours.predict_batch(images())
     assert len(together) == len(SIZES)
-    for picture, one in zip(pictures(), together, strict=True):
-        expected = theirs(picture)["instances"]
-        assert_same(ours(picture)["instances"], expected)
+    for image, one in zip(images(), together, strict=True):
+        expected = theirs(image)["instances"]
+        assert_same(ours(image)["instances"], expected)
         assert_same(one["instances"], expected)
 
 
-def test_pictures_of_one_network_size_go_through_together(trained):
+def test_images_of_one_network_size_go_through_together(trained):
     trained.INPUT.RESIZE_TEST = "keep"
     predictor, batches = Predictor(trained), []
     outputs = predictor.model.outputs
     predictor.model.outputs = lambda images: batches.append(tuple(images.shape)) or outputs(images)
-    found = predictor.predict_batch(pictures())
-    assert [x["instances"].image_size for x in found] == SIZES
+    predictions = predictor.predict_batch(pictures())
+    assert [x["instances"].image_size for x in predictions] == SIZES
     # (120, 170) twice; 33 becomes 40, 170 becomes 176.
     assert sorted(batches) == [(1, 3, 40, 200), (1, 3, 64, 64), (1, 3, 176, 120), (2, 3, 120, 176)]
     assert predictor.predict_batch([]) == []
 
 
-def test_a_picture_that_cannot_be_written_to(trained):
-    picture = pictures()[0]
-    picture.flags.writeable = False
-    assert len(Predictor(trained)(picture)["instances"]) > 0
+def test_a_image_that_cannot_be_written_to(trained):
+    image = images()[0]
+    image.flags.writeable = False
+    assert len(Predictor(trained)(image)["instances"]) > 0
 
 
 def test_frames_of_a_tracker_come_in_order():
@@ -102,15 +102,15 @@ def test_frames_of_a_tracker_come_in_order():
     ours = Predictor(cfg)
     torch.manual_seed(0)
     theirs = DefaultPredictor(cfg)
-    frames = pictures([(96, 128)] * 3)
-    for found, frame in zip(ours.predict_batch(frames), frames, strict=True):
+    frames = images([(96, 128)] * 3)
+    for predictions, frame in zip(ours.predict_batch(frames), frames, strict=True):
         expected = theirs(frame)["instances"]
-        assert_same(found["instances"], expected)
-        assert found["instances"].pred_track_ids.tolist() == expected.pred_track_ids.tolist()
+        assert_same(predictions["instances"], expected)
+        assert predictions["instances"].pred_track_ids.tolist() == expected.pred_track_ids.tolist()
 
 
 def test_without_folding_the_model_is_what_it_was(trained):
-    trained.MODEL.INFERENCE.FOLD_BATCH_NORM = False
+    trained.MODEL.INFERENCE.FUSE_BATCH_NORM = False
     ours, theirs = Predictor(trained).model.state_dict(), DefaultPredictor(trained).model.state_dict()
     assert ours.keys() == theirs.keys() and all(torch.equal(ours[name], theirs[name]) for name in ours)
 
@@ -158,8 +158,8 @@ def test_weights_that_run_code_are_refused(trained, tmp_path):
 def test_a_compiled_network(trained):
     trained.MODEL.INFERENCE.COMPILE = True
     ours, theirs = Predictor(trained), DefaultPredictor(trained)
-    for found, picture in zip(ours.predict_batch(pictures()), pictures(), strict=True):
-        assert_same(found["instances"], theirs(picture)["instances"])
+    for predictions, image in zip(ours.predict_batch(images()), images(), strict=True):
+        assert_same(predictions["instances"], theirs(image)["instances"])
 
 
 @on_a_gpu
@@ -169,12 +169,12 @@ def test_cuda_graphs(trained, precision, compiled):
     """Several sizes in turn, each recorded once, and none in the way of another."""
     trained.MODEL.DEVICE, trained.INPUT.RESIZE_TEST, trained.TEST.AUG.ENABLED = "cuda", "keep", True
     trained.MODEL.INFERENCE.PRECISION, trained.MODEL.INFERENCE.COMPILE = precision, compiled
-    plain = Predictor(trained).predict_batch(pictures())
+    plain = Predictor(trained).predict_batch(images())
     trained.MODEL.INFERENCE.CUDA_GRAPHS = True
     predictor = Predictor(trained)
     for _ in range(2):
-        for found, expected in zip(predictor.predict_batch(pictures()), plain, strict=True):
-            assert_same(found["instances"].to("cpu"), expected["instances"].to("cpu"))
+        for predictions, expected in zip(predictor.predict_batch(images()), plain, strict=True):
+            assert_same(predictions["instances"].to("cpu"), expected["instances"].to("cpu"))
     assert len(predictor.model.outputs._recorded) == 4
 
 
@@ -184,7 +184,7 @@ def test_the_example_of_the_document_runs(trained, tmp_path, monkeypatch, capsys
     (tmp_path / "output" / "demo").mkdir(parents=True)
     (tmp_path / "model_final.pth").rename("output/demo/model_final.pth")
     (tmp_path / "output" / "demo" / "config.yaml").write_text(trained.dump())
-    for name, picture in zip(("photo.jpg", "a.jpg", "b.jpg"), pictures(), strict=False):
-        cv2.imwrite(name, picture)
+    for name, image in zip(("photo.jpg", "a.jpg", "b.jpg"), images(), strict=False):
+        cv2.imwrite(name, image)
     exec(example, {})
     assert len(re.findall(r"Boxes", capsys.readouterr().out)) == 3

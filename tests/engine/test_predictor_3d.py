@@ -1,4 +1,4 @@
-"""Boxes in space through ``DefaultPredictor`` and the model: those that a perfect network would answer with."""
+"""3D boxes through ``DefaultPredictor`` and the model: those that a perfect network would answer with."""
 
 from __future__ import annotations
 
@@ -12,28 +12,28 @@ from detectron2.structures import Boxes, Instances
 from centernet_d2.data.annotations import corner_boxes
 from centernet_d2.data.fields_3d import object_fields
 from centernet_d2.data.transforms.affine import AffineTransform
-from centernet_d2.geometry import letterbox_matrix, mirrored
+from centernet_d2.geometry import flipped, letterbox_matrix
 from centernet_d2.structures import Targets
-from tests.helpers.boxes3d import P2, SIZE, STREET, assert_found, box3d_cfg, record_of
+from tests.helpers.boxes3d import P2, SIZE, STREET, assert_found, box3d_cfg, dataset_dict_of
 
 
 def perfect_network(model, record):
-    """Replaces ``model.outputs`` by the maps of ``record``; every second call is of the mirrored input."""
+    """Replaces ``model.outputs`` by the maps of ``record``; every second call is of the flipped input."""
     calls = []
 
     def outputs(images):
-        size, picture = tuple(images.shape[-2:]), (record["height"], record["width"])
-        matrix = letterbox_matrix(picture, size, 1.0 if model.test_time.resize == "keep" else None)
-        mirror = model.test_time.flip and len(calls) % 2 == 1
-        calls.append(mirror)
-        transform = AffineTransform(mirrored(matrix, size[1]) if mirror else matrix, size)
+        size, image = tuple(images.shape[-2:]), (record["height"], record["width"])
+        matrix = letterbox_matrix(image, size, 1.0 if model.test_time_augmentation.resize == "keep" else None)
+        flip = model.test_time_augmentation.flip and len(calls) % 2 == 1
+        calls.append(flip)
+        transform = AffineTransform(flipped(matrix, size[1]) if flip else matrix, size)
         instances = Instances(size)
         boxes = transform.apply_box(corner_boxes(record["annotations"]))
         instances.gt_boxes = Boxes(torch.from_numpy(boxes).float())
         instances.gt_classes = torch.tensor([a["category_id"] for a in record["annotations"]])
         for name, values in object_fields(record, record["annotations"], TransformList([transform])).items():
             instances.set(name, values)
-        # Where resolution is kept, metres are learnt from pictures that were not fitted in either.
+        # Where resolution is kept, metres are learned from images that were not fitted in either.
         instances.gt_metric = torch.ones(len(instances), dtype=torch.bool)
         return model.task.target_maps(Targets.from_instances([instances], 4, (size[0] // 4, size[1] // 4)))
 
@@ -48,28 +48,28 @@ def black(height, width):
 @pytest.mark.parametrize("resize", ["fixed", "keep"])
 @pytest.mark.parametrize("flip", [False, True])
 @pytest.mark.parametrize("factor", [1.0, 0.6])
-def test_boxes_in_space_come_back_from_a_picture(factor, flip, resize):
+def test_3d_boxes_come_back_from_a_image(factor, flip, resize):
     """Of KITTI's size, and resized, its calibration with it."""
     size = (round(SIZE[0] * factor), round(SIZE[1] * factor))
     calibration = P2 * torch.tensor([[size[1] / SIZE[1]], [size[0] / SIZE[0]], [1.0]])
-    record = record_of(calibration=calibration, size=size)
+    record = dataset_dict_of(calibration=calibration, size=size)
     cfg = box3d_cfg("INPUT.RESIZE_TEST", resize, "MODEL.BOX3D.CALIBRATION", calibration.flatten().tolist())
     cfg.TEST.AUG.ENABLED, cfg.TEST.DETECTIONS_PER_IMAGE = flip, len(STREET)
     predictor = DefaultPredictor(cfg)
     calls = perfect_network(predictor.model, record)
-    found = predictor(black(*size))["instances"]
+    predictions = predictor(black(*size))["instances"]
     assert len(calls) == 1 + flip
-    assert_found(found)
-    assert found.has("pred_alpha") and not found.has("pred_orientation")
+    assert_found(predictions)
+    assert predictions.has("pred_alpha") and not predictions.has("pred_orientation")
 
 
-def test_the_calibration_comes_with_the_picture():
-    """Three cameras, one picture each in a batch, and the answer in pixels of another size."""
+def test_the_calibration_comes_with_the_image():
+    """Three cameras, one image each in a batch, and the answer in pixels of another size."""
     model = DefaultPredictor(box3d_cfg("TEST.DETECTIONS_PER_IMAGE", len(STREET))).model
     for focal in (600.0, 721.0, 800.0):
         calibration = P2.clone()
         calibration[0, 0] = calibration[1, 1] = focal
-        record = record_of(calibration=calibration)
+        record = dataset_dict_of(calibration=calibration)
         perfect_network(model, record)
         image = torch.zeros(3, 375, 1242, dtype=torch.uint8)
         sample = {"image": image, "calib": calibration.numpy(), "height": 375, "width": 1242}

@@ -41,7 +41,7 @@ def test_mistakes_are_named(opts, said):
         setup_cfg("", [*TRAIN, *opts])
 
 
-def test_the_class_count_is_the_data_sets(tmp_path):
+def test_the_class_count_is_the_datasets(tmp_path):
     """Read from a COCO file that only the command line names."""
     categories = [{"id": i, "name": f"class {i}"} for i in (3, 5, 9)]
     images = [{"id": 1, "file_name": "a.jpg", "height": 10, "width": 10}]
@@ -52,7 +52,7 @@ def test_the_class_count_is_the_data_sets(tmp_path):
 
 
 def test_a_written_config_reads_the_same(tmp_path):
-    cfg = setup_cfg("", [*TRAIN, "MODEL.CENTERNET.POINT_FLAGS=[0, 4, 8]"])
+    cfg = setup_cfg("", [*TRAIN, "MODEL.CENTERNET.GRID_POINTS=[0, 4, 8]"])
     (tmp_path / "config.yaml").write_text(cfg.dump())
     again = setup_cfg(str(tmp_path / "config.yaml"))
     # (Detectron2 itself has a key whose nested tuples come back as lists.)

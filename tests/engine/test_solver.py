@@ -44,34 +44,34 @@ def rates(iterations: int, *opts) -> list[float]:
     cfg = tiny_cfg("SOLVER.BASE_LR", 0.01, "SOLVER.MAX_ITER", iterations, *opts)
     optimizer = torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=0.01)
     scheduler = build_lr_scheduler(cfg, optimizer)
-    found = []
+    predictions = []
     for _ in range(iterations):
-        found.append(optimizer.param_groups[0]["lr"])
+        predictions.append(optimizer.param_groups[0]["lr"])
         optimizer.step()
         scheduler.step()
-    return found
+    return predictions
 
 
 def test_one_cycle():
     opts = ("SOLVER.WARMUP_ITERS", 30, "SOLVER.WARMUP_FACTOR", 0.04, "SOLVER.BASE_LR_END", 1e-5)
-    found = rates(100, "SOLVER.LR_SCHEDULER_NAME", "OneCycleLR", *opts)
+    predictions = rates(100, "SOLVER.LR_SCHEDULER_NAME", "OneCycleLR", *opts)
     up = [0.0004 + (0.01 - 0.0004) * (1 - cos(pi * i / 30)) / 2 for i in range(30)]
     down = [1e-5 + (0.01 - 1e-5) * (1 + cos(pi * (i - 30) / 70)) / 2 for i in range(30, 100)]
-    assert found == pytest.approx(up + down, rel=1e-9)
+    assert predictions == pytest.approx(up + down, rel=1e-9)
 
 
 def test_one_cycle_is_that_of_pytorch():
     """But for their last iterations, one apart: theirs end on the lowest rate."""
     opts = ("SOLVER.WARMUP_ITERS", 300, "SOLVER.WARMUP_FACTOR", 0.04, "SOLVER.BASE_LR_END", 4e-8)
-    found = rates(1000, "SOLVER.LR_SCHEDULER_NAME", "OneCycleLR", *opts)
+    predictions = rates(1000, "SOLVER.LR_SCHEDULER_NAME", "OneCycleLR", *opts)
     optimizer = torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=0.01)
     theirs = torch.optim.lr_scheduler.OneCycleLR(optimizer, 0.01, 1001, pct_start=0.3, cycle_momentum=False)
     expected = []
-    for _ in found:
+    for _ in predictions:
         expected.append(optimizer.param_groups[0]["lr"])
         optimizer.step()
         theirs.step()
-    assert found == pytest.approx(expected, abs=0.01 * pi / 2 / 300)
+    assert predictions == pytest.approx(expected, abs=0.01 * pi / 2 / 300)
 
 
 @pytest.mark.parametrize("iterations", [0, 10])
@@ -83,10 +83,10 @@ def test_one_cycle_needs_a_rise_and_a_fall(iterations):
 def test_cosine_with_warm_up():
     """Detectron2's: the cosine runs from the first iteration on, the line of the warm-up leads onto it."""
     opts = ("SOLVER.WARMUP_ITERS", 20, "SOLVER.WARMUP_FACTOR", 0.1)
-    found = rates(100, "SOLVER.LR_SCHEDULER_NAME", "WarmupCosineLR", *opts)
+    predictions = rates(100, "SOLVER.LR_SCHEDULER_NAME", "WarmupCosineLR", *opts)
     cosine = [0.01 * (1 + cos(pi * i / 100)) / 2 for i in range(101)]
-    assert found[20:] == pytest.approx(cosine[20:100], rel=1e-9)
-    assert found[:20] == pytest.approx([0.001 + (cosine[20] - 0.001) * i / 20 for i in range(20)], rel=1e-9)
+    assert predictions[20:] == pytest.approx(cosine[20:100], rel=1e-9)
+    assert predictions[:20] == pytest.approx([0.001 + (cosine[20] - 0.001) * i / 20 for i in range(20)], rel=1e-9)
 
 
 @pytest.mark.parametrize("precision", ["", "float16"])

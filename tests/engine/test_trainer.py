@@ -71,14 +71,14 @@ def test_the_runs_of_these_tests_could_differ(uninterrupted, tmp_path):
     assert not same(second.losses, uninterrupted.losses[2:4])
 
 
-def test_a_drawn_seed_is_kept(tmp_path):
-    """``SEED: -1`` resumes with the pictures that would have come."""
+def test_a_synthetic_seed_is_kept(tmp_path):
+    """``SEED: -1`` resumes with the images that would have come."""
     opts = ("SEED", -1, "SOLVER.CHECKPOINT_PERIOD", 3, "SOLVER.MAX_ITER", 6, "SOLVER.STEPS", ())
     first = run(engine_cfg(tmp_path, *opts), stop_after=3)
     second = run(engine_cfg(tmp_path, *opts), resume=True)
     assert second.state["seed"] == first.state["seed"] >= 0
     seen = list(chain(*first.image_ids, *second.image_ids))
-    assert len(set(seen)) == len(seen) == 24, "one epoch: every picture once"
+    assert len(set(seen)) == len(seen) == 24, "one epoch: every image once"
 
 
 @pytest.mark.parametrize("term", ["loss_heatmap", "loss_box_size", "loss_offset"])

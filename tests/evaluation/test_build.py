@@ -1,4 +1,4 @@
-"""The evaluator that a data set's metadata names."""
+"""The evaluator that a dataset's metadata names."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ from tests.helpers.runs import engine_cfg
 
 
 @pytest.mark.parametrize("number", range(2))
-def test_truth_as_prediction_gives_100(number, tmp_path):
+def test_ground_truth_as_prediction_gives_100(number, tmp_path):
     """A set without a JSON file, evaluated into several folders one after the other."""
     name = "engine_test_val"
     evaluator = build_evaluator(engine_cfg(tmp_path), name)
     assert isinstance(evaluator, COCOEvaluator)
     evaluator.reset()
-    for record in DatasetCatalog.get(name):
-        found = Instances((record["height"], record["width"]))
-        found.pred_boxes = Boxes(torch.tensor([a["bbox"] for a in record["annotations"]]))
-        found.pred_classes = torch.tensor([a["category_id"] for a in record["annotations"]])
-        found.scores = torch.ones(len(found.pred_classes))
-        evaluator.process([record], [{"instances": found}])
+    for dataset_dict in DatasetCatalog.get(name):
+        predictions = Instances((dataset_dict["height"], dataset_dict["width"]))
+        predictions.pred_boxes = Boxes(torch.tensor([a["bbox"] for a in dataset_dict["annotations"]]))
+        predictions.pred_classes = torch.tensor([a["category_id"] for a in dataset_dict["annotations"]])
+        predictions.scores = torch.ones(len(predictions.pred_classes))
+        evaluator.process([dataset_dict], [{"instances": predictions}])
     results = evaluator.evaluate()["bbox"]
     assert results["AP"] == pytest.approx(100) and results["AP75"] == pytest.approx(100)
     assert (tmp_path / "inference" / f"{name}_coco_format.json").exists()
@@ -44,15 +44,19 @@ def test_extreme_points_are_not_scored_but_boxes_and_octagons_are(tmp_path):
     cfg.MODEL.KEYPOINT_ON = cfg.MODEL.MASK_ON = True
     evaluator = build_evaluator(cfg, name)
     evaluator.reset()
-    for record in DatasetCatalog.get(name):
-        size = (record["height"], record["width"])
-        found = Instances(size)
-        found.pred_boxes = Boxes(torch.tensor([a["bbox"] for a in record["annotations"]]).reshape(-1, 4))
-        found.pred_classes = torch.tensor([a["category_id"] for a in record["annotations"]], dtype=torch.int64)
-        found.scores = torch.ones(len(found.pred_classes))
-        found.pred_keypoints = torch.tensor([a["keypoints"] for a in record["annotations"]]).reshape(-1, 4, 3)
-        found.pred_masks = octagon_masks(found.pred_keypoints[..., :2], found.pred_boxes.tensor)
-        evaluator.process([record], [{"instances": detector_postprocess(found, *size)}])
+    for dataset_dict in DatasetCatalog.get(name):
+        size = (dataset_dict["height"], dataset_dict["width"])
+        predictions = Instances(size)
+        predictions.pred_boxes = Boxes(torch.tensor([a["bbox"] for a in dataset_dict["annotations"]]).reshape(-1, 4))
+        predictions.pred_classes = torch.tensor(
+            [a["category_id"] for a in dataset_dict["annotations"]], dtype=torch.int64
+        )
+        predictions.scores = torch.ones(len(predictions.pred_classes))
+        predictions.pred_keypoints = torch.tensor([a["keypoints"] for a in dataset_dict["annotations"]]).reshape(
+            -1, 4, 3
+        )
+        predictions.pred_masks = octagon_masks(predictions.pred_keypoints[..., :2], predictions.pred_boxes.tensor)
+        evaluator.process([dataset_dict], [{"instances": detector_postprocess(predictions, *size)}])
     results = evaluator.evaluate()
     assert set(results) == {"bbox", "segm"}
     assert results["bbox"]["AP"] == pytest.approx(100)

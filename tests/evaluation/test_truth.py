@@ -1,4 +1,4 @@
-"""The truth given as the prediction scores 100, for every kind of data set; a little less than the truth scores
+"""The truth given as the prediction scores 100, for every kind of dataset; a little less than the truth scores
 less."""
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.structures import Boxes, BoxMode, Instances
 
 from centernet_d2.data.build import build_test_loader
-from centernet_d2.data.catalog import load_records
+from centernet_d2.data.catalog import load_dataset_dicts
 from centernet_d2.data.datasets.custom import register_custom_datasets
 from centernet_d2.evaluation.build import build_evaluator
 from tests.helpers.tiny import tiny_cfg
@@ -21,19 +21,19 @@ from tests.helpers.tiny import tiny_cfg
 
 def score(cfg, name, shift=0.0):
     """Metrics of the annotations themselves, moved by ``shift`` of their width."""
-    truth = {record["file_name"]: record["annotations"] for record in load_records(name)}
+    gt = {dataset_dict["file_name"]: dataset_dict["annotations"] for dataset_dict in load_dataset_dicts(name)}
     evaluator = build_evaluator(cfg, name)
     evaluator.reset()
     for batch in build_test_loader(cfg, name):
         outputs = []
         for sample in batch:
-            objects = [x for x in truth[sample["file_name"]] if not x.get("iscrowd")]
+            objects = [x for x in gt[sample["file_name"]] if not x.get("iscrowd")]
             boxes = torch.tensor([BoxMode.convert(x["bbox"], x["bbox_mode"], BoxMode.XYXY_ABS) for x in objects])
             boxes = boxes.view(-1, 4) + torch.tensor([shift, 0, shift, 0]) * (boxes[:, 2:3] - boxes[:, :1])
-            found = Instances((sample["height"], sample["width"]))
-            found.pred_boxes, found.scores = Boxes(boxes), torch.ones(len(boxes))
-            found.pred_classes = torch.tensor([x["category_id"] for x in objects], dtype=torch.int64)
-            outputs.append({"instances": found})
+            predictions = Instances((sample["height"], sample["width"]))
+            predictions.pred_boxes, predictions.scores = Boxes(boxes), torch.ones(len(boxes))
+            predictions.pred_classes = torch.tensor([x["category_id"] for x in objects], dtype=torch.int64)
+            outputs.append({"instances": predictions})
         evaluator.process(batch, outputs)
     return evaluator.evaluate()["bbox"]
 
@@ -65,7 +65,7 @@ def test_sets_of_ones_own(cfg, shared_data, kind, first, second):
 
 
 def test_pascal_voc(cfg, shared_data, tmp_path):
-    """The published layout and its evaluator: pictures of another set under three of VOC's class names."""
+    """The published layout and its evaluator: images of another set under three of VOC's class names."""
     root, source = tmp_path / "VOC2007", shared_data / "bccd"
     names = {"RBC": "person", "WBC": "car", "Platelets": "dog"}
     stems = (source / "ImageSets" / "Main" / "val.txt").read_text().split()[:10]
@@ -79,15 +79,15 @@ def test_pascal_voc(cfg, shared_data, tmp_path):
             tag.text = names[tag.text]
         tree.write(root / "Annotations" / f"{stem}.xml")
     metadata = MetadataCatalog.get("voc_2007_test")
-    records = DatasetCatalog.data["voc_2007_test"]
+    dataset_dicts = DatasetCatalog.data["voc_2007_test"]
     before = metadata.dirname
     try:
         del metadata.dirname
         metadata.dirname = str(root)
-        DatasetCatalog.data["voc_2007_test"] = lambda: records.func("voc_2007_test", str(root), "test")
+        DatasetCatalog.data["voc_2007_test"] = lambda: dataset_dicts.func("voc_2007_test", str(root), "test")
         result = score(cfg, "voc_2007_test")
     finally:
-        DatasetCatalog.data["voc_2007_test"] = records
+        DatasetCatalog.data["voc_2007_test"] = dataset_dicts
         del metadata.dirname
         metadata.dirname = before
     assert result["AP"] == result["AP50"] == pytest.approx(100)

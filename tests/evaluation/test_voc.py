@@ -14,7 +14,7 @@ from detectron2.evaluation import PascalVOCDetectionEvaluator
 from detectron2.structures import Boxes, BoxMode, Instances
 
 from centernet_d2.config import get_cfg
-from centernet_d2.data.catalog import load_records
+from centernet_d2.data.catalog import load_dataset_dicts
 from centernet_d2.data.datasets.custom import register_custom_datasets
 from centernet_d2.data.datasets.voc import read_voc
 from centernet_d2.evaluation import build_evaluator
@@ -35,17 +35,17 @@ def loop_overlap(a, b):
     return shared / (area(a) + area(b) - shared)
 
 
-def loop_average_precision(pictures, level, eleven):
-    """Of one class: pictures are (objects with box and difficult, detections with box and score)."""
-    total = sum(not difficult for objects, _ in pictures for _, difficult in objects)
-    rows = [(score, k, box) for k, (_, found) in enumerate(pictures) for box, score in found]
+def loop_average_precision(images, level, eleven):
+    """Of one class: images are (objects with box and difficult, detections with box and score)."""
+    total = sum(not difficult for objects, _ in images for _, difficult in objects)
+    rows = [(score, k, box) for k, (_, predictions) in enumerate(images) for box, score in predictions]
     used, hits, errors, curve = set(), 0, 0, []
     for _, k, box in sorted(rows, key=lambda row: -row[0]):
-        shares = [loop_overlap(box, other) for other, _ in pictures[k][0]]
-        best = shares.index(max(shares)) if shares else None
-        if best is None or shares[best] <= level:
+        fractions = [loop_overlap(box, other) for other, _ in images[k][0]]
+        best = fractions.index(max(fractions)) if fractions else None
+        if best is None or fractions[best] <= level:
             errors += 1
-        elif not pictures[k][0][best][1]:
+        elif not images[k][0][best][1]:
             hits, errors = (hits, errors + 1) if (k, best) in used else (hits + 1, errors)
             used.add((k, best))
         curve.append((hits, hits + errors))
@@ -76,15 +76,17 @@ def instances(rows):
 
 @pytest.fixture
 def evaluated():
-    """A function of the pictures' annotations, of their detections, and the year: results of the evaluator."""
+    """A function of the images' annotations, of their detections, and the year: results of the evaluator."""
     name = f"test_voc_{uuid.uuid4().hex}"
 
-    def evaluate(truth, rows, year):
-        records = [{"image_id": k, "annotations": one, "file_name": "", "height": 100} for k, one in enumerate(truth)]
-        DatasetCatalog.register(name, lambda: records)
+    def evaluate(gt, rows, year):
+        dataset_dicts = [
+            {"image_id": k, "annotations": one, "file_name": "", "height": 100} for k, one in enumerate(gt)
+        ]
+        DatasetCatalog.register(name, lambda: dataset_dicts)
         MetadataCatalog.get(name).set(thing_classes=NAMES, evaluator_type="pascal_voc", year=year)
         evaluator = build_evaluator(get_cfg(), name)
-        evaluator.process(records, [instances(one) for one in rows])
+        evaluator.process(dataset_dicts, [instances(one) for one in rows])
         DatasetCatalog.remove(name)
         MetadataCatalog.remove(name)
         return evaluator.evaluate()["bbox"]
@@ -107,11 +109,11 @@ def evaluated():
     ],
 )
 def test_by_hand(evaluated, rows, eleven, whole):
-    truth = [annotation(HERE), annotation(THERE)]
+    gt = [annotation(HERE), annotation(THERE)]
     if rows and rows[0][4] == 0.95:
-        truth, eleven, whole = [*truth, annotation([0, 80, 20, 100], 0, 1)], 1.0, 1.0
+        gt, eleven, whole = [*gt, annotation([0, 80, 20, 100], 0, 1)], 1.0, 1.0
     for year, expected in ((2007, eleven), (2012, whole), (None, whole)):
-        results = evaluated([truth], [rows], year)
+        results = evaluated([gt], [rows], year)
         assert results["AP50"] == pytest.approx(100 * expected, abs=1e-6)
         assert results["AP50-07"] == pytest.approx(100 * eleven, abs=1e-6)
         assert results["AP50-area"] == pytest.approx(100 * whole, abs=1e-6)
@@ -138,41 +140,39 @@ def test_recalls_of_tenths_are_reached():
         assert area_under_curve(recall, np.ones(count)) == pytest.approx(count / 10, abs=1e-12)
 
 
-def random_set(seed, num_pictures=15):
+def random_set(seed, num_images=15):
     """Objects of whole pixels, as in XML files; detections with one decimal and scores of three, no two the same."""
     rng = np.random.default_rng(seed)
-    scores = iter(rng.permutation(1000)[: num_pictures * 12] / 1000)
-    truth, found = [], []
-    for _ in range(num_pictures):
+    scores = iter(rng.permutation(1000)[: num_images * 12] / 1000)
+    gt, predictions = [], []
+    for _ in range(num_images):
         corners = rng.integers(0, 50, (rng.integers(0, 6), 2))
         boxes = np.hstack([corners, corners + rng.integers(5, 45, corners.shape)])
-        truth.append(
-            [annotation([int(x) for x in box], int(rng.integers(2)), int(rng.random() < 0.2)) for box in boxes]
-        )
+        gt.append([annotation([int(x) for x in box], int(rng.integers(2)), int(rng.random() < 0.2)) for box in boxes])
         rows = []
         for _ in range(rng.integers(0, 12)):
             box = boxes[rng.integers(len(boxes))] if len(boxes) else np.array([3, 3, 30, 30])
             box = (box + rng.normal(0, 2.5, 4)).round(1)
             rows.append((*box[:2], *np.maximum(box[2:], box[:2] + 1), next(scores), rng.integers(2)))
-        found.append(rows)
-    return truth, found
+        predictions.append(rows)
+    return gt, predictions
 
 
 @pytest.mark.parametrize("seed", range(4))
 def test_the_same_written_a_second_time(evaluated, seed):
-    truth, found = random_set(seed)
-    results = {year: evaluated(truth, found, year) for year in (2007, 2012)}
+    gt, predictions = random_set(seed)
+    results = {year: evaluated(gt, predictions, year) for year in (2007, 2012)}
     for year, result in results.items():
         aps = np.zeros((10, 2))
         for k in range(2):
-            pictures = [
+            images = [
                 (
                     [(one["bbox"], one["iscrowd"]) for one in objects if one["category_id"] == k],
                     [(row[:4], row[4]) for row in rows if row[5] == k],
                 )
-                for objects, rows in zip(truth, found, strict=True)
+                for objects, rows in zip(gt, predictions, strict=True)
             ]
-            aps[:, k] = [loop_average_precision(pictures, (50 + 5 * n) / 100, year == 2007) for n in range(10)]
+            aps[:, k] = [loop_average_precision(images, (50 + 5 * n) / 100, year == 2007) for n in range(10)]
         assert [result["AP50-cat"], result["AP50-dog"]] == pytest.approx(aps[0], abs=1e-6)
         assert result["AP50"] == pytest.approx(aps[0].mean(), abs=1e-6)
         assert result["AP75"] == pytest.approx(aps[5].mean(), abs=1e-6)
@@ -181,11 +181,11 @@ def test_the_same_written_a_second_time(evaluated, seed):
     assert results[2007]["AP50-area"] == results[2012]["AP50"] != results[2007]["AP50"]
 
 
-def write_voc(root, truth):
+def write_voc(root, gt):
     for folder in ("Annotations", "JPEGImages", "ImageSets/Main"):
         (root / folder).mkdir(parents=True)
-    (root / "ImageSets/Main/test.txt").write_text("\n".join(f"{k:06d}" for k in range(len(truth))))
-    for k, objects in enumerate(truth):
+    (root / "ImageSets/Main/test.txt").write_text("\n".join(f"{k:06d}" for k in range(len(gt))))
+    for k, objects in enumerate(gt):
         text = "<annotation><size><width>100</width><height>100</height></size>"
         for one in objects:
             x1, y1, x2, y2 = one["bbox"]
@@ -198,17 +198,17 @@ def write_voc(root, truth):
 @pytest.mark.parametrize("year", [2007, 2012])
 def test_as_detectron2_scores_the_xml_files(evaluated, tmp_path, year):
     """Theirs rounds scores and boxes, and takes 0.1 * 3 for a recall: with these numbers neither matters."""
-    truth, found = random_set(7)
+    gt, predictions = random_set(7)
     for k in range(2):
-        assert sum(one["category_id"] == k and not one["iscrowd"] for objects in truth for one in objects) % 10
-    write_voc(tmp_path, truth)
+        assert sum(one["category_id"] == k and not one["iscrowd"] for objects in gt for one in objects) % 10
+    write_voc(tmp_path, gt)
     name = f"test_voc_{uuid.uuid4().hex}"
     MetadataCatalog.get(name).set(dirname=str(tmp_path), split="test", year=year, thing_classes=NAMES)
     theirs = PascalVOCDetectionEvaluator(name)
     theirs.reset()
-    theirs.process([{"image_id": f"{k:06d}"} for k in range(len(truth))], [instances(rows) for rows in found])
-    records, _ = read_voc(str(tmp_path), "test", NAMES)
-    ours = evaluated([record["annotations"] for record in records], found, year)
+    theirs.process([{"image_id": f"{k:06d}"} for k in range(len(gt))], [instances(rows) for rows in predictions])
+    dataset_dicts, _ = read_voc(str(tmp_path), "test", NAMES)
+    ours = evaluated([dataset_dict["annotations"] for dataset_dict in dataset_dicts], predictions, year)
     for key, value in theirs.evaluate()["bbox"].items():
         assert ours[key] == pytest.approx(value, abs=1e-6)
 
@@ -216,10 +216,10 @@ def test_as_detectron2_scores_the_xml_files(evaluated, tmp_path, year):
 @pytest.mark.parametrize("crowd", ["iscrowd", "ignore"])
 def test_voc_as_json(evaluated, tmp_path, crowd):
     """The same objects through a COCO file, whose difficult ones are crowds or, as in some files, ignored."""
-    truth, found = random_set(11)
-    entries = [(k, one) for k, objects in enumerate(truth) for one in objects]
+    gt, predictions = random_set(11)
+    entries = [(k, one) for k, objects in enumerate(gt) for one in objects]
     data = {
-        "images": [{"id": k + 1, "file_name": f"{k}.jpg", "height": 100, "width": 100} for k in range(len(truth))],
+        "images": [{"id": k + 1, "file_name": f"{k}.jpg", "height": 100, "width": 100} for k in range(len(gt))],
         "categories": [{"id": 1, "name": "cat"}, {"id": 2, "name": "dog"}],
         "annotations": [
             {"id": number, "image_id": k + 1, "category_id": one["category_id"] + 1, crowd: one["iscrowd"]}
@@ -234,5 +234,5 @@ def test_voc_as_json(evaluated, tmp_path, crowd):
     register_custom_datasets(cfg)
     evaluator = build_evaluator(cfg, name)
     assert isinstance(evaluator, VocEvaluator)
-    evaluator.process(load_records(name), [instances(rows) for rows in found])
-    assert evaluator.evaluate()["bbox"] == pytest.approx(evaluated(truth, found, 2012), abs=1e-9)
+    evaluator.process(load_dataset_dicts(name), [instances(rows) for rows in predictions])
+    assert evaluator.evaluate()["bbox"] == pytest.approx(evaluated(gt, predictions, 2012), abs=1e-9)

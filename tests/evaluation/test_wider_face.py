@@ -13,7 +13,7 @@ import torch
 from detectron2.structures import Boxes, Instances
 
 from centernet_d2.config import get_cfg
-from centernet_d2.data.catalog import load_records
+from centernet_d2.data.catalog import load_dataset_dicts
 from centernet_d2.data.datasets.coco import register_coco
 from centernet_d2.data.preparation.wider_face import DIFFICULTIES
 from centernet_d2.evaluation import build_evaluator
@@ -31,14 +31,14 @@ def faces(*rows):
     return Faces(boxes, {"easy": counts & (np.arange(len(counts)) % 2 == 0), "medium": counts, "hard": counts})
 
 
-def found(*rows):
+def predictions(*rows):
     """(x, y, width, height, score), of which the scores must descend."""
     table = np.array(rows, dtype=np.float64).reshape(-1, 5)
     return Found(np.hstack([table[:, :2], table[:, :2] + table[:, 2:4]]), table[:, 4])
 
 
-def hard(truth, detections):
-    return average_precisions(truth, detections)["hard"]
+def hard(gt, detections):
+    return average_precisions(gt, detections)["hard"]
 
 
 @pytest.mark.parametrize(
@@ -63,37 +63,37 @@ def hard(truth, detections):
         ([(*FACE, 1)], [], 0),
     ],
 )
-def test_by_hand(truth, detections, expected):
-    assert hard({1: faces(*truth)}, {1: found(*detections)}) == pytest.approx(expected, abs=1e-6)
+def test_by_hand(gt, detections, expected):
+    assert hard({1: faces(*gt)}, {1: predictions(*detections)}) == pytest.approx(expected, abs=1e-6)
     # Scores of any range are the same.
     moved = [(*one[:4], 7 * one[4] - 3) for one in detections]
-    assert hard({1: faces(*truth)}, {1: found(*moved)}) == pytest.approx(expected, abs=1e-6)
+    assert hard({1: faces(*gt)}, {1: predictions(*moved)}) == pytest.approx(expected, abs=1e-6)
 
 
 @pytest.mark.parametrize(("width", "expected"), [(9, 0), (10, 100)])
 def test_overlaps_are_those_of_whole_pixels(width, expected):
     """Of 21 pixels in a row 11 are more than half, 10 are less; the differences of edges would give no area at all."""
-    truth, detections = {1: faces((0, 0, 20, 0, 1))}, {1: found((0, 0, width, 0, 0.9))}
-    assert hard(truth, detections) == pytest.approx(expected)
+    gt, detections = {1: faces((0, 0, 20, 0, 1))}, {1: predictions((0, 0, width, 0, 0.9))}
+    assert hard(gt, detections) == pytest.approx(expected)
 
 
 def test_half_is_enough():
     """10 of 20 pixels in a row."""
-    assert hard({1: faces((0, 0, 19, 0, 1))}, {1: found((0, 0, 9, 0, 0.9))}) == pytest.approx(100)
+    assert hard({1: faces((0, 0, 19, 0, 1))}, {1: predictions((0, 0, 9, 0, 0.9))}) == pytest.approx(100)
 
 
-def test_pictures_without_faces_and_pictures_not_seen():
-    truth = {1: faces((*FACE, 1)), 2: faces(), 3: faces((*FACE, 1))}
-    detections = {1: found((*FACE, 0.5)), 2: found((*FACE, 0.9))}
-    # Nothing but misses: the face of picture 3. What is found in picture 2 is no error.
-    assert hard(truth, detections) == pytest.approx(50)
+def test_images_without_faces_and_images_not_seen():
+    gt = {1: faces((*FACE, 1)), 2: faces(), 3: faces((*FACE, 1))}
+    detections = {1: predictions((*FACE, 0.5)), 2: predictions((*FACE, 0.9))}
+    # Nothing but misses: the face of image 3. What is found in image 2 is no error.
+    assert hard(gt, detections) == pytest.approx(50)
     assert math.isnan(hard({2: faces()}, {2: detections[2]}))
 
 
-def random_pictures(seed):
+def random_images(seed):
     """Faces close together, detections around them and elsewhere; scores of which some are the same."""
     rng = np.random.default_rng(seed)
-    pictures = []
+    images = []
     for _ in range(12):
         place = rng.integers(0, 60, (rng.integers(0, 6), 2))
         size = rng.integers(0, 30, (len(place), 2))
@@ -102,24 +102,24 @@ def random_pictures(seed):
         boxes = np.vstack([around + rng.normal(0, 2, around.shape), rng.uniform(1, 40, (2, 4))])
         boxes[:, 2:] = np.abs(boxes[:, 2:])
         scores = np.sort(rng.random(len(boxes)).round(rng.integers(1, 5)))[::-1]
-        pictures.append((true.tolist(), np.hstack([boxes, scores[:, None]]).tolist()))
-    return pictures
+        images.append((true.tolist(), np.hstack([boxes, scores[:, None]]).tolist()))
+    return images
 
 
 @pytest.mark.parametrize("seed", range(4))
 def test_the_same_written_a_second_time(seed):
-    pictures = random_pictures(seed)
-    truth = {number: faces(*true) for number, (true, _) in enumerate(pictures)}
-    results = average_precisions(truth, {number: found(*rows) for number, (_, rows) in enumerate(pictures)})
-    halved = [([[*f[:4], f[4] * (k % 2 == 0)] for k, f in enumerate(true)], rows) for true, rows in pictures]
+    images = random_images(seed)
+    gt = {number: faces(*true) for number, (true, _) in enumerate(images)}
+    results = average_precisions(gt, {number: predictions(*rows) for number, (_, rows) in enumerate(images)})
+    halved = [([[*f[:4], f[4] * (k % 2 == 0)] for k, f in enumerate(true)], rows) for true, rows in images]
     assert results["easy"] == pytest.approx(average_precision(halved), abs=1e-6)
-    assert results["medium"] == results["hard"] == pytest.approx(average_precision(pictures), abs=1e-6)
+    assert results["medium"] == results["hard"] == pytest.approx(average_precision(images), abs=1e-6)
     assert 5 < results["hard"] < 95
 
 
 @pytest.fixture
 def data_set(tmp_path):
-    """Two pictures: two faces, of which one is hard and one invalid; one easy face."""
+    """Two images: two faces, of which one is hard and one invalid; one easy face."""
 
     def entry(number, image, box, names, crowd=0):
         area = {"area": box[2] * box[3], "iscrowd": crowd, "difficulties": names}
@@ -150,19 +150,19 @@ def instances(*rows):
 
 
 def test_evaluator(data_set, tmp_path):
-    """Unsorted detections, one that is not finite; the second picture's face is missed."""
+    """Unsorted detections, one that is not finite; the second image's face is missed."""
     cfg = get_cfg()
     cfg.OUTPUT_DIR = str(tmp_path)
     evaluator = build_evaluator(cfg, data_set)
     assert isinstance(evaluator, WiderFaceEvaluator)
-    records = load_records(data_set)
+    dataset_dicts = load_dataset_dicts(data_set)
     outputs = [
         instances((*OTHER, 0.25), (math.nan, 1, 2, 3, 1.0), (*FACE, 0.5)),
         instances((200, 200, 10.5, 20, 0.75)),
     ]
     for _ in range(2):
         evaluator.reset()
-        evaluator.process(records, outputs)
+        evaluator.process(dataset_dicts, outputs)
         results = evaluator.evaluate()
         # Hard: an error, a hit, what does not count, and a miss.
         assert results == {"wider_face": {"AP-easy": 0, "AP-medium": 0, "AP-hard": pytest.approx(25)}}
@@ -171,9 +171,9 @@ def test_evaluator(data_set, tmp_path):
     assert (folder / "1--Handshaking/b.txt").read_text() == "b.jpg\n1\n200 200 10.5 20 0.75\n"
 
 
-def test_truth_scores_100(data_set):
+def test_ground_truth_scores_100(data_set):
     evaluator = WiderFaceEvaluator(data_set)
-    evaluator.process(load_records(data_set), [instances((*FACE, 1.0)), instances((*FAR, 1.0))])
+    evaluator.process(load_dataset_dicts(data_set), [instances((*FACE, 1.0)), instances((*FAR, 1.0))])
     assert evaluator.evaluate() == {"wider_face": {f"AP-{name}": pytest.approx(100) for name in DIFFICULTIES}}
 
 

@@ -20,7 +20,7 @@ from centernet_d2.data.synthetic.shapes import ShapesConfig, draw
 from centernet_d2.export import ExportedGraph, check_file, differences, export_onnx, export_torchscript
 from centernet_d2.structures import Candidates
 from tests.helpers.boxes3d import box3d_cfg
-from tests.helpers.keypoints import landmark_cfg
+from tests.helpers.keypoints import keypoint_cfg
 from tests.helpers.tiny import tiny_cfg
 
 pytest.importorskip("onnxscript")
@@ -28,29 +28,29 @@ pytest.importorskip("onnxruntime")
 from centernet_d2.runtime import onnx_model as onnx_predictor
 
 SIZE = ("INPUT.SIZE_TEST", [96, 64])
-ALL_POINTS = ("MODEL.CENTERNET.POINT_FLAGS", list(range(9)))
-ONE_FACE = ("MODEL.LANDMARK.ONE_OBJECT", True, "MODEL.LANDMARK.BOX_SIZE", False)
+ALL_POINTS = ("MODEL.CENTERNET.GRID_POINTS", list(range(9)))
+ONE_FACE = ("MODEL.KEYPOINT.SINGLE_INSTANCE", True, "MODEL.KEYPOINT.BOX_SIZE", False)
 # Few peaks: the steps of grouping are as many.
 EXTREME = ("MODEL.CENTERNET.NUM_CLASSES", 1, "MODEL.EXTREME.TOPK", 8)
 EXTREME += ("MODEL.EXTREME.POINT_THRESH", 1e-3, "MODEL.EXTREME.CENTER_THRESH", 1e-3)
 TRACKING = ("MODEL.META_ARCHITECTURE", "CenterTrack", "MODEL.TRACKING_ON", True)
 TRACKING += ("MODEL.BACKBONE.NAME", "build_hourglass_backbone", "MODEL.HOURGLASS.NUM_STACKS", 1)
 TRACKING += ("MODEL.HOURGLASS.CHANNELS", [8, 8], "MODEL.HOURGLASS.BLOCKS", [1, 1])
-TRACKING += ("MODEL.CENTERNET.BRANCHES", ["Displacement"])
+TRACKING += ("MODEL.CENTERNET.EXTRA_HEADS", ["DisplacementHead"])
 CONFIGS = {
     "boxes of one point": lambda: tiny_cfg(*SIZE),
-    "boxes of three points": lambda: tiny_cfg("MODEL.CENTERNET.POINT_FLAGS", [0, 4, 8], *SIZE),
+    "boxes of three points": lambda: tiny_cfg("MODEL.CENTERNET.GRID_POINTS", [0, 4, 8], *SIZE),
     "boxes of nine points": lambda: tiny_cfg(*ALL_POINTS, "MODEL.CENTERNET.MERGE", "soft_nms", *SIZE),
     "boxes, resampled": lambda: tiny_cfg(*ALL_POINTS, "MODEL.CENTERNET.MERGE", "resample", *SIZE),
-    "poses": lambda: landmark_cfg("pose17", "LandmarkRegressionTask", *SIZE),
-    "faces, regressed": lambda: landmark_cfg(
-        "face68", "LandmarkRegressionTask", "MODEL.LANDMARK.CENTER", "nose", "MODEL.LANDMARK.BOX_SIZE", False, *SIZE
+    "poses": lambda: keypoint_cfg("pose17", "KeypointRegressionTask", *SIZE),
+    "faces, regressed": lambda: keypoint_cfg(
+        "face68", "KeypointRegressionTask", "MODEL.KEYPOINT.CENTER", "nose", "MODEL.KEYPOINT.BOX_SIZE", False, *SIZE
     ),
-    "faces, heatmaps": lambda: landmark_cfg("face68", "LandmarkHeatmapTask", *SIZE),
-    "a face": lambda: landmark_cfg("face19", "LandmarkHeatmapTask", *ONE_FACE, "MODEL.LANDMARK.SUBCELL", "dark", *SIZE),
-    "clothes": lambda: landmark_cfg("clothes294", "ClothesLandmarkTask", *SIZE),
-    "extreme points": lambda: landmark_cfg("extreme4", "ExtremePointTask", *EXTREME, *SIZE),
-    "boxes in space": lambda: box3d_cfg("INPUT.SIZE_TEST", [64, 128]),
+    "faces, heatmaps": lambda: keypoint_cfg("face68", "KeypointHeatmapTask", *SIZE),
+    "a face": lambda: keypoint_cfg("face19", "KeypointHeatmapTask", *ONE_FACE, "MODEL.KEYPOINT.OFFSET", "dark", *SIZE),
+    "clothes": lambda: keypoint_cfg("clothes294", "ClothesLandmarkTask", *SIZE),
+    "extreme points": lambda: keypoint_cfg("extreme4", "ExtremePointTask", *EXTREME, *SIZE),
+    "3D boxes": lambda: box3d_cfg("INPUT.SIZE_TEST", [64, 128]),
     "tracking": lambda: tiny_cfg(*TRACKING, *SIZE),
 }
 
@@ -62,8 +62,8 @@ def untrained(cfg):
     with torch.no_grad():
         for parameter in model.task.parameters():
             parameter.add_(torch.randn(parameter.shape) * 0.1)
-        for name, branch in model.task.branches.items():
-            branch.heads[-1][2].bias.add_(5.0 if name == "box_size" else 2.0 if "heatmap" in name else 0.0)
+        for name, head in model.task.heads.items():
+            head.heads[-1][2].bias.add_(5.0 if name == "box_size" else 2.0 if "heatmap" in name else 0.0)
     return model
 
 
@@ -74,15 +74,15 @@ def exported(request, tmp_path_factory):
     return cfg, model, path, export_onnx(cfg, model, path)
 
 
-def picture(height=75, width=110):
+def image(height=75, width=110):
     return draw(ShapesConfig(height, width, min_size=10, max_size=50), 0, 1)
 
 
 def test_candidates_are_the_models(exported):
     *_, path, graph = exported
-    found = check_file(graph, path)
-    assert {"boxes", "scores", "classes"} <= found.keys()
-    assert max(found.values()) < 1e-5
+    predictions = check_file(graph, path)
+    assert {"boxes", "scores", "classes"} <= predictions.keys()
+    assert max(predictions.values()) < 1e-5
 
 
 @pytest.mark.filterwarnings("ignore:`torch.jit:DeprecationWarning")
@@ -105,35 +105,37 @@ def test_the_predictor_finds_the_models_objects(exported):
         pytest.skip("boxes that the points agree on equally are many: which comes first is a matter of rounding")
     # Without black borders, where all is equally probable.
     image = picture(*(side * 5 // 4 for side in cfg.INPUT.SIZE_TEST))
-    found = onnx_predictor.OnnxPredictor(path)(image)
+    predictions = onnx_predictor.OnnxPredictor(path)(image)
     expected = model([{"image": torch.from_numpy(image.transpose(2, 0, 1).copy())}])[0]["instances"]
-    assert len(found["scores"]) == len(expected) > 0
-    assert (np.diff(found["scores"]) <= 1e-6).all()
+    assert len(predictions["scores"]) == len(expected) > 0
+    assert (np.diff(predictions["scores"]) <= 1e-6).all()
     fields = {name.removeprefix("pred_"): value for name, value in expected.get_fields().items()}
     boxes, scores, classes = fields.pop("boxes").tensor, fields.pop("scores"), fields.pop("classes")
-    assert found.keys() == {"boxes", "scores", "classes", *fields}
+    assert predictions.keys() == {"boxes", "scores", "classes", *fields}
     points = {name: fields.pop(name)[None] for name in ("keypoints",) if name in fields}
     values = {name: value[None] for name, value in fields.items()}
-    truth = Candidates(boxes[None], scores[None], classes[None], torch.zeros(1), points, values)
-    assert max(differences(truth, {name: value[None] for name, value in found.items()}).values()) < 1e-4
+    gt = Candidates(boxes[None], scores[None], classes[None], torch.zeros(1), points, values)
+    assert max(differences(gt, {name: value[None] for name, value in predictions.items()}).values()) < 1e-4
     # Landmarks of other classes are zero in both.
-    assert not found.get("keypoints", np.zeros(3))[..., :2][found.get("keypoints", np.zeros(3))[..., 2] == 0].any()
+    assert not predictions.get("keypoints", np.zeros(3))[..., :2][
+        predictions.get("keypoints", np.zeros(3))[..., 2] == 0
+    ].any()
 
 
 def test_openvino_finds_the_same(exported):
     pytest.importorskip("openvino")
     cfg, _, path, _ = exported
     if cfg.MODEL.TRACKING_ON:
-        pytest.skip("no single pictures")
+        pytest.skip("no single images")
     image = picture(*(side * 5 // 4 for side in cfg.INPUT.SIZE_TEST))
     first, second = (onnx_predictor.OnnxPredictor(path, 1, x) for x in ("onnxruntime", "openvino"))
-    assert first.about == second.about
-    expected, found = first(image), second(image)
-    assert abs(len(expected["scores"]) - len(found["scores"])) <= 2
-    np.testing.assert_allclose(expected["scores"][:3], found["scores"][:3], atol=1e-4)
+    assert first.metadata == second.metadata
+    expected, predictions = first(image), second(image)
+    assert abs(len(expected["scores"]) - len(predictions["scores"])) <= 2
+    np.testing.assert_allclose(expected["scores"][:3], predictions["scores"][:3], atol=1e-4)
 
 
-def test_a_tracker_takes_the_frame_before_its_way(exported):
+def test_a_tracker_takes_the_previous_frame_its_way(exported):
     """The graph's own way of putting the inputs together against the model's."""
     cfg, model, _, graph = exported
     if not cfg.MODEL.TRACKING_ON:
@@ -144,26 +146,26 @@ def test_a_tracker_takes_the_frame_before_its_way(exported):
     batch, _, _ = model.test_input([sample], 1.0)
     with torch.no_grad():
         expected = model.task.candidates(model.outputs(batch))
-        found = graph(frames[:1], frames[1:], model.heatmap([boxes], (96, 64)))
-    torch.testing.assert_close(found[0], expected.boxes * 4)
-    torch.testing.assert_close(found[3][..., :2], expected.points["Displacement"][..., :2] * 4)
+        predictions = graph(frames[:1], frames[1:], model.heatmap([boxes], (96, 64)))
+    torch.testing.assert_close(predictions[0], expected.boxes * 4)
+    torch.testing.assert_close(predictions[3][..., :2], expected.points["DisplacementHead"][..., :2] * 4)
 
 
 def test_left_stays_left():
     """Where both sides' points lie in one column of cells, their offsets may exchange them, as in the model."""
     cfg = CONFIGS["extreme points"]()
     model = build_model(cfg).eval()
-    maps = {name: torch.full((1, branch.out_channels, 24, 16), -10.0) for name, branch in model.task.named()}
+    maps = {name: torch.full((1, head.out_channels, 24, 16), -10.0) for name, head in model.task.named()}
     for name, y in (("top", 4), ("left", 6), ("bottom", 8), ("right", 6), ("center", 6)):
         maps[f"{name}_heatmap"][..., y, 5] = 3.0
         if name != "center":
             maps[f"{name}_offset"][:] = 0.9 if name == "left" else 0.1
     model.outputs = lambda images: maps
     image = torch.zeros(1, 3, 96, 64, dtype=torch.uint8)
-    found = ExportedGraph(model).candidates(image)
+    predictions = ExportedGraph(model).candidates(image)
     expected = model([{"image": image[0]}])[0]["instances"]
-    torch.testing.assert_close(found.points["keypoints"][0, 0], expected.pred_keypoints[0])
-    assert found.points["keypoints"][0, 0, 1, 0] < found.points["keypoints"][0, 0, 3, 0]
+    torch.testing.assert_close(predictions.points["keypoints"][0, 0], expected.pred_keypoints[0])
+    assert predictions.points["keypoints"][0, 0, 1, 0] < predictions.points["keypoints"][0, 0, 3, 0]
 
 
 @pytest.mark.parametrize(
@@ -176,7 +178,7 @@ def test_left_stays_left():
          "MODEL.RESNETS.OUT_FEATURES", ["res2", "res3", "res4", "res5"]),
     ],
 )  # fmt: skip
-def test_batches_and_pictures_of_any_size(opts, tmp_path):
+def test_batches_and_images_of_any_size(opts, tmp_path):
     """The last has deformable convolutions, whose offsets are not zero."""
     cfg = tiny_cfg("INPUT.RESIZE_TEST", "keep", *SIZE, *opts)
     model = untrained(cfg)
@@ -189,18 +191,18 @@ def test_batches_and_pictures_of_any_size(opts, tmp_path):
     assert max(check_file(graph, path, dynamic=True).values()) < 1e-4
     runtimes = ["onnxruntime", "openvino"] if find_spec("openvino") else ["onnxruntime"]
     for size, runtime in product([(64, 128), (128, 96)], runtimes):
-        found = onnx_predictor.OnnxPredictor(path, runtime=runtime)(picture(*size))
+        predictions = onnx_predictor.OnnxPredictor(path, runtime=runtime)(picture(*size))
         image = torch.from_numpy(picture(*size).transpose(2, 0, 1).copy())
         expected = model([{"image": image}])[0]["instances"]
-        truth = Candidates(
+        gt = Candidates(
             expected.pred_boxes.tensor[None], expected.scores[None], expected.pred_classes[None], torch.zeros(1)
         )
-        assert len(expected) == len(found["boxes"]) > 0
-        assert max(differences(truth, {name: value[None] for name, value in found.items()}).values()) < 1e-4
+        assert len(expected) == len(predictions["boxes"]) > 0
+        assert max(differences(gt, {name: value[None] for name, value in predictions.items()}).values()) < 1e-4
 
 
 REFUSED = {
-    "more than one pass": (("TEST.AUG.ENABLED", True, "TEST.AUG.FLIP", True), False, "looks at a picture once"),
+    "more than one pass": (("TEST.AUG.ENABLED", True, "TEST.AUG.FLIP", True), False, "looks at an image once"),
     "sizes of their own": (("INPUT.RESIZE_TEST", "keep"), False, "dynamic sizes"),
 }
 
@@ -216,8 +218,8 @@ def test_what_cannot_be_exported_is_said(name, tmp_path):
 
 def test_steps_that_depend_on_the_size_are_refused_for_dynamic_sizes(tmp_path):
     """Edge aggregation doubles its steps until the map is crossed."""
-    cfg = landmark_cfg("extreme4", "ExtremePointTask", *EXTREME, "MODEL.EXTREME.TOPK", 1, *SIZE)
-    with pytest.raises(ValueError, match="depend on the picture's size"):
+    cfg = keypoint_cfg("extreme4", "ExtremePointTask", *EXTREME, "MODEL.EXTREME.TOPK", 1, *SIZE)
+    with pytest.raises(ValueError, match="depend on the image's size"):
         export_onnx(cfg, build_model(cfg).eval(), tmp_path / "model.onnx", dynamic=True)
 
 
@@ -232,7 +234,7 @@ import numpy as np
 from onnx_predictor import OnnxPredictor
 predictor = OnnxPredictor("model.onnx", threads=1)
 assert predictor.about["class_names"][:2] == ["aeroplane", "bicycle"] and predictor.about["channel_order"] == "BGR"
-np.savez("found.npz", **predictor(np.load("picture.npy")))
+np.savez("found.npz", **predictor(np.load("image.npy")))
 """
 
 
@@ -240,9 +242,9 @@ def test_the_predictor_is_one_file_that_needs_no_torch(tmp_path):
     cfg = tiny_cfg("DATASETS.TEST", ("voc_2007_test",), "MODEL.CENTERNET.NUM_CLASSES", 0, *SIZE)
     export_onnx(cfg, untrained(cfg), tmp_path / "model.onnx")
     shutil.copy(Path(onnx_predictor.__file__), tmp_path)
-    np.save(tmp_path / "picture.npy", picture())
+    np.save(tmp_path / "picture.npy", image())
     subprocess.run([sys.executable, "-c", ALONE], cwd=tmp_path, check=True, timeout=120)
-    here = onnx_predictor.OnnxPredictor(tmp_path / "model.onnx")(picture())
+    here = onnx_predictor.OnnxPredictor(tmp_path / "model.onnx")(image())
     with np.load(tmp_path / "found.npz") as there:
         assert set(there) == set(here)
         assert len(here["boxes"]) > 0

@@ -1,4 +1,4 @@
-"""Pictures with boxes in space for tests: records as KITTI's, and what the mapper makes of them."""
+"""Images with 3D boxes for tests: records as KITTI's, and what the mapper makes of them."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from centernet_d2.structures import Boxes3D
 from tests.helpers.tiny import tiny_cfg
 
 SIZE = (375, 1242)
-# Of a picture of KITTI.
+# Of an image of KITTI.
 P2 = torch.tensor(
     [[721.5377, 0, 609.5593, 44.85728], [0, 721.5377, 172.854, 0.2163791], [0, 0, 1, 0.002745884]], dtype=torch.float64
 )
-# Height, width, length, x, y, z, rotation_y; apart from each other in the picture, one cut by its border.
+# Height, width, length, x, y, z, rotation_y; apart from each other in the image, one cut by its border.
 STREET = torch.tensor(
     [
         [1.5, 1.6, 3.9, -7.0, 1.6, 15.0, 0.3],
@@ -33,12 +33,14 @@ STREET = torch.tensor(
 )
 CLASSES = [0, 1, 2, 0, 0]
 
-register_image_source("test-black", lambda record: np.zeros((record["height"], record["width"], 3), np.uint8))
+register_image_source(
+    "test-black", lambda dataset_dict: np.zeros((dataset_dict["height"], dataset_dict["width"], 3), np.uint8)
+)
 
 
 def box3d_cfg(*opts) -> CfgNode:
     return tiny_cfg(
-        *("MODEL.CENTERNET.TASK", "Boxes3DTask", "MODEL.BOX3D_ON", True, "DATASETS.TRAIN", (), "DATASETS.TEST", ()),
+        *("MODEL.CENTERNET.TASK", "Detection3DTask", "MODEL.BOX3D_ON", True, "DATASETS.TRAIN", (), "DATASETS.TEST", ()),
         *("INPUT.SIZE_TRAIN", [128, 416], "INPUT.SIZE_TEST", [128, 416], "INPUT.AFFINE.MODE", "none"),
         *("INPUT.AFFINE.FLIP_PROB", 0.0, "INPUT.COLOR.JITTER", 0.0, "INPUT.COLOR.LIGHTING", 0.0, *opts),
     )
@@ -48,8 +50,8 @@ def boxes_of(table: torch.Tensor) -> Boxes3D:
     return Boxes3D(table[:, :3], table[:, 3:6], table[:, 6])
 
 
-def record_of(table=STREET, classes=CLASSES, calibration=P2, size=SIZE, **further) -> dict[str, Any]:
-    """A black picture; boxes are those around the corners in the picture."""
+def dataset_dict_of(table=STREET, classes=CLASSES, calibration=P2, size=SIZE, **extra) -> dict[str, Any]:
+    """A black image; boxes are those around the corners in the image."""
     boxes = boxes_of(table)
     corners = project(boxes.corners(), calibration)[..., :2]
     middle = boxes.locations - torch.stack([torch.zeros(len(table)), table[:, 0] / 2, torch.zeros(len(table))], dim=1)
@@ -67,23 +69,25 @@ def record_of(table=STREET, classes=CLASSES, calibration=P2, size=SIZE, **furthe
         for i, category in enumerate(classes)
     ]
     size = {"height": size[0], "width": size[1]}
-    picture = {"file_name": "test-black://0", "image_id": 0, **size, "calib": calibration.numpy()}
-    return {**picture, "annotations": annotations, **further}
+    image = {"file_name": "test-black://0", "image_id": 0, **size, "calib": calibration.numpy()}
+    return {**image, "annotations": annotations, **extra}
 
 
-def mapped(record: dict[str, Any], cfg: CfgNode | None = None) -> Instances:
+def mapped(dataset_dict: dict[str, Any], cfg: CfgNode | None = None) -> Instances:
     """Of the training sample."""
-    return CenterNetDatasetMapper(cfg or box3d_cfg(), is_train=True)(record)["instances"]
+    return CenterNetDatasetMapper(cfg or box3d_cfg(), is_train=True)(dataset_dict)["instances"]
 
 
-def assert_found(found: Instances, table: torch.Tensor = STREET, classes=CLASSES, tolerance: float = 1e-3) -> None:
+def assert_found(
+    predictions: Instances, table: torch.Tensor = STREET, classes=CLASSES, tolerance: float = 1e-3
+) -> None:
     """Every box of ``table`` in space is found, and nothing else: metres and radians to ``tolerance``."""
-    assert len(found) == len(table)
-    distance = torch.cdist(found.pred_locations.double(), table[:, 3:6])
+    assert len(predictions) == len(table)
+    distance = torch.cdist(predictions.pred_locations.double(), table[:, 3:6])
     order = distance.argmin(dim=0)
     assert sorted(order.tolist()) == list(range(len(table)))
     assert distance.min(dim=0).values.max() < tolerance
-    assert (found.pred_dimensions[order] - table[:, :3]).abs().max() < tolerance
-    turn = found.pred_rotation_y[order] - table[:, 6]
+    assert (predictions.pred_dimensions[order] - table[:, :3]).abs().max() < tolerance
+    turn = predictions.pred_rotation_y[order] - table[:, 6]
     assert torch.atan2(turn.sin(), turn.cos()).abs().max() < tolerance
-    assert found.pred_classes[order].tolist() == list(classes)
+    assert predictions.pred_classes[order].tolist() == list(classes)

@@ -12,14 +12,14 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from centernet_d2.data.catalog import load_records
-from centernet_d2.data.datasets.keypoint_sets import register_landmarks
+from centernet_d2.data.catalog import load_dataset_dicts
+from centernet_d2.data.datasets.keypoint_sets import register_keypoint_dataset
 
 SCRIPTS = Path(__file__).parents[2] / "datasets"
 
 
 def face_points(seed: int = 0, count: int = 68) -> np.ndarray:
-    """(count, 2) x, y from 0, inside a 100x80 picture, with three decimals."""
+    """(count, 2) x, y from 0, inside a 100x80 image, with three decimals."""
     return np.random.default_rng(seed).uniform(10, 70, (count, 2)).round(3)
 
 
@@ -29,14 +29,14 @@ def pts_text(points: Iterable[Iterable[float]]) -> str:
     return "\n".join(["version: 1", f"n_points:  {len(lines)}", "{", *lines, "}", "", ""])
 
 
-def write_picture(path: Path, width: int = 100, height: int = 80) -> None:
+def write_image(path: Path, width: int = 100, height: int = 80) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     Image.new("RGB", (width, height), (90, 120, 150)).save(path)
 
 
-def write_pair(picture: Path, points: np.ndarray) -> None:
-    write_picture(picture)
-    picture.with_suffix(".pts").write_text(pts_text(points))
+def write_pair(image: Path, points: np.ndarray) -> None:
+    write_image(image)
+    image.with_suffix(".pts").write_text(pts_text(points))
 
 
 def run_script(name: str, *arguments: str) -> int:
@@ -48,17 +48,17 @@ def run_script(name: str, *arguments: str) -> int:
     return module.main(list(arguments))
 
 
-def load(json_file: Path, root: Path, scheme: str) -> list[dict[str, Any]]:
+def load(json_file: Path, root: Path, schema: str) -> list[dict[str, Any]]:
     """The records as training gets them; raises for any finding."""
     name = f"test_converters_{uuid.uuid4().hex}"
-    register_landmarks(name, scheme, str(json_file), str(root))
-    return load_records(name)
+    register_keypoint_dataset(name, schema, str(json_file), str(root))
+    return load_dataset_dicts(name)
 
 
-def pictures_and_points(json_file: Path) -> dict[str, list[np.ndarray]]:
+def images_and_points(json_file: Path) -> dict[str, list[np.ndarray]]:
     """(K, 3) keypoints of the objects by file name, as the file has them."""
     content = json.loads(json_file.read_text())
-    names = {picture["id"]: picture["file_name"] for picture in content["images"]}
+    names = {image["id"]: image["file_name"] for image in content["images"]}
     points: dict[str, list[np.ndarray]] = {name: [] for name in names.values()}
     for entry in content["annotations"]:
         points[names[entry["image_id"]]].append(np.reshape(entry["keypoints"], (-1, 3)))

@@ -7,26 +7,26 @@ from detectron2.config import CfgNode
 from detectron2.structures import Boxes, Instances, Keypoints
 from torch import Tensor
 
-from centernet_d2.data.schemas import SCHEMES, LandmarkScheme
+from centernet_d2.data.schemas import SCHEMAS, KeypointSchema
 from tests.helpers.tiny import tiny_cfg
 
 
-def landmark_cfg(scheme: str, task: str, *opts) -> CfgNode:
-    classes = len(SCHEMES[scheme].class_names)
+def keypoint_cfg(schema: str, task: str, *opts) -> CfgNode:
+    classes = len(SCHEMAS[schema].class_names)
     return tiny_cfg(
-        *("MODEL.KEYPOINT_ON", True, "MODEL.LANDMARK.SCHEME", scheme, "MODEL.CENTERNET.TASK", task),
+        *("MODEL.KEYPOINT_ON", True, "MODEL.KEYPOINT.SCHEMA", schema, "MODEL.CENTERNET.TASK", task),
         *("MODEL.CENTERNET.NUM_CLASSES", classes, "DATASETS.TRAIN", (), "DATASETS.TEST", (), *opts),
     )
 
 
-def objects(scheme: LandmarkScheme, boxes, classes, size=(128, 128), seed=0) -> Instances:
+def objects(schema: KeypointSchema, boxes, classes, size=(128, 128), seed=0) -> Instances:
     """Landmarks at random in ``boxes`` (input pixels), which are then drawn tight around them."""
     instances = Instances(size)
     generator = torch.Generator().manual_seed(seed)
     boxes = torch.as_tensor(boxes, dtype=torch.float32).reshape(-1, 4).clone()
-    keypoints = torch.zeros(len(boxes), len(scheme), 3)
+    keypoints = torch.zeros(len(boxes), len(schema), 3)
     for i, category in enumerate(classes):
-        first, end = scheme.ranges[category]
+        first, end = schema.ranges[category]
         inside = torch.rand(end - first, 2, generator=generator)
         keypoints[i, first:end, :2] = boxes[i, :2] + inside * (boxes[i, 2:] - boxes[i, :2])
         keypoints[i, first:end, 2] = 2

@@ -12,20 +12,20 @@ LIMITS = {"easy": (40, 0, 0.15), "moderate": (25, 1, 0.3), "hard": (25, 2, 0.5)}
 RELATED = {"car": "van", "pedestrian": "person_sitting", "cyclist": None}
 
 
-def average_precisions(pictures, kind, name, level, least):
+def average_precisions(images, kind, name, level, minimum):
     """AP40, AP11, AOS40, AOS11 in percent of [(true objects, found objects), ...]; NaN without anything to find."""
     scores, total = [], 0
-    for true, found in pictures:
-        scores += hit_scores(true, found, kind, name, level, least)
+    for true, predictions in images:
+        scores += hit_scores(true, predictions, kind, name, level, minimum)
         total += sum(status(one, name, level) == "counts" for one in true)
     if not total:
         return [math.nan] * 4
     precision, similarity = [0.0] * 41, [0.0] * 41
     for k, threshold in enumerate(thresholds(scores, total)):
         hits = errors = alike = 0
-        for true, found in pictures:
-            above = [one for one in found if one["score"] >= threshold]
-            h, e, a = tally(true, above, kind, name, level, least)
+        for true, predictions in images:
+            above = [one for one in predictions if one["score"] >= threshold]
+            h, e, a = tally(true, above, kind, name, level, minimum)
             hits, errors, alike = hits + h, errors + e, alike + a
         if hits + errors:
             precision[k], similarity[k] = hits / (hits + errors), alike / (hits + errors)
@@ -54,21 +54,21 @@ def role(one, name, level):
     return "counts" if one["type"] == name else "absent"
 
 
-def hit_scores(true, found, kind, name, level, least):
+def hit_scores(true, predictions, kind, name, level, minimum):
     used, scores = set(), []
     for one in true:
         if status(one, name, level) == "absent":
             continue
         best = None
-        for j, other in enumerate(found):
-            if j in used or role(other, name, level) == "absent" or overlap(other, one, kind) <= least:
+        for j, other in enumerate(predictions):
+            if j in used or role(other, name, level) == "absent" or overlap(other, one, kind) <= minimum:
                 continue
-            if best is None or other["score"] > found[best]["score"]:
+            if best is None or other["score"] > predictions[best]["score"]:
                 best = j
         if best is not None:
             used.add(best)
-            if status(one, name, level) == "counts" and role(found[best], name, level) == "counts":
-                scores.append(found[best]["score"])
+            if status(one, name, level) == "counts" and role(predictions[best], name, level) == "counts":
+                scores.append(predictions[best]["score"])
     return scores
 
 
@@ -84,7 +84,7 @@ def thresholds(scores, total):
     return result
 
 
-def tally(true, found, kind, name, level, least):
+def tally(true, predictions, kind, name, level, minimum):
     """Hits, errors and the sum of similarities."""
     used, hits, alike = set(), 0, 0.0
     for one in true:
@@ -92,25 +92,25 @@ def tally(true, found, kind, name, level, least):
             continue
         fitting = [
             (j, overlap(other, one, kind))
-            for j, other in enumerate(found)
-            if j not in used and role(other, name, level) != "absent" and overlap(other, one, kind) > least
+            for j, other in enumerate(predictions)
+            if j not in used and role(other, name, level) != "absent" and overlap(other, one, kind) > minimum
         ]
-        tall = [(j, share) for j, share in fitting if role(found[j], name, level) == "counts"]
+        tall = [(j, fraction) for j, fraction in fitting if role(predictions[j], name, level) == "counts"]
         if tall:
-            largest = max(share for _, share in tall)
-            j = next(j for j, share in tall if share == largest)
+            largest = max(fraction for _, fraction in tall)
+            j = next(j for j, fraction in tall if fraction == largest)
             if status(one, name, level) == "counts":
                 hits += 1
-                alike += (1 + math.cos(one["alpha"] - found[j]["alpha"])) / 2
+                alike += (1 + math.cos(one["alpha"] - predictions[j]["alpha"])) / 2
             used.add(j)
         elif fitting:
             used.add(fitting[0][0])
     errors = 0
-    for j, other in enumerate(found):
+    for j, other in enumerate(predictions):
         if j in used or role(other, name, level) != "counts":
             continue
         regions = [one for one in true if one["type"] == "dontcare" and kind == "2d"]
-        errors += not any(shared_area(other["box"], one["box"]) > least * area(other["box"]) for one in regions)
+        errors += not any(shared_area(other["box"], one["box"]) > minimum * area(other["box"]) for one in regions)
     return hits, errors, alike
 
 

@@ -1,6 +1,6 @@
-"""WIDER FACE's counting written a second time: plain loops, one threshold, picture and detection at a time.
+"""WIDER FACE's counting written a second time: plain loops, one threshold, image and detection at a time.
 
-A picture is (faces, detections): faces are (x, y, width, height, whether it counts), detections (x, y, width, height,
+An image is (faces, detections): faces are (x, y, width, height, whether it counts), detections (x, y, width, height,
 score).
 """
 
@@ -9,17 +9,17 @@ from __future__ import annotations
 import math
 
 
-def average_precision(pictures):
+def average_precision(images):
     """Percent; NaN without a face that counts."""
-    total = sum(face[4] for faces, _ in pictures for face in faces)
-    scores = [one[4] for _, found in pictures for one in found]
+    total = sum(face[4] for faces, _ in images for face in faces)
+    scores = [one[4] for _, predictions in images for one in predictions]
     if not total:
         return math.nan
     precisions, recalls = [], []
     for step in range(1, 1001):
         hits = shown = 0
-        for faces, found in pictures:
-            above = [one for one in found if stretched(one[4], scores) >= 1 - step / 1000]
+        for faces, predictions in images:
+            above = [one for one in predictions if stretched(one[4], scores) >= 1 - step / 1000]
             h, s = tally(faces, above)
             hits, shown = hits + h, shown + s
         precisions.append(hits / shown if shown else 0.0)
@@ -36,15 +36,15 @@ def stretched(score, scores):
     return (score - low) / (high - low) if high > low else 1.0
 
 
-def tally(faces, found):
+def tally(faces, predictions):
     """Hits, and the detections that are hits or errors."""
     if not faces:
         return 0, 0
     taken, shown = set(), 0
-    for one in sorted(found, key=lambda x: -x[4]):
-        shares = [overlap(one, face) for face in faces]
-        best = shares.index(max(shares))
-        if shares[best] < 0.5:
+    for one in sorted(predictions, key=lambda x: -x[4]):
+        fractions = [overlap(one, face) for face in faces]
+        best = fractions.index(max(fractions))
+        if fractions[best] < 0.5:
             shown += 1
         elif faces[best][4]:
             taken.add(best)

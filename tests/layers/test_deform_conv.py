@@ -157,7 +157,7 @@ def test_bfloat16_is_near_the_exact():
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf, 1e30])
-def test_places_that_are_no_numbers_harm_only_themselves(value):
+def test_positions_that_are_no_numbers_harm_only_themselves(value):
     """A tap moved to nowhere must not read outside the map; other places keep their values."""
     x, offset, weight, bias, mask = (v.detach() for v in random_inputs((6, 6), count=1))
     expected = deform_conv_cpu(x, offset, weight, bias, 1, mask)

@@ -28,13 +28,13 @@ def image(height=64, width=64):
     return {"image": torch.randint(0, 256, (3, height, width), dtype=torch.uint8)}
 
 
-def test_01_a_batch_gives_a_result_for_every_picture():
+def test_01_a_batch_gives_a_result_for_every_image():
     assert len(tiny_model().eval()([image(), image(), image()])) == 3
 
 
-def test_02_boxes_are_rescaled_to_the_asked_size():
+def test_02_boxes_are_rescaled_to_the_requested_size():
     model = tiny_model().eval()
-    model.task.branches["box_size"].heads[0][2].bias.data.fill_(3)
+    model.task.heads["box_size"].heads[0][2].bias.data.fill_(3)
     half = image(32, 48)
     own, asked = (model([{**half, **size}])[0]["instances"] for size in ({}, {"height": 64, "width": 96}))
     assert asked.image_size == (64, 96)
@@ -45,7 +45,7 @@ def test_02_boxes_are_rescaled_to_the_asked_size():
 def test_03_odd_sizes_lose_no_pixel(size):
     height, width = size
     corners = transform_points(torch.tensor([[0.0, 0], [width, height]]).numpy(), letterbox_matrix(size, (64, 64)))
-    assert corners.mean() == pytest.approx(32)  # centred
+    assert corners.mean() == pytest.approx(32)  # centered
     assert (corners[1] - corners[0]).max() == pytest.approx(64)  # and as large as fits
     ancestor = (torch.tensor([width, height]) // 2) * 2
     assert not torch.equal(ancestor, torch.tensor([width, height]))
@@ -55,7 +55,7 @@ def test_04_the_row_stride_is_the_width():
     """A single peak on a grid that is not square is drawn, and read, where it is."""
     model = tiny_model()
     objects = Targets.from_instances([training_input([[100, 8, 112, 16]], [1], (32, 128))["instances"]], 4, (8, 32))
-    heatmap = model.task.branches["heatmap"].target(objects).dense()[0, 1]
+    heatmap = model.task.heads["heatmap"].target(objects).dense()[0, 1]
     assert (heatmap == 1).nonzero().tolist() == [[3, 26]]
     ancestor = 3 * 8 + 26  # y * height + x
     assert divmod(ancestor, 32) != (3, 26)

@@ -44,7 +44,7 @@ KINDS = ["hourglass", "darknet", "dla_up_dcn", "dla_up_plain", "deconv_dcn", "de
 
 
 def settle(network: nn.Module) -> nn.Module:
-    """In evaluation mode, with statistics of pictures, small offsets and open ReLUs: no gradient vanishes by chance."""
+    """In evaluation mode, with statistics of images, small offsets and open ReLUs: no gradient vanishes by chance."""
     generator = torch.Generator().manual_seed(1)
     for name, p in network.named_parameters():
         if ".norm." in name or "offset_mask" in name:
@@ -115,7 +115,7 @@ PLAIN = ("MODEL.NECK.CONV", "", "MODEL.NECK.CHANNELS", [256, 256, 256])
     ],
     ids=["dla34", "hourglass", "resdcn_18", "resdcn_101", "res_18", "res_50"],
 )
-def test_as_many_parameters_as_published(backbone, neck, opts, heads, published):
+def test_as_many_parameters_as_reference(backbone, neck, opts, heads, published):
     parts = built(backbone, neck, *opts)
     assert sum(p.numel() for part in parts if part for p in part.parameters()) + heads == published
 

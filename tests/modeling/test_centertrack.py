@@ -12,7 +12,7 @@ from detectron2.modeling import build_model
 from detectron2.structures import Boxes, Instances, Keypoints
 
 import centernet_d2
-from centernet_d2.geometry import letterbox_matrix, mirrored, transform_points
+from centernet_d2.geometry import flipped, letterbox_matrix, transform_points
 from centernet_d2.structures import Targets
 from tests.helpers.tiny import training_input
 
@@ -26,7 +26,7 @@ def tracking_cfg(*opts):
     cfg.MODEL.HOURGLASS.NUM_STACKS = 1
     cfg.MODEL.HOURGLASS.CHANNELS, cfg.MODEL.HOURGLASS.BLOCKS = [8, 8], [1, 1]
     cfg.MODEL.CENTERNET.NUM_CLASSES, cfg.MODEL.CENTERNET.HEAD_CHANNELS = 2, 8
-    cfg.MODEL.CENTERNET.BRANCHES = ["Displacement"]
+    cfg.MODEL.CENTERNET.EXTRA_HEADS = ["DisplacementHead"]
     cfg.MODEL.WEIGHTS = ""
     cfg.INPUT.SIZE_TRAIN, cfg.INPUT.SIZE_TEST = [64, 64], [96, 128]
     cfg.merge_from_list(list(opts))
@@ -47,21 +47,21 @@ def tracking_input(boxes, classes, seed=0):
     return {**sample, "previous_image": previous, "previous_boxes": instances.gt_boxes.tensor + 3.0}
 
 
-def test_the_stems_of_frame_frame_before_and_heatmap_are_added():
+def test_the_stems_of_frame_previous_frame_and_heatmap_are_added():
     model = tracking_model().eval()
     images = torch.randn(2, 7, 64, 64)
     seen = {}
     model.backbone.hourglasses[0].register_forward_pre_hook(lambda _, inputs: seen.update(x=inputs[0]))
     model.backbone(images)
-    stem, further = copy.deepcopy(model.backbone.stem), model.previous_frame
+    stem, extra = copy.deepcopy(model.backbone.stem), model.previous_frame
     stem._forward_hooks.clear()
     stem._forward_pre_hooks.clear()
-    expected = stem(images[:, :3]) + further.image_stem(images[:, 3:6]) + further.heatmap_stem(images[:, 6:])
+    expected = stem(images[:, :3]) + extra.image_stem(images[:, 3:6]) + extra.heatmap_stem(images[:, 6:])
     assert torch.allclose(seen["x"], expected, atol=1e-6)
 
 
 @pytest.mark.parametrize("name", ["build_dla_backbone", "build_resnet_backbone", "build_hourglass_backbone"])
-def test_every_backbone_with_a_stem_sees_the_frame_before(name):
+def test_every_backbone_with_a_stem_sees_the_previous_frame(name):
     """DLA's 7x7 convolution, ResNet's with its pooling, the hourglass's with its residual block."""
     necks = {"build_dla_backbone": "DLAUpNeck", "build_resnet_backbone": "DeconvNeck", "build_hourglass_backbone": ""}
     opts = ["MODEL.BACKBONE.NAME", name, "MODEL.NECK.NAME", necks[name]]
@@ -78,13 +78,13 @@ def test_every_backbone_with_a_stem_sees_the_frame_before(name):
 
 
 def test_a_detectors_parameters_keep_their_names():
-    """So its weights can be a tracker's start; what is new are the stems and the branch."""
+    """So its weights can be a tracker's start; what is new are the stems and the head."""
     tracker = tracking_model()
-    detector = tracking_model("MODEL.META_ARCHITECTURE", "CenterNet", "MODEL.CENTERNET.BRANCHES", [])
+    detector = tracking_model("MODEL.META_ARCHITECTURE", "CenterNet", "MODEL.CENTERNET.EXTRA_HEADS", [])
     result = tracker.load_state_dict(detector.state_dict(), strict=False)
     assert result.unexpected_keys == []
     assert {key.split(".")[0] for key in result.missing_keys} == {"previous_frame", "task"}
-    assert all("Displacement" in key for key in result.missing_keys if key.startswith("task"))
+    assert all("DisplacementHead" in key for key in result.missing_keys if key.startswith("task"))
 
 
 def test_a_copy_of_the_model_uses_its_own_stems():
@@ -110,7 +110,7 @@ def test_the_heatmap_has_a_peak_for_every_box_inside():
     y, x = np.mgrid[:64, :64]
     # Boxes of 20 and, cut, of 4 pixels: radii 7 and 1 by the published formula.
     expected = np.zeros((64, 64))
-    for cx, cy, radius in [(20, 30, _published_radius(20.0)), (62, 62, _published_radius(4.0))]:
+    for cx, cy, radius in [(20, 30, _cornernet_radius(20.0)), (62, 62, _cornernet_radius(4.0))]:
         sigma = (2 * radius + 1) / 6
         gaussian = np.exp(-((x - cx) ** 2 + (y - cy) ** 2) / (2 * sigma**2))
         gaussian[(abs(x - cx) > radius) | (abs(y - cy) > radius)] = 0
@@ -119,18 +119,18 @@ def test_the_heatmap_has_a_peak_for_every_box_inside():
     assert not heatmap[1].any()
 
 
-def _published_radius(side):
+def _cornernet_radius(side):
     """The third of CornerNet's cases as its code has it, of a square."""
     b, c = -2 * 0.7 * 2 * side, (0.7 - 1) * side * side
     return int((b + np.sqrt(b * b - 4 * 4 * 0.7 * c)) / 2)
 
 
-@pytest.mark.parametrize("task", ["GridPointTask", "LandmarkRegressionTask"])
+@pytest.mark.parametrize("task", ["DetectionTask", "KeypointRegressionTask"])
 def test_a_step_reaches_every_parameter(task):
     """Boxes and poses; without objects in the batch, too (no gradient is missing, which processes would wait for)."""
     opts = ["MODEL.CENTERNET.TASK", task]
-    if task == "LandmarkRegressionTask":
-        opts += ["MODEL.KEYPOINT_ON", True, "MODEL.LANDMARK.SCHEME", "pose17", "MODEL.CENTERNET.NUM_CLASSES", 1]
+    if task == "KeypointRegressionTask":
+        opts += ["MODEL.KEYPOINT_ON", True, "MODEL.KEYPOINT.SCHEMA", "pose17", "MODEL.CENTERNET.NUM_CLASSES", 1]
     model = tracking_model(*opts).train()
     boxes = [[8.0, 8, 40, 40], [30, 20, 60, 60]]
     batch = [tracking_input(boxes, [0, 0]), tracking_input([], [], seed=1)]
@@ -138,7 +138,7 @@ def test_a_step_reaches_every_parameter(task):
         keypoints = torch.rand(len(sample["instances"]), 17, 3) * 40 + 5
         sample["instances"].gt_keypoints = Keypoints(keypoints)
     losses = model(batch)
-    assert losses["loss_Displacement"] > 0
+    assert losses["loss_displacement"] > 0
     sum(losses.values()).backward()
     assert [name for name, parameter in model.named_parameters() if parameter.grad is None] == []
     model.zero_grad()
@@ -151,17 +151,17 @@ def test_only_objects_that_were_there_teach_the_displacement():
     sample = tracking_input([[8.0, 8, 40, 40], [30, 20, 60, 60]], [0, 1])
     instances = sample["instances"]
     targets = Targets.from_instances([instances], 4, (16, 16))
-    branch = model.task.branches["Displacement"]
-    _, cells, values = branch.target(targets)
+    head = model.task.heads["DisplacementHead"]
+    _, cells, values = head.target(targets)
     centers = instances.gt_boxes.get_centers() / 4
     assert torch.allclose(values[:, 0], centers + 0.75 - cells[:, 0])
     instances.gt_previous_center.tensor[0, 0, 2] = 0
-    _, cells, _ = branch.target(Targets.from_instances([instances], 4, (16, 16)))
+    _, cells, _ = head.target(Targets.from_instances([instances], 4, (16, 16)))
     assert len(cells) == 1
 
 
 class PerfectVideo:
-    """Stands in for ``model.outputs``: the maps of the frame that is asked for; mirrored passes come second."""
+    """Stands in for ``model.outputs``: the maps of the frame that is asked for; flipped passes come second."""
 
     def __init__(self, model, size, frames):
         self.model, self.size, self.frames, self.calls = model, size, frames, 0
@@ -169,12 +169,12 @@ class PerfectVideo:
 
     def __call__(self, batch):
         self.inputs.append(batch)
-        size, flip = tuple(batch.shape[-2:]), self.model.test_time.flip
-        frame, mirror = divmod(self.calls, 2) if flip else (self.calls, 0)
+        size, flip = tuple(batch.shape[-2:]), self.model.test_time_augmentation.flip
+        frame, flip = divmod(self.calls, 2) if flip else (self.calls, 0)
         self.calls += 1
-        keep = self.model.test_time.resize == "keep"
+        keep = self.model.test_time_augmentation.resize == "keep"
         matrix = letterbox_matrix(self.size, size, 1.0 if keep else None)
-        matrix = mirrored(matrix, size[1]) if mirror else matrix
+        matrix = flipped(matrix, size[1]) if mirror else matrix
         now, before = self.frames[frame], self.frames[max(frame - 1, 0)]
         instances = Instances(size)
         corners = transform_points(now.reshape(-1, 2), matrix).reshape(-1, 2, 2)
@@ -189,7 +189,7 @@ class PerfectVideo:
 @pytest.mark.parametrize("resize", ["fixed", "keep"])
 @pytest.mark.parametrize("flip", [False, True])
 def test_a_perfect_network_gives_tracks_and_displacements_back(resize, flip):
-    """Four objects that move and cross, in pixels of pictures of an odd size."""
+    """Four objects that move and cross, in pixels of images of an odd size."""
     cfg = tracking_cfg("INPUT.RESIZE_TEST", resize, "TEST.AUG.ENABLED", flip, "TEST.DETECTIONS_PER_IMAGE", 4)
     predictor = DefaultPredictor(cfg)
     size, speed = (97, 203), np.array([[9.0, 0], [-9, 0.5], [4, 3], [0, -6]])
@@ -197,19 +197,19 @@ def test_a_perfect_network_gives_tracks_and_displacements_back(resize, flip):
     frames = [start + np.tile(speed, 2) * number for number in range(7)]
     network = predictor.model.outputs = PerfectVideo(predictor.model, size, frames)
     for number, boxes in enumerate(frames):
-        found = predictor(np.full((*size, 3), number, np.uint8))["instances"]
-        found = found[found.pred_track_ids.argsort()]
+        predictions = predictor(np.full((*size, 3), number, np.uint8))["instances"]
+        predictions = predictions[predictions.pred_track_ids.argsort()]
         if number == 0:
-            order = [int(np.abs(boxes - box).max(axis=1).argmin()) for box in found.pred_boxes.tensor.numpy()]
-        assert found.pred_track_ids.tolist() == [1, 2, 3, 4]
-        assert np.abs(found.pred_boxes.tensor.numpy() - boxes[order]).max() < 2e-3
+            order = [int(np.abs(boxes - box).max(axis=1).argmin()) for box in predictions.pred_boxes.tensor.numpy()]
+        assert predictions.pred_track_ids.tolist() == [1, 2, 3, 4]
+        assert np.abs(predictions.pred_boxes.tensor.numpy() - boxes[order]).max() < 2e-3
         expected = -speed[order] * (number > 0)
-        assert np.abs(found.pred_displacement.numpy() - expected).max() < 2e-3
+        assert np.abs(predictions.pred_displacement.numpy() - expected).max() < 2e-3
     assert network.calls == 7 * (1 + flip)
 
 
-def test_the_network_is_shown_the_frame_before_and_its_tracks():
-    """First itself and nothing; then the last picture and a peak where each track was."""
+def test_the_network_is_shown_the_previous_frame_and_its_tracks():
+    """First itself and nothing; then the last image and a peak where each track was."""
     cfg = tracking_cfg("TEST.DETECTIONS_PER_IMAGE", 2, "INPUT.RESIZE_TEST", "keep")
     predictor = DefaultPredictor(cfg)
     model = predictor.model
@@ -223,8 +223,8 @@ def test_the_network_is_shown_the_frame_before_and_its_tracks():
     assert (second[0, 6] == 1).nonzero().tolist() == [[26, 26], [55, 80]]
     assert (third[0, 6] == 1).nonzero().tolist() == [[28, 28], [57, 82]]
     model.reset()
-    found = predictor(np.full((96, 128, 3), 40, np.uint8))["instances"]
-    assert found.pred_track_ids.tolist() == [1, 2]
+    predictions = predictor(np.full((96, 128, 3), 40, np.uint8))["instances"]
+    assert predictions.pred_track_ids.tolist() == [1, 2]
     assert not network.inputs[-1][:, 6].any()
 
 
@@ -251,8 +251,8 @@ def test_videos_begin_anew():
 
 
 def test_wrong_configs_get_a_sentence():
-    with pytest.raises(ValueError, match=r"add Displacement to MODEL.CENTERNET.BRANCHES"):
-        tracking_model("MODEL.CENTERNET.BRANCHES", [])
+    with pytest.raises(ValueError, match=r"add Displacement to MODEL.CENTERNET.EXTRA_HEADS"):
+        tracking_model("MODEL.CENTERNET.EXTRA_HEADS", [])
     with pytest.raises(ValueError, match=r"set MODEL.TRACKING_ON to True"):
         tracking_model("MODEL.TRACKING_ON", False)
     with pytest.raises(ValueError, match="TinyBackbone has no module 'stem'"):

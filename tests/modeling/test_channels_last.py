@@ -27,7 +27,7 @@ def built(name: str, channels_last: bool):
     "name", ["centernet_R_18_DCN_3pt", "centernet_shufflenet_v2_x1_0_SEB_1pt", "centernet_mobilenet_v3_large_BiFPN_1pt"]
 )
 def test_maps_losses_and_gradients_are_the_same(name):
-    """Deformable convolutions, shuffled channels, learnt weights of maps."""
+    """Deformable convolutions, shuffled channels, learned weights of maps."""
     plain, other = (built(name, channels_last) for channels_last in (False, True))
     batch = [training_input([[10, 20, 70, 90], [64, 8, 120, 40]], [0, 5], (128, 128), seed) for seed in (0, 1)]
     images = torch.randn(2, 3, 128, 128, dtype=torch.float64)
@@ -37,8 +37,8 @@ def test_maps_losses_and_gradients_are_the_same(name):
         assert torch.allclose(ours, theirs, rtol=1e-9, atol=1e-9 * float(theirs.detach().abs().max()))
     losses = [model(batch) for model in (plain, other)]
     assert {k: float(v) for k, v in losses[1].items()} == pytest.approx({k: float(v) for k, v in losses[0].items()})
-    for found in losses:
-        sum(found.values()).backward()
+    for predictions in losses:
+        sum(predictions.values()).backward()
     for (key, ours), theirs in zip(other.named_parameters(), plain.parameters(), strict=True):
         assert torch.allclose(ours.grad, theirs.grad, rtol=1e-5, atol=1e-5 * float(theirs.grad.abs().max()) + 1e-9), key
     assert other.state_dict().keys() == plain.state_dict().keys()

@@ -1,4 +1,4 @@
-"""Extreme points: what is rendered comes back, also mirrored and through the predictor, and what is refused."""
+"""Extreme points: what is rendered comes back, also flipped and through the predictor, and what is refused."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from tests.helpers.keypoints import sample
 from tests.helpers.tiny import tiny_cfg
 
 AGNOSTIC = ("MODEL.EXTREME.CLASS_AGNOSTIC", True)
-PLAIN = ("MODEL.EXTREME.AGGREGATION", 0.0)
+PLAIN = ("MODEL.EXTREME.EDGE_AGGREGATION", 0.0)
 SETTINGS = [(), AGNOSTIC, PLAIN]
-# Where one object's points and another's have the centre of a third, nobody can tell: not so here.
+# Where one object's points and another's have the center of a third, nobody can tell: not so here.
 LAYOUTS = {
     "apart": [[10, 12, 60, 70], [70, 30, 120, 121]],
     "overlapping": [[10, 10, 90, 97], [42, 22, 121, 113]],
@@ -31,7 +31,7 @@ LAYOUTS = {
 
 def extreme_cfg(*opts):
     return tiny_cfg(
-        *("MODEL.KEYPOINT_ON", True, "MODEL.CENTERNET.TASK", "ExtremePointTask", "MODEL.LANDMARK.SCHEME", "extreme4"),
+        *("MODEL.KEYPOINT_ON", True, "MODEL.CENTERNET.TASK", "ExtremePointTask", "MODEL.KEYPOINT.SCHEMA", "extreme4"),
         *("DATASETS.TRAIN", (), "DATASETS.TEST", (), *opts),
     )
 
@@ -41,17 +41,17 @@ def extremes(boxes, classes, size=(128, 128), seed=0) -> Instances:
     instances = Instances(size)
     boxes = torch.as_tensor(boxes, dtype=torch.float32).reshape(-1, 4)
     low, sides = boxes[:, None, :2], (boxes[:, 2:] - boxes[:, :2])[:, None]
-    share = 0.15 + 0.7 * torch.rand(len(boxes), 4, 2, generator=torch.Generator().manual_seed(seed))
-    share[:, [0, 2], 1] = torch.tensor([0.0, 1.0])
-    share[:, [1, 3], 0] = torch.tensor([0.0, 1.0])
+    fraction = 0.15 + 0.7 * torch.rand(len(boxes), 4, 2, generator=torch.Generator().manual_seed(seed))
+    fraction[:, [0, 2], 1] = torch.tensor([0.0, 1.0])
+    fraction[:, [1, 3], 0] = torch.tensor([0.0, 1.0])
     instances.gt_boxes = Boxes(boxes)
     instances.gt_classes = torch.as_tensor(classes, dtype=torch.int64).reshape(-1)
-    points = low + share * sides
+    points = low + fraction * sides
     instances.gt_keypoints = Keypoints(torch.cat([points, torch.full_like(points[..., :1], 2)], dim=-1))
     return instances
 
 
-def mirrored(instances: Instances) -> Instances:
+def flipped(instances: Instances) -> Instances:
     width = instances.image_size[1]
     result = instances[:]
     boxes = instances.gt_boxes.tensor.clone()
@@ -73,63 +73,66 @@ def targets_of(*instances: Instances) -> Targets:
     return Targets.from_instances(list(instances), 4, (height // 4, width // 4))
 
 
-def assert_found(boxes: Tensor, classes: Tensor, keypoints: Tensor, truth: Instances) -> None:
-    distance = (keypoints[:, None, :, :2] - truth.gt_keypoints.tensor[None, ..., :2]).abs().amax(dim=(2, 3))
+def assert_found(boxes: Tensor, classes: Tensor, keypoints: Tensor, gt: Instances) -> None:
+    distance = (keypoints[:, None, :, :2] - gt.gt_keypoints.tensor[None, ..., :2]).abs().amax(dim=(2, 3))
     order = distance.argmin(dim=0)
-    assert distance.min(dim=0).values.max() < 0.01 and len(set(order.tolist())) == len(truth)
-    assert (boxes[order] - truth.gt_boxes.tensor).abs().max() < 0.01
-    assert torch.equal(classes[order], truth.gt_classes)
+    assert distance.min(dim=0).values.max() < 0.01 and len(set(order.tolist())) == len(gt)
+    assert (boxes[order] - gt.gt_boxes.tensor).abs().max() < 0.01
+    assert torch.equal(classes[order], gt.gt_classes)
 
 
 @pytest.mark.parametrize("seed", range(3))
 @pytest.mark.parametrize("layout", LAYOUTS)
 @pytest.mark.parametrize("opts", SETTINGS)
 def test_what_is_rendered_comes_back(opts, layout, seed):
-    truth = extremes(LAYOUTS[layout], [0, 2], seed=seed)
+    gt = extremes(LAYOUTS[layout], [0, 2], seed=seed)
     task = task_of(*opts)
-    candidates = task.candidates(task.target_maps(targets_of(truth, truth[:1])))
+    candidates = task.candidates(task.target_maps(targets_of(gt, gt[:1])))
     result = task.merge(candidates.transformed(torch.full((2, 2), 4.0), torch.zeros(2, 2)), 2)
     assert (result.scores[0] > 0.9).all()
-    assert_found(result.boxes[0], result.classes[0], result.points["keypoints"][0], truth)
-    assert_found(result.boxes[1, :1], result.classes[1, :1], result.points["keypoints"][1, :1], truth[:1])
+    assert_found(result.boxes[0], result.classes[0], result.points["keypoints"][0], gt)
+    assert_found(result.boxes[1, :1], result.classes[1, :1], result.points["keypoints"][1, :1], gt[:1])
 
 
-def test_the_centre_is_where_the_points_say_not_their_cells():
-    """A small object whose points lie late in their cells: published, its centre is sought in the cell before."""
-    truth = extremes([[7.6, 7.6, 19.6, 19.6]], [1])  # cells 1.9 to 4.9, their middle 3.4, that of the cells 2
-    task, published = task_of(), task_of("MODEL.EXTREME.CENTER_CELL", "cells")
-    maps = task.target_maps(targets_of(truth))
+def test_the_center_is_where_the_points_say_not_their_cells():
+    """A small object whose points lie late in their cells: published, its center is sought in the cell before."""
+    gt = extremes([[7.6, 7.6, 19.6, 19.6]], [1])  # cells 1.9 to 4.9, their middle 3.4, that of the cells 2
+    task, published = task_of(), task_of("MODEL.EXTREME.CENTER_LOOKUP", "cells")
+    maps = task.target_maps(targets_of(gt))
     spread = torch.full_like(maps["center_heatmap"], -16.0)
     spread[0, 1, 3, 3] = 16.0
-    for maps["center_heatmap"], found in ((spread, [True, False]), (spread.roll((-1, -1), (2, 3)), [False, True])):
-        assert [bool((t.candidates(maps).scores > 0.9).any()) for t in (task, published)] == found
+    for maps["center_heatmap"], predictions in (
+        (spread, [True, False]),
+        (spread.roll((-1, -1), (2, 3)), [False, True]),
+    ):
+        assert [bool((t.candidates(maps).scores > 0.9).any()) for t in (task, published)] == predictions
 
 
 @pytest.mark.parametrize("opts", SETTINGS)
-def test_a_mirrored_picture_adds_its_objects_right_way_round(opts):
-    truth = extremes(LAYOUTS["apart"], [0, 2])
+def test_a_flipped_image_adds_its_objects_right_way_round(opts):
+    gt = extremes(LAYOUTS["apart"], [0, 2])
     task = task_of(*opts)
-    found = task.candidates(task.target_maps(targets_of(mirrored(truth))))
-    back = found.transformed(torch.tensor([[-4.0, 4.0]]), torch.tensor([[128.0, 0.0]]))
+    predictions = task.candidates(task.target_maps(targets_of(flipped(gt))))
+    back = predictions.transformed(torch.tensor([[-4.0, 4.0]]), torch.tensor([[128.0, 0.0]]))
     result = task.merge(back, 2)
-    assert_found(result.boxes[0], result.classes[0], result.points["keypoints"][0], truth)
+    assert_found(result.boxes[0], result.classes[0], result.points["keypoints"][0], gt)
 
 
 @pytest.mark.parametrize("resize", ["fixed", "keep"])
 @pytest.mark.parametrize("flip", [False, True])
-def test_points_boxes_and_octagons_in_pixels_of_the_picture(flip, resize):
+def test_points_boxes_and_octagons_in_pixels_of_the_image(flip, resize):
     cfg = extreme_cfg("INPUT.SIZE_TEST", [128, 192], "INPUT.RESIZE_TEST", resize, "MODEL.MASK_ON", True)
     cfg.TEST.AUG.ENABLED = flip
     cfg.TEST.DETECTIONS_PER_IMAGE = 2
-    truth = extremes([[12, 8, 110, 120], [120, 20, 229, 149]], [2, 0], (HEIGHT, WIDTH))
+    gt = extremes([[12, 8, 110, 120], [120, 20, 229, 149]], [2, 0], (HEIGHT, WIDTH))
     predictor = DefaultPredictor(cfg)
-    calls = perfect_network(predictor.model, truth, EXTREME4)
-    found = predictor(np.zeros((HEIGHT, WIDTH, 3), np.uint8))["instances"]
-    assert len(calls) == 1 + flip and len(found) == 2
-    assert_found(found.pred_boxes.tensor, found.pred_classes, found.pred_keypoints, truth)
-    assert (found.pred_keypoints[..., 2] > 0.9).all()
-    assert found.pred_masks.shape == (2, HEIGHT, WIDTH) and found.pred_masks.dtype == torch.bool
-    for mask, box in zip(found.pred_masks, found.pred_boxes.tensor, strict=True):
+    calls = perfect_network(predictor.model, gt, EXTREME4)
+    predictions = predictor(np.zeros((HEIGHT, WIDTH, 3), np.uint8))["instances"]
+    assert len(calls) == 1 + flip and len(predictions) == 2
+    assert_found(predictions.pred_boxes.tensor, predictions.pred_classes, predictions.pred_keypoints, gt)
+    assert (predictions.pred_keypoints[..., 2] > 0.9).all()
+    assert predictions.pred_masks.shape == (2, HEIGHT, WIDTH) and predictions.pred_masks.dtype == torch.bool
+    for mask, box in zip(predictions.pred_masks, predictions.pred_boxes.tensor, strict=True):
         ys, xs = mask.nonzero().unbind(1)
         assert (torch.stack([xs.min(), ys.min(), xs.max() + 1, ys.max() + 1]) - box).abs().max() < 1.5
         assert 0.6 < mask.sum() / (box[2:] - box[:2]).prod() < 0.95  # a box less its corners
@@ -142,25 +145,25 @@ def test_no_objects_no_masks():
 
 
 @pytest.mark.parametrize("side", range(4))
-def test_points_without_label_are_not_learnt(side):
-    """Neither their heatmap nor their place; the other sides and the centre are."""
+def test_points_without_label_are_not_learned(side):
+    """Neither their heatmap nor their place; the other sides and the center are."""
     whole, partly = (extremes([[10, 12, 60, 70]], [1]) for _ in range(2))
     partly.gt_keypoints.tensor[0, side] = torch.tensor([-1e6, 1e6, 0.0])
     task = task_of()
     target, fewer = task.targets(targets_of(whole)), task.targets(targets_of(partly))
     for index, name in enumerate(EXTREME4.names):
-        learnt = index != side
-        assert len(fewer[f"{name}_heatmap"].index) == (len(target[f"{name}_heatmap"].index) if learnt else 0)
-        assert len(fewer[f"{name}_offset"][1]) == int(learnt)
+        select_supervised = index != side
+        assert len(fewer[f"{name}_heatmap"].index) == (len(target[f"{name}_heatmap"].index) if select_supervised else 0)
+        assert len(fewer[f"{name}_offset"][1]) == int(select_supervised)
     assert torch.equal(fewer["center_heatmap"].dense(), target["center_heatmap"].dense())
 
 
-def test_targets_are_the_published_ones():
+def test_targets_are_the_reference_ones():
     """A peak of 1 in the cell of each point, the radius from the box, offsets from the cells' corners."""
-    truth = extremes([[10, 12, 60, 70]], [1])
-    targets = task_of().targets(targets_of(truth))
+    gt = extremes([[10, 12, 60, 70]], [1])
+    targets = task_of().targets(targets_of(gt))
     for side, name in enumerate(EXTREME4.names):
-        x, y = (truth.gt_keypoints.tensor[0, side, :2] / 4).tolist()
+        x, y = (gt.gt_keypoints.tensor[0, side, :2] / 4).tolist()
         maps = targets[f"{name}_heatmap"].dense()
         assert (maps == 1).nonzero().tolist() == [[0, 1, int(y), int(x)]]
         columns = maps[0, 1].amax(dim=0) > 0
@@ -180,19 +183,19 @@ def test_without_objects_every_parameter_gets_a_gradient(opts):
     assert all(torch.isfinite(p.grad).all() for p in model.parameters())
 
 
-def test_channels_are_those_of_the_published_networks():
-    channels = {name: branch.out_channels for name, branch in task_of().named()}
+def test_channels_are_those_of_the_reference_networks():
+    channels = {name: head.out_channels for name, head in task_of().named()}
     sides = [f"{side}_heatmap" for side in EXTREME4.names]
     assert [channels[name] for name in sides] == [3] * 4 and channels["center_heatmap"] == 3
     assert all(channels[f"{side}_offset"] == 2 for side in EXTREME4.names) and len(channels) == 9
-    assert {task_of(*AGNOSTIC).branches[name].out_channels for name in sides} == {1}
+    assert {task_of(*AGNOSTIC).heads[name].out_channels for name in sides} == {1}
 
 
 def test_batch_equals_singles():
     torch.manual_seed(0)
     model = build_model(extreme_cfg("MODEL.EXTREME.POINT_THRESH", 0.05, "MODEL.EXTREME.CENTER_THRESH", 0.05)).eval()
-    for name, branch in model.task.named():
-        torch.nn.init.normal_(branch.heads[0][-1].weight, std=0.5 if name.endswith("heatmap") else 0.05)
+    for name, head in model.task.named():
+        torch.nn.init.normal_(head.heads[0][-1].weight, std=0.5 if name.endswith("heatmap") else 0.05)
     generator = torch.Generator().manual_seed(1)
     images = [{"image": torch.randint(0, 256, (3, h, 80), generator=generator, dtype=torch.uint8)} for h in (64, 90)]
     together = [x["instances"] for x in model(images)]
@@ -207,16 +210,16 @@ def test_batch_equals_singles():
     ("opts", "message"),
     [
         (("INPUT.AFFINE.ROTATION_PROB", 0.5), "ROTATION_PROB must be 0, not 0.5"),
-        (("MODEL.EXTREME.CENTER_CELL", "box"), "CENTER_CELL must be one of"),
+        (("MODEL.EXTREME.CENTER_LOOKUP", "box"), "CENTER_LOOKUP must be one of"),
         (("MODEL.EXTREME.POINT_THRESH", 0.0), "thresholds above 0"),
         (("MODEL.EXTREME.TOPK", 0), "needs a TOPK"),
-        (("MODEL.EXTREME.AGGREGATION", -0.1), "AGGREGATION of at least 0"),
-        (("MODEL.CENTERNET.POINT_FLAGS", [0, 4]), "POINT_FLAGS"),
-        (("MODEL.LANDMARK.SCHEME", "face68"), "needs the landmarks extreme4, the data sets have face68"),
+        (("MODEL.EXTREME.EDGE_AGGREGATION", -0.1), "AGGREGATION of at least 0"),
+        (("MODEL.CENTERNET.GRID_POINTS", [0, 4]), "POINT_FLAGS"),
+        (("MODEL.KEYPOINT.SCHEMA", "face68"), "needs the landmarks extreme4, the datasets have face68"),
         (("MODEL.KEYPOINT_ON", False), "KEYPOINT_ON"),
         (
             ("DATASETS.TRAIN", ("synthetic_shapes_train",), "MODEL.CENTERNET.NUM_CLASSES", 6),
-            "synthetic_shapes_train has no landmark scheme",
+            "synthetic_shapes_train has no keypoint schema",
         ),
     ],
 )

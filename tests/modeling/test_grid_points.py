@@ -9,8 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from centernet_d2 import get_cfg
-from centernet_d2.modeling.heads import GridBox, GridBoxSize, GridHeatmap, GridOffset
-from centernet_d2.modeling.tasks import GridPointTask
+from centernet_d2.modeling.heads import BoxHead, BoxSizeHead, ClassHeatmapHead, PointOffsetHead
+from centernet_d2.modeling.tasks import DetectionTask
 from centernet_d2.ops import grid_coding as grid
 from centernet_d2.ops.box_losses import BOX_LOSSES
 from centernet_d2.ops.indexing import cells_of
@@ -21,15 +21,15 @@ STRIDE, ALL = 4, tuple(range(9))
 
 
 def make_task(flags, num_classes=3, encoding="wh", merge="resample", candidates=100, box=None, **heatmap):
-    """``box``: arguments of GridBox, in place of GridBoxSize."""
+    """``box``: arguments of BoxHead, in place of BoxSizeHead."""
     shared = {"point_flags": flags, "in_channels": [4], "head_channels": 4, "loss_weight": 1.0}
-    branches = {
-        "heatmap": GridHeatmap(num_classes=num_classes, **shared, **heatmap),
-        "box_size": GridBoxSize(encoding=encoding, **shared) if box is None else GridBox(**box, **shared),
+    heads = {
+        "heatmap": ClassHeatmapHead(num_classes=num_classes, **shared, **heatmap),
+        "box_size": BoxSizeHead(encoding=encoding, **shared) if box is None else BoxHead(**box, **shared),
     }
-    if branches["box_size"].needs_offset:
-        branches["offset"] = GridOffset(**shared)
-    return GridPointTask(branches=branches, merge=merge, candidates_per_point=candidates)
+    if heads["box_size"].needs_offset:
+        heads["offset"] = PointOffsetHead(**shared)
+    return DetectionTask(heads=heads, merge=merge, candidates_per_point=candidates)
 
 
 def make_objects(boxes, classes, image_index=None, grid_size=(64, 64)):
@@ -45,16 +45,16 @@ def make_objects(boxes, classes, image_index=None, grid_size=(64, 64)):
 
 
 def decode(task, objects, limit=100):
-    found = task.candidates(task.target_maps(objects))
+    predictions = task.candidates(task.target_maps(objects))
     ones = torch.ones(objects.num_images, 2)
-    return task.merge(found.transformed(ones * STRIDE, ones * 0), limit)
+    return task.merge(predictions.transformed(ones * STRIDE, ones * 0), limit)
 
 
-def worst_error(found, boxes, classes, n=0):
+def worst_error(predictions, boxes, classes, n=0):
     """Largest distance, in input pixels, of a true box from the nearest found box of its class."""
     worst = 0.0
     for box, category in zip(boxes, classes, strict=True):
-        same = found.boxes[n][(found.classes[n] == category) & (found.scores[n] > 0.1)]
+        same = predictions.boxes[n][(predictions.classes[n] == category) & (predictions.scores[n] > 0.1)]
         worst = max(worst, (same - box).abs().amax(dim=1).min().item() if len(same) else torch.inf)
     return worst
 
@@ -66,7 +66,7 @@ def alone(boxes, flags, grid_size):
     return ~shared.any(dim=(1, 2))
 
 
-# One pixel to the whole picture, borders included.
+# One pixel to the whole image, borders included.
 SIZES = torch.tensor(
     [
         [0, 0, 256, 256],
@@ -83,9 +83,9 @@ SIZES = torch.tensor(
 def assert_comes_back(task):
     """Boxes of all SIZES, of a class each, and nothing else."""
     classes = torch.arange(len(SIZES))
-    found = decode(task, make_objects(SIZES, classes))
-    assert worst_error(found, SIZES, classes) < 1e-3
-    assert (found.scores > 0.5).sum() == len(SIZES)
+    predictions = decode(task, make_objects(SIZES, classes))
+    assert worst_error(predictions, SIZES, classes) < 1e-3
+    assert (predictions.scores > 0.5).sum() == len(SIZES)
 
 
 @pytest.mark.parametrize("merge", ["soft_nms", "vote", "resample"])
@@ -122,35 +122,37 @@ def test_round_trip_of_random_scenes(seed, count, flags, method, box, size):
     classes = torch.randint(0, 3, (count,), generator=generator)
     objects = make_objects(boxes, classes, grid_size=size)
     task = make_task(sorted(flags), merge="soft_nms", box=box, radius_method=method)
-    found = task.candidates(task.target_maps(objects)).transformed(torch.full((1, 2), 4.0), torch.zeros(1, 2))
+    predictions = task.candidates(task.target_maps(objects)).transformed(torch.full((1, 2), 4.0), torch.zeros(1, 2))
     apart = alone(boxes, task.point_flags, size)
     for point in range(len(task.point_flags)):
-        own = found.source == point
-        one = found.__class__(found.boxes[:, own], found.scores[:, own], found.classes[:, own], found.source[own])
+        own = predictions.source == point
+        one = predictions.__class__(
+            predictions.boxes[:, own], predictions.scores[:, own], predictions.classes[:, own], predictions.source[own]
+        )
         assert worst_error(one, boxes[apart], classes[apart]) < 1e-3
 
 
 def test_objects_in_one_cell_lose_all_but_the_smallest():
-    """Three boxes of a class with one centre: one comes back; with nine points the two that lie apart do too."""
+    """Three boxes of a class with one center: one comes back; with nine points the two that lie apart do too."""
     boxes = torch.tensor([[80.0, 80, 120, 120], [60, 60, 140, 140], [98, 98, 102, 102]])
     classes = torch.zeros(3, dtype=torch.long)
     centre = decode(make_task((4,)), make_objects(boxes, classes))
     assert (centre.scores[0] > 0.1).sum() == 1
     assert worst_error(centre, boxes[2:], classes[2:]) < 1e-3
-    found = make_task(ALL, merge="soft_nms").candidates(make_task(ALL).target_maps(make_objects(boxes, classes)))
-    found = found.transformed(torch.full((1, 2), 4.0), torch.zeros(1, 2))
-    assert worst_error(found, boxes, classes) < 1e-3
+    predictions = make_task(ALL, merge="soft_nms").candidates(make_task(ALL).target_maps(make_objects(boxes, classes)))
+    predictions = predictions.transformed(torch.full((1, 2), 4.0), torch.zeros(1, 2))
+    assert worst_error(predictions, boxes, classes) < 1e-3
 
 
 @pytest.mark.parametrize("flags", [(4,), ALL])
 @pytest.mark.parametrize("box", BOXES[2:])
 def test_every_cell_says_the_box(flags, box):
     """Also cells far from the middle: what the perfect network says there is the whole box of the cell's object."""
-    branch = make_task(flags, 7, box=box).branches["box_size"]
+    head = make_task(flags, 7, box=box).heads["box_size"]
     objects = make_objects(SIZES, torch.arange(7))
-    target, output = branch.target(objects), branch.target_map(objects)
-    found = branch.boxes(output, target.image_index, target.cells, target.points)[target.weight > 0]
-    torch.testing.assert_close(found, target.boxes[target.weight > 0], atol=1e-4, rtol=0)
+    target, output = head.target(objects), head.target_map(objects)
+    predictions = head.boxes(output, target.image_index, target.cells, target.points)[target.weight > 0]
+    torch.testing.assert_close(predictions, target.boxes[target.weight > 0], atol=1e-4, rtol=0)
     of_the_largest = (target.boxes[:, 4 % len(flags)] == SIZES[0] / STRIDE).all(dim=1).sum()
     assert of_the_largest == {"peak": 1, "square": 9, "gaussian": 35 * 35}[box["sampling"]]  # int(64 / 2 * 0.54) = 17
 
@@ -161,33 +163,33 @@ def test_boxes_are_found_by_descent(kind, box):
     """From the start value of the outputs, each loss leads to the boxes; of a perfect network it is 0."""
     boxes, classes = torch.tensor([[8.0, 12, 60, 40], [70, 40, 90, 110], [30.5, 60, 33, 63]]), torch.tensor([0, 1, 2])
     task, objects = make_task((4,), box={**box, "box_loss": kind}), make_objects(boxes, classes, grid_size=(32, 32))
-    branch, maps = task.branches["box_size"], task.target_maps(objects)
-    target = branch.target(objects)
-    assert branch.loss(maps["box_size"], target, objects.num_objects) < 1e-5
+    head, maps = task.heads["box_size"], task.target_maps(objects)
+    target = head.target(objects)
+    assert head.loss(maps["box_size"], target, objects.num_objects) < 1e-5
     output = torch.full_like(maps["box_size"], 0.5).requires_grad_()
     optimizer = torch.optim.Adam([output], lr=0.1)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, 200)
     for _ in range(200):
         optimizer.zero_grad()
-        branch.loss(output, target, objects.num_objects).backward()
+        head.loss(output, target, objects.num_objects).backward()
         optimizer.step()
         schedule.step()
     maps["box_size"] = output.detach()
-    found = task.candidates(maps).transformed(torch.full((1, 2), 4.0), torch.zeros(1, 2))
-    assert worst_error(found, boxes, classes) < 0.5
+    predictions = task.candidates(maps).transformed(torch.full((1, 2), 4.0), torch.zeros(1, 2))
+    assert worst_error(predictions, boxes, classes) < 0.5
 
 
 @pytest.mark.parametrize(("encoding", "box"), [*((x, None) for x in ("wh", "lt", "ltrb")), *(("", x) for x in BOXES)])
 def test_merging_a_perfect_flip_changes_nothing(encoding, box):
-    """Maps of a mirrored scene, mirrored back, are the maps of the scene."""
+    """Maps of a flipped scene, flipped back, are the maps of the scene."""
     generator = torch.Generator().manual_seed(3)
     low = torch.rand(6, 2, generator=generator) * 150
     boxes = torch.cat([low, low + 20 + torch.rand(6, 2, generator=generator) * 60], dim=1)
     classes = torch.arange(6) % 3
-    mirrored = boxes[:, [2, 1, 0, 3]] * torch.tensor([-1.0, 1, -1, 1]) + torch.tensor([256.0, 0, 256, 0])
+    flipped = boxes[:, [2, 1, 0, 3]] * torch.tensor([-1.0, 1, -1, 1]) + torch.tensor([256.0, 0, 256, 0])
     task = make_task(ALL, encoding=encoding, box=box)
-    maps, twins = (task.target_maps(make_objects(b, classes)) for b in (boxes, mirrored))
-    merged = task.merge_flipped(maps, twins)
+    maps, flip_pairs = (task.target_maps(make_objects(b, classes)) for b in (boxes, flipped))
+    merged = task.merge_flipped(maps, flip_pairs)
     merged["heatmap"], maps["heatmap"] = merged["heatmap"].sigmoid(), maps["heatmap"].sigmoid()
     for name in maps:
         torch.testing.assert_close(merged[name], maps[name], atol=1e-3, rtol=1e-3)
@@ -196,8 +198,8 @@ def test_merging_a_perfect_flip_changes_nothing(encoding, box):
 @pytest.mark.parametrize(
     ("flags", "closed"), [((4,), True), ((0, 4, 8), False), ((1, 4, 7), True), (ALL, True), ((0, 2), True)]
 )
-def test_mirror_closed_sets(flags, closed):
-    assert make_task(flags).mirror_closed is closed
+def test_flipped_closed_sets(flags, closed):
+    assert make_task(flags).flip_closed is closed
 
 
 def test_perfect_maps_have_almost_no_loss():
@@ -205,9 +207,9 @@ def test_perfect_maps_have_almost_no_loss():
     task = make_task(ALL)
     targets = task.targets(objects)
     maps = task.target_maps(objects)
-    for name, branch in task.branches.items():
-        perfect = branch.loss(maps[name], targets[name], objects.num_objects)
-        wrong = branch.loss(maps[name].roll(1, -1), targets[name], objects.num_objects)
+    for name, head in task.heads.items():
+        perfect = head.loss(maps[name], targets[name], objects.num_objects)
+        wrong = head.loss(maps[name].roll(1, -1), targets[name], objects.num_objects)
         assert perfect < 0.2
         assert wrong > 5 * perfect
 
@@ -216,9 +218,9 @@ def test_every_channel_is_trained():
     """All points' regressions have the same weight (the reference trains some twice and some never)."""
     task = make_task((0, 4, 8))
     objects = make_objects([[10, 10, 50, 60]], [0])
-    branch = task.branches["box_size"]
+    head = task.heads["box_size"]
     output = torch.full((1, 6, 64, 64), -5.0, requires_grad=True)
-    branch.loss(output, branch.target(objects), objects.num_objects).backward()
+    head.loss(output, head.target(objects), objects.num_objects).backward()
     torch.testing.assert_close(output.grad.abs().sum(dim=(0, 2, 3)), torch.full((6,), 1 / 6))
 
 
@@ -228,20 +230,20 @@ def test_votes_outrank_a_lonely_peak():
     for merge in ("vote", "resample"):
         task = make_task(ALL, merge=merge)
         maps = task.target_maps(objects)
-        maps["heatmap"][0, 9 + 4, 10, 50] = 16.0  # class 1, centre point
+        maps["heatmap"][0, 9 + 4, 10, 50] = 16.0  # class 1, center point
         maps["box_size"][0, :, 10, 50] = 12.0
-        found = task.merge(task.candidates(maps), 100)
-        best = [found.scores[0][found.classes[0] == c].max().item() for c in (0, 1)]
+        predictions = task.merge(task.candidates(maps), 100)
+        best = [predictions.scores[0][predictions.classes[0] == c].max().item() for c in (0, 1)]
         assert best == pytest.approx([1, 1 / 9], abs=0.02)
 
 
 @pytest.mark.parametrize("merge", ["soft_nms", "vote", "resample"])
 def test_merged_duplicates_are_one_object(merge):
     objects = make_objects([[40, 40, 120, 120]], [0])
-    found = decode(make_task(ALL, merge=merge), objects)
-    overlap = pairwise_iou(found.boxes[0, :1], found.boxes[0])[0]
+    predictions = decode(make_task(ALL, merge=merge), objects)
+    overlap = pairwise_iou(predictions.boxes[0, :1], predictions.boxes[0])[0]
     assert overlap[0] == 1
-    assert (found.scores[0][1:] < 0.14).all()  # exp(-1 / sigma): what soft-NMS leaves of an exact copy
+    assert (predictions.scores[0][1:] < 0.14).all()  # exp(-1 / sigma): what soft-NMS leaves of an exact copy
 
 
 @pytest.mark.parametrize("box", [None, *({**BOXES[-1], "box_loss": kind} for kind in BOX_LOSSES)])
@@ -275,7 +277,7 @@ def test_ignored_regions_have_no_quality():
     cfg = get_cfg()
     cfg.MODEL.BOX3D_ON, cfg.MODEL.CENTERNET.HEATMAP_LOSS = True, "quality"
     with pytest.raises(ValueError, match="ignored regions"):
-        GridHeatmap(cfg, [4])
+        ClassHeatmapHead(cfg, [4])
 
 
 def test_unknown_settings_are_named():

@@ -7,8 +7,8 @@ from detectron2.modeling import build_model
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from centernet_d2.data.schemas import SCHEMES
-from tests.helpers.keypoints import landmark_cfg, objects, sample
+from centernet_d2.data.schemas import SCHEMAS
+from tests.helpers.keypoints import keypoint_cfg, objects, sample
 
 
 class LargestTensor(TorchDispatchMode):
@@ -24,9 +24,9 @@ class LargestTensor(TorchDispatchMode):
 
 
 def test_no_operation_of_a_training_step_makes_294_maps():
-    model = build_model(landmark_cfg("clothes294", "ClothesLandmarkTask"))
+    model = build_model(keypoint_cfg("clothes294", "ClothesLandmarkTask"))
     batch = [
-        sample(objects(SCHEMES["clothes294"], [[10, 10, 60, 70], [70, 30, 120, 120]], classes))
+        sample(objects(SCHEMAS["clothes294"], [[10, 10, 60, 70], [70, 30, 120, 120]], classes))
         for classes in ((0, 12), (3, 3), (8, 1), (2, 10))
     ]
     with LargestTensor() as mode:

@@ -11,16 +11,16 @@ from detectron2.config import configurable
 from detectron2.structures import Boxes, Instances
 
 from centernet_d2.geometry import letterbox_matrix, transform_points
-from centernet_d2.modeling.heads import BRANCH_REGISTRY, Branch
+from centernet_d2.modeling.heads import HEAD_REGISTRY, Head
 from centernet_d2.ops.indexing import cells_of, read_at
 from centernet_d2.structures import Targets
 from tests.helpers.tiny import tiny_cfg, tiny_model, training_input
 
 
 class PerfectNetwork:
-    """Stands in for ``model.outputs``: knows the objects of the picture and answers with perfect maps.
+    """Stands in for ``model.outputs``: knows the objects of the image and answers with perfect maps.
 
-    Mirrored passes come second, as the model makes them.
+    Flipped passes come second, as the model makes them.
     """
 
     def __init__(self, model, boxes, classes, image_size):
@@ -29,10 +29,14 @@ class PerfectNetwork:
 
     def __call__(self, batch):
         size = tuple(batch.shape[-2:])
-        flip = self.model.test_time.flip and self.calls % 2 == 1
+        flip = self.model.test_time_augmentation.flip and self.calls % 2 == 1
         self.calls += 1
-        keep = self.model.test_time.resize == "keep"
-        scale = self.model.test_time.scales[self.calls // 2 % len(self.model.test_time.scales)] if keep else None
+        keep = self.model.test_time_augmentation.resize == "keep"
+        scale = (
+            self.model.test_time_augmentation.scales[self.calls // 2 % len(self.model.test_time_augmentation.scales)]
+            if keep
+            else None
+        )
         matrix = letterbox_matrix(self.image_size, size, scale)
         boxes = transform_points(self.boxes.reshape(-1, 2), matrix).reshape(-1, 4)
         if flip:
@@ -49,25 +53,25 @@ class PerfectNetwork:
     ("scales", "flip"), [([1.0], False), ([1.0], True), ([0.75, 1.0, 1.5], False), ([0.5, 1.25], True)]
 )
 def test_boxes_come_back_in_image_pixels(resize, flags, scales, flip):
-    """Picture to input to grid and back, for every test-time pass: the boxes of the picture, to a thousandth of a
+    """Image to input to grid and back, for every test-time pass: the boxes of the image, to a thousandth of a
     pixel."""
     model = tiny_model(
-        "MODEL.CENTERNET.POINT_FLAGS", flags, "INPUT.RESIZE_TEST", resize, "INPUT.SIZE_TEST", [256, 320],
+        "MODEL.CENTERNET.GRID_POINTS", flags, "INPUT.RESIZE_TEST", resize, "INPUT.SIZE_TEST", [256, 320],
         "TEST.AUG.ENABLED", True, "TEST.AUG.SCALES", scales, "TEST.AUG.FLIP", flip,
     ).eval()  # fmt: skip
     image_size = (203, 331)
     boxes = np.array([[10.0, 20, 110.5, 90], [150, 50, 331, 203], [0, 100.2, 40.6, 180.1], [200.3, 5, 230.7, 44]])
     classes = torch.tensor([0, 1, 2, 0])
     if resize == "keep" and flip and len(scales) > 1:
-        pytest.skip("the stand-in tells scales apart by counting calls, which mirroring doubles")
+        pytest.skip("the stand-in tells scales apart by counting calls, which flipping doubles")
     model.outputs = PerfectNetwork(model, boxes, classes, image_size)
     if resize == "keep" and len(scales) > 1:
         calls = iter(scales)
         perfect = model.outputs
         model.outputs = lambda batch: perfect_at(perfect, batch, next(calls))
-    found = model([{"image": torch.zeros(3, *image_size, dtype=torch.uint8)}])[0]["instances"]
+    predictions = model([{"image": torch.zeros(3, *image_size, dtype=torch.uint8)}])[0]["instances"]
     for box, category in zip(torch.tensor(boxes), classes, strict=True):
-        same = found.pred_boxes.tensor[(found.pred_classes == category) & (found.scores > 0.1)]
+        same = predictions.pred_boxes.tensor[(predictions.pred_classes == category) & (predictions.scores > 0.1)]
         assert (same - box).abs().amax(dim=1).min() < 2e-3
 
 
@@ -83,13 +87,13 @@ def perfect_at(network, batch, scale):
 
 @pytest.mark.parametrize("resize", ["fixed", "keep"])
 @pytest.mark.parametrize("flags", [[4], [0, 4, 8]])
-def test_a_batch_equals_its_pictures(resize, flags):
+def test_a_batch_equals_its_images(resize, flags):
     """Mixed sizes, odd ones among them: same boxes, scores, classes and order as one by one."""
-    model = tiny_model("INPUT.RESIZE_TEST", resize, "MODEL.CENTERNET.POINT_FLAGS", flags).eval()
+    model = tiny_model("INPUT.RESIZE_TEST", resize, "MODEL.CENTERNET.GRID_POINTS", flags).eval()
     with torch.no_grad():
         for parameter in model.task.parameters():
             parameter.add_(torch.randn(parameter.shape) * 0.3)
-        model.task.branches["box_size"].heads[0][2].bias.fill_(5)
+        model.task.heads["box_size"].heads[0][2].bias.fill_(5)
     sizes = [(64, 64), (47, 91), (64, 64), (120, 33), (47, 91)]
     inputs = [{"image": torch.randint(0, 256, (3, *size), dtype=torch.uint8)} for size in sizes]
     together = [x["instances"] for x in model(inputs)]
@@ -109,7 +113,7 @@ def test_a_batch_equals_its_pictures(resize, flags):
 
 
 @pytest.mark.parametrize("at_once", [False, True])
-def test_a_picture_and_its_mirror_image_may_be_one_batch(at_once):
+def test_a_image_and_its_flipped_image_may_be_one_batch(at_once):
     """As on a GPU, where that is quicker."""
     model, batches = tiny_model().eval(), []
     images = torch.randn(3, 3, 64, 96, generator=torch.Generator().manual_seed(0))
@@ -138,7 +142,7 @@ SCENES = {
     "outside": ([[-30, -30, -10, -10], [70, 70, 90, 90]], [0, 1]),
     "partly outside": ([[-30, -30, 10, 10], [60, 60, 90, 90]], [0, 1]),
     "covers all": ([[0, 0, 64, 64]], [2]),
-    "same centre": ([[10, 10, 50, 50], [20, 20, 40, 40]], [1, 1]),
+    "same center": ([[10, 10, 50, 50], [20, 20, 40, 40]], [1, 1]),
     "at the far edge": ([[63, 63, 64, 64]], [0]),
     "a thousand": (torch.rand(1000, 4).sort(dim=1).values * 60, torch.randint(0, 3, (1000,))),
 }
@@ -147,7 +151,7 @@ SCENES = {
 @pytest.mark.parametrize("name", SCENES)
 @pytest.mark.parametrize("flags", [[4], [0, 1, 2, 3, 4, 5, 6, 7, 8]])
 def test_extreme_scenes_train(name, flags):
-    model = tiny_model("MODEL.CENTERNET.POINT_FLAGS", flags)
+    model = tiny_model("MODEL.CENTERNET.GRID_POINTS", flags)
     losses = model([training_input(*SCENES[name]), training_input([], [])])
     sum(losses.values()).backward()
     assert set(losses) == {"loss_heatmap", "loss_box_size", "loss_offset"}
@@ -159,12 +163,12 @@ def test_extreme_scenes_train(name, flags):
 @pytest.mark.parametrize("resize", ["fixed", "keep"])
 def test_extreme_sizes_predict(size, resize):
     model = tiny_model("INPUT.RESIZE_TEST", resize).eval()
-    found = model([{"image": torch.full((3, *size), 128, dtype=torch.uint8)}])[0]["instances"]
-    assert found.image_size == size
-    assert torch.isfinite(found.pred_boxes.tensor).all()
+    predictions = model([{"image": torch.full((3, *size), 128, dtype=torch.uint8)}])[0]["instances"]
+    assert predictions.image_size == size
+    assert torch.isfinite(predictions.pred_boxes.tensor).all()
 
 
-def test_nan_in_a_picture_is_refused():
+def test_nan_in_a_image_is_refused():
     image = torch.full((3, 20, 20), 100.0)
     image[1, 3, 3] = float("nan")
     with pytest.raises(ValueError, match="NaN"):
@@ -176,9 +180,9 @@ def test_several_strides_need_a_neck():
         tiny_model("MODEL.BACKBONE.NAME", "build_resnet_backbone", "MODEL.RESNETS.OUT_FEATURES", ["res2", "res3"])
 
 
-@BRANCH_REGISTRY.register()
-class AreaBranch(Branch):
-    """A branch of one's own: the logarithm of an object's area, read at its centre."""
+@HEAD_REGISTRY.register()
+class AreaHead(Head):
+    """A head of one's own: the logarithm of an object's area, read at its center."""
 
     @configurable
     def __init__(self, **kwargs):
@@ -203,8 +207,8 @@ class AreaBranch(Branch):
         return read_at(output, image_index, cells)
 
 
-def test_a_branch_of_ones_own_trains_and_predicts():
-    model = tiny_model("MODEL.CENTERNET.BRANCHES", ["AreaBranch"])
+def test_a_head_of_ones_own_trains_and_predicts():
+    model = tiny_model("MODEL.CENTERNET.EXTRA_HEADS", ["AreaHead"])
     optimizer = torch.optim.Adam(model.parameters(), 1e-2)
     seen = []
     for _ in range(2):
@@ -214,13 +218,13 @@ def test_a_branch_of_ones_own_trains_and_predicts():
         optimizer.step()
         seen.append(losses["loss_AreaBranch"].item())
     assert seen[1] < seen[0]
-    found = model.eval()([training_input([], [])])[0]["instances"]
-    assert found.pred_AreaBranch.shape == (len(found), 1)
+    predictions = model.eval()([training_input([], [])])[0]["instances"]
+    assert predictions.pred_AreaBranch.shape == (len(predictions), 1)
 
 
-def test_a_few_objects_are_learnt():
-    """The whole chain has a gradient that leads somewhere: one picture learnt by heart."""
-    model = tiny_model("MODEL.CENTERNET.POINT_FLAGS", [0, 4, 8])
+def test_a_few_objects_are_learned():
+    """The whole chain has a gradient that leads somewhere: one image learned by heart."""
+    model = tiny_model("MODEL.CENTERNET.GRID_POINTS", [0, 4, 8])
     sample = training_input([[8, 8, 40, 36], [36, 30, 60, 62]], [0, 2])
     optimizer = torch.optim.Adam(model.parameters(), 5e-3)
     for _ in range(150):
@@ -228,15 +232,15 @@ def test_a_few_objects_are_learnt():
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
-    found = model.eval()([sample])[0]["instances"]
-    best = found.scores.argsort(descending=True)[:2]
-    truth = sample["instances"].gt_boxes.tensor[found.pred_classes[best].argsort().argsort()]
-    assert sorted(found.pred_classes[best].tolist()) == [0, 2]
-    assert (found.pred_boxes.tensor[best] - truth).abs().max() < 3
+    predictions = model.eval()([sample])[0]["instances"]
+    best = predictions.scores.argsort(descending=True)[:2]
+    gt = sample["instances"].gt_boxes.tensor[predictions.pred_classes[best].argsort().argsort()]
+    assert sorted(predictions.pred_classes[best].tolist()) == [0, 2]
+    assert (predictions.pred_boxes.tensor[best] - gt).abs().max() < 3
 
 
 def test_settings_survive_a_dump(tmp_path):
-    cfg = tiny_cfg("MODEL.CENTERNET.POINT_FLAGS", [0, 4, 8])
+    cfg = tiny_cfg("MODEL.CENTERNET.GRID_POINTS", [0, 4, 8])
     path = tmp_path / "config.yaml"
     path.write_text(cfg.dump())
     again = tiny_cfg()

@@ -65,10 +65,10 @@ def test_fpn(fusion):
     """The sum of what lies above a cell; weighted, each fusion halves what came before."""
     maps = maps_of(shapes_of(1, 1, 1, 1))
     p4, p8, p16, p32 = numbers(maps)
-    share = 2 if fusion == "weighted" else 1
+    fraction = 2 if fusion == "weighted" else 1
     expected = p32
     for finer in (p16, p8, p4):
-        expected = (finer + enlarged(expected)) / share
+        expected = (finer + enlarged(expected)) / fraction
     result = plain(FPNNeck, fusion, 1, 1, 1)(maps)["neck"][0, 0]
     torch.testing.assert_close(result, torch.from_numpy(expected), rtol=1e-3, atol=1e-3)
 
@@ -106,7 +106,7 @@ def test_bifpn(fusion):
     torch.testing.assert_close(result, torch.from_numpy(expected), rtol=1e-3, atol=1e-3)
 
 
-def test_weights_are_learnt_and_never_negative():
+def test_weights_are_learned_and_never_negative():
     fuse = transparent(Fuse([(1, 1), (1, 1), (1, 1)], 1, 1, "weighted", "plain", ""))
     fuse.weights.data = torch.tensor([3.0, 1.0, -5.0])
     maps = [torch.full((1, 1, 3, 3), value) for value in (1.0, 5.0, 100.0)]
@@ -117,14 +117,14 @@ def test_semantic_embedding():
     """The fine map times (weight * coarse + bias), the coarse map enlarged bilinearly; at first about times one."""
     torch.manual_seed(0)
     fresh = SemanticEmbedding(1, 1, 1, "plain", "")
-    branch = transparent(SemanticEmbedding(1, 1, 1, "plain", ""))
+    head = transparent(SemanticEmbedding(1, 1, 1, "plain", ""))
     fine = torch.rand(1, 1, 4, 4)
     coarse = torch.tensor([[0.0, 8.0], [16.0, 24.0]])[None, None]
-    branch.embed.weight.data *= 0.5
-    branch.embed.bias.data[:] = 3.0
+    head.embed.weight.data *= 0.5
+    head.embed.bias.data[:] = 3.0
     at = torch.tensor([0.0, 0.25, 0.75, 1.0])  # bilinear between the middles of two cells, the border's value beyond
     factor = 3.0 + 0.5 * (8.0 * at + 16.0 * at[:, None])
-    torch.testing.assert_close(branch(fine, coarse), fine * factor)
+    torch.testing.assert_close(head(fine, coarse), fine * factor)
     fresh.conv = nn.Identity()
     torch.testing.assert_close(fresh(fine, torch.rand(1, 1, 2, 2)), fine, rtol=0.01, atol=0.0)
 
@@ -168,7 +168,7 @@ CLASSES = {neck.__name__: neck for neck in (DeconvNeck, DLAUpNeck, SEBNeck, *FUS
 
 @pytest.mark.parametrize(("name", "conv", "fusion"), all_necks())
 def test_no_dead_parameters_and_every_map_is_read(name, conv, fusion):
-    """In evaluation mode, with pictures' statistics and open ReLUs: no gradient vanishes by chance."""
+    """In evaluation mode, with images' statistics and open ReLUs: no gradient vanishes by chance."""
     torch.manual_seed(0)
     shapes = shapes_of(4, 5, 6, 7)
     arguments = {} if name == "DLAUpNeck" else {"channels": (8, 6, 4)}

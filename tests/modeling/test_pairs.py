@@ -122,6 +122,8 @@ def test_every_pair(backbone, neck):
     assert all(p.grad.isfinite().all() for p in model.parameters())
 
     (result,) = model.eval()([{"image": torch.randint(0, 256, (3, 50, 60), dtype=torch.uint8)}])
-    found = result["instances"]
-    assert len(found) <= 100 and found.image_size == (50, 60)
-    assert ((found.scores > 0) & (found.scores < 1)).all() and found.pred_boxes.tensor.isfinite().all()
+    predictions = result["instances"]
+    assert len(predictions) <= 100 and predictions.image_size == (50, 60)
+    assert (
+        (predictions.scores > 0) & (predictions.scores < 1)
+    ).all() and predictions.pred_boxes.tensor.isfinite().all()

@@ -7,7 +7,7 @@ import torch
 
 from centernet_d2.data.transforms.affine import RandomAffine
 from centernet_d2.geometry import letterbox_matrix
-from centernet_d2.modeling.test_time_augmentation import TestTime, prepare
+from centernet_d2.modeling.test_time_augmentation import TestTimeAugmentation, prepare
 
 
 @pytest.mark.parametrize(
@@ -15,32 +15,32 @@ from centernet_d2.modeling.test_time_augmentation import TestTime, prepare
 )
 def test_kept_sizes(size, plain, padded):
     """CenterNet's own: (side | 31) + 1."""
-    assert TestTime(resize="keep").input_size(size, 1.0, 32) == plain
-    assert TestTime(resize="keep", pad_always=True).input_size(size, 1.0, 32) == padded
+    assert TestTimeAugmentation(resize="keep").input_size(size, 1.0, 32) == plain
+    assert TestTimeAugmentation(resize="keep", pad_always=True).input_size(size, 1.0, 32) == padded
     assert padded == tuple((side | 31) + 1 for side in size)
-    assert TestTime(size=(512, 512), pad_always=True).input_size(size, 1.0, 32) == (512, 512)
+    assert TestTimeAugmentation(size=(512, 512), pad_always=True).input_size(size, 1.0, 32) == (512, 512)
 
 
-def test_an_odd_picture_is_moved_by_whole_pixels_as_published():
-    """CenterNet centres (w // 2, h // 2), so the odd pixel is at the right and below."""
+def test_an_odd_image_is_moved_by_whole_pixels_as_reference():
+    """CenterNet centers (w // 2, h // 2), so the odd pixel is at the right and below."""
     matrix = letterbox_matrix((97, 101), (128, 128), 1.0)
     assert np.allclose(matrix, [[1, 0, 64 - 101 // 2], [0, 1, 64 - 97 // 2]])
 
 
 @pytest.mark.parametrize(("height", "width"), [(375, 1242), (370, 1224), (376, 1241), (374, 1238)])
-def test_kittis_pictures_are_fitted_by_their_width_as_published(height, width):
+def test_kittis_images_are_fitted_by_their_width_as_reference(height, width):
     """CenterNet maps the middle to the middle and the width to the width: three points that say where all others go."""
     image = np.random.default_rng(0).integers(0, 256, (height, width, 3), dtype=np.uint8)
     there = np.array([[640, 192], [1280, 192], [640, 192 - 640]], np.float32)
     here = np.array([[width / 2, height / 2], [width, height / 2], [width / 2, (height - width) / 2]], np.float32)
     published = cv2.warpAffine(image, cv2.getAffineTransform(here, there), (1280, 384), flags=cv2.INTER_LINEAR)
-    settings = TestTime(size=(384, 1280), pixel_center=0.0, fit_width=True)
+    settings = TestTimeAugmentation(size=(384, 1280), pixel_center=0.0, fit_width=True)
     (inputs,), scale, shift = prepare([torch.from_numpy(image).permute(2, 0, 1)], settings, 1.0, 32)
     # OpenCV interpolates at 1/32 of a pixel, so that rounding errors show.
     different = np.abs(inputs.permute(1, 2, 0).numpy().astype(int) - published) > 1
     assert different.mean() < 1e-3
     assert np.allclose(scale[0] * torch.from_numpy(there) + shift[0], here, atol=1e-3)
-    # Wholly inside, the picture would be smaller by up to a hundredth.
+    # Wholly inside, the image would be smaller by up to a hundredth.
     whole = letterbox_matrix((height, width), (384, 1280))[0, 0] * scale[0, 0].item()
     assert 0.990 < whole < 0.994
     # In training it is seen in the same way, and known to be.
@@ -50,8 +50,8 @@ def test_kittis_pictures_are_fitted_by_their_width_as_published(height, width):
 
 
 @pytest.mark.parametrize("fit_width", [False, True])
-def test_a_flat_picture_is_fitted_by_its_width_anyway(fit_width):
+def test_a_flat_image_is_fitted_by_its_width_anyway(fit_width):
     white = torch.full((3, 20, 100), 255.0)
-    (inputs,), scale, _ = prepare([white], TestTime(size=(64, 128), fit_width=fit_width), 1.0, 32)
+    (inputs,), scale, _ = prepare([white], TestTimeAugmentation(size=(64, 128), fit_width=fit_width), 1.0, 32)
     assert scale[0].tolist() == pytest.approx([100 / 128] * 2)
     assert inputs[:, 32, 2:-2].min() == 255 and inputs[:, 2].max() == 0

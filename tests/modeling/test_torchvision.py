@@ -46,7 +46,7 @@ ALL = [*NETWORKS, *(pytest.param(name, marks=pytest.mark.slow) for name in SLOW_
 
 
 def trained(name: str) -> nn.Module:
-    """torchvision's network with numbers everywhere, as if it had seen pictures."""
+    """torchvision's network with numbers everywhere, as if it had seen images."""
     torch.manual_seed(0)
     network = torchvision.models.get_model(name)
     for x in network.state_dict().values():
@@ -97,7 +97,7 @@ def test_every_parameter_is_trained(name):
     assert [key for key, p in backbone.named_parameters() if p.grad is None] == []
 
 
-def test_published_widths():
+def test_reference_widths():
     """Those of the papers' tables, at strides 4 to 32."""
     widths = {
         "shufflenet_v2_x1_0": [24, 116, 232, 464],

@@ -1,4 +1,4 @@
-"""Cells at which boxes are learnt, against a loop over objects and cells."""
+"""Cells at which boxes are learned, against a loop over objects and cells."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ def scene(seed, count=9):
     low = torch.rand(count, 2, generator=generator) * torch.tensor([19.0, 13.0])
     high = torch.minimum(low + 0.2 + torch.rand(count, 2, generator=generator) ** 2 * 18, torch.tensor([20.0, 14.0]))
     boxes = torch.cat([low, high], dim=1)
-    share = torch.tensor([[0.25, 0.5], [0.5, 0.5]])  # two points: left of the middle, and the middle
-    points = boxes[:, None, :2] + share * (boxes[:, None, 2:] - boxes[:, None, :2])
+    fraction = torch.tensor([[0.25, 0.5], [0.5, 0.5]])  # two points: left of the middle, and the middle
+    points = boxes[:, None, :2] + fraction * (boxes[:, None, 2:] - boxes[:, None, :2])
     return boxes, torch.randint(0, 2, (count,), generator=generator), cells_of(points, GRID)
 
 
-def weights_of(sampling, box, cell, share):
+def weights_of(sampling, box, cell, fraction):
     """{(x, y): weight} of one object's point, as if it were alone."""
     w, h = box[2] - box[0], box[3] - box[1]
-    rx, ry = {"peak": (0, 0), "square": (1, 1), "gaussian": (int(w / 2 * share), int(h / 2 * share))}[sampling]
+    rx, ry = {"peak": (0, 0), "square": (1, 1), "gaussian": (int(w / 2 * fraction), int(h / 2 * fraction))}[sampling]
     found = {}
     for y in range(max(cell[1] - ry, 0), min(cell[1] + ry + 1, GRID[0])):
         for x in range(max(cell[0] - rx, 0), min(cell[0] + rx + 1, GRID[1])):
@@ -43,7 +43,7 @@ def weights_of(sampling, box, cell, share):
 @pytest.mark.parametrize("sampling", SAMPLINGS)
 @pytest.mark.parametrize("share", [0.2, 0.54, 1.0])
 @pytest.mark.parametrize("seed", range(4))
-def test_equals_a_loop(sampling, share, seed):
+def test_equals_a_loop(sampling, fraction, seed):
     """Large objects first; smaller ones take their cells, but for those of the points themselves."""
     boxes, image_index, cells = scene(seed)
     expected: dict[tuple, tuple[int, float]] = {}
@@ -51,10 +51,10 @@ def test_equals_a_loop(sampling, share, seed):
     for own in (False, True):
         for i in order:
             for k in range(2):
-                for place, weight in weights_of(sampling, boxes[i].tolist(), cells[i, k].tolist(), share).items():
+                for place, weight in weights_of(sampling, boxes[i].tolist(), cells[i, k].tolist(), fraction).items():
                     if (list(place) == cells[i, k].tolist()) == own:
                         expected[int(image_index[i]), k, place] = (i, weight)
-    found = box_samples(sampling, boxes, image_index, cells, GRID, share)
+    found = box_samples(sampling, boxes, image_index, cells, GRID, fraction)
     row, point = (found.weight > 0).nonzero(as_tuple=True)
     ours = {}
     for e, k in zip(row.tolist(), point.tolist(), strict=True):

@@ -16,7 +16,7 @@ from centernet_d2.ops.extreme_points import (
     group_extreme_points,
     octagon_masks,
     octagons,
-    without_ghosts,
+    suppress_ghost_boxes,
 )
 
 
@@ -36,7 +36,7 @@ def test_aggregation_is_that_of_a_loop(dim):
     assert (aggregate_edges(maps, dim, 0.1) - expected.movedim(-1, dim)).abs().max() < 1e-6
 
 
-def test_a_level_edge_gathers_in_its_middle():
+def test_a_level_edge_gathers_in_its_center():
     """Nine cells of 0.3 in a row, none above another: all get the whole row, as much as a sharp peak of 0.54."""
     maps = torch.zeros(5, 15)
     maps[2, 3:12] = 0.3
@@ -56,8 +56,8 @@ def peaks(seed, k, num_classes, size=12):
     return probability, classes, cells, cells + torch.rand(cells.shape, generator=generator), center
 
 
-def brute_force(probability, classes, cells, places, center, thresholds):
-    """Scores and members of all groups of one picture, from the paper's algorithm 1 with CenterNet's conditions."""
+def brute_force(probability, classes, cells, positions, center, thresholds):
+    """Scores and members of all groups of one image, from the paper's algorithm 1 with CenterNet's conditions."""
     found = {}
     for t, l, b, r in itertools.product(range(probability.shape[1]), repeat=4):  # noqa: E741
         own = list(enumerate((t, l, b, r)))
@@ -66,8 +66,8 @@ def brute_force(probability, classes, cells, places, center, thresholds):
             continue
         if len({int(classes[s, i]) for s, i in own}) > 1:
             continue
-        x = int((places[1, l, 0] + places[3, r, 0]) / 2)
-        y = int((places[0, t, 1] + places[2, b, 1]) / 2)
+        x = int((positions[1, l, 0] + positions[3, r, 0]) / 2)
+        y = int((positions[0, t, 1] + positions[2, b, 1]) / 2)
         middle = float(center[classes[0, t], y, x])
         scores = [float(probability[s, i]) for s, i in own]
         if min(scores) < thresholds[0] or middle < thresholds[1]:
@@ -96,13 +96,13 @@ def test_groups_are_the_best_of_all(seed, limit, num_classes):
     assert sum(counts) > 5  # there was something to find, and to leave out
 
 
-def test_fewer_groups_than_asked_for():
+def test_fewer_groups_than_requested_for():
     scores, members = group_extreme_points(*peaks(0, 2, 1), 1000)
     assert scores.shape == (2, 16) and members.shape == (2, 16, 4)
 
 
 def test_memory_is_that_of_three_sides():
-    """The largest tensor of 40 peaks a side has 40^3 elements (and the centre map its own)."""
+    """The largest tensor of 40 peaks a side has 40^3 elements (and the center map its own)."""
     largest = 0
 
     class Watch(torch.overrides.TorchFunctionMode):
@@ -129,30 +129,30 @@ def test_octagon_by_hand():
 
 @pytest.mark.parametrize("seed", range(5))
 def test_masks_are_the_octagons(seed):
-    """Pasted as Detectron2 does, against pycocotools' rasterizer; boxes may be cut by the picture."""
+    """Pasted as Detectron2 does, against pycocotools' rasterizer; boxes may be cut by the image."""
     generator = np.random.default_rng(seed)
     height, width = 240, 320
     low = generator.uniform(-20, 120, 2)
     high = low + generator.uniform(60, 200, 2)
     (x1, y1), (x2, y2) = low, high
-    share = generator.uniform(0, 1, 4)
-    x, y = x1 + share * (x2 - x1), y1 + share * (y2 - y1)
+    fraction = generator.uniform(0, 1, 4)
+    x, y = x1 + fraction * (x2 - x1), y1 + fraction * (y2 - y1)
     points = torch.tensor([[[x[0], y1], [x1, y[1]], [x[2], y2], [x2, y[3]]]]).float()
     boxes = extreme_boxes(points).clamp(min=0)
     boxes = torch.minimum(boxes, torch.tensor([width, height, width, height]))
     pasted = paste_masks_in_image(octagon_masks(points, boxes)[:, 0], boxes, (height, width))[0].numpy()
     polygon = octagons(points)[0].double().numpy().clip([-1000, -1000], [1000, 1000]).ravel().tolist()
-    truth = mask_util.decode(mask_util.frPyObjects([polygon], height, width))[..., 0].astype(bool)
-    assert (pasted & truth).sum() / (pasted | truth).sum() > 0.98
+    gt = mask_util.decode(mask_util.frPyObjects([polygon], height, width))[..., 0].astype(bool)
+    assert (pasted & gt).sum() / (pasted | gt).sum() > 0.98
 
 
-def test_ghosts_are_those_that_hold_more_than_three_times_their_own_score():
+def test_ghost_boxes_are_those_that_hold_more_than_three_times_their_own_score():
     """Against a loop over all pairs, on boxes of few places, so that many are inside others or the same."""
     generator = torch.Generator().manual_seed(3)
     corners = torch.randint(0, 6, (4, 30, 2, 2), generator=generator).float().sort(dim=2).values
     boxes, scores = corners.flatten(2), torch.rand(4, 30, generator=generator)
     classes = torch.randint(0, 2, (4, 30), generator=generator)
-    found = without_ghosts(boxes, scores, classes)
+    found = suppress_ghost_boxes(boxes, scores, classes)
     halved = 0
     for n, i in itertools.product(range(4), range(30)):
         held = 0.0
@@ -170,5 +170,5 @@ def test_three_objects_in_a_row_frame_no_fourth():
     boxes = torch.tensor([[[0.0, 0, 10, 10], [20, 0, 30, 10], [40, 0, 50, 10], [0, 0, 50, 10]]])
     scores = torch.tensor([[0.8, 0.8, 0.8, 0.7]])
     same = torch.zeros(1, 4, dtype=torch.int64)
-    assert torch.allclose(without_ghosts(boxes, scores, same), torch.tensor([[0.8, 0.8, 0.8, 0.35]]))
-    assert torch.equal(without_ghosts(boxes, scores, torch.tensor([[0, 0, 1, 0]])), scores)
+    assert torch.allclose(suppress_ghost_boxes(boxes, scores, same), torch.tensor([[0.8, 0.8, 0.8, 0.35]]))
+    assert torch.equal(suppress_ghost_boxes(boxes, scores, torch.tensor([[0, 0, 1, 0]])), scores)

@@ -23,7 +23,7 @@ from centernet_d2.ops.gaussian import gaussian_radius, splat_gaussians, splat_in
         (20, 40, 0.7, 7.3558507170122665),
     ],
 )
-def test_published_radius(height, width, overlap, radius):
+def test_reference_radius(height, width, overlap, radius):
     assert gaussian_radius(torch.tensor([width, height]), overlap).item() == pytest.approx(radius, abs=1e-9)
 
 
@@ -44,7 +44,7 @@ def test_corrected_radius_values():
     torch.testing.assert_close(gaussian_radius(sizes, 0.7, "corrected").float(), expected, atol=6e-3, rtol=0)
 
 
-def test_published_radius_where_a_last_bit_decides():
+def test_reference_radius_where_a_last_bit_decides():
     """A radius of exactly 35 must not become 34 by rounding: the published code gets 35."""
     assert window_radius(torch.tensor([[100.0, 175.0]]), 0.7, "published", False).tolist() == [[35, 35]]
 
@@ -63,12 +63,12 @@ def test_radii_of_ttfnet_and_fixed_ones():
     """int(side / 2 * 0.54) of each side, of the box as it is: 100 -> 27, 10.9 -> 2, 3.5 -> 0."""
     sizes = torch.tensor([[100.0, 10.9], [3.5, 7.5]])
     assert window_radius(sizes, 0.7, "ellipse", False).tolist() == [[27, 2], [0, 2]]
-    assert window_radius(sizes, 0.7, "ellipse", False, share=1.0).tolist() == [[50, 5], [1, 3]]
+    assert window_radius(sizes, 0.7, "ellipse", False, fraction=1.0).tolist() == [[50, 5], [1, 3]]
     assert window_radius(sizes, 0.7, "fixed", False, fixed=3).tolist() == [[3, 3], [3, 3]]
 
 
-def test_published_window_values():
-    """Radius 2: the row through the centre, a diagonal neighbour and a corner."""
+def test_reference_window_values():
+    """Radius 2: the row through the center, a diagonal neighbour and a corner."""
     cells, channel = torch.tensor([[[5, 5]]]), torch.tensor([[0]])
     maps = splat_gaussians(cells, channel, torch.tensor([[2, 2]]), (1, 1, 11, 11)).dense()[0, 0]
     torch.testing.assert_close(
@@ -103,7 +103,7 @@ def test_rendering_equals_a_loop(seed):
 
 
 @pytest.mark.parametrize("maps", [1, 40])
-def test_crowds_are_drawn_as_published(maps):
+def test_crowds_are_synthetic_as_reference(maps):
     """200 windows up to 61 cells wide, on one map and on forty: each Gaussian as a whole in double precision, put on
     the map where it is larger. One float32 rounding may differ."""
     rng = np.random.default_rng(maps)
@@ -127,7 +127,7 @@ def test_crowds_are_drawn_as_published(maps):
 
 @pytest.mark.parametrize("seed", range(3))
 def test_gaussians_around_exact_centers_equal_a_loop(seed):
-    """Centres anywhere in their cells; the cells themselves are 1."""
+    """Centers anywhere in their cells; the cells themselves are 1."""
     generator = torch.Generator().manual_seed(seed)
     cells = torch.stack([torch.randint(0, size, (15, 2), generator=generator) for size in (23, 17)], dim=-1)
     points = cells + torch.rand(15, 2, 2, generator=generator)

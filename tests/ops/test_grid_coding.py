@@ -10,7 +10,7 @@ from centernet_d2.ops import grid_coding as grid
 ALL = tuple(range(9))
 
 
-def test_published_points_and_distances():
+def test_reference_points_and_distances():
     """Box (10, 20, 50, 100): points and left/top distances as the reference computes them."""
     box = torch.tensor([10.0, 20.0, 50.0, 100.0])
     expected = [[20, 40], [30, 40], [40, 40], [20, 60], [30, 60], [40, 60], [20, 80], [30, 80], [40, 80]]
@@ -52,8 +52,8 @@ def test_conversion_folds_into_weights():
     torch.testing.assert_close(after, grid.convert_size(before, ALL, "lt", "wh"), atol=1e-5, rtol=1e-5)
 
 
-def test_mirrored_points():
-    assert grid.mirrored(ALL) == (2, 1, 0, 5, 4, 3, 8, 7, 6)
+def test_flipped_points():
+    assert grid.flipped(ALL) == (2, 1, 0, 5, 4, 3, 8, 7, 6)
 
 
 @pytest.mark.parametrize("flags", [[], [9], [-1, 4], [4.5]])

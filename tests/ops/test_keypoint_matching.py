@@ -5,29 +5,29 @@ import math
 import pytest
 import torch
 
-from centernet_d2.layers.class_keypoints import OwnLandmarks
-from centernet_d2.ops.keypoint_matching import choose_peaks, extreme_box, snap_to_peaks
+from centernet_d2.layers.class_keypoints import ClassKeypoints
+from centernet_d2.ops.keypoint_matching import choose_peaks, extreme_box, match_to_peaks
 
 RANGES = [(0, 3), (3, 8), (8, 10)]
 
 
-def test_own_landmarks_are_gathered_and_put_back():
-    own = OwnLandmarks(RANGES)
+def test_own_keypoints_are_gathered_and_put_back():
+    own = ClassKeypoints(RANGES)
     classes = torch.tensor([[2, 0], [1, 1]])
-    landmarks = torch.rand(2, 2, 10, 3) + 1
-    gathered = own.gather(landmarks, classes)
+    keypoints = torch.rand(2, 2, 10, 3) + 1
+    gathered = own.gather(keypoints, classes)
     assert gathered.shape == (2, 2, 5, 3)
     for n in range(2):
         for m in range(2):
             first, end = RANGES[classes[n, m]]
-            assert torch.equal(gathered[n, m, : end - first], landmarks[n, m, first:end])
+            assert torch.equal(gathered[n, m, : end - first], keypoints[n, m, first:end])
             assert (gathered[n, m, end - first :] == 0).all()
     back = own.scatter(gathered, classes)
     for n in range(2):
         for m in range(2):
             first, end = RANGES[classes[n, m]]
             expected = torch.zeros(10, 3)
-            expected[first:end] = landmarks[n, m, first:end]
+            expected[first:end] = keypoints[n, m, first:end]
             assert torch.equal(back[n, m], expected)
 
 
@@ -43,7 +43,7 @@ def test_snapping_is_what_a_loop_does(nearest):
     peaks = torch.rand(3, 4, 7, 6, 2, generator=generator) * 24 - 2
     probability = torch.rand(3, 4, 7, 6, generator=generator).square()
     boxes = torch.tensor([2.0, 1.0, 18.0, 12.0]).expand(3, 4, 4)
-    result = snap_to_peaks(points, peaks, probability, boxes, nearest)
+    result = match_to_peaks(points, peaks, probability, boxes, nearest)
     moved = 0
     for i in torch.cartesian_prod(torch.arange(3), torch.arange(4), torch.arange(7)).tolist():
         i = tuple(i)
@@ -68,9 +68,9 @@ def test_a_peak_goes_to_the_object_it_votes_for():
     votes = torch.tensor([[[[4.0, 8.0], [16.0, 8.0]]]]).expand(1, 2, 1, 2, 2)
     probability = torch.tensor([[[0.4, 0.9]]]).expand(1, 2, 1, 2)
     centers = torch.tensor([[[4.2, 8.0], [16.0, 7.5]]])
-    places, scores = choose_peaks(votes, peaks, probability, centers, torch.ones(1, 2))
-    assert places[0, :, 0].tolist() == [[5.0, 5.0], [15.0, 5.0]]
+    positions, scores = choose_peaks(votes, peaks, probability, centers, torch.ones(1, 2))
+    assert positions[0, :, 0].tolist() == [[5.0, 5.0], [15.0, 5.0]]
     assert torch.allclose(scores[0, :, 0], torch.tensor([0.4, 0.9]))
     # With a tolerance wider than the distance between them the stronger one wins twice.
-    places, _ = choose_peaks(votes, peaks, probability, centers, torch.full((1, 2), 50.0))
-    assert places[0, :, 0].tolist() == [[15.0, 5.0], [15.0, 5.0]]
+    positions, _ = choose_peaks(votes, peaks, probability, centers, torch.full((1, 2), 50.0))
+    assert positions[0, :, 0].tolist() == [[15.0, 5.0], [15.0, 5.0]]

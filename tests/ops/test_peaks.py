@@ -87,7 +87,7 @@ def test_rows_tell_enough():
 
 
 @pytest.mark.parametrize("size", [(3, 3), (1, 1), (1, 4)])
-def test_fewer_peaks_than_asked_for(size):
+def test_fewer_peaks_than_requested_for(size):
     maps = torch.arange(float(size[0] * size[1])).view(1, 1, 1, *size)
     values, classes, cells = top_peaks(maps, 50)
     assert values.shape == classes.shape == (1, 1, 50)
@@ -96,7 +96,7 @@ def test_fewer_peaks_than_asked_for(size):
     assert (values[0, 0, 1:] == -torch.inf).all()
 
 
-def test_one_picture_of_many_has_few_peaks():
+def test_one_image_of_many_has_few_peaks():
     maps = torch.randn(20, 2, 1, 16, 8, generator=torch.Generator().manual_seed(0))
     maps[7] = torch.arange(8.0) + torch.arange(16.0)[:, None]
     values, classes, cells = top_peaks(maps, 5)

@@ -24,7 +24,7 @@ def iou(a, b):
     return overlap / ((a[2] - a[0]) * (a[3] - a[1]) + (b[2] - b[0]) * (b[3] - b[1]) - overlap)
 
 
-def test_published_example():
+def test_reference_example():
     """The reference counts a pixel more in each side, hence the one added here."""
     boxes = torch.tensor([[[10, 10, 60, 60], [12, 12, 62, 58], [100, 100, 150, 140], [9, 11, 61, 62]]]).float()
     boxes[..., 2:] += 1
@@ -75,7 +75,7 @@ def test_votes_are_averaged_over_all_sources():
 
 
 def crowded_scene(seed):
-    """Two pictures of 60 candidates, most of them around few objects; some are empty, some have no score or little."""
+    """Two images of 60 candidates, most of them around few objects; some are empty, some have no score or little."""
     generator = torch.Generator().manual_seed(seed)
     boxes, scores, classes = random_scene(seed, 6)
     which = torch.randint(0, 6, (2, 60), generator=generator)
@@ -111,7 +111,7 @@ def test_votes_equal_a_loop(seed, limit):
 
 @pytest.mark.parametrize("limit", [7, 60])
 @pytest.mark.parametrize("seed", range(5))
-def test_pictures_in_step_as_in_turn(seed, limit):
+def test_images_in_step_as_in_turn(seed, limit):
     """What a GPU does and what a CPU does."""
     scene = crowded_scene(seed)
     index, scores = soft_nms(*scene, limit)

@@ -26,7 +26,7 @@ def test_dark_is_exact_for_a_gaussian(place, sigma):
     assert torch.allclose(position[0], torch.tensor(place, dtype=torch.float64) - torch.tensor([5, 6]), atol=1e-6)
 
 
-def test_dark_stays_inside_the_cell_and_in_the_middle_of_a_plateau():
+def test_dark_stays_inside_the_cell_and_in_the_center_of_a_plateau():
     flat = torch.zeros(1, 1, 5, 5)
     assert dark_position(flat, *indices(), torch.tensor([[2, 2]])).tolist() == [[0.5, 0.5]]
     slope = torch.linspace(-3, 3, 5).expand(1, 1, 5, 5).contiguous()

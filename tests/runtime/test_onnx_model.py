@@ -7,9 +7,9 @@ import pytest
 import torch
 
 from centernet_d2.data.synthetic.shapes import ShapesConfig, draw
-from centernet_d2.modeling.test_time_augmentation import TestTime, prepare
+from centernet_d2.modeling.test_time_augmentation import TestTimeAugmentation, prepare
 from centernet_d2.ops.box3d_geometry import alpha_to_rotation_y, unproject
-from centernet_d2.ops.extreme_points import without_ghosts
+from centernet_d2.ops.extreme_points import suppress_ghost_boxes
 from centernet_d2.ops.soft_nms import cluster_vote, soft_nms
 from tests.helpers.boxes3d import P2
 
@@ -23,32 +23,34 @@ from centernet_d2.runtime import onnx_model as onnx_predictor
 )
 @pytest.mark.parametrize("size", [(96, 128), (48, 64), (75, 110), (31, 200), (300, 7), (1, 1)])
 def test_the_input_is_the_models(size, settings, pixel_center):
-    picture = np.random.default_rng(0).integers(0, 256, (*size, 3), dtype=np.uint8)
-    about = {
+    image = np.random.default_rng(0).integers(0, 256, (*size, 3), dtype=np.uint8)
+    metadata = {
         "divisibility": 32,
         "size": [96, 128],
         "resize": "fixed",
         "pad_always": False,
         "fit_width": False,
     } | settings
-    times = TestTime(size=(96, 128), pixel_center=pixel_center, **settings)
-    (expected,), back, start = prepare([torch.from_numpy(picture.transpose(2, 0, 1).copy())], times, 1.0, 32)
-    scale, shift, input_size = onnx_predictor.letterbox(size, about)
-    found = onnx_predictor.warp(picture, scale, shift, input_size, pixel_center)
-    assert found.shape == (*expected.shape[1:], 3)
+    times = TestTimeAugmentation(size=(96, 128), pixel_center=pixel_center, **settings)
+    (expected,), back, start = prepare([torch.from_numpy(image.transpose(2, 0, 1).copy())], times, 1.0, 32)
+    scale, shift, input_size = onnx_predictor.letterbox(size, metadata)
+    predictions = onnx_predictor.warp(image, scale, shift, input_size, pixel_center)
+    assert predictions.shape == (*expected.shape[1:], 3)
     # OpenCV's versions round differently.
-    assert np.abs(found.astype(int) - expected.numpy().transpose(1, 2, 0)).max() <= 1
+    assert np.abs(predictions.astype(int) - expected.numpy().transpose(1, 2, 0)).max() <= 1
     np.testing.assert_allclose(1 / scale, back[0], rtol=1e-6)
     np.testing.assert_allclose(-shift / scale, start[0], rtol=1e-5, atol=1e-4)
 
 
-def test_a_drawn_picture_is_warped_alike():
+def test_a_synthetic_image_is_warped_alike():
     """Few pixels are rounded otherwise, if any."""
-    picture = draw(ShapesConfig(120, 200, min_size=10, max_size=60), 0, 0)
-    (expected,), *_ = prepare([torch.from_numpy(picture.transpose(2, 0, 1).copy())], TestTime(size=(96, 128)), 1.0, 32)
-    about = {"divisibility": 32, "size": [96, 128], "resize": "fixed", "pad_always": False, "fit_width": False}
-    found = onnx_predictor.warp(picture, *onnx_predictor.letterbox((120, 200), about), 0.5)
-    assert (found != expected.numpy().transpose(1, 2, 0)).mean() < 0.05
+    image = draw(ShapesConfig(120, 200, min_size=10, max_size=60), 0, 0)
+    (expected,), *_ = prepare(
+        [torch.from_numpy(image.transpose(2, 0, 1).copy())], TestTimeAugmentation(size=(96, 128)), 1.0, 32
+    )
+    metadata = {"divisibility": 32, "size": [96, 128], "resize": "fixed", "pad_always": False, "fit_width": False}
+    predictions = onnx_predictor.warp(image, *onnx_predictor.letterbox((120, 200), metadata), 0.5)
+    assert (predictions != expected.numpy().transpose(1, 2, 0)).mean() < 0.05
 
 
 def crowd(count=120, seed=0):
@@ -72,58 +74,58 @@ def tensors(candidates):
 def test_soft_nms(limit):
     candidates = crowd()
     index, scores = (x[0].numpy() for x in soft_nms(*tensors(candidates), limit))
-    found = onnx_predictor.soft_nms(candidates, limit)
+    predictions = onnx_predictor.soft_nms(candidates, limit)
     kept = scores > 0
-    assert found["depth"].tolist() == index[kept].tolist()
-    np.testing.assert_allclose(found["scores"], scores[kept], atol=1e-6)
-    np.testing.assert_array_equal(found["boxes"], candidates["boxes"][index[kept]])
+    assert predictions["depth"].tolist() == index[kept].tolist()
+    np.testing.assert_allclose(predictions["scores"], scores[kept], atol=1e-6)
+    np.testing.assert_array_equal(predictions["boxes"], candidates["boxes"][index[kept]])
 
 
 @pytest.mark.parametrize("sources", [3, 8])
 def test_votes(sources):
     candidates = crowd()
     index, boxes, scores = (x[0].numpy() for x in cluster_vote(*tensors(candidates), sources, 200))
-    found = onnx_predictor.vote(candidates, sources, 200)
+    predictions = onnx_predictor.vote(candidates, sources, 200)
     kept = scores > 0
-    assert found["depth"].tolist() == index[kept].tolist()
-    np.testing.assert_allclose(found["scores"], scores[kept], atol=1e-6)
-    np.testing.assert_allclose(found["boxes"], boxes[kept], atol=1e-4)
+    assert predictions["depth"].tolist() == index[kept].tolist()
+    np.testing.assert_allclose(predictions["scores"], scores[kept], atol=1e-6)
+    np.testing.assert_allclose(predictions["boxes"], boxes[kept], atol=1e-4)
 
 
-def test_ghosts():
+def test_ghost_boxes():
     candidates = crowd()
     candidates["boxes"][:8] = [0, 0, 90, 90]
-    scores = without_ghosts(*tensors(candidates))[0].numpy()
+    scores = suppress_ghost_boxes(*tensors(candidates))[0].numpy()
     order = np.argsort(-scores, kind="stable")
-    found = onnx_predictor.without_ghosts(candidates)
+    predictions = onnx_predictor.suppress_ghost_boxes(candidates)
     assert (scores < candidates["scores"]).sum() > 3
-    assert found["depth"].tolist() == order.tolist()
-    np.testing.assert_allclose(found["scores"], scores[order])
+    assert predictions["depth"].tolist() == order.tolist()
+    np.testing.assert_allclose(predictions["scores"], scores[order])
 
 
 @pytest.mark.parametrize("method", ["top", "soft_nms", "vote", "extreme_points"])
 def test_nothing_stays_nothing(method):
     candidates = {name: values * 0 for name, values in crowd(6).items()}
-    found = onnx_predictor.merge(candidates, method, 3, 10)
-    assert not (found["scores"] > 0).any()
-    assert found["boxes"].shape == (len(found["scores"]), 4)
+    predictions = onnx_predictor.merge(candidates, method, 3, 10)
+    assert not (predictions["scores"] > 0).any()
+    assert predictions["boxes"].shape == (len(predictions["scores"]), 4)
 
 
-def test_places_in_space():
+def test_positions_in_space():
     """With a calibration of one's own."""
-    found = crowd(20) | {"orientation": np.linspace(-3, 3, 20), "dimensions": np.full((20, 3), 1.5)}
-    found["depth"] = np.linspace(3, 60, 20)
-    placed = onnx_predictor.in_space(found, P2.numpy())
-    middle = (found["boxes"][:, :2] + found["boxes"][:, 2:]) / 2
-    seen = torch.from_numpy(np.concatenate([middle, found["depth"][:, None]], axis=1))
+    predictions = crowd(20) | {"orientation": np.linspace(-3, 3, 20), "dimensions": np.full((20, 3), 1.5)}
+    predictions["depth"] = np.linspace(3, 60, 20)
+    positioned = onnx_predictor.in_space(predictions, P2.numpy())
+    middle = (predictions["boxes"][:, :2] + predictions["boxes"][:, 2:]) / 2
+    seen = torch.from_numpy(np.concatenate([middle, predictions["depth"][:, None]], axis=1))
     expected = unproject(seen, P2) + torch.tensor([0, 0.75, 0])
-    np.testing.assert_allclose(placed["locations"], expected, atol=1e-4)
-    turn = alpha_to_rotation_y(torch.from_numpy(found["orientation"]), seen[:, 0], P2)
-    np.testing.assert_allclose(placed["rotation_y"], turn, atol=1e-6)
-    assert "orientation" not in placed
+    np.testing.assert_allclose(positioned["locations"], expected, atol=1e-4)
+    turn = alpha_to_rotation_y(torch.from_numpy(predictions["orientation"]), seen[:, 0], P2)
+    np.testing.assert_allclose(positioned["rotation_y"], turn, atol=1e-6)
+    assert "orientation" not in positioned
 
 
-def test_a_picture_of_another_kind_is_refused():
+def test_a_image_of_another_kind_is_refused():
     predictor = object.__new__(onnx_predictor.OnnxPredictor)
     with pytest.raises(ValueError, match=r"\(H, W, 3\) uint8"):
         predictor(np.zeros((10, 10, 3), dtype=np.float32))

@@ -1,4 +1,4 @@
-"""Boxes in space against closed forms, brute-force sampling and round trips."""
+"""3D boxes against closed forms, brute-force sampling and round trips."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import torch
 from centernet_d2.ops.box3d_geometry import alpha_to_rotation_y, project, rotation_y_to_alpha, unproject, wrap_angle
 from centernet_d2.structures.boxes3d import Boxes3D, ground_intersection, overlaps_3d
 
-# Of a picture of KITTI.
+# Of an image of KITTI.
 P2 = torch.tensor(
     [
         [707.0493, 0, 604.0814, 45.75831],
@@ -93,9 +93,9 @@ def test_closed_forms(angle):
     square = boxes((1, 2, 2, 3, 1, 40, angle))
     # Two squares at 45 degrees share an octagon.
     octagon = 8 * (math.sqrt(2) - 1)
-    turned = square._replace(rotation_y=square.rotation_y + math.pi / 4)
-    assert ground_intersection(square, turned).item() == pytest.approx(octagon, abs=1e-9)
-    assert overlaps_3d(square, turned)[1].item() == pytest.approx(octagon / (8 - octagon), abs=1e-9)
+    rotated = square._replace(rotation_y=square.rotation_y + math.pi / 4)
+    assert ground_intersection(square, rotated).item() == pytest.approx(octagon, abs=1e-9)
+    assert overlaps_3d(square, rotated)[1].item() == pytest.approx(octagon / (8 - octagon), abs=1e-9)
     # A cross, and a box in another.
     bar = boxes((1, 1, 4, 3, 1, 40, angle))
     crossing = bar._replace(rotation_y=bar.rotation_y + math.pi / 2)
@@ -113,9 +113,9 @@ def test_the_same_box_and_boxes_with_a_common_side():
     assert torch.allclose(space, torch.ones(300).double(), rtol=0, atol=1e-9)
     front = torch.stack([some.rotation_y.cos(), torch.zeros(300).double(), -some.rotation_y.sin()], dim=1)
     width, length = some.dimensions[:, 1], some.dimensions[:, 2]
-    for share in (0.25, 0.5, 1.0, 1.5):
-        moved = some._replace(locations=some.locations + share * length[:, None] * front)
-        expected = width * length * max(0, 1 - share)
+    for fraction in (0.25, 0.5, 1.0, 1.5):
+        moved = some._replace(locations=some.locations + fraction * length[:, None] * front)
+        expected = width * length * max(0, 1 - fraction)
         assert torch.allclose(ground_intersection(some, moved), expected, rtol=0, atol=1e-9)
         opposite = moved._replace(rotation_y=moved.rotation_y + math.pi)
         assert torch.allclose(ground_intersection(opposite, some), expected, rtol=0, atol=1e-9)
@@ -135,9 +135,9 @@ def test_against_points():
         points = a.locations + (lattice * torch.stack([length, height, width])) @ axes
         # For the view from above all are at b's bottom.
         level = torch.stack([points[:, 0], b.locations[1].expand(len(points)), points[:, 2]], dim=1)
-        for overlap, places, first_axis in ((exact[0], level, 1), (exact[1], points, 0)):
+        for overlap, positions, first_axis in ((exact[0], level, 1), (exact[1], points, 0)):
             size_a, size_b = (one.dimensions[first_axis:].prod() for one in (a, b))
-            shared = holds(b, places).double().mean() * size_a
+            shared = holds(b, positions).double().mean() * size_a
             assert overlap == pytest.approx(float(shared / (size_a + size_b - shared)), abs=0.02)
     assert (results > 0.1).sum(dim=0).tolist() > [10, 10]
 
@@ -198,7 +198,7 @@ def test_alpha_is_what_is_seen():
     """Objects that turn with their line of sight keep their alpha; straight ahead it is rotation_y."""
     camera = P2.clone()
     camera[:, 3] = 0
-    places = torch.tensor([[-10.0, 1, 20], [0, 1, 20], [15, 1, 15]]).double()
+    positions = torch.tensor([[-10.0, 1, 20], [0, 1, 20], [15, 1, 15]]).double()
     sight = torch.tensor([math.atan2(-10, 20), 0, math.pi / 4]).double()
-    alpha = rotation_y_to_alpha(0.3 + sight, project(places, camera)[:, 0], camera)
+    alpha = rotation_y_to_alpha(0.3 + sight, project(positions, camera)[:, 0], camera)
     assert torch.allclose(alpha, torch.tensor(0.3).double())

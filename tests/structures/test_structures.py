@@ -1,4 +1,4 @@
-"""The flat list of a batch's objects against loops over its pictures."""
+"""The flat list of a batch's objects against loops over its images."""
 
 from __future__ import annotations
 
@@ -15,23 +15,23 @@ from centernet_d2.structures import Targets
 BOXES = [[8, 4, 24, 30], [1, 2, 3, 5], [-9, -9, 99, 99], [70, 4, 80, 9], [5, 5, 5, 9]]
 
 
-def pictures(counts: list[int], ignored: list[bool] | None = None) -> list[Instances]:
-    """Pictures with ``counts`` of the objects of :data:`BOXES`, in turn, numbered in their field ``gt_number``."""
-    found, start = [], 0
+def images(counts: list[int], ignored: list[bool] | None = None) -> list[Instances]:
+    """Images with ``counts`` of the objects of :data:`BOXES`, in turn, numbered in their field ``gt_number``."""
+    predictions, start = [], 0
     for count in counts:
         numbers = torch.arange(start, start + count)
-        picture = Instances((48, 64))
-        picture.gt_boxes = Boxes(torch.tensor([BOXES[i % 5] for i in numbers.tolist()], dtype=torch.float).view(-1, 4))
-        picture.gt_classes, picture.gt_number = numbers % 3, numbers
+        image = Instances((48, 64))
+        image.gt_boxes = Boxes(torch.tensor([BOXES[i % 5] for i in numbers.tolist()], dtype=torch.float).view(-1, 4))
+        image.gt_classes, image.gt_number = numbers % 3, numbers
         if ignored is not None:
-            picture.gt_ignored = torch.tensor(ignored[start : start + count], dtype=torch.bool)
-        found.append(picture)
+            image.gt_ignored = torch.tensor(ignored[start : start + count], dtype=torch.bool)
+        predictions.append(image)
         start += count
-    return found
+    return predictions
 
 
 def expected(counts: list[int], wanted: list[bool]) -> list[tuple[list[float], int, int, int]]:
-    """Box, class, picture and number of the objects that are wanted and have an area inside 16 x 12 cells."""
+    """Box, class, image and number of the objects that are wanted and have an area inside 16 x 12 cells."""
     rows, number = [], 0
     for image, count in enumerate(counts):
         for _ in range(count):
@@ -49,7 +49,7 @@ def listed(targets: Targets) -> list[tuple[list[float], int, int, int]]:
 
 @pytest.mark.parametrize("counts", [[5, 5], [2], [0, 2, 0, 3], [0], [0, 0]])
 def test_objects_are_listed_in_grid_cells(counts):
-    targets = Targets.from_instances(pictures(counts), 4, (12, 16))
+    targets = Targets.from_instances(images(counts), 4, (12, 16))
     rows = expected(counts, [True] * sum(counts))
     assert listed(targets) == rows
     assert targets.num_objects.item() == len(rows)
@@ -59,21 +59,21 @@ def test_objects_are_listed_in_grid_cells(counts):
 
 def test_ignored_objects_are_listed_apart():
     ignored = [i % 4 == 1 for i in range(12)]
-    targets = Targets.from_instances(pictures([7, 5], ignored), 4, (12, 16))
+    targets = Targets.from_instances(images([7, 5], ignored), 4, (12, 16))
     assert targets.ignored is not None
     assert listed(targets) == expected([7, 5], [not x for x in ignored])
     assert listed(targets.ignored) == expected([7, 5], ignored)
 
 
-def test_pictures_keep_their_boxes():
-    picture = pictures([5])[0]
-    Targets.from_instances([picture], 1, (12, 16))
-    assert picture.gt_boxes.tensor.tolist() == BOXES
+def test_images_keep_their_boxes():
+    image = images([5])[0]
+    Targets.from_instances([image], 1, (12, 16))
+    assert image.gt_boxes.tensor.tolist() == BOXES
 
 
-def test_points_belong_to_the_objects_they_are_asked_of():
+def test_points_belong_to_the_objects_they_are_requested_of():
     """Also after they were asked for with other flags, or of other objects."""
-    targets = Targets.from_instances(pictures([3]), 4, (12, 16))
+    targets = Targets.from_instances(images([3]), 4, (12, 16))
     for flags in [(4,), (0, 8), [4]]:
         points = [
             [[x1 + (1 + p % 3) / 4 * (x2 - x1), y1 + (1 + p // 3) / 4 * (y2 - y1)] for p in flags]

@@ -53,8 +53,8 @@ def test_baselines_find_what_ours_find(parts):
 
     task = parts.make_task(1, "cpu")
     maps = parts.random_maps(task, 2, "cpu")
-    found = task.candidates(maps)
-    ours = torch.cat([found.boxes, found.scores[..., None], found.classes[..., None]], dim=-1)
+    predictions = task.candidates(maps)
+    ours = torch.cat([predictions.boxes, predictions.scores[..., None], predictions.classes[..., None]], dim=-1)
     torch.testing.assert_close(ours, baselines.decode(maps["heatmap"], maps["box_size"], maps["offset"], 1))
 
 
@@ -71,7 +71,7 @@ def test_every_part_is_of_two_functions_that_run(parts, tmp_path):
         assert len(set(labels)) == len(labels) > 1, part
 
 
-def test_curves_are_drawn(monkeypatch, tmp_path, capsys, parts):
+def test_curves_are_synthetic(monkeypatch, tmp_path, capsys, parts):
     """Of small sizes, without a network."""
     curves = importlib.import_module("benchmark_curves")
     few = {name: [("loss and gradient", (1, 3), curves.loss)] for name in ("a", "b", "c", "d")}

@@ -9,7 +9,7 @@ import pytest
 import torch
 from detectron2.modeling import build_model
 
-from centernet_d2.checkpoint.reference_names import to_published
+from centernet_d2.checkpoint.reference_names import to_reference
 from centernet_d2.engine import setup_cfg
 
 CONFIG = str(Path(__file__).parents[2] / "configs" / "Synthetic" / "shapes_1pt.yaml")
@@ -19,7 +19,7 @@ CONFIG = str(Path(__file__).parents[2] / "configs" / "Synthetic" / "shapes_1pt.y
 def published(tmp_path: Path) -> tuple[str, dict[str, torch.Tensor]]:
     """A file as CenterNet would have saved the demo's network, and its weights by our names."""
     ours = build_model(setup_cfg(CONFIG, ["MODEL.DEVICE=cpu"])).state_dict()
-    torch.save({"epoch": 3, "state_dict": to_published(ours)}, tmp_path / "theirs.pth")
+    torch.save({"epoch": 3, "state_dict": to_reference(ours)}, tmp_path / "theirs.pth")
     return str(tmp_path / "theirs.pth"), ours
 
 
@@ -31,7 +31,7 @@ def test_to_ours_and_compared_with_a_config(published, tmp_path, capsys):
     assert printed[0] == f"{path}: {len(ours)} tensors" and printed[-1] == f"every tensor fits {CONFIG}"
     written = torch.load(target)["model"]
     assert written.keys() == ours.keys() and all(torch.equal(x, ours[name]) for name, x in written.items())
-    points = "MODEL.CENTERNET.POINT_FLAGS=[0,4,8]"
+    points = "MODEL.CENTERNET.GRID_POINTS=[0,4,8]"
     assert convert_checkpoint.main([path, target, "--config-file", CONFIG, points]) == 1
     assert "checkpoint has 2 channels, the model 6: box_size head is new" in capsys.readouterr().out
 

@@ -26,7 +26,7 @@ class Predictor:
     """Its model finds one object, whose left side is the number of the frame, and one that is not probable enough."""
 
     fails_at: int | None = None
-    further: dict[str, torch.Tensor] = {}
+    extra: dict[str, torch.Tensor] = {}
 
     def __init__(self, cfg) -> None:
         self.model = self
@@ -41,12 +41,12 @@ class Predictor:
         number = number_of(sample["image"].permute(1, 2, 0).numpy())
         if number == self.fails_at:
             raise RuntimeError(f"the network fails at {number}")
-        found = Instances((sample["height"], sample["width"]))
-        found.pred_boxes = Boxes(torch.tensor([[number, 10.0, 60.0, 50.0], [0.0, 0.0, 9.0, 9.0]]))
-        found.scores, found.pred_classes = torch.tensor([0.9, 0.1]), torch.tensor([1, 0])
-        for name, values in self.further.items():
-            found.set(name, values)
-        return [{"instances": found}]
+        predictions = Instances((sample["height"], sample["width"]))
+        predictions.pred_boxes = Boxes(torch.tensor([[number, 10.0, 60.0, 50.0], [0.0, 0.0, 9.0, 9.0]]))
+        predictions.scores, predictions.pred_classes = torch.tensor([0.9, 0.1]), torch.tensor([1, 0])
+        for name, values in self.extra.items():
+            predictions.set(name, values)
+        return [{"instances": predictions}]
 
 
 @pytest.fixture
@@ -67,13 +67,13 @@ def lines_of(path: Path) -> list[dict]:
     return [json.loads(line) for line in path.read_text().splitlines()]
 
 
-def picture(path: Path, number: int = 2) -> Path:
+def image(path: Path, number: int = 2) -> Path:
     cv2.imwrite(str(path), np.full((80, 100, 3), 8 * number + 8, np.uint8))
     return path
 
 
-def test_pictures_and_videos_side_by_side(run, tmp_path, capsys):
-    inputs = picture(tmp_path / "a.png"), write_video(tmp_path / "clip.avi", 8), write_video(tmp_path / "clip.mp4", 3)
+def test_images_and_videos_side_by_side(run, tmp_path, capsys):
+    inputs = image(tmp_path / "a.png"), write_video(tmp_path / "clip.avi", 8), write_video(tmp_path / "clip.mp4", 3)
     assert run(*inputs) == 0
     out = tmp_path / "out"
     assert {p.name for p in out.iterdir()} == {
@@ -90,18 +90,18 @@ def test_pictures_and_videos_side_by_side(run, tmp_path, capsys):
     assert "no window: there is no screen" in printed and "clip.avi: 8 of 8 frames" in printed
 
 
-def test_a_box_is_drawn_into_the_film(run, tmp_path):
+def test_a_box_is_synthetic_into_the_video(run, tmp_path):
     assert run(write_video(tmp_path / "clip.avi", 2, (640, 480))) == 0
     source = list(Video(str(tmp_path / "clip.avi")).frames())
-    film = list(Video(str(tmp_path / "out" / "clip.mp4")).frames())
-    assert film[0].image.shape == (480, 640, 3)
-    changed = np.abs(film[0].image.astype(int) - source[0].image).max(axis=2) > 60
+    process_video = list(Video(str(tmp_path / "out" / "clip.mp4")).frames())
+    assert process_video[0].image.shape == (480, 640, 3)
+    changed = np.abs(process_video[0].image.astype(int) - source[0].image).max(axis=2) > 60
     assert changed[20:40, :4].any() and changed[20:40, 58:63].any() and not changed[100:].any()
 
 
 def test_a_folder_may_hold_both(run, tmp_path):
     (tmp_path / "both").mkdir()
-    picture(tmp_path / "both" / "b.jpg")
+    image(tmp_path / "both" / "b.jpg")
     write_video(tmp_path / "both" / "a.mkv", 2)
     (tmp_path / "both" / "notes.txt").touch()
     assert run(tmp_path / "both") == 0
@@ -110,7 +110,7 @@ def test_a_folder_may_hold_both(run, tmp_path):
 
 def test_what_is_read_is_not_written_over(run, tmp_path):
     (tmp_path / "out").mkdir()
-    video, photo = write_video(tmp_path / "out" / "clip.mp4", 4), picture(tmp_path / "out" / "a.jpg")
+    video, photo = write_video(tmp_path / "out" / "clip.mp4", 4), image(tmp_path / "out" / "a.jpg")
     before = video.read_bytes(), photo.read_bytes()
     assert run(tmp_path / "out") == 0
     assert (video.read_bytes(), photo.read_bytes()) == before
@@ -130,7 +130,7 @@ def test_what_cannot_be_read_is_left_out(run, tmp_path, capsys):
     assert run(tmp_path / "broken.mp4") == 1
     assert run(tmp_path / "broken.mp4", write_video(tmp_path / "a.avi", 2)) == 0
     assert "left out: " in capsys.readouterr().err
-    with pytest.raises(SystemExit, match=r"absent\.mp4: no picture there"):
+    with pytest.raises(SystemExit, match=r"absent\.mp4: no image there"):
         run(tmp_path / "absent.mp4")
 
 
@@ -152,17 +152,17 @@ def test_ctrl_c_says_so_and_ends(run, tmp_path, monkeypatch, capsys):
 
 def street(monkeypatch) -> None:
     """The model's two objects are 20 m ahead, and 5 m to the right of that."""
-    further = {
+    extra = {
         "pred_locations": torch.tensor([[0.0, 1.6, 20.0], [5.0, 1.6, 20.0]]),
         "pred_dimensions": torch.tensor([[1.5, 1.6, 4.0]] * 2),
         "pred_rotation_y": torch.tensor([0.5, 0.0]),
         "pred_alpha": torch.tensor([0.4, 0.0]),
         "pred_depth": torch.tensor([20.0, 20.0]),
     }
-    monkeypatch.setattr(Predictor, "further", further)
+    monkeypatch.setattr(Predictor, "further", extra)
 
 
-def test_a_film_with_the_ground_beside_it(run, tmp_path, monkeypatch):
+def test_a_video_with_the_ground_beside_it(run, tmp_path, monkeypatch):
     street(monkeypatch)
     assert run(write_video(tmp_path / "clip.avi", 3, (640, 480))) == 0
     frames = list(Video(str(tmp_path / "out" / "clip.mp4")).frames())
@@ -174,7 +174,7 @@ def test_a_film_with_the_ground_beside_it(run, tmp_path, monkeypatch):
         assert entry["alpha"] == pytest.approx(0.4)
 
 
-def test_the_model_gets_what_a_data_set_knows(run, monkeypatch):
+def test_the_model_gets_what_a_dataset_knows(run, monkeypatch):
     street(monkeypatch)
     assert run("synthetic_boxes3d_val", options=["--num-images", "2"]) == 0
     assert [sample["image_id"] for sample in samples] == [0, 1]
@@ -203,33 +203,38 @@ def test_trails_are_of_one_video(run, tmp_path, monkeypatch):
     assert [[entry["track_id"] for entry in line["objects"]] for line in lines] == [[6]] * 20
 
 
-def test_the_network_starts_again_with_each_video_and_picture(run, tmp_path, monkeypatch):
+def test_the_network_starts_again_with_each_video_and_image(run, tmp_path, monkeypatch):
     events, find = [], Predictor.__call__
     monkeypatch.setattr(Predictor, "reset", lambda self: events.append("start"))
     monkeypatch.setattr(Predictor, "__call__", lambda self, batch: events.append("find") or find(self, batch))
     assert run(write_video(tmp_path / "a.avi", 3), write_video(tmp_path / "b.avi", 1)) == 0
     assert events == ["start", "find", "find", "find", "start", "find"]
     events.clear()
-    assert run(*(picture(tmp_path / f"{k}.png") for k in range(2))) == 0
+    assert run(*(image(tmp_path / f"{k}.png") for k in range(2))) == 0
     assert events == ["start", "find"] * 2
 
 
-def test_frames_of_a_data_sets_videos(tmp_path, capsys):
-    """The first of each video that can be read starts it; pictures of no video are on their own."""
-    files = [str(picture(tmp_path / f"{k}.png")) for k in range(6)]
-    records = [{"file_name": name, "video_id": video} for name, video in zip(files, [1, 1, 2, 2], strict=False)]
-    records[2]["file_name"] = str(tmp_path / "absent.png")
-    frames = list(demo.read_all([*records, {"file_name": files[4]}, {"file_name": files[5]}]))
+def test_frames_of_a_datasets_videos(tmp_path, capsys):
+    """The first of each video that can be read starts it; images of no video are on their own."""
+    files = [str(image(tmp_path / f"{k}.png")) for k in range(6)]
+    dataset_dicts = [{"file_name": name, "video_id": video} for name, video in zip(files, [1, 1, 2, 2], strict=False)]
+    dataset_dicts[2]["file_name"] = str(tmp_path / "absent.png")
+    frames = list(demo.read_all([*dataset_dicts, {"file_name": files[4]}, {"file_name": files[5]}]))
     assert [(frame.index, frame.starts) for frame in frames] == [(0, True), (1, False), (3, True), (4, True), (5, True)]
-    assert frames[1].record is records[1] and "absent.png" in capsys.readouterr().err
+    assert frames[1].dataset_dict is dataset_dicts[1] and "absent.png" in capsys.readouterr().err
 
 
-def test_the_artist_gets_all_that_is_known_of_a_frame():
+def test_the_visualizer_gets_all_that_is_known_of_a_frame():
     class Listener:
         def draw(self, *arguments):
             return arguments
 
     network = demo.Network(lambda batch: [], "BGR", Listener())
-    image, record = np.zeros((4, 6, 3), np.uint8), {"calib": 1}
+    image, dataset_dict = np.zeros((4, 6, 3), np.uint8), {"calib": 1}
     for starts in (True, False):
-        assert network.draw(demo.Frame(3, 0.1, image, starts, record), "found") == (image, "found", record, starts)
+        assert network.draw(demo.Frame(3, 0.1, image, starts, dataset_dict), "found") == (
+            image,
+            "found",
+            dataset_dict,
+            starts,
+        )

@@ -12,8 +12,8 @@ from detectron2.structures import Boxes, Instances
 
 from centernet_d2.data.schemas import CLOTHES294
 from centernet_d2.evaluation.keypoints.errors import FaceError, write_errors
-from centernet_d2.visualization.renderers import About
-from centernet_d2.visualization.visualizer import Artist
+from centernet_d2.visualization.renderers import VisMetadata
+from centernet_d2.visualization.visualizer import Visualizer
 
 
 def write_run(path, distances, subsets=(None,)) -> str:
@@ -64,11 +64,11 @@ def test_faults_are_sentences(tmp_path, monkeypatch):
         run(monkeypatch, one)
 
 
-def test_the_demo_writes_a_garments_own_landmarks():
+def test_the_demo_writes_a_clothing_own_keypoints():
     instances = Instances((100, 100), pred_boxes=Boxes(torch.zeros(1, 4)), scores=torch.tensor([0.9]))
     instances.pred_classes, instances.pred_keypoints = torch.tensor([8]), torch.arange(294.0 * 3).reshape(1, 294, 3)
-    (entry,) = Artist(About(list(CLOTHES294.class_names), CLOTHES294)).describe(instances)
+    (entry,) = Visualizer(VisMetadata(list(CLOTHES294.class_names), CLOTHES294)).describe(instances)
     assert (entry["category"], entry["first_keypoint"], len(entry["keypoints"])) == ("skirt", 182, 8)
     assert entry["keypoints"][0] == [546, 547, 548]
-    (whole,) = Artist().describe(instances)
+    (whole,) = Visualizer().describe(instances)
     assert len(whole["keypoints"]) == 294 and whole["first_keypoint"] == 0

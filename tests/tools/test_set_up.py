@@ -13,8 +13,8 @@ import setup_env
 
 
 def git(*arguments: str, folder: Path) -> str:
-    identity = ["-c", "user.name=test", "-c", "user.email=test@example.com"]
-    command = ["git", "-C", str(folder), *identity, *arguments]
+    track_id = ["-c", "user.name=test", "-c", "user.email=test@example.com"]
+    command = ["git", "-C", str(folder), *track_id, *arguments]
     return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
 
 
@@ -41,8 +41,10 @@ def test_upstream_tree_becomes_an_importable_wheel(upstream, tmp_path):
     subprocess.run([*pip, str(wheel)], check=True)
     script = "import detectron2, importlib.metadata as m; print(detectron2.__file__, m.version('detectron2'))"
     command = [sys.executable, "-c", script]
-    found = subprocess.run(command, env={"PYTHONPATH": str(target)}, capture_output=True, text=True).stdout.split()
-    assert found == [str(target / "detectron2" / "__init__.py"), "0.6+gitabc"]
+    predictions = subprocess.run(
+        command, env={"PYTHONPATH": str(target)}, capture_output=True, text=True
+    ).stdout.split()
+    assert predictions == [str(target / "detectron2" / "__init__.py"), "0.6+gitabc"]
     assert (target / "detectron2" / "model_zoo" / "configs" / "Base.yaml").is_file()
 
 

@@ -15,7 +15,7 @@ import torch
 
 from centernet_d2.checkpoint.reading import load_file
 from centernet_d2.engine import argument_parser
-from tests.helpers import runs  # noqa: F401  (registers the small data sets)
+from tests.helpers import runs  # noqa: F401  (registers the small datasets)
 
 ROOT = Path(__file__).resolve().parents[2]
 TOOL = ROOT / "tools" / "train_net.py"
@@ -74,7 +74,7 @@ def test_evaluating_what_does_not_fit_is_an_error(trained, tmp_path):
         main(tmp_path, "--eval-only")
     final = f"MODEL.WEIGHTS={trained / 'model_final.pth'}"
     with pytest.raises(ValueError, match="does not hold all of this model"):
-        main(tmp_path, "--eval-only", extra=(final, "MODEL.CENTERNET.POINT_FLAGS=[0, 4, 8]"))
+        main(tmp_path, "--eval-only", extra=(final, "MODEL.CENTERNET.GRID_POINTS=[0, 4, 8]"))
 
 
 def test_resuming(trained, tmp_path):

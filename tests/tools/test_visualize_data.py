@@ -1,4 +1,4 @@
-"""Data sets drawn: what is in the pictures, and what the network should answer."""
+"""Datasets drawn: what is in the images, and what the network should answer."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from centernet_d2.data.schemas import FACE68
 from centernet_d2.engine.setup import setup_cfg
 from centernet_d2.modeling.tasks import build_task
 from centernet_d2.ops.box3d_geometry import project
-from tests.helpers.boxes3d import CLASSES, STREET, assert_found, box3d_cfg, boxes_of, mapped, record_of
+from tests.helpers.boxes3d import CLASSES, STREET, assert_found, box3d_cfg, boxes_of, dataset_dict_of, mapped
 from tests.helpers.tiny import tiny_cfg
 
 CONFIGS = Path(__file__).resolve().parents[2] / "configs" / "Synthetic"
 
 
 def config(name: str, tmp_path) -> CfgNode:
-    """With the smaller data set, which is laid out sooner."""
+    """With the smaller dataset, which is laid out sooner."""
     cfg = setup_cfg(str(CONFIGS / f"{name}.yaml"), ["OUTPUT_DIR", str(tmp_path), "DATALOADER.NUM_WORKERS", 0])
     cfg.defrost()
     cfg.DATASETS.TRAIN = cfg.DATASETS.TEST
@@ -33,17 +33,17 @@ def config(name: str, tmp_path) -> CfgNode:
 
 def test_target_maps_become_heatmaps(tmp_path):
     """A channel per class and point becomes one per class; landmark channels stay; other maps are left out."""
-    task = build_task(tiny_cfg("MODEL.CENTERNET.POINT_FLAGS", [0, 4]), [1])
-    maps = {name: torch.full((1, branch.out_channels, 4, 5), -20.0) for name, branch in task.named()}
+    task = build_task(tiny_cfg("MODEL.CENTERNET.GRID_POINTS", [0, 4]), [1])
+    maps = {name: torch.full((1, head.out_channels, 4, 5), -20.0) for name, head in task.named()}
     maps["heatmap"][0, 3, 1, 2] = 20
-    found = visualize_data.class_heatmaps(task, maps)
-    assert list(found) == ["heatmap"] and np.argwhere(found["heatmap"] > 0.5).tolist() == [[1, 1, 2]]
+    predictions = visualize_data.class_heatmaps(task, maps)
+    assert list(predictions) == ["heatmap"] and np.argwhere(predictions["heatmap"] > 0.5).tolist() == [[1, 1, 2]]
     task = build_task(config("faces_heatmap", tmp_path), [1])
-    maps = {name: torch.zeros(1, branch.out_channels, 4, 5) for name, branch in task.named()}
-    found = visualize_data.class_heatmaps(task, maps)
-    shapes = {name: x.shape for name, x in found.items()}
-    assert shapes == {"heatmap": (1, 4, 5), "landmark_heatmap": (len(FACE68), 4, 5)}
-    assert found["heatmap"].max() == 0.5
+    maps = {name: torch.zeros(1, head.out_channels, 4, 5) for name, head in task.named()}
+    predictions = visualize_data.class_heatmaps(task, maps)
+    shapes = {name: x.shape for name, x in predictions.items()}
+    assert shapes == {"heatmap": (1, 4, 5), "keypoint_heatmap": (len(FACE68), 4, 5)}
+    assert predictions["heatmap"].max() == 0.5
 
 
 @pytest.mark.parametrize(
@@ -51,79 +51,82 @@ def test_target_maps_become_heatmaps(tmp_path):
     [
         ("shapes_9pt", {"heatmap"}, 0),
         ("extreme_points", {f"{where}_heatmap" for where in ("center", "top", "left", "bottom", "right")}, 0),
-        ("persons", {"heatmap", "landmark_heatmap"}, 0),
-        ("faces_heatmap", {"heatmap", "landmark_heatmap"}, 0),
+        ("persons", {"heatmap", "keypoint_heatmap"}, 0),
+        ("faces_heatmap", {"heatmap", "keypoint_heatmap"}, 0),
         ("boxes3d", {"heatmap"}, 400),
     ],
 )
 def test_every_task_shows_its_heatmaps(name, heatmaps, ground, tmp_path, monkeypatch):
-    """Each beside the picture and as large as it; in between the ground, where there are boxes in space."""
+    """Each beside the image and as large as it; in between the ground, where there are 3D boxes."""
     seen, original = {}, visualize_data.class_heatmaps
     monkeypatch.setattr(visualize_data, "class_heatmaps", lambda *args: seen.update(original(*args)) or seen)
     cfg = config(name, tmp_path)
-    picture = next(visualize_data.draw_loader(cfg))
+    image = next(visualize_data.draw_loader(cfg))
     height, width = cfg.INPUT.SIZE_TRAIN
     wide = width * 400 // height
-    assert seen.keys() == heatmaps and picture.shape == (400, wide * (1 + len(heatmaps)) + ground, 3)
-    panels = picture[:, wide + ground :]
+    assert seen.keys() == heatmaps and image.shape == (400, wide * (1 + len(heatmaps)) + ground, 3)
+    panels = image[:, wide + ground :]
     for index, heatmap in enumerate(seen.values()):
         strongest = heatmap.max(axis=0)
         assert strongest.max() > 0.9 and strongest.min() < 0.01
-        # Only heatmaps have colour in the panels.
-        for cell, least, most in ((strongest.argmax(), 60, 255), (strongest.argmin(), 0, 20)):
+        # Only heatmaps have color in the panels.
+        for cell, minimum, most in ((strongest.argmax(), 60, 255), (strongest.argmin(), 0, 20)):
             row, column = np.unravel_index(cell, strongest.shape)
             y, x = int((row + 0.5) * 400 / strongest.shape[0]), int((column + 0.5) * wide / strongest.shape[1])
-            assert least <= np.ptp(panels[y, wide * index + x].astype(int)) <= most
+            assert minimum <= np.ptp(panels[y, wide * index + x].astype(int)) <= most
 
 
-def test_annotations_in_space_are_drawn(tmp_path):
+def test_annotations_in_space_are_synthetic(tmp_path):
     cfg = config("boxes3d", tmp_path)
-    record = next(r for r in DatasetCatalog.get("synthetic_boxes3d_val") if r["annotations"])
-    found = visualize_data.annotated(cfg, record, (record["height"], record["width"]))
-    first = record["annotations"][0]
-    assert found.pred_locations[0].tolist() == first["location"] and found.pred_dimensions[0].tolist() == first["dim"]
-    assert float(found.pred_rotation_y[0]) == first["rotation_y"]
-    picture = next(visualize_data.draw_annotations(cfg))
-    assert picture.shape == (400, 1200, 3)
-    empty = visualize_data.annotated(cfg, {**record, "annotations": []}, (128, 256))
+    dataset_dict = next(r for r in DatasetCatalog.get("synthetic_boxes3d_val") if r["annotations"])
+    predictions = visualize_data.annotated(cfg, dataset_dict, (dataset_dict["height"], dataset_dict["width"]))
+    first = dataset_dict["annotations"][0]
+    assert (
+        predictions.pred_locations[0].tolist() == first["location"]
+        and predictions.pred_dimensions[0].tolist() == first["dim"]
+    )
+    assert float(predictions.pred_rotation_y[0]) == first["rotation_y"]
+    image = next(visualize_data.draw_annotations(cfg))
+    assert image.shape == (400, 1200, 3)
+    empty = visualize_data.annotated(cfg, {**dataset_dict, "annotations": []}, (128, 256))
     assert len(empty) == 0 and empty.has("pred_locations")
 
 
 @pytest.mark.parametrize("size", [[384, 1280], [128, 512]])
-def test_the_networks_input_has_the_boxes_of_the_street(size):
-    """Of a picture that is letterboxed into the input; through its calibration the boxes come back."""
-    cfg, record = box3d_cfg("INPUT.SIZE_TRAIN", size, "INPUT.SIZE_TEST", size), record_of()
-    calibration = visualize_data.input_calibration(cfg, {**record, "image": torch.zeros(3, *size)})
-    assert_found(visualize_data.prepared(cfg, mapped(record, cfg), calibration), classes=CLASSES)
-    # Corners in the input by this calibration, and in the picture by the record's own, differ by the letterbox.
+def test_the_networks_input_has_the_boxes_of_the_scene(size):
+    """Of an image that is letterboxed into the input; through its calibration the boxes come back."""
+    cfg, dataset_dict = box3d_cfg("INPUT.SIZE_TRAIN", size, "INPUT.SIZE_TEST", size), dataset_dict_of()
+    calibration = visualize_data.input_calibration(cfg, {**dataset_dict, "image": torch.zeros(3, *size)})
+    assert_found(visualize_data.prepared(cfg, mapped(dataset_dict, cfg), calibration), classes=CLASSES)
+    # Corners in the input by this calibration, and in the image by the record's own, differ by the letterbox.
     inside = project(boxes_of(STREET).corners(), torch.from_numpy(calibration))[..., :2]
-    before = project(boxes_of(STREET).corners(), calibration_of(record))[..., :2]
+    before = project(boxes_of(STREET).corners(), calibration_of(dataset_dict))[..., :2]
     scale = min(size[0] / 375, size[1] / 1242)
     shift = torch.tensor([(size[1] - 1242 * scale) / 2, (size[0] - 375 * scale) / 2])
     assert torch.allclose(inside, before * scale + shift, atol=1e-6)
 
 
-def test_scaled_pictures_have_no_metres_and_ignored_objects_are_not_drawn():
+def test_scaled_images_have_no_metres_and_ignored_objects_are_not_synthetic():
     ignored = [{"type": "Van", "bbox": [10, 10, 60, 60], "bbox_mode": 0}]
     cfg = box3d_cfg()
-    truth = mapped(record_of(ignored=ignored), cfg)
-    assert len(truth) == len(STREET) + 1
-    assert len(visualize_data.prepared(cfg, truth, np.eye(3, 4))) == len(STREET)
-    truth.gt_metric[:] = False
-    assert not visualize_data.prepared(cfg, truth, np.eye(3, 4)).has("pred_locations")
+    gt = mapped(dataset_dict_of(ignored=ignored), cfg)
+    assert len(gt) == len(STREET) + 1
+    assert len(visualize_data.prepared(cfg, gt, np.eye(3, 4))) == len(STREET)
+    gt.gt_metric[:] = False
+    assert not visualize_data.prepared(cfg, gt, np.eye(3, 4)).has("pred_locations")
 
 
 @pytest.mark.parametrize("draw", [visualize_data.draw_annotations, visualize_data.draw_loader])
-def test_data_with_landmarks_can_be_drawn(draw, shared_data):
+def test_data_with_keypoints_can_be_synthetic(draw, shared_data):
     folder = shared_data / "faces68"
     cfg = tiny_cfg(
-        *("MODEL.KEYPOINT_ON", True, "MODEL.CENTERNET.TASK", "LandmarkHeatmapTask", "DATALOADER.NUM_WORKERS", 0),
+        *("MODEL.KEYPOINT_ON", True, "MODEL.CENTERNET.TASK", "KeypointHeatmapTask", "DATALOADER.NUM_WORKERS", 0),
         *("MODEL.CENTERNET.NUM_CLASSES", 1, "DATASETS.TRAIN", ("tools_faces68",), "DATASETS.TEST", ()),
         *("DATASETS.CUSTOM", [["tools_faces68", "face68", str(folder / "val.json"), str(folder / "val")]]),
     )
     register_custom_datasets(cfg)
-    picture = next(draw(cfg))
-    assert picture.dtype == np.uint8 and picture.shape[0] >= 400
-    # The jaw's colour, which is nowhere in a photo of a face.
-    jaw = np.abs(picture.astype(int) - [255, 190, 60]).max(axis=2) < 40
+    image = next(draw(cfg))
+    assert image.dtype == np.uint8 and image.shape[0] >= 400
+    # The jaw's color, which is nowhere in a photo of a face.
+    jaw = np.abs(image.astype(int) - [255, 190, 60]).max(axis=2) < 40
     assert jaw.sum() > 50

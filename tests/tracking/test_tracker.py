@@ -11,17 +11,19 @@ from centernet_d2.tracking.tracker import Tracker, greedy_association
 
 def objects(centers, size=20.0, scores=None, classes=None):
     centers = torch.tensor(centers, dtype=torch.float32).reshape(-1, 2)
-    found = Instances((100, 200))
-    found.pred_boxes = Boxes(torch.cat([centers - size / 2, centers + size / 2], dim=1))
-    found.scores = torch.tensor(scores) if scores is not None else torch.linspace(0.9, 0.8, len(centers))
-    found.pred_classes = torch.tensor(classes) if classes is not None else torch.zeros(len(centers), dtype=torch.int64)
-    return found
+    predictions = Instances((100, 200))
+    predictions.pred_boxes = Boxes(torch.cat([centers - size / 2, centers + size / 2], dim=1))
+    predictions.scores = torch.tensor(scores) if scores is not None else torch.linspace(0.9, 0.8, len(centers))
+    predictions.pred_classes = (
+        torch.tensor(classes) if classes is not None else torch.zeros(len(centers), dtype=torch.int64)
+    )
+    return predictions
 
 
 def ids(tracker, centers, before=None, **kwargs):
-    found = objects(centers, **kwargs)
-    where = found.pred_boxes.get_centers() if before is None else torch.tensor(before, dtype=torch.float32)
-    return tracker.update(found, where).pred_track_ids.tolist()
+    predictions = objects(centers, **kwargs)
+    where = predictions.pred_boxes.get_centers() if before is None else torch.tensor(before, dtype=torch.float32)
+    return tracker.update(predictions, where).pred_track_ids.tolist()
 
 
 def test_greedy_association_is_a_loop():
@@ -40,7 +42,7 @@ def test_greedy_association_is_a_loop():
         assert torch.equal(distance, given)
 
 
-def test_objects_that_cross_keep_their_identities_by_their_displacement():
+def test_objects_that_cross_keep_their_track_ids_by_their_displacement():
     """Two meet and pass: by place alone they would be taken for each other."""
     by_displacement, by_place = Tracker(), Tracker()
     frames = [([[40, 50], [60, 50]]), ([[46, 50], [54, 50]]), ([[54, 50], [46, 50]]), ([[60, 50], [40, 50]])]
@@ -66,9 +68,9 @@ def test_the_surest_object_chooses_first():
     """Also where it comes later in the list."""
     tracker = Tracker()
     assert ids(tracker, [[50, 50]]) == [1]
-    found = tracker.update(objects([[50, 50], [52, 50]], scores=[0.5, 0.9]), torch.tensor([[50.0, 50], [52, 50]]))
-    assert found.scores.tolist() == pytest.approx([0.9, 0.5])
-    assert found.pred_track_ids.tolist() == [1, 2]
+    predictions = tracker.update(objects([[50, 50], [52, 50]], scores=[0.5, 0.9]), torch.tensor([[50.0, 50], [52, 50]]))
+    assert predictions.scores.tolist() == pytest.approx([0.9, 0.5])
+    assert predictions.pred_track_ids.tolist() == [1, 2]
 
 
 def test_scores_decide_who_is_kept_who_is_new_and_who_is_shown():
@@ -82,7 +84,7 @@ def test_scores_decide_who_is_kept_who_is_new_and_who_is_shown():
 
 @pytest.mark.parametrize("max_age", [0, 1, 3])
 def test_a_lost_track_waits_where_it_was(max_age):
-    """So many frames, in which the network is not shown it; identities are never used again."""
+    """So many frames, in which the network is not shown it; track ids are never used again."""
     for gap in range(5):
         tracker = Tracker(max_age=max_age)
         assert ids(tracker, [[20, 20], [60, 60]]) == [1, 2]
@@ -113,8 +115,8 @@ def test_equals_a_plain_loop_over_frames():
         before = centers + torch.randn(number, 2, generator=generator) * 4
         scores = torch.rand(number, generator=generator)
         classes = torch.randint(0, 2, (number,), generator=generator)
-        found = objects(centers.tolist(), scores=scores.tolist(), classes=classes.tolist())
-        result = tracker.update(found, before)
+        predictions = objects(centers.tolist(), scores=scores.tolist(), classes=classes.tolist())
+        result = tracker.update(predictions, before)
         expected, now = [], []
         for i in sorted(range(number), key=lambda i: -float(scores[i])):
             if scores[i] <= 0.3:
@@ -126,14 +128,14 @@ def test_equals_a_plain_loop_over_frames():
             ]
             options = [option for option in options if option[0] <= 400]
             if options:
-                identity = tracks.pop(min(options)[1])["id"]
+                track_id = tracks.pop(min(options)[1])["id"]
             elif scores[i] > 0.4:
                 count += 1
-                identity = count
+                track_id = count
             else:
                 continue
-            expected.append(identity)
-            now.append({"center": centers[i], "class": classes[i], "id": identity, "age": 0})
+            expected.append(track_id)
+            now.append({"center": centers[i], "class": classes[i], "id": track_id, "age": 0})
         tracks = now + [{**track, "age": track["age"] + 1} for track in tracks if track["age"] < 2]
         assert result.pred_track_ids.tolist() == expected
     assert count > 30

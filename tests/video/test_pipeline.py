@@ -96,18 +96,18 @@ def test_a_slow_stage_holds_up_reading():
 
 @pytest.mark.parametrize("place", ["reading", "first", "last"])
 def test_what_came_before_an_error_is_given_out_first(place):
-    class BrokenError(Exception):
+    class CorruptError(Exception):
         pass
 
     def fails_at_5(x):
         if x == 5:
-            raise BrokenError("frame 5")
+            raise CorruptError("frame 5")
         return x
 
-    items = Items(5 if place == "reading" else 10**9, BrokenError("frame 5"))
+    items = Items(5 if place == "reading" else 10**9, CorruptError("frame 5"))
     stages = {"reading": [], "first": [fails_at_5], "last": [lambda x: x, fails_at_5]}[place]
     results, seen = pipelined(items, *stages, capacity=2), []
-    with pytest.raises(BrokenError, match="frame 5"):
+    with pytest.raises(CorruptError, match="frame 5"):
         for result in results:
             seen.append(result)
     assert seen == list(range(5))
@@ -131,7 +131,7 @@ def test_whoever_takes_the_results_may_stop():
     assert items.closed_by is not None and items.given < 20
 
 
-def test_frames_are_predicted_in_order_by_one_thread_and_drawn():
+def test_frames_are_predicted_in_order_by_one_thread_and_synthetic():
     seen, threads = [], set()
 
     def predict(frame):
@@ -140,7 +140,9 @@ def test_frames_are_predicted_in_order_by_one_thread_and_drawn():
         return seen[-1] * 10
 
     frames = [Frame(k, k / 25, np.full((2, 3, 3), k, np.uint8)) for k in range(20)]
-    drawn = list(draw_frames(frames, predict, lambda frame, found: frame.image + found))
+    drawn = list(draw_frames(frames, predict, lambda frame, predictions: frame.image + predictions))
     assert seen == list(range(20)) and len(threads) == 1
-    assert [d.frame.index for d in drawn] == list(range(20)) and [d.found for d in drawn] == list(range(0, 200, 10))
-    assert all((d.picture == 11 * k).all() for k, d in enumerate(drawn))
+    assert [d.frame.index for d in drawn] == list(range(20)) and [d.predictions for d in drawn] == list(
+        range(0, 200, 10)
+    )
+    assert all((d.image == 11 * k).all() for k, d in enumerate(drawn))

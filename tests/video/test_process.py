@@ -10,19 +10,21 @@ import cv2
 import numpy as np
 import pytest
 
-from centernet_d2.video import Film, Video, VideoError, film, open_window
+from centernet_d2.video import Video, VideoError, VideoWriter, open_window, process_video
 from centernet_d2.video import writer as writing_module
 from tests.helpers.videos import number_of, write_video
 from tests.video.test_reader import fake
 
 
 def shoot(source, path, predict=number_of, **options) -> int:
-    """The objects of a frame are its number; the picture is twice as wide."""
+    """The objects of a frame are its number; the image is twice as wide."""
 
     def find(frame):
         return predict(frame.image)
 
-    return film(str(source), path, find, lambda frame, found: np.hstack([frame.image] * 2), lambda x: [x], **options)
+    return process_video(
+        str(source), path, find, lambda frame, predictions: np.hstack([frame.image] * 2), lambda x: [x], **options
+    )
 
 
 def filmed(path) -> tuple[list[int], list[dict]]:
@@ -31,7 +33,7 @@ def filmed(path) -> tuple[list[int], list[dict]]:
     return frames, [json.loads(line) for line in path.with_suffix(".jsonl").read_text().splitlines()]
 
 
-def test_every_frame_is_drawn_and_described(tmp_path, capsys):
+def test_every_frame_is_synthetic_and_described(tmp_path, capsys):
     source, path = write_video(tmp_path / "a.avi", 25), tmp_path / "film.mp4"
     assert shoot(source, path) == 25
     frames, lines = filmed(path)
@@ -43,7 +45,7 @@ def test_every_frame_is_drawn_and_described(tmp_path, capsys):
     assert "a.avi: 25 of 25 frames" in out and err == ""
 
 
-def test_an_error_in_the_middle_leaves_a_complete_film(tmp_path):
+def test_an_error_in_the_center_leaves_a_complete_video(tmp_path):
     source, path = write_video(tmp_path / "a.avi", 25), tmp_path / "film.mp4"
 
     def predict(image):
@@ -65,7 +67,7 @@ def interruptible():
     signal.signal(signal.SIGINT, before)
 
 
-def test_ctrl_c_leaves_a_complete_film(tmp_path, capsys, interruptible):
+def test_ctrl_c_leaves_a_complete_video(tmp_path, capsys, interruptible):
     source, path = write_video(tmp_path / "a.avi", 25), tmp_path / "film.mp4"
 
     def predict(image):
@@ -86,25 +88,25 @@ class ClosedWindow:
     def __init__(self, after: int) -> None:
         self.after, self.shown = after, []
 
-    def show(self, picture) -> bool:
-        self.shown.append(number_of(picture))
+    def show(self, image) -> bool:
+        self.shown.append(number_of(image))
         return len(self.shown) < self.after
 
 
-def test_closing_the_window_ends_the_film(tmp_path, capsys):
+def test_closing_the_window_ends_the_video(tmp_path, capsys):
     source, path, window = write_video(tmp_path / "a.avi", 25), tmp_path / "film.mp4", ClosedWindow(6)
     assert shoot(source, path, window=window) == 6
     assert window.shown == filmed(path)[0] == list(range(6))
     assert capsys.readouterr().err == ""
 
 
-def test_broken_and_missing_frames_are_told(tmp_path, monkeypatch, capsys):
+def test_corrupt_and_missing_frames_are_told(tmp_path, monkeypatch, capsys):
     (tmp_path / "a.mov").touch()
     with monkeypatch.context() as patch:
         fake(patch, "110011", CAP_PROP_FRAME_COUNT=10, CAP_PROP_FPS=30)
         assert shoot(tmp_path / "a.mov", tmp_path / "film.mp4") == 4
     error = capsys.readouterr().err
-    assert "a.mov: 2 broken frames are left out: 2, 3\n" in error
+    assert "a.mov: 2 corrupt frames are left out: 2, 3\n" in error
     assert "a.mov: the last 4 frames cannot be read" in error
     assert [line["frame"] for line in filmed(tmp_path / "film.mp4")[1]] == [0, 1, 4, 5]
 
@@ -121,16 +123,16 @@ def test_an_empty_video_is_named(tmp_path):
         shoot(source, tmp_path / "film.mp4")
 
 
-def test_a_film_that_cannot_be_written_is_named(tmp_path):
+def test_a_video_that_cannot_be_written_is_named(tmp_path):
     source = write_video(tmp_path / "a.avi", 3)
     (tmp_path / "film.mp4").mkdir()
     with pytest.raises(VideoError, match=r"film\.mp4: OpenCV cannot write"):
         shoot(source, tmp_path / "film.mp4")
 
 
-def test_a_cameras_film_lasts_as_long_as_what_was_filmed(tmp_path):
-    """Pictures at 0, 0.1, 0.42 and 0.43 s, at ten frames a second: the last one comes too early for a frame."""
-    with Film(tmp_path / "film.mp4", 10) as one:
+def test_a_cameras_video_lasts_as_long_as_what_was_filmed(tmp_path):
+    """Images at 0, 0.1, 0.42 and 0.43 s, at ten frames a second: the last one comes too early for a frame."""
+    with VideoWriter(tmp_path / "film.mp4", 10) as one:
         copies = []
         for k, seconds in enumerate((0.0, 0.1, 0.42, 0.43)):
             copies.append(one.copies_at(seconds))
@@ -139,8 +141,8 @@ def test_a_cameras_film_lasts_as_long_as_what_was_filmed(tmp_path):
     assert [number_of(frame.image) for frame in Video(str(tmp_path / "film.mp4")).frames()] == [0, 1, 2, 2, 2]
 
 
-def test_pictures_of_another_size_are_fitted_in(tmp_path):
-    with Film(tmp_path / "film.mp4", 10) as one:
+def test_images_of_another_size_are_fitted_in(tmp_path):
+    with VideoWriter(tmp_path / "film.mp4", 10) as one:
         one.write(np.full((32, 48, 3), 8, np.uint8))
         one.write(np.full((64, 20, 3), 16, np.uint8))
     frames = list(Video(str(tmp_path / "film.mp4")).frames())
@@ -168,7 +170,7 @@ def test_a_window_says_when_it_is_closed(monkeypatch, key, visible, goes_on):
     shown = []
     monkeypatch.setenv("DISPLAY", ":0")
     monkeypatch.setattr(cv2, "namedWindow", lambda *arguments: None)
-    monkeypatch.setattr(cv2, "imshow", lambda title, picture: shown.append(title))
+    monkeypatch.setattr(cv2, "imshow", lambda title, image: shown.append(title))
     monkeypatch.setattr(cv2, "waitKey", lambda milliseconds: key)
     monkeypatch.setattr(cv2, "getWindowProperty", lambda *arguments: visible)
     window, _ = open_window("a title")

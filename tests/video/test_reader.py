@@ -1,4 +1,4 @@
-"""Frames of files and cameras: how many, in which order, and what is broken."""
+"""Frames of files and cameras: how many, in which order, and what is corrupt."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def test_every_frame_once_and_in_order(tmp_path, suffix):
     assert [frame.seconds for frame in frames] == pytest.approx([k / 20 for k in range(25)])
     assert [frame.starts for frame in frames] == [True] + [False] * 24
     assert frames[3].image.shape == (64, 96, 3) and frames[3].image.dtype == np.uint8
-    assert video.broken == [] and video.missing(25) == 0
+    assert video.corrupt == [] and video.missing(25) == 0
 
 
 def test_at_most_so_many(tmp_path):
@@ -44,7 +44,7 @@ def test_files_without_frames_are_named(tmp_path):
             list(Video(str(tmp_path / name)).frames())
 
 
-def test_broken_frames_are_counted_and_the_others_keep_their_numbers(tmp_path):
+def test_corrupt_frames_are_counted_and_the_others_keep_their_numbers(tmp_path):
     path = write_video(tmp_path / "a.mp4", 30, (160, 120), noise=True)
     content = bytearray(path.read_bytes())
     middle, tenth = len(content) // 2, len(content) // 10
@@ -54,9 +54,9 @@ def test_broken_frames_are_counted_and_the_others_keep_their_numbers(tmp_path):
     video = Video(str(path))
     frames = list(video.frames())
     indices = [frame.index for frame in frames]
-    assert video.broken and sorted(indices + video.broken) + [30] * video.missing(len(frames)) == list(range(30))
+    assert video.corrupt and sorted(indices + video.corrupt) + [30] * video.missing(len(frames)) == list(range(30))
     # The damage reaches some frames that can be decoded; far from it all are what they should be.
-    far = [frame for frame in frames if frame.index < 14 or frame.index > max(video.broken) + 4]
+    far = [frame for frame in frames if frame.index < 14 or frame.index > max(video.corrupt) + 4]
     assert len(far) > 18 and [number_of(frame.image) for frame in far] == [frame.index for frame in far]
 
 
@@ -66,7 +66,7 @@ def test_a_file_that_is_cut_off_ends(tmp_path):
     path.write_bytes(content[: len(content) // 2])
     video = Video(str(path))
     read = len(list(video.frames()))
-    assert 5 < read < 25 and video.announced == 30 and video.broken == [] and video.missing(read) == 30 - read
+    assert 5 < read < 25 and video.announced == 30 and video.corrupt == [] and video.missing(read) == 30 - read
 
 
 class FakeCapture:
@@ -96,12 +96,12 @@ def fake(monkeypatch, pattern: str, **properties: float) -> FakeCapture:
     return capture
 
 
-def test_failures_between_frames_are_broken_frames_and_those_at_the_end_are_not(monkeypatch, tmp_path):
+def test_failures_between_frames_are_corrupt_frames_and_those_at_the_end_are_not(monkeypatch, tmp_path):
     (tmp_path / "a.mov").touch()
     capture = fake(monkeypatch, "1100110", CAP_PROP_FRAME_COUNT=10, CAP_PROP_FPS=30)
     video = Video(str(tmp_path / "a.mov"))
     assert [frame.index for frame in video.frames()] == [0, 1, 4, 5]
-    assert video.broken == [2, 3] and video.missing(4) == 4 and capture.released
+    assert video.corrupt == [2, 3] and video.missing(4) == 4 and capture.released
 
 
 @pytest.mark.parametrize("count", [0.0, -1.0, float("nan"), float("inf"), 1e12])
@@ -113,16 +113,16 @@ def test_files_may_say_nothing_or_nonsense(monkeypatch, tmp_path, count, rate):
     assert video.rate == 25 and len(list(video.frames())) == 3
 
 
-def test_a_camera_may_miss_a_picture_and_is_named_when_it_ends(monkeypatch):
+def test_a_camera_may_miss_a_image_and_is_named_when_it_ends(monkeypatch):
     capture = fake(monkeypatch, "000101")
     video = Video("webcam")
     assert video.live and video.announced is None
     frames = video.frames()
     first, second = itertools.islice(frames, 2)
     assert (first.index, second.index) == (3, 5) and first.seconds < 0.01 and second.seconds >= first.seconds
-    with pytest.raises(VideoError, match="webcam: the camera gives no picture any more"):
+    with pytest.raises(VideoError, match="webcam: the camera gives no image any more"):
         next(frames)
-    assert capture.released and video.broken == [0, 1, 2, 4]
+    assert capture.released and video.corrupt == [0, 1, 2, 4]
 
 
 def test_cameras_have_numbers(monkeypatch):

@@ -31,8 +31,8 @@ def test_edges_are_where_the_corners_are_seen():
     corners = boxes.corners().numpy()
     for box in corners:
         for a, b in ((0, 1), (4, 5), (2, 6), (3, 7), (5, 6), (0, 5)):
-            for share in (0.1, 0.5, 0.9):
-                row, column = pixel(box[a] + share * (box[b] - box[a]))
+            for fraction in (0.1, 0.5, 0.9):
+                row, column = pixel(box[a] + fraction * (box[b] - box[a]))
                 assert image[row - 1 : row + 2, column - 1 : column + 2, 2].max() > 150
     lowest = np.argwhere(image[..., 2] > 100)
     seen = np.array([pixel(corner) for box in corners for corner in box])
@@ -49,7 +49,7 @@ def test_only_the_front_has_a_cross(rotation):
         assert (image[row - 2 : row + 3, column - 2 : column + 3].max() > 150) == expected
 
 
-def test_the_nearer_box_is_drawn_over_the_farther_one():
+def test_the_nearer_box_is_synthetic_over_the_farther_one():
     table = torch.tensor([[1.5, 2.0, 2.0, 0.0, 1.5, 10.0, 0.0], [3.0, 4.0, 4.0, 0.0, 3.0, 20.0, 0.0]]).double()
     both = drawn(boxes_of(table), [RED, GREEN])
     alone = drawn(boxes_of(table[:1]), [RED])
@@ -78,8 +78,8 @@ def test_from_above():
     assert front > 1.3 * back > 0, "the thick side is the front"
 
 
-def test_truth_lies_below():
+def test_ground_truth_lies_below():
     box = boxes_of(STREET[:1])
-    image = birds_eye_view(box, [RED], truth=box)
+    image = birds_eye_view(box, [RED], gt=box)
     assert (image == RED).all(axis=2).any()
-    assert (birds_eye_view(boxes_of(STREET[:0]), [], truth=box) == (180, 180, 180)).all(axis=2).any()
+    assert (birds_eye_view(boxes_of(STREET[:0]), [], gt=box) == (180, 180, 180)).all(axis=2).any()

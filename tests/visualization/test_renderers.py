@@ -1,4 +1,4 @@
-"""Masks, tracks and boxes in space in pictures and in JSON; boxes and landmarks are in test_visualization."""
+"""Masks, tracks and 3D boxes in images and in JSON; boxes and landmarks are in test_visualization."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from pycocotools import mask as coco_masks
 from centernet_d2.data.schemas import EXTREME4, FACE68
 from centernet_d2.ops.box3d_geometry import project
 from centernet_d2.ops.extreme_points import octagon_masks
-from centernet_d2.visualization.renderers import About, color_of
-from centernet_d2.visualization.visualizer import Artist
+from centernet_d2.visualization.renderers import VisMetadata, color_of
+from centernet_d2.visualization.visualizer import Visualizer
 from tests.helpers.boxes3d import P2, SIZE, STREET, boxes_of
 
 GREY = 100
@@ -35,14 +35,18 @@ def octagons() -> Instances:
         [[[200, 100, 0.9], [100, 200, 0.9], [200, 300, 0.9], [300, 200, 0.9]],
          [[300, 150, 0.9], [220, 200, 0.9], [300, 250, 0.9], [380, 200, 0.9]]]
     )  # fmt: skip
-    found = Instances((400, 600), pred_boxes=Boxes(torch.tensor([[100.0, 100, 300, 300], [220, 150, 380, 250]])))
-    found.scores, found.pred_classes, found.pred_keypoints = torch.tensor([0.9, 0.8]), torch.tensor([0, 1]), points
-    found.pred_masks = octagon_masks(points[..., :2], found.pred_boxes.tensor)
-    return detector_postprocess(found, 400, 600)
+    predictions = Instances((400, 600), pred_boxes=Boxes(torch.tensor([[100.0, 100, 300, 300], [220, 150, 380, 250]])))
+    predictions.scores, predictions.pred_classes, predictions.pred_keypoints = (
+        torch.tensor([0.9, 0.8]),
+        torch.tensor([0, 1]),
+        points,
+    )
+    predictions.pred_masks = octagon_masks(points[..., :2], predictions.pred_boxes.tensor)
+    return detector_postprocess(predictions, 400, 600)
 
 
 def test_masks_are_translucent_and_the_better_one_is_on_top():
-    image = Artist(About(["a", "b"], EXTREME4)).draw(grey(), octagons())
+    image = Visualizer(VisMetadata(["a", "b"], EXTREME4)).draw(grey(), octagons())
     first, second = (np.rint(0.6 * GREY + 0.4 * np.array(color_of(k))) for k in (0, 1))
     assert has_color(image[180:220, 170:210], first).all()
     assert has_color(image[190:195, 240:280], first).all(), "both are there"
@@ -52,7 +56,7 @@ def test_masks_are_translucent_and_the_better_one_is_on_top():
 
 
 def test_extreme_points_are_dots_without_lines():
-    image = Artist(About(["a", "b"], EXTREME4)).draw(grey(), octagons())
+    image = Visualizer(VisMetadata(["a", "b"], EXTREME4)).draw(grey(), octagons())
     for x, y, k in ((200, 300, 0), (100, 200, 0), (300, 150, 1), (380, 200, 1)):
         assert (image[y, x] == color_of(k)).all()
         assert image[y - 6 : y + 7, x - 6 : x + 7].max(axis=2).min() < 60, "a dark ring"
@@ -61,9 +65,9 @@ def test_extreme_points_are_dots_without_lines():
 
 
 def test_masks_in_json_are_cocos_run_lengths():
-    found = octagons()
-    entries = json.loads(json.dumps(Artist(About(["a", "b"], EXTREME4)).describe(found)))
-    for entry, mask in zip(entries, found.pred_masks.numpy(), strict=True):
+    predictions = octagons()
+    entries = json.loads(json.dumps(Visualizer(VisMetadata(["a", "b"], EXTREME4)).describe(predictions)))
+    for entry, mask in zip(entries, predictions.pred_masks.numpy(), strict=True):
         assert entry["segmentation"]["size"] == [400, 600]
         assert np.array_equal(coco_masks.decode(entry["segmentation"]), mask)
     # The box without four triangles at its corners, 3/8 of its sides long.
@@ -71,29 +75,32 @@ def test_masks_in_json_are_cocos_run_lengths():
     assert entries[0]["keypoints"][0] == pytest.approx([200, 100, 0.9]) and entries[0]["first_keypoint"] == 0
 
 
-def tracked(places: dict[int, tuple[float, float]]) -> Instances:
-    """Boxes of 40 x 40 around the centres of identities."""
-    centers = torch.tensor(list(places.values()), dtype=torch.float32).reshape(-1, 2)
-    found = Instances((400, 600), pred_boxes=Boxes(torch.cat([centers - 20, centers + 20], dim=1)))
-    found.scores, found.pred_classes = torch.full((len(places),), 0.9), torch.zeros(len(places), dtype=torch.int64)
-    found.pred_track_ids = torch.tensor(list(places), dtype=torch.int64)
-    return found
+def tracked(positions: dict[int, tuple[float, float]]) -> Instances:
+    """Boxes of 40 x 40 around the centers of track ids."""
+    centers = torch.tensor(list(positions.values()), dtype=torch.float32).reshape(-1, 2)
+    predictions = Instances((400, 600), pred_boxes=Boxes(torch.cat([centers - 20, centers + 20], dim=1)))
+    predictions.scores, predictions.pred_classes = (
+        torch.full((len(positions),), 0.9),
+        torch.zeros(len(positions), dtype=torch.int64),
+    )
+    predictions.pred_track_ids = torch.tensor(list(positions), dtype=torch.int64)
+    return predictions
 
 
-def film(frames, artist: Artist | None = None) -> list[np.ndarray]:
-    artist = artist or Artist()
-    return [artist.draw(grey(), tracked(places), starts=k == 0) for k, places in enumerate(frames)]
+def process_video(frames, visualizer: Visualizer | None = None) -> list[np.ndarray]:
+    visualizer = visualizer or Visualizer()
+    return [visualizer.draw(grey(), tracked(positions), starts=k == 0) for k, positions in enumerate(frames)]
 
 
-def test_the_identity_gives_the_colour_whatever_the_class():
-    image = film([{7: (100, 300), 8: (300, 300)}])[0]
+def test_the_track_id_gives_the_color_whatever_the_class():
+    image = process_video([{7: (100, 300), 8: (300, 300)}])[0]
     assert (image[300, 80] == color_of(7)).all() and (image[300, 280] == color_of(8)).all()
     assert color_of(7) != color_of(8)
 
 
-def test_a_trail_goes_through_the_last_centres():
+def test_a_trail_goes_through_the_last_centers():
     """From the left to the right, 12 pixels a frame; 20 frames are seen, the present one included."""
-    for number, image in enumerate(film([{3: (60.5 + 12 * k, 200.5)} for k in range(30)])):
+    for number, image in enumerate(process_video([{3: (60.5 + 12 * k, 200.5)} for k in range(30)])):
         now, start = 60 + 12 * number, 60 + 12 * max(number - 19, 0)
         trail = has_color(image[200], color_of(3))
         assert trail[start : now + 1].all()
@@ -101,7 +108,7 @@ def test_a_trail_goes_through_the_last_centres():
 
 
 def test_a_trail_has_corners_where_the_object_turned():
-    image = film([{1: (100, 300)}, {1: (100, 100)}, {1: (400, 100)}])[-1]
+    image = process_video([{1: (100, 300)}, {1: (100, 100)}, {1: (400, 100)}])[-1]
     color = color_of(1)
     assert has_color(image[110:290, 99:102], color).any(axis=1).all()
     assert has_color(image[99:102, 110:370], color).any(axis=0).all()
@@ -110,22 +117,24 @@ def test_a_trail_has_corners_where_the_object_turned():
 
 def test_an_object_out_of_sight_keeps_its_trail_for_a_while():
     def behind(gap: int) -> np.ndarray:
-        return has_color(film([{1: (100, 200)}, *[{2: (300, 50)}] * gap, {1: (500, 200)}])[-1], color_of(1))[199:202]
+        return has_color(process_video([{1: (100, 200)}, *[{2: (300, 50)}] * gap, {1: (500, 200)}])[-1], color_of(1))[
+            199:202
+        ]
 
     assert behind(18)[:, 150:450].any(axis=0).all()
     assert not behind(19)[:, 150:450].any()
 
 
 def test_each_video_begins_without_trails():
-    artist = Artist()
-    film([{1: (100, 200)}, {1: (300, 200)}], artist)
-    again = film([{1: (500, 200)}], artist)[0]
+    visualizer = Visualizer()
+    process_video([{1: (100, 200)}, {1: (300, 200)}], visualizer)
+    again = process_video([{1: (500, 200)}], visualizer)[0]
     assert not has_color(again[:, 110:470], color_of(1)).any()
-    assert np.array_equal(again, film([{1: (500, 200)}])[0])
+    assert np.array_equal(again, process_video([{1: (500, 200)}])[0])
 
 
-def test_identities_are_told():
-    entries = Artist().describe(tracked({12: (100, 100), 5: (200, 200)}))
+def test_track_ids_are_told():
+    entries = Visualizer().describe(tracked({12: (100, 100), 5: (200, 200)}))
     assert [entry["track_id"] for entry in entries] == [12, 5] and json.dumps(entries)
 
 
@@ -133,62 +142,62 @@ def street(rows=slice(None), scores=0.9) -> Instances:
     """As Boxes3DTask gives it."""
     table = STREET[rows].float()
     boxes, corners = boxes_of(table), project(boxes_of(table.double()).corners(), P2)[..., :2].float()
-    found = Instances(SIZE, pred_boxes=Boxes(torch.cat([corners.amin(dim=1), corners.amax(dim=1)], dim=1)))
-    found.scores, found.pred_classes = torch.full((len(table),), scores), torch.arange(len(table))
-    found.pred_dimensions, found.pred_locations, found.pred_rotation_y = boxes
-    found.pred_alpha, found.pred_depth = boxes.rotation_y - 0.1, boxes.locations[:, 2] + 0.0027
-    return found
+    predictions = Instances(SIZE, pred_boxes=Boxes(torch.cat([corners.amin(dim=1), corners.amax(dim=1)], dim=1)))
+    predictions.scores, predictions.pred_classes = torch.full((len(table),), scores), torch.arange(len(table))
+    predictions.pred_dimensions, predictions.pred_locations, predictions.pred_rotation_y = boxes
+    predictions.pred_alpha, predictions.pred_depth = boxes.rotation_y - 0.1, boxes.locations[:, 2] + 0.0027
+    return predictions
 
 
-def test_boxes_in_space_are_drawn_by_the_records_calibration_or_the_default():
-    found, image = street([0]), grey(*SIZE)
+def test_3d_boxes_are_synthetic_by_the_dataset_dicts_calibration_or_the_default():
+    predictions, image = street([0]), grey(*SIZE)
     row, column = map(int, project(boxes_of(STREET).corners()[0, 0], P2)[[1, 0]])
     moved = P2.clone()
     moved[0, 2] += 200
-    by_record = Artist().draw(image, found, {"calib": P2.numpy()})
-    by_default = Artist(About(calibration=moved)).draw(image, found)
-    both = Artist(About(calibration=moved)).draw(image, found, {"calib": P2.numpy()})
+    by_image = Visualizer().draw(image, predictions, {"calib": P2.numpy()})
+    by_default = Visualizer(VisMetadata(calibration=moved)).draw(image, predictions)
+    both = Visualizer(VisMetadata(calibration=moved)).draw(image, predictions, {"calib": P2.numpy()})
     scale = 400 / SIZE[0]
-    for drawn, shift in ((by_record, 0), (by_default, 200), (both, 0)):
+    for drawn, shift in ((by_image, 0), (by_default, 200), (both, 0)):
         y, x = round(row * scale), round((column + shift) * scale)
         assert has_color(drawn[y - 3 : y + 4, x - 3 : x + 4], color_of(0)).any()
         assert np.ptp(np.nonzero(has_color(drawn[:, : round(SIZE[1] * scale)], color_of(0)))[1]) < 250
     with pytest.raises(ValueError, match="calibration"):
-        Artist().draw(image, found)
+        Visualizer().draw(image, predictions)
     with pytest.raises(ValueError, match=r"a\.png: calib is \[1, 2\]"):
-        Artist().draw(image, found, {"file_name": "a.png", "calib": [1, 2]})
+        Visualizer().draw(image, predictions, {"file_name": "a.png", "calib": [1, 2]})
 
 
-def test_the_ground_is_beside_the_picture_also_without_objects():
-    artist, image = Artist(About(calibration=P2)), grey(*SIZE)
-    drawn = artist.draw(image, street())
+def test_the_ground_is_beside_the_image_also_without_objects():
+    visualizer, image = Visualizer(VisMetadata(calibration=P2)), grey(*SIZE)
+    drawn = visualizer.draw(image, street())
     wide = round(SIZE[1] * 400 / SIZE[0])
     assert drawn.shape == (400, wide + 400, 3)
     # The first object is 15 m ahead and 7 m to the left; all are within 64 m.
     x, y = wide + 200 - 7 * 400 / 64, 400 - 15 * 400 / 64
     rows, columns = np.nonzero(has_color(drawn[:, wide:], color_of(0)))
     assert rows.mean() == pytest.approx(y, abs=4) and columns.mean() + wide == pytest.approx(x, abs=4)
-    assert artist.draw(image, street(slice(0, 0)), starts=False).shape == drawn.shape
-    # No rectangle of the picture's plane: the left upper corner of the box that is around it is empty.
+    assert visualizer.draw(image, street(slice(0, 0)), starts=False).shape == drawn.shape
+    # No rectangle of the image's plane: the left upper corner of the box that is around it is empty.
     x1, y1 = (street([0]).pred_boxes.tensor[0, :2] * 400 / SIZE[0]).round().int().tolist()
-    alone = Artist(About(calibration=P2)).draw(image, street([4]))
+    alone = Visualizer(VisMetadata(calibration=P2)).draw(image, street([4]))
     assert (alone[y1 - 2 : y1 + 3, x1 - 2 : x1 + 3] == GREY).all()
 
 
 def test_what_is_seen_of_the_ground_only_grows_in_a_video():
     """Within 16 m, 64 m, 16 m, then another video: where the arc of 5 m or 10 m is."""
-    artist, near, far = Artist(About(calibration=P2)), street([1]), street([3])
+    visualizer, near, far = Visualizer(VisMetadata(calibration=P2)), street([1]), street([3])
 
-    def place(found: Instances, starts: bool = False) -> float:
-        ground = artist.draw(grey(*SIZE), found, starts=starts)[:, -400:]
+    def place(predictions: Instances, starts: bool = False) -> float:
+        ground = visualizer.draw(grey(*SIZE), predictions, starts=starts)[:, -400:]
         return 400 - np.nonzero(has_color(ground, color_of(0)))[0].mean()
 
-    places = [place(near, True), place(far), place(near), place(near, True)]
-    assert places == pytest.approx([9 * 400 / 16, 45 * 400 / 64, 9 * 400 / 64, 9 * 400 / 16], abs=5)
+    positions = [place(near, True), place(far), place(near), place(near, True)]
+    assert positions == pytest.approx([9 * 400 / 16, 45 * 400 / 64, 9 * 400 / 64, 9 * 400 / 16], abs=5)
 
 
-def test_boxes_in_space_are_told():
-    entries = json.loads(json.dumps(Artist(About(calibration=P2)).describe(street())))
+def test_3d_boxes_are_told():
+    entries = json.loads(json.dumps(Visualizer(VisMetadata(calibration=P2)).describe(street())))
     for entry, row in zip(entries, STREET.tolist(), strict=True):
         assert entry["dimensions"] == pytest.approx(row[:3], abs=1e-4)
         assert entry["location"] == pytest.approx(row[3:6], abs=1e-4)
@@ -199,21 +208,21 @@ def test_boxes_in_space_are_told():
 
 def test_kinds_go_together():
     """A followed face in space with a mask: what each kind adds is there."""
-    found = street([0])
-    found.pred_track_ids, found.pred_classes = torch.tensor([4]), torch.tensor([0])
-    found.pred_keypoints = torch.full((1, 68, 3), 50.0)
-    found.pred_masks = torch.zeros(1, *SIZE, dtype=torch.bool)
-    (entry,) = Artist(About(["face"], FACE68, P2)).describe(found)
+    predictions = street([0])
+    predictions.pred_track_ids, predictions.pred_classes = torch.tensor([4]), torch.tensor([0])
+    predictions.pred_keypoints = torch.full((1, 68, 3), 50.0)
+    predictions.pred_masks = torch.zeros(1, *SIZE, dtype=torch.bool)
+    (entry,) = Visualizer(VisMetadata(["face"], FACE68, P2)).describe(predictions)
     assert {"track_id", "segmentation", "box", "location", "keypoints", "category"} <= entry.keys()
-    assert Artist(About(["face"], FACE68, P2)).draw(grey(*SIZE), found).shape[0] == 400
+    assert Visualizer(VisMetadata(["face"], FACE68, P2)).draw(grey(*SIZE), predictions).shape[0] == 400
 
 
 def test_the_ground_shows_what_the_camera_sees():
-    """A camera whose principal point is at the left side of the picture, which is as wide as half its focal length."""
+    """A camera whose principal point is at the left side of the image, which is as wide as half its focal length."""
     calibration = torch.tensor([[1200.0, 0, 0, 0], [0, 1200, 200, 0], [0, 0, 1, 0]], dtype=torch.float64)
-    drawn = Artist(About(calibration=calibration)).draw(grey(), street(slice(0, 0)))
+    drawn = Visualizer(VisMetadata(calibration=calibration)).draw(grey(), street(slice(0, 0)))
     lit = drawn[:, 600:].max(axis=2) > 50
     for row in (37, 163, 337):
         assert lit[row, 199:202].any() and lit[row, 200 + (400 - row) // 2 - 1 : 200 + (400 - row) // 2 + 2].any()
-        mirrored = 200 - (400 - row) // 2
-        assert not lit[row, mirrored - 1 : mirrored + 2].any()
+        flipped = 200 - (400 - row) // 2
+        assert not lit[row, flipped - 1 : flipped + 2].any()

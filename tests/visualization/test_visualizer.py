@@ -6,18 +6,18 @@ import torch
 from detectron2.structures import Boxes, Instances
 
 from centernet_d2.data.schemas import EXTREME4, FACE19
-from centernet_d2.visualization.renderers import About, class_color, color_of
-from centernet_d2.visualization.visualizer import Artist, blend_heatmap, side_by_side
+from centernet_d2.visualization.renderers import VisMetadata, class_color, color_of
+from centernet_d2.visualization.visualizer import Visualizer, blend_heatmap, side_by_side
 from tests.helpers.tiny import tiny_cfg
 
 
 def objects(boxes, classes, size=(400, 600), **fields) -> Instances:
     """As models give them."""
-    found = Instances(size, pred_boxes=Boxes(torch.tensor(boxes, dtype=torch.float32).reshape(-1, 4)))
-    found.pred_classes = torch.tensor(classes, dtype=torch.int64)
+    predictions = Instances(size, pred_boxes=Boxes(torch.tensor(boxes, dtype=torch.float32).reshape(-1, 4)))
+    predictions.pred_classes = torch.tensor(classes, dtype=torch.int64)
     for name, values in fields.items():
-        found.set(name, values)
-    return found
+        predictions.set(name, values)
+    return predictions
 
 
 def changed_pixels(before: np.ndarray, after: np.ndarray) -> np.ndarray:
@@ -30,8 +30,8 @@ def grey() -> np.ndarray:
     return np.full((400, 600, 3), 100, dtype=np.uint8)
 
 
-def test_a_box_is_drawn_where_it_is(grey):
-    drawn = Artist(About(["cat"])).draw(grey, objects([100, 200, 300, 350], [0]))
+def test_a_box_is_synthetic_where_it_is(grey):
+    drawn = Visualizer(VisMetadata(["cat"])).draw(grey, objects([100, 200, 300, 350], [0]))
     assert drawn.shape == grey.shape and drawn.dtype == np.uint8 and (grey == 100).all()
     low, high = changed_pixels(grey, drawn).min(axis=0), changed_pixels(grey, drawn).max(axis=0)
     assert np.allclose(low, [200, 100], atol=2) and np.allclose(high, [350, 300], atol=2)
@@ -40,58 +40,58 @@ def test_a_box_is_drawn_where_it_is(grey):
         assert (drawn[y, x] == color_of(0)).all()
 
 
-def test_colours_are_not_mixed_up_between_rgb_and_bgr(grey):
+def test_colors_are_not_mixed_up_between_rgb_and_bgr(grey):
     red, green, blue = class_color(0)
     assert red > max(green, blue) and color_of(0)[2] == 255 > color_of(0)[0]
 
 
 def test_predictions_below_the_threshold_are_left_out(grey):
     boxes, scores = [[50, 50, 150, 150], [300, 200, 500, 350]], torch.tensor([0.2, 0.9])
-    found, artist = objects(boxes, [0, 5], scores=scores), Artist(About(["a"]), threshold=0.5)
-    assert changed_pixels(grey, artist.draw(grey, found))[:, 1].min() > 290
-    assert np.array_equal(artist.draw(grey, found[:0]), grey)
-    assert changed_pixels(grey, artist.draw(grey, objects(boxes, [0, 5])))[:, 1].min() < 60, "truth has no scores"
+    predictions, visualizer = objects(boxes, [0, 5], scores=scores), Visualizer(VisMetadata(["a"]), threshold=0.5)
+    assert changed_pixels(grey, visualizer.draw(grey, predictions))[:, 1].min() > 290
+    assert np.array_equal(visualizer.draw(grey, predictions[:0]), grey)
+    assert changed_pixels(grey, visualizer.draw(grey, objects(boxes, [0, 5])))[:, 1].min() < 60, "truth has no scores"
 
 
-def test_landmarks_that_no_heatmap_confirms_are_not_marked(grey):
+def test_keypoints_that_no_heatmap_confirms_are_not_marked(grey):
     points = torch.tensor([[[400.0, 50.0, 0.9], [500.0, 50.0, 0.01]]])
-    drawn = Artist().draw(grey, objects([100, 100, 300, 300], [1], pred_keypoints=points))
+    drawn = Visualizer().draw(grey, objects([100, 100, 300, 300], [1], pred_keypoints=points))
     assert (drawn[50, 400] == color_of(1)).all()
     assert np.array_equal(drawn[40:61, 490:511], grey[40:61, 490:511])
 
 
-def test_small_pictures_are_enlarged_with_all_that_is_in_them():
+def test_small_images_are_enlarged_with_all_that_is_in_them():
     image = np.full((50, 100, 3), 100, dtype=np.uint8)
-    drawn = Artist().draw(image, objects([10, 20, 40, 45], [0], (50, 100)))
+    drawn = Visualizer().draw(image, objects([10, 20, 40, 45], [0], (50, 100)))
     assert drawn.shape == (400, 800, 3)
-    places = np.argwhere((drawn == color_of(0)).all(axis=2))
-    low, high = places.min(axis=0), places.max(axis=0)
+    positions = np.argwhere((drawn == color_of(0)).all(axis=2))
+    low, high = positions.min(axis=0), positions.max(axis=0)
     assert np.allclose(low, [160, 80], atol=2) and np.allclose(high, [360, 320], atol=2)
 
 
 def test_the_better_object_is_told_first_and_numbers_are_plain():
-    found = objects([[1, 2, 3, 4.126], [5, 6, 7, 8]], [1, 0], scores=torch.tensor([0.95, 0.31]))
+    predictions = objects([[1, 2, 3, 4.126], [5, 6, 7, 8]], [1, 0], scores=torch.tensor([0.95, 0.31]))
     first = {"category_id": 1, "category": "b", "score": 0.95, "box": [1.0, 2.0, 3.0, 4.13]}
-    artist = Artist(About(["a", "b"]))
-    assert [entry["category"] for entry in artist.describe(found)] == ["b", "a"]
-    assert artist.describe(found)[0] == first
-    assert Artist(threshold=0.5).describe(found) == [{**first, "category": "1"}]
+    visualizer = Visualizer(VisMetadata(["a", "b"]))
+    assert [entry["category"] for entry in visualizer.describe(predictions)] == ["b", "a"]
+    assert visualizer.describe(predictions)[0] == first
+    assert Visualizer(threshold=0.5).describe(predictions) == [{**first, "category": "1"}]
 
 
 def test_what_a_configuration_says():
     cfg = tiny_cfg(
         "DATASETS.TEST", ("synthetic_boxes3d_val",), "MODEL.BOX3D.CALIBRATION", [float(k) for k in range(12)]
     )
-    about = Artist.from_config(cfg, 0.4).about
-    assert sorted(about.names) == ["car", "cyclist", "pedestrian"] and about.scheme is None
-    assert about.calibration.tolist() == [[0, 1, 2, 3], [4, 5, 6, 7], [8, 9, 10, 11]]
-    faces = Artist.from_config(tiny_cfg("MODEL.LANDMARK.SCHEME", "face19", "DATASETS.TEST", ())).about
-    assert faces.scheme is FACE19 and faces.names == ["face"]
-    anything = Artist.from_config(tiny_cfg("MODEL.LANDMARK.SCHEME", "extreme4", "DATASETS.TEST", ())).about
-    assert anything.scheme is EXTREME4 and anything.names is None
+    metadata = Visualizer.from_config(cfg, 0.4).metadata
+    assert sorted(metadata.names) == ["car", "cyclist", "pedestrian"] and metadata.schema is None
+    assert metadata.calibration.tolist() == [[0, 1, 2, 3], [4, 5, 6, 7], [8, 9, 10, 11]]
+    faces = Visualizer.from_config(tiny_cfg("MODEL.KEYPOINT.SCHEMA", "face19", "DATASETS.TEST", ())).metadata
+    assert faces.schema is FACE19 and faces.names == ["face"]
+    anything = Visualizer.from_config(tiny_cfg("MODEL.KEYPOINT.SCHEMA", "extreme4", "DATASETS.TEST", ())).metadata
+    assert anything.schema is EXTREME4 and anything.names is None
 
 
-def test_heatmaps_lie_over_their_cells_in_their_class_colour():
+def test_heatmaps_lie_over_their_cells_in_their_class_color():
     image = np.full((64, 96, 3), 50, dtype=np.uint8)
     heatmap = np.zeros((3, 16, 24), dtype=np.float32)
     heatmap[2, 4, 10] = 1.0

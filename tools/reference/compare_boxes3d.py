@@ -1,4 +1,4 @@
-"""Boxes in space through the whole detector, from the same maps, and the targets of orientation, ours and CenterNet's
+"""3D boxes through the whole detector, from the same maps, and the targets of orientation, ours and CenterNet's
 published code.
 
     git clone https://github.com/xingyizhou/CenterNet /tmp/CenterNet
@@ -6,10 +6,10 @@ published code.
 
 Theirs are run as they are: DddDetector and the losses. Where ours differs on purpose, both are shown:
 
-* theirs moves a box's width and height into the picture as if they were a point, so that the shift is added to them;
+* theirs moves a box's width and height into the image as if they were a point, so that the shift is added to them;
 * theirs leaves alpha between -3/2 pi and 3/2 pi, ours wraps it;
-* theirs, keeping the resolution, still has an input of 384 x 1280 (ours: what the picture needs; theirs has further
-  cells at the sides, where no objects are here), and puts pictures of odd sides between pixels, ours on whole ones.
+* theirs, keeping the resolution, still has an input of 384 x 1280 (ours: what the image needs; theirs has further
+  cells at the sides, where no objects are here), and puts images of odd sides between pixels, ours on whole ones.
 """
 
 from __future__ import annotations
@@ -33,8 +33,8 @@ from centernet_d2.structures import Boxes3D
 
 MODEL = Model("ddd", "dla_34", "KITTI-3D/boxes3d_DLA_34_3dop")
 SIZE, GRID, CLASSES = (384, 1280), (96, 320), 3
-# Height and width of pictures of KITTI, and whether their resolution is kept; cells that theirs has more at each side.
-PICTURES = (((375, 1242), False), ((370, 1224), False), ((376, 1241), False), ((374, 1242), True), ((370, 1224), True))
+# Height and width of images of KITTI, and whether their resolution is kept; cells that theirs has more at each side.
+IMAGES = (((375, 1242), False), ((370, 1224), False), ((376, 1241), False), ((374, 1242), True), ((370, 1224), True))
 ODD = ((375, 1241), True)
 MARGIN = 4
 # Columns of score, class, dimensions and location.
@@ -65,10 +65,10 @@ def random_maps(seed: int, keep: bool) -> Maps:
     return maps
 
 
-def added_to_sizes(reference: Path, picture: tuple[int, int], keep: bool) -> np.ndarray:
+def added_to_sizes(reference: Path, image: tuple[int, int], keep: bool) -> np.ndarray:
     """(2,) what theirs adds to widths and heights: where it would put a point of the grid's corner."""
     transform = load(reference, "utils/image").transform_preds
-    height, width = picture
+    height, width = image
     side = np.array([SIZE[1], SIZE[0]] if keep else [width, height], dtype=np.int32)
     return transform(np.zeros((1, 2)), np.array([width / 2, height / 2], dtype=np.float32), side, GRID[::-1])[0]
 
@@ -80,15 +80,15 @@ def mended(rows: np.ndarray, added: np.ndarray) -> np.ndarray:
     return rows
 
 
-def compare_boxes(reference: Path, seed: int, picture: tuple[int, int], keep: bool) -> dict[str, float]:
+def compare_boxes(reference: Path, seed: int, image: tuple[int, int], keep: bool) -> dict[str, float]:
     cfg = our_config(MODEL, CLASSES, keep, False)
     maps = random_maps(seed, keep)
     own = {name: x[..., MARGIN:-MARGIN].contiguous() for name, x in maps.items()} if keep else maps
-    pixels = np.random.default_rng(seed).integers(0, 256, (*picture, 3), dtype=np.uint8)
+    pixels = np.random.default_rng(seed).integers(0, 256, (*image, 3), dtype=np.uint8)
     (our_input,), a = ours(MODEL, cfg, pixels, [own], calib=CALIBRATION)
     (their_input,), unmended = theirs(MODEL, cfg, pixels, [maps], calib=CALIBRATION)
     sides = slice(4 * MARGIN, -4 * MARGIN) if keep else slice(None)
-    b = inside(mended(unmended, added_to_sizes(reference, picture, keep)), picture)
+    b = inside(mended(unmended, added_to_sizes(reference, image, keep)), image)
     partner = partners(a, b)
     # By the score, which nothing changes, and the location: boxes that only theirs leaves empty are in neither.
     b, unmended = b[partner], unmended[partners(a[:, LOCATED], unmended[:, LOCATED])]
@@ -109,10 +109,10 @@ def compare_boxes(reference: Path, seed: int, picture: tuple[int, int], keep: bo
 
 
 def corners_between(reference: Path, a: np.ndarray, b: np.ndarray) -> float:
-    """Largest distance of corners in the picture, of ours by our projection from theirs by theirs; where one is less
+    """Largest distance of corners in the image, of ours by our projection from theirs by theirs; where one is less
     than 1 m away from the camera's plane, pixels say nothing."""
-    tools, found = load(reference, "utils/ddd_utils"), torch.from_numpy(a)
-    boxes = Boxes3D(found[:, 7:10], found[:, 10:13], found[:, 13])
+    tools, predictions = load(reference, "utils/ddd_utils"), torch.from_numpy(a)
+    boxes = Boxes3D(predictions[:, 7:10], predictions[:, 10:13], predictions[:, 13])
     own = project(boxes.corners(), torch.from_numpy(CALIBRATION))
     worst = []
     for row, (points, depth) in zip(b, zip(own[..., :2].numpy(), own[..., 2], strict=True), strict=True):
@@ -142,20 +142,22 @@ def compare_orientation(reference: Path) -> dict[str, float]:
     one = belongs.sum(dim=1) == 1
     noise = torch.randn(int(one.sum()), 8, generator=torch.Generator().manual_seed(0))
     logits = torch.tensor([True, True, False, False]).repeat(2)
-    branch, compute = (
-        build_task(our_config(MODEL, CLASSES, False, False), [8]).branches["orientation"],
+    head, compute = (
+        build_task(our_config(MODEL, CLASSES, False, False), [8]).heads["orientation"],
         load(reference, "models/losses").compute_rot_loss,
     )
     wanted = ours[one].float()
     bins = wanted.unflatten(1, (2, 4))
     residual = torch.atan2(bins[..., 2], bins[..., 3])
     for name, noisy, factor in (("bins", logits, 1), ("angles", ~logits, 2)):
-        found = torch.where(noisy, noise, wanted * torch.where(logits, 10, 1))
-        cells = torch.stack([torch.arange(len(found)), torch.zeros(len(found), dtype=torch.long)], dim=1)[:, None]
-        target = (torch.zeros(len(found), 1, dtype=torch.long), cells, wanted[:, None])
-        loss = branch.loss(found.T[None, :, None], target, torch.tensor(float(len(found))))
+        predictions = torch.where(noisy, noise, wanted * torch.where(logits, 10, 1))
+        cells = torch.stack([torch.arange(len(predictions)), torch.zeros(len(predictions), dtype=torch.long)], dim=1)[
+            :, None
+        ]
+        target = (torch.zeros(len(predictions), 1, dtype=torch.long), cells, wanted[:, None])
+        loss = head.loss(predictions.T[None, :, None], target, torch.tensor(float(len(predictions))))
         with warnings.catch_warnings(action="ignore"):  # of arguments that PyTorch has renamed since
-            reference_loss = compute(found, belongs[one].long(), residual, torch.ones(len(found), 1))
+            reference_loss = compute(predictions, belongs[one].long(), residual, torch.ones(len(predictions), 1))
         result[f"loss of {name}"] = (factor * loss - reference_loss).abs().item()
     return result
 
@@ -163,15 +165,15 @@ def compare_orientation(reference: Path) -> dict[str, float]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--reference", type=Path, required=True, help="a checkout of CenterNet")
-    parser.add_argument("--maps", type=int, default=5, help="random maps for each picture")
+    parser.add_argument("--maps", type=int, default=5, help="random maps for each image")
     args = parser.parse_args()
     import_detectors(args.reference)
     worst = compare_orientation(args.reference)
-    for picture, keep in PICTURES:
+    for image, keep in IMAGES:
         for seed in range(args.maps):
-            found = compare_boxes(args.reference, seed, picture, keep)
-            worst |= {name: max(float(value), worst.get(name, 0.0)) for name, value in found.items()}
-    print(f"{args.maps} maps for each of {len(PICTURES)} pictures, 100 boxes each; largest differences:")
+            predictions = compare_boxes(args.reference, seed, image, keep)
+            worst |= {name: max(float(value), worst.get(name, 0.0)) for name, value in predictions.items()}
+    print(f"{args.maps} maps for each of {len(IMAGES)} images, 100 boxes each; largest differences:")
     for name, value in worst.items():
         print(f"  {name:46} {value:.1e}")
     print(f"a kept resolution of odd sides, {ODD[0]} (differs on purpose):")

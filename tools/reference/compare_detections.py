@@ -1,10 +1,10 @@
-"""Boxes and joints in pixels of the picture, ours and CenterNet's published detectors, from the same maps of the heads.
+"""Boxes and joints in pixels of the image, ours and CenterNet's published detectors, from the same maps of the heads.
 
     git clone https://github.com/xingyizhou/CenterNet /tmp/CenterNet
     python tools/reference/compare_detections.py --reference /tmp/CenterNet
 
 Every published model of ctdet, multi_pose and exdet (ddd: ``compare_boxes3d.py``), fixed and kept resolution, with and
-without flip test, on pictures of odd sides and of sides that need no padding. Only the network is replaced, by random
+without flip test, on images of odd sides and of sides that need no padding. Only the network is replaced, by random
 maps.
 
 Theirs of exdet has three faults (``published_detectors.FAULTS``): what it says is compared as it is, and mended.
@@ -57,13 +57,13 @@ MAPS = {
     },
 }
 # Kept resolution or not, height and width.
-PICTURES = ((False, (480, 640)), (False, (301, 200)), (True, (200, 300)), (True, (201, 301)), (True, (256, 384)))
+IMAGES = ((False, (480, 640)), (False, (301, 200)), (True, (200, 300)), (True, (201, 301)), (True, (256, 384)))
 # Pixels, and of scores.
 TOLERANCE = 1e-3
 
 
 def random_maps(task: str, size: tuple[int, int], generator: torch.Generator, classes: int | None = None) -> Maps:
-    """Of one picture whose grid has ``size`` (height, width), by published names."""
+    """Of one image whose grid has ``size`` (height, width), by published names."""
     settings = dict(MAPS[task])
     if classes is not None and "hm" in settings:
         settings["hm"] = (classes, *settings["hm"][1:])
@@ -88,18 +88,18 @@ def differences(a: np.ndarray, b: np.ndarray) -> Iterator[tuple[str, float]]:
 
 
 def compare(model: Model, size: tuple[int, int], keep: bool, flip: bool, seed: int) -> tuple[dict[str, float], str]:
-    """Largest differences of one random picture of ``size`` (height, width) and random maps; a line on faults."""
+    """Largest differences of one random image of ``size`` (height, width) and random maps; a line on faults."""
     generator = torch.Generator().manual_seed(seed)
-    picture = np.random.default_rng(seed).integers(0, 256, (*size, 3), dtype=np.uint8)
+    image = np.random.default_rng(seed).integers(0, 256, (*size, 3), dtype=np.uint8)
     grid = grid_size(model, size, keep)
     maps = [random_maps(model.task, grid, generator) for _ in range(1 + flip)]
     cfg = our_config(model, _CLASSES[model.task], keep, flip)
-    (our_input, *_), a = ours(model, cfg, picture, maps)
-    (their_input,), b = theirs(model, cfg, picture, maps, FAULTS)
+    (our_input, *_), a = ours(model, cfg, image, maps)
+    (their_input,), b = theirs(model, cfg, image, maps, FAULTS)
     levels = (our_input - their_input).abs().max().item() * max(cfg.MODEL.PIXEL_STD)
     line = ""
     if model.task == "exdet":
-        _, unmended = theirs(model, cfg, picture, maps)
+        _, unmended = theirs(model, cfg, image, maps)
         line = f"as it is, {common(unmended, a, TOLERANCE)} of its {len(unmended)} rows are ours"
     return {"input (of 255)": levels, **dict(differences(a, b))}, line
 
@@ -113,11 +113,11 @@ def main() -> None:
     import_detectors(args.reference)
     fine = True
     for name in args.models:
-        for (keep, size), flip in itertools.product(PICTURES, (False, True)):
+        for (keep, size), flip in itertools.product(IMAGES, (False, True)):
             worst: dict[str, float] = {}
-            for seed in range(args.pictures):
-                found, line = compare(MODELS[name], size, keep, flip, seed)
-                worst |= {key: max(value, worst.get(key, 0.0)) for key, value in found.items()}
+            for seed in range(args.images):
+                predictions, line = compare(MODELS[name], size, keep, flip, seed)
+                worst |= {key: max(value, worst.get(key, 0.0)) for key, value in predictions.items()}
             fine &= max(worst.values()) <= TOLERANCE
             shown = ", ".join(f"{key} {value:.1e}" for key, value in worst.items())
             print(

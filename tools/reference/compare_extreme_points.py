@@ -22,14 +22,14 @@ sys.path.insert(0, str(Path(__file__).parents[2]))
 
 from centernet_d2.modeling.heads.extreme_points import SIDES
 from centernet_d2.modeling.tasks.extreme_points import ExtremePointTask
-from tests.modeling.test_extreme_points import extreme_cfg, extremes, mirrored, targets_of
+from tests.modeling.test_extreme_points import extreme_cfg, extremes, flipped, targets_of
 from tools.reference.compare_targets_decode import load
 
 CLASSES, K, TOLERANCE = 3, 16, 1e-5
 
 
 def our_task(*opts: object) -> ExtremePointTask:
-    published = ("MODEL.EXTREME.CENTER_CELL", "cells", "MODEL.EXTREME.TOPK", K)
+    published = ("MODEL.EXTREME.CENTER_LOOKUP", "cells", "MODEL.EXTREME.TOPK", K)
     return ExtremePointTask(extreme_cfg(*published, *opts), [1]).eval()
 
 
@@ -38,9 +38,9 @@ def random_maps(task: ExtremePointTask, seed: int) -> dict[str, Tensor]:
     generator = torch.Generator().manual_seed(seed)
     low = torch.rand(8, 2, generator=generator) * 70
     boxes = torch.cat([low, low + 12 + 40 * torch.rand(8, 2, generator=generator)], dim=1)
-    truth = extremes(boxes, torch.randint(0, CLASSES, (8,), generator=generator), seed=seed)
+    gt = extremes(boxes, torch.randint(0, CLASSES, (8,), generator=generator), seed=seed)
     maps = {}
-    for name, perfect in task.target_maps(targets_of(truth)).items():
+    for name, perfect in task.target_maps(targets_of(gt)).items():
         noise = torch.randn(perfect.shape, generator=generator)
         maps[name] = perfect.clamp(-4, 2) + noise if "heatmap" in name else perfect + 0.1 * noise
     return maps
@@ -58,18 +58,20 @@ def theirs(decode: types.ModuleType, maps: dict[str, Tensor], weight: float, agn
 
 def compare_decoding(decode: types.ModuleType, seed: int, weight: float, agnostic: bool) -> float:
     """Largest difference of boxes, scores, points and classes over all groups that are an object."""
-    task = our_task("MODEL.EXTREME.AGGREGATION", weight, "MODEL.EXTREME.CLASS_AGNOSTIC", agnostic)
+    task = our_task("MODEL.EXTREME.EDGE_AGGREGATION", weight, "MODEL.EXTREME.CLASS_AGNOSTIC", agnostic)
     maps = random_maps(task, seed)
     ours, rows = task.candidates(maps), theirs(decode, maps, weight, agnostic)[0]
     rows = rows[rows[:, 4] > 0]  # what they keep
     kept = ours.scores[0] > 0
     points = ours.points["keypoints"][0, kept, :, :2].flatten(1)
-    found = torch.cat([ours.boxes[0, kept], ours.scores[0, kept, None], points, ours.classes[0, kept, None]], dim=1)
-    if len(found) != len(rows):
+    predictions = torch.cat(
+        [ours.boxes[0, kept], ours.scores[0, kept, None], points, ours.classes[0, kept, None]], dim=1
+    )
+    if len(predictions) != len(rows):
         return float("inf")
     # Groups of one score may come in any order.
     print(f"    {len(rows)} groups")
-    return float((found[:, None] - rows[None]).abs().amax(dim=2).min(dim=1).values.max()) if len(rows) else 0.0
+    return float((predictions[:, None] - rows[None]).abs().amax(dim=2).min(dim=1).values.max()) if len(rows) else 0.0
 
 
 def compare_aggregation(decode: types.ModuleType) -> float:
@@ -84,17 +86,14 @@ def show_differences(decode: types.ModuleType) -> None:
     """What is different on purpose."""
     agnostic = our_task("MODEL.EXTREME.CLASS_AGNOSTIC", True)
     scores = theirs(decode, random_maps(agnostic, 0), 0.0, True)[0, :, 4]
-    print("without flip test theirs mirrors the worse half of a picture's rows, here with")
+    print("without flip test theirs mirrors the worse half of an image's rows, here with")
     print(f"    {int((scores[len(scores) // 2 :] > 0).sum())} of {int((scores > 0).sum())} objects; ours mirrors none")
-    task = our_task("MODEL.EXTREME.AGGREGATION", 0.0)
-    truth = extremes([[10, 12, 60, 70]], [1])
-    back = task.candidates(task.target_maps(targets_of(mirrored(truth))))
+    task = our_task("MODEL.EXTREME.EDGE_AGGREGATION", 0.0)
+    gt = extremes([[10, 12, 60, 70]], [1])
+    back = task.candidates(task.target_maps(targets_of(flipped(gt))))
     merged = task.merge(back.transformed(torch.tensor([[-4.0, 4.0]]), torch.tensor([[128.0, 0.0]])), 1)
-    away = (merged.points["keypoints"][0, 0, :, :2] - truth.gt_keypoints.tensor[0, :, :2]).abs().max()
-    print(
-        "points of a mirrored picture: theirs stay mirrored (boxes alone are turned); "
-        f"ours are {float(away):.1e} px off"
-    )
+    away = (merged.points["keypoints"][0, 0, :, :2] - gt.gt_keypoints.tensor[0, :, :2]).abs().max()
+    print(f"points of a flipped image: theirs stay flipped (boxes alone are turned); ours are {float(away):.1e} px off")
 
 
 def main() -> int:

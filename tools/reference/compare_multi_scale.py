@@ -7,9 +7,9 @@ The published scales, at kept resolution, as published. Theirs has two faults (`
 soft-NMS suppresses stays as copies of other rows with old scores, and boxes overlap as if they were a pixel larger.
 Theirs is compared as it is, without the pixel, and without the copies too: the last is ours.
 
-Two further ones are shown. Theirs rounds the scaled picture to whole pixels, and its middle too, but scales boxes back
-by the plain factor: no matter for the sides compared here, which are multiples of 8. And it resizes pictures with pixel
-centres at a half, but all else with centres at whole numbers: what the network sees is off by up to half a pixel.
+Two further ones are shown. Theirs rounds the scaled image to whole pixels, and its middle too, but scales boxes back
+by the plain factor: no matter for the sides compared here, which are multiples of 8. And it resizes images with pixel
+centers at a half, but all else with centers at whole numbers: what the network sees is off by up to half a pixel.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ SCALES = (0.5, 0.75, 1.0, 1.25, 1.5)
 EVEN, ODD = (208, 304), (201, 301)
 # Few, so that soft-NMS has something to do.
 CLASSES = {"ctdet": 1, "multi_pose": 1, "exdet": 4}
-# Levels per column in the middle of the picture. It is steep, for levels are rounded.
+# Levels per column in the middle of the image. It is steep, for levels are rounded.
 SLOPE = 7.9
 VARIANTS = (("as it is", ("mirror",)), ("no pixel", ("mirror", "pixel")), ("no pixel, no copies", FAULTS))
 
@@ -38,10 +38,10 @@ VARIANTS = (("as it is", ("mirror",)), ("no pixel", ("mirror", "pixel")), ("no p
 def sides(
     model: Model, size: tuple[int, int], flip: bool, scales: Sequence[float], seed: int
 ) -> tuple[np.ndarray, dict[str, np.ndarray], tuple[list[Tensor], list[Tensor]]]:
-    """Our rows, theirs by variant, and both sides' inputs, of a picture whose middle is a ramp, dark to bright."""
+    """Our rows, theirs by variant, and both sides' inputs, of an image whose middle is a ramp, dark to bright."""
     generator = torch.Generator().manual_seed(seed)
     ramp = (128 + SLOPE * (np.arange(size[1]) - size[1] / 2)).clip(0, 255).round()
-    picture = np.tile(ramp.astype(np.uint8)[None, :, None], (size[0], 1, 3))
+    image = np.tile(ramp.astype(np.uint8)[None, :, None], (size[0], 1, 3))
     cfg = our_config(model, CLASSES[model.task], True, flip, scales)
     if model.task == "multi_pose":
         cfg.TEST.DETECTIONS_PER_IMAGE = 100 * len(scales)  # theirs keeps them all
@@ -50,20 +50,20 @@ def sides(
         for scale in scales
         for _ in range(1 + flip)
     ]
-    our_inputs, rows = ours(model, cfg, picture, maps)
-    found = {name: theirs(model, cfg, picture, maps, mended) for name, mended in VARIANTS}
-    inputs = our_inputs[:: 1 + flip], found["as it is"][0]
-    return rows, {name: answer[1] for name, answer in found.items()}, inputs
+    our_inputs, rows = ours(model, cfg, image, maps)
+    predictions = {name: theirs(model, cfg, image, maps, mended) for name, mended in VARIANTS}
+    inputs = our_inputs[:: 1 + flip], predictions["as it is"][0]
+    return rows, {name: answer[1] for name, answer in predictions.items()}, inputs
 
 
 def show_placement(model: Model) -> None:
-    """By how many pixels of the picture theirs sees something else, and says it is somewhere else."""
+    """By how many pixels of the image theirs sees something else, and says it is somewhere else."""
     for scale in SCALES:
         _, _, inputs = sides(model, EVEN, False, [scale], 0)
         middle = [x[0, 0, x.shape[2] // 2, x.shape[3] // 2 - 6 : x.shape[3] // 2 + 6] for (x,) in inputs]
         seen = (middle[1] - middle[0]).mean().item() * our_config(model, 1, True, False).MODEL.PIXEL_STD[0] / SLOPE
-        rows, found, _ = sides(model, ODD, False, [scale], 0)
-        said = dict(differences(rows, found["as it is"]))["boxes"]
+        rows, predictions, _ = sides(model, ODD, False, [scale], 0)
+        said = dict(differences(rows, predictions["as it is"]))["boxes"]
         print(f"    scale {scale:4}: sees {seen:5.2f} px to the right; boxes, odd sides: {said:.2f} px off")
 
 
@@ -75,12 +75,12 @@ def main() -> None:
     args = parser.parse_args()
     import_detectors(args.reference)
     fine = True
-    for name, flip, seed in itertools.product(args.models, (False, True), range(args.pictures)):
-        rows, found, _ = sides(MODELS[name], EVEN, flip, SCALES, seed)
+    for name, flip, seed in itertools.product(args.models, (False, True), range(args.images)):
+        rows, predictions, _ = sides(MODELS[name], EVEN, flip, SCALES, seed)
         print(f"{name} {'with' if flip else 'without'} flip test: {len(rows)} rows of ours")
-        for variant, other in found.items():
+        for variant, other in predictions.items():
             print(f"    theirs {variant:20}: {common(other, rows, TOLERANCE):3} of its {len(other):3} rows are ours")
-        mended = dict(differences(rows, found[VARIANTS[-1][0]]))
+        mended = dict(differences(rows, predictions[VARIANTS[-1][0]]))
         fine &= max(mended.values()) <= TOLERANCE
         print("    largest differences, mended: " + ", ".join(f"{key} {value:.1e}" for key, value in mended.items()))
     print("theirs at one scale:")

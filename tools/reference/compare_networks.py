@@ -8,7 +8,7 @@
 Their networks need a compiled deformable convolution, which present compilers refuse. This script puts a stand-in of
 the same interface in its place (:class:`StandInDCN`, on ``torchvision.ops.deform_conv2d``) before their modules are
 imported; nothing of theirs is changed and no weights are downloaded. Weights come from a seed, offsets of half a cell
-included, and BatchNorm statistics from random pictures, so that all maps are of the order of one.
+included, and BatchNorm statistics from random images, so that all maps are of the order of one.
 
 Both sides are run in double precision too: there the difference is that of the computations, without rounding.
 """
@@ -29,7 +29,7 @@ from detectron2.modeling import build_model
 from torch import Tensor, nn
 
 import centernet_d2
-from centernet_d2.checkpoint.reference_names import HEADS, convert_published
+from centernet_d2.checkpoint.reference_names import HEADS, convert_reference
 
 CONFIGS = Path(__file__).parents[2] / "configs"
 SIDES = "tlbr"
@@ -73,7 +73,7 @@ def import_networks(reference: Path) -> Callable[[str], types.ModuleType]:
     return lambda name: importlib.import_module(f"models.networks.{name}")
 
 
-class Published(NamedTuple):
+class Reference(NamedTuple):
     """A published network.
 
     Attributes:
@@ -89,23 +89,23 @@ class Published(NamedTuple):
     build: Callable[[], nn.Module]
 
 
-def centernet_networks(reference: Path) -> dict[str, Published]:
+def centernet_networks(reference: Path) -> dict[str, Reference]:
     load = import_networks(reference)
 
-    def dla(config: str, heads: dict[str, int]) -> Published:
+    def dla(config: str, heads: dict[str, int]) -> Reference:
         network = lambda: load("pose_dla_dcn").DLASeg("dla34", dict(heads), False, 4, 1, 5, 256)  # noqa: E731
-        return Published(config, "deformable", heads, network)
+        return Reference(config, "deformable", heads, network)
 
-    def hourglass(config: str, heads: dict[str, int]) -> Published:
+    def hourglass(config: str, heads: dict[str, int]) -> Reference:
         network = lambda: load("large_hourglass").get_large_hourglass_net(0, dict(heads), 0)  # noqa: E731
-        return Published(config, "plain", heads, network)
+        return Reference(config, "plain", heads, network)
 
-    def resnet(config: str, kind: str, file: str, depth: int) -> Published:
+    def resnet(config: str, kind: str, file: str, depth: int) -> Reference:
         def network() -> nn.Module:
             module = load(file)
             return module.PoseResNet(*module.resnet_spec[depth], dict(CTDET), head_conv=64)
 
-        return Published(config, kind, CTDET, network)
+        return Reference(config, kind, CTDET, network)
 
     return {
         "ctdet_DLA_34": dla("COCO-Detection/centernet_DLA_34_1pt", CTDET),
@@ -122,7 +122,7 @@ def centernet_networks(reference: Path) -> dict[str, Published]:
     }
 
 
-def extremenet_networks(reference: Path) -> dict[str, Published]:
+def extremenet_networks(reference: Path) -> dict[str, Reference]:
     """ExtremeNet's own network, with the maps of its last stack in place of what is decoded from them."""
     if not (reference / "models" / "ExtremeNet.py").is_file():
         sys.exit(f"{reference} is no checkout of ExtremeNet: it has no models/ExtremeNet.py")
@@ -135,11 +135,11 @@ def extremenet_networks(reference: Path) -> dict[str, Published]:
         result._test = lambda images: type(result)._test(result, images, debug=False)
         return result
 
-    return {"ExtremeNet": Published("COCO-Extreme/extreme_HG_104", "plain", EXDET, network)}
+    return {"ExtremeNet": Reference("COCO-Extreme/extreme_HG_104", "plain", EXDET, network)}
 
 
 def fill(network: nn.Module, generator: torch.Generator) -> None:
-    """Weights of every parameter by a rule, then BatchNorm statistics from random pictures."""
+    """Weights of every parameter by a rule, then BatchNorm statistics from random images."""
     for name, p in network.named_parameters():
         noise = torch.randn(p.shape, generator=generator)
         if "offset_mask" in name:
@@ -153,25 +153,25 @@ def fill(network: nn.Module, generator: torch.Generator) -> None:
         if isinstance(module, nn.BatchNorm2d):
             module.momentum = None
     with torch.no_grad():
-        network.train()(pictures(4, 256, generator))
+        network.train()(images(4, 256, generator))
     network.eval()
 
 
-def pictures(count: int, size: int, generator: torch.Generator) -> Tensor:
+def images(count: int, size: int, generator: torch.Generator) -> Tensor:
     """(count, 3, size, size): soft blobs and a little noise, of mean 0 and about unit variance."""
     blobs = torch.randn(count, 3, size // 16, size // 16, generator=generator)
     blobs = nn.functional.interpolate(blobs, scale_factor=16, mode="bicubic")
     return blobs + 0.2 * torch.randn(count, 3, size, size, generator=generator)
 
 
-def our_network(published: Published, weights: dict[str, Tensor]) -> tuple[nn.Module, str]:
+def our_network(published: Reference, weights: dict[str, Tensor]) -> tuple[nn.Module, str]:
     """Ours with converted weights, and what became of them."""
     cfg = centernet_d2.get_cfg()
     cfg.merge_from_file(str(CONFIGS / f"{published.config}.yaml"))
     cfg.MODEL.DEVICE = "cpu"
     cfg.MODEL.CENTERNET.NUM_CLASSES = next(iter(published.heads.values()))
     model = build_model(cfg).eval()
-    conversion = convert_published(weights)
+    conversion = convert_reference(weights)
     model.load_state_dict(conversion.weights, strict=True)
     return model, f"{len(conversion.weights)} tensors converted, {len(conversion.left_out)} left out"
 
@@ -180,11 +180,11 @@ def our_network(published: Published, weights: dict[str, Tensor]) -> tuple[nn.Mo
 def our_outputs(model: nn.Module, x: Tensor, names: list[str]) -> list[dict[str, Tensor]]:
     """One dict per stack, by their names."""
     features = model.features(x)
-    maps = {name: model.task.branches[HEADS[name]](features) for name in names}
+    maps = {name: model.task.heads[HEADS[name]](features) for name in names}
     return [{name: outputs[i] for name, outputs in maps.items()} for i in range(len(features))]
 
 
-def compare(name: str, published: Published, sizes: list[int], seed: int) -> bool:
+def compare(name: str, published: Reference, sizes: list[int], seed: int) -> bool:
     generator = torch.Generator().manual_seed(seed)
     theirs = published.build()
     fill(theirs, generator)
@@ -193,7 +193,7 @@ def compare(name: str, published: Published, sizes: list[int], seed: int) -> boo
     print(f"{name}: {converted}")
     fine = True
     for size in sizes:
-        x = pictures(1, size, generator)
+        x = images(1, size, generator)
         with torch.no_grad():
             single = theirs.float()(x), our_outputs(ours.float(), x, heads)
             double = theirs.double()(x.double()), our_outputs(ours.double(), x.double(), heads)

@@ -3,7 +3,7 @@
     git clone https://github.com/xingyizhou/CenterNet /tmp/CenterNet
     python tools/reference/compare_targets_decode.py --reference /tmp/CenterNet
 
-Theirs is run as it is: the target code of its COCO loader on a picture of the network's size, its loss modules and its
+Theirs is run as it is: the target code of its COCO loader on an image of the network's size, its loss modules and its
 decoder. Where the two are meant to differ, the scenes keep out of the way or the factor is put in; comments say where.
 """
 
@@ -23,8 +23,8 @@ import torch
 from detectron2.structures import Boxes, Instances
 from torch import Tensor
 
-from centernet_d2.modeling.heads import GridBoxSize, GridHeatmap, GridOffset
-from centernet_d2.modeling.tasks import GridPointTask
+from centernet_d2.modeling.heads import BoxSizeHead, ClassHeatmapHead, PointOffsetHead
+from centernet_d2.modeling.tasks import DetectionTask
 from centernet_d2.ops.gaussian import gaussian_radius
 from centernet_d2.structures import Targets
 
@@ -47,7 +47,7 @@ def scene(seed: int, count: int) -> tuple[Tensor, Tensor]:
     """Boxes (P, 4) in input pixels and classes (P,).
 
     Theirs clips boxes to the last cell's index, one short of the border, and divides the focal loss by the number of
-    *different* cells at 1: so no box touches the last cell, and no two centres of a class share one.
+    *different* cells at 1: so no box touches the last cell, and no two centers of a class share one.
     """
     generator = torch.Generator().manual_seed(seed)
     side = 3 + 250 * torch.rand(count, 2, generator=generator) ** 3
@@ -66,18 +66,18 @@ def our_objects(boxes: Tensor, classes: Tensor) -> Targets:
     return Targets.from_instances([instances], STRIDE, (GRID, GRID))
 
 
-def our_task() -> GridPointTask:
+def our_task() -> DetectionTask:
     shared = {"point_flags": (4,), "in_channels": [1], "head_channels": 1, "loss_weight": 1.0}
-    branches = {
-        "heatmap": GridHeatmap(num_classes=CLASSES, **shared),
-        "box_size": GridBoxSize(encoding="wh", **shared),
-        "offset": GridOffset(**shared),
+    heads = {
+        "heatmap": ClassHeatmapHead(num_classes=CLASSES, **shared),
+        "box_size": BoxSizeHead(encoding="wh", **shared),
+        "offset": PointOffsetHead(**shared),
     }
-    return GridPointTask(branches=branches)
+    return DetectionTask(heads=heads)
 
 
-class OnePicture:
-    """What their loader asks of a data set and of its options, for one black picture of the network's size."""
+class OneImage:
+    """What their loader asks of a dataset and of its options, for one black image of the network's size."""
 
     def __init__(self, loader: types.ModuleType, folder: str, boxes: Tensor, classes: Tensor) -> None:
         cv2.imwrite(f"{folder}/picture.png", np.zeros((SIZE, SIZE, 3), np.uint8))
@@ -117,11 +117,11 @@ def compare_radius(reference: Path) -> dict[str, float]:
     }
 
 
-def compare_targets(ours: Targets, task: GridPointTask, theirs: dict[str, Tensor]) -> dict[str, float]:
+def compare_targets(ours: Targets, task: DetectionTask, theirs: dict[str, Tensor]) -> dict[str, float]:
     count = len(ours)
-    heatmap = task.branches["heatmap"].target(ours).dense()
-    _, cells, sizes = task.branches["box_size"].target(ours)
-    _, _, offsets = task.branches["offset"].target(ours)
+    heatmap = task.heads["heatmap"].target(ours).dense()
+    _, cells, sizes = task.heads["box_size"].target(ours)
+    _, _, offsets = task.heads["offset"].target(ours)
     index = cells[:, 0, 1] * GRID + cells[:, 0, 0]
     assert theirs["reg_mask"].sum() == count
     return {
@@ -133,7 +133,7 @@ def compare_targets(ours: Targets, task: GridPointTask, theirs: dict[str, Tensor
 
 
 def compare_losses(
-    ours: Targets, task: GridPointTask, theirs: dict[str, Tensor], reference: Path, seed: int
+    ours: Targets, task: DetectionTask, theirs: dict[str, Tensor], reference: Path, seed: int
 ) -> dict[str, float]:
     losses = load(reference, "models/losses")
     sigmoid = load(reference, "models/utils")._sigmoid
@@ -143,15 +143,15 @@ def compare_losses(
     count, result = ours.num_objects, {}
 
     a, b = logits.clone().requires_grad_(), logits.clone().requires_grad_()
-    heatmap = task.branches["heatmap"]
+    heatmap = task.heads["heatmap"]
     focal, expected = heatmap.loss(a, heatmap.target(ours), count), losses.FocalLoss()(sigmoid(b * 1), theirs["hm"])
     result["focal loss, relative"] = (focal / expected - 1).abs().item()
     gradients = torch.autograd.grad(focal, a)[0], torch.autograd.grad(expected, b)[0]
     result["  its gradient, relative"] = ((gradients[0] - gradients[1]).abs().max() / gradients[1].abs().max()).item()
 
     for name, key in (("box_size", "wh"), ("offset", "reg")):
-        branch = task.branches[name]
-        value = branch.loss(maps, branch.target(ours), count)
+        head = task.heads[name]
+        value = head.loss(maps, head.target(ours), count)
         with warnings.catch_warnings(action="ignore"):  # of arguments that PyTorch has renamed since
             expected = losses.RegL1Loss()(maps, theirs["reg_mask"], theirs["ind"], theirs[key])
         # Theirs adds 1e-4 to the count of numbers.
@@ -160,8 +160,8 @@ def compare_losses(
     return result
 
 
-def compare_decode(task: GridPointTask, reference: Path, seed: int) -> dict[str, float]:
-    """Two pictures of random maps. Sizes are positive: ours reads a negative one as zero."""
+def compare_decode(task: DetectionTask, reference: Path, seed: int) -> dict[str, float]:
+    """Two images of random maps. Sizes are positive: ours reads a negative one as zero."""
     decode = load(reference, "models/decode").ctdet_decode
     generator = torch.Generator().manual_seed(seed)
     outputs = {
@@ -194,12 +194,12 @@ def main() -> None:
         boxes, classes = scene(seed, 1 + 5 * seed)
         objects += len(boxes)
         with tempfile.TemporaryDirectory() as folder:
-            theirs = OnePicture(loader, folder, boxes, classes).targets()
+            theirs = OneImage(loader, folder, boxes, classes).targets()
         ours = our_objects(boxes, classes)
-        found = compare_targets(ours, task, theirs)
-        found |= compare_losses(ours, task, theirs, args.reference, seed)
-        found |= compare_decode(task, args.reference, seed)
-        worst |= {name: max(value, worst.get(name, 0.0)) for name, value in found.items()}
+        predictions = compare_targets(ours, task, theirs)
+        predictions |= compare_losses(ours, task, theirs, args.reference, seed)
+        predictions |= compare_decode(task, args.reference, seed)
+        worst |= {name: max(value, worst.get(name, 0.0)) for name, value in predictions.items()}
     print(f"{args.scenes} scenes, {objects} objects; largest differences:")
     for name, value in worst.items():
         print(f"  {name:36} {value:.1e}")

@@ -56,9 +56,9 @@ def random_video(rng: np.random.Generator, gaps: bool) -> list[Raw]:
         seen = there & (rng.random(count) > (0.15 if gaps else 0))
         noise = 0.12 * size.mean() * rng.normal(size=boxes.shape) * (1 if gaps else 0.2)
         false = rng.uniform(0, 150, (int(rng.integers(0, 3)), 2))
-        found = np.vstack([(boxes + noise)[seen], np.hstack([false, false + 40])])
+        predictions = np.vstack([(boxes + noise)[seen], np.hstack([false, false + 40])])
         ids = np.concatenate([track[seen], 10_000 + 10 * k + np.arange(len(false))])
-        frames.append((np.flatnonzero(there) + 1, boxes[there], distractor[there], ids, found))
+        frames.append((np.flatnonzero(there) + 1, boxes[there], distractor[there], ids, predictions))
     return frames
 
 

@@ -37,33 +37,33 @@ def load_reference(folder: Path) -> types.ModuleType:
 
 def read_faces(folder: Path) -> dict[str, Faces]:
     lists = {name: read_difficulty(folder / f"wider_{name}_val.mat") for name in DIFFICULTIES}
-    truth = {}
+    gt = {}
     for key, faces in lists["easy"].items():
         boxes = np.array(faces)[:, :4]
         boxes[:, 2:] += boxes[:, :2]
         counts = {name: np.array(one[key])[:, 4] > 0 for name, one in lists.items()}
-        truth[key] = Faces(boxes, counts)
-    return truth
+        gt[key] = Faces(boxes, counts)
+    return gt
 
 
-def make_detections(truth: dict[str, Faces], seed: int) -> dict[str, Found]:
-    """Around the largest faces, some twice, some beside; a twentieth of the pictures has none."""
+def make_detections(gt: dict[str, Faces], seed: int) -> dict[str, Found]:
+    """Around the largest faces, some twice, some beside; a twentieth of the images has none."""
     rng = np.random.default_rng(seed)
-    found = {}
-    for key, faces in truth.items():
+    predictions = {}
+    for key, faces in gt.items():
         sizes = faces.boxes[:, 2:] - faces.boxes[:, :2]
         chosen = np.argsort(-sizes.prod(axis=1))[:MAX_DETECTIONS]
         chosen = rng.choice(chosen, rng.integers(0, MAX_DETECTIONS) * (rng.random() > 0.05))
         moved = rng.normal(0, 0.15, (len(chosen), 2)) * sizes[chosen]
         boxes = np.hstack([faces.boxes[chosen, :2] + moved, faces.boxes[chosen, 2:] + moved]).round(1)
         scores = np.sort(rng.beta(2, 2, len(chosen)).round(4))[::-1]
-        found[key] = Found(boxes, scores)
-    return found
+        predictions[key] = Found(boxes, scores)
+    return predictions
 
 
-def theirs(reference: types.ModuleType, folder: Path, found: dict[str, Found]) -> dict[str, float]:
+def theirs(reference: types.ModuleType, folder: Path, predictions: dict[str, Found]) -> dict[str, float]:
     rows: dict[str, dict[str, np.ndarray]] = {}
-    for key, one in found.items():
+    for key, one in predictions.items():
         event, name = key.split("/")
         sized = np.hstack([one.boxes[:, :2], one.boxes[:, 2:] - one.boxes[:, :2], one.scores[:, None]])
         rows.setdefault(event, {})[name] = sized
@@ -85,13 +85,13 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--reference", type=Path, required=True, help="a checkout of zhly0/WiderFace-Evaluation")
     folder = parser.parse_args().reference
-    reference, truth = load_reference(folder), read_faces(folder / "ground_truth")
+    reference, gt = load_reference(folder), read_faces(folder / "ground_truth")
     worst = 0.0
     for seed in range(2):
-        found = make_detections(truth, seed)
-        number = sum(len(one.scores) for one in found.values())
-        print(f"{len(truth)} pictures, {sum(len(one.boxes) for one in truth.values())} faces, {number} detections")
-        ours, published = average_precisions(truth, found), theirs(reference, folder / "ground_truth", found)
+        predictions = make_detections(gt, seed)
+        number = sum(len(one.scores) for one in predictions.values())
+        print(f"{len(gt)} images, {sum(len(one.boxes) for one in gt.values())} faces, {number} detections")
+        ours, published = average_precisions(gt, predictions), theirs(reference, folder / "ground_truth", predictions)
         for name in DIFFICULTIES:
             error = abs(ours[name] - published[name])
             worst = max(worst, error)

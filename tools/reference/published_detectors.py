@@ -1,6 +1,6 @@
 """CenterNet's published detectors beside our model, both without a network: maps of the heads are given to them.
 
-Both sides do all they do with a picture: pre-processing, decoding, flip and scale test, the way back to the picture.
+Both sides do all they do with an image: pre-processing, decoding, flip and scale test, the way back to the image.
 Theirs are run as they are, with stand-ins for what is not used here; their soft-NMS is read as the Python it nearly is.
 """
 
@@ -29,7 +29,7 @@ import centernet_d2
 from centernet_d2.checkpoint.reference_names import HEADS
 from centernet_d2.modeling.meta_arch.centernet import CenterNet
 from centernet_d2.modeling.tasks import build_task
-from centernet_d2.modeling.test_time_augmentation import TestTime
+from centernet_d2.modeling.test_time_augmentation import TestTimeAugmentation
 
 # Their classes by task; each is in the file of the task's name.
 DETECTORS = {
@@ -39,7 +39,7 @@ DETECTORS = {
     "ddd": "DddDetector",
 }
 # What is wrong with theirs, and can be mended: soft-NMS leaves rows behind ("stale") and adds a pixel to sides and
-# overlaps, as if coordinates were those of whole pixels ("pixel"); extreme points mirror the worse half of a picture's
+# overlaps, as if coordinates were those of whole pixels ("pixel"); extreme points mirror the worse half of an image's
 # own groups where there is no flip test ("mirror").
 FAULTS = ("stale", "pixel", "mirror")
 Maps = dict[str, Tensor]
@@ -93,19 +93,19 @@ def our_config(model: Model, classes: int, keep: bool, flip: bool, scales: Colle
 
 
 def ours(
-    model: Model, cfg: CfgNode, picture: np.ndarray, maps: list[Maps], **sample: Any
+    model: Model, cfg: CfgNode, image: np.ndarray, maps: list[Maps], **sample: Any
 ) -> tuple[list[Tensor], np.ndarray]:
     """The network's inputs, and rows of box, score, class, and what else the task gives.
 
     Args:
-        picture: (h, w, 3) uint8.
-        maps: of each pass by published names: scales in order, of each the picture and, in a flip test, its mirror
+        image: (h, w, 3) uint8.
+        maps: of each pass by published names: scales in order, of each the image and, in a flip test, its mirror
             image.
-        sample: what the model is given beside the picture.
+        sample: what the model is given beside the image.
     """
     network = CenterNet(
         backbone=NoBackbone(model.divisibility), neck=None, task=build_task(cfg, [1]),
-        test_time=TestTime.from_config(cfg), pixel_mean=cfg.MODEL.PIXEL_MEAN, pixel_std=cfg.MODEL.PIXEL_STD,
+        test_time_augmentation=TestTimeAugmentation.from_config(cfg), pixel_mean=cfg.MODEL.PIXEL_MEAN, pixel_std=cfg.MODEL.PIXEL_STD,
         detections_per_image=cfg.TEST.DETECTIONS_PER_IMAGE,
     ).eval()  # fmt: skip
     inputs, left = [], iter(maps)
@@ -115,50 +115,50 @@ def ours(
         return {HEADS[name]: x for name, x in next(left).items()}
 
     network.outputs = outputs  # type: ignore[method-assign]
-    found = network([{"image": torch.from_numpy(picture.transpose(2, 0, 1).copy()), **sample}])[0]["instances"]
-    columns = [found.pred_boxes.tensor, found.scores, found.pred_classes]
-    if found.has("pred_keypoints"):
-        columns.append(found.pred_keypoints[..., :2])
+    predictions = network([{"image": torch.from_numpy(image.transpose(2, 0, 1).copy()), **sample}])[0]["instances"]
+    columns = [predictions.pred_boxes.tensor, predictions.scores, predictions.pred_classes]
+    if predictions.has("pred_keypoints"):
+        columns.append(predictions.pred_keypoints[..., :2])
     names = ("pred_alpha", "pred_dimensions", "pred_locations", "pred_rotation_y")
-    columns += [found.get(name) for name in names if found.has(name)]
-    return inputs, torch.cat([x.reshape(len(found), -1).float() for x in columns], dim=1).numpy()
+    columns += [predictions.get(name) for name in names if predictions.has(name)]
+    return inputs, torch.cat([x.reshape(len(predictions), -1).float() for x in columns], dim=1).numpy()
 
 
 def theirs(
-    model: Model, cfg: CfgNode, picture: np.ndarray, maps: list[Maps], mended: Collection[str] = (), calib: Any = None
+    model: Model, cfg: CfgNode, image: np.ndarray, maps: list[Maps], mended: Collection[str] = (), calib: Any = None
 ) -> tuple[list[Tensor], np.ndarray]:
-    """As :func:`ours`. Boxes are cut to the picture and empty ones left out, which theirs do not do; those of ddd stay
+    """As :func:`ours`. Boxes are cut to the image and empty ones left out, which theirs do not do; those of ddd stay
     as they are.
 
     Args:
         mended: some of ``FAULTS``.
     """
     flip, scales = cfg.TEST.AUG.ENABLED and cfg.TEST.AUG.FLIP, _scales(cfg)
-    detector = published_detector(model, cfg, flip, scales)
+    detector = reference_detector(model, cfg, flip, scales)
     module = sys.modules[type(detector).__module__]
     for name in ("soft_nms", "soft_nms_39"):
         setattr(module, name, functools.partial(_soft_nms, name, "pixel" in mended, "stale" in mended))
-    inputs, found, passes = [], [], 1 + flip
+    inputs, predictions, passes = [], [], 1 + flip
     for i, scale in enumerate(scales):
         parts = maps[passes * i : passes * (i + 1)]
         # Theirs changes maps in place: these are copies.
         detector.model = lambda images, parts=parts: [{name: torch.cat([x[name] for x in parts]) for name in parts[0]}]
-        images, meta = detector.pre_process(picture, scale, calib)
+        images, meta = detector.pre_process(image, scale, calib)
         _, decoded = detector.process(images)
         if model.task == "exdet" and not flip and "mirror" in mended:
-            decoded = torch.cat([decoded, torch.zeros_like(decoded)])  # no object in the mirrored picture
+            decoded = torch.cat([decoded, torch.zeros_like(decoded)])  # no object in the flipped image
         inputs.append(images[:1])
-        found.append(detector.post_process(decoded, meta, scale))
-    results = detector.merge_outputs(found)
+        predictions.append(detector.post_process(decoded, meta, scale))
+    results = detector.merge_outputs(predictions)
     rows = _rows(model.task, results)
-    return inputs, rows if model.task == "ddd" else inside(rows, picture.shape[:2])
+    return inputs, rows if model.task == "ddd" else inside(rows, image.shape[:2])
 
 
 def _scales(cfg: CfgNode) -> list[float]:
     return list(cfg.TEST.AUG.SCALES) if cfg.TEST.AUG.ENABLED else [1.0]
 
 
-def published_detector(model: Model, cfg: CfgNode, flip: bool, scales: Collection[float]) -> Any:
+def reference_detector(model: Model, cfg: CfgNode, flip: bool, scales: Collection[float]) -> Any:
     """Without its network, and with as many classes as our configuration."""
     options = [model.task, "--arch", model.arch, "--load_model", "none", "--peak_thresh", "0"]
     options += ["--test_scales", ",".join(map(str, scales)), *["--flip_test"] * flip]
@@ -181,8 +181,8 @@ def _rows(task: str, results: dict[int, Any]) -> np.ndarray:
     """Their answer as our rows."""
     width = {"multi_pose": 39, "ddd": 13}.get(task, 5)
     parts = []
-    for name, found in results.items():
-        rows = np.asarray(found, dtype=np.float32).reshape(-1, width)
+    for name, predictions in results.items():
+        rows = np.asarray(predictions, dtype=np.float32).reshape(-1, width)
         if task == "ddd":  # alpha, box, dimensions, location, rotation, score
             rows = rows[:, [1, 2, 3, 4, 12, 0, *range(5, 12)]]
         parts.append(np.insert(rows, 5, name - 1, axis=1))
@@ -190,7 +190,7 @@ def _rows(task: str, results: dict[int, Any]) -> np.ndarray:
 
 
 def inside(rows: np.ndarray, size: tuple[int, ...]) -> np.ndarray:
-    """Boxes cut to a picture of ``size`` (height, width), without empty ones, as ours."""
+    """Boxes cut to an image of ``size`` (height, width), without empty ones, as ours."""
     height, width = size
     rows = rows[rows[:, 4] > 0]
     rows[:, :4] = rows[:, :4].clip(0, [width, height, width, height])
@@ -237,10 +237,10 @@ def import_detectors(reference: Path) -> None:
         load(reference, f"detectors/{task}")
 
 
-def grid_size(model: Model, picture: tuple[int, int], keep: bool, scale: float = 1.0) -> tuple[int, int]:
+def grid_size(model: Model, image: tuple[int, int], keep: bool, scale: float = 1.0) -> tuple[int, int]:
     """(height, width) of the maps of a published model; 512 x 512 pixels where the resolution is not kept."""
     pad = model.divisibility - 1
-    height, width = (((int(side * scale) | pad) + 1) // 4 if keep else 128 for side in picture)
+    height, width = (((int(side * scale) | pad) + 1) // 4 if keep else 128 for side in image)
     return height, width
 
 

@@ -13,26 +13,26 @@ def _add_input(cfg: CfgNode) -> None:
     cfg.INPUT.MIN_SIZE_TEST = 0
     # (height, width) of the network input in training, input pixels, multiples of the backbone's divisibility.
     cfg.INPUT.SIZE_TRAIN = [512, 512]
-    # "fixed": the whole picture is fitted into SIZE_TEST; "keep": its own size, padded to what the backbone needs.
+    # "fixed": the whole image is fitted into SIZE_TEST; "keep": its own size, padded to what the backbone needs.
     cfg.INPUT.RESIZE_TEST = "fixed"
     cfg.INPUT.SIZE_TEST = [512, 512]
     # Kept sizes are padded even where they are what the backbone needs already, by one step of it (published).
     cfg.INPUT.PAD_ALWAYS = False
-    # Pictures are fitted into SIZE_TRAIN and SIZE_TEST by their width alone, and what is too high is cut (as published
+    # Images are fitted into SIZE_TRAIN and SIZE_TEST by their width alone, and what is too high is cut (as published
     # for KITTI).
     cfg.INPUT.FIT_WIDTH = False
 
     # JPEG files that the warp of training makes smaller by 2 or more are decoded smaller at once. Faster, and the small
-    # picture is nearer to the mean over what each of its pixels covers; but prediction does not average, so off.
+    # image is nearer to the mean over what each of its pixels covers; but prediction does not average, so off.
     cfg.INPUT.REDUCED_DECODING = False
 
 
 def _add_augmentation(cfg: CfgNode) -> None:
     cfg.INPUT.AFFINE = CfgNode()
-    # "crop": a scale out of SCALES and a centre out of the picture less a border of BORDER pixels (halved until it
+    # "crop": a scale out of SCALES and a center out of the image less a border of BORDER pixels (halved until it
     # fits in); "shift": Gaussian shift and scale around the middle; "none": letterbox.
     cfg.INPUT.AFFINE.MODE = "crop"
-    # Probability of that mode; else the picture is letterboxed.
+    # Probability of that mode; else the image is letterboxed.
     cfg.INPUT.AFFINE.PROB = 1.0
     # Of the window, as a share of the longer side: small values zoom in.
     cfg.INPUT.AFFINE.SCALES = [0.6, 0.7, 0.8, 0.9, 1.0, 1.1, 1.2, 1.3]
@@ -47,22 +47,22 @@ def _add_augmentation(cfg: CfgNode) -> None:
     # Largest lean of what was upright in degrees (uniform, to either side), and largest factor by which width divided
     # by height becomes more or less at the same area (its logarithm uniform). 0.0 and 1.0: none.
     cfg.INPUT.AFFINE.SHEAR = 0.0
-    cfg.INPUT.AFFINE.STRETCH = 1.0
+    cfg.INPUT.AFFINE.ASPECT_JITTER = 1.0
 
-    # Probability that a training picture keeps its own size (padded as the network needs) instead of being fitted into
-    # SIZE_TRAIN; never for pictures with a side above KEEP_RESOLUTION_MAX pixels.
+    # Probability that a training image keeps its own size (padded as the network needs) instead of being fitted into
+    # SIZE_TRAIN; never for images with a side above KEEP_RESOLUTION_MAX pixels.
     cfg.INPUT.AFFINE.KEEP_RESOLUTION_PROB = 0.0
     cfg.INPUT.AFFINE.KEEP_RESOLUTION_MAX = 1024
     # Whether a training object's box becomes that of its labelled keypoints after the warp: "never", "rotated" (where
-    # the picture was rotated: the box around a rotated box is too large), "always".
+    # the image was rotated: the box around a rotated box is too large), "always".
     cfg.INPUT.BOX_FROM_KEYPOINTS = "never"
 
-    cfg.INPUT.OCCLUSION = CfgNode()
-    # Probability that patches are laid over a training picture, how many at most, and the longest side of one as a
-    # share of the picture's shorter side.
-    cfg.INPUT.OCCLUSION.PROB = 0.0
-    cfg.INPUT.OCCLUSION.MAX_PATCHES = 2
-    cfg.INPUT.OCCLUSION.MAX_SIZE = 0.3
+    cfg.INPUT.RANDOM_ERASING = CfgNode()
+    # Probability that patches are laid over a training image, how many at most, and the longest side of one as a
+    # share of the image's shorter side.
+    cfg.INPUT.RANDOM_ERASING.PROB = 0.0
+    cfg.INPUT.RANDOM_ERASING.MAX_PATCHES = 2
+    cfg.INPUT.RANDOM_ERASING.MAX_SIZE = 0.3
 
     cfg.INPUT.BLUR = CfgNode()
     # Probability of a blur (Gaussian, or along a line as by motion), and its largest standard deviation or length in
@@ -73,21 +73,21 @@ def _add_augmentation(cfg: CfgNode) -> None:
     cfg.INPUT.COLOR = CfgNode()
     # Brightness, contrast and saturation each vary by this share; 0 switches the jitter off.
     cfg.INPUT.COLOR.JITTER = 0.4
-    # Standard deviation of the noise along the principal components of COCO's colours (AlexNet's lighting noise).
+    # Standard deviation of the noise along the principal components of COCO's colors (AlexNet's lighting noise).
     cfg.INPUT.COLOR.LIGHTING = 0.1
     # After all of these: transforms of torchvision.transforms.v2 that move nothing, [name, {arguments}] or [name,
-    # {arguments}, probability] each, such as [["GaussianNoise", {"sigma": 0.05}, 0.3]] (data/transforms/photometric.py names
-    # them).
+    # {arguments}, probability] each, such as [["GaussianNoise", {"sigma": 0.05}, 0.3]] (data/transforms/photometric.py
+    # names them).
     cfg.INPUT.PHOTOMETRIC = []
 
 
 def _add_data(cfg: CfgNode) -> None:
-    # Data sets of one's own, registered from here: (name, "coco", JSON file, image folder) or
+    # Datasets of one's own, registered from here: (name, "coco", JSON file, image folder) or
     # (name, "voc", folder with Annotations/ JPEGImages/ ImageSets/Main/, split), or, with landmarks, (name, "face68" |
     # "face19" | "clothes294" | "pose17" | "extreme4", JSON file, image folder), or, with tracks, (name, "video", JSON
-    # file, image folder). Relative paths start at DETECTRON2_DATASETS. (name, "crops", data set, margin) has a picture
+    # file, image folder). Relative paths start at DETECTRON2_DATASETS. (name, "crops", dataset, margin) has an image
     # for each object of that set (built in, or an entry before): a square of margin (such as "1.5") times the longer
     # side of its box.
     cfg.DATASETS.CUSTOM = []
-    # Share of unreadable pictures (of those seen) above which training stops.
-    cfg.DATALOADER.MAX_BROKEN_SHARE = 0.05
+    # Share of unreadable images (of those seen) above which training stops.
+    cfg.DATALOADER.MAX_CORRUPT_FRACTION = 0.05

@@ -24,7 +24,7 @@ def _add_networks(cfg: CfgNode) -> None:
     # Kind of 3x3 convolution: "plain", "separable" (depthwise, then 1x1), "deformable" (modulated). DeconvNeck has one
     # in front of each transposed convolution, or none: "".
     cfg.MODEL.NECK.CONV = "deformable"
-    # How FPNNeck, IDANeck and BiFPNNeck bring maps together: "sum", "weighted" (learnt), "concat".
+    # How FPNNeck, IDANeck and BiFPNNeck bring maps together: "sum", "weighted" (learned), "concat".
     cfg.MODEL.NECK.FUSION = "sum"
     cfg.MODEL.NECK.NORM = "BN"
 
@@ -56,10 +56,10 @@ def _add_inference(cfg: CfgNode) -> None:
     # What engine.predictor.Predictor does for speed; nothing else reads these.
     cfg.MODEL.INFERENCE = CfgNode()
     # Batch normalizations become part of the convolutions before them. Same results.
-    cfg.MODEL.INFERENCE.FOLD_BATCH_NORM = True
+    cfg.MODEL.INFERENCE.FUSE_BATCH_NORM = True
     # Of autocast in backbone and neck: "float32" (none), "bfloat16", "float16". Heads and decoding stay float32.
     cfg.MODEL.INFERENCE.PRECISION = "float32"
-    # Backbone, neck and heads through torch.compile; the first picture, and those of other sizes, take minutes.
+    # Backbone, neck and heads through torch.compile; the first image, and those of other sizes, take minutes.
     cfg.MODEL.INFERENCE.COMPILE = False
     # One CUDA graph for each shape of the network's input: for few sizes (INPUT.RESIZE_TEST "fixed"), on a GPU.
     cfg.MODEL.INFERENCE.CUDA_GRAPHS = False
@@ -68,32 +68,32 @@ def _add_inference(cfg: CfgNode) -> None:
 def _add_grid_points(cfg: CfgNode) -> None:
     cfg.MODEL.CENTERNET = CfgNode()
     # A name of TASK_REGISTRY.
-    cfg.MODEL.CENTERNET.TASK = "GridPointTask"
-    # Branches trained beside the task's own, by their names in BRANCH_REGISTRY.
-    cfg.MODEL.CENTERNET.BRANCHES = []
-    # 0: as many as the (first) training data set has.
+    cfg.MODEL.CENTERNET.TASK = "DetectionTask"
+    # Heads trained beside the task's own, by their names in HEAD_REGISTRY.
+    cfg.MODEL.CENTERNET.EXTRA_HEADS = []
+    # 0: as many as the (first) training dataset has.
     cfg.MODEL.CENTERNET.NUM_CLASSES = 0
-    # Width of the 3x3 convolution of each branch.
+    # Width of the 3x3 convolution of each head.
     cfg.MODEL.CENTERNET.HEAD_CHANNELS = 64
 
-    # Which points of the 3x3 grid stand for an object: row-major, 4 is the centre; any non-empty subset of 0..8.
-    cfg.MODEL.CENTERNET.POINT_FLAGS = [4]
+    # Which points of the 3x3 grid stand for an object: row-major, 4 is the center; any non-empty subset of 0..8.
+    cfg.MODEL.CENTERNET.GRID_POINTS = [4]
     # What is regressed at each point: "wh" (width, height), "lt" (distance to left and top: Enhanced CenterNet's
     # checkpoints), "ltrb" (distances to all four sides); grid cells.
-    cfg.MODEL.CENTERNET.SIZE_ENCODING = "wh"
+    cfg.MODEL.CENTERNET.BOX_ENCODING = "wh"
 
-    # Which branch learns boxes: "GridBoxSize", SIZE_ENCODING's numbers by L1 at the points' own cells (published); or
-    # "GridBox", boxes as boxes, in GridPointTask. There "ltrb" are distances from the middle of the cell, and no offset
-    # is learnt.
-    cfg.MODEL.CENTERNET.BOX_BRANCH = "GridBoxSize"
-    # Of GridBox: "l1" (of the corners, grid cells), "iou", "giou", "diou", "ciou".
+    # Which head learns boxes: "BoxSizeHead", BOX_ENCODING's numbers by L1 at the points' own cells (published); or
+    # "BoxHead", boxes as boxes, in DetectionTask. There "ltrb" are distances from the middle of the cell, and no offset
+    # is learned.
+    cfg.MODEL.CENTERNET.BOX_HEAD = "BoxSizeHead"
+    # Of BoxHead: "l1" (of the corners, grid cells), "iou", "giou", "diou", "ciou".
     cfg.MODEL.CENTERNET.BOX_LOSS = "giou"
-    # Of GridBox, at which cells: "peak", the point's own; with "ltrb" also "square", 3x3 cells in the box; "gaussian",
-    # a window of GAUSSIAN_SHARE weighted by its Gaussian and the logarithm of the box's area (TTFNet).
-    cfg.MODEL.CENTERNET.BOX_CELLS = "peak"
+    # Of BoxHead, at which cells: "peak", the point's own; with "ltrb" also "square", 3x3 cells in the box; "gaussian",
+    # a window of GAUSSIAN_ALPHA weighted by its Gaussian and the logarithm of the box's area (TTFNet).
+    cfg.MODEL.CENTERNET.BOX_SAMPLING = "peak"
 
     # Size of the Gaussians in grid points' heatmaps. "published": CornerNet's formula with its slip, about 3.3 times
-    # larger; "corrected"; "ellipse": GAUSSIAN_SHARE of the box (TTFNet); "fixed"; "box": the whole box and no further.
+    # larger; "corrected"; "ellipse": GAUSSIAN_ALPHA of the box (TTFNet); "fixed"; "box": the whole box and no further.
     # (Landmarks' heatmaps sized like objects, and trackers': one of the first two.)
     cfg.MODEL.CENTERNET.GAUSSIAN_RADIUS = "published"
     # IoU that a box keeps when its corners move by the radius ("published", "corrected").
@@ -101,7 +101,7 @@ def _add_grid_points(cfg: CfgNode) -> None:
     # Radius from width and height apart ("published", "corrected").
     cfg.MODEL.CENTERNET.GAUSSIAN_ELLIPTICAL = False
     # Share of the box's width and height that a window covers (TTFNet's alpha and beta).
-    cfg.MODEL.CENTERNET.GAUSSIAN_SHARE = 0.54
+    cfg.MODEL.CENTERNET.GAUSSIAN_ALPHA = 0.54
     # Radius of "fixed", grid cells.
     cfg.MODEL.CENTERNET.GAUSSIAN_FIXED_RADIUS = 1
     # "focal": penalty-reduced (published, from logits and so without its clamp of probabilities); "quality": the
@@ -117,5 +117,5 @@ def _add_grid_points(cfg: CfgNode) -> None:
     cfg.MODEL.CENTERNET.MERGE = "vote"
     cfg.MODEL.CENTERNET.SCORE_THRESH_TEST = 0.0
 
-    # Where a pixel's centre lies in its coordinates: 0.5, or 0.0 for checkpoints published with the paper.
+    # Where a pixel's center lies in its coordinates: 0.5, or 0.0 for checkpoints published with the paper.
     cfg.MODEL.CENTERNET.PIXEL_CENTER = 0.5

@@ -29,7 +29,7 @@ def _add_training(cfg: CfgNode) -> None:
 
     # Metric whose best checkpoint is kept as model_best.pth, such as "bbox/AP"; "" keeps none.
     cfg.TEST.BEST_METRIC = "bbox/AP"
-    # Used where TEST.AUG.ENABLED: scales of the network input, and mirrored pictures (TEST.AUG.FLIP).
+    # Used where TEST.AUG.ENABLED: scales of the network input, and flipped images (TEST.AUG.FLIP).
     cfg.TEST.AUG.SCALES = [1.0]
-    # Pictures in one forward pass when evaluating.
+    # Images in one forward pass when evaluating.
     cfg.TEST.IMS_PER_BATCH = 1

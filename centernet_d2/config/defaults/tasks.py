@@ -6,63 +6,63 @@ from detectron2.config import CfgNode
 
 
 def _add_landmarks(cfg: CfgNode) -> None:
-    cfg.MODEL.LANDMARK = CfgNode()
+    cfg.MODEL.KEYPOINT = CfgNode()
     # A name of data.schemas.SCHEMES; "": that of the training set.
-    cfg.MODEL.LANDMARK.SCHEME = ""
-    # Which point of an object the centre heatmap marks: "box", "nose" (the tip, faces only), "mean" of the landmarks.
-    cfg.MODEL.LANDMARK.CENTER = "box"
-    # Regress boxes (at the box's centre). Without, the box of an object is that of its landmarks.
-    cfg.MODEL.LANDMARK.BOX_SIZE = True
-    # One object fills the picture (cropped faces): heatmap tasks need no centre then.
-    cfg.MODEL.LANDMARK.ONE_OBJECT = False
+    cfg.MODEL.KEYPOINT.SCHEMA = ""
+    # Which point of an object the center heatmap marks: "box", "nose" (the tip, faces only), "mean" of the landmarks.
+    cfg.MODEL.KEYPOINT.CENTER = "box"
+    # Regress boxes (at the box's center). Without, the box of an object is that of its landmarks.
+    cfg.MODEL.KEYPOINT.BOX_SIZE = True
+    # One object fills the image (cropped faces): heatmap tasks need no center then.
+    cfg.MODEL.KEYPOINT.SINGLE_INSTANCE = False
     # Refine regressed landmarks by the peaks of a heatmap per landmark.
-    cfg.MODEL.LANDMARK.REFINE = True
+    cfg.MODEL.KEYPOINT.REFINE = True
     # To which peak: "probable" (and close), or the "nearest" in the box (published).
-    cfg.MODEL.LANDMARK.SNAP = "probable"
+    cfg.MODEL.KEYPOINT.PEAK_MATCHING = "probable"
     # Peaks read per landmark and image.
-    cfg.MODEL.LANDMARK.TOPK_PEAKS = 32
+    cfg.MODEL.KEYPOINT.TOPK_PEAKS = 32
     # Candidates with overlapping boxes lower each other's scores (False: only between test-time passes, as published).
-    cfg.MODEL.LANDMARK.SOFT_NMS = True
+    cfg.MODEL.KEYPOINT.SOFT_NMS = True
     # Radius in cells of the Gaussians in landmark heatmaps; 0: one cell (published for faces); -1: from the object's
-    # size, as for centres (published for clothes).
-    cfg.MODEL.LANDMARK.HEATMAP_RADIUS = 2
+    # size, as for centers (published for clothes).
+    cfg.MODEL.KEYPOINT.HEATMAP_RADIUS = 2
     # How a peak's place inside its cell is found: "offset" (regressed), "dark" (Taylor expansion of the logarithm),
     # "soft_argmax" (mean of the cells around), "none" (the middle of the cell).
-    cfg.MODEL.LANDMARK.SUBCELL = "offset"
+    cfg.MODEL.KEYPOINT.OFFSET = "offset"
     # Offset maps for every landmark; False: one pair of maps for all of them (published).
-    cfg.MODEL.LANDMARK.SUBCELL_PER_LANDMARK = True
-    # Cells around a landmark's own at which its offset is learnt; 0: at its own alone (published).
-    cfg.MODEL.LANDMARK.SUBCELL_RADIUS = 1
-    cfg.MODEL.LANDMARK.OFFSETS_WEIGHT = 1.0
-    cfg.MODEL.LANDMARK.HEATMAP_WEIGHT = 1.0
-    cfg.MODEL.LANDMARK.SUBCELL_WEIGHT = 1.0
-    cfg.MODEL.LANDMARK.GROUPING_WEIGHT = 0.1
+    cfg.MODEL.KEYPOINT.OFFSET_PER_KEYPOINT = True
+    # Cells around a landmark's own at which its offset is learned; 0: at its own alone (published).
+    cfg.MODEL.KEYPOINT.OFFSET_RADIUS = 1
+    cfg.MODEL.KEYPOINT.REGRESSION_WEIGHT = 1.0
+    cfg.MODEL.KEYPOINT.HEATMAP_WEIGHT = 1.0
+    cfg.MODEL.KEYPOINT.OFFSET_WEIGHT = 1.0
+    cfg.MODEL.KEYPOINT.GROUPING_WEIGHT = 0.1
 
 
 def _add_tasks(cfg: CfgNode) -> None:
     # Extreme points (ExtremePointTask); MODEL.MASK_ON adds octagon masks.
     cfg.MODEL.EXTREME = CfgNode()
-    # One heatmap a side for all classes: the centre's heatmaps alone say the class.
+    # One heatmap a side for all classes: the center's heatmaps alone say the class.
     cfg.MODEL.EXTREME.CLASS_AGNOSTIC = False
     # Peaks read per side and image; objects are sought among all groups of four of them.
     cfg.MODEL.EXTREME.TOPK = 40
-    # Least probability of each extreme point of an object, and of its centre.
+    # Least probability of each extreme point of an object, and of its center.
     cfg.MODEL.EXTREME.POINT_THRESH = 0.1
     cfg.MODEL.EXTREME.CENTER_THRESH = 0.1
     # Weight of edge aggregation: 0.1 in ExtremeNet, 0 (none) in CenterNet.
-    cfg.MODEL.EXTREME.AGGREGATION = 0.1
+    cfg.MODEL.EXTREME.EDGE_AGGREGATION = 0.1
     # Halve scores of boxes that hold several objects of their class: ExtremeNet, but not CenterNet.
-    cfg.MODEL.EXTREME.SUPPRESS_GHOSTS = True
-    # Where the centre is looked for: in the middle of the points' "places", or (published) of their "cells".
-    cfg.MODEL.EXTREME.CENTER_CELL = "places"
+    cfg.MODEL.EXTREME.GHOST_BOX_SUPPRESSION = True
+    # Where the center is looked for: in the middle of the points' "places", or (published) of their "cells".
+    cfg.MODEL.EXTREME.CENTER_LOOKUP = "places"
 
-    # Boxes in space: training objects have what ``data.fields_3d`` names, and regions to be ignored.
+    # 3D boxes: training objects have what ``data.fields_3d`` names, and regions to be ignored.
     cfg.MODEL.BOX3D_ON = False
     cfg.MODEL.BOX3D = CfgNode()
-    # Also regress where the middle of the box in space is seen. Without (published), in the middle of the box.
+    # Also regress where the middle of the 3D box is seen. Without (published), in the middle of the box.
     cfg.MODEL.BOX3D.CENTER_OFFSET = True
-    # P, 3x4 row by row, of pictures that come without a calibration; pixels of the picture, not of the network's input.
-    # That of some of KITTI's pictures (published).
+    # P, 3x4 row by row, of images that come without a calibration; pixels of the image, not of the network's input.
+    # That of some of KITTI's images (published).
     cfg.MODEL.BOX3D.CALIBRATION = [
         *(707.0493, 0.0, 604.0814, 45.75831),
         *(0.0, 707.0493, 180.5066, -0.3454157),
@@ -75,7 +75,7 @@ def _add_tasks(cfg: CfgNode) -> None:
 
 
 def _add_tracking(cfg: CfgNode) -> None:
-    # Trackers (META_ARCHITECTURE CenterTrack): training pictures come with the frame before.
+    # Trackers (META_ARCHITECTURE CenterTrack): training images come with the previous frame.
     cfg.MODEL.TRACKING_ON = False
     cfg.MODEL.TRACKING = CfgNode()
     cfg.MODEL.TRACKING.DISPLACEMENT_WEIGHT = 1.0
@@ -86,13 +86,13 @@ def _add_tracking(cfg: CfgNode) -> None:
     cfg.MODEL.TRACKING.HEATMAP_THRESH = 0.3
     # Frames for which a track that finds no object stays where it was.
     cfg.MODEL.TRACKING.MAX_AGE = 0
-    # In training the frame before is one at most so many frames away, on either side.
+    # In training the previous frame is one at most so many frames away, on either side.
     cfg.MODEL.TRACKING.MAX_FRAME_DISTANCE = 2
     # Its own shift and zoom against the frame: standard deviations, shares of the input's longer side and of its size.
     cfg.MODEL.TRACKING.SHIFT = 0.0
     cfg.MODEL.TRACKING.SCALE = 0.0
-    # Its heatmap: noise of the centres in widths and heights, and probabilities that an object is not shown, and that
+    # Its heatmap: noise of the centers in widths and heights, and probabilities that an object is not shown, and that
     # a false one is.
-    cfg.MODEL.TRACKING.CENTER_NOISE = 0.05
-    cfg.MODEL.TRACKING.LOST_PROB = 0.4
-    cfg.MODEL.TRACKING.FALSE_PROB = 0.1
+    cfg.MODEL.TRACKING.HEATMAP_JITTER = 0.05
+    cfg.MODEL.TRACKING.FN_PROB = 0.4
+    cfg.MODEL.TRACKING.FP_PROB = 0.1

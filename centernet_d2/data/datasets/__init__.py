@@ -1,7 +1,7 @@
-"""Registration of data sets, one file each; importing this registers the built-in ones and reads no file."""
+"""Registration of datasets, one file each; importing this registers the built-in ones and reads no file."""
 
 from centernet_d2.data.datasets.crowdhuman import register_published_crowdhuman
-from centernet_d2.data.datasets.keypoint_sets import register_published_landmarks
+from centernet_d2.data.datasets.keypoint_sets import register_builtin_keypoints
 from centernet_d2.data.datasets.kitti import register_published_kitti
 from centernet_d2.data.datasets.mot import register_published_mot
 from centernet_d2.data.datasets.shwd import register_published_shwd
@@ -11,7 +11,7 @@ from centernet_d2.data.image_io import datasets_root
 from centernet_d2.data.synthetic import registration as synthetic  # noqa: F401  (registers itself)
 
 register_published_voc()
-register_published_landmarks(datasets_root())
+register_builtin_keypoints(datasets_root())
 register_published_kitti(datasets_root())
 register_published_mot(datasets_root())
 register_published_wider_face(datasets_root())

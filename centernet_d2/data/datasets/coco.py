@@ -12,16 +12,16 @@ from typing import Any
 from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.structures import BoxMode
 
-from centernet_d2.data.image_io import Record
+from centernet_d2.data.image_io import DatasetDict
 from centernet_d2.data.validation.issues import (
     AnnotationError,
-    Finding,
+    AnnotationIssue,
+    check_image_entry,
     check_object,
-    check_picture,
     escapes,
     is_integer,
     is_number,
-    raise_findings,
+    raise_issues,
 )
 
 
@@ -30,19 +30,19 @@ class CocoFile:
     """A COCO file, read.
 
     Attributes:
-        records: Detectron2's, in the order of "images", and each picture's "subset", a name that evaluators may group
-            by, where it has one; objects and pictures with fatal findings are left out. Boxes
-            are x, y, width, height in picture pixels; keypoints are shifted by half a pixel to continuous coordinates.
+        records: Detectron2's, in the order of "images", and each image's "subset", a name that evaluators may group
+            by, where it has one; objects and images with fatal issues are left out. Boxes
+            are x, y, width, height in image pixels; keypoints are shifted by half a pixel to continuous coordinates.
         class_names: in the order of the category ids.
         dataset_ids: category id to class, 0, 1, ...
-        findings: the fatal ones; ``check_annotations`` on the records finds the rest.
+        issues: the fatal ones; ``check_annotations`` on the records finds the rest.
         scores_itself: whether pycocotools can evaluate on this very file.
     """
 
-    records: list[Record]
+    dataset_dicts: list[DatasetDict]
     class_names: list[str]
     dataset_ids: dict[int, int]
-    findings: list[Finding]
+    issues: list[AnnotationIssue]
     scores_itself: bool
 
 
@@ -61,7 +61,7 @@ def register_coco(
     MetadataCatalog.get(name).set(image_root=image_root, evaluator_type=evaluator_type, **classes)
 
 
-def load_coco(name: str, json_file: str, image_root: str, evaluator_type: str = "coco") -> list[Record]:
+def load_coco(name: str, json_file: str, image_root: str, evaluator_type: str = "coco") -> list[DatasetDict]:
     """The records; sets the metadata of ``name``.
 
     Raises:
@@ -69,9 +69,9 @@ def load_coco(name: str, json_file: str, image_root: str, evaluator_type: str = 
         AnnotationError: the first faults, each with file, annotation id and field.
     """
     coco = read_coco(json_file, image_root)
-    raise_findings(f"data set {name}, {json_file}", coco.findings)
+    raise_issues(f"dataset {name}, {json_file}", coco.issues)
     set_coco_metadata(name, coco, json_file, {"image_root": image_root, "evaluator_type": evaluator_type})
-    return coco.records
+    return coco.dataset_dicts
 
 
 def read_coco(json_file: str, image_root: str) -> CocoFile:
@@ -82,48 +82,50 @@ def read_coco(json_file: str, image_root: str) -> CocoFile:
         AnnotationError: not JSON, or not a COCO file at all.
     """
     data = read_coco_json(json_file)
-    categories, findings = _categories(data["categories"], json_file)
+    categories, issues = _categories(data["categories"], json_file)
     dataset_ids = {number: index for index, number in enumerate(sorted(categories))}
-    pictures = _pictures(data["images"], json_file, image_root, findings)
+    images = _images(data["images"], json_file, image_root, issues)
     scores_itself, seen = True, Counter[Any]()
     for position, annotation in enumerate(data["annotations"], start=1):
         if not isinstance(annotation, dict):
-            findings.append(Finding(json_file, f"number {position} of the list", "annotation", "is not an object"))
+            issues.append(
+                AnnotationIssue(json_file, f"number {position} of the list", "annotation", "is not an object")
+            )
             continue
         number, image_id = annotation.get("id"), annotation.get("image_id")
-        record = pictures.get(image_id) if is_integer(image_id) else None
-        file = os.path.relpath(record["file_name"], image_root) if record else json_file
+        dataset_dict = images.get(image_id) if is_integer(image_id) else None
+        file = os.path.relpath(dataset_dict["file_name"], image_root) if dataset_dict else json_file
         shown = number if is_integer(number) else f"number {position} of the list"
-        size = (record["height"], record["width"]) if record else (None, None)
+        size = (dataset_dict["height"], dataset_dict["width"]) if dataset_dict else (None, None)
         faults = check_object(annotation, file, shown, size, categories, _num_keypoints(annotation, categories))
         faults = [fault for fault in faults if fault.fatal]
         if not is_integer(number):
-            faults.append(Finding(file, shown, "id", f"is {number!r}, not an integer"))
+            faults.append(AnnotationIssue(file, shown, "id", f"is {number!r}, not an integer"))
         elif seen[number]:
-            faults.append(Finding(file, shown, "id", "is used twice"))
+            faults.append(AnnotationIssue(file, shown, "id", "is used twice"))
         seen[shown] += 1
-        if record is None:
-            faults.append(Finding(file, shown, "image_id", f"is {image_id!r}, but there is no such picture"))
+        if dataset_dict is None:
+            faults.append(AnnotationIssue(file, shown, "image_id", f"is {image_id!r}, but there is no such image"))
         elif not faults:
-            record["annotations"].append(_converted(annotation, dataset_ids))
+            dataset_dict["annotations"].append(_converted(annotation, dataset_ids))
             scores_itself &= _is_complete(annotation)
-        findings += faults
+        issues += faults
     names = [categories[number]["name"] for number in dataset_ids]
-    return CocoFile(list(pictures.values()), names, dataset_ids, findings, scores_itself)
+    return CocoFile(list(images.values()), names, dataset_ids, issues, scores_itself)
 
 
-def set_coco_metadata(name: str, coco: CocoFile, json_file: str, further: dict[str, Any]) -> None:
-    """Set or replace the metadata of a data set that has the classes of its file."""
+def set_coco_metadata(name: str, coco: CocoFile, json_file: str, extra: dict[str, Any]) -> None:
+    """Set or replace the metadata of a dataset that has the classes of its file."""
     classes = {"thing_classes": coco.class_names, "thing_dataset_id_to_contiguous_id": coco.dataset_ids}
     # Without json_file, Detectron2's evaluator writes a complete file out of the records.
     file = {"json_file": json_file} if coco.scores_itself else {}
     if not file and MetadataCatalog.get(name).get("json_file"):
         MetadataCatalog.remove(name)
-    set_metadata(name, {**classes, **file, **further})
+    set_metadata(name, {**classes, **file, **extra})
 
 
 def set_metadata(name: str, values: dict[str, Any]) -> None:
-    """Set, or replace where the files have changed since, the metadata of a data set."""
+    """Set, or replace where the files have changed since, the metadata of a dataset."""
     metadata = MetadataCatalog.get(name)
     if any(metadata.get(key, value) != value for key, value in values.items()):
         MetadataCatalog.remove(name)
@@ -135,7 +137,7 @@ def read_coco_json(json_file: str) -> dict[str, list[Any]]:
 
     Raises:
         FileNotFoundError: no such file.
-        AnnotationError: not JSON, no such lists, or no pictures.
+        AnnotationError: not JSON, no such lists, or no images.
     """
     try:
         with open(json_file, encoding="utf-8") as file:
@@ -148,13 +150,13 @@ def read_coco_json(json_file: str) -> dict[str, list[Any]]:
         if not isinstance(data, dict) or not isinstance(data.get(key), list):
             raise AnnotationError(f'{json_file} is not a COCO file: it has no list "{key}"')
     if not data["images"]:
-        raise AnnotationError(f"{json_file} lists no pictures")
+        raise AnnotationError(f"{json_file} lists no images")
     return data
 
 
-def _categories(entries: list[Any], json_file: str) -> tuple[dict[int, dict[str, Any]], list[Finding]]:
+def _categories(entries: list[Any], json_file: str) -> tuple[dict[int, dict[str, Any]], list[AnnotationIssue]]:
     categories: dict[int, dict[str, Any]] = {}
-    findings = []
+    issues = []
     for entry in entries:
         number = entry.get("id") if isinstance(entry, dict) else None
         if not is_integer(number) or not isinstance(entry.get("name"), str):
@@ -164,35 +166,37 @@ def _categories(entries: list[Any], json_file: str) -> tuple[dict[int, dict[str,
         else:
             categories[number] = entry
             continue
-        findings.append(Finding(json_file, None, "categories", problem))
+        issues.append(AnnotationIssue(json_file, None, "categories", problem))
     for name, count in Counter(entry["name"] for entry in categories.values()).items():
         if count > 1:
-            findings.append(Finding(json_file, None, "categories", f"uses the name {name!r} {count} times"))
+            issues.append(AnnotationIssue(json_file, None, "categories", f"uses the name {name!r} {count} times"))
     if not entries:
-        findings.append(Finding(json_file, None, "categories", "is empty"))
-    return categories, findings
+        issues.append(AnnotationIssue(json_file, None, "categories", "is empty"))
+    return categories, issues
 
 
-def _pictures(entries: list[Any], json_file: str, image_root: str, findings: list[Finding]) -> dict[int, Record]:
-    pictures: dict[int, Record] = {}
+def _images(
+    entries: list[Any], json_file: str, image_root: str, issues: list[AnnotationIssue]
+) -> dict[int, DatasetDict]:
+    images: dict[int, DatasetDict] = {}
     for entry in entries:
-        faults = check_picture(entry, json_file)
+        faults = check_image_entry(entry, json_file)
         if isinstance(entry, dict):
             name, number = entry.get("file_name"), entry.get("id")
             if not is_integer(number):
-                faults.append(Finding(str(name), None, "id", f"is {number!r}, not an integer"))
-            elif number in pictures:
-                faults.append(Finding(str(name), None, "id", f"is {number}, as that of another picture"))
+                faults.append(AnnotationIssue(str(name), None, "id", f"is {number!r}, not an integer"))
+            elif number in images:
+                faults.append(AnnotationIssue(str(name), None, "id", f"is {number}, as that of another image"))
             if isinstance(name, str) and escapes(name):
-                faults.append(Finding(name, None, "file_name", f"leads out of the folder {image_root}"))
-        findings += faults
+                faults.append(AnnotationIssue(name, None, "file_name", f"leads out of the folder {image_root}"))
+        issues += faults
         if not faults:
             path = os.path.join(image_root, entry["file_name"])
             size = {"height": entry["height"], "width": entry["width"]}
-            pictures[entry["id"]] = {"file_name": path, "image_id": entry["id"], **size, "annotations": []}
+            images[entry["id"]] = {"file_name": path, "image_id": entry["id"], **size, "annotations": []}
             if isinstance(entry.get("subset"), str):
-                pictures[entry["id"]]["subset"] = entry["subset"]
-    return pictures
+                images[entry["id"]]["subset"] = entry["subset"]
+    return images
 
 
 def _num_keypoints(annotation: Any, categories: dict[int, dict[str, Any]]) -> int | None:
@@ -219,6 +223,6 @@ def _converted(annotation: dict[str, Any], dataset_ids: dict[int, int]) -> dict[
     if "keypoints" in annotation:
         result["keypoints"] = points = list(annotation["keypoints"])
         for i in range(0, len(points), 3):
-            if points[i + 2]:  # the others have no place, and a garment has 260 of them
+            if points[i + 2]:  # the others have no place, and a clothing item has 260 of them
                 points[i], points[i + 1] = points[i] + 0.5, points[i + 1] + 0.5
     return result

@@ -1,7 +1,7 @@
-"""Data sets of cropped objects: from any data set, one picture for each object.
+"""Datasets of cropped objects: from any dataset, one image for each object.
 
 In ``DATASETS.CUSTOM``: ``["faces_train_crops", "crops", "300w_train", "1.5"]`` makes of every object of ``300w_train``
-a record of its own whose picture is a square of 1.5 times the longer side of the object's box, around its centre. The
+a record of its own whose image is a square of 1.5 times the longer side of the object's box, around its center. The
 source is a built-in set or an earlier entry. Landmark models for cropped faces train and are scored on such sets.
 """
 
@@ -15,7 +15,7 @@ from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.structures import BoxMode
 
 from centernet_d2.data.datasets.coco import set_metadata
-from centernet_d2.data.image_io import Record
+from centernet_d2.data.image_io import DatasetDict
 from centernet_d2.data.validation.issues import is_number
 
 
@@ -30,7 +30,7 @@ def register_crops(name: str, source: str, margin: str) -> None:
     """
     if source not in DatasetCatalog:
         raise ValueError(
-            f"DATASETS.CUSTOM: {name!r} is to be cropped from {source!r}, but there is no such data set "
+            f"DATASETS.CUSTOM: {name!r} is to be cropped from {source!r}, but there is no such dataset "
             "(one of DATASETS.CUSTOM itself must come before)"
         )
     try:
@@ -43,28 +43,28 @@ def register_crops(name: str, source: str, margin: str) -> None:
     _copy_metadata(name, source)
 
 
-def crop_records(records: list[Record], margin: float) -> list[Record]:
+def crop_objects(dataset_dicts: list[DatasetDict], margin: float) -> list[DatasetDict]:
     """One record for each object that is no crowd and has a box with area.
 
-    ``crop`` is its window x1, y1, x2, y2 in whole pixels of the picture, which may reach outside (black); ``height``
-    and ``width`` are the window's, ``source_size`` the picture's; ``image_id`` counts from 1, ``source_image_id`` is
-    that of the picture. Box and keypoints are in pixels of the window. Records may themselves be crops.
+    ``crop`` is its window x1, y1, x2, y2 in whole pixels of the image, which may reach outside (black); ``height``
+    and ``width`` are the window's, ``source_size`` the image's; ``image_id`` counts from 1, ``source_image_id`` is
+    that of the image. Box and keypoints are in pixels of the window. Records may themselves be crops.
     """
-    crops: list[Record] = []
-    for record in records:
-        for annotation in record["annotations"]:
+    crops: list[DatasetDict] = []
+    for dataset_dict in dataset_dicts:
+        for annotation in dataset_dict["annotations"]:
             box = _corners(annotation)
             if annotation.get("iscrowd", 0) or box is None:
                 continue
             side = max(1, round(margin * max(box[2] - box[0], box[3] - box[1])))
             x, y = (round((box[k] + box[k + 2] - side) / 2) for k in (0, 1))
-            left, top = record.get("crop", (0, 0))[:2]
+            left, top = dataset_dict.get("crop", (0, 0))[:2]
             crops.append(
                 {
-                    **record,
+                    **dataset_dict,
                     "image_id": len(crops) + 1,
-                    "source_image_id": record.get("source_image_id", record["image_id"]),
-                    "source_size": record.get("source_size", [record["height"], record["width"]]),
+                    "source_image_id": dataset_dict.get("source_image_id", dataset_dict["image_id"]),
+                    "source_size": dataset_dict.get("source_size", [dataset_dict["height"], dataset_dict["width"]]),
                     "crop": [left + x, top + y, left + x + side, top + y + side],
                     "height": side,
                     "width": side,
@@ -92,13 +92,13 @@ def _shifted(annotation: dict[str, Any], box: list[float], x: int, y: int) -> di
     return result
 
 
-def _load(name: str, source: str, margin: float) -> list[Record]:
-    records = DatasetCatalog.get(source)
+def _load(name: str, source: str, margin: float) -> list[DatasetDict]:
+    dataset_dicts = DatasetCatalog.get(source)
     _copy_metadata(name, source)
-    return crop_records(records, margin)
+    return crop_objects(dataset_dicts, margin)
 
 
 def _copy_metadata(name: str, source: str) -> None:
-    # A file of annotations describes the source's pictures, not the crops.
+    # A file of annotations describes the source's images, not the crops.
     values = {k: v for k, v in MetadataCatalog.get(source).as_dict().items() if k not in ("name", "json_file")}
     set_metadata(name, values)

@@ -1,4 +1,4 @@
-"""Data sets named in the configuration, and what the configuration must agree with them on."""
+"""Datasets named in the configuration, and what the configuration must agree with them on."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from detectron2.data import DatasetCatalog, MetadataCatalog
 from centernet_d2.data.catalog import class_names
 from centernet_d2.data.datasets.coco import register_coco
 from centernet_d2.data.datasets.crops import register_crops
-from centernet_d2.data.datasets.keypoint_sets import LANDMARK_KINDS
+from centernet_d2.data.datasets.keypoint_sets import KEYPOINT_TYPES
 from centernet_d2.data.datasets.mot import register_video
 from centernet_d2.data.datasets.voc import register_voc
 from centernet_d2.data.image_io import datasets_root
@@ -24,7 +24,7 @@ _KINDS: dict[str, Callable[[str, str, str], None]] = {
     "voc": register_voc,
     "crops": register_crops,
     "video": register_video,
-    **LANDMARK_KINDS,
+    **KEYPOINT_TYPES,
 }
 _NUM_PATHS = {"voc": 1, "crops": 0}
 _REGISTERED: dict[str, tuple[str, str, str]] = {}
@@ -52,7 +52,7 @@ def register_custom_datasets(cfg: CfgNode) -> None:
             DatasetCatalog.remove(name)
             MetadataCatalog.remove(name)
         elif name in DatasetCatalog:
-            raise ValueError(f"DATASETS.CUSTOM: the name {name!r} belongs to a built-in data set, choose another")
+            raise ValueError(f"DATASETS.CUSTOM: the name {name!r} belongs to a built-in dataset, choose another")
         _KINDS[kind](name, *location[1:])
         _REGISTERED[name] = location
 
@@ -63,12 +63,12 @@ def location_of(name: str) -> tuple[str, str, str] | None:
 
 
 def resolve_num_classes(cfg: CfgNode) -> int:
-    """``MODEL.CENTERNET.NUM_CLASSES``, or, where that is 0, what the data sets have.
+    """``MODEL.CENTERNET.NUM_CLASSES``, or, where that is 0, what the datasets have.
 
-    With a number given, data sets whose files are absent are not asked: prediction needs no data set.
+    With a number given, datasets whose files are absent are not asked: prediction needs no dataset.
 
     Raises:
-        ValueError: the configuration and the data sets, or these among each other, do not agree.
+        ValueError: the configuration and the datasets, or these among each other, do not agree.
     """
     wanted = cfg.MODEL.CENTERNET.NUM_CLASSES
     names: dict[str, list[str]] = {}
@@ -85,16 +85,16 @@ def resolve_num_classes(cfg: CfgNode) -> int:
         if wanted and wanted != len(found):
             raise ValueError(
                 f"MODEL.CENTERNET.NUM_CLASSES is {wanted}, but {_described(data_set, found)}; "
-                f"set it to {len(found)}, or to 0 to take it from the data set"
+                f"set it to {len(found)}, or to 0 to take it from the dataset"
             )
     if not wanted and not names:
-        raise ValueError("MODEL.CENTERNET.NUM_CLASSES is 0 and DATASETS names no data set to take it from")
+        raise ValueError("MODEL.CENTERNET.NUM_CLASSES is 0 and DATASETS names no dataset to take it from")
     return wanted or len(next(iter(names.values())))
 
 
 def _described(data_set: str, names: Sequence[str]) -> str:
     shown = ", ".join(names[:10]) + (", ..." if len(names) > 10 else "")
-    return f"data set {data_set} has {len(names)} classes ({shown})"
+    return f"dataset {data_set} has {len(names)} classes ({shown})"
 
 
 def _rooted(path: str) -> str:

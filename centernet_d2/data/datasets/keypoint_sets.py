@@ -10,11 +10,11 @@ from detectron2.config import CfgNode
 from detectron2.data import DatasetCatalog, MetadataCatalog
 
 from centernet_d2.data.datasets.coco import CocoFile, read_coco, set_coco_metadata, set_metadata
-from centernet_d2.data.image_io import Record
-from centernet_d2.data.schemas import EXTREME4, POSE17, SCHEMES, LandmarkScheme
-from centernet_d2.data.validation.issues import Finding, raise_findings
+from centernet_d2.data.image_io import DatasetDict
+from centernet_d2.data.schemas import EXTREME4, POSE17, SCHEMAS, KeypointSchema
+from centernet_d2.data.validation.issues import AnnotationIssue, raise_issues
 
-#: Folder under DETECTRON2_DATASETS -> scheme and splits; ``<folder>/annotations/<split>.json`` names pictures in the
+#: Folder under DETECTRON2_DATASETS -> schema and splits; ``<folder>/annotations/<split>.json`` names images in the
 #: folder, and the set is called ``<folder>_<split>``.
 PUBLISHED = {
     "300w": ("face68", ("train", "common", "challenge", "full", "test")),
@@ -26,116 +26,116 @@ PUBLISHED = {
 DETECTRON2_POSES = [f"keypoints_coco_{split}" for split in ("2014_train", "2014_val", "2017_train", "2017_val")]
 
 
-def register_landmarks(name: str, scheme_name: str, json_file: str, image_root: str) -> None:
-    """Register a COCO-format set whose objects have the landmarks of ``scheme_name``; the file is read at first use.
+def register_keypoint_dataset(name: str, schema_name: str, json_file: str, image_root: str) -> None:
+    """Register a COCO-format set whose objects have the landmarks of ``schema_name``; the file is read at first use.
 
-    Category ids count the scheme's classes from 1; where it has one class, any single id will do, and where it has
+    Category ids count the schema's classes from 1; where it has one class, any single id will do, and where it has
     none, the classes are those of the file.
     """
-    scheme = SCHEMES[scheme_name]
-    DatasetCatalog.register(name, lambda: load_landmarks(name, scheme, json_file, image_root))
-    values = {"image_root": image_root, **landmark_metadata(scheme)}
-    if scheme.evaluator == "coco":
+    schema = SCHEMAS[schema_name]
+    DatasetCatalog.register(name, lambda: load_keypoint_dataset(name, schema, json_file, image_root))
+    values = {"image_root": image_root, **keypoint_metadata(schema)}
+    if schema.evaluator == "coco":
         # What the evaluator needs is only known when the file has been read, so let the classes be asked for.
         values.pop("thing_classes", None)
     MetadataCatalog.get(name).set(**values)
 
 
-def landmark_metadata(scheme: LandmarkScheme) -> dict[str, Any]:
-    """Metadata of any data set with these landmarks: names, twins, the scheme's classes, evaluator."""
-    classes = {"thing_classes": list(scheme.class_names)} if scheme.class_names else {}
-    return {**classes, "evaluator_type": scheme.evaluator, **scheme.metadata()}
+def keypoint_metadata(schema: KeypointSchema) -> dict[str, Any]:
+    """Metadata of any dataset with these landmarks: names, twins, the schema's classes, evaluator."""
+    classes = {"thing_classes": list(schema.class_names)} if schema.class_names else {}
+    return {**classes, "evaluator_type": schema.evaluator, **schema.metadata()}
 
 
-def read_landmarks(scheme: LandmarkScheme, json_file: str, image_root: str) -> CocoFile:
-    """The file, with keypoints and boxes in continuous picture coordinates, and, where the scheme has classes, these.
+def read_keypoint_dataset(schema: KeypointSchema, json_file: str, image_root: str) -> CocoFile:
+    """The file, with keypoints and boxes in continuous image coordinates, and, where the schema has classes, these.
 
     Raises:
         FileNotFoundError, AnnotationError: no such file, or nothing that can be read as such a file.
     """
     coco = read_coco(json_file, image_root)
-    if scheme.class_names:
-        _use_classes(coco, scheme, json_file)
-    for record in coco.records:
-        for annotation in record["annotations"]:
+    if schema.class_names:
+        _use_classes(coco, schema, json_file)
+    for dataset_dict in coco.dataset_dicts:
+        for annotation in dataset_dict["annotations"]:
             count = len(annotation.get("keypoints", ())) // 3
-            if count not in (0, len(scheme)):
-                problem = f"are {count} points, but {scheme.name} has {len(scheme)}"
-                coco.findings.append(Finding(record["file_name"], annotation["id"], "keypoints", problem))
+            if count not in (0, len(schema)):
+                problem = f"are {count} points, but {schema.name} has {len(schema)}"
+                coco.issues.append(AnnotationIssue(dataset_dict["file_name"], annotation["id"], "keypoints", problem))
     return coco
 
 
-def _use_classes(coco: CocoFile, scheme: LandmarkScheme, json_file: str) -> None:
-    """Count classes in the order of the scheme, in place."""
+def _use_classes(coco: CocoFile, schema: KeypointSchema, json_file: str) -> None:
+    """Count classes in the order of the schema, in place."""
     classes = dict(enumerate(number - 1 for number in coco.dataset_ids))
-    if len(scheme.class_names) == len(coco.dataset_ids) == 1:
+    if len(schema.class_names) == len(coco.dataset_ids) == 1:
         classes = {0: 0}
     for index, number in classes.items():
-        if not 0 <= number < len(scheme.class_names):
-            problem = f"has the id {number + 1} ({coco.class_names[index]}), not 1 to {len(scheme.class_names)}"
-            coco.findings.append(Finding(json_file, None, "categories", problem))
-    for record in coco.records:
-        for annotation in record["annotations"]:
+        if not 0 <= number < len(schema.class_names):
+            problem = f"has the id {number + 1} ({coco.class_names[index]}), not 1 to {len(schema.class_names)}"
+            coco.issues.append(AnnotationIssue(json_file, None, "categories", problem))
+    for dataset_dict in coco.dataset_dicts:
+        for annotation in dataset_dict["annotations"]:
             annotation["category_id"] = classes[annotation["category_id"]]
-    coco.class_names = list(scheme.class_names)
+    coco.class_names = list(schema.class_names)
 
 
-def load_landmarks(name: str, scheme: LandmarkScheme, json_file: str, image_root: str) -> list[Record]:
+def load_keypoint_dataset(name: str, schema: KeypointSchema, json_file: str, image_root: str) -> list[DatasetDict]:
     """The records; sets the metadata of ``name``.
 
     Raises:
         FileNotFoundError: no such file.
         AnnotationError: the first faults, each with file, annotation id and field.
     """
-    coco = read_landmarks(scheme, json_file, image_root)
-    raise_findings(f"data set {name}, {json_file}", coco.findings)
-    values = {"image_root": image_root, **landmark_metadata(scheme)}
-    if scheme.evaluator == "coco":
+    coco = read_keypoint_dataset(schema, json_file, image_root)
+    raise_issues(f"dataset {name}, {json_file}", coco.issues)
+    values = {"image_root": image_root, **keypoint_metadata(schema)}
+    if schema.evaluator == "coco":
         set_coco_metadata(name, coco, json_file, values)
     else:
         set_metadata(name, values)
-    return coco.records
+    return coco.dataset_dicts
 
 
-def scheme_of(cfg: CfgNode) -> LandmarkScheme:
-    """The scheme that ``MODEL.LANDMARK.SCHEME`` names, or the data sets have.
+def resolve_schema(cfg: CfgNode) -> KeypointSchema:
+    """The schema that ``MODEL.KEYPOINT.SCHEMA`` names, or the datasets have.
 
     Raises:
-        ValueError: there is none, or the configuration and the data sets do not agree.
+        ValueError: there is none, or the configuration and the datasets do not agree.
     """
-    wanted = cfg.MODEL.LANDMARK.SCHEME
+    wanted = cfg.MODEL.KEYPOINT.SCHEMA
     for name in (*cfg.DATASETS.TRAIN, *cfg.DATASETS.TEST):
-        found = MetadataCatalog.get(name).get("landmark_scheme") if name in DatasetCatalog else None
+        found = MetadataCatalog.get(name).get("keypoint_schema") if name in DatasetCatalog else None
         if found is None:
-            raise ValueError(f"data set {name} has no landmark scheme, which the task {cfg.MODEL.CENTERNET.TASK} needs")
+            raise ValueError(f"dataset {name} has no keypoint schema, which the task {cfg.MODEL.CENTERNET.TASK} needs")
         wanted = wanted or found
         if found != wanted:
-            raise ValueError(f"data set {name} has landmarks {found}, the model {wanted} (MODEL.LANDMARK.SCHEME)")
-    if wanted not in SCHEMES:
-        raise ValueError(f"MODEL.LANDMARK.SCHEME is {wanted!r}, not one of {', '.join(SCHEMES)}")
+            raise ValueError(f"dataset {name} has landmarks {found}, the model {wanted} (MODEL.KEYPOINT.SCHEMA)")
+    if wanted not in SCHEMAS:
+        raise ValueError(f"MODEL.KEYPOINT.SCHEMA is {wanted!r}, not one of {', '.join(SCHEMAS)}")
     if not cfg.MODEL.KEYPOINT_ON:
         raise ValueError(f"the task {cfg.MODEL.CENTERNET.TASK} needs MODEL.KEYPOINT_ON: True")
-    return SCHEMES[wanted]
+    return SCHEMAS[wanted]
 
 
-def register_published_landmarks(root: str) -> None:
-    """The sets of ``PUBLISHED``, COCO with extreme points, and the scheme of those that Detectron2 registers."""
+def register_builtin_keypoints(root: str) -> None:
+    """The sets of ``PUBLISHED``, COCO with extreme points, and the schema of those that Detectron2 registers."""
     for name in DETECTRON2_POSES:
-        MetadataCatalog.get(name).landmark_scheme = POSE17.name
-    for folder, (scheme_name, splits) in PUBLISHED.items():
+        MetadataCatalog.get(name).keypoint_schema = POSE17.name
+    for folder, (schema_name, splits) in PUBLISHED.items():
         for split in splits:
             json_file = os.path.join(root, folder, "annotations", f"{split}.json")
-            register_landmarks(f"{folder}_{split}", scheme_name, json_file, os.path.join(root, folder))
+            register_keypoint_dataset(f"{folder}_{split}", schema_name, json_file, os.path.join(root, folder))
     for split in ("train", "val"):
         name, coco = f"coco_2017_{split}_extreme", MetadataCatalog.get(f"coco_2017_{split}")
         json_file = os.path.join(root, "coco", "annotations", f"instances_{split}2017_extreme.json")
-        register_landmarks(name, EXTREME4.name, json_file, os.path.join(root, "coco", f"{split}2017"))
+        register_keypoint_dataset(name, EXTREME4.name, json_file, os.path.join(root, "coco", f"{split}2017"))
         MetadataCatalog.get(name).set(thing_classes=coco.thing_classes)
 
 
-def _register(scheme_name: str, name: str, json_file: str, image_root: str) -> None:
-    register_landmarks(name, scheme_name, json_file, image_root)
+def _register(schema_name: str, name: str, json_file: str, image_root: str) -> None:
+    register_keypoint_dataset(name, schema_name, json_file, image_root)
 
 
-#: For ``DATASETS.CUSTOM``: kind -> function of name, JSON file and picture folder.
-LANDMARK_KINDS = {scheme_name: functools.partial(_register, scheme_name) for scheme_name in SCHEMES}
+#: For ``DATASETS.CUSTOM``: kind -> function of name, JSON file and image folder.
+KEYPOINT_TYPES = {schema_name: functools.partial(_register, schema_name) for schema_name in SCHEMAS}

@@ -13,9 +13,9 @@ from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.structures import BoxMode
 
 from centernet_d2.data.datasets.coco import read_coco, set_metadata
-from centernet_d2.data.image_io import Record
+from centernet_d2.data.image_io import DatasetDict
 from centernet_d2.data.preparation.kitti import CLASS_NAMES, SPLITS, TYPES
-from centernet_d2.data.validation.issues import Finding, is_number, raise_findings
+from centernet_d2.data.validation.issues import AnnotationIssue, is_number, raise_issues
 
 #: Of annotations and, except for DontCare, of ignored objects: field -> how many numbers; () is a single one.
 FIELDS: dict[str, tuple[int, ...]] = {
@@ -40,10 +40,10 @@ def register_kitti(name: str, json_file: str, image_root: str) -> None:
     MetadataCatalog.get(name).set(image_root=image_root, **KITTI_METADATA)
 
 
-def load_kitti(name: str, json_file: str, image_root: str) -> list[Record]:
+def load_kitti(name: str, json_file: str, image_root: str) -> list[DatasetDict]:
     """Detectron2's records, with more:
 
-    * of a picture "calib", (3, 4) float64 (``ops.box3d_geometry``), and "ignored", a list of objects of other types with
+    * of an image "calib", (3, 4) float64 (``ops.box3d_geometry``), and "ignored", a list of objects of other types with
       "type", "bbox", "bbox_mode", "line" and, except for DontCare, the fields of an annotation;
     * of an annotation the ``FIELDS`` (``converters.kitti.read_kitti``), and "line", the order of the labels.
 
@@ -51,58 +51,60 @@ def load_kitti(name: str, json_file: str, image_root: str) -> list[Record]:
         FileNotFoundError: no such file.
         AnnotationError: the first faults, each with file, annotation id and field.
     """
-    records, findings = read_kitti_json(json_file, image_root)
-    raise_findings(f"data set {name}, {json_file}", findings)
+    dataset_dicts, issues = read_kitti_json(json_file, image_root)
+    raise_issues(f"dataset {name}, {json_file}", issues)
     set_metadata(name, {"image_root": image_root, **KITTI_METADATA})
-    return records
+    return dataset_dicts
 
 
-def read_kitti_json(json_file: str, image_root: str) -> tuple[list[Record], list[Finding]]:
+def read_kitti_json(json_file: str, image_root: str) -> tuple[list[DatasetDict], list[AnnotationIssue]]:
     """Records as of ``load_kitti``, and what is wrong with the file.
 
     Raises:
         FileNotFoundError, AnnotationError: no such file, or nothing that can be read as such a file.
     """
     coco = read_coco(json_file, image_root)
-    if coco.findings:
-        return coco.records, coco.findings
-    findings: list[Finding] = []
+    if coco.issues:
+        return coco.dataset_dicts, coco.issues
+    issues: list[AnnotationIssue] = []
     if tuple(coco.class_names) != CLASS_NAMES:
         problem = f"are {', '.join(coco.class_names)}, not {', '.join(CLASS_NAMES)}"
-        findings.append(Finding(json_file, None, "categories", problem))
+        issues.append(AnnotationIssue(json_file, None, "categories", problem))
     with open(json_file, encoding="utf-8") as file:
         content = json.load(file)
-    pictures = {entry["id"]: entry for entry in content["images"]}
+    images = {entry["id"]: entry for entry in content["images"]}
     objects = {entry["id"]: entry for entry in content["annotations"]}
-    for record in coco.records:
-        picture, file_name = pictures[record["image_id"]], record["file_name"]
-        for annotation in record["annotations"]:
+    for dataset_dict in coco.dataset_dicts:
+        image, file_name = images[dataset_dict["image_id"]], dataset_dict["file_name"]
+        for annotation in dataset_dict["annotations"]:
             entry = objects[annotation["id"]]
-            findings += _faults(entry, {**FIELDS, "line": ()}, file_name, annotation["id"])
+            issues += _faults(entry, {**FIELDS, "line": ()}, file_name, annotation["id"])
             annotation.update({name: entry.get(name) for name in (*FIELDS, "line")})
-        record["ignored"], faults = _ignored(picture.get("ignored", []), file_name)
-        faults += _faults(picture, {"calib": (3, 4)}, file_name, None)
-        record["calib"] = None if faults else np.array(picture["calib"], dtype=np.float64)
-        findings += faults
-    return coco.records, findings
+        dataset_dict["ignored"], faults = _ignored(image.get("ignored", []), file_name)
+        faults += _faults(image, {"calib": (3, 4)}, file_name, None)
+        dataset_dict["calib"] = None if faults else np.array(image["calib"], dtype=np.float64)
+        issues += faults
+    return coco.dataset_dicts, issues
 
 
-def _ignored(entries: Any, file: str) -> tuple[list[dict[str, Any]], list[Finding]]:
+def _ignored(entries: Any, file: str) -> tuple[list[dict[str, Any]], list[AnnotationIssue]]:
     if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
-        return [], [Finding(file, None, "ignored", "is not a list of objects with fields")]
-    findings: list[Finding] = []
+        return [], [AnnotationIssue(file, None, "ignored", "is not a list of objects with fields")]
+    issues: list[AnnotationIssue] = []
     for number, entry in enumerate(entries, start=1):
         fields = {"bbox": (4,), "line": (), **({} if entry.get("type") == "DontCare" else FIELDS)}
-        findings += _faults(entry, fields, file, f"{number} of the ignored")
+        issues += _faults(entry, fields, file, f"{number} of the ignored")
         if entry.get("type") not in TYPES:
             problem = f"is {entry.get('type')!r}, not one of {', '.join(TYPES)}"
-            findings.append(Finding(file, f"{number} of the ignored", "type", problem))
-    return [{**entry, "bbox_mode": BoxMode.XYWH_ABS} for entry in entries], findings
+            issues.append(AnnotationIssue(file, f"{number} of the ignored", "type", problem))
+    return [{**entry, "bbox_mode": BoxMode.XYWH_ABS} for entry in entries], issues
 
 
-def _faults(entry: dict[str, Any], fields: dict[str, tuple[int, ...]], file: str, number: Any) -> list[Finding]:
+def _faults(entry: dict[str, Any], fields: dict[str, tuple[int, ...]], file: str, number: Any) -> list[AnnotationIssue]:
     return [
-        Finding(file, number, name, f"is {entry.get(name)!r}, not {math.prod(shape)} finite number{'s' * bool(shape)}")
+        AnnotationIssue(
+            file, number, name, f"is {entry.get(name)!r}, not {math.prod(shape)} finite number{'s' * bool(shape)}"
+        )
         for name, shape in fields.items()
         if not _has_shape(entry.get(name), shape)
     ]

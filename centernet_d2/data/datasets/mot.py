@@ -1,4 +1,4 @@
-"""Videos with tracks: COCO files whose pictures are frames and whose objects have an identity; MOT17 among them."""
+"""Videos with tracks: COCO files whose images are frames and whose objects have an identity; MOT17 among them."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from typing import Any
 from detectron2.data import DatasetCatalog, MetadataCatalog
 
 from centernet_d2.data.datasets.coco import read_coco, read_coco_json, set_metadata
-from centernet_d2.data.image_io import Record
+from centernet_d2.data.image_io import DatasetDict
 from centernet_d2.data.preparation.mot import CLASS_NAMES, SPLITS
-from centernet_d2.data.validation.issues import Finding, escapes, is_integer, raise_findings
+from centernet_d2.data.validation.issues import AnnotationIssue, escapes, is_integer, raise_issues
 
 
 def register_published_mot(root: str) -> None:
@@ -30,10 +30,10 @@ def register_video(name: str, json_file: str, image_root: str) -> None:
     MetadataCatalog.get(name).set(image_root=image_root, evaluator_type="tracking")
 
 
-def load_video(name: str, json_file: str, image_root: str) -> list[Record]:
+def load_video(name: str, json_file: str, image_root: str) -> list[DatasetDict]:
     """Detectron2's records, each video's together and in the order of its frames, with more:
 
-    * of a picture ``video_id``, and ``frame``, its place in the video, from 0 in the published ones;
+    * of an image ``video_id``, and ``frame``, its place in the video, from 0 in the published ones;
     * of an annotation ``track_id``, from 1, which is the object's identity in its video.
 
     Sets the metadata of ``name``; ``video_names`` are names by ``video_id``.
@@ -44,22 +44,22 @@ def load_video(name: str, json_file: str, image_root: str) -> list[Record]:
     """
     coco = read_coco(json_file, image_root)
     content = read_coco_json(json_file)
-    names, findings = _videos(content.get("videos"), json_file)
-    if not coco.findings:
-        findings += _add_places(coco.records, content["images"], names)
-        findings += _add_identities(coco.records, content["annotations"])
-    raise_findings(f"data set {name}, {json_file}", coco.findings + findings)
+    names, issues = _videos(content.get("videos"), json_file)
+    if not coco.issues:
+        issues += _add_frames(coco.dataset_dicts, content["images"], names)
+        issues += _add_track_ids(coco.dataset_dicts, content["annotations"])
+    raise_issues(f"dataset {name}, {json_file}", coco.issues + issues)
     values = {"thing_classes": coco.class_names, "video_names": names}
     set_metadata(name, {"image_root": image_root, "evaluator_type": "tracking", **values})
-    return sorted(coco.records, key=lambda record: (record["video_id"], record["frame"]))
+    return sorted(coco.dataset_dicts, key=lambda dataset_dict: (dataset_dict["video_id"], dataset_dict["frame"]))
 
 
-def _videos(entries: Any, json_file: str) -> tuple[dict[int, str], list[Finding]]:
+def _videos(entries: Any, json_file: str) -> tuple[dict[int, str], list[AnnotationIssue]]:
     """Names by id."""
     if not isinstance(entries, list):
-        return {}, [Finding(json_file, None, "videos", "is not a list of objects with id and name")]
+        return {}, [AnnotationIssue(json_file, None, "videos", "is not a list of objects with id and name")]
     names: dict[int, str] = {}
-    findings = []
+    issues = []
     for entry in entries:
         number, name = (entry.get("id"), entry.get("name")) if isinstance(entry, dict) else (None, None)
         # Results are written to files of these names.
@@ -70,45 +70,45 @@ def _videos(entries: Any, json_file: str) -> tuple[dict[int, str], list[Finding]
         else:
             names[number] = name
             continue
-        findings.append(Finding(json_file, None, "videos", problem))
-    return names, findings
+        issues.append(AnnotationIssue(json_file, None, "videos", problem))
+    return names, issues
 
 
-def _add_places(records: list[Record], pictures: list[Any], names: dict[int, str]) -> list[Finding]:
+def _add_frames(dataset_dicts: list[DatasetDict], images: list[Any], names: dict[int, str]) -> list[AnnotationIssue]:
     """Add ``video_id`` and ``frame``, in place."""
-    entries = {entry["id"]: entry for entry in pictures}
-    findings = []
+    entries = {entry["id"]: entry for entry in images}
+    issues = []
     seen: Counter[tuple[int, int]] = Counter()
-    for record in records:
-        entry, file = entries[record["image_id"]], record["file_name"]
+    for dataset_dict in dataset_dicts:
+        entry, file = entries[dataset_dict["image_id"]], dataset_dict["file_name"]
         video, frame = entry.get("video_id"), entry.get("frame")
         if not is_integer(video) or video not in names:
-            findings.append(Finding(file, None, "video_id", f"is {video!r}, but there is no such video"))
+            issues.append(AnnotationIssue(file, None, "video_id", f"is {video!r}, but there is no such video"))
         elif not is_integer(frame):
-            findings.append(Finding(file, None, "frame", f"is {frame!r}, not an integer"))
+            issues.append(AnnotationIssue(file, None, "frame", f"is {frame!r}, not an integer"))
         elif seen[video, frame]:
-            findings.append(Finding(file, None, "frame", f"is {frame}, as that of another picture of the video"))
+            issues.append(AnnotationIssue(file, None, "frame", f"is {frame}, as that of another image of the video"))
         else:
             seen[video, frame] += 1
-            record.update(video_id=video, frame=frame)
-    return findings
+            dataset_dict.update(video_id=video, frame=frame)
+    return issues
 
 
-def _add_identities(records: list[Record], objects: list[Any]) -> list[Finding]:
+def _add_track_ids(dataset_dicts: list[DatasetDict], objects: list[Any]) -> list[AnnotationIssue]:
     """Add ``track_id``, in place."""
-    identities = {entry["id"]: entry.get("track_id") for entry in objects}
-    findings = []
-    for record in records:
+    track_ids = {entry["id"]: entry.get("track_id") for entry in objects}
+    issues = []
+    for dataset_dict in dataset_dicts:
         seen = set()
-        for annotation in record["annotations"]:
-            identity = identities[annotation["id"]]
-            if not is_integer(identity) or identity < 1:
-                problem = f"is {identity!r}, not an integer from 1"
-            elif identity in seen:
-                problem = f"is {identity}, as that of another object of the picture"
+        for annotation in dataset_dict["annotations"]:
+            track_id = track_ids[annotation["id"]]
+            if not is_integer(track_id) or track_id < 1:
+                problem = f"is {track_id!r}, not an integer from 1"
+            elif track_id in seen:
+                problem = f"is {track_id}, as that of another object of the image"
             else:
-                seen.add(identity)
-                annotation["track_id"] = identity
+                seen.add(track_id)
+                annotation["track_id"] = track_id
                 continue
-            findings.append(Finding(record["file_name"], annotation["id"], "track_id", problem))
-    return findings
+            issues.append(AnnotationIssue(dataset_dict["file_name"], annotation["id"], "track_id", problem))
+    return issues

@@ -11,8 +11,8 @@ from detectron2.data import DatasetCatalog, MetadataCatalog
 
 from centernet_d2.data.datasets.coco import set_metadata
 from centernet_d2.data.datasets.voc import read_voc
-from centernet_d2.data.image_io import Record
-from centernet_d2.data.validation.issues import raise_findings
+from centernet_d2.data.image_io import DatasetDict
+from centernet_d2.data.validation.issues import raise_issues
 
 #: A head with a helmet; one without.
 CLASS_NAMES = ("hat", "person")
@@ -29,7 +29,7 @@ def register_published_shwd(root: str) -> None:
         MetadataCatalog.get(name).set(dirname=folder, split=split, **_METADATA)
 
 
-def load_shwd(name: str, root: str, split: str) -> list[Record]:
+def load_shwd(name: str, root: str, split: str) -> list[DatasetDict]:
     """The records of ``read_voc``, with numbers for ``image_id``.
 
     Objects of other classes are left out, with a warning for each: the first release has four dogs that are helmets.
@@ -38,11 +38,11 @@ def load_shwd(name: str, root: str, split: str) -> list[Record]:
         FileNotFoundError: the layout is not there.
         AnnotationError: the first other faults, each with file, object and field.
     """
-    records, findings = read_voc(root, split, CLASS_NAMES)
-    for stray in (finding for finding in findings if finding.field == "name"):
+    dataset_dicts, issues = read_voc(root, split, CLASS_NAMES)
+    for stray in (issue for issue in issues if issue.field == "name"):
         _logger.warning("Left out: %s", stray)
-    raise_findings(f"data set {name}, {root}", (finding for finding in findings if finding.field != "name"))
-    for number, record in enumerate(records):
-        record["image_id"] = number
+    raise_issues(f"dataset {name}, {root}", (issue for issue in issues if issue.field != "name"))
+    for number, dataset_dict in enumerate(dataset_dicts):
+        dataset_dict["image_id"] = number
     set_metadata(name, {"dirname": root, "split": split, **_METADATA})
-    return records
+    return dataset_dicts

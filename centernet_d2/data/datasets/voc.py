@@ -11,8 +11,8 @@ from detectron2.structures import BoxMode
 
 from centernet_d2.data.datasets.coco import set_metadata
 from centernet_d2.data.formats.voc_xml import read_voc_names, read_voc_xml
-from centernet_d2.data.image_io import BrokenImageError, Record, read_image_size
-from centernet_d2.data.validation.issues import Finding, escapes, raise_findings
+from centernet_d2.data.image_io import CorruptImageError, DatasetDict, read_image_size
+from centernet_d2.data.validation.issues import AnnotationIssue, escapes, raise_issues
 
 _SPLITS = {"2007": ("trainval", "train", "val", "test"), "2012": ("trainval", "train", "val")}
 _PUBLISHED = [f"voc_{year}_{split}" for year, splits in _SPLITS.items() for split in splits]
@@ -39,7 +39,7 @@ def register_published_voc() -> None:
         DatasetCatalog.register(name, functools.partial(_load_published, name, metadata.dirname, metadata.split))
 
 
-def read_voc(root: str, split: str, class_names: Sequence[str]) -> tuple[list[Record], list[Finding]]:
+def read_voc(root: str, split: str, class_names: Sequence[str]) -> tuple[list[DatasetDict], list[AnnotationIssue]]:
     """Records in the order of the split's list, and what is wrong with the files (such objects are left out).
 
     ``image_id`` is the stem of the file's name; difficult objects have ``iscrowd`` 1; boxes are x1, y1, x2, y2.
@@ -47,36 +47,38 @@ def read_voc(root: str, split: str, class_names: Sequence[str]) -> tuple[list[Re
     Raises:
         FileNotFoundError: the layout is not there.
     """
-    files = _picture_files(root)
+    files = _image_files(root)
     classes = {name: index for index, name in enumerate(class_names)}
-    records, findings = [], []
+    dataset_dicts, issues = [], []
     for stem in read_split(root, split):
         if escapes(stem):
-            findings.append(Finding(stem, None, "ImageSets", f"leads out of the folder {root}"))
+            issues.append(AnnotationIssue(stem, None, "ImageSets", f"leads out of the folder {root}"))
             continue
         xml = os.path.join(root, "Annotations", f"{stem}.xml")
-        picture, faults = read_voc_xml(xml)
-        record: Record = {
+        image, faults = read_voc_xml(xml)
+        dataset_dict: DatasetDict = {
             "file_name": os.path.join(root, "JPEGImages", files.get(stem, f"{stem}.jpg")),
             "image_id": stem,
         }
         try:
-            record["height"], record["width"] = picture.size or read_image_size(record["file_name"])
-        except BrokenImageError as error:
-            faults.append(Finding(error.file_name, None, "size", f"is not in {xml} and the picture: {error.reason}"))
-        record["annotations"] = []
-        for found in picture.objects:
+            dataset_dict["height"], dataset_dict["width"] = image.size or read_image_size(dataset_dict["file_name"])
+        except CorruptImageError as error:
+            faults.append(
+                AnnotationIssue(error.file_name, None, "size", f"is not in {xml} and the image: {error.reason}")
+            )
+        dataset_dict["annotations"] = []
+        for found in image.objects:
             if found.name not in classes:
                 faults.append(
-                    Finding(xml, found.number, "name", f"is {found.name!r}, none of {', '.join(class_names)}")
+                    AnnotationIssue(xml, found.number, "name", f"is {found.name!r}, none of {', '.join(class_names)}")
                 )
                 continue
             box = {"bbox": list(found.bbox), "bbox_mode": BoxMode.XYXY_ABS, "iscrowd": int(found.difficult)}
-            record["annotations"].append({"id": found.number, "category_id": classes[found.name], **box})
-        findings += faults
-        if "height" in record:
-            records.append(record)
-    return records, findings
+            dataset_dict["annotations"].append({"id": found.number, "category_id": classes[found.name], **box})
+        issues += faults
+        if "height" in dataset_dict:
+            dataset_dicts.append(dataset_dict)
+    return dataset_dicts, issues
 
 
 def read_split(root: str, split: str) -> list[str]:
@@ -101,29 +103,29 @@ def voc_class_names(root: str) -> tuple[str, ...]:
     return tuple(read_voc_names(folder))
 
 
-def _picture_files(root: str) -> dict[str, str]:
+def _image_files(root: str) -> dict[str, str]:
     folder = os.path.join(root, "JPEGImages")
     if not os.path.isdir(folder):
         raise FileNotFoundError(f"the folder {folder} does not exist")
     return {os.path.splitext(name)[0]: name for name in sorted(os.listdir(folder))}
 
 
-def _load_own(name: str, root: str, split: str) -> list[Record]:
+def _load_own(name: str, root: str, split: str) -> list[DatasetDict]:
     class_names = voc_class_names(root)
-    records, findings = read_voc(root, split, class_names)
-    raise_findings(f"data set {name}, {root}", findings)
+    dataset_dicts, issues = read_voc(root, split, class_names)
+    raise_issues(f"dataset {name}, {root}", issues)
     # Numbers, because the COCO file that the evaluator writes needs them.
-    for number, record in enumerate(records):
-        record["image_id"] = number
+    for number, dataset_dict in enumerate(dataset_dicts):
+        dataset_dict["image_id"] = number
     values = {"dirname": root, "split": split, "evaluator_type": "coco", "thing_classes": list(class_names)}
     set_metadata(name, values)
-    return records
+    return dataset_dicts
 
 
-def _load_published(name: str, root: str, split: str) -> list[Record]:
-    records, findings = read_voc(root, split, MetadataCatalog.get(name).thing_classes)
-    raise_findings(f"data set {name}, {root}", findings)
-    for record in records:
-        for annotation in record["annotations"]:
+def _load_published(name: str, root: str, split: str) -> list[DatasetDict]:
+    dataset_dicts, issues = read_voc(root, split, MetadataCatalog.get(name).thing_classes)
+    raise_issues(f"dataset {name}, {root}", issues)
+    for dataset_dict in dataset_dicts:
+        for annotation in dataset_dict["annotations"]:
             annotation["difficult"], annotation["iscrowd"] = annotation["iscrowd"], 0
-    return records
+    return dataset_dicts

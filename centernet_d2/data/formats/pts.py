@@ -11,11 +11,11 @@ import numpy as np
 
 from centernet_d2.data.preparation.conversion import Converted
 from centernet_d2.data.preparation.faces import Face, convert_faces
-from centernet_d2.data.validation.issues import Finding
+from centernet_d2.data.validation.issues import AnnotationIssue
 
 
-def read_pts(path: Path, count: int) -> tuple[np.ndarray | None, list[Finding]]:
-    """The points, (count, 2) float64 x, y with whole numbers from 0 at pixel centres; or None and the fault."""
+def read_pts(path: Path, count: int) -> tuple[np.ndarray | None, list[AnnotationIssue]]:
+    """The points, (count, 2) float64 x, y with whole numbers from 0 at pixel centers; or None and the fault."""
     try:
         return _points(path.read_text(encoding="utf-8"), count) - 1, []
     except FileNotFoundError:
@@ -24,14 +24,14 @@ def read_pts(path: Path, count: int) -> tuple[np.ndarray | None, list[Finding]]:
         fault = ("file", f"is not text: {error}")
     except _Fault as error:
         fault = error.args
-    return None, [Finding(str(path), None, *fault)]
+    return None, [AnnotationIssue(str(path), None, *fault)]
 
 
 def convert_pts(root: Path, file_name: str, pts: Path, box: Any = None, **fields: Any) -> Converted:
-    """The picture ``root / file_name`` with the face of 68 points in ``pts``; see ``convert_faces``."""
-    points, findings = read_pts(pts, 68)
+    """The image ``root / file_name`` with the face of 68 points in ``pts``; see ``convert_faces``."""
+    points, issues = read_pts(pts, 68)
     if points is None:
-        return Converted(findings=findings)
+        return Converted(issues=issues)
     return convert_faces(root, file_name, [Face(points, str(pts), box=box)], **fields)
 
 

@@ -1,4 +1,4 @@
-"""Pascal VOC's XML: one file a picture, boxes in whole pixels counted from 1, both ends inside."""
+"""Pascal VOC's XML: one file an image, boxes in whole pixels counted from 1, both ends inside."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ import xml.etree.ElementTree as ElementTree
 from typing import NamedTuple
 
 from centernet_d2.data.formats.plain_xml import parse_xml
-from centernet_d2.data.validation.issues import Finding
+from centernet_d2.data.validation.issues import AnnotationIssue
 
 
 class VocObject(NamedTuple):
-    """``number`` counts the file's objects from 1; ``bbox`` is x1, y1, x2, y2 in continuous picture coordinates."""
+    """``number`` counts the file's objects from 1; ``bbox`` is x1, y1, x2, y2 in continuous image coordinates."""
 
     number: int
     name: str
@@ -20,32 +20,32 @@ class VocObject(NamedTuple):
     difficult: bool
 
 
-class VocPicture(NamedTuple):
+class VocImage(NamedTuple):
     """``size`` is (height, width) in pixels, None where the file does not say."""
 
     size: tuple[int, int] | None
     objects: list[VocObject]
 
 
-def read_voc_xml(file_name: str) -> tuple[VocPicture, list[Finding]]:
+def read_voc_xml(file_name: str) -> tuple[VocImage, list[AnnotationIssue]]:
     """Read one file; objects with faults are left out and reported. Never raises for a bad or absent file."""
-    nothing = VocPicture(None, [])
+    nothing = VocImage(None, [])
     try:
         root = parse_xml(file_name)
     except FileNotFoundError:
-        return nothing, [Finding(file_name, None, "file", "does not exist")]
+        return nothing, [AnnotationIssue(file_name, None, "file", "does not exist")]
     except OSError as error:
-        return nothing, [Finding(file_name, None, "file", f"cannot be read: {error}")]
+        return nothing, [AnnotationIssue(file_name, None, "file", f"cannot be read: {error}")]
     except ValueError as error:
-        return nothing, [Finding(file_name, None, "file", str(error))]
-    findings: list[Finding] = []
+        return nothing, [AnnotationIssue(file_name, None, "file", str(error))]
+    issues: list[AnnotationIssue] = []
     objects = []
     for number, element in enumerate(root.findall("object"), start=1):
         try:
             objects.append(_object(element, number))
         except _Fault as fault:
-            findings.append(Finding(file_name, number, fault.args[0], fault.args[1]))
-    return VocPicture(_size(root), objects), findings
+            issues.append(AnnotationIssue(file_name, number, fault.args[0], fault.args[1]))
+    return VocImage(_size(root), objects), issues
 
 
 class _Fault(Exception):
@@ -90,6 +90,6 @@ def read_voc_names(folder: str) -> list[str]:
     names: set[str] = set()
     for entry in os.scandir(folder):
         if entry.name.endswith(".xml"):
-            picture, _ = read_voc_xml(entry.path)
-            names.update(found.name for found in picture.objects)
+            image, _ = read_voc_xml(entry.path)
+            names.update(found.name for found in image.objects)
     return sorted(names)

@@ -22,14 +22,14 @@ from centernet_d2.data.validation.issues import escapes, is_number
 FEATURE_IDS = tuple(number for number in range(1, 22) if number not in (13, 17))
 #: Faces of the published split.
 NUM_FACES = {"train": 20000, "full": 4386, "frontal": 1314}
-_TEST_SHARE = NUM_FACES["full"] / (NUM_FACES["train"] + NUM_FACES["full"])
+_TEST_FRACTION = NUM_FACES["full"] / (NUM_FACES["train"] + NUM_FACES["full"])
 _OWN_SPLIT = (
-    "AFLWinfo_release.mat is not there: pictures are split by a hash of their names, not as published, and hidden "
+    "AFLWinfo_release.mat is not there: images are split by a hash of their names, not as published, and hidden "
     "landmarks are missing; do not compare with published numbers"
 )
 
 
-class Picture(NamedTuple):
+class Image(NamedTuple):
     """``file_name`` is relative to the folder ``flickr``."""
 
     file_name: str
@@ -41,8 +41,8 @@ def convert_aflw(root: Path) -> list[Summary]:
 
     With ``AFLWinfo_release.mat`` below ``root``, faces, landmarks, boxes and split are the published ones; hidden
     landmarks have visibility 1. Otherwise they come from ``aflw.sqlite``, where hidden landmarks are absent (visibility
-    0), and a picture is a test picture if the SHA-256 of its name, as a number from 0 to 1, is below 4386 / 24386.
-    Boxes are the annotated ones. In the published split faces of one picture may be on both sides: each file has only
+    0), and an image is a test image if the SHA-256 of its name, as a number from 0 to 1, is below 4386 / 24386.
+    Boxes are the annotated ones. In the published split faces of one image may be on both sides: each file has only
     its own.
 
     Raises:
@@ -71,7 +71,7 @@ def convert_aflw(root: Path) -> list[Summary]:
     for split, known in NUM_FACES.items():
         summary = convert(
             _grouped(splits[split]),
-            lambda picture: convert_faces(root, located(picture.file_name), picture.faces),
+            lambda image: convert_faces(root, located(image.file_name), image.faces),
             root / "annotations" / f"{split}.json",
             FACE19.coco_categories(),
             known={"objects": known},
@@ -82,7 +82,7 @@ def convert_aflw(root: Path) -> list[Summary]:
 
 
 def read_database(path: Path) -> list[tuple[str, Face]]:
-    """Picture and face of every face of an ``aflw.sqlite`` that has a rectangle, by the picture's name and face id.
+    """Image and face of every face of an ``aflw.sqlite`` that has a rectangle, by the image's name and face id.
 
     Raises:
         ValueError: it is not that database.
@@ -105,7 +105,7 @@ def read_database(path: Path) -> list[tuple[str, Face]]:
 
 
 def read_release(path: Path) -> dict[str, list[tuple[str, Face]]]:
-    """Picture and face of every face of an ``AFLWinfo_release.mat``, in the splits "train" and "full".
+    """Image and face of every face of an ``AFLWinfo_release.mat``, in the splits "train" and "full".
 
     Raises:
         ImportError: SciPy is not installed.
@@ -133,11 +133,11 @@ def read_release(path: Path) -> dict[str, list[tuple[str, Face]]]:
 
 
 def split_by_name(faces: Iterable[tuple[str, Face]]) -> dict[str, list[tuple[str, Face]]]:
-    """The same split wherever it is made, also of a part of the pictures; see ``convert_aflw``."""
+    """The same split wherever it is made, also of a part of the images; see ``convert_aflw``."""
     splits: dict[str, list[tuple[str, Face]]] = {"train": [], "full": []}
     for name, face in faces:
-        share = int.from_bytes(hashlib.sha256(name.encode()).digest()) / 2**256
-        splits["full" if share < _TEST_SHARE else "train"].append((name, face))
+        fraction = int.from_bytes(hashlib.sha256(name.encode()).digest()) / 2**256
+        splits["full" if fraction < _TEST_FRACTION else "train"].append((name, face))
     return splits
 
 
@@ -153,11 +153,11 @@ def _number(value: Any) -> float:
     return float(value) if is_number(value) else np.nan
 
 
-def _grouped(faces: Iterable[tuple[str, Face]]) -> list[Picture]:
-    pictures: dict[str, list[Face]] = {}
+def _grouped(faces: Iterable[tuple[str, Face]]) -> list[Image]:
+    images: dict[str, list[Face]] = {}
     for name, face in faces:
-        pictures.setdefault(name, []).append(face)
-    return [Picture(*item) for item in sorted(pictures.items())]
+        images.setdefault(name, []).append(face)
+    return [Image(*item) for item in sorted(images.items())]
 
 
 def _find(root: Path, name: str) -> Path | None:

@@ -19,9 +19,9 @@ from typing import IO, Any, NamedTuple
 
 from tqdm import tqdm
 
-from centernet_d2.data.validation.issues import Finding, escapes
+from centernet_d2.data.validation.issues import AnnotationIssue, escapes
 
-# An archive may unpack to this many times its own size, and so many bytes more. Deflated pictures and annotations
+# An archive may unpack to this many times its own size, and so many bytes more. Deflated images and annotations
 # stay far below; a bomb reaches a thousand.
 _MAX_EXPANSION = 200
 _FREE_BYTES = 100 * 2**20
@@ -31,7 +31,7 @@ _DAMAGED = (zipfile.BadZipFile, tarfile.TarError, zlib.error, EOFError, NotImple
 _OWN_TROUBLE = (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EROFS)
 
 
-def unpack_archives(folder: Path, password: str | None = None) -> list[Finding]:
+def unpack_archives(folder: Path, password: str | None = None) -> list[AnnotationIssue]:
     """Unpack every zip and tar of ``folder``, each into the folder that has its name without the suffix.
 
     Where an archive's entries lie in a folder of that very name already, it is not repeated: ``afw.zip`` with
@@ -48,19 +48,19 @@ def unpack_archives(folder: Path, password: str | None = None) -> list[Finding]:
     Raises:
         OSError: the disk is full, no permission.
     """
-    findings: list[Finding] = []
+    issues: list[AnnotationIssue] = []
     for parts in _archives(folder):
         name = re.sub(r"\.001$", "", parts[0].name)
         try:
             with ExitStack() as stack:
                 is_tar = name.lower().endswith(_TAR_SUFFIXES)
                 entries, size = (_tar_entries if is_tar else _zip_entries)(parts, password, stack)
-                findings += _unpack(entries, size, name, folder / re.sub(r"(\.tar)?\.\w+$", "", name))
+                issues += _unpack(entries, size, name, folder / re.sub(r"(\.tar)?\.\w+$", "", name))
         except (*_DAMAGED, OSError) as error:
             if isinstance(error, OSError) and error.errno in _OWN_TROUBLE:
                 raise
-            findings.append(Finding(name, None, "archive", f"is damaged or incomplete: {error}"))
-    return findings
+            issues.append(AnnotationIssue(name, None, "archive", f"is damaged or incomplete: {error}"))
+    return issues
 
 
 class _Entry(NamedTuple):
@@ -129,9 +129,9 @@ def _tar_entries(parts: list[Path], password: str | None, stack: ExitStack) -> t
     return entries(), parts[0].stat().st_size
 
 
-def _unpack(entries: Iterator[_Entry], size: int, archive: str, target: Path) -> list[Finding]:
+def _unpack(entries: Iterator[_Entry], size: int, archive: str, target: Path) -> list[AnnotationIssue]:
     """``size`` of the archive, in bytes."""
-    findings: list[Finding] = []
+    issues: list[AnnotationIssue] = []
     left = _MAX_EXPANSION * size + _FREE_BYTES
     for entry in entries:
         name, fault = entry.name.replace("\\", "/"), entry.fault
@@ -146,14 +146,14 @@ def _unpack(entries: Iterator[_Entry], size: int, archive: str, target: Path) ->
                 left -= entry.size
                 _write(entry, _place(name, target))
             except _PasswordError as error:
-                return [*findings, Finding(archive, None, entry.name, str(error))]
+                return [*issues, AnnotationIssue(archive, None, entry.name, str(error))]
             except (*_DAMAGED, OSError) as error:
                 if isinstance(error, OSError) and error.errno in _OWN_TROUBLE:
                     raise
                 fault = f"cannot be unpacked: {error}"
         if fault:
-            findings.append(Finding(archive, None, entry.name, fault))
-    return findings
+            issues.append(AnnotationIssue(archive, None, entry.name, fault))
+    return issues
 
 
 def _place(name: str, target: Path) -> Path:

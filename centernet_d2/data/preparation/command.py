@@ -9,11 +9,11 @@ from pathlib import Path
 
 from centernet_d2.data.image_io import datasets_root
 from centernet_d2.data.preparation.archives import unpack_archives
-from centernet_d2.data.preparation.conversion import Summary, describe_findings
+from centernet_d2.data.preparation.conversion import Summary, describe_issues
 
 
 def preparation_parser(description: str | None, name: str) -> argparse.ArgumentParser:
-    """A parser with the folder of the data set ``name``."""
+    """A parser with the folder of the dataset ``name``."""
     parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     root = Path(datasets_root())
     parser.add_argument(
@@ -31,13 +31,13 @@ def prepare(folder: Path, convert: Callable[[Path], Sequence[Summary]], password
     try:
         if not folder.is_dir():
             raise FileNotFoundError(f"there is no folder {folder}")
-        findings = unpack_archives(folder, password)
-        if findings:
-            print("\n".join(["archives:", *describe_findings(findings)]))
+        issues = unpack_archives(folder, password)
+        if issues:
+            print("\n".join(["archives:", *describe_issues(issues)]))
         summaries = convert(folder)
     except (OSError, ValueError, ImportError) as error:
         print(error, file=sys.stderr)
         return 1
     for summary in summaries:
         print(summary)
-    return int(not any(summary.pictures for summary in summaries))
+    return int(not any(summary.images for summary in summaries))

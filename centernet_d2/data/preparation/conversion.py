@@ -16,7 +16,7 @@ from tqdm import tqdm
 
 from centernet_d2.checkpoint.writing import write_atomically
 from centernet_d2.data.image_io import read_image_size
-from centernet_d2.data.validation.issues import Finding
+from centernet_d2.data.validation.issues import AnnotationIssue
 
 Item = TypeVar("Item")
 Fields = dict[str, Any]
@@ -28,14 +28,14 @@ class Converted:
     """What became of one item.
 
     Attributes:
-        picture: an entry of "images" without its id; None where it must be left out, its objects with it.
+        image: an entry of "images" without its id; None where it must be left out, its objects with it.
         objects: entries of "annotations" without ``id`` and ``image_id``.
-        findings: what was left out, and why.
+        issues: what was left out, and why.
     """
 
-    picture: Fields | None = None
+    image: Fields | None = None
     objects: Sequence[Fields] = ()
-    findings: Sequence[Finding] = ()
+    issues: Sequence[AnnotationIssue] = ()
 
 
 @dataclass
@@ -43,47 +43,47 @@ class Summary:
     """Of one JSON file.
 
     Attributes:
-        known: the published numbers of "pictures" and "objects", where there are any.
+        known: the published numbers of "images" and "objects", where there are any.
         notes: further warnings.
     """
 
     json_file: Path
-    pictures: int = 0
+    images: int = 0
     objects: int = 0
-    findings: list[Finding] = field(default_factory=list)
+    issues: list[AnnotationIssue] = field(default_factory=list)
     known: Mapping[str, int] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
 
     def warnings(self) -> list[str]:
         """Numbers that are not the known ones, and the notes."""
-        found = {"pictures": self.pictures, "objects": self.objects}
+        found = {"pictures": self.images, "objects": self.objects}
         known = self.known.items()
         differing = [f"{found[what]} {what}, but {n} are known" for what, n in known if found[what] != n]
         return differing + self.notes
 
     def __str__(self) -> str:
-        lines = [f"{self.json_file}: {self.pictures} pictures, {self.objects} objects"]
-        if not self.pictures:
+        lines = [f"{self.json_file}: {self.images} images, {self.objects} objects"]
+        if not self.images:
             lines = [f"{self.json_file}: not written, there is nothing to convert"]
         lines += [f"  warning: {warning}" for warning in self.warnings()]
-        return "\n".join([*lines, *describe_findings(self.findings)])
+        return "\n".join([*lines, *describe_issues(self.issues)])
 
 
-def describe_findings(findings: Sequence[Finding]) -> list[str]:
+def describe_issues(issues: Sequence[AnnotationIssue]) -> list[str]:
     """Lines: how many of each field were left out, and the first ten in full."""
-    if not findings:
+    if not issues:
         return []
-    counts = Counter(finding.field for finding in findings)
+    counts = Counter(issue.field for issue in issues)
     counted = ", ".join(f"{number} for {name}" for name, number in counts.most_common(_LISTED))
-    more = [f"    ... and {len(findings) - _LISTED} more"] if len(findings) > _LISTED else []
-    return [f"  left out: {counted}", *(f"    {finding}" for finding in findings[:_LISTED]), *more]
+    more = [f"    ... and {len(issues) - _LISTED} more"] if len(issues) > _LISTED else []
+    return [f"  left out: {counted}", *(f"    {issue}" for issue in issues[:_LISTED]), *more]
 
 
-def picture_entry(root: Path, file_name: str, **fields: Any) -> Fields:
+def image_entry(root: Path, file_name: str, **fields: Any) -> Fields:
     """An entry of "images" for ``root / file_name``: its name, height and width in pixels, upright, and ``fields``.
 
     Raises:
-        BrokenImageError: absent, or not a picture.
+        CorruptImageError: absent, or not an image.
     """
     height, width = read_image_size(str(root / file_name))
     return {"file_name": file_name, "height": height, "width": width, **fields}
@@ -98,16 +98,16 @@ def convert(
     known: Mapping[str, int] | None = None,
     videos: Sequence[Fields] = (),
 ) -> Summary:
-    """Convert all items, in their order, to one COCO file; ids count pictures and objects from 1.
+    """Convert all items, in their order, to one COCO file; ids count images and objects from 1.
 
     Each result is kept in ``<json_file>.partial`` until the end: a run that was killed goes on from there, if items and
-    options are the same, and gives the same file. Items with findings are read again, as they may have been mended.
+    options are the same, and gives the same file. Items with issues are read again, as they may have been mended.
 
     Args:
         items: anything whose ``repr`` tells it from others.
         options: whatever else ``read_item`` depends on.
-        known: published numbers of "pictures" and "objects", to be warned about.
-        videos: entries of "videos", of which pictures have a "video_id"; none for pictures of their own.
+        known: published numbers of "images" and "objects", to be warned about.
+        videos: entries of "videos", of which images have a "video_id"; none for images of their own.
 
     Raises:
         OSError: the file cannot be written.
@@ -117,15 +117,15 @@ def convert(
     partial = json_file.with_name(json_file.name + ".partial")
     described = json.dumps([options, list(categories), [repr(item) for item in items]])
     with partial.open("a+b") as journal:
-        places = _resume(journal, f"{hashlib.sha256(described.encode()).hexdigest()}\n".encode())
+        positions = _resume(journal, f"{hashlib.sha256(described.encode()).hexdigest()}\n".encode())
         for index, item in enumerate(tqdm(items, desc=json_file.name, unit="item", disable=None)):
-            if index not in places:
+            if index not in positions:
                 result = read_item(item)
-                places[index] = journal.seek(0, io.SEEK_END)
-                line = json.dumps([index, result.picture, [*result.objects], [*result.findings]])
+                positions[index] = journal.seek(0, io.SEEK_END)
+                line = json.dumps([index, result.image, [*result.objects], [*result.issues]])
                 journal.write(line.encode() + b"\n")
                 journal.flush()
-        results = _results(journal, places, summary)
+        results = _results(journal, positions, summary)
         first = next(results, None)
         if first is not None:
             everything = itertools.chain([first], results)
@@ -136,49 +136,49 @@ def convert(
 
 
 def _resume(journal: IO[bytes], header: bytes) -> dict[int, int]:
-    """Where the items without findings are that an earlier run of the same kind left; what was cut off is removed."""
+    """Where the items without issues are that an earlier run of the same kind left; what was cut off is removed."""
     journal.seek(0)
     if journal.readline() != header:
         journal.truncate(0)
         journal.write(header)
         return {}
-    places: dict[int, int] = {}
+    positions: dict[int, int] = {}
     start = end = len(header)
     for line in journal:
         try:
-            index, _, _, findings = json.loads(line)
+            index, _, _, issues = json.loads(line)
         except ValueError:
             break
-        if line.endswith(b"\n") and not findings:
-            places[index], end = start, start + len(line)
+        if line.endswith(b"\n") and not issues:
+            positions[index], end = start, start + len(line)
         start += len(line)
     journal.truncate(end)
-    return places
+    return positions
 
 
-def _results(journal: IO[bytes], places: dict[int, int], summary: Summary) -> Iterator[tuple[Fields, list]]:
-    """Picture and objects of the items in their order, with ids; counted in ``summary``."""
-    for index in sorted(places):
-        journal.seek(places[index])
-        _, picture, objects, findings = json.loads(journal.readline())
-        summary.findings += [Finding(*finding) for finding in findings]
-        if picture is None:
+def _results(journal: IO[bytes], positions: dict[int, int], summary: Summary) -> Iterator[tuple[Fields, list]]:
+    """Image and objects of the items in their order, with ids; counted in ``summary``."""
+    for index in sorted(positions):
+        journal.seek(positions[index])
+        _, image, objects, issues = json.loads(journal.readline())
+        summary.issues += [AnnotationIssue(*issue) for issue in issues]
+        if image is None:
             continue
-        summary.pictures += 1
+        summary.images += 1
         numbered = []
         for fields in objects:
             summary.objects += 1
-            numbered.append({"id": summary.objects, "image_id": summary.pictures, **fields})
-        yield {"id": summary.pictures, **picture}, numbered
+            numbered.append({"id": summary.objects, "image_id": summary.images, **fields})
+        yield {"id": summary.images, **image}, numbered
 
 
 def _write(file: IO[bytes], results: Iterator[tuple[Fields, list]], heads: Mapping[str, list[Fields]]) -> None:
-    """One object a line; only the pictures' entries are held in memory."""
-    pictures, separator = [], b""
+    """One object a line; only the images' entries are held in memory."""
+    images, separator = [], b""
     file.write(json.dumps(heads)[:-1].encode() + b',\n"annotations": [')
-    for picture, objects in results:
-        pictures.append(picture)
+    for image, objects in results:
+        images.append(image)
         for entry in objects:
             file.write(separator + b"\n" + json.dumps(entry).encode())
             separator = b","
-    file.write(b'],\n"images": [\n' + ",\n".join(map(json.dumps, pictures)).encode() + b"]}\n")
+    file.write(b'],\n"images": [\n' + ",\n".join(map(json.dumps, images)).encode() + b"]}\n")

@@ -1,7 +1,7 @@
-"""CrowdHuman's odgt files (Shao et al. 2018): a line of JSON for each picture, with three boxes for each person.
+"""CrowdHuman's odgt files (Shao et al. 2018): a line of JSON for each image, with three boxes for each person.
 
 Boxes stay as they are, x, y, width, height, read as edges in continuous coordinates; full ones may reach out of the
-picture.
+image.
 """
 
 from __future__ import annotations
@@ -10,13 +10,13 @@ import json
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from centernet_d2.data.image_io import BrokenImageError
-from centernet_d2.data.preparation.conversion import Converted, Fields, Summary, convert, picture_entry
-from centernet_d2.data.validation.issues import Finding, check_object, escapes
+from centernet_d2.data.image_io import CorruptImageError
+from centernet_d2.data.preparation.conversion import Converted, Fields, Summary, convert, image_entry
+from centernet_d2.data.validation.issues import AnnotationIssue, check_object, escapes
 
 #: Kind -> key of the box, name of the class.
 BOXES = {"full": ("fbox", "person"), "visible": ("vbox", "person"), "head": ("hbox", "head")}
-#: Published numbers of pictures.
+#: Published numbers of images.
 SPLITS = {"train": 15000, "val": 4370}
 _TAGS = ("person", "mask")
 
@@ -32,7 +32,7 @@ def convert_crowdhuman(root: Path, boxes: str = "full") -> list[Summary]:
     """Write ``root/annotations/<split>.json``, ``<split>_<boxes>.json`` for the others, of the splits that are there.
 
     Args:
-        root: has ``annotation_{train,val}.odgt``, and the pictures, ``<ID>.jpg``, at any depth.
+        root: has ``annotation_{train,val}.odgt``, and the images, ``<ID>.jpg``, at any depth.
         boxes: of ``BOXES``.
 
     Raises:
@@ -43,13 +43,13 @@ def convert_crowdhuman(root: Path, boxes: str = "full") -> list[Summary]:
     present = {split: path for split, path in files.items() if path.is_file()}
     if not present:
         raise FileNotFoundError(f"there is neither {' nor '.join(path.name for path in files.values())} in {root}")
-    pictures = {path.stem: path.relative_to(root).as_posix() for path in sorted(root.rglob("*.jpg"), reverse=True)}
+    images = {path.stem: path.relative_to(root).as_posix() for path in sorted(root.rglob("*.jpg"), reverse=True)}
     suffix = "" if boxes == "full" else f"_{boxes}"
 
     def convert_split(split: str, path: Path) -> Summary:
         return convert(
             _lines(path),
-            lambda line: read_line(root, pictures, path, line, boxes),
+            lambda line: read_line(root, images, path, line, boxes),
             root / "annotations" / f"{split}{suffix}.json",
             [{"id": 1, "name": BOXES[boxes][1]}],
             known={"pictures": SPLITS[split]},
@@ -58,14 +58,14 @@ def convert_crowdhuman(root: Path, boxes: str = "full") -> list[Summary]:
     return [convert_split(split, path) for split, path in present.items()]
 
 
-def read_line(root: Path, pictures: dict[str, str], path: Path, line: Line, boxes: str) -> Converted:
-    """One picture with its objects; those with faults are left out and named. Never raises for bad content.
+def read_line(root: Path, images: dict[str, str], path: Path, line: Line, boxes: str) -> Converted:
+    """One image with its objects; those with faults are left out and named. Never raises for bad content.
 
     Crowds, ``iscrowd``, are those with the tag "mask", whole whatever ``boxes`` are, and what ``extra`` or, for heads,
     ``head_attr`` says to ignore.
 
     Args:
-        pictures: stem -> file, relative to ``root``.
+        images: stem -> file, relative to ``root``.
         path: of the odgt file, for messages.
     """
     try:
@@ -73,31 +73,33 @@ def read_line(root: Path, pictures: dict[str, str], path: Path, line: Line, boxe
         name, entries = content["ID"], content["gtboxes"]
     except (ValueError, RecursionError, KeyError, TypeError) as error:
         return Converted(
-            findings=[Finding(str(path), None, f"line {line.number}", f"has no ID and gtboxes: {error!r}")]
+            issues=[AnnotationIssue(str(path), None, f"line {line.number}", f"has no ID and gtboxes: {error!r}")]
         )
     if not isinstance(name, str) or not isinstance(entries, list):
-        return Converted(findings=[Finding(str(path), None, f"line {line.number}", "ID is no text or gtboxes no list")])
-    file_name = pictures.get(name, f"Images/{name}.jpg")
+        return Converted(
+            issues=[AnnotationIssue(str(path), None, f"line {line.number}", "ID is no text or gtboxes no list")]
+        )
+    file_name = images.get(name, f"Images/{name}.jpg")
     if escapes(file_name):
-        return Converted(findings=[Finding(name, None, "picture", f"leads out of the folder {root}")])
+        return Converted(issues=[AnnotationIssue(name, None, "picture", f"leads out of the folder {root}")])
     try:
-        picture = picture_entry(root, file_name)
-    except BrokenImageError as error:
-        return Converted(findings=[Finding(file_name, None, "picture", error.reason)])
-    objects, findings = [], []
+        image = image_entry(root, file_name)
+    except CorruptImageError as error:
+        return Converted(issues=[AnnotationIssue(file_name, None, "picture", error.reason)])
+    objects, issues = [], []
     for number, entry in enumerate(entries, start=1):
         try:
             fields = _object(entry, boxes)
         except _Fault as fault:
-            findings.append(Finding(name, number, *fault.args))
+            issues.append(AnnotationIssue(name, number, *fault.args))
             continue
-        faults = check_object(fields, name, number, (picture["height"], picture["width"]), (1,), None)
-        # One that reaches outside of the picture is kept: it is cut when trained on.
-        faults = [fault for fault in faults if fault.fatal or not _shows(fields["bbox"], picture)]
-        findings += faults
+        faults = check_object(fields, name, number, (image["height"], image["width"]), (1,), None)
+        # One that reaches outside of the image is kept: it is cut when trained on.
+        faults = [fault for fault in faults if fault.fatal or not _shows(fields["bbox"], image)]
+        issues += faults
         if not faults:
             objects.append({**fields, "area": fields["bbox"][2] * fields["bbox"][3]})
-    return Converted(picture, objects, findings)
+    return Converted(image, objects, issues)
 
 
 class _Fault(Exception):
@@ -127,7 +129,7 @@ def _object(entry: Any, boxes: str) -> Fields:
     return {"category_id": 1, "bbox": entry[key], "iscrowd": int(tag == "mask" or 1 in flags)}
 
 
-def _shows(box: list[float], picture: Fields) -> bool:
-    """Whether any of x, y, width, height is inside of the picture."""
+def _shows(box: list[float], image: Fields) -> bool:
+    """Whether any of x, y, width, height is inside of the image."""
     x, y, width, height = box
-    return min(x + width, picture["width"]) > max(x, 0) and min(y + height, picture["height"]) > max(y, 0)
+    return min(x + width, image["width"]) > max(x, 0) and min(y + height, image["height"]) > max(y, 0)

@@ -15,7 +15,7 @@ from tqdm import tqdm
 from centernet_d2.data.formats.pts import convert_pts
 from centernet_d2.data.preparation.conversion import Summary, convert
 from centernet_d2.data.schemas import FACE68
-from centernet_d2.data.validation.issues import Finding
+from centernet_d2.data.validation.issues import AnnotationIssue
 
 #: The challenge's test videos: well lit, unconstrained light, arbitrary conditions. The others are to train on.
 TEST_VIDEOS = {
@@ -31,18 +31,18 @@ _FRAME_FOLDERS = ("imgs", "images", _EXTRACTED)
 
 
 class Frame(NamedTuple):
-    """Names relative to the root; ``picture`` is where it should be, where there is none."""
+    """Names relative to the root; ``image`` is where it should be, where there is none."""
 
-    picture: str
+    image: str
     pts: str
 
 
 def convert_300vw(root: Path, every: int = 1) -> list[Summary]:
     """Write ``root/annotations/{train,test_1,test_2,test_3}.json``, those of which there are videos.
 
-    A video is a folder with its number as name, ``annot/*.pts``, and pictures of the same numbers in ``imgs/``,
+    A video is a folder with its number as name, ``annot/*.pts``, and images of the same numbers in ``imgs/``,
     ``images/`` or ``extraction/``. Frames that are in none of them are extracted from ``vid.avi`` to ``extraction/``,
-    counted from 1. Frames that a ``broken_frames.npy`` below ``root`` lists are left out without a finding.
+    counted from 1. Frames that a ``broken_frames.npy`` below ``root`` lists are left out without an issue.
 
     Args:
         every: take each video's first annotated frame, and then every so many.
@@ -51,9 +51,9 @@ def convert_300vw(root: Path, every: int = 1) -> list[Summary]:
         OSError: files cannot be read or written.
         ValueError: broken_frames.npy cannot be understood.
     """
-    broken: dict[str, list[int]] = {}
+    corrupt: dict[str, list[int]] = {}
     for path in sorted(root.rglob("broken_frames.npy")):
-        broken.update(read_broken_frames(path))
+        corrupt.update(read_corrupt_frames(path))
     # Of a video that is there twice, the copy that is less deep.
     deepest_first = sorted({pts.parent.parent for pts in root.rglob("annot/*.pts")}, key=lambda x: (-len(x.parts), x))
     videos = sorted({folder.name: folder for folder in deepest_first}.items())
@@ -61,29 +61,29 @@ def convert_300vw(root: Path, every: int = 1) -> list[Summary]:
     for split, known in _NUM_VIDEOS.items():
         folders = [folder for name, folder in videos if _SPLIT_OF.get(name, "train") == split]
         if folders:
-            summaries.append(_convert_split(root, split, folders, broken, every))
+            summaries.append(_convert_split(root, split, folders, corrupt, every))
             if len(folders) != known:
                 summaries[-1].notes.append(f"{len(folders)} videos, but {known} are known")
     return summaries
 
 
 def _convert_split(
-    root: Path, split: str, folders: Sequence[Path], broken: dict[str, list[int]], every: int
+    root: Path, split: str, folders: Sequence[Path], corrupt: dict[str, list[int]], every: int
 ) -> Summary:
     frames: list[Frame] = []
-    findings = []
+    issues = []
     for folder in folders:
         try:
-            frames += video_frames(root, folder, broken.get(folder.name, ()), every)
+            frames += video_frames(root, folder, corrupt.get(folder.name, ()), every)
         except VideoError as error:
-            findings.append(Finding(str(folder / "vid.avi"), None, "video", str(error)))
+            issues.append(AnnotationIssue(str(folder / "vid.avi"), None, "video", str(error)))
     summary = convert(
         frames,
-        lambda frame: convert_pts(root, frame.picture, root / frame.pts),
+        lambda frame: convert_pts(root, frame.image, root / frame.pts),
         root / "annotations" / f"{split}.json",
         FACE68.coco_categories(),
     )
-    summary.findings = findings + summary.findings
+    summary.issues = issues + summary.issues
     return summary
 
 
@@ -91,23 +91,23 @@ class VideoError(ValueError):
     """A video that cannot be decoded."""
 
 
-def video_frames(root: Path, folder: Path, broken: Collection[int], every: int) -> list[Frame]:
-    """The frames of the video in ``folder`` that have landmarks, but for the ``broken`` ones; see ``convert_300vw``.
+def video_frames(root: Path, folder: Path, corrupt: Collection[int], every: int) -> list[Frame]:
+    """The frames of the video in ``folder`` that have landmarks, but for the ``corrupt`` ones; see ``convert_300vw``.
 
     Raises:
         VideoError: frames are missing, and the video they should come from cannot be decoded.
     """
     annotated = _numbered(folder / "annot", (".pts",))
-    numbers = [number for number in sorted(annotated) if number not in broken][::every]
-    pictures: dict[int, Path] = {}
+    numbers = [number for number in sorted(annotated) if number not in corrupt][::every]
+    images: dict[int, Path] = {}
     for name in reversed(_FRAME_FOLDERS):
-        pictures.update(_numbered(folder / name, (".jpg", ".jpeg", ".png", ".bmp")))
-    missing = [number for number in numbers if number not in pictures]
+        images.update(_numbered(folder / name, (".jpg", ".jpeg", ".png", ".bmp")))
+    missing = [number for number in numbers if number not in images]
     for number in missing:
-        pictures[number] = folder / _EXTRACTED / f"{number:06d}.jpg"
+        images[number] = folder / _EXTRACTED / f"{number:06d}.jpg"
     if missing and (folder / "vid.avi").is_file():
-        extract_frames(folder / "vid.avi", {number: pictures[number] for number in missing})
-    pairs = ((pictures[number], annotated[number]) for number in numbers)
+        extract_frames(folder / "vid.avi", {number: images[number] for number in missing})
+    pairs = ((images[number], annotated[number]) for number in numbers)
     return [Frame(*(path.relative_to(root).as_posix() for path in pair)) for pair in pairs]
 
 
@@ -117,7 +117,7 @@ def _numbered(folder: Path, suffixes: Collection[str]) -> dict[int, Path]:
 
 
 def extract_frames(video: Path, frames: dict[int, Path]) -> None:
-    """Write frames of ``video`` as pictures; their numbers count from 1. A file that is there is complete.
+    """Write frames of ``video`` as images; their numbers count from 1. A file that is there is complete.
 
     Frames behind the end of the video are not written.
 
@@ -132,16 +132,16 @@ def extract_frames(video: Path, frames: dict[int, Path]) -> None:
         if not capture.grab():
             break
         if number in frames:
-            _, picture = capture.retrieve()
+            _, image = capture.retrieve()
             path = frames[number]
             path.parent.mkdir(exist_ok=True)
             temporary = path.with_suffix(".extracting")
-            temporary.write_bytes(cv2.imencode(path.suffix, picture)[1].tobytes())
+            temporary.write_bytes(cv2.imencode(path.suffix, image)[1].tobytes())
             os.replace(temporary, path)
     capture.release()
 
 
-def read_broken_frames(path: Path) -> dict[str, list[int]]:
+def read_corrupt_frames(path: Path) -> dict[str, list[int]]:
     """The frame numbers by video of a ``broken_frames.npy``: a pickled dict, of which no code is run.
 
     Raises:

@@ -1,4 +1,4 @@
-"""300W (Sagonas et al. 2013): pictures of LFPW, HELEN, AFW and iBUG, 68 landmarks each in .pts files beside them."""
+"""300W (Sagonas et al. 2013): images of LFPW, HELEN, AFW and iBUG, 68 landmarks each in .pts files beside them."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from centernet_d2.data.formats.matlab import read_mat
 from centernet_d2.data.formats.pts import convert_pts
 from centernet_d2.data.preparation.conversion import Converted, Summary, convert
 from centernet_d2.data.schemas import FACE68
-from centernet_d2.data.validation.issues import Finding
+from centernet_d2.data.validation.issues import AnnotationIssue
 
 
 class Part(NamedTuple):
-    """Number of pictures, the "subset" that results are told for, and whether there is an official box file."""
+    """Number of images, the "subset" that results are told for, and whether there is an official box file."""
 
-    pictures: int
+    images: int
     subset: str = ""
     has_boxes: bool = True
 
@@ -44,20 +44,20 @@ SPLITS = {
 }
 #: Where the boxes come from; the latter two are fields of the official ``bounding_boxes_*.mat``.
 BOXES = {"landmarks": "", "official": "bb_ground_truth", "detector": "bb_detector"}
-_PICTURES = (".jpg", ".jpeg", ".png", ".bmp")
+_IMAGES = (".jpg", ".jpeg", ".png", ".bmp")
 
 
 class Pair(NamedTuple):
-    """A picture and its landmarks; names are relative to the root, "" where there is no such file."""
+    """An image and its landmarks; names are relative to the root, "" where there is no such file."""
 
     part: str
     stem: str
-    picture: str = ""
+    image: str = ""
     pts: str = ""
 
 
 def convert_300w(root: Path, boxes: str = "landmarks") -> list[Summary]:
-    """Write ``root/annotations/{train,common,challenge,full,test}.json``, the last where its pictures are present.
+    """Write ``root/annotations/{train,common,challenge,full,test}.json``, the last where its images are present.
 
     Args:
         boxes: one of ``BOXES``. The private test set has no box files: its boxes are those of the landmarks.
@@ -73,23 +73,25 @@ def convert_300w(root: Path, boxes: str = "landmarks") -> list[Summary]:
     official = {part: read_official_boxes(root, part, field) for part in with_boxes}
 
     def read_item(pair: Pair) -> Converted:
-        if not pair.picture:
-            return Converted(findings=[Finding(str(root / pair.pts), None, "picture", "there is none of that name")])
+        if not pair.image:
+            return Converted(
+                issues=[AnnotationIssue(str(root / pair.pts), None, "picture", "there is none of that name")]
+            )
         box = None
         if pair.part in official:
             box = official[pair.part].get(pair.stem)
             if box is None:
-                return Converted(findings=[Finding(pair.picture, None, "box", "is not in the official box file")])
+                return Converted(issues=[AnnotationIssue(pair.image, None, "box", "is not in the official box file")])
         subset = PARTS[pair.part].subset
-        pts = root / (pair.pts or os.path.splitext(pair.picture)[0] + ".pts")
-        return convert_pts(root, pair.picture, pts, box, **({"subset": subset} if subset else {}))
+        pts = root / (pair.pts or os.path.splitext(pair.image)[0] + ".pts")
+        return convert_pts(root, pair.image, pts, box, **({"subset": subset} if subset else {}))
 
     summaries = []
     for split, names in SPLITS.items():
         items = [pair for name in names for pair in parts[name]]
         if split == "test" and not items:
             continue
-        count = sum(PARTS[name].pictures for name in names)
+        count = sum(PARTS[name].images for name in names)
         known = {"pictures": count, "objects": count}
         json_file = root / "annotations" / f"{split}.json"
         summaries.append(convert(items, read_item, json_file, FACE68.coco_categories(), options=boxes, known=known))
@@ -99,8 +101,8 @@ def convert_300w(root: Path, boxes: str = "landmarks") -> list[Summary]:
 def find_pairs(root: Path) -> dict[str, list[Pair]]:
     """The pairs of each part, wherever below ``root`` its folders are, sorted by name.
 
-    A picture and a .pts file belong together if their names are the same up to the suffix; blanks do not count, because
-    there is an ``image_092 _01`` that some copies have mended on one side. Other files and the mirrored pictures of
+    An image and a .pts file belong together if their names are the same up to the suffix; blanks do not count, because
+    there is an ``image_092 _01`` that some copies have mended on one side. Other files and the flipped images of
     some distributions are passed over. Of a part that is there twice the copy that is less deep is taken.
     """
     found: dict[tuple[str, str], dict[str, str]] = {}
@@ -110,7 +112,7 @@ def find_pairs(root: Path) -> dict[str, list[Pair]]:
     for path in sorted(paths, key=lambda path: (len(path.parts), str(path))):
         suffix, folders = path.suffix.lower(), {part.lower() for part in path.parts[:-1]}
         part = next((part for part in PARTS if folders.issuperset(part.lower().split("/"))), None)
-        kind = "picture" if suffix in _PICTURES else suffix[1:]
+        kind = "picture" if suffix in _IMAGES else suffix[1:]
         if part and kind in ("picture", "pts") and not path.name.startswith(".") and not path.stem.endswith("_mirror"):
             found.setdefault((part, path.stem.replace(" ", "")), {}).setdefault(kind, path.as_posix())
     pairs: dict[str, list[Pair]] = {part: [] for part in PARTS}
@@ -120,13 +122,13 @@ def find_pairs(root: Path) -> dict[str, list[Pair]]:
 
 
 def read_official_boxes(root: Path, part: str, field: str) -> dict[str, np.ndarray]:
-    """The boxes of one part by the pictures' names without blanks and suffix.
+    """The boxes of one part by the images' names without blanks and suffix.
 
     Args:
         field: "bb_ground_truth" or "bb_detector".
 
     Returns:
-        (4,) float64 each: x1, y1, x2, y2 in continuous picture coordinates.
+        (4,) float64 each: x1, y1, x2, y2 in continuous image coordinates.
 
     Raises:
         FileNotFoundError: the file ``bounding_boxes_<part>.mat`` is nowhere below ``root``.
@@ -147,5 +149,5 @@ def read_official_boxes(root: Path, part: str, field: str) -> dict[str, np.ndarr
         }
     except (KeyError, IndexError, TypeError, ValueError) as error:
         raise ValueError(f"{path}, bounding_boxes: is not a list of imgName and {field}: {error}") from error
-    # Pixels from 1 with their centres at whole numbers.
+    # Pixels from 1 with their centers at whole numbers.
     return {stem: box - 0.5 for stem, box in boxes.items()}

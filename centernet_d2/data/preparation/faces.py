@@ -9,11 +9,11 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike
 
-from centernet_d2.data.image_io import BrokenImageError
-from centernet_d2.data.preparation.conversion import Converted, Fields, picture_entry
-from centernet_d2.data.validation.issues import Finding, escapes
+from centernet_d2.data.image_io import CorruptImageError
+from centernet_d2.data.preparation.conversion import Converted, Fields, image_entry
+from centernet_d2.data.validation.issues import AnnotationIssue, escapes
 
-# Landmarks of a face at the border may lie outside the picture, but not further than this share of its longer side.
+# Landmarks of a face at the border may lie outside the image, but not further than this share of its longer side.
 _MAX_OUTSIDE = 0.2
 
 
@@ -21,11 +21,11 @@ class Face(NamedTuple):
     """A face as its annotation has it.
 
     Attributes:
-        points: (K, 2) x, y; pixel centres are whole numbers from 0.
+        points: (K, 2) x, y; pixel centers are whole numbers from 0.
         file: of the annotation.
-        number: of the face in its picture or file, None where there is but one.
+        number: of the face in its image or file, None where there is but one.
         visibility: (K,) 0 not labelled, 1 hidden, 2 visible; None where all are visible.
-        box: x1, y1, x2, y2 in continuous picture coordinates; None for the smallest around the labelled points.
+        box: x1, y1, x2, y2 in continuous image coordinates; None for the smallest around the labelled points.
     """
 
     points: ArrayLike
@@ -36,30 +36,32 @@ class Face(NamedTuple):
 
 
 def convert_faces(
-    root: Path, file_name: str, faces: Sequence[Face], findings: Sequence[Finding] = (), **fields: Any
+    root: Path, file_name: str, faces: Sequence[Face], issues: Sequence[AnnotationIssue] = (), **fields: Any
 ) -> Converted:
-    """The picture ``root / file_name`` with its faces; left out where something is wrong with all of them.
+    """The image ``root / file_name`` with its faces; left out where something is wrong with all of them.
 
     A face is left out if a coordinate is not a finite number, if more than half of its labelled points are outside the
-    picture or one is outside by more than a fifth of the longer side, or if its box has no area.
+    image or one is outside by more than a fifth of the longer side, or if its box has no area.
 
     Args:
-        findings: of reading the annotation.
+        issues: of reading the annotation.
         fields: more of the entry in "images".
     """
     if escapes(file_name):
-        return Converted(findings=[*findings, Finding(file_name, None, "picture", f"leads out of the folder {root}")])
+        return Converted(
+            issues=[*issues, AnnotationIssue(file_name, None, "picture", f"leads out of the folder {root}")]
+        )
     try:
-        picture = picture_entry(root, file_name, **fields)
-    except BrokenImageError as error:
-        return Converted(findings=[*findings, Finding(error.file_name, None, "picture", error.reason)])
-    objects, findings = [], list(findings)
+        image = image_entry(root, file_name, **fields)
+    except CorruptImageError as error:
+        return Converted(issues=[*issues, AnnotationIssue(error.file_name, None, "picture", error.reason)])
+    objects, issues = [], list(issues)
     for face in faces:
         try:
-            objects.append(_face_object(face, (picture["height"], picture["width"])))
+            objects.append(_face_object(face, (image["height"], image["width"])))
         except _Fault as fault:
-            findings.append(Finding(face.file, face.number, *fault.args))
-    return Converted(picture if objects or not findings else None, objects, findings)
+            issues.append(AnnotationIssue(face.file, face.number, *fault.args))
+    return Converted(image if objects or not issues else None, objects, issues)
 
 
 class _Fault(Exception):
@@ -100,7 +102,7 @@ def _check_inside(points: np.ndarray, size: tuple[int, int]) -> None:
     corner = np.array([width, height])
     beyond = np.maximum(-0.5 - points, points + 0.5 - corner).max(axis=1)
     worst = int(beyond.argmax())
-    where = f"the {width}x{height} picture"
+    where = f"the {width}x{height} image"
     if beyond[worst] > _MAX_OUTSIDE * max(size):
         x, y = points[worst]
         raise _Fault("points", f"one is far outside {where}, at ({x:g}, {y:g})")

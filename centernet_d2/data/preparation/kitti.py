@@ -1,4 +1,4 @@
-"""KITTI's object benchmark (Geiger et al. 2012): a text file of labels and one of calibration for each picture.
+"""KITTI's object benchmark (Geiger et al. 2012): a text file of labels and one of calibration for each image.
 
 Boxes stay as they are in the labels, as edges x1, y1, x2, y2: both published evaluations and P2, which projects into
 the same frame, take them so. Lengths are metres in camera coordinates, see ``centernet_d2.ops.box3d_geometry``.
@@ -11,15 +11,15 @@ from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
-from centernet_d2.data.image_io import BrokenImageError
-from centernet_d2.data.preparation.conversion import Converted, Fields, Summary, convert, picture_entry
-from centernet_d2.data.validation.issues import Finding, check_object
+from centernet_d2.data.image_io import CorruptImageError
+from centernet_d2.data.preparation.conversion import Converted, Fields, Summary, convert, image_entry
+from centernet_d2.data.validation.issues import AnnotationIssue, check_object
 
 #: Classes to be found, in the order of the category ids 1, 2, 3: that of CenterNet's published models.
 CLASS_NAMES = ("pedestrian", "car", "cyclist")
 #: The labels' types; those after the first three become "ignored" regions.
 TYPES = ("Pedestrian", "Car", "Cyclist", "Van", "Truck", "Person_sitting", "Tram", "Misc", "DontCare")
-#: Split of the training pictures -> part -> number of pictures (Chen et al. 2015; Xiang et al. 2017).
+#: Split of the training images -> part -> number of images (Chen et al. 2015; Xiang et al. 2017).
 SPLITS = {"3dop": {"train": 3712, "val": 3769}, "subcnn": {"train": 3682, "val": 3799}}
 _NUMBERS = (
     *("truncated", "occluded", "alpha", "x1", "y1", "x2", "y2"),
@@ -36,7 +36,7 @@ def convert_kitti(root: Path, lists: dict[str, Path]) -> list[Summary]:
     Args:
         root: has ``training/{image_2,label_2,calib}``, or each in ``data_object_<folder>/training``, as the archives
             unpack.
-        lists: split ("3dop", "subcnn") -> folder with its ``train.txt`` and ``val.txt``, a picture's number a line.
+        lists: split ("3dop", "subcnn") -> folder with its ``train.txt`` and ``val.txt``, an image's number a line.
 
     Raises:
         FileNotFoundError: one of the folders or lists is not there, or ``lists`` is empty.
@@ -61,28 +61,28 @@ def convert_kitti(root: Path, lists: dict[str, Path]) -> list[Summary]:
 
 
 def read_list(path: Path) -> list[str]:
-    """The names of a list of pictures.
+    """The names of a list of images.
 
     Raises:
         FileNotFoundError: it is not there, or empty.
         ValueError: one of them is no name.
     """
     if not path.is_file():
-        raise FileNotFoundError(f"the list of pictures {path} does not exist")
+        raise FileNotFoundError(f"the list of images {path} does not exist")
     names = path.read_text(encoding="utf-8").split()
     if not names:
-        raise FileNotFoundError(f"the list of pictures {path} is empty")
+        raise FileNotFoundError(f"the list of images {path} is empty")
     for name, count in Counter(names).items():
         if not name.isalnum() or count > 1:
-            problem = f"{name!r}, which is not a picture's number" if count == 1 else f"{name!r} {count} times"
-            raise ValueError(f"the list of pictures {path} has {problem}")
+            problem = f"{name!r}, which is not an image's number" if count == 1 else f"{name!r} {count} times"
+            raise ValueError(f"the list of images {path} has {problem}")
     return names
 
 
 def read_kitti(root: Path, folders: dict[str, str], name: str) -> Converted:
-    """One picture with its objects; those with faults are left out and named. Never raises for bad content.
+    """One image with its objects; those with faults are left out and named. Never raises for bad content.
 
-    The picture has "calib", the 3x4 matrix P2, and "ignored", the objects of other types than the classes. An object
+    The image has "calib", the 3x4 matrix P2, and "ignored", the objects of other types than the classes. An object
     has "line", its place in the label file from 1; "truncated" 0 to 1; "occluded" 0 to 3; "alpha", "rotation_y"
     radians; "dim" height, width, length; "location" x, y, z; "depth" (its z); metres. DontCare regions have but
     "type", "line", "bbox".
@@ -92,27 +92,27 @@ def read_kitti(root: Path, folders: dict[str, str], name: str) -> Converted:
     """
     image, label = f"{folders['image_2']}/{name}.png", f"{folders['label_2']}/{name}.txt"
     try:
-        picture = picture_entry(root, image, calib=_calibration(root, f"{folders['calib']}/{name}.txt"))
+        picture = image_entry(root, image, calib=_calibration(root, f"{folders['calib']}/{name}.txt"))
         lines = _lines(root, label)
-    except BrokenImageError as error:
-        return Converted(findings=[Finding(image, None, "picture", error.reason)])
+    except CorruptImageError as error:
+        return Converted(issues=[AnnotationIssue(image, None, "picture", error.reason)])
     except _Fault as fault:
-        return Converted(findings=[Finding(*fault.args)])
-    objects, ignored, findings = [], [], []
+        return Converted(issues=[AnnotationIssue(*fault.args)])
+    objects, ignored, issues = [], [], []
     for number, line in enumerate(lines, start=1):
         if not line.strip():
             continue
         fields, faults = _object(line.split(), label, number, (picture["height"], picture["width"]))
-        findings += faults
+        issues += faults
         if fields and "category_id" in fields:
             objects.append(fields)
         elif fields:
             ignored.append(fields)
-    return Converted({**picture, "ignored": ignored}, objects, findings)
+    return Converted({**picture, "ignored": ignored}, objects, issues)
 
 
 class _Fault(Exception):
-    """What a ``Finding`` has."""
+    """What a ``AnnotationIssue`` has."""
 
 
 def _folder(root: Path, name: str) -> str:
@@ -132,7 +132,7 @@ def _lines(root: Path, file: str) -> list[str]:
 
 
 def _calibration(root: Path, file: str) -> list[list[float]]:
-    """P2, of the left colour camera, 3x4."""
+    """P2, of the left color camera, 3x4."""
     for line in _lines(root, file):
         name, _, values = line.partition(":")
         if name.strip() == "P2":
@@ -143,23 +143,25 @@ def _calibration(root: Path, file: str) -> list[list[float]]:
     raise _Fault(file, None, "P2", "is missing")
 
 
-def _object(words: list[str], file: str, line: int, size: tuple[int, int]) -> tuple[Fields | None, list[Finding]]:
+def _object(
+    words: list[str], file: str, line: int, size: tuple[int, int]
+) -> tuple[Fields | None, list[AnnotationIssue]]:
     """A label as an entry of "annotations", of "ignored", or None, and its faults; ``size`` (height, width)."""
     if len(words) != 1 + len(_NUMBERS):
-        return None, [Finding(file, line, "line", f"has {len(words)} values, not {1 + len(_NUMBERS)}")]
+        return None, [AnnotationIssue(file, line, "line", f"has {len(words)} values, not {1 + len(_NUMBERS)}")]
     if words[0] not in TYPES:
-        return None, [Finding(file, line, "type", f"is {words[0]!r}, not one of {', '.join(TYPES)}")]
+        return None, [AnnotationIssue(file, line, "type", f"is {words[0]!r}, not one of {', '.join(TYPES)}")]
     values = dict(zip(_NUMBERS, map(_number, words[1:]), strict=True))
     x1, y1, x2, y2 = (values[name] for name in ("x1", "y1", "x2", "y2"))
     fields: Fields = {"line": line, "bbox": [x1, y1, x2 - x1, y2 - y1]}
     faults = check_object({**fields, "category_id": 1}, file, line, size, (1,), None)
-    # A box that reaches outside of the picture is kept: it is cut when trained on.
+    # A box that reaches outside of the image is kept: it is cut when trained on.
     faults = [
         fault for fault in faults if fault.fatal or min(x2, size[1]) <= max(x1, 0) or min(y2, size[0]) <= max(y1, 0)
     ]
     if words[0] != "DontCare":
-        faults += [Finding(file, line, *fault) for fault in _faults(values)]
-        fields |= _placed(values)
+        faults += [AnnotationIssue(file, line, *fault) for fault in _faults(values)]
+        fields |= _positioned(values)
     if words[0].lower() in CLASS_NAMES:
         category = CLASS_NAMES.index(words[0].lower()) + 1
         fields |= {"category_id": category, "area": fields["bbox"][2] * fields["bbox"][3], "iscrowd": 0}
@@ -168,7 +170,7 @@ def _object(words: list[str], file: str, line: int, size: tuple[int, int]) -> tu
     return None if faults else fields, faults
 
 
-def _placed(values: dict[str, float]) -> Fields:
+def _positioned(values: dict[str, float]) -> Fields:
     location = [values["x"], values["y"], values["z"]]
     dimensions = [values["height"], values["width"], values["length"]]
     shown = {name: values[name] for name in ("truncated", "alpha", "rotation_y")}

@@ -1,8 +1,8 @@
 """MOTChallenge's videos of pedestrians (MOT16, MOT17: Milan et al. 2016), each a folder with a text file of tracks.
 
 Frames and pixels count from 1 there. Here ``frame`` counts from 0, and a box's left edge is at ``left - 1`` in
-continuous picture coordinates, as pixel number 1 spans 0 to 1; its width and height stay. Boxes may reach out of the
-picture, which is how they are annotated and scored.
+continuous image coordinates, as pixel number 1 spans 0 to 1; its width and height stay. Boxes may reach out of the
+image, which is how they are annotated and scored.
 """
 
 from __future__ import annotations
@@ -13,21 +13,22 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from centernet_d2.data.image_io import BrokenImageError
-from centernet_d2.data.preparation.conversion import Converted, Fields, Summary, convert, picture_entry
-from centernet_d2.data.validation.issues import Finding, check_object
+from centernet_d2.data.image_io import CorruptImageError
+from centernet_d2.data.preparation.conversion import Converted, Fields, Summary, convert, image_entry
+from centernet_d2.data.validation.issues import AnnotationIssue, check_object
 
-# As COCO and CrowdHuman call them, so that networks and data sets go together.
+# As COCO and CrowdHuman call them, so that networks and datasets go together.
 CLASS_NAMES = ("person",)
-#: Split -> folder, and its pictures in MOT17. The halves are those of CenterTrack (Zhou et al. 2020).
+#: Split -> folder, and its images in MOT17. The halves are those of CenterTrack (Zhou et al. 2020).
 SPLITS = {"train": ("train", 5316), "train_half": ("train", 2664), "val_half": ("train", 2652), "test": ("test", 5919)}
 # MOT17 has each video three times, with the detections of three detectors.
 _COPIES = ("-DPM", "-SDP")
 _PEDESTRIAN = 1
-# Persons that are not to be tracked: on a vehicle, static, distractor, reflection, crowd. Finding them is no fault.
+# Persons that are not to be tracked: on a vehicle, static, distractor, reflection, crowd. AnnotationIssue them is no
+# fault.
 _REGIONS = (2, 7, 8, 12, 13)
 _FIELDS = ("frame", "id", "left", "top", "width", "height", "confidence", "class", "visibility")
-# Names of pictures have six digits.
+# Names of images have six digits.
 _MOST_FRAMES = 999999
 
 
@@ -36,16 +37,16 @@ class Video:
     """The annotations of one video.
 
     Attributes:
-        folder: relative to that of the data set.
+        folder: relative to that of the dataset.
         length: number of frames; 0 where the video cannot be used.
         objects: of each frame, which count from 1.
-        findings: what was left out, and why.
+        issues: what was left out, and why.
     """
 
     folder: str
     length: int = 0
     objects: dict[int, list[Fields]] = field(default_factory=dict)
-    findings: list[Finding] = field(default_factory=list)
+    issues: list[AnnotationIssue] = field(default_factory=list)
 
 
 def convert_mot(root: Path) -> list[Summary]:
@@ -83,7 +84,7 @@ def read_video(root: Path, folder: str, annotated: bool) -> Video:
         length = _length(root, f"{folder}/seqinfo.ini")
         lines = _text(root, f"{folder}/gt/gt.txt").splitlines() if annotated else []
     except _Fault as fault:
-        video.findings.append(Finding(*fault.args))
+        video.issues.append(AnnotationIssue(*fault.args))
         return video
     video.length = length
     seen: dict[tuple[float, float], int] = {}
@@ -95,7 +96,7 @@ def read_video(root: Path, folder: str, annotated: bool) -> Video:
         if not faults and key in seen:
             faults = [("id", f"is {key[1]:g}, as on line {seen[key]} in the same frame")]
         if faults:
-            video.findings += [Finding(f"{folder}/gt/gt.txt", number, *fault) for fault in faults]
+            video.issues += [AnnotationIssue(f"{folder}/gt/gt.txt", number, *fault) for fault in faults]
             continue
         seen[key] = number
         if values["class"] in (_PEDESTRIAN, *_REGIONS):
@@ -104,7 +105,7 @@ def read_video(root: Path, folder: str, annotated: bool) -> Video:
 
 
 class _Fault(Exception):
-    """What a ``Finding`` has."""
+    """What a ``AnnotationIssue`` has."""
 
 
 def _folders(root: Path, name: str) -> list[str]:
@@ -120,14 +121,14 @@ def _convert_split(root: Path, split: str, videos: list[Video], known: int) -> S
     def read_frame(item: tuple[int, int]) -> Converted:
         video, frame = videos[item[0]], item[1]
         if not frame:
-            return Converted(findings=video.findings)
+            return Converted(issues=video.issues)
         place = {"video_id": item[0] + 1, "frame": frame - _frames(split, video.length)[0]}
         file_name = f"{video.folder}/img1/{frame:06d}.jpg"
         try:
-            picture = picture_entry(root, file_name, **place)
-        except BrokenImageError as error:
-            return Converted(findings=[Finding(file_name, None, "picture", error.reason)])
-        return Converted(picture, video.objects.get(frame, []))
+            image = image_entry(root, file_name, **place)
+        except CorruptImageError as error:
+            return Converted(issues=[AnnotationIssue(file_name, None, "picture", error.reason)])
+        return Converted(image, video.objects.get(frame, []))
 
     return convert(
         # Frame 0 is for what was wrong with the video.
@@ -202,7 +203,7 @@ def _object(values: dict[str, float]) -> Fields:
 
 
 def _box(values: dict[str, float]) -> list[float]:
-    """x, y, width, height in continuous picture coordinates."""
+    """x, y, width, height in continuous image coordinates."""
     return [values["left"] - 1, values["top"] - 1, values["width"], values["height"]]
 
 

@@ -13,13 +13,13 @@ from typing import NamedTuple
 import numpy as np
 
 from centernet_d2.data.formats.matlab import read_mat
-from centernet_d2.data.image_io import BrokenImageError
-from centernet_d2.data.preparation.conversion import Converted, Fields, Summary, convert, picture_entry
-from centernet_d2.data.validation.issues import Finding, escapes
+from centernet_d2.data.image_io import CorruptImageError
+from centernet_d2.data.preparation.conversion import Converted, Fields, Summary, convert, image_entry
+from centernet_d2.data.validation.issues import AnnotationIssue, escapes
 
 #: The evaluation's, each with the largest faces of the next.
 DIFFICULTIES = ("easy", "medium", "hard")
-#: What the published files have; the lists' rows of zeros for pictures without faces are none.
+#: What the published files have; the lists' rows of zeros for images without faces are none.
 KNOWN = {"train": {"pictures": 12880, "objects": 159420}, "val": {"pictures": 3226, "objects": 39708}}
 #: Columns after x, y, width and height, and their largest values.
 _FLAGS = {"blur": 2, "expression": 1, "illumination": 1, "invalid": 1, "occlusion": 2, "pose": 1}
@@ -27,7 +27,7 @@ _NO_DIFFICULTIES = "{} not there (eval_tools.zip): easy, medium and hard cannot 
 
 
 class Listed(NamedTuple):
-    """A picture of a list.
+    """An image of a list.
 
     Attributes:
         name: event and file, ``0--Parade/0_Parade_marchingband_1_849.jpg``.
@@ -54,7 +54,7 @@ def convert_wider_face(root: Path) -> list[Summary]:
         root: has, at any depth, ``wider_face_<split>_bbx_gt.txt`` and ``WIDER_<split>/images``.
 
     Raises:
-        FileNotFoundError: neither list is there, or not the pictures of one.
+        FileNotFoundError: neither list is there, or not the images of one.
         ImportError: SciPy is needed and not installed.
         ValueError: a file cannot be understood.
     """
@@ -77,7 +77,7 @@ def _convert_split(root: Path, split: str, path: Path) -> Summary:
     ]
     summary = convert(
         listed,
-        lambda one: read_picture(root, folder.relative_to(root).as_posix(), path, one),
+        lambda one: read_image(root, folder.relative_to(root).as_posix(), path, one),
         root / "annotations" / f"{split}.json",
         [{"id": 1, "name": "face"}],
         options=str(folder),
@@ -89,7 +89,7 @@ def _convert_split(root: Path, split: str, path: Path) -> Summary:
 
 
 def read_list(path: Path) -> Iterator[Listed]:
-    """The pictures of a ``wider_face_<split>_bbx_gt.txt``, without difficulties.
+    """The images of a ``wider_face_<split>_bbx_gt.txt``, without difficulties.
 
     Raises:
         ValueError: it is not such a list.
@@ -100,14 +100,14 @@ def read_list(path: Path) -> Iterator[Listed]:
         raise ValueError(f"{path} is not text: {error}") from error
     starts = [number for number, line in enumerate(lines) if line.lower().endswith((".jpg", ".jpeg", ".png"))]
     if not starts or any(lines[: starts[0]]):
-        raise ValueError(f"{path} is not a list of WIDER FACE: its first line is {''.join(lines[:1])!r}, not a picture")
+        raise ValueError(f"{path} is not a list of WIDER FACE: its first line is {''.join(lines[:1])!r}, not an image")
     for start, end in zip(starts, [*starts[1:], len(lines)], strict=True):
         total, *rows = [line for line in lines[start + 1 : end] if line] or [""]
         yield Listed(lines[start], start + 1, total, tuple(rows), {})
 
 
 def read_difficulty(path: Path) -> dict[str, list[list[float]]]:
-    """Picture, event and stem of the file, -> x, y, width, height of each face and whether it counts, 0 or 1.
+    """Image, event and stem of the file, -> x, y, width, height of each face and whether it counts, 0 or 1.
 
     Args:
         path: of a ``wider_{easy,medium,hard}_val.mat``.
@@ -122,8 +122,8 @@ def read_difficulty(path: Path) -> dict[str, list[list[float]]]:
         result = {}
         for event, *cells in zip(*columns, strict=True):
             # A cell array of one is its element by now.
-            pictures = [[cell] for cell in cells] if isinstance(cells[0], str) else cells
-            for name, boxes, numbers in zip(*pictures, strict=True):
+            images = [[cell] for cell in cells] if isinstance(cells[0], str) else cells
+            for name, boxes, numbers in zip(*images, strict=True):
                 faces = np.pad(np.asarray(boxes, dtype=np.float64).reshape(-1, 4), ((0, 0), (0, 1)))
                 faces[np.asarray(numbers, dtype=np.int64).reshape(-1) - 1, 4] = 1
                 result[f"{event}/{name}"] = faces.tolist()
@@ -132,62 +132,62 @@ def read_difficulty(path: Path) -> dict[str, list[list[float]]]:
     return result
 
 
-def read_picture(root: Path, folder: str, path: Path, one: Listed) -> Converted:
-    """One picture with its faces; those with faults are left out and named. Never raises for bad content.
+def read_image(root: Path, folder: str, path: Path, one: Listed) -> Converted:
+    """One image with its faces; those with faults are left out and named. Never raises for bad content.
 
     A face has the list's "blur", "expression", "illumination", "occlusion" and "pose", and "line", where it is there.
 
     Args:
-        folder: of the pictures, relative to ``root``.
+        folder: of the images, relative to ``root``.
         path: the list, for messages.
     """
     rows = one.rows
     if one.total == "0" and [set(row.split()) for row in rows] == [{"0"}]:
         rows = ()
     if not one.total.isdecimal() or int(one.total) != len(rows):
-        problem = f"of {one.name} is {one.total!r}, but {len(rows)} faces follow: the picture is left out"
-        return Converted(findings=[Finding(str(path), one.line + 1, "number of faces", problem)])
+        problem = f"of {one.name} is {one.total!r}, but {len(rows)} faces follow: the image is left out"
+        return Converted(issues=[AnnotationIssue(str(path), one.line + 1, "number of faces", problem)])
     file_name = f"{folder}/{one.name}"
     if escapes(file_name):
-        return Converted(findings=[Finding(file_name, None, "picture", f"leads out of the folder {root}")])
+        return Converted(issues=[AnnotationIssue(file_name, None, "picture", f"leads out of the folder {root}")])
     try:
-        picture = picture_entry(root, file_name)
-    except BrokenImageError as error:
-        return Converted(findings=[Finding(file_name, None, "picture", error.reason)])
+        image = image_entry(root, file_name)
+    except CorruptImageError as error:
+        return Converted(issues=[AnnotationIssue(file_name, None, "picture", error.reason)])
     faces = [_face(row.split(), str(path), line) for line, row in enumerate(rows, start=one.line + 2)]
-    findings = [fault for _, faults in faces for fault in faults]
+    issues = [fault for _, faults in faces for fault in faults]
     boxes = [fields["bbox"] if fields else None for fields, _ in faces]
     for difficulty, chosen in one.chosen.items() if rows else ():
         if len(chosen) != len(rows) or any(box and box != face[:4] for box, face in zip(boxes, chosen, strict=True)):
-            problem = f"of {one.name} has other faces than the list: the picture is left out"
-            return Converted(findings=[*findings, Finding(str(path), one.line, difficulty, problem)])
+            problem = f"of {one.name} has other faces than the list: the image is left out"
+            return Converted(issues=[*issues, AnnotationIssue(str(path), one.line, difficulty, problem)])
     objects = []
     for number, (fields, _) in enumerate(faces):
         if fields and one.chosen:
             fields["difficulties"] = [name for name, chosen in one.chosen.items() if chosen[number][4]]
         objects += [fields] if fields else []
-    return Converted(picture, objects, findings)
+    return Converted(image, objects, issues)
 
 
-def _face(words: list[str], file: str, line: int) -> tuple[Fields | None, list[Finding]]:
+def _face(words: list[str], file: str, line: int) -> tuple[Fields | None, list[AnnotationIssue]]:
     """A row as an entry of "annotations", or None, and its faults."""
     if len(words) != 4 + len(_FLAGS):
-        return None, [Finding(file, line, "line", f"has {len(words)} values, not {4 + len(_FLAGS)}")]
+        return None, [AnnotationIssue(file, line, "line", f"has {len(words)} values, not {4 + len(_FLAGS)}")]
     x, y, width, height, *values = (_number(word) for word in words)
     flags = {name: int(value) for name, value in zip(_FLAGS, values, strict=True) if value in range(_FLAGS[name] + 1)}
     faults = [
-        Finding(file, line, name, f"is {word!r}, not a whole number from 0 to {_FLAGS[name]}")
+        AnnotationIssue(file, line, name, f"is {word!r}, not a whole number from 0 to {_FLAGS[name]}")
         for name, word in zip(_FLAGS, words[4:], strict=True)
         if name not in flags
     ]
     if not all(map(math.isfinite, (x, y, width, height))):
-        faults.append(Finding(file, line, "bbox", f"is {' '.join(words[:4])}, not four finite numbers"))
+        faults.append(AnnotationIssue(file, line, "bbox", f"is {' '.join(words[:4])}, not four finite numbers"))
     if faults:
         return None, faults
     invalid = flags.pop("invalid")
     if width <= 0 or height <= 0:
         # Listed all the same, because the evaluation numbers and may count it.
-        faults = [Finding(file, line, "bbox", f"{' '.join(words[:4])} has no area: the face is not trained on")]
+        faults = [AnnotationIssue(file, line, "bbox", f"{' '.join(words[:4])} has no area: the face is not trained on")]
     area, crowd = max(width, 0) * max(height, 0), int(invalid or bool(faults))
     return {
         "category_id": 1,

@@ -1,12 +1,12 @@
-"""Landmark schemes, one file each."""
+"""Landmark schemas, one file each."""
 
 from centernet_d2.data.schemas.clothes294 import CLOTHES294
 from centernet_d2.data.schemas.extreme4 import EXTREME4
 from centernet_d2.data.schemas.face19 import FACE19
 from centernet_d2.data.schemas.face68 import FACE68
 from centernet_d2.data.schemas.pose17 import POSE17
-from centernet_d2.structures import LandmarkScheme
+from centernet_d2.structures import KeypointSchema
 
-SCHEMES = {scheme.name: scheme for scheme in (FACE68, FACE19, CLOTHES294, POSE17, EXTREME4)}
+SCHEMAS = {schema.name: schema for schema in (FACE68, FACE19, CLOTHES294, POSE17, EXTREME4)}
 
-__all__ = ["CLOTHES294", "EXTREME4", "FACE19", "FACE68", "POSE17", "SCHEMES", "LandmarkScheme"]
+__all__ = ["CLOTHES294", "EXTREME4", "FACE19", "FACE68", "POSE17", "SCHEMAS", "KeypointSchema"]

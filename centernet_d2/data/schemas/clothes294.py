@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from centernet_d2.structures.keypoint_schema import LandmarkScheme, check_scheme
+from centernet_d2.structures.keypoint_schema import KeypointSchema, check_schema
 
 Pairs = list[tuple[int, int]]
 
@@ -69,14 +69,14 @@ def _chains(name: str, start: int, count: int) -> list[tuple[int, ...]]:
     return [tuple(start + k - 1 for k in line) for line in local]
 
 
-def _scheme() -> LandmarkScheme:
+def _schema() -> KeypointSchema:
     flip_pairs, chains, ranges, start = [], [], [], 0
     for name, count, pairs in _CATEGORIES:
         flip_pairs += [(start + a - 1, start + b - 1) for a, b in pairs]
         chains += _chains(name, start, count)
         ranges.append((start, start + count))
         start += count
-    scheme = LandmarkScheme(
+    schema = KeypointSchema(
         name="clothes294",
         names=tuple(str(k) for k in range(1, start + 1)),
         class_names=tuple(name for name, _, _ in _CATEGORIES),
@@ -86,7 +86,7 @@ def _scheme() -> LandmarkScheme:
         evaluator="clothes_landmarks",
         sigmas=tuple(int(value) / 10000 for value in _SIGMAS.split()),
     )
-    return check_scheme(scheme)
+    return check_schema(schema)
 
 
-CLOTHES294 = _scheme()
+CLOTHES294 = _schema()

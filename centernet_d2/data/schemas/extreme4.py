@@ -6,10 +6,10 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from centernet_d2.structures.keypoint_schema import LandmarkScheme, check_scheme
+from centernet_d2.structures.keypoint_schema import KeypointSchema, check_schema
 
-EXTREME4 = check_scheme(
-    LandmarkScheme(
+EXTREME4 = check_schema(
+    KeypointSchema(
         name="extreme4",
         names=("top", "left", "bottom", "right"),
         class_names=(),

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from centernet_d2.structures.keypoint_schema import LandmarkScheme, chain, check_scheme
+from centernet_d2.structures.keypoint_schema import KeypointSchema, chain, check_schema
 
-FACE19 = check_scheme(
-    LandmarkScheme(
+FACE19 = check_schema(
+    KeypointSchema(
         name="face19",
         names=(
             *("left_brow_left", "left_brow_center", "left_brow_right"),

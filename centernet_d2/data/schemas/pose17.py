@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from centernet_d2.structures.keypoint_schema import LandmarkScheme, check_scheme
+from centernet_d2.structures.keypoint_schema import KeypointSchema, check_schema
 
-POSE17 = check_scheme(
-    LandmarkScheme(
+POSE17 = check_schema(
+    KeypointSchema(
         name="pose17",
         names=(
             *("nose", "left_eye", "right_eye", "left_ear", "right_ear"),

@@ -1,6 +1,6 @@
-"""A canvas of twice the resolution for drawn pictures, and smooth lines through points.
+"""A canvas of twice the resolution for drawn images, and smooth lines through points.
 
-Points are (V, 2) x, y in continuous picture coordinates, colours (3,) RGB in 0..255.
+Points are (V, 2) x, y in continuous image coordinates, colors (3,) RGB in 0..255.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ _FIXED_POINT_BITS = 4
 
 
 class Canvas:
-    """Draws anti-aliased on a picture; :meth:`result` gives it back at its own size."""
+    """Draws anti-aliased on an image; :meth:`result` gives it back at its own size."""
 
     def __init__(self, image: np.ndarray) -> None:
         """
@@ -24,11 +24,11 @@ class Canvas:
         self._fine = cv2.resize(image, None, fx=_SCALE, fy=_SCALE, interpolation=cv2.INTER_LINEAR)
 
     def polygon(self, points: np.ndarray, color: np.ndarray) -> None:
-        """Fill with one colour."""
+        """Fill with one color."""
         cv2.fillPoly(self._fine, [_fixed(points)], color.tolist(), cv2.LINE_AA, _FIXED_POINT_BITS)
 
     def polygon_of(self, points: np.ndarray, texture: np.ndarray, inside: np.ndarray | None = None) -> None:
-        """Fill with a picture (h, w, 3) uint8 that is stretched to the box of ``points``.
+        """Fill with an image (h, w, 3) uint8 that is stretched to the box of ``points``.
 
         Args:
             inside: points of a second polygon; what lies outside of it is left as it is.
@@ -48,17 +48,17 @@ class Canvas:
         cv2.copyTo(fill[top - y1 : bottom - y1, left - x1 : right - x1], mask, self._fine[top:bottom, left:right])
 
     def line(self, points: np.ndarray, color: np.ndarray, width: float, closed: bool = False) -> None:
-        """``width`` in picture pixels, at least half of one."""
+        """``width`` in image pixels, at least half of one."""
         thickness = max(1, round(width * _SCALE))
         cv2.polylines(self._fine, [_fixed(points)], closed, color.tolist(), thickness, cv2.LINE_AA, _FIXED_POINT_BITS)
 
     def disc(self, center: np.ndarray, radius: float, color: np.ndarray) -> None:
-        """``center`` (2,), ``radius`` in picture pixels."""
+        """``center`` (2,), ``radius`` in image pixels."""
         angles = np.arange(16) * (np.pi / 8)
         self.polygon(center + radius * np.stack([np.cos(angles), np.sin(angles)], axis=1), color)
 
     def result(self, noise: float, rng: np.random.Generator) -> np.ndarray:
-        """The picture, (H, W, 3) uint8, every value changed by up to ``noise``."""
+        """The image, (H, W, 3) uint8, every value changed by up to ``noise``."""
         image = cv2.resize(self._fine, self._size, interpolation=cv2.INTER_AREA)
         return with_noise(image, noise, rng)
 
@@ -85,5 +85,5 @@ def smooth(points: np.ndarray, closed: bool = False, steps: int = 4) -> np.ndarr
 
 
 def _fixed(points: np.ndarray) -> np.ndarray:
-    # cv2 has pixel centres at integers.
+    # cv2 has pixel centers at integers.
     return np.rint((points * _SCALE - 0.5) * 2**_FIXED_POINT_BITS).astype(np.int32)

@@ -1,8 +1,8 @@
-"""Drawn garments of 13 categories with the exact landmarks of DeepFashion2: a data set that needs no download.
+"""Drawn clothing items of 13 categories with the exact landmarks of DeepFashion2: a dataset that needs no download.
 
-A garment (``centernet_d2.data.synthetic.clothing_model``) is bent, turned and painted; as with the shapes of
-``centernet_d2.data.synthetic.shapes``, a picture is a pure function of (config, seed, index), and the landmarks of a whole set
-cost no drawing. Patches lie over some garments; what is under one is labelled as occluded.
+A clothing item (``centernet_d2.data.synthetic.clothing_model``) is bent, turned and painted; as with the shapes of
+``centernet_d2.data.synthetic.shapes``, an image is a pure function of (config, seed, index), and the landmarks of a
+whole set cost no drawing. Patches lie over some clothing items; what is under one is labelled as occluded.
 """
 
 from __future__ import annotations
@@ -15,17 +15,17 @@ import numpy as np
 
 from centernet_d2.data.schemas import CLOTHES294
 from centernet_d2.data.synthetic.canvas import Canvas
-from centernet_d2.data.synthetic.clothing_model import garment, parts, random_shape
-from centernet_d2.data.synthetic.shapes import Box, PicturesConfig, bounds, draw_clutter, fit_outline, overlap, place
+from centernet_d2.data.synthetic.clothing_model import clothing_item, parts, random_shape
+from centernet_d2.data.synthetic.shapes import Box, SyntheticConfig, bounds, draw_clutter, fit_outline, overlap, place
 
 
 @dataclass(frozen=True)
-class GarmentsConfig(PicturesConfig):
-    """Pictures of garments; sizes are the longer sides of the outlines' boxes.
+class ClothingConfig(SyntheticConfig):
+    """Images of clothing items; sizes are the longer sides of the outlines' boxes.
 
     Attributes:
         rotation: largest turn in degrees.
-        occlusion: share of the garments with a patch over them.
+        occlusion: share of the clothing items with a patch over them.
     """
 
     height: int = 192
@@ -39,12 +39,12 @@ class GarmentsConfig(PicturesConfig):
 
 
 @dataclass(frozen=True)
-class Garment:
-    """One garment.
+class ClothingItem:
+    """One clothing item.
 
     Attributes:
         category: index into ``CLOTHES294.class_names``.
-        points: (n, 2) x, y of the category's own landmarks, picture pixels.
+        points: (n, 2) x, y of the category's own landmarks, image pixels.
         patch: (V, 2), a polygon over it; without points where there is none.
         visible: (n,) bool; False under a patch.
     """
@@ -67,26 +67,26 @@ class Garment:
         return result
 
 
-def layout(config: GarmentsConfig, seed: int, index: int) -> list[Garment]:
-    """The garments of picture ``index``, in the picture and beside each other."""
+def layout(config: ClothingConfig, seed: int, index: int) -> list[ClothingItem]:
+    """The clothing items of image ``index``, in the image and beside each other."""
     rng = np.random.default_rng([seed, index, 0])
-    placed: list[tuple[int, np.ndarray]] = []
+    positioned: list[tuple[int, np.ndarray]] = []
     for _ in range(int(rng.integers(config.min_objects, config.max_objects + 1))):
         category = int(rng.integers(len(CLOTHES294.class_names)))
-        worn = _worn(garment(CLOTHES294.class_names[category], random_shape(rng)), config.rotation, rng)
+        worn = _worn(clothing_item(CLOTHES294.class_names[category], random_shape(rng)), config.rotation, rng)
         for _ in range(10):
             points = place(config, worn, bounds(worn), rng)
-            if all(overlap(bounds(points), bounds(other)) == 0 for _, other in placed):
-                placed.append((category, points))
+            if all(overlap(bounds(points), bounds(other)) == 0 for _, other in positioned):
+                positioned.append((category, points))
                 break
-    patches = [_patch(bounds(points), config.occlusion, rng) for _, points in placed]
+    patches = [_patch(bounds(points), config.occlusion, rng) for _, points in positioned]
     return [
-        Garment(category, points, patch, ~np.any([covered(points, other) for other in patches], axis=0))
-        for (category, points), patch in zip(placed, patches, strict=True)
+        ClothingItem(category, points, patch, ~np.any([occluded_by(points, other) for other in patches], axis=0))
+        for (category, points), patch in zip(positioned, patches, strict=True)
     ]
 
 
-def covered(points: np.ndarray, polygon: np.ndarray) -> np.ndarray:
+def occluded_by(points: np.ndarray, polygon: np.ndarray) -> np.ndarray:
     """(n,) bool: which of (n, 2) points lie in the polygon (V, 2), which may be empty."""
     if not len(polygon):
         return np.zeros(len(points), dtype=bool)
@@ -106,24 +106,24 @@ def _worn(points: np.ndarray, rotation: float, rng: np.random.Generator) -> np.n
 
 def _patch(box: Box, probability: float, rng: np.random.Generator) -> np.ndarray:
     """(V, 2), or (0, 2) for none."""
-    x, y, share_x, share_y = rng.uniform([0, 0, 0.15, 0.15], [1, 1, 0.4, 0.4])
+    x, y, fraction_x, fraction_y = rng.uniform([0, 0, 0.15, 0.15], [1, 1, 0.4, 0.4])
     angles = np.arange(8) * (math.pi / 4)
     outline = rng.uniform(0.7, 1.0, size=8)[:, None] * np.stack([np.cos(angles), np.sin(angles)], axis=1)
     if rng.random() >= probability:
         return np.zeros((0, 2))
     width, height = box[2] - box[0], box[3] - box[1]
-    left, top = box[0] + (x - share_x / 2) * width, box[1] + (y - share_y / 2) * height
-    return fit_outline(outline, (left, top, left + share_x * width, top + share_y * height), 0.0)
+    left, top = box[0] + (x - fraction_x / 2) * width, box[1] + (y - fraction_y / 2) * height
+    return fit_outline(outline, (left, top, left + fraction_x * width, top + fraction_y * height), 0.0)
 
 
-def draw(config: GarmentsConfig, seed: int, index: int) -> np.ndarray:
-    """Picture ``index`` as (height, width, 3) uint8, RGB."""
+def draw(config: ClothingConfig, seed: int, index: int) -> np.ndarray:
+    """Image ``index`` as (height, width, 3) uint8, RGB."""
     rng = np.random.default_rng([seed, index, 1])
     canvas = Canvas(draw_clutter(config, rng))
-    garments = layout(config, seed, index)
-    for one in garments:
-        draw_garment(canvas, CLOTHES294.class_names[one.category], one.points, random_cloth(rng))
-    for one in garments:
+    clothing = layout(config, seed, index)
+    for one in clothing:
+        draw_clothing_item(canvas, CLOTHES294.class_names[one.category], one.points, random_cloth(rng))
+    for one in clothing:
         color = rng.uniform(0, 255, size=3)
         if len(one.patch):
             canvas.polygon(one.patch, color)
@@ -144,8 +144,8 @@ def random_cloth(rng: np.random.Generator) -> np.ndarray:
     return np.clip(cloth, 0, 255).astype(np.uint8)
 
 
-def draw_garment(canvas: Canvas, category: str, points: np.ndarray, cloth: np.ndarray) -> None:
-    """Paint the garment of ``points`` (n, 2) out of ``cloth`` (h, w, 3) uint8."""
+def draw_clothing_item(canvas: Canvas, category: str, points: np.ndarray, cloth: np.ndarray) -> None:
+    """Paint the clothing item of ``points`` (n, 2) out of ``cloth`` (h, w, 3) uint8."""
     shapes = parts(category)
     mean = cloth.mean(axis=(0, 1))
     # Seams show on dark cloth and on light.

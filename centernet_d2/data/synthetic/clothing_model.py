@@ -1,8 +1,8 @@
-"""Garments of DeepFashion2's 13 categories as points: its landmarks, in its order.
+"""Clothing items of DeepFashion2's 13 categories as points: its landmarks, in its order.
 
-Places in a garment's own frame: x to the right of the picture, 0 in the middle; y down, from the neck (or the waist);
-half the width at the armpits is about 1. Each side has an arm or leg of its own, so a garment is symmetric only where
-both do the same. An open front has two edges, each with points from top to bottom.
+Places in a clothing item's own frame: x to the right of the image, 0 in the middle; y down, from the neck (or the
+waist); half the width at the armpits is about 1. Each side has an arm or leg of its own, so a clothing item is
+symmetric only where both do the same. An open front has two edges, each with points from top to bottom.
 """
 
 from __future__ import annotations
@@ -32,8 +32,8 @@ _ARMPIT = np.array([-0.9, 0.85])
 
 
 @dataclass(frozen=True)
-class GarmentShape:
-    """How a garment is cut and worn; the sides are those of the picture.
+class ClothingShape:
+    """How a clothing item is cut and worn; the sides are those of the image.
 
     Attributes:
         length: of the body, or of skirts and trouser legs, relative to the usual one.
@@ -58,14 +58,14 @@ class GarmentShape:
     left_bend: float = 5.0
     right_bend: float = 5.0
 
-    def mirrored(self) -> GarmentShape:
-        """The same garment in a mirror."""
+    def flipped(self) -> ClothingShape:
+        """The same clothing item in a mirror."""
         sides = {"left": self.right, "right": self.left, "left_bend": self.right_bend, "right_bend": self.left_bend}
-        return GarmentShape(**{**vars(self), **sides})
+        return ClothingShape(**{**vars(self), **sides})
 
 
-_MEAN = np.array([field.default for field in fields(GarmentShape)], dtype=float)
-# Half the range of each field of GarmentShape, in their order.
+_MEAN = np.array([field.default for field in fields(ClothingShape)], dtype=float)
+# Half the range of each field of ClothingShape, in their order.
 _VARIATION = np.array([0.15, 0.2, 0.12, 0.1, 0.18, 0.15, 0.14, 25.0, 25.0, 15.0, 15.0])
 
 
@@ -84,12 +84,12 @@ class Parts:
     seams: list[list[int]]
 
 
-def random_shape(rng: np.random.Generator) -> GarmentShape:
-    """Some garment."""
-    return GarmentShape(*(_MEAN + _VARIATION * rng.uniform(-1, 1, size=len(_MEAN))).tolist())
+def random_shape(rng: np.random.Generator) -> ClothingShape:
+    """Some clothing item."""
+    return ClothingShape(*(_MEAN + _VARIATION * rng.uniform(-1, 1, size=len(_MEAN))).tolist())
 
 
-def garment(category: str, shape: GarmentShape) -> np.ndarray:
+def clothing_item(category: str, shape: ClothingShape) -> np.ndarray:
     """(n, 2) landmarks of the category, in its order."""
     if category not in _TOPS:
         return _lower(category, shape)
@@ -101,17 +101,17 @@ def garment(category: str, shape: GarmentShape) -> np.ndarray:
     )
     neck_side, neck_middle, front, back = _neckline(sleeve, shape)
     if category not in _OPEN:
-        neck = [back, neck_side, neck_middle, front, _mirrored(neck_middle), _mirrored(neck_side)]
-        return np.vstack([neck, left, (0, bottom + 0.06), _mirrored(right)[::-1]])
+        neck = [back, neck_side, neck_middle, front, _flipped(neck_middle), _flipped(neck_side)]
+        return np.vstack([neck, left, (0, bottom + 0.06), _flipped(right)[::-1]])
     top = np.array([-shape.gap, front[1] + 0.3])
     foot = np.array([-1.4 * shape.gap, bottom + 0.03])
-    edge = [top + (foot - top) * share for share in (1 / 3, 2 / 3)]
+    edge = [top + (foot - top) * fraction for fraction in (1 / 3, 2 / 3)]
     # The short-sleeved one counts its left neckline from the front, the long-sleeved one from the shoulder; the points
     # added for the front are counted right side first in both, the left hem's between the sides.
     neck_left = [top, neck_middle, neck_side] if sleeve == "short" else [neck_side, neck_middle, top]
-    neck = [back, *neck_left, _mirrored(neck_middle), _mirrored(neck_side)]
-    right_front = [_mirrored(point) for point in (top, *edge, foot)]
-    return np.vstack([neck, left, foot, _mirrored(right)[::-1], right_front, edge])
+    neck = [back, *neck_left, _flipped(neck_middle), _flipped(neck_side)]
+    right_front = [_flipped(point) for point in (top, *edge, foot)]
+    return np.vstack([neck, left, foot, _flipped(right)[::-1], right_front, edge])
 
 
 def parts(category: str) -> Parts:
@@ -141,21 +141,26 @@ def parts(category: str) -> Parts:
     return Parts(lining, panels, [[left[0], left[arm]], [right[-1], right[-1 - arm]]])
 
 
-def _mirrored(points: np.ndarray) -> np.ndarray:
+def _flipped(points: np.ndarray) -> np.ndarray:
     return points * np.array([-1, 1])
 
 
-def _neckline(sleeve: str, shape: GarmentShape) -> Sequence[np.ndarray]:
+def _neckline(sleeve: str, shape: ClothingShape) -> Sequence[np.ndarray]:
     """Left end, between, middle of the front, middle of the back."""
     width, depth = shape.neck_width, shape.neck_depth
     if sleeve == "strap":
-        places = [(-width - 0.12, -0.15), (-width, 0.3 + 0.7 * depth), (0, 0.5 + 0.7 * depth), (0, 0.3 + 0.2 * depth)]
+        positions = [
+            (-width - 0.12, -0.15),
+            (-width, 0.3 + 0.7 * depth),
+            (0, 0.5 + 0.7 * depth),
+            (0, 0.3 + 0.2 * depth),
+        ]
     else:
-        places = [(-width, -0.12), (-0.62 * width, 0.62 * depth), (0, depth), (0, -0.02)]
-    return [np.array(place) for place in places]
+        positions = [(-width, -0.12), (-0.62 * width, 0.62 * depth), (0, depth), (0, -0.02)]
+    return [np.array(place) for place in positions]
 
 
-def _arm(sleeve: str, shape: GarmentShape, angle: float, bend: float) -> np.ndarray:
+def _arm(sleeve: str, shape: ClothingShape, angle: float, bend: float) -> np.ndarray:
     """Left: from the shoulder along the sleeve, if there is one, and back, up to the armpit (included)."""
     if sleeve == "strap":
         return np.array([(-shape.neck_width - 0.22, -0.13), _ARMPIT])
@@ -176,30 +181,30 @@ def _arm(sleeve: str, shape: GarmentShape, angle: float, bend: float) -> np.ndar
     return np.array([*outside, inner, (inner + inner_elbow) / 2, inner_elbow, (inner_elbow + _ARMPIT) / 2, _ARMPIT])
 
 
-def _body(count: int, bottom: float, hem: float, shape: GarmentShape) -> np.ndarray:
+def _body(count: int, bottom: float, hem: float, shape: ClothingShape) -> np.ndarray:
     """Left: ``count`` points below the armpit, and the corner of the hem."""
-    share = np.linspace(0, 1, count + 2)[1:]
-    half_width = np.interp(share, [0, 0.4, 1], [-_ARMPIT[0], shape.waist, hem])
-    return np.stack([-half_width, _ARMPIT[1] + share * (bottom - _ARMPIT[1])], axis=1)
+    fraction = np.linspace(0, 1, count + 2)[1:]
+    half_width = np.interp(fraction, [0, 0.4, 1], [-_ARMPIT[0], shape.waist, hem])
+    return np.stack([-half_width, _ARMPIT[1] + fraction * (bottom - _ARMPIT[1])], axis=1)
 
 
-def _lower(category: str, shape: GarmentShape) -> np.ndarray:
+def _lower(category: str, shape: ClothingShape) -> np.ndarray:
     """Shorts, trousers and skirt; the sides differ by how far the legs are apart."""
     waist = 0.75 * shape.waist
     rows = {"shorts": _shorts, "trousers": _trousers, "skirt": _skirt}[category]
     left, right = (np.array(rows(shape, (75 - angle) / 100)) for angle in (shape.left, shape.right))
     middle = {"shorts": 0.95, "trousers": 0.95, "skirt": 2.06 * shape.length}[category]
     ends = np.array([[-waist, 0.0], [0.0, 0.06], [waist, 0.0]])
-    return np.vstack([ends, left, (0, middle), _mirrored(right)[::-1]])
+    return np.vstack([ends, left, (0, middle), _flipped(right)[::-1]])
 
 
-def _shorts(shape: GarmentShape, spread: float) -> list[tuple[float, float]]:
+def _shorts(shape: ClothingShape, spread: float) -> list[tuple[float, float]]:
     """Left hip, outer and inner end of the leg."""
     foot, width = 0.75 + 0.95 * shape.length, 0.72 * shape.hem
     return [(-0.92, 0.7), (-0.92 - spread, foot - 0.1 * spread), (-0.92 - spread + width, foot)]
 
 
-def _trousers(shape: GarmentShape, spread: float) -> list[tuple[float, float]]:
+def _trousers(shape: ClothingShape, spread: float) -> list[tuple[float, float]]:
     """Left hip, outer knee, outer and inner end of the leg, inner knee."""
     foot, width = 3.9 * shape.length, 0.45 * shape.hem
     knee = (0.95 + foot) / 2
@@ -212,6 +217,6 @@ def _trousers(shape: GarmentShape, spread: float) -> list[tuple[float, float]]:
     ]
 
 
-def _skirt(shape: GarmentShape, spread: float) -> list[tuple[float, float]]:
+def _skirt(shape: ClothingShape, spread: float) -> list[tuple[float, float]]:
     """Left hip, corner of the hem."""
     return [(-0.88 - 0.2 * spread, 0.85), (-1.0 * shape.hem - spread, 2 * shape.length)]

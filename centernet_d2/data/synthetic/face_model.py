@@ -1,7 +1,7 @@
 """A face as points in space: 68 landmarks and what is needed to draw the rest of the head.
 
 Closed curves for jaw, brows, nose, eyes and mouth, changed by who it is and what it does (:class:`FaceShape`).
-Space: x to the right of the picture, y down from the eyes' height, z towards the viewer; half the face's width is 1.
+Space: x to the right of the image, y down from the eyes' height, z towards the viewer; half the face's width is 1.
 """
 
 from __future__ import annotations
@@ -38,9 +38,9 @@ class FaceShape:
     smile: float = 0.0
     upper_lip: float = 0.08
     lower_lip: float = 0.11
-    gaze: float = 0.0  # of the irises, to the right of the picture
+    gaze: float = 0.0  # of the irises, to the right of the image
 
-    def mirrored(self) -> FaceShape:
+    def flipped(self) -> FaceShape:
         """The same face in a mirror."""
         values = {field.name: getattr(self, field.name) for field in fields(self)}
         for part in ("eye", "brow"):
@@ -57,11 +57,11 @@ def head(shape: FaceShape) -> np.ndarray:
     bridge = np.linspace(0, 1, 4)
     base = np.array([-1, -0.5, 0, 0.5, 1])
     right, left = _eye(shape, shape.right_eye, shape.right_brow), _eye(shape, shape.left_eye, shape.left_brow)
-    mirror = np.array([-1, 1, 1])
-    brows = np.concatenate([right[:5], mirror * left[4::-1]])
+    flip = np.array([-1, 1, 1])
+    brows = np.concatenate([right[:5], flip * left[4::-1]])
     # From the outer corner over the upper lid on the right of the person, from the inner one on the left.
-    eyes = np.concatenate([right[5:11], mirror * left[[8, 7, 6, 5, 10, 9]]])
-    irises = np.stack([right[11], mirror * left[11]]) + np.array([shape.gaze, 0, 0])
+    eyes = np.concatenate([right[5:11], flip * left[[8, 7, 6, 5, 10, 9]]])
+    irises = np.stack([right[11], flip * left[11]]) + np.array([shape.gaze, 0, 0])
     nose = np.concatenate(
         [
             _space(0 * bridge, 0.02 + (shape.nose_length - 0.02) * bridge, 0.12 + 0.38 * bridge**1.3),
@@ -85,16 +85,16 @@ def _eye(shape: FaceShape, opening: float, brow: float) -> np.ndarray:
     along = np.linspace(0, 1, 5)
     brow_x = -0.83 + along * (0.83 - 0.72 * shape.eye_inner)
     brow_y = -brow - shape.brow_arch * np.sin(math.pi * along**0.8) + 0.07 * (1 - along)
-    share = np.array([0, 0.3, 0.68, 1, 0.68, 0.3, 0.5])
+    fraction = np.array([0, 0.3, 0.68, 1, 0.68, 0.3, 0.5])
     height = opening * np.array([0, -1, -1, 0, 0.75, 0.75, -0.05])
-    x = -shape.eye_outer + share * (shape.eye_outer - shape.eye_inner)
-    y = height + shape.eye_tilt * (0.5 - share)
-    depth = 0.03 + 0.07 * share + 0.04 * np.sin(math.pi * share)
+    x = -shape.eye_outer + fraction * (shape.eye_outer - shape.eye_inner)
+    y = height + shape.eye_tilt * (0.5 - fraction)
+    depth = 0.03 + 0.07 * fraction + 0.04 * np.sin(math.pi * fraction)
     return np.concatenate([_space(brow_x, brow_y, 0.18 * along - 0.05), _space(x, y, depth)])
 
 
 def _mouth(shape: FaceShape) -> np.ndarray:
-    """(20, 3): 12 points around the lips, clockwise in the picture, then 8 around the opening."""
+    """(20, 3): 12 points around the lips, clockwise in the image, then 8 around the opening."""
     outer = np.array([-1, -0.64, -0.22, 0, 0.22, 0.64, 1])
     upper = np.array([0, 0.72, 1, 0.88, 1, 0.72, 0])
     inner = np.array([-0.84, -0.32, 0, 0.32, 0.84])
@@ -116,13 +116,13 @@ def _mouth(shape: FaceShape) -> np.ndarray:
 
 
 def project(points: np.ndarray, yaw: float, pitch: float, roll: float) -> np.ndarray:
-    """(M, 3) to (M, 2) after turning by degrees: head to the side, up and down, in the picture's plane."""
+    """(M, 3) to (M, 2) after turning by degrees: head to the side, up and down, in the image's plane."""
     cosines, sines = np.cos(np.radians([yaw, pitch, roll])), np.sin(np.radians([yaw, pitch, roll]))
     turn_yaw = np.array([[cosines[0], 0, sines[0]], [0, 1, 0], [-sines[0], 0, cosines[0]]])
     turn_pitch = np.array([[1, 0, 0], [0, cosines[1], -sines[1]], [0, sines[1], cosines[1]]])
     turn_roll = np.array([[cosines[2], -sines[2], 0], [sines[2], cosines[2], 0], [0, 0, 1]])
-    turned = points @ (turn_roll @ turn_pitch @ turn_yaw).T
-    return turned[:, :2] / (1 - _PERSPECTIVE * turned[:, 2:])
+    rotated = points @ (turn_roll @ turn_pitch @ turn_yaw).T
+    return rotated[:, :2] / (1 - _PERSPECTIVE * rotated[:, 2:])
 
 
 def random_shape(rng: np.random.Generator) -> FaceShape:

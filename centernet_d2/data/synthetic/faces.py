@@ -1,8 +1,9 @@
-"""Drawn faces with 68 exact landmarks: a data set for landmarks that needs no download.
+"""Drawn faces with 68 exact landmarks: a dataset for landmarks that needs no download.
 
-A head (``centernet_d2.data.synthetic.face_model``) is turned, projected with weak perspective and painted. As with the shapes of
-``centernet_d2.data.synthetic.shapes``, a picture is a pure function of (config, seed, index), and the landmarks of a whole set
-cost no drawing. Whatever a landmark marks is drawn: ends and edges of brows, eyes, lips and nose, and the outline.
+A head (``centernet_d2.data.synthetic.face_model``) is turned, projected with weak perspective and painted. As with the
+shapes of ``centernet_d2.data.synthetic.shapes``, an image is a pure function of (config, seed, index), and the
+landmarks of a whole set cost no drawing. Whatever a landmark marks is drawn: ends and edges of brows, eyes, lips and
+nose, and the outline.
 """
 
 from __future__ import annotations
@@ -13,16 +14,16 @@ import numpy as np
 
 from centernet_d2.data.synthetic.canvas import Canvas, smooth
 from centernet_d2.data.synthetic.face_model import FOREHEAD, FRINGE, HAIR, IRISES, head, project, random_shape
-from centernet_d2.data.synthetic.shapes import Box, PicturesConfig, bounds, draw_clutter, overlap, place
+from centernet_d2.data.synthetic.shapes import Box, SyntheticConfig, bounds, draw_clutter, overlap, place
 
 
 @dataclass(frozen=True)
-class FacesConfig(PicturesConfig):
-    """Pictures of faces; sizes are the longer sides of the landmarks' boxes.
+class FacesConfig(SyntheticConfig):
+    """Images of faces; sizes are the longer sides of the landmarks' boxes.
 
     Attributes:
         yaw, pitch, roll: largest turns in degrees.
-        at_border: share of the faces whose landmarks touch a side of the picture (hair and forehead may be cut).
+        at_border: share of the faces whose landmarks touch a side of the image (hair and forehead may be cut).
     """
 
     height: int = 192
@@ -39,7 +40,7 @@ class FacesConfig(PicturesConfig):
 
 @dataclass(frozen=True)
 class Face:
-    """One face: its points (99, 2) x, y in picture pixels, of which the first 68 are the landmarks of 300W."""
+    """One face: its points (99, 2) x, y in image pixels, of which the first 68 are the landmarks of 300W."""
 
     points: np.ndarray
 
@@ -55,7 +56,7 @@ class Face:
 
 
 def layout(config: FacesConfig, seed: int, index: int) -> list[Face]:
-    """The faces of picture ``index``, in the order in which they are drawn; all landmarks are in the picture."""
+    """The faces of image ``index``, in the order in which they are drawn; all landmarks are in the image."""
     rng = np.random.default_rng([seed, index, 0])
     faces: list[Face] = []
     for _ in range(int(rng.integers(config.min_objects, config.max_objects + 1))):
@@ -70,7 +71,7 @@ def layout(config: FacesConfig, seed: int, index: int) -> list[Face]:
 
 
 def draw(config: FacesConfig, seed: int, index: int) -> np.ndarray:
-    """Picture ``index`` as (height, width, 3) uint8, RGB."""
+    """Image ``index`` as (height, width, 3) uint8, RGB."""
     rng = np.random.default_rng([seed, index, 1])
     canvas = Canvas(draw_clutter(config, rng))
     for face in layout(config, seed, index):
@@ -80,7 +81,7 @@ def draw(config: FacesConfig, seed: int, index: int) -> np.ndarray:
 
 @dataclass(frozen=True)
 class Look:
-    """Colours (3,) RGB of one face, where the light comes from, and its hair."""
+    """Colors (3,) RGB of one face, where the light comes from, and its hair."""
 
     skin: np.ndarray
     hair: np.ndarray
@@ -118,7 +119,7 @@ def random_look(rng: np.random.Generator) -> Look:
 
 def draw_face(canvas: Canvas, points: np.ndarray, look: Look) -> None:
     """Paint the head of ``points`` (99, 2)."""
-    # Picture pixels of half the face's width if it looked straight ahead, from what turning changes least.
+    # Image pixels of half the face's width if it looked straight ahead, from what turning changes least.
     unit = float(np.linalg.norm(points[8] - points[27])) / 1.55
     brow_color = look.hair * 0.6 + look.skin * 0.1
     outline = np.concatenate([smooth(points[:17]), smooth(points[FOREHEAD][::-1])])

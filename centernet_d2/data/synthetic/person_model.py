@@ -1,7 +1,7 @@
-"""A person of limbs: a pose in space, and the polygons that it shows in a picture.
+"""A person of limbs: a pose in space, and the polygons that it shows in an image.
 
 Points in space are (x to the person's left, y down, z to the back), the hips' middle is (0, 0, 0), and a standing
-person is about 1 high. Seen from the front (yaw 0) the person's left is on the right of the picture.
+person is about 1 high. Seen from the front (yaw 0) the person's left is on the right of the image.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ class Pose:
 
     Attributes:
         yaw: turn about the vertical axis: 0 looks to the viewer, 180 away; positive to the person's right.
-        roll: turn in the picture.
+        roll: turn in the image.
         head: turn of the head to a side, and its tilt to a shoulder.
         arms: (2, 4) left and right: upper arm off the body to the side, upper arm to the front, and how much further
             the forearm is turned to the side and to the front.
@@ -46,7 +46,7 @@ class Pose:
     arms: np.ndarray
     legs: np.ndarray
 
-    def mirrored(self) -> Pose:
+    def flipped(self) -> Pose:
         """The same pose in a mirror."""
         return Pose(-self.yaw, -self.roll, -self.head, self.arms[::-1], self.legs[::-1])
 
@@ -56,12 +56,12 @@ def random_pose(rng: np.random.Generator, yaw: float, roll: float, back: float) 
 
     Args:
         yaw: largest turn in degrees, off the viewer or off the opposite direction.
-        roll: largest turn in the picture.
+        roll: largest turn in the image.
         back: probability of a person seen from the back.
     """
-    turned = 180.0 * (rng.random() < back)
+    rotated = 180.0 * (rng.random() < back)
     return Pose(
-        yaw=turned + float(rng.uniform(-yaw, yaw)),
+        yaw=rotated + float(rng.uniform(-yaw, yaw)),
         roll=float(rng.uniform(-roll, roll)),
         head=rng.uniform(-1, 1, size=2) * (35, 15),
         arms=rng.uniform([0, -30, -20, 0], [150, 80, 110, 80], size=(2, 4)),
@@ -76,9 +76,9 @@ def joints(pose: Pose) -> np.ndarray:
     for i, side in enumerate(_SIDES):
         outwards = np.array([1 - 2 * i, 1, 1])
         shoulder, hip = outwards * [0.13, -0.3, 0.0], outwards * [0.075, 0.0, 0.0]
-        to_side, to_front, further, forwards = pose.arms[i].tolist()
+        to_side, to_front, extra, forwards = pose.arms[i].tolist()
         elbow = shoulder + 0.18 * outwards * _direction(to_side, to_front)
-        wrist = elbow + 0.17 * outwards * _direction(to_side + further, to_front + forwards)
+        wrist = elbow + 0.17 * outwards * _direction(to_side + extra, to_front + forwards)
         to_side, to_front, bent = pose.legs[i].tolist()
         knee = hip + 0.24 * outwards * _direction(to_side, to_front)
         ankle = knee + 0.23 * outwards * _direction(to_side, to_front - bent)
@@ -98,7 +98,7 @@ def _direction(to_side: float, to_front: float) -> np.ndarray:
 
 
 def _view(pose: Pose) -> np.ndarray:
-    """(3, 3): from the person's frame to (x, y, depth) of the picture."""
+    """(3, 3): from the person's frame to (x, y, depth) of the image."""
     return _rotation(pose.roll, 0, 1) @ _rotation(pose.yaw, 2, 0)
 
 
@@ -117,10 +117,10 @@ def _rotation(angle: float, first: int, second: int) -> np.ndarray:
 
 @dataclass(frozen=True)
 class Part:
-    """A polygon of one colour.
+    """A polygon of one color.
 
     Attributes:
-        material: key of the colours of a person's look.
+        material: key of the colors of a person's look.
         outline: (V, 2) x, y.
         shows: the joints that are seen where this part is.
     """
@@ -192,6 +192,6 @@ def _cap(turn: np.ndarray) -> np.ndarray:
 
 
 def _hull(discs: Sequence[tuple[np.ndarray, float]]) -> np.ndarray:
-    """(V, 2): the convex hull of discs (centre, radius)."""
+    """(V, 2): the convex hull of discs (center, radius)."""
     points = np.concatenate([center[:2] + radius * _CIRCLE for center, radius in discs])
     return cv2.convexHull(points.astype(np.float32))[:, 0].astype(np.float64)

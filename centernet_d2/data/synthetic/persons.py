@@ -1,9 +1,9 @@
-"""Drawn persons with COCO's 17 joints: a data set for human pose that needs no download.
+"""Drawn persons with COCO's 17 joints: a dataset for human pose that needs no download.
 
-A person (``centernet_d2.data.synthetic.person_model``) stands, sits or jumps, looks to the viewer or away, and is painted; as
-with the shapes of ``centernet_d2.data.synthetic.shapes``, a picture is a pure function of (config, seed, index), and the
-joints of a whole set cost no drawing. Left is told from right as with real persons: by the face, the chest and the
-feet. Persons hide parts of each other and of themselves, and some reach out of the picture.
+A person (``centernet_d2.data.synthetic.person_model``) stands, sits or jumps, looks to the viewer or away, and is
+painted; as with the shapes of ``centernet_d2.data.synthetic.shapes``, an image is a pure function of (config, seed,
+index), and the joints of a whole set cost no drawing. Left is told from right as with real persons: by the face, the
+chest and the feet. Persons hide parts of each other and of themselves, and some reach out of the image.
 """
 
 from __future__ import annotations
@@ -15,20 +15,20 @@ import numpy as np
 
 from centernet_d2.data.schemas import POSE17
 from centernet_d2.data.synthetic.canvas import Canvas
-from centernet_d2.data.synthetic.clothing import covered
+from centernet_d2.data.synthetic.clothing import occluded_by
 from centernet_d2.data.synthetic.person_model import Part, joints, parts, random_pose
-from centernet_d2.data.synthetic.shapes import Box, PicturesConfig, bounds, draw_clutter, overlap, place
+from centernet_d2.data.synthetic.shapes import Box, SyntheticConfig, bounds, draw_clutter, overlap, place
 
 
 @dataclass(frozen=True)
-class PersonsConfig(PicturesConfig):
-    """Pictures of persons; sizes are the longer sides of the bodies' boxes, in the picture or not.
+class PersonsConfig(SyntheticConfig):
+    """Images of persons; sizes are the longer sides of the bodies' boxes, in the image or not.
 
     Attributes:
         yaw: largest turn in degrees off the viewer, or, of the share ``back``, off the opposite direction.
-        roll: largest turn in the picture.
+        roll: largest turn in the image.
         max_overlap: largest share of the smaller of two boxes that the other may cover.
-        cut: share of the persons that reach out of the picture, by up to 30 % of their box on a side.
+        cut: share of the persons that reach out of the image, by up to 30 % of their box on a side.
     """
 
     height: int = 192
@@ -49,10 +49,10 @@ class Person:
     """One person.
 
     Attributes:
-        keypoints: (17, 3) x, y in picture pixels and visibility: 2, 1 where hidden; 0, 0, 0 outside the picture and
+        keypoints: (17, 3) x, y in image pixels and visibility: 2, 1 where hidden; 0, 0, 0 outside the image and
             where the head itself hides a point of the face, as annotators leave those out.
-        box: around what is drawn and in the picture: x1, y1, x2, y2.
-        parts: from the back to the front, picture pixels.
+        box: around what is drawn and in the image: x1, y1, x2, y2.
+        parts: from the back to the front, image pixels.
     """
 
     keypoints: np.ndarray
@@ -61,38 +61,38 @@ class Person:
 
 
 def layout(config: PersonsConfig, seed: int, index: int) -> list[Person]:
-    """The persons of picture ``index``, in the order in which they are drawn."""
+    """The persons of image ``index``, in the order in which they are drawn."""
     rng = np.random.default_rng([seed, index, 0])
-    placed: list[tuple[np.ndarray, list[Part]]] = []
+    positioned: list[tuple[np.ndarray, list[Part]]] = []
     boxes: list[Box] = []
     for _ in range(int(rng.integers(config.min_objects, config.max_objects + 1))):
         pose = random_pose(rng, config.yaw, config.roll, config.back)
         points, body = joints(pose)[:, :2], parts(pose)
         for _ in range(10):
-            moved, moved_body = _placed(config, points, body, rng)
+            moved, moved_body = _positioned(config, points, body, rng)
             box = _box(config, moved_body)
             if all(overlap(box, other) <= config.max_overlap for other in boxes):
-                placed.append((moved, moved_body))
+                positioned.append((moved, moved_body))
                 boxes.append(box)
                 break
     persons = []
-    for i, ((points, body), box) in enumerate(zip(placed, boxes, strict=True)):
-        later = [part for _, other in placed[i + 1 :] for part in other]
+    for i, ((points, body), box) in enumerate(zip(positioned, boxes, strict=True)):
+        later = [part for _, other in positioned[i + 1 :] for part in other]
         persons.append(Person(visible_joints(config, points, body, later), box, body))
     return persons
 
 
-def _placed(
+def _positioned(
     config: PersonsConfig, points: np.ndarray, body: list[Part], rng: np.random.Generator
 ) -> tuple[np.ndarray, list[Part]]:
-    """Joints and parts in the picture, or partly out of it."""
+    """Joints and parts in the image, or partly out of it."""
     outline = np.concatenate([part.outline for part in body])
     moved = place(config, np.concatenate([points, outline]), bounds(outline), rng)
     if rng.random() < config.cut:
         low, high = moved[len(points) :].min(axis=0), moved[len(points) :].max(axis=0)
-        axis, share = int(rng.integers(2)), float(rng.uniform(0.1, 0.3)) * (high - low)
+        axis, fraction = int(rng.integers(2)), float(rng.uniform(0.1, 0.3)) * (high - low)
         edge = np.array([config.width, config.height])
-        shift = -low - share if rng.random() < 0.5 else edge - high + share
+        shift = -low - fraction if rng.random() < 0.5 else edge - high + fraction
         moved[:, axis] += shift[axis]
     ends = np.cumsum([len(points), *(len(part.outline) for part in body)])
     outlines = np.split(moved, ends[:-1])[1:]
@@ -100,17 +100,17 @@ def _placed(
 
 
 def _box(config: PersonsConfig, body: list[Part]) -> Box:
-    """Of what is in the picture: a limb outside of it does not count."""
+    """Of what is in the image: a limb outside of it does not count."""
     frame = np.array([[0, 0], [config.width, 0], [config.width, config.height], [0, config.height]], np.float32)
     inside = [cv2.intersectConvexConvex(part.outline.astype(np.float32), frame)[1] for part in body]
     return bounds(np.concatenate([polygon.reshape(-1, 2) for polygon in inside if polygon is not None]))
 
 
-def visible_joints(config: PicturesConfig, points: np.ndarray, body: list[Part], later: list[Part]) -> np.ndarray:
-    """(17, 3) x, y, visibility of ``points`` (17, 2), picture pixels; a joint is hidden by what is drawn after the last
+def visible_joints(config: SyntheticConfig, points: np.ndarray, body: list[Part], later: list[Part]) -> np.ndarray:
+    """(17, 3) x, y, visibility of ``points`` (17, 2), image pixels; a joint is hidden by what is drawn after the last
     part that shows it."""
     result = np.zeros((len(POSE17), 3))
-    under = np.array([covered(points, part.outline) for part in (*body, *later)])
+    under = np.array([occluded_by(points, part.outline) for part in (*body, *later)])
     last = {k: i for i, part in enumerate(body) for k in part.shows}
     inside = np.all((points >= 0) & (points <= [config.width, config.height]), axis=1)
     for k, i in last.items():
@@ -120,7 +120,7 @@ def visible_joints(config: PicturesConfig, points: np.ndarray, body: list[Part],
 
 
 def draw(config: PersonsConfig, seed: int, index: int) -> np.ndarray:
-    """Picture ``index`` as (height, width, 3) uint8, RGB."""
+    """Image ``index`` as (height, width, 3) uint8, RGB."""
     rng = np.random.default_rng([seed, index, 1])
     canvas = Canvas(draw_clutter(config, rng))
     for person in layout(config, seed, index):
@@ -129,7 +129,7 @@ def draw(config: PersonsConfig, seed: int, index: int) -> np.ndarray:
 
 
 def random_look(rng: np.random.Generator) -> dict[str, np.ndarray]:
-    """Material -> colour (3,) RGB of somebody."""
+    """Material -> color (3,) RGB of somebody."""
     shade = rng.uniform(0.35, 1.0)
     skin = np.array([246.0, 208, 180]) * shade
     shirt, opening, trousers, shoes = rng.uniform(20, 235, size=(4, 3))
@@ -147,7 +147,7 @@ def random_look(rng: np.random.Generator) -> dict[str, np.ndarray]:
 
 
 def draw_person(canvas: Canvas, body: list[Part], look: dict[str, np.ndarray]) -> None:
-    """Paint every part, each with a darker line around it, so that limbs show before a body of their own colour."""
+    """Paint every part, each with a darker line around it, so that limbs show before a body of their own color."""
     height = float(np.ptp(np.concatenate([part.outline for part in body])[:, 1]))
     for part in body:
         color = look[part.material]

@@ -1,6 +1,6 @@
-"""Drawn videos of walking persons with COCO's 17 joints, whose identities are known: for tracking persons and poses.
+"""Drawn videos of walking persons with COCO's 17 joints, whose track ids are known: for tracking persons and poses.
 
-As with the shapes of ``centernet_d2.data.synthetic.videos``, no frame needs another one. Persons cross the picture with
+As with the shapes of ``centernet_d2.data.synthetic.videos``, no frame needs another one. Persons cross the image with
 swinging legs and arms, cover each other and come and go; companions are dressed alike.
 """
 
@@ -19,20 +19,20 @@ from centernet_d2.data.synthetic.shapes import draw_clutter
 from centernet_d2.data.synthetic.videos import (
     Motion,
     VideosConfig,
-    box_in_picture,
+    box_in_image,
     random_motions,
     similar_change,
-    visible_shares,
+    visible_fractions,
 )
 
 
 @dataclass(frozen=True)
-class WalksConfig(VideosConfig):
+class PoseVideosConfig(VideosConfig):
     """Videos of persons; sizes are the heights of standing ones.
 
     Attributes:
         yaw: largest turn in degrees off the way of somebody.
-        roll: largest turn in the picture.
+        roll: largest turn in the image.
         cycle: (shortest, longest) time in which the same foot is in front again, frames.
     """
 
@@ -49,7 +49,7 @@ class WalksConfig(VideosConfig):
 
 
 @dataclass(frozen=True)
-class Walker:
+class WalkingPerson:
     """One person of a video.
 
     Attributes:
@@ -72,48 +72,48 @@ class Walker:
         return replace(self.pose, head=self.pose.head * self.motion.swing(frame), arms=arms, legs=legs)
 
     def at(self, frame: int) -> tuple[np.ndarray, list[Part]]:
-        """Joints (17, 2) and parts from the back to the front, picture pixels."""
+        """Joints (17, 2) and parts from the back to the front, image pixels."""
         pose, middle = self.pose_at(frame), self.motion.at(frame)
         scale = self.motion.size * (1 + self.growth * self.motion.swing(frame))
         body = [replace(part, outline=middle + scale * part.outline) for part in parts(pose)]
         return middle + scale * joints(pose)[:, :2], body
 
 
-def walkers(config: WalksConfig, seed: int, video: int) -> list[Walker]:
+def walking_persons(config: PoseVideosConfig, seed: int, video: int) -> list[WalkingPerson]:
     """The persons of a video in the order in which they are drawn; the first has the identity 1."""
     rng = np.random.default_rng([seed, video, 0])
-    persons: list[Walker] = []
+    persons: list[WalkingPerson] = []
     for motion in random_motions(config, rng):
         pose, cycle = random_pose(rng, config.yaw, config.roll, back=0.0), float(rng.uniform(*config.cycle))
         side = 90 if motion.velocity[0] < 0 else -90
         pose = replace(pose, yaw=pose.yaw + side, legs=0.2 * pose.legs)
-        persons.append(Walker(motion, pose, cycle, config.growth))
+        persons.append(WalkingPerson(motion, pose, cycle, config.growth))
     return persons
 
 
-def annotate(config: WalksConfig, seed: int, index: int) -> list[dict[str, Any]]:
-    """Who is to be seen in a frame; boxes are cut to the picture, but not by what covers them."""
+def annotate(config: PoseVideosConfig, seed: int, index: int) -> list[dict[str, Any]]:
+    """Who is to be seen in a frame; boxes are cut to the image, but not by what covers them."""
     video, frame = divmod(index, config.frames)
-    bodies = [walker.at(frame) for walker in walkers(config, seed, video)]
+    bodies = [person.at(frame) for person in walking_persons(config, seed, video)]
     outlines = [[part.outline for part in body] for _, body in bodies]
     annotations = []
-    for i in np.flatnonzero(visible_shares(config, outlines) >= config.min_visible).tolist():
+    for i in np.flatnonzero(visible_fractions(config, outlines) >= config.min_visible).tolist():
         later = [part for _, body in bodies[i + 1 :] for part in body]
         keypoints = visible_joints(config, *bodies[i], later).ravel().tolist()
-        box = list(box_in_picture(config, outlines[i]))
+        box = list(box_in_image(config, outlines[i]))
         annotations.append({"bbox": box, "category_id": 0, "track_id": i + 1, "keypoints": keypoints})
     return annotations
 
 
-def draw(config: WalksConfig, seed: int, index: int) -> np.ndarray:
+def draw(config: PoseVideosConfig, seed: int, index: int) -> np.ndarray:
     """Frame ``index`` as (height, width, 3) uint8, RGB."""
     video, frame = divmod(index, config.frames)
     rng = np.random.default_rng([seed, video, 1])
     canvas = Canvas(draw_clutter(config, rng))
     look: dict[str, np.ndarray] = {}
-    for walker in walkers(config, seed, video):
+    for person in walking_persons(config, seed, video):
         change, other = similar_change(rng), random_look(rng)
         alike = {name: np.clip(color + change, 0, 255) for name, color in look.items()}
-        look = alike if walker.motion.companion else other
-        draw_person(canvas, walker.at(frame)[1], look)
+        look = alike if person.motion.companion else other
+        draw_person(canvas, person.at(frame)[1], look)
     return canvas.result(config.noise, np.random.default_rng([seed, video, 2, frame]))

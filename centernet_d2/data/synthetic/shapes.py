@@ -1,12 +1,12 @@
-"""Pictures of simple shapes, drawn on demand: a data set that needs no download and is the same on every machine.
+"""Images of simple shapes, drawn on demand: a dataset that needs no download and is the same on every machine.
 
-A picture is a pure function of (config, seed, index). What is where (:func:`layout`) and how it looks (:func:`draw`)
-use random streams of their own, so that the annotations of a whole set cost no drawing. Colour says nothing about the
-class: the outline has to be learnt.
+An image is a pure function of (config, seed, index). What is where (:func:`layout`) and how it looks (:func:`draw`)
+use random streams of their own, so that the annotations of a whole set cost no drawing. Color says nothing about the
+class: the outline has to be learned.
 
 In the *covered* mode an opaque patch lies on the middle of every object. All classes differ in their outline, not in
-their inside, so an object can be told by what shows around the patch, and not by its centre. Patches of the same kind
-lie about in the background of every picture, so that a patch alone says nothing.
+their inside, so an object can be told by what shows around the patch, and not by its center. Patches of the same kind
+lie about in the background of every image, so that a patch alone says nothing.
 """
 
 from __future__ import annotations
@@ -55,11 +55,11 @@ CLASS_NAMES = tuple(OUTLINES)
 
 
 @dataclass(frozen=True)
-class PicturesConfig:
-    """What the pictures of any drawn set are like. Lengths are pixels of the picture.
+class SyntheticConfig:
+    """What the images of any drawn set are like. Lengths are pixels of the image.
 
     Attributes:
-        height, width: of the picture.
+        height, width: of the image.
         min_objects, max_objects: how many are tried; one that finds no free place is left out.
         min_size, max_size: of an object's sides, log-uniform.
         clutter: lines and irregular patches in the background, at most.
@@ -77,21 +77,21 @@ class PicturesConfig:
 
     def __post_init__(self) -> None:
         if not 0 < self.min_size <= self.max_size <= min(self.height, self.width):
-            raise ValueError(f"need 0 < min_size <= max_size <= picture, got {self}")
+            raise ValueError(f"need 0 < min_size <= max_size <= image, got {self}")
         if not 0 <= self.min_objects <= self.max_objects:
             raise ValueError(f"need 0 <= min_objects <= max_objects, got {self}")
 
 
 @dataclass(frozen=True)
-class ShapesConfig(PicturesConfig):
-    """Pictures of shapes.
+class ShapesConfig(SyntheticConfig):
+    """Images of shapes.
 
     Attributes:
         max_aspect: largest ratio of an object's sides.
         rotation: outlines are turned by up to this many degrees before they are stretched into the box.
         max_overlap: largest share of the smaller of two boxes that the other may cover.
-        contrast: least distance (Euclid, RGB) of an object's colour from what is behind its centre.
-        covered: put an opaque patch on every object's centre.
+        contrast: least distance (Euclid, RGB) of an object's color from what is behind its center.
+        covered: put an opaque patch on every object's center.
         cover_size: (least, largest) sides of that patch as a share of the object's.
     """
 
@@ -99,18 +99,18 @@ class ShapesConfig(PicturesConfig):
     rotation: float = 25.0
     max_overlap: float = 0.2
     contrast: float = 90.0
-    covered: bool = False
+    occluded_by: bool = False
     cover_size: tuple[float, float] = (0.4, 0.55)
 
 
 @dataclass(frozen=True)
 class ExtremesConfig(ShapesConfig):
-    """Pictures of shapes, annotated with their extreme points and outlines."""
+    """Images of shapes, annotated with their extreme points and outlines."""
 
 
 @dataclass(frozen=True)
 class Shape:
-    """One object: class index, exact box (x1, y1, x2, y2) in picture pixels, and its turn in degrees."""
+    """One object: class index, exact box (x1, y1, x2, y2) in image pixels, and its turn in degrees."""
 
     category: int
     box: Box
@@ -124,14 +124,14 @@ class Shape:
 def fit_outline(outline: np.ndarray, box: Box, angle: float) -> np.ndarray:
     """Turn ``outline`` (V, 2) by ``angle`` degrees and stretch it so that it touches all sides of ``box``."""
     cosine, sine = math.cos(math.radians(angle)), math.sin(math.radians(angle))
-    turned = outline @ np.array([[cosine, sine], [-sine, cosine]])
-    low, high = turned.min(axis=0), turned.max(axis=0)
+    rotated = outline @ np.array([[cosine, sine], [-sine, cosine]])
+    low, high = rotated.min(axis=0), rotated.max(axis=0)
     corner, opposite = np.array(box[:2]), np.array(box[2:])
-    return corner + (turned - low) / (high - low) * (opposite - corner)
+    return corner + (rotated - low) / (high - low) * (opposite - corner)
 
 
 def layout(config: ShapesConfig, seed: int, index: int) -> list[Shape]:
-    """The objects of picture ``index``, in the order in which they are drawn."""
+    """The objects of image ``index``, in the order in which they are drawn."""
     rng = np.random.default_rng([seed, index, 0])
     shapes: list[Shape] = []
     for _ in range(int(rng.integers(config.min_objects, config.max_objects + 1))):
@@ -167,24 +167,24 @@ def overlap(a: Box, b: Box) -> float:
 
 
 def place(
-    config: PicturesConfig, points: np.ndarray, box: Box, rng: np.random.Generator, border: float = 0
+    config: SyntheticConfig, points: np.ndarray, box: Box, rng: np.random.Generator, border: float = 0
 ) -> np.ndarray:
-    """Scale and shift points (N, 2) so that ``box``, which goes with them, has a random size and lies in the picture.
+    """Scale and shift points (N, 2) so that ``box``, which goes with them, has a random size and lies in the image.
 
     Args:
-        border: probability that the box touches a side of the picture.
+        border: probability that the box touches a side of the image.
     """
     size = config.min_size * (config.max_size / config.min_size) ** rng.random()
     corner, sides = np.array(box[:2]), np.subtract(box[2:], box[:2])
     scale = size / sides.max()
-    share = rng.random(2)
+    fraction = rng.random(2)
     if border and rng.random() < border:
-        share[rng.integers(2)] = rng.integers(2)
-    return scale * (points - corner) + share * ([config.width, config.height] - scale * sides)
+        fraction[rng.integers(2)] = rng.integers(2)
+    return scale * (points - corner) + fraction * ([config.width, config.height] - scale * sides)
 
 
 def draw(config: ShapesConfig, seed: int, index: int) -> np.ndarray:
-    """Picture ``index`` as (height, width, 3) uint8, RGB."""
+    """Image ``index`` as (height, width, 3) uint8, RGB."""
     rng = np.random.default_rng([seed, index, 1])
     background = _draw_background(config, rng)
     image = background.copy()
@@ -192,24 +192,24 @@ def draw(config: ShapesConfig, seed: int, index: int) -> np.ndarray:
         outline = shape.outline()
         behind = image[_center_pixel(shape.box)].astype(float)
         paint(image, outline, _contrasting_color(behind, config.contrast, rng))
-        if config.covered:
+        if config.occluded_by:
             _draw_patch(image, background, cover_box(config, shape, rng), rng)
     return with_noise(image, config.noise, rng)
 
 
 def cover_box(config: ShapesConfig, shape: Shape, rng: np.random.Generator) -> Box:
-    """The box of the patch on the centre of ``shape``."""
+    """The box of the patch on the center of ``shape``."""
     x1, y1, x2, y2 = shape.box
-    share_x, share_y = rng.uniform(*config.cover_size, size=2) / 2
+    fraction_x, fraction_y = rng.uniform(*config.cover_size, size=2) / 2
     x, y, width, height = (x1 + x2) / 2, (y1 + y2) / 2, x2 - x1, y2 - y1
-    return x - share_x * width, y - share_y * height, x + share_x * width, y + share_y * height
+    return x - fraction_x * width, y - fraction_y * height, x + fraction_x * width, y + fraction_y * height
 
 
 def paint(image: np.ndarray, outline: np.ndarray, fill: np.ndarray) -> None:
     """Fill ``outline`` (V, 2) in ``image`` (H, W, 3) in place, anti-aliased.
 
     Args:
-        fill: a colour (3,), or a picture of the size of ``image`` that shows inside the outline.
+        fill: a color (3,), or an image of the size of ``image`` that shows inside the outline.
     """
     height, width = image.shape[:2]
     low = np.clip(np.floor(outline.min(axis=0)).astype(int), 0, (width, height))
@@ -218,7 +218,7 @@ def paint(image: np.ndarray, outline: np.ndarray, fill: np.ndarray) -> None:
         return
     (x1, y1), (x2, y2) = low, high
     fine = np.zeros(((y2 - y1) * _SUPERSAMPLING, (x2 - x1) * _SUPERSAMPLING), dtype=np.uint8)
-    # cv2 has pixel centres at integers and fills up to half a pixel beyond the line.
+    # cv2 has pixel centers at integers and fills up to half a pixel beyond the line.
     vertices = ((outline - low) * _SUPERSAMPLING - 0.5) * 2**_FIXED_POINT_BITS
     cv2.fillPoly(fine, [np.rint(vertices).astype(np.int32)], 255, shift=_FIXED_POINT_BITS)
     alpha = cv2.resize(fine, (x2 - x1, y2 - y1), interpolation=cv2.INTER_AREA).astype(np.float32)[..., None] / 255
@@ -238,7 +238,7 @@ def _contrasting_color(behind: np.ndarray, contrast: float, rng: np.random.Gener
     return candidates[far_enough[0] if len(far_enough) else distances.argmax()]
 
 
-def draw_clutter(config: PicturesConfig, rng: np.random.Generator) -> np.ndarray:
+def draw_clutter(config: SyntheticConfig, rng: np.random.Generator) -> np.ndarray:
     """A background whose patches do not depend on the size of the objects, (height, width, 3) uint8."""
     side = min(config.height, config.width)
     shapes = ShapesConfig(config.height, config.width, min_size=side / 12, max_size=side / 2, clutter=config.clutter)
@@ -261,7 +261,7 @@ def _draw_background(config: ShapesConfig, rng: np.random.Generator) -> np.ndarr
 
 
 def _draw_patch(image: np.ndarray, background: np.ndarray, box: Box, rng: np.random.Generator) -> None:
-    """An irregular opaque patch inside ``box``, around its centre: one colour, or the background of another place."""
+    """An irregular opaque patch inside ``box``, around its center: one color, or the background of another place."""
     angles = np.arange(9) * (2 * math.pi / 9)
     radii = rng.uniform(0.6, 1.0, size=9)
     outline = np.stack([radii * np.cos(angles), radii * np.sin(angles)], axis=1)

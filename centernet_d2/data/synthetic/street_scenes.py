@@ -1,9 +1,10 @@
-"""Drawn streets with shaded boxes of KITTI's three classes: a data set for boxes in space that needs no download.
+"""Drawn streets with shaded boxes of KITTI's three classes: a dataset for 3D boxes that needs no download.
 
 A camera looks along a flat ground. How far away something is can be seen from where it stands and from how large it
-is; where its front is, from lights and windows. The camera's principal point is another in every picture, so that a
-place in the picture means something with its calibration only. As with the shapes of ``centernet_d2.data.synthetic.shapes``,
-a picture is a pure function of (config, seed, index), and the annotations of a set cost no drawing.
+is; where its front is, from lights and windows. The camera's principal point is another in every image, so that a
+place in the image means something with its calibration only. As with the shapes of
+``centernet_d2.data.synthetic.shapes``, an image is a pure function of (config, seed, index), and the annotations of a
+set cost no drawing.
 """
 
 from __future__ import annotations
@@ -17,14 +18,14 @@ import torch
 
 from centernet_d2.data.preparation.kitti import CLASS_NAMES
 from centernet_d2.data.synthetic.canvas import Canvas
-from centernet_d2.data.synthetic.shapes import PicturesConfig, draw_clutter
+from centernet_d2.data.synthetic.shapes import SyntheticConfig, draw_clutter
 from centernet_d2.ops.box3d_geometry import project, rotation_y_to_alpha
 from centernet_d2.structures import Boxes3D
 
 # Of the classes: height, width, length in metres; each varies by this share.
 _SIZES = np.array([[1.75, 0.6, 0.8], [1.5, 1.7, 4.0], [1.7, 0.7, 1.8]])
 _VARIATION = 0.06
-_SHARES = (0.15, 0.7, 0.15)
+_FRACTIONS = (0.15, 0.7, 0.15)
 # The camera's place as in KITTI's rig, metres: to the right of and in front of the origin.
 _RIGHT, _FRONT = 0.06, 0.003
 # Least visible share of objects that count as not, partly and largely occluded; others are left out.
@@ -36,10 +37,10 @@ _FINE = 4
 # (of the top: at the front).
 _FACES = {"front": (1, 0, 4, 5), "right": (2, 1, 5, 6), "back": (3, 2, 6, 7), "left": (0, 3, 7, 4), "top": (4, 5, 6, 7)}
 _GLASS, _LAMP, _TAIL, _RUBBER, _SKIN = (40, 50, 60), (255, 250, 210), (210, 20, 20), (25, 25, 25), (235, 190, 160)
-# What the colour of a face is mixed with, and how much, so that a far object shows where its front is, too.
+# What the color of a face is mixed with, and how much, so that a far object shows where its front is, too.
 _TINTS = {"front": ((250, 240, 190), 0.85), "back": ((170, 20, 30), 0.85), "top": ((20, 20, 30), 0.4)}
 _Detail = tuple[float, float, float, float, tuple[int, int, int]]
-# What is on the faces: from and to along the first two corners, from and to upwards, as shares; colour RGB.
+# What is on the faces: from and to along the first two corners, from and to upwards, as shares; color RGB.
 _DETAILS: dict[str, dict[str, list[_Detail]]] = {
     "car": {
         "front": [(0.1, 0.9, 0.55, 0.92, _GLASS), (0.04, 0.25, 0.22, 0.42, _LAMP), (0.75, 0.96, 0.22, 0.42, _LAMP)],
@@ -64,16 +65,16 @@ _DETAILS: dict[str, dict[str, list[_Detail]]] = {
 
 
 @dataclass(frozen=True)
-class Boxes3DConfig(PicturesConfig):
+class StreetScenesConfig(SyntheticConfig):
     """Streets.
 
     Attributes:
         focal: pixels.
-        horizon: as a share of the picture's height, of a principal point in the middle of its range.
+        horizon: as a share of the image's height, of a principal point in the middle of its range.
         wander: how far the principal point is from there, pixels, in x; half as much in y.
         camera_height: metres.
         nearest, farthest: of the objects' middles, metres.
-        max_truncation: largest share of an object's box that is outside of the picture.
+        max_truncation: largest share of an object's box that is outside of the image.
     """
 
     height: int = 128
@@ -99,7 +100,7 @@ class Scene:
         calibration: (3, 4) float64.
         classes: (P,) int64, indices of ``converters.kitti.CLASS_NAMES``.
         boxes: float64.
-        visible: (P,) share of an object in the picture that no other hides.
+        visible: (P,) share of an object in the image that no other hides.
     """
 
     calibration: np.ndarray
@@ -108,8 +109,8 @@ class Scene:
     visible: np.ndarray
 
     def corners(self) -> np.ndarray:
-        """(P, 8, 2) x, y in the picture."""
-        return _in_picture(self.boxes, self.calibration)
+        """(P, 8, 2) x, y in the image."""
+        return _in_image(self.boxes, self.calibration)
 
     def select(self, rows: np.ndarray) -> Scene:
         """The objects of a mask or of indices."""
@@ -117,8 +118,8 @@ class Scene:
         boxes = Boxes3D(*(x[index] for x in self.boxes))
         return Scene(self.calibration, self.classes[rows], boxes, self.visible[rows])
 
-    def picture_boxes(self, config: Boxes3DConfig) -> tuple[np.ndarray, np.ndarray]:
-        """(P, 4) x1, y1, x2, y2, cut to the picture, and (P,) share of the area that is outside of it."""
+    def image_boxes(self, config: StreetScenesConfig) -> tuple[np.ndarray, np.ndarray]:
+        """(P, 4) x1, y1, x2, y2, cut to the image, and (P,) share of the area that is outside of it."""
         corners = self.corners()
         whole = np.hstack([corners.min(axis=1), corners.max(axis=1)])
         size = np.array([config.width, config.height] * 2)
@@ -137,24 +138,24 @@ class Scene:
         return rotation_y_to_alpha(self.boxes.rotation_y, project(middle, calibration)[:, 0], calibration).numpy()
 
 
-def layout(config: Boxes3DConfig, seed: int, index: int) -> Scene:
-    """What is where in picture ``index``."""
+def layout(config: StreetScenesConfig, seed: int, index: int) -> Scene:
+    """What is where in image ``index``."""
     rng = np.random.default_rng([seed, index, 0])
     scene = _random_scene(config, rng)
-    scene = scene.select(scene.picture_boxes(config)[1] <= config.max_truncation)
+    scene = scene.select(scene.image_boxes(config)[1] <= config.max_truncation)
     # Those that are hidden too much go one by one, the most hidden first: others may be seen then.
     while len(scene.classes):
-        scene = Scene(scene.calibration, scene.classes, scene.boxes, _visible_shares(config, scene.corners()))
+        scene = Scene(scene.calibration, scene.classes, scene.boxes, _visible_fractions(config, scene.corners()))
         if scene.visible.min() >= _VISIBLE[-1]:
             break
         scene = scene.select(np.arange(len(scene.classes)) != scene.visible.argmin())
     return scene
 
 
-def annotate(config: Boxes3DConfig, seed: int, index: int) -> list[dict[str, Any]]:
-    """Of picture ``index``, with the fields of KITTI's (``data.datasets.kitti``)."""
+def annotate(config: StreetScenesConfig, seed: int, index: int) -> list[dict[str, Any]]:
+    """Of image ``index``, with the fields of KITTI's (``data.datasets.kitti``)."""
     scene = layout(config, seed, index)
-    boxes, truncated = scene.picture_boxes(config)
+    boxes, truncated = scene.image_boxes(config)
     columns = {
         "category_id": scene.classes,
         "bbox": boxes,
@@ -170,7 +171,7 @@ def annotate(config: Boxes3DConfig, seed: int, index: int) -> list[dict[str, Any
     return [{name: values[i].tolist() for name, values in columns.items()} for i in range(len(boxes))]
 
 
-def camera(config: Boxes3DConfig, rng: np.random.Generator) -> np.ndarray:
+def camera(config: StreetScenesConfig, rng: np.random.Generator) -> np.ndarray:
     """(3, 4) calibration."""
     x, y = rng.uniform(-1, 1, size=2) * (config.wander, config.wander / 2)
     x, y, f = config.width / 2 + x, config.horizon * config.height + y, config.focal
@@ -178,13 +179,13 @@ def camera(config: Boxes3DConfig, rng: np.random.Generator) -> np.ndarray:
     return np.column_stack([intrinsic, intrinsic @ [-_RIGHT, 0, -_FRONT]])
 
 
-def calibration(config: Boxes3DConfig, seed: int, index: int) -> np.ndarray:
-    """(3, 4), of picture ``index``."""
+def calibration(config: StreetScenesConfig, seed: int, index: int) -> np.ndarray:
+    """(3, 4), of image ``index``."""
     return camera(config, np.random.default_rng([seed, index, 0]))
 
 
-def draw(config: Boxes3DConfig, seed: int, index: int) -> np.ndarray:
-    """Picture ``index`` as (height, width, 3) uint8, RGB."""
+def draw(config: StreetScenesConfig, seed: int, index: int) -> np.ndarray:
+    """Image ``index`` as (height, width, 3) uint8, RGB."""
     rng = np.random.default_rng([seed, index, 1])
     scene = layout(config, seed, index)
     canvas = Canvas(draw_clutter(config, rng))
@@ -193,7 +194,7 @@ def draw(config: Boxes3DConfig, seed: int, index: int) -> np.ndarray:
     light = rng.uniform([-1, -1, -1], [1, -0.3, 0.3])
     light /= np.linalg.norm(light)
     shadow = Boxes3D(scene.boxes.dimensions * 1.15, scene.boxes.locations, scene.boxes.rotation_y)
-    for outline in _in_picture(shadow, scene.calibration)[:, :4]:
+    for outline in _in_image(shadow, scene.calibration)[:, :4]:
         canvas.polygon(outline, ground * 0.5)
     for i, category in enumerate(scene.classes):
         one = Boxes3D(*(x[i] for x in scene.boxes))
@@ -201,13 +202,13 @@ def draw(config: Boxes3DConfig, seed: int, index: int) -> np.ndarray:
     return canvas.result(config.noise, rng)
 
 
-def _random_scene(config: Boxes3DConfig, rng: np.random.Generator) -> Scene:
+def _random_scene(config: StreetScenesConfig, rng: np.random.Generator) -> Scene:
     matrix = camera(config, rng)
     rows: list[np.ndarray] = []
     classes: list[int] = []
     for _ in range(int(rng.integers(config.min_objects, config.max_objects + 1))):
         for _ in range(10):
-            category = int(rng.choice(len(CLASS_NAMES), p=_SHARES))
+            category = int(rng.choice(len(CLASS_NAMES), p=_FRACTIONS))
             size = _SIZES[category] * (1 + rng.uniform(-_VARIATION, _VARIATION, size=3))
             z, across = rng.uniform(config.nearest, config.farthest), rng.uniform(0.05, 0.95)
             x = (across * config.width - matrix[0, 2]) / config.focal * z + _RIGHT
@@ -229,7 +230,7 @@ def _radius(row: np.ndarray) -> np.ndarray:
     return np.hypot(row[1], row[2]) / 2
 
 
-def _in_picture(boxes: Boxes3D, matrix: np.ndarray) -> np.ndarray:
+def _in_image(boxes: Boxes3D, matrix: np.ndarray) -> np.ndarray:
     return project(boxes.corners(), torch.from_numpy(matrix))[..., :2].numpy()
 
 
@@ -237,7 +238,7 @@ def _area(boxes: np.ndarray) -> np.ndarray:
     return (boxes[:, 2:] - boxes[:, :2]).prod(axis=1)
 
 
-def _visible_shares(config: Boxes3DConfig, corners: np.ndarray) -> np.ndarray:
+def _visible_fractions(config: StreetScenesConfig, corners: np.ndarray) -> np.ndarray:
     """(P,) of outlines (P, 8, 2) that are painted one over the other."""
     owner = np.zeros((config.height * _FINE, config.width * _FINE), np.uint8)
     fine, windows, whole = corners * _FINE, [], []
@@ -252,7 +253,7 @@ def _visible_shares(config: Boxes3DConfig, corners: np.ndarray) -> np.ndarray:
 
 
 def _draw_ground(
-    canvas: Canvas, config: Boxes3DConfig, matrix: np.ndarray, color: np.ndarray, rng: np.random.Generator
+    canvas: Canvas, config: StreetScenesConfig, matrix: np.ndarray, color: np.ndarray, rng: np.random.Generator
 ) -> None:
     """The ground up to the horizon, with flat patches and lines along the street."""
     x, y, far = config.width, matrix[1, 2], 400.0
@@ -276,8 +277,8 @@ def _draw_box(
         outwards = quad.mean(axis=0) - corners.mean(axis=0)
         if outwards @ (quad.mean(axis=0) - [_RIGHT, 0, _FRONT]) >= 0:
             continue
-        tint, share = _TINTS.get(face, (base, 0.0))
-        color = base + share * (np.array(tint) - base)
+        tint, fraction = _TINTS.get(face, (base, 0.0))
+        color = base + fraction * (np.array(tint) - base)
         shade = 0.6 + 0.4 * max(0.0, float(outwards @ light) / float(np.linalg.norm(outwards)))
         for a, b, low, high, fill in [(0.0, 1.0, 0.0, 1.0, color), *_DETAILS[name].get(face, [])]:
             across, up = quad[1] - quad[0], quad[3] - quad[0]

@@ -1,12 +1,12 @@
-"""Drawn videos of moving shapes, whose identities are known: a data set for tracking that needs no download.
+"""Drawn videos of moving shapes, whose track ids are known: a dataset for tracking that needs no download.
 
 A frame is a pure function of (config, seed, index), and index = video * frames of a video + frame: no frame needs
 another one. Where everything is follows from closed forms of the frame's number, and annotations cost no drawing.
 
-Objects are of one class and keep shape, colour and what is in front of what; size and turn change slowly. Some are
-thrown back at the sides of the picture, the others come in and leave for good. Companions look much like another object
+Objects are of one class and keep shape, color and what is in front of what; size and turn change slowly. Some are
+thrown back at the sides of the image, the others come in and leave for good. Companions look much like another object
 and move with it, not much farther from it than what both move in a frame: who is who is told by the motion, hardly by
-the colour, and not by the nearest place.
+the color, and not by the nearest place.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ import cv2
 import numpy as np
 
 from centernet_d2.data.synthetic.canvas import with_noise
-from centernet_d2.data.synthetic.clothing import covered
-from centernet_d2.data.synthetic.shapes import CLASS_NAMES, Box, PicturesConfig, Shape, bounds, draw_clutter, paint
+from centernet_d2.data.synthetic.clothing import occluded_by
+from centernet_d2.data.synthetic.shapes import CLASS_NAMES, Box, Shape, SyntheticConfig, bounds, draw_clutter, paint
 
 # Frames in which what changes slowly is back where it was.
 _PERIOD = 24
@@ -29,18 +29,18 @@ _FINE = 2
 
 
 @dataclass(frozen=True)
-class VideosConfig(PicturesConfig):
+class VideosConfig(SyntheticConfig):
     """What the videos of any drawn set are like; objects are counted, and sizes meant, for the video, not the frame.
 
     Attributes:
         frames: of a video.
         min_speed, max_speed: pixels a frame.
         slope: largest angle in degrees between a way and the horizontal.
-        bouncing: share of the objects that are thrown back at the sides of the picture.
+        bouncing: share of the objects that are thrown back at the sides of the image.
         companions: probability that the next object goes with one and looks like it.
         spacing: least distance between both, as a share of the size.
         growth: largest share by which a size changes.
-        min_visible: least share of an object that is in the picture and not covered; below, it is not annotated.
+        min_visible: least share of an object that is in the image and not covered; below, it is not annotated.
     """
 
     height: int = 128
@@ -70,7 +70,7 @@ class TracksConfig(VideosConfig):
     Attributes:
         max_aspect: largest ratio of an object's sides.
         rotation: outlines turn by up to this many degrees to both sides.
-        contrast: least distance (Euclid, RGB) of a colour from the background's mean; companions may come closer.
+        contrast: least distance (Euclid, RGB) of a color from the background's mean; companions may come closer.
     """
 
     # A patch of clutter looks like a shape that stands still.
@@ -93,7 +93,7 @@ class Motion:
     """Of an object's middle: straight on, or thrown back at the sides of a field; and its slow change.
 
     Attributes:
-        start: (x, y) in frame 0, picture pixels, as if there was no field.
+        start: (x, y) in frame 0, image pixels, as if there was no field.
         velocity: (x, y), pixels a frame.
         size: pixels, on average.
         phase: of the slow change, radians.
@@ -109,7 +109,7 @@ class Motion:
     companion: bool = False
 
     def at(self, frame: int) -> np.ndarray:
-        """(2,) x, y in picture pixels."""
+        """(2,) x, y in image pixels."""
         place = np.array(self.start) + frame * np.array(self.velocity)
         if self.field is None:
             return place
@@ -122,7 +122,7 @@ class Motion:
 
 
 def random_motions(config: VideosConfig, rng: np.random.Generator) -> list[Motion]:
-    """Those of the objects of one video; whoever comes and goes is in the picture at some time."""
+    """Those of the objects of one video; whoever comes and goes is in the image at some time."""
     motions: list[Motion] = []
     for _ in range(int(rng.integers(config.min_objects, config.max_objects + 1))):
         if motions and not motions[-1].companion and rng.random() < config.companions:
@@ -136,12 +136,12 @@ def _random_motion(config: VideosConfig, rng: np.random.Generator) -> Motion:
     size = config.min_size * (config.max_size / config.min_size) ** float(rng.random())
     angle = math.radians(rng.uniform(-config.slope, config.slope) + 180 * rng.integers(2))
     velocity = rng.uniform(config.min_speed, config.max_speed) * np.array([math.cos(angle), math.sin(angle)])
-    picture = np.array([config.width, config.height])
+    image = np.array([config.width, config.height])
     # Even at its largest it fits, or is in the middle.
-    margin = np.minimum(size * (1 + config.growth), picture - 1) / 2
-    place = margin + rng.random(2) * (picture - 2 * margin)
+    margin = np.minimum(size * (1 + config.growth), image - 1) / 2
+    place = margin + rng.random(2) * (image - 2 * margin)
     start = place - velocity * rng.uniform(0, config.frames)
-    field = (*margin.tolist(), *(picture - margin).tolist()) if rng.random() < config.bouncing else None
+    field = (*margin.tolist(), *(image - margin).tolist()) if rng.random() < config.bouncing else None
     return Motion(_pair(start), _pair(velocity), size, float(rng.uniform(0, 2 * math.pi)), field)
 
 
@@ -178,7 +178,7 @@ class MovingShape:
     rotation: float
 
     def at(self, frame: int) -> Shape:
-        """With the whole box, in the picture or not."""
+        """With the whole box, in the image or not."""
         swing = self.motion.swing(frame)
         half = np.array(self.sides) * self.motion.size * (1 + self.growth * swing) / 2
         middle = self.motion.at(frame)
@@ -200,13 +200,13 @@ def moving_shapes(config: TracksConfig, seed: int, video: int) -> list[MovingSha
 
 
 def annotate(config: TracksConfig, seed: int, index: int) -> list[dict[str, Any]]:
-    """What is to be seen in a frame; boxes are cut to the picture, but not by what covers them."""
+    """What is to be seen in a frame; boxes are cut to the image, but not by what covers them."""
     video, frame = divmod(index, config.frames)
     shapes = moving_shapes(config, seed, video)
     outlines = [[shape.at(frame).outline()] for shape in shapes]
     return [
-        {"bbox": list(box_in_picture(config, outlines[i])), "category_id": 0, "track_id": i + 1}
-        for i in np.flatnonzero(visible_shares(config, outlines) >= config.min_visible).tolist()
+        {"bbox": list(box_in_image(config, outlines[i])), "category_id": 0, "track_id": i + 1}
+        for i in np.flatnonzero(visible_fractions(config, outlines) >= config.min_visible).tolist()
     ]
 
 
@@ -230,7 +230,7 @@ def draw(config: TracksConfig, seed: int, index: int) -> np.ndarray:
 
 
 def similar_change(rng: np.random.Generator) -> np.ndarray:
-    """(3,) RGB: from a colour to that of a companion, so that edges show where both overlap."""
+    """(3,) RGB: from a color to that of a companion, so that edges show where both overlap."""
     return rng.uniform(10, 35, size=3) * rng.choice([-1, 1], size=3)
 
 
@@ -239,8 +239,8 @@ def _contrasting(background: np.ndarray, contrast: float, rng: np.random.Generat
     return candidates[np.argmax(np.linalg.norm(candidates - background.mean(axis=(0, 1)), axis=1) >= contrast)]
 
 
-def box_in_picture(config: PicturesConfig, outlines: list[np.ndarray]) -> Box:
-    """Around what of the polygons (V, 2) is in the picture: x1, y1, x2, y2.
+def box_in_image(config: SyntheticConfig, outlines: list[np.ndarray]) -> Box:
+    """Around what of the polygons (V, 2) is in the image: x1, y1, x2, y2.
 
     Raises:
         ValueError: nothing is.
@@ -249,22 +249,22 @@ def box_in_picture(config: PicturesConfig, outlines: list[np.ndarray]) -> Box:
     frame = size * [[0, 0], [1, 0], [1, 1], [0, 1]]
     starts = np.concatenate(outlines)
     ends = np.concatenate([np.roll(outline, -1, axis=0) for outline in outlines])
-    found = [starts, *(frame[covered(frame, outline)] for outline in outlines)]
+    found = [starts, *(frame[occluded_by(frame, outline)] for outline in outlines)]
     # Where the polygons cross the lines along the sides.
     for axis in (0, 1):
         for side in (0, size[axis]):
             before, after = starts[:, axis] - side, ends[:, axis] - side
             crossing = before * after < 0
-            share = before[crossing] / (before - after)[crossing]
-            points = starts[crossing] + share[:, None] * (ends - starts)[crossing]
+            fraction = before[crossing] / (before - after)[crossing]
+            points = starts[crossing] + fraction[:, None] * (ends - starts)[crossing]
             points[:, axis] = side
             found.append(points)
     points = np.concatenate(found)
     return bounds(points[np.all((points >= 0) & (points <= size), axis=1)])
 
 
-def visible_shares(config: PicturesConfig, objects: list[list[np.ndarray]]) -> np.ndarray:
-    """(P,): how much of each object, of polygons (V, 2), shows in the picture when painted one after another."""
+def visible_fractions(config: SyntheticConfig, objects: list[list[np.ndarray]]) -> np.ndarray:
+    """(P,): how much of each object, of polygons (V, 2), shows in the image when painted one after another."""
     margin = math.ceil(config.max_size)
     owner = np.zeros(((config.height + 2 * margin) * _FINE, (config.width + 2 * margin) * _FINE), np.uint8)
     inside = owner[margin * _FINE : -margin * _FINE, margin * _FINE : -margin * _FINE]

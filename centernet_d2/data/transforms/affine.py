@@ -1,9 +1,9 @@
-"""Random geometry and colour: one affine map of the plane and one affine map of colour for each picture.
+"""Random geometry and color: one affine map of the plane and one affine map of color for each image.
 
 The distributions are those of the CenterNet paper's training code (Objects as Points, section 5).
 """
 
-# Detectron2's augmentations draw from NumPy's global state, which the loader seeds for each picture.
+# Detectron2's augmentations draw from NumPy's global state, which the loader seeds for each image.
 # ruff: noqa: NPY002
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ from fvcore.transforms.transform import Transform
 from centernet_d2.geometry import (
     affine_matrix,
     fitting_scale,
+    flipped,
     inverse,
     letterbox_matrix,
-    mirrored,
     reduced_matrix,
     transform_points,
     warp_image,
@@ -28,14 +28,14 @@ from centernet_d2.geometry import (
 
 
 class AffineTransform(Transform):
-    """Resample a picture once by an affine map; coordinates go through the same map."""
+    """Resample an image once by an affine map; coordinates go through the same map."""
 
     def __init__(self, matrix: np.ndarray, output_size: tuple[int, int], pixel_center: float = 0.5) -> None:
         """
         Args:
-            matrix: (2, 3), continuous picture coordinates to continuous output coordinates.
+            matrix: (2, 3), continuous image coordinates to continuous output coordinates.
             output_size: (height, width).
-            pixel_center: where a pixel's centre lies in its coordinates (``centernet_d2.geometry``).
+            pixel_center: where a pixel's center lies in its coordinates (``centernet_d2.geometry``).
         """
         super().__init__()
         self.matrix = np.asarray(matrix, dtype=np.float64)
@@ -44,7 +44,7 @@ class AffineTransform(Transform):
         self._input_size: tuple[int, int] | None = None
 
     @property
-    def mirrors(self) -> bool:
+    def flips(self) -> bool:
         """Whether left and right of an object are exchanged."""
         return bool(np.linalg.det(self.matrix[:, :2]) < 0)
 
@@ -54,26 +54,26 @@ class AffineTransform(Transform):
         return bool(self.matrix[0, 1] != 0 or self.matrix[1, 0] != 0)
 
     def shows_whole(self, image_size: tuple[int, int]) -> bool:
-        """Whether a picture of ``image_size`` (height, width) is seen as in prediction, or as its mirror image.
+        """Whether an image of ``image_size`` (height, width) is seen as in prediction, or as its flipped image.
 
         It is, fitted in wholly or by its width: that one is the other by chance does not happen.
         """
-        matrix = mirrored(self.matrix, self.output_size[1]) if self.mirrors else self.matrix
+        matrix = flipped(self.matrix, self.output_size[1]) if self.flips else self.matrix
         fitted = (fitting_scale(image_size, self.output_size, by_width) for by_width in (False, True))
         return any(np.allclose(matrix, letterbox_matrix(image_size, self.output_size, scale)) for scale in fitted)
 
     def reduction(self) -> int:
-        """The largest of 1, 2, 4 and 8 by which pictures can be made smaller before, and still not be enlarged."""
-        largest = np.linalg.norm(self.matrix[:, :2], ord=2)  # output pixels of one picture pixel, in any direction
+        """The largest of 1, 2, 4 and 8 by which images can be made smaller before, and still not be enlarged."""
+        largest = np.linalg.norm(self.matrix[:, :2], ord=2)  # output pixels of one image pixel, in any direction
         return next((factor for factor in (8, 4, 2) if factor * largest <= 1 + 1e-9), 1)
 
     def of_reduced(self, reduction: int) -> AffineTransform:
-        """The same for pictures of which each pixel stands for ``reduction`` x ``reduction`` of the whole one."""
+        """The same for images of which each pixel stands for ``reduction`` x ``reduction`` of the whole one."""
         matrix = reduced_matrix(self.matrix, reduction, self.pixel_center)
         return AffineTransform(matrix, self.output_size, self.pixel_center)
 
     def apply_image(self, img: np.ndarray) -> np.ndarray:
-        """(H, W, 3) uint8 to (h, w, 3) uint8, black where the picture does not reach."""
+        """(H, W, 3) uint8 to (h, w, 3) uint8, black where the image does not reach."""
         self._input_size = img.shape[:2]
         return warp_image(img, self.matrix, self.output_size, self.pixel_center)
 
@@ -85,7 +85,7 @@ class AffineTransform(Transform):
         raise NotImplementedError("label maps are not warped: bilinear resampling would mix labels")
 
     def inverse(self) -> Transform:
-        """The way back, to the size of the picture that was warped last (the output's own size before that)."""
+        """The way back, to the size of the image that was warped last (the output's own size before that)."""
         return AffineTransform(inverse(self.matrix), self._input_size or self.output_size, self.pixel_center)
 
 
@@ -95,7 +95,7 @@ def affine_parts(transforms: TransformList) -> list[AffineTransform]:
 
 
 class RandomAffine(Augmentation):
-    """Crop, scale, shift, rotate, shear, stretch and mirror in one resampling; sizes and shifts in picture pixels."""
+    """Crop, scale, shift, rotate, shear, stretch and mirror in one resampling; sizes and shifts in image pixels."""
 
     def __init__(
         self,
@@ -111,7 +111,7 @@ class RandomAffine(Augmentation):
         rotation_prob: float = 0.0,
         rotation: float = 0.0,
         shear: float = 0.0,
-        stretch: float = 1.0,
+        aspect_jitter: float = 1.0,
         keep_resolution_prob: float = 0.0,
         keep_resolution_max: int = 1024,
         pixel_center: float = 0.5,
@@ -120,17 +120,17 @@ class RandomAffine(Augmentation):
         """
         Args:
             output_size: (height, width) of the network input.
-            mode: "crop" (a window of ``scales`` times the fitted size, its centre at least ``border`` pixels inside),
+            mode: "crop" (a window of ``scales`` times the fitted size, its center at least ``border`` pixels inside),
                 "shift" (Gaussian of standard deviation ``shift`` and ``scale`` around the middle), "none" (letterbox).
-            prob: that ``mode`` is applied; else the picture is letterboxed.
+            prob: that ``mode`` is applied; else the image is letterboxed.
             rotation: standard deviation in degrees.
             shear: largest lean of what was upright, degrees to either side; uniform.
             stretch: largest factor by which width divided by height becomes more or less, at the same area; its
                 logarithm is uniform. 1: none.
-            keep_resolution_prob: that a picture is neither scaled nor shifted and the output has its size; the model
-                pads a batch to its largest. Mirroring and rotation (around the middle) stay.
-            keep_resolution_max: pixels; not for pictures with a longer side.
-            fit_width: pictures are fitted by their width alone (``geometry.fitting_scale``).
+            keep_resolution_prob: that an image is neither scaled nor shifted and the output has its size; the model
+                pads a batch to its largest. Flipping and rotation (around the middle) stay.
+            keep_resolution_max: pixels; not for images with a longer side.
+            fit_width: images are fitted by their width alone (``geometry.fitting_scale``).
         """
         super().__init__()
         for key, value, fits, wanted in [
@@ -139,7 +139,7 @@ class RandomAffine(Augmentation):
             ("SCALE", scale, mode != "shift" or 0 <= scale < 1, "in [0, 1)"),
             ("PROB", prob, 0 <= prob <= 1, "in [0, 1]"),
             ("SHEAR", shear, 0 <= shear < 90, "in [0, 90)"),
-            ("STRETCH", stretch, 1 <= stretch < math.inf, "at least 1"),
+            ("STRETCH", aspect_jitter, 1 <= aspect_jitter < math.inf, "at least 1"),
             ("KEEP_RESOLUTION_PROB", keep_resolution_prob, 0 <= keep_resolution_prob <= 1, "in [0, 1]"),
         ]:
             if not fits:
@@ -150,7 +150,7 @@ class RandomAffine(Augmentation):
         return self.draw(image.shape[:2])
 
     def draw(self, image_size: tuple[int, int]) -> AffineTransform:
-        """The transform of a picture of ``image_size`` (height, width), whatever it shows."""
+        """The transform of an image of ``image_size`` (height, width), whatever it shows."""
         height, width = image_size
         angle = 0.0
         if np.random.rand() < self.rotation_prob:
@@ -166,10 +166,10 @@ class RandomAffine(Augmentation):
         else:
             center, zoom = ((width / 2, height / 2), 1.0) if keep else self._window(mode, height, width)
             matrix = affine_matrix(center, fitted / zoom, angle, size)
-        if self.shear > 0 or self.stretch > 1:
+        if self.shear > 0 or self.aspect_jitter > 1:
             matrix = _deformed(matrix, center, self._deformation())
         if flip:
-            matrix = mirrored(matrix, size[1])
+            matrix = flipped(matrix, size[1])
         return AffineTransform(matrix, size, self.pixel_center)
 
     def _keeps_resolution(self, height: int, width: int) -> bool:
@@ -179,12 +179,12 @@ class RandomAffine(Augmentation):
 
     def _deformation(self) -> np.ndarray:
         """(2, 2), determinant 1."""
-        lean = math.tan(math.radians(np.random.uniform(-self.shear, self.shear)))
-        wider = self.stretch ** np.random.uniform(-0.5, 0.5)
-        return np.array([[wider, lean], [0, 1 / wider]])
+        shear_angle = math.tan(math.radians(np.random.uniform(-self.shear, self.shear)))
+        wider = self.aspect_jitter ** np.random.uniform(-0.5, 0.5)
+        return np.array([[wider, shear_angle], [0, 1 / wider]])
 
     def _window(self, mode: str, height: int, width: int) -> tuple[tuple[float, float], float]:
-        """Centre (x, y) and size, relative to the fitted one, of the part of the plane that is seen."""
+        """Center (x, y) and size, relative to the fitted one, of the part of the plane that is seen."""
         if mode == "crop":
             left, top = _fitting_border(self.border, width), _fitting_border(self.border, height)
             center = np.random.uniform((left, top), (width - left, height - top))
@@ -197,13 +197,13 @@ class RandomAffine(Augmentation):
 
 
 def _deformed(matrix: np.ndarray, fixed: tuple[float, float], linear: np.ndarray) -> np.ndarray:
-    """``linear`` (2, 2) around the picture's point ``fixed`` (x, y), then ``matrix``."""
+    """``linear`` (2, 2) around the image's point ``fixed`` (x, y), then ``matrix``."""
     shift = np.asarray(fixed) - linear @ fixed
     return np.column_stack([matrix[:, :2] @ linear, matrix[:, :2] @ shift + matrix[:, 2]])
 
 
 def _fitting_border(border: int, size: int) -> int:
-    """``border``, halved until a centre between two such borders exists."""
+    """``border``, halved until a center between two such borders exists."""
     while size - border <= border:
         border //= 2
     return border

@@ -1,10 +1,10 @@
 """Things in front of the object, and blur. Neither moves anything: boxes and landmarks stay as they are.
 
 Landmarks under a patch keep their visibility, too. Where a hidden landmark is can be guessed from the rest, learning to
-guess is what the patches are for, and the data sets' own hidden landmarks count in training and scores likewise.
+guess is what the patches are for, and the datasets' own hidden landmarks count in training and scores likewise.
 """
 
-# Detectron2's augmentations draw from NumPy's global state, which the loader seeds for each picture.
+# Detectron2's augmentations draw from NumPy's global state, which the loader seeds for each image.
 # ruff: noqa: NPY002
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from centernet_d2.data.transforms.pixel import PixelTransform, _check_probabilit
 
 
 class FilterTransform(PixelTransform):
-    """Blur with a kernel; the picture's last pixels go on outside of it."""
+    """Blur with a kernel; the image's last pixels go on outside of it."""
 
     def __init__(self, kernel: np.ndarray) -> None:
         """

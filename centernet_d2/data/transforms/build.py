@@ -8,13 +8,13 @@ from detectron2.data.transforms import Augmentation
 from centernet_d2.data.transforms.affine import RandomAffine
 from centernet_d2.data.transforms.blur import RandomBlur
 from centernet_d2.data.transforms.color import RandomColor
-from centernet_d2.data.transforms.erasing import RandomOcclusion
+from centernet_d2.data.transforms.erasing import RandomErasing
 from centernet_d2.data.transforms.photometric import build_photometric
 
 
 def build_augmentations(cfg: CfgNode) -> list[Augmentation]:
     """Those of ``INPUT.AFFINE``, ``OCCLUSION``, ``BLUR``, ``COLOR`` and ``PHOTOMETRIC``, in this order."""
-    affine, occlusion, blur, color = cfg.INPUT.AFFINE, cfg.INPUT.OCCLUSION, cfg.INPUT.BLUR, cfg.INPUT.COLOR
+    affine, occlusion, blur, color = cfg.INPUT.AFFINE, cfg.INPUT.RANDOM_ERASING, cfg.INPUT.BLUR, cfg.INPUT.COLOR
     augmentations: list[Augmentation] = [
         RandomAffine(
             tuple(cfg.INPUT.SIZE_TRAIN),
@@ -28,7 +28,7 @@ def build_augmentations(cfg: CfgNode) -> list[Augmentation]:
             rotation_prob=affine.ROTATION_PROB,
             rotation=affine.ROTATION,
             shear=affine.SHEAR,
-            stretch=affine.STRETCH,
+            aspect_jitter=affine.ASPECT_JITTER,
             keep_resolution_prob=affine.KEEP_RESOLUTION_PROB,
             keep_resolution_max=affine.KEEP_RESOLUTION_MAX,
             pixel_center=cfg.MODEL.CENTERNET.PIXEL_CENTER,
@@ -36,7 +36,7 @@ def build_augmentations(cfg: CfgNode) -> list[Augmentation]:
         )
     ]
     if occlusion.PROB > 0:
-        augmentations.append(RandomOcclusion(occlusion.PROB, occlusion.MAX_PATCHES, occlusion.MAX_SIZE))
+        augmentations.append(RandomErasing(occlusion.PROB, occlusion.MAX_PATCHES, occlusion.MAX_SIZE))
     if blur.PROB > 0:
         augmentations.append(RandomBlur(blur.PROB, blur.MAX_SIZE))
     if color.JITTER > 0 or color.LIGHTING > 0:

@@ -1,6 +1,6 @@
 """Color jitter and lighting noise."""
 
-# Detectron2's augmentations draw from NumPy's global state, which the loader seeds for each picture.
+# Detectron2's augmentations draw from NumPy's global state, which the loader seeds for each image.
 # ruff: noqa: NPY002
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from centernet_d2.data.transforms.pixel import PixelTransform
 
 # Shares of blue, green and red in grey (ITU-R BT.601).
 _GREY = np.array([0.114, 0.587, 0.299])
-# Standard deviations and (columns) directions of the principal components of COCO's colours in 0..1, BGR.
+# Standard deviations and (columns) directions of the principal components of COCO's colors in 0..1, BGR.
 _EIGENVALUES = np.array([0.2141788, 0.01817699, 0.00341571])
 _EIGENVECTORS = np.array(
     [
@@ -26,12 +26,12 @@ _EIGENVECTORS = np.array(
 
 
 class ColorTransform(PixelTransform):
-    """One affine map of colour, rounded and saturated to 0..255."""
+    """One affine map of color, rounded and saturated to 0..255."""
 
     def __init__(self, matrix: np.ndarray) -> None:
         """
         Args:
-            matrix: (3, 4) from the picture's channels (0..255) and 1 to new channels.
+            matrix: (3, 4) from the image's channels (0..255) and 1 to new channels.
         """
         super().__init__()
         self.matrix = np.asarray(matrix, dtype=np.float64)
@@ -42,10 +42,10 @@ class ColorTransform(PixelTransform):
 
 
 class RandomColor(Augmentation):
-    """Brightness, contrast and saturation in random order, then noise along the principal components of colour.
+    """Brightness, contrast and saturation in random order, then noise along the principal components of color.
 
-    The grey that contrast and saturation blend with is that of the picture before any of them, as published; so the
-    whole is affine in the picture's colours and is applied once, without rounding in between.
+    The grey that contrast and saturation blend with is that of the image before any of them, as published; so the
+    whole is affine in the image's colors and is applied once, without rounding in between.
     """
 
     def __init__(self, jitter: float = 0.4, lighting: float = 0.1, format: str = "BGR") -> None:
@@ -53,7 +53,7 @@ class RandomColor(Augmentation):
         Args:
             jitter: each of the three factors is uniform in 1 - jitter .. 1 + jitter.
             lighting: standard deviation of the noise, in units of the components' eigenvalues.
-            format: "BGR" or "RGB", the order of the picture's channels.
+            format: "BGR" or "RGB", the order of the image's channels.
         """
         super().__init__()
         self._init(locals())

@@ -1,6 +1,6 @@
 """Random erasing: patches over the image."""
 
-# Detectron2's augmentations draw from NumPy's global state, which the loader seeds for each picture.
+# Detectron2's augmentations draw from NumPy's global state, which the loader seeds for each image.
 # ruff: noqa: NPY002
 
 from __future__ import annotations
@@ -13,16 +13,16 @@ from fvcore.transforms.transform import NoOpTransform, Transform
 
 from centernet_d2.data.transforms.pixel import PixelTransform, _check_probability
 
-_LEAST_PATCH = 0.3  # of the largest side
+_MIN_PATCH = 0.3  # of the largest side
 
 
 class PatchTransform(PixelTransform):
-    """Lay small pictures over a picture."""
+    """Lay small images over an image."""
 
     def __init__(self, patches: Sequence[tuple[int, int, np.ndarray]]) -> None:
         """
         Args:
-            patches: column and row of the left upper corner, and (h, w, 3) uint8 that fits into the picture there.
+            patches: column and row of the left upper corner, and (h, w, 3) uint8 that fits into the image there.
         """
         super().__init__()
         self.patches = patches
@@ -35,24 +35,24 @@ class PatchTransform(PixelTransform):
         return result
 
 
-class RandomOcclusion(Augmentation):
-    """Rectangles of one colour, of noise, or of another part of the picture."""
+class RandomErasing(Augmentation):
+    """Rectangles of one color, of noise, or of another part of the image."""
 
     def __init__(self, prob: float = 0.5, max_patches: int = 2, max_size: float = 0.3) -> None:
         """
         Args:
             prob: of any patch at all; then 1 .. ``max_patches``, equally likely.
-            max_size: longest side as a share of the picture's shorter side.
+            max_size: longest side as a share of the image's shorter side.
 
         Raises:
             ValueError: a value out of range.
         """
         super().__init__()
-        _check_probability("INPUT.OCCLUSION.PROB", prob)
+        _check_probability("INPUT.RANDOM_ERASING.PROB", prob)
         if max_patches < 1:
-            raise ValueError(f"INPUT.OCCLUSION.MAX_PATCHES must be at least 1, not {max_patches}")
+            raise ValueError(f"INPUT.RANDOM_ERASING.MAX_PATCHES must be at least 1, not {max_patches}")
         if not 0 < max_size <= 1:
-            raise ValueError(f"INPUT.OCCLUSION.MAX_SIZE must be in (0, 1], not {max_size}")
+            raise ValueError(f"INPUT.RANDOM_ERASING.MAX_SIZE must be in (0, 1], not {max_size}")
         self._init(locals())
 
     def get_transform(self, image: np.ndarray) -> Transform:
@@ -62,7 +62,7 @@ class RandomOcclusion(Augmentation):
 
     def _patch(self, image: np.ndarray) -> tuple[int, int, np.ndarray]:
         height, width = image.shape[:2]
-        sides = np.random.uniform(_LEAST_PATCH, 1, size=2) * self.max_size * min(height, width)
+        sides = np.random.uniform(_MIN_PATCH, 1, size=2) * self.max_size * min(height, width)
         rows, columns = np.maximum(np.rint(sides).astype(int), 1)
         (top, from_top), (left, from_left) = np.random.randint(
             0, [height - rows + 1, width - columns + 1], size=(2, 2)

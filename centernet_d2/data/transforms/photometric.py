@@ -1,6 +1,6 @@
-"""Colours, noise and compression by torchvision's transforms (its second version), chosen by name; nothing moves."""
+"""Colors, noise and compression by torchvision's transforms (its second version), chosen by name; nothing moves."""
 
-# What is random is seeded from NumPy's global state, which the loader seeds for each picture.
+# What is random is seeded from NumPy's global state, which the loader seeds for each image.
 # ruff: noqa: NPY002
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from torchvision.transforms import v2
 
 from centernet_d2.data.transforms.pixel import PixelTransform
 
-#: Those that leave every pixel's place, the picture's size and its channels alone.
+#: Those that leave every pixel's place, the image's size and its channels alone.
 NAMES = (
     "ColorJitter",
     "GaussianBlur",
@@ -38,13 +38,13 @@ _TRIALS = 8
 
 
 class SeededTransform(PixelTransform):
-    """A random torchvision transform with its chance drawn beforehand: every picture gets the same change."""
+    """A random torchvision transform with its chance drawn beforehand: every image gets the same change."""
 
     def __init__(self, transform: nn.Module, seed: int, format: str) -> None:
         """
         Args:
             transform: of (3, H, W) uint8 tensors in RGB order; draws from torch's generator.
-            format: "BGR" or "RGB", the order of the pictures' channels.
+            format: "BGR" or "RGB", the order of the images' channels.
         """
         super().__init__()
         self.transform, self.seed, self.format = transform, seed, format
@@ -66,7 +66,7 @@ class RandomPhotometric(Augmentation):
         Args:
             name: one of ``NAMES``, a class of ``torchvision.transforms.v2``.
             arguments: its own, in its units (some are of 0..255, some of 0..1).
-            format: "BGR" or "RGB", the order of the picture's channels.
+            format: "BGR" or "RGB", the order of the image's channels.
 
         Raises:
             ValueError: a name that is unknown or moves pixels, or arguments the transform does not take or work with.
@@ -80,7 +80,7 @@ class RandomPhotometric(Augmentation):
             )
             raise ValueError(
                 f"INPUT.PHOTOMETRIC: {name} {why}. These can be used: {', '.join(NAMES)}; "
-                "geometry is INPUT.AFFINE's, patches are INPUT.OCCLUSION's"
+                "geometry is INPUT.AFFINE's, patches are INPUT.RANDOM_ERASING's"
             )
         if not 0 <= prob <= 1:
             raise ValueError(f"INPUT.PHOTOMETRIC: the probability of {name} must be in [0, 1], not {prob}")

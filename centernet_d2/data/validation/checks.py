@@ -1,4 +1,4 @@
-"""Checks of whole data sets: everything that is wrong with them, and how many objects a grid cannot keep apart."""
+"""Checks of whole datasets: everything that is wrong with them, and how many objects a grid cannot keep apart."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from detectron2.data import MetadataCatalog
 
 from centernet_d2.data.annotations import corner_boxes
 from centernet_d2.data.catalog import class_names as names_of
-from centernet_d2.data.catalog import load_records
-from centernet_d2.data.image_io import BrokenImageError, Record, read_image
-from centernet_d2.data.validation.issues import Finding, check_object, check_picture, raise_findings
+from centernet_d2.data.catalog import load_dataset_dicts
+from centernet_d2.data.image_io import CorruptImageError, DatasetDict, read_image
+from centernet_d2.data.validation.issues import AnnotationIssue, check_image_entry, check_object, raise_issues
 from centernet_d2.geometry import letterbox_matrix, transform_points
 from centernet_d2.ops.grid_coding import grid_points
 
@@ -26,78 +26,85 @@ _OPENED = 5
 
 
 class SharedCells(NamedTuple):
-    """``lost`` of ``objects`` lie in the cell of an earlier object of their class and picture."""
+    """``lost`` of ``objects`` lie in the cell of an earlier object of their class and image."""
 
     objects: int
     lost: int
 
 
 def check_annotations(
-    records: Sequence[Record],
+    dataset_dicts: Sequence[DatasetDict],
     class_names: Sequence[str],
     check_images: bool = False,
     num_keypoints: int | None = None,
-) -> list[Finding]:
+) -> list[AnnotationIssue]:
     """Everything wrong with Detectron2-style records.
 
     Args:
-        check_images: decode every picture, too: unreadable and absent ones, and sizes other than the record's.
+        check_images: decode every image, too: unreadable and absent ones, and sizes other than the record's.
         num_keypoints: of every object that has any; None where not known.
     """
-    findings: list[Finding] = []
+    issues: list[AnnotationIssue] = []
     categories = range(len(class_names))
-    identities: Counter[str] = Counter()
-    for position, record in enumerate(records, start=1):
-        findings += check_picture(record, f"record {position}")
-        if not isinstance(record, dict):
+    track_ids: Counter[str] = Counter()
+    for position, dataset_dict in enumerate(dataset_dicts, start=1):
+        issues += check_image_entry(dataset_dict, f"record {position}")
+        if not isinstance(dataset_dict, dict):
             continue
-        file = str(record.get("file_name", f"record {position}"))
-        identity = repr(record.get("image_id"))
-        if record.get("image_id") is None or identities[identity]:
-            findings.append(Finding(file, None, "image_id", f"is {identity}: missing, or that of another picture"))
-        identities[identity] += 1
-        findings += _check_objects(record, file, categories, num_keypoints)
-        if check_images and isinstance(record.get("file_name"), str):
-            findings += _check_image(record)
-    return findings
+        file = str(dataset_dict.get("file_name", f"record {position}"))
+        track_id = repr(dataset_dict.get("image_id"))
+        if dataset_dict.get("image_id") is None or track_ids[track_id]:
+            issues.append(AnnotationIssue(file, None, "image_id", f"is {track_id}: missing, or that of another image"))
+        track_ids[track_id] += 1
+        issues += _check_objects(dataset_dict, file, categories, num_keypoints)
+        if check_images and isinstance(dataset_dict.get("file_name"), str):
+            issues += _check_image_file(dataset_dict)
+    return issues
 
 
 def check_quick(cfg: CfgNode) -> None:
-    """What training checks first: all annotations of ``DATASETS.TRAIN`` and ``DATASETS.TEST``, and a few pictures.
+    """What training checks first: all annotations of ``DATASETS.TRAIN`` and ``DATASETS.TEST``, and a few images.
 
-    Objects that training can leave out (no area, outside the picture) are counted in a warning.
+    Objects that training can leave out (no area, outside the image) are counted in a warning.
 
     Raises:
-        AnnotationError: lists the first faults with file, annotation id and field; and the errors of ``load_records``.
+        AnnotationError: lists the first faults with file, annotation id and field; and the errors of
+            ``load_dataset_dicts``.
     """
     for name in dict.fromkeys((*cfg.DATASETS.TRAIN, *cfg.DATASETS.TEST)):
-        records = load_records(name)
+        dataset_dicts = load_dataset_dicts(name)
         keypoints = MetadataCatalog.get(name).get("keypoint_names") if cfg.MODEL.KEYPOINT_ON else None
-        findings = check_annotations(records, names_of(name), num_keypoints=len(keypoints) if keypoints else None)
-        raise_findings(f"data set {name}", findings)
-        if findings:
-            shown = "".join(f"\n  {finding}" for finding in findings[:3])
-            _logger.warning("Data set %s: %d objects are left out or cut, such as:%s", name, len(findings), shown)
-        unreadable = [fault for record in records[:: max(len(records) // _OPENED, 1)] for fault in _check_image(record)]
+        issues = check_annotations(dataset_dicts, names_of(name), num_keypoints=len(keypoints) if keypoints else None)
+        raise_issues(f"dataset {name}", issues)
+        if issues:
+            shown = "".join(f"\n  {issue}" for issue in issues[:3])
+            _logger.warning("Dataset %s: %d objects are left out or cut, such as:%s", name, len(issues), shown)
+        unreadable = [
+            fault
+            for dataset_dict in dataset_dicts[:: max(len(dataset_dicts) // _OPENED, 1)]
+            for fault in _check_image_file(dataset_dict)
+        ]
         if unreadable:
-            _logger.warning("Data set %s: pictures that cannot be used, such as %s", name, unreadable[0])
+            _logger.warning("Dataset %s: images that cannot be used, such as %s", name, unreadable[0])
 
 
-def shared_cells(records: Sequence[Record], stride: int, input_size: tuple[int, int], point: int = 4) -> SharedCells:
+def shared_cells(
+    dataset_dicts: Sequence[DatasetDict], stride: int, input_size: tuple[int, int], point: int = 4
+) -> SharedCells:
     """Objects that a CenterNet cannot tell apart, because they have class and cell in common.
 
     Args:
         stride: input pixels per cell.
-        input_size: (height, width) that pictures are letterboxed to.
-        point: of the 3x3 grid in the box, row-major; 4 is the centre.
+        input_size: (height, width) that images are letterboxed to.
+        point: of the 3x3 grid in the box, row-major; 4 is the center.
     """
     last_cell = np.array(input_size[::-1]) // stride - 1
     objects = lost = 0
-    for record in records:
-        annotations = [a for a in record.get("annotations", []) if not a.get("iscrowd", 0)]
+    for dataset_dict in dataset_dicts:
+        annotations = [a for a in dataset_dict.get("annotations", []) if not a.get("iscrowd", 0)]
         if not annotations:
             continue
-        matrix = letterbox_matrix((record["height"], record["width"]), input_size)
+        matrix = letterbox_matrix((dataset_dict["height"], dataset_dict["width"]), input_size)
         corners = transform_points(corner_boxes(annotations).reshape(-1, 2, 2), matrix)
         corners = corners.clip(0, np.array(input_size[::-1]))
         real = (corners[:, 1] > corners[:, 0]).all(axis=1)
@@ -109,27 +116,29 @@ def shared_cells(records: Sequence[Record], stride: int, input_size: tuple[int, 
     return SharedCells(objects, lost)
 
 
-def _check_objects(record: Record, file: str, categories: range, num_keypoints: int | None) -> list[Finding]:
-    annotations = record.get("annotations", [])
+def _check_objects(
+    dataset_dict: DatasetDict, file: str, categories: range, num_keypoints: int | None
+) -> list[AnnotationIssue]:
+    annotations = dataset_dict.get("annotations", [])
     if not isinstance(annotations, list):
-        return [Finding(file, None, "annotations", "is not a list")]
-    findings: list[Finding] = []
+        return [AnnotationIssue(file, None, "annotations", "is not a list")]
+    issues: list[AnnotationIssue] = []
     seen: set[Any] = set()
     for position, annotation in enumerate(annotations, start=1):
         number = annotation.get("id", position) if isinstance(annotation, dict) else position
-        size = (record.get("height"), record.get("width"))
-        findings += check_object(annotation, file, number, size, categories, num_keypoints)
+        size = (dataset_dict.get("height"), dataset_dict.get("width"))
+        issues += check_object(annotation, file, number, size, categories, num_keypoints)
         if isinstance(annotation, dict) and "bbox_mode" not in annotation:
-            findings.append(Finding(file, number, "bbox_mode", "is missing"))
+            issues.append(AnnotationIssue(file, number, "bbox_mode", "is missing"))
         if repr(number) in seen:
-            findings.append(Finding(file, number, "id", "is used twice"))
+            issues.append(AnnotationIssue(file, number, "id", "is used twice"))
         seen.add(repr(number))
-    return findings
+    return issues
 
 
-def _check_image(record: Record) -> list[Finding]:
+def _check_image_file(dataset_dict: DatasetDict) -> list[AnnotationIssue]:
     try:
-        read_image(record)
-    except BrokenImageError as error:
-        return [Finding(os.fspath(error.file_name), None, "picture", error.reason)]
+        read_image(dataset_dict)
+    except CorruptImageError as error:
+        return [AnnotationIssue(os.fspath(error.file_name), None, "picture", error.reason)]
     return []

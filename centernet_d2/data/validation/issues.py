@@ -13,15 +13,15 @@ from detectron2.structures import BoxMode
 _LISTED = 10
 
 
-class Finding(NamedTuple):
+class AnnotationIssue(NamedTuple):
     """One fault of an annotation.
 
     Attributes:
-        file: of the picture, or of the annotations where no picture is concerned.
-        annotation_id: as in the file; for formats without, the object's number in its picture from 1; None otherwise.
+        file: of the image, or of the annotations where no image is concerned.
+        annotation_id: as in the file; for formats without, the object's number in its image from 1; None otherwise.
         field: the key at fault.
         problem: in words, with the value.
-        fatal: False where training can go on, because such an object is left out or cut to the picture.
+        fatal: False where training can go on, because such an object is left out or cut to the image.
     """
 
     file: str
@@ -39,9 +39,9 @@ class AnnotationError(ValueError):
     """Annotations that cannot be trained on."""
 
 
-def raise_findings(title: str, findings: Iterable[Finding]) -> None:
-    """Raise one ``AnnotationError`` that lists the first ten fatal findings; do nothing without any."""
-    fatal = [finding for finding in findings if finding.fatal]
+def raise_issues(title: str, issues: Iterable[AnnotationIssue]) -> None:
+    """Raise one ``AnnotationError`` that lists the first ten fatal issues; do nothing without any."""
+    fatal = [issue for issue in issues if issue.fatal]
     if not fatal:
         return
     more = [f"... and {len(fatal) - _LISTED} more"] if len(fatal) > _LISTED else []
@@ -71,50 +71,50 @@ def check_object(
     size: tuple[Any, Any],
     categories: Collection[int],
     num_keypoints: int | None,
-) -> list[Finding]:
+) -> list[AnnotationIssue]:
     """Faults of one object.
 
     Args:
         annotation: a dict with ``bbox``, ``bbox_mode`` (x, y, width, height when absent, as in COCO files) and so on.
-        size: (height, width) of the picture, pixels; anything but positive integers switches the comparison off.
+        size: (height, width) of the image, pixels; anything but positive integers switches the comparison off.
         categories: the ``category_id`` that exist.
         num_keypoints: None where not known.
     """
 
-    def found(field: str, problem: str, fatal: bool = True) -> Finding:
-        return Finding(file, annotation_id, field, problem, fatal)
+    def found(field: str, problem: str, fatal: bool = True) -> AnnotationIssue:
+        return AnnotationIssue(file, annotation_id, field, problem, fatal)
 
     if not isinstance(annotation, dict):
         return [found("annotation", f"is {_shown(annotation)}, not an object with fields")]
-    findings = [found(*fault) for fault in _box_faults(annotation, size)]
+    issues = [found(*fault) for fault in _box_faults(annotation, size)]
     category = annotation.get("category_id")
     if "category_id" not in annotation:
-        findings.append(found("category_id", "is missing"))
+        issues.append(found("category_id", "is missing"))
     elif not is_integer(category):
-        findings.append(found("category_id", f"is {_shown(category)}, not an integer"))
+        issues.append(found("category_id", f"is {_shown(category)}, not an integer"))
     elif category not in categories:
-        findings.append(found("category_id", f"is {category}, but there is no such category"))
+        issues.append(found("category_id", f"is {category}, but there is no such category"))
     for field in ("iscrowd", "ignore"):
         flag = annotation.get(field, 0)
         if not is_integer(flag) or flag not in (0, 1):
-            findings.append(found(field, f"is {_shown(flag)}, not 0 or 1"))
+            issues.append(found(field, f"is {_shown(flag)}, not 0 or 1"))
     if "keypoints" in annotation:
-        findings += [found("keypoints", fault) for fault in _keypoint_faults(annotation["keypoints"], num_keypoints)]
-    return findings
+        issues += [found("keypoints", fault) for fault in _keypoint_faults(annotation["keypoints"], num_keypoints)]
+    return issues
 
 
-def check_picture(picture: Any, file: str) -> list[Finding]:
+def check_image_entry(image: Any, file: str) -> list[AnnotationIssue]:
     """Faults of ``file_name``, ``height`` and ``width`` of an entry of "images" or of a dataset record."""
-    if not isinstance(picture, dict):
-        return [Finding(file, None, "images", f"has the entry {_shown(picture)}, not an object with fields")]
-    name = picture.get("file_name")
-    findings = []
+    if not isinstance(image, dict):
+        return [AnnotationIssue(file, None, "images", f"has the entry {_shown(image)}, not an object with fields")]
+    name = image.get("file_name")
+    issues = []
     if not isinstance(name, str) or not name:
-        findings.append(Finding(file, None, "file_name", _absent_or(picture, "file_name", "the name of a file")))
+        issues.append(AnnotationIssue(file, None, "file_name", _absent_or(image, "file_name", "the name of a file")))
     for field in ("height", "width"):
-        if not is_integer(picture.get(field)) or picture[field] <= 0:
-            findings.append(Finding(name or file, None, field, _absent_or(picture, field, "a positive integer")))
-    return findings
+        if not is_integer(image.get(field)) or image[field] <= 0:
+            issues.append(AnnotationIssue(name or file, None, field, _absent_or(image, field, "a positive integer")))
+    return issues
 
 
 def escapes(name: str) -> bool:
@@ -141,10 +141,10 @@ def _box_faults(annotation: dict[str, Any], size: tuple[Any, Any]) -> list[tuple
     if not (is_integer(height) and is_integer(width)) or min(height, width) <= 0:
         return []
     if x2 <= 0 or y2 <= 0 or x1 >= width or y1 >= height:
-        return [("bbox", f"{_shown(list(box))} is outside the {width}x{height} picture: it is left out", False)]
+        return [("bbox", f"{_shown(list(box))} is outside the {width}x{height} image: it is left out", False)]
     # Annotations in whole pixels may be one off, by convention or rounding.
     if x1 < -1 or y1 < -1 or x2 > width + 1 or y2 > height + 1:
-        return [("bbox", f"{_shown(list(box))} reaches outside the {width}x{height} picture: it is cut", False)]
+        return [("bbox", f"{_shown(list(box))} reaches outside the {width}x{height} image: it is cut", False)]
     return []
 
 

@@ -1,4 +1,4 @@
-"""Everything that is wrong with a data set, as a table and as JSON."""
+"""Everything that is wrong with a dataset, as a table and as JSON."""
 
 from __future__ import annotations
 
@@ -10,43 +10,43 @@ from dataclasses import dataclass
 
 from detectron2.config import CfgNode
 
-from centernet_d2.data.catalog import class_names, load_records
+from centernet_d2.data.catalog import class_names, load_dataset_dicts
 from centernet_d2.data.datasets.coco import read_coco
 from centernet_d2.data.datasets.custom import location_of, register_custom_datasets
-from centernet_d2.data.datasets.keypoint_sets import read_landmarks
+from centernet_d2.data.datasets.keypoint_sets import read_keypoint_dataset
 from centernet_d2.data.datasets.voc import read_voc, voc_class_names
-from centernet_d2.data.image_io import Record
-from centernet_d2.data.schemas import SCHEMES
+from centernet_d2.data.image_io import DatasetDict
+from centernet_d2.data.schemas import SCHEMAS
 from centernet_d2.data.validation.checks import SharedCells, check_annotations, shared_cells
-from centernet_d2.data.validation.issues import Finding
+from centernet_d2.data.validation.issues import AnnotationIssue
 
 
 @dataclass
 class Report:
-    """What was found in one data set; ``shared`` has an entry for each point of the 3x3 grid in a box."""
+    """What was found in one dataset; ``shared`` has an entry for each point of the 3x3 grid in a box."""
 
     name: str
-    num_pictures: int
+    num_images: int
     class_counts: dict[str, int]
-    findings: list[Finding]
+    issues: list[AnnotationIssue]
     shared: list[SharedCells]
 
     def table(self) -> str:
         """For people."""
-        lines = [f"{self.name}: {self.num_pictures} pictures, {sum(self.class_counts.values())} objects"]
+        lines = [f"{self.name}: {self.num_images} images, {sum(self.class_counts.values())} objects"]
         lines += [f"  {count:8d}  {name}" for name, count in self.class_counts.items()]
         lost = "  ".join(f"{point}: {cells.lost}" for point, cells in enumerate(self.shared))
         lines.append(f"  objects that share class and cell with an earlier one, by point:  {lost}")
-        lines.append(f"  {len(self.findings)} findings" + (":" if self.findings else ""))
-        lines += [f"    {'' if finding.fatal else '(minor) '}{finding}" for finding in self.findings]
+        lines.append(f"  {len(self.issues)} issues" + (":" if self.issues else ""))
+        lines += [f"    {'' if issue.fatal else '(minor) '}{issue}" for issue in self.issues]
         return "\n".join(lines)
 
     def to_json(self) -> str:
         """For programs."""
-        findings = [finding._asdict() for finding in self.findings]
+        issues = [issue._asdict() for issue in self.issues]
         shared = [cells._asdict() for cells in self.shared]
-        counts = {"pictures": self.num_pictures, "classes": self.class_counts, "shared_cells": shared}
-        return json.dumps({"name": self.name, **counts, "findings": findings}, default=str)
+        counts = {"pictures": self.num_images, "classes": self.class_counts, "shared_cells": shared}
+        return json.dumps({"name": self.name, **counts, "findings": issues}, default=str)
 
 
 @dataclass
@@ -64,7 +64,7 @@ def report_coco(json_file: str, image_root: str, check_images: bool = True, grid
         FileNotFoundError, AnnotationError: no such file, or nothing that can be read as such a file.
     """
     coco = read_coco(json_file, image_root)
-    return _report(json_file, coco.records, coco.class_names, coco.findings, check_images, grid)
+    return _report(json_file, coco.dataset_dicts, coco.class_names, coco.issues, check_images, grid)
 
 
 def report_voc(root: str, split: str, check_images: bool = True, grid: Grid | None = None) -> Report:
@@ -74,23 +74,23 @@ def report_voc(root: str, split: str, check_images: bool = True, grid: Grid | No
         FileNotFoundError: the layout is not there.
     """
     names = voc_class_names(root)
-    records, findings = read_voc(root, split, names)
-    return _report(f"{root} {split}", records, names, findings, check_images, grid)
+    dataset_dicts, issues = read_voc(root, split, names)
+    return _report(f"{root} {split}", dataset_dicts, names, issues, check_images, grid)
 
 
-def report_landmarks(
-    scheme_name: str, json_file: str, image_root: str, check_images: bool = True, grid: Grid | None = None
+def report_keypoints(
+    schema_name: str, json_file: str, image_root: str, check_images: bool = True, grid: Grid | None = None
 ) -> Report:
-    """Of a COCO-format file whose objects have the landmarks of ``SCHEMES[scheme_name]``; raises as ``report_coco``."""
-    coco = read_landmarks(SCHEMES[scheme_name], json_file, image_root)
-    return _report(json_file, coco.records, coco.class_names, coco.findings, check_images, grid)
+    """Of a COCO-format file whose objects have the landmarks of ``SCHEMES[schema_name]``; raises as ``report_coco``."""
+    coco = read_keypoint_dataset(SCHEMAS[schema_name], json_file, image_root)
+    return _report(json_file, coco.dataset_dicts, coco.class_names, coco.issues, check_images, grid)
 
 
 # Those of the kinds of DATASETS.CUSTOM whose files are read here; the others show their first faults only.
 _REPORTS: dict[str, Callable[[str, str, bool, Grid | None], Report]] = {
     "coco": report_coco,
     "voc": report_voc,
-    **{name: functools.partial(report_landmarks, name) for name in SCHEMES},
+    **{name: functools.partial(report_keypoints, name) for name in SCHEMAS},
 }
 
 
@@ -102,7 +102,7 @@ def report_config(cfg: CfgNode, check_images: bool = True) -> list[Report]:
     for name in dict.fromkeys((*cfg.DATASETS.TRAIN, *cfg.DATASETS.TEST)):
         location = location_of(name)
         if location is None or location[0] not in _REPORTS:
-            reports.append(_report(name, load_records(name), class_names(name), [], check_images, grid))
+            reports.append(_report(name, load_dataset_dicts(name), class_names(name), [], check_images, grid))
             continue
         kind, first, second = location
         reports.append(_REPORTS[kind](first, second, check_images, grid))
@@ -111,17 +111,19 @@ def report_config(cfg: CfgNode, check_images: bool = True) -> list[Report]:
 
 def _report(
     name: str,
-    records: Sequence[Record],
+    dataset_dicts: Sequence[DatasetDict],
     names: Sequence[str],
-    findings: list[Finding],
+    issues: list[AnnotationIssue],
     check_images: bool,
     grid: Grid | None,
 ) -> Report:
-    """Completes ``findings``, those of the file, by those of the records."""
+    """Completes ``issues``, those of the file, by those of the records."""
     grid = grid or Grid()
-    found = check_annotations(records, names, check_images)
+    found = check_annotations(dataset_dicts, names, check_images)
     # Records that are malformed themselves (of sets that other code registered) cannot be counted.
-    sound = [] if any(finding.fatal and finding.field != "picture" for finding in found) else records
-    counts = Counter(annotation["category_id"] for record in sound for annotation in record.get("annotations", []))
+    sound = [] if any(issue.fatal and issue.field != "picture" for issue in found) else dataset_dicts
+    counts = Counter(
+        annotation["category_id"] for dataset_dict in sound for annotation in dataset_dict.get("annotations", [])
+    )
     shared = [shared_cells(sound, grid.stride, grid.input_size, point) for point in range(9)]
-    return Report(name, len(records), {n: counts[i] for i, n in enumerate(names)}, findings + found, shared)
+    return Report(name, len(dataset_dicts), {n: counts[i] for i, n in enumerate(names)}, issues + found, shared)

@@ -2,7 +2,7 @@
 
 The similarity of landmarks is COCO's: the mean of exp(-d^2 / (2 a (2 s)^2)) over the true object's labelled landmarks,
 d the distance, a the true object's area, s the landmark's sigma. pycocotools matches and averages, one category at a
-time and with its own landmarks: 294 of every detection in 32,153 pictures would not fit into memory. The numbers are
+time and with its own landmarks: 294 of every detection in 32,153 images would not fit into memory. The numbers are
 those of all 294, with one exception: objects without labelled landmarks are ignored, and so are detections whose
 landmarks lie about their boxes. Here a detection's own landmarks decide that, not zeros for those it does not have.
 """
@@ -29,15 +29,15 @@ from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 from tabulate import tabulate
 
-from centernet_d2.data.catalog import load_records
-from centernet_d2.data.image_io import Record
-from centernet_d2.data.schemas import SCHEMES
+from centernet_d2.data.catalog import load_dataset_dicts
+from centernet_d2.data.image_io import DatasetDict
+from centernet_d2.data.schemas import SCHEMAS
 
 _logger = logging.getLogger(__name__)
 
 #: Task -> the least visibility that counts: DeepFashion2's 2 is visible, 1 occluded, 0 not labelled.
 KEYPOINT_TASKS = {"keypoints_visible": 2, "keypoints_visible_and_occluded": 1}
-# COCO's: detections of one picture and category that count, and names of the area ranges after "all".
+# COCO's: detections of one image and category that count, and names of the area ranges after "all".
 _MAX_DETECTIONS = {"bbox": 100, "keypoints": 20}
 _AREAS = {"bbox": ("s", "m", "l"), "keypoints": ("m", "l")}
 # From continuous coordinates to COCO's pixel indices.
@@ -47,9 +47,9 @@ CocoEntry = dict[str, Any]
 
 
 class _Found(NamedTuple):
-    """The objects found in one picture: boxes (P, 4) x, y, width, height, float64, and scores and classes (P,).
+    """The objects found in one image: boxes (P, 4) x, y, width, height, float64, and scores and classes (P,).
 
-    ``landmarks`` has, for each object, those of its own class: (n, 3) x, y, score, float32, in continuous picture
+    ``landmarks`` has, for each object, those of its own class: (n, 3) x, y, score, float32, in continuous image
     coordinates; it is None where the model predicts boxes only.
     """
 
@@ -61,39 +61,39 @@ class _Found(NamedTuple):
 
 
 class ClothesLandmarkEvaluator(DatasetEvaluator):
-    """AP in percent, 0 to 100, NaN where the data set has nothing to find.
+    """AP in percent, 0 to 100, NaN where the dataset has nothing to find.
 
     Results are ``bbox`` (AP, AP50, AP75, APs, APm, APl, and AP-<category> of each), ``keypoints_visible`` and
     ``keypoints_visible_and_occluded`` (AP, AP50, AP75, APm, APl, AP-<category>); the main ones are the three AP.
     Objects marked ``iscrowd`` and, for landmarks, those without any that counts are ignored as in COCO. An object's
-    area is the annotation's ``area``, without one that of its box. Pictures never processed count as nothing found.
+    area is the annotation's ``area``, without one that of its box. Images never processed count as nothing found.
     """
 
     def __init__(self, dataset_name: str, output_dir: str | None = None) -> None:
         """
         Args:
-            dataset_name: registered, with a ``landmark_scheme`` that has sigmas.
+            dataset_name: registered, with a ``keypoint_schema`` that has sigmas.
             output_dir: gets ``coco_instances_results.json``, COCO's format for results; None writes nothing.
 
         Raises:
-            ValueError: the data set's scheme has no sigmas.
+            ValueError: the dataset's schema has no sigmas.
         """
         self._dataset_name = dataset_name
         self._output_dir = output_dir
-        self._scheme = SCHEMES[MetadataCatalog.get(dataset_name).landmark_scheme]
-        if self._scheme.sigmas is None:
-            raise ValueError(f"data set {dataset_name!r}: its landmarks ({self._scheme.name}) have no sigmas")
-        self._sigmas = np.array(self._scheme.sigmas)
+        self._schema = SCHEMAS[MetadataCatalog.get(dataset_name).keypoint_schema]
+        if self._schema.sigmas is None:
+            raise ValueError(f"dataset {dataset_name!r}: its landmarks ({self._schema.name}) have no sigmas")
+        self._sigmas = np.array(self._schema.sigmas)
         self.reset()
 
     def reset(self) -> None:
         self._found: list[_Found] = []
 
     def process(self, inputs: list[dict[str, Any]], outputs: list[dict[str, Any]]) -> None:
-        """Keep what evaluation needs of ``outputs``, each with ``instances`` in the picture's own pixels.
+        """Keep what evaluation needs of ``outputs``, each with ``instances`` in the image's own pixels.
 
         Raises:
-            ValueError: the instances have another number of landmarks than the data set.
+            ValueError: the instances have another number of landmarks than the dataset.
         """
         for sample, output in zip(inputs, outputs, strict=True):
             self._found.append(self._kept(sample["image_id"], output["instances"].to("cpu")))
@@ -104,10 +104,10 @@ class ClothesLandmarkEvaluator(DatasetEvaluator):
         landmarks = None
         if instances.has("pred_keypoints"):
             points = instances.pred_keypoints.float().numpy()
-            if points.shape[1] != len(self._scheme):
-                name, count = self._dataset_name, len(self._scheme)
-                raise ValueError(f"{points.shape[1]} landmarks are predicted, but data set {name!r} has {count}")
-            ranges = (self._scheme.ranges[number] for number in classes)
+            if points.shape[1] != len(self._schema):
+                name, count = self._dataset_name, len(self._schema)
+                raise ValueError(f"{points.shape[1]} landmarks are predicted, but dataset {name!r} has {count}")
+            ranges = (self._schema.ranges[number] for number in classes)
             landmarks = [one[first:end].copy() for one, (first, end) in zip(points, ranges, strict=True)]
         return _Found(image_id, boxes, instances.scores.double().numpy(), classes, landmarks)
 
@@ -115,60 +115,62 @@ class ClothesLandmarkEvaluator(DatasetEvaluator):
         """The results of all processes' detections in the main one, {} in the others.
 
         Raises:
-            ValueError: detections in a picture that the data set does not have.
+            ValueError: detections in an image that the dataset does not have.
         """
         comm.synchronize()
         gathered = comm.gather(self._found, dst=0)
         if not comm.is_main_process():
             return {}
-        found = list({entry.image_id: entry for entry in itertools.chain(*gathered)}.values())
-        records = load_records(self._dataset_name)
-        unknown = {entry.image_id for entry in found} - {record["image_id"] for record in records}
+        predictions = list({entry.image_id: entry for entry in itertools.chain(*gathered)}.values())
+        dataset_dicts = load_dataset_dicts(self._dataset_name)
+        unknown = {entry.image_id for entry in predictions} - {
+            dataset_dict["image_id"] for dataset_dict in dataset_dicts
+        }
         if unknown:
-            raise ValueError(f"data set {self._dataset_name!r} has no picture with the id {min(unknown)}")
+            raise ValueError(f"dataset {self._dataset_name!r} has no image with the id {min(unknown)}")
         if self._output_dir:
-            self._save(found, self._output_dir)
-        truth = self._truth(records)
-        results = {"bbox": self._results(truth, found, "bbox")}
-        if all(entry.landmarks is not None for entry in found):
+            self._save(predictions, self._output_dir)
+        gt = self._gt(dataset_dicts)
+        results = {"bbox": self._results(gt, predictions, "bbox")}
+        if all(entry.landmarks is not None for entry in predictions):
             for task, visibility in KEYPOINT_TASKS.items():
-                results[task] = self._results(truth, found, "keypoints", visibility)
-        _log(results, self._scheme.class_names)
+                results[task] = self._results(gt, predictions, "keypoints", visibility)
+        _log(results, self._schema.class_names)
         return results
 
-    def _truth(self, records: list[Record]) -> list[list[CocoEntry]]:
+    def _gt(self, dataset_dicts: list[DatasetDict]) -> list[list[CocoEntry]]:
         """The true objects of each class; landmarks are its own, (n, 3) x, y, visibility, pixel indices."""
-        truth: list[list[CocoEntry]] = [[] for _ in self._scheme.class_names]
-        for record in records:
-            for annotation in record["annotations"]:
+        gt: list[list[CocoEntry]] = [[] for _ in self._schema.class_names]
+        for dataset_dict in dataset_dicts:
+            for annotation in dataset_dict["annotations"]:
                 box = BoxMode.convert(list(annotation["bbox"]), annotation["bbox_mode"], BoxMode.XYWH_ABS)
-                points = np.array(annotation.get("keypoints", [0] * 3 * len(self._scheme)), dtype=np.float64)
-                first, end = self._scheme.ranges[annotation["category_id"]]
-                truth[annotation["category_id"]].append(
+                points = np.array(annotation.get("keypoints", [0] * 3 * len(self._schema)), dtype=np.float64)
+                first, end = self._schema.ranges[annotation["category_id"]]
+                gt[annotation["category_id"]].append(
                     {
-                        "image_id": record["image_id"],
+                        "image_id": dataset_dict["image_id"],
                         "bbox": box,
                         "area": annotation.get("area", box[2] * box[3]),
                         "iscrowd": annotation.get("iscrowd", 0),
                         "keypoints": points.reshape(-1, 3)[first:end] - _HALF_PIXEL,
                     }
                 )
-        return truth
+        return gt
 
     def _results(
-        self, truth: list[list[CocoEntry]], found: list[_Found], iou_type: str, visibility: int = 0
+        self, gt: list[list[CocoEntry]], predictions: list[_Found], iou_type: str, visibility: int = 0
     ) -> dict[str, float]:
         """The metrics of one task; landmarks of less than ``visibility`` count as not labelled."""
         precisions = []
-        for number, (first, end) in enumerate(self._scheme.ranges):
-            objects = [_counting(entry, visibility) for entry in truth[number]]
+        for number, (first, end) in enumerate(self._schema.ranges):
+            objects = [_counting(entry, visibility) for entry in gt[number]]
             detections = [
-                _detection(entry, k) for entry in found for k in np.flatnonzero(entry.classes == number).tolist()
+                _detection(entry, k) for entry in predictions for k in np.flatnonzero(entry.classes == number).tolist()
             ]
             precisions.append(_precision(objects, detections, iou_type, self._sigmas[first:end]))
-        return _metrics(np.stack(precisions), _AREAS[iou_type], self._scheme.class_names)
+        return _metrics(np.stack(precisions), _AREAS[iou_type], self._schema.class_names)
 
-    def _save(self, found: list[_Found], output_dir: str) -> None:
+    def _save(self, predictions: list[_Found], output_dir: str) -> None:
         """In COCO's format, pixel indices, zeros for the landmarks of other categories.
 
         Entry by entry, because as one string the results of the validation set would be gigabytes.
@@ -176,12 +178,12 @@ class ClothesLandmarkEvaluator(DatasetEvaluator):
         PathManager.mkdirs(output_dir)
         with PathManager.open(os.path.join(output_dir, "coco_instances_results.json"), "w") as file:
             separator = "["
-            for picture in found:
-                for k, number in enumerate(picture.classes.tolist()):
-                    entry = {**_detection(picture, k), "category_id": number + 1}
-                    if picture.landmarks is not None:
-                        points = np.zeros(3 * len(self._scheme))
-                        first, end = self._scheme.ranges[number]
+            for image in predictions:
+                for k, number in enumerate(image.classes.tolist()):
+                    entry = {**_detection(image, k), "category_id": number + 1}
+                    if image.landmarks is not None:
+                        points = np.zeros(3 * len(self._schema))
+                        first, end = self._schema.ranges[number]
                         points[3 * first : 3 * end] = entry["keypoints"]
                         entry["keypoints"] = points.tolist()
                     file.write(separator + json.dumps(entry))
@@ -189,11 +191,15 @@ class ClothesLandmarkEvaluator(DatasetEvaluator):
             file.write("]" if separator != "[" else "[]")
 
 
-def _detection(found: _Found, k: int) -> CocoEntry:
+def _detection(predictions: _Found, k: int) -> CocoEntry:
     """One object found; landmarks are its own, 3 n values, pixel indices as in COCO files."""
-    entry = {"image_id": found.image_id, "bbox": found.boxes[k].tolist(), "score": float(found.scores[k])}
-    if found.landmarks is not None:
-        entry["keypoints"] = (found.landmarks[k] - _HALF_PIXEL).ravel()
+    entry = {
+        "image_id": predictions.image_id,
+        "bbox": predictions.boxes[k].tolist(),
+        "score": float(predictions.scores[k]),
+    }
+    if predictions.landmarks is not None:
+        entry["keypoints"] = (predictions.landmarks[k] - _HALF_PIXEL).ravel()
     return entry
 
 
@@ -204,11 +210,11 @@ def _counting(entry: CocoEntry, visibility: int) -> CocoEntry:
     return {**entry, "keypoints": points.ravel(), "num_keypoints": np.count_nonzero(points[:, 2])}
 
 
-def _precision(truth: list[CocoEntry], found: list[CocoEntry], iou_type: str, sigmas: np.ndarray) -> np.ndarray:
+def _precision(gt: list[CocoEntry], predictions: list[CocoEntry], iou_type: str, sigmas: np.ndarray) -> np.ndarray:
     """pycocotools' precision of one category: (T, R, A) for similarity threshold, recall and area; -1 for none."""
     with contextlib.redirect_stdout(io.StringIO()):
-        evaluation = COCOeval(_coco(truth), _coco(found), iou_type)
-        evaluation.params.imgIds = sorted({entry["image_id"] for entry in (*truth, *found)})
+        evaluation = COCOeval(_coco(gt), _coco(predictions), iou_type)
+        evaluation.params.imgIds = sorted({entry["image_id"] for entry in (*gt, *predictions)})
         evaluation.params.catIds = [1]
         evaluation.params.maxDets = [_MAX_DETECTIONS[iou_type]]
         if iou_type == "keypoints":

@@ -26,11 +26,11 @@ class FaceError:
     Attributes:
         image_id, file_name: of the record.
         face: its number in the record's annotations, from 0.
-        subset: of the record; None where the data set has no subsets.
+        subset: of the record; None where the dataset has no subsets.
         normalizers: pixels by name; None where undefined.
         distance: mean of the labelled landmarks, pixels; None where the face was missed.
         score: of the prediction, 0..1; None as above.
-        landmarks: predicted, K lists of x, y (picture pixels) and score; None as above.
+        landmarks: predicted, K lists of x, y (image pixels) and score; None as above.
     """
 
     image_id: int | str
@@ -85,11 +85,11 @@ def summary(faces: Sequence[FaceError]) -> dict[str, float]:
 
 def _reference(faces: Sequence[FaceError]) -> dict[str, float]:
     """Means over the faces found with a score above 0.3 only, and the percent of the others."""
-    found = [face for face in faces if face.score is not None and face.score > _REFERENCE_SCORE]
-    result = {"reference_missed": 100 * (1 - len(found) / len(faces)) if faces else math.nan}
+    predictions = [face for face in faces if face.score is not None and face.score > _REFERENCE_SCORE]
+    result = {"reference_missed": 100 * (1 - len(predictions) / len(faces)) if faces else math.nan}
     for name in _REFERENCE_NORMALIZERS:
         if len(percentages(faces, name)):
-            errors = percentages(found, name)
+            errors = percentages(predictions, name)
             result[f"reference_NME_{name}"] = mean_error(errors)
             result[f"reference_FR10_{name}"] = failure_rate(errors, 10)
     return result
@@ -122,9 +122,9 @@ def _pipes(rows: list[list[Any]], headers: list[str]) -> str:
     return tabulate(rows, headers, tablefmt="pipe", floatfmt=".2f", numalign="right")
 
 
-def write_errors(path: Path, faces: Iterable[FaceError], **further: Any) -> None:
+def write_errors(path: Path, faces: Iterable[FaceError], **extra: Any) -> None:
     """JSON, what ``read_errors`` reads; numbers that JSON does not have become null in ``further``."""
-    data = {**_without_special(further), "faces": [asdict(face) for face in faces]}
+    data = {**_without_special(extra), "faces": [asdict(face) for face in faces]}
     path.write_text(json.dumps(data, allow_nan=False), encoding="utf-8")
 
 

@@ -14,10 +14,10 @@ from detectron2.evaluation import DatasetEvaluator
 from detectron2.structures import Instances
 
 from centernet_d2.data.annotations import corner_boxes
-from centernet_d2.data.catalog import load_records
-from centernet_d2.data.image_io import Record, read_image
-from centernet_d2.data.schemas import SCHEMES, LandmarkScheme
-from centernet_d2.evaluation.common import gather_pictures
+from centernet_d2.data.catalog import load_dataset_dicts
+from centernet_d2.data.image_io import DatasetDict, read_image
+from centernet_d2.data.schemas import SCHEMAS, KeypointSchema
+from centernet_d2.evaluation.common import gather_predictions
 from centernet_d2.evaluation.keypoints.errors import FaceError, by_subset, percentages, summary, table, write_errors
 from centernet_d2.evaluation.keypoints.metrics import NORMALIZERS, assign, landmark_distances, normalizers
 from centernet_d2.evaluation.keypoints.plots import plot_cumulative_errors, plot_landmark_errors
@@ -28,11 +28,11 @@ _WORST, _CROP = 20, 240
 
 
 @dataclass
-class _Picture:
+class _Image:
     """A record with its faces that can be scored: ``faces`` (P,) their numbers in the record, ``landmarks`` (P, K, 3),
     ``boxes`` (P, 4)."""
 
-    record: Record
+    dataset_dict: DatasetDict
     faces: np.ndarray
     landmarks: np.ndarray
     boxes: np.ndarray
@@ -41,7 +41,7 @@ class _Picture:
 class FaceLandmarkEvaluator(DatasetEvaluator):
     """NME, failure rates and areas under the curve by four normalizers, by subset where the records name several.
 
-    In a picture with one annotated face the prediction with the highest score counts, however low it is; with several,
+    In an image with one annotated face the prediction with the highest score counts, however low it is; with several,
     each face has its own (``landmark_metrics.assign``). A face without a prediction is a failure. Crowds, and faces
     without a box or without any labelled landmark, are not scored.
 
@@ -50,25 +50,25 @@ class FaceLandmarkEvaluator(DatasetEvaluator):
     ``per_landmark_error.png`` and ``worst.jpg``.
 
     Args:
-        dataset_name: a registered set with ``landmark_scheme`` in its metadata.
+        dataset_name: a registered set with ``keypoint_schema`` in its metadata.
 
     Raises:
-        ValueError: the set has no landmark scheme, or no face that can be scored; and ``load_records``'s.
+        ValueError: the set has no keypoint schema, or no face that can be scored; and ``load_dataset_dicts``'s.
     """
 
     def __init__(self, dataset_name: str, output_dir: str | Path) -> None:
         self.dataset_name, self.output_dir = dataset_name, Path(output_dir)
-        records = load_records(dataset_name)
-        name = MetadataCatalog.get(dataset_name).get("landmark_scheme")
-        if name not in SCHEMES:
+        dataset_dicts = load_dataset_dicts(dataset_name)
+        name = MetadataCatalog.get(dataset_name).get("keypoint_schema")
+        if name not in SCHEMAS:
             raise ValueError(
-                f"data set {dataset_name}: its landmark_scheme is {name!r}, not one of {', '.join(SCHEMES)}"
+                f"dataset {dataset_name}: its keypoint_schema is {name!r}, not one of {', '.join(SCHEMAS)}"
             )
-        self.scheme = SCHEMES[name]
-        self.pictures = {record["image_id"]: _picture(record, self.scheme) for record in records}
-        unscored = sum(len(p.record["annotations"]) - len(p.faces) for p in self.pictures.values())
-        if not any(len(picture.faces) for picture in self.pictures.values()):
-            raise ValueError(f"data set {dataset_name} has no face with a box and a labelled landmark to evaluate on")
+        self.schema = SCHEMAS[name]
+        self.images = {dataset_dict["image_id"]: _image(dataset_dict, self.schema) for dataset_dict in dataset_dicts}
+        unscored = sum(len(p.dataset_dict["annotations"]) - len(p.faces) for p in self.images.values())
+        if not any(len(image.faces) for image in self.images.values()):
+            raise ValueError(f"dataset {dataset_name} has no face with a box and a labelled landmark to evaluate on")
         if unscored:
             _logger.warning("%s: %d faces without box or labels, or crowds, are not scored", dataset_name, unscored)
         self.reset()
@@ -76,34 +76,34 @@ class FaceLandmarkEvaluator(DatasetEvaluator):
     def reset(self) -> None:
         self._found: dict[Any, list[FaceError]] = {}
 
-    def process(self, inputs: list[Record], outputs: list[dict[str, Instances]]) -> None:
+    def process(self, inputs: list[DatasetDict], outputs: list[dict[str, Instances]]) -> None:
         """
         Args:
             inputs: with ``image_id``.
-            outputs: ``instances`` with ``scores`` (M,) and ``pred_keypoints`` (M, K, 3), picture pixels.
+            outputs: ``instances`` with ``scores`` (M,) and ``pred_keypoints`` (M, K, 3), image pixels.
 
         Raises:
-            ValueError: no keypoints, or another number of them than the data set has.
+            ValueError: no keypoints, or another number of them than the dataset has.
         """
         for sample, output in zip(inputs, outputs, strict=True):
             instances = output["instances"].to("cpu")
             shape = tuple(instances.pred_keypoints.shape) if instances.has("pred_keypoints") else ()
-            if shape[1:] != (len(self.scheme), 3):
+            if shape[1:] != (len(self.schema), 3):
                 problem = (
                     f"the model's pred_keypoints have the shape {shape}" if shape else "the model has no keypoints"
                 )
-                raise ValueError(f"data set {self.dataset_name} has {len(self.scheme)} landmarks, but {problem}")
+                raise ValueError(f"dataset {self.dataset_name} has {len(self.schema)} landmarks, but {problem}")
             predicted, scores = instances.pred_keypoints.double().numpy(), instances.scores.double().numpy()
             # What is not a number finds no face.
             usable = np.isfinite(predicted).all(axis=(1, 2)) & np.isfinite(scores)
-            picture = self.pictures[sample["image_id"]]
-            self._found[sample["image_id"]] = _judge(picture, predicted[usable], scores[usable], self.scheme)
+            image = self.images[sample["image_id"]]
+            self._found[sample["image_id"]] = _judge(image, predicted[usable], scores[usable], self.schema)
 
     def evaluate(self) -> dict[str, dict[str, float]]:
-        everything = gather_pictures(self._found, self.dataset_name, len(self.pictures))
+        everything = gather_predictions(self._found, self.dataset_name, len(self.images))
         if everything is None:
             return {}
-        faces = [face for key in self.pictures for face in everything.get(key, [])]
+        faces = [face for key in self.images for face in everything.get(key, [])]
         if not faces:
             return {}
         results = {subset: summary(members) for subset, members in by_subset(faces).items()}
@@ -113,76 +113,80 @@ class FaceLandmarkEvaluator(DatasetEvaluator):
         return named
 
     def _write(self, faces: list[FaceError], results: dict[str, dict[str, float]]) -> None:
-        """The files of ``output_dir``; curves and pictures by the first normalizer that all faces have."""
+        """The files of ``output_dir``; curves and images by the first normalizer that all faces have."""
         self.output_dir.mkdir(parents=True, exist_ok=True)
         # The box size is never undefined.
         general = next(n for n in NORMALIZERS if len(percentages(faces, n)) == len(faces))
-        per_landmark = {name: self._landmark_errors(faces, name) for name in NORMALIZERS}
-        named = {"data_set": self.dataset_name, "scheme": self.scheme.name, "results": results}
-        tables = {name: errors.tolist() for name, errors in per_landmark.items()}
-        write_errors(self.output_dir / "landmark_errors.json", faces, **named, per_landmark=tables)
+        per_keypoint = {name: self._landmark_errors(faces, name) for name in NORMALIZERS}
+        named = {"data_set": self.dataset_name, "schema": self.schema.name, "results": results}
+        tables = {name: errors.tolist() for name, errors in per_keypoint.items()}
+        write_errors(self.output_dir / "landmark_errors.json", faces, **named, per_keypoint=tables)
         curves = {subset or "all": percentages(members, general) for subset, members in by_subset(faces).items()}
         plot_cumulative_errors(self.output_dir / "cumulative_error.png", curves, general)
-        plot_landmark_errors(self.output_dir / "per_landmark_error.png", per_landmark[general], general)
+        plot_landmark_errors(self.output_dir / "per_landmark_error.png", per_keypoint[general], general)
         cv2.imwrite(str(self.output_dir / "worst.jpg"), self._worst(faces, general))
 
     def _landmark_errors(self, faces: list[FaceError], normalizer: str) -> np.ndarray:
         """(K,) mean errors in percent over the faces that were found and have the landmark; NaN without any."""
-        total, count = np.zeros(len(self.scheme)), np.zeros(len(self.scheme))
+        total, count = np.zeros(len(self.schema)), np.zeros(len(self.schema))
         for face in faces:
             length = face.normalizers[normalizer]
             if face.landmarks is not None and length is not None:
-                errors = landmark_distances(np.array(face.landmarks), self._truth(face)) / length
+                errors = landmark_distances(np.array(face.landmarks), self._gt(face)) / length
                 total, count = total + np.nan_to_num(errors), count + ~np.isnan(errors)
         return 100 * np.divide(total, count, out=np.full(len(total), np.nan), where=count > 0)
 
     def _worst(self, faces: list[FaceError], normalizer: str) -> np.ndarray:
         crops, captions = [], []
         for face in sorted(faces, key=lambda face: face.error(normalizer), reverse=True)[:_WORST]:
-            picture, truth = self.pictures[face.image_id], self._truth(face)
-            labelled = truth[truth[:, 2] > 0, :2]
+            image, gt = self.images[face.image_id], self._gt(face)
+            labelled = gt[gt[:, 2] > 0, :2]
             box = np.concatenate([labelled.min(axis=0), labelled.max(axis=0)])
-            crop, matrix = crop_square(read_image(picture.record), box, _CROP)
+            crop, matrix = crop_square(read_image(image.dataset_dict), box, _CROP)
             predicted = None if face.landmarks is None else moved_landmarks(np.array(face.landmarks), matrix)
-            draw_comparison(crop, predicted, moved_landmarks(truth, matrix), self.scheme)
+            draw_comparison(crop, predicted, moved_landmarks(gt, matrix), self.schema)
             crops.append(crop)
             error = "missed" if face.distance is None else f"{face.error(normalizer):.1f} %"
             captions.append(f"{error}  {Path(face.file_name).name}")
         return contact_sheet(crops, captions)
 
-    def _truth(self, face: FaceError) -> np.ndarray:
-        picture = self.pictures[face.image_id]
-        return picture.landmarks[int(np.flatnonzero(picture.faces == face.face)[0])]
+    def _gt(self, face: FaceError) -> np.ndarray:
+        image = self.images[face.image_id]
+        return image.landmarks[int(np.flatnonzero(image.faces == face.face)[0])]
 
 
-def _picture(record: Record, scheme: LandmarkScheme) -> _Picture:
-    annotations = record["annotations"]
+def _image(dataset_dict: DatasetDict, schema: KeypointSchema) -> _Image:
+    annotations = dataset_dict["annotations"]
     boxes = corner_boxes(annotations)
-    unlabelled = [0.0] * (3 * len(scheme))
+    unlabelled = [0.0] * (3 * len(schema))
     flat = [annotation.get("keypoints", unlabelled) for annotation in annotations]
-    landmarks = np.array(flat, dtype=np.float64).reshape(len(flat), len(scheme), 3)
+    landmarks = np.array(flat, dtype=np.float64).reshape(len(flat), len(schema), 3)
     crowd = np.array([bool(annotation.get("iscrowd", 0)) for annotation in annotations], dtype=bool)
     has_box = (boxes[:, 2:] > boxes[:, :2]).all(axis=1)
     faces = np.flatnonzero(has_box & (landmarks[:, :, 2] > 0).any(axis=1) & ~crowd)
-    return _Picture(record, faces, landmarks[faces], boxes[faces])
+    return _Image(dataset_dict, faces, landmarks[faces], boxes[faces])
 
 
-def _judge(picture: _Picture, predicted: np.ndarray, scores: np.ndarray, scheme: LandmarkScheme) -> list[FaceError]:
-    """The errors of a picture's faces; ``predicted`` (M, K, 3), ``scores`` (M,)."""
-    lengths = [normalizers(face, box, scheme) for face, box in zip(picture.landmarks, picture.boxes, strict=True)]
-    if len(picture.record["annotations"]) == 1 and len(scores):
+def _judge(image: _Image, predicted: np.ndarray, scores: np.ndarray, schema: KeypointSchema) -> list[FaceError]:
+    """The errors of an image's faces; ``predicted`` (M, K, 3), ``scores`` (M,)."""
+    lengths = [normalizers(face, box, schema) for face, box in zip(image.landmarks, image.boxes, strict=True)]
+    if len(image.dataset_dict["annotations"]) == 1 and len(scores):
         chosen = np.full(len(lengths), scores.argmax())
     else:
-        chosen = assign(predicted, scores, picture.landmarks, np.array([x["box_size"] for x in lengths]))
+        chosen = assign(predicted, scores, image.landmarks, np.array([x["box_size"] for x in lengths]))
     results = []
-    for number, truth, length, index in zip(picture.faces, picture.landmarks, lengths, chosen, strict=True):
-        record = picture.record
+    for number, gt, length, index in zip(image.faces, image.landmarks, lengths, chosen, strict=True):
+        dataset_dict = image.dataset_dict
         defined = {name: None if np.isnan(value) else value for name, value in length.items()}
         face = FaceError(
-            record["image_id"], str(record["file_name"]), int(number), record.get("subset"), normalizers=defined
+            dataset_dict["image_id"],
+            str(dataset_dict["file_name"]),
+            int(number),
+            dataset_dict.get("subset"),
+            normalizers=defined,
         )
         if index >= 0:
-            face.distance = float(np.nanmean(landmark_distances(predicted[index], truth)))
+            face.distance = float(np.nanmean(landmark_distances(predicted[index], gt)))
             face.score = float(scores[index])
             face.landmarks = predicted[index].round(3).tolist()
         results.append(face)

@@ -11,7 +11,7 @@ import math
 
 import numpy as np
 
-from centernet_d2.data.schemas import LandmarkScheme
+from centernet_d2.data.schemas import KeypointSchema
 
 #: Distance of the outer eye corners; of the pupils (the mean of an eye's landmarks, as 300W has none); diagonal of the
 #: tight box of the labelled landmarks; sqrt(width * height) of the annotated box (AFLW's face size).
@@ -22,31 +22,31 @@ LIMITS = (8, 10)
 _SAME_FACE = 0.5
 
 
-def normalizers(landmarks: np.ndarray, box: np.ndarray, scheme: LandmarkScheme) -> dict[str, float]:
+def normalizers(landmarks: np.ndarray, box: np.ndarray, schema: KeypointSchema) -> dict[str, float]:
     """Lengths of a true face, in pixels, by the names of ``NORMALIZERS``; NaN where undefined.
 
     Args:
         landmarks: (K, 3) x, y, visibility; those of visibility 0 are not labelled.
         box: (4,) x1, y1, x2, y2 as annotated.
     """
-    corners = scheme.outer_eye_corners
+    corners = schema.outer_eye_corners
     labelled = landmarks[landmarks[:, 2] > 0, :2]
     lengths = {
         "inter_ocular": _distance(landmarks, *((k,) for k in corners)) if corners else math.nan,
-        "inter_pupil": _distance(landmarks, *scheme.pupils) if scheme.pupils else math.nan,
+        "inter_pupil": _distance(landmarks, *schema.pupils) if schema.pupils else math.nan,
         "box_diagonal": float(np.hypot(*np.ptp(labelled, axis=0))) if len(labelled) else math.nan,
         "box_size": math.sqrt(max(0.0, (box[2] - box[0]) * (box[3] - box[1]))),
     }
     return {name: length if length > 0 else math.nan for name, length in lengths.items()}
 
 
-def landmark_distances(predicted: np.ndarray, truth: np.ndarray) -> np.ndarray:
+def landmark_distances(predicted: np.ndarray, gt: np.ndarray) -> np.ndarray:
     """(..., K) distances in pixels between (..., K, 2 or 3) and (..., K, 3) landmarks; NaN where not labelled."""
-    distances = np.linalg.norm(predicted[..., :2] - truth[..., :2], axis=-1)
-    return np.where(truth[..., 2] > 0, distances, np.nan)
+    distances = np.linalg.norm(predicted[..., :2] - gt[..., :2], axis=-1)
+    return np.where(gt[..., 2] > 0, distances, np.nan)
 
 
-def assign(predicted: np.ndarray, scores: np.ndarray, truth: np.ndarray, sizes: np.ndarray) -> np.ndarray:
+def assign(predicted: np.ndarray, scores: np.ndarray, gt: np.ndarray, sizes: np.ndarray) -> np.ndarray:
     """(P,) int64, which prediction each true face has; -1 where none.
 
     A prediction belongs to the face that it is nearest to in terms of that face's size, if its mean distance is at
@@ -59,9 +59,9 @@ def assign(predicted: np.ndarray, scores: np.ndarray, truth: np.ndarray, sizes: 
         truth: (P, K, 3), each with a labelled landmark.
         sizes: (P,) pixels, positive; sqrt(width * height) of the annotated boxes.
     """
-    chosen = np.full(len(truth), -1)
-    if len(predicted) and len(truth):
-        errors = np.nanmean(landmark_distances(predicted[:, None], truth[None]), axis=2) / sizes
+    chosen = np.full(len(gt), -1)
+    if len(predicted) and len(gt):
+        errors = np.nanmean(landmark_distances(predicted[:, None], gt[None]), axis=2) / sizes
         faces = errors.argmin(axis=1)
         for i in np.argsort(-scores, kind="stable"):
             if errors[i, faces[i]] <= _SAME_FACE and chosen[faces[i]] < 0:
@@ -90,8 +90,8 @@ def area_under_curve(errors: np.ndarray, limit: float) -> float:
 def cumulative_curve(errors: np.ndarray, limit: float) -> tuple[np.ndarray, np.ndarray]:
     """Corners (x, percent of the (F,) errors that are at most x) of the step function from 0 to ``limit``."""
     x = np.sort(errors[errors <= limit])
-    share = np.arange(len(x) + 1) / max(1, len(errors)) * 100
-    return np.concatenate([[0.0], x, [limit]]), np.concatenate([share, share[-1:]])
+    fraction = np.arange(len(x) + 1) / max(1, len(errors)) * 100
+    return np.concatenate([[0.0], x, [limit]]), np.concatenate([fraction, fraction[-1:]])
 
 
 def _distance(landmarks: np.ndarray, first: tuple[int, ...], second: tuple[int, ...]) -> float:

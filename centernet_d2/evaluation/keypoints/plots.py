@@ -1,4 +1,4 @@
-"""Curves and bars of landmark errors, as picture files."""
+"""Curves and bars of landmark errors, as image files."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def plot_cumulative_errors(path: Path, runs: Mapping[str, np.ndarray], normalize
     """Percent of faces whose error is at most x; the area and the failure rate to 10 % are in the legend.
 
     Args:
-        path: of the picture; its suffix is the format.
+        path: of the image; its suffix is the format.
         runs: name -> (F,) errors in percent, infinite for missed faces.
     """
     figure, axes = _figure(7, 5)

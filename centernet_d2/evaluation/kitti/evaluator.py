@@ -17,10 +17,10 @@ from detectron2.structures import Instances
 from tabulate import tabulate
 
 from centernet_d2.data.annotations import corner_boxes
-from centernet_d2.data.catalog import load_records
-from centernet_d2.data.image_io import Record
-from centernet_d2.evaluation.common import gather_pictures
-from centernet_d2.evaluation.kitti.metrics import DIFFICULTIES, LOOSE, OFFICIAL, Objects, Picture, average_precisions
+from centernet_d2.data.catalog import load_dataset_dicts
+from centernet_d2.data.image_io import DatasetDict
+from centernet_d2.evaluation.common import gather_predictions
+from centernet_d2.evaluation.kitti.metrics import DIFFICULTIES, LOOSE, OFFICIAL, Image, Objects, average_precisions
 from centernet_d2.structures import Boxes3D
 
 _logger = logging.getLogger(__name__)
@@ -36,23 +36,23 @@ _FIELDS_3D = ("pred_dimensions", "pred_locations", "pred_rotation_y")
 
 
 class KittiEvaluator(DatasetEvaluator):
-    """AP in percent, 0 to 100, as ``kitti_metrics`` says; NaN where the data set has nothing to find.
+    """AP in percent, 0 to 100, as ``kitti_metrics`` says; NaN where the dataset has nothing to find.
 
     ``evaluate`` returns, in the main process and {} in others, ``kitti_2d``, ``kitti_bev``, ``kitti_3d`` with the
     benchmark's overlaps, ``kitti_bev_loose``, ``kitti_3d_loose`` with the lower ones of publications, and
     ``kitti_aos``. Each has ``AP40-<class>-<difficulty>`` and ``AP11-...``, and ``AP40`` and ``AP11``, their means over
-    the classes at moderate difficulty; AOS in place of AP in ``kitti_aos``. As in the development kit, pictures that
+    the classes at moderate difficulty; AOS in place of AP in ``kitti_aos``. As in the development kit, images that
     were not processed do not count.
 
-    Predictions are ``Instances`` in the picture's own pixels, P objects:
+    Predictions are ``Instances`` in the image's own pixels, P objects:
 
     * ``pred_boxes``, ``scores`` and ``pred_classes``, in the order of the metadata's ``thing_classes``;
     * ``pred_alpha`` (P,) radians, without which there is no AOS;
-    * ``pred_dimensions`` (P, 3) height, width, length, ``pred_locations`` (P, 3) x, y, z of the centre of the bottom,
-      metres in camera coordinates, and ``pred_rotation_y`` (P,) radians (``ops.box3d_geometry``), without which there is
-      neither bird's eye view nor 3D.
+    * ``pred_dimensions`` (P, 3) height, width, length, ``pred_locations`` (P, 3) x, y, z of the center of the bottom,
+      metres in camera coordinates, and ``pred_rotation_y`` (P,) radians (``ops.box3d_geometry``), without which there
+      is neither bird's eye view nor 3D.
 
-    ``output_dir`` gets a text file for each picture in the format of the benchmark's server.
+    ``output_dir`` gets a text file for each image in the format of the benchmark's server.
     """
 
     def __init__(self, dataset_name: str, output_dir: str | Path | None = None) -> None:
@@ -65,17 +65,19 @@ class KittiEvaluator(DatasetEvaluator):
         """
         self._dataset_name = dataset_name
         self._output_dir = None if output_dir is None else Path(output_dir)
-        self._records = {record["image_id"]: record for record in load_records(dataset_name)}
+        self._dataset_dicts = {
+            dataset_dict["image_id"]: dataset_dict for dataset_dict in load_dataset_dicts(dataset_name)
+        }
         self._class_names = list(MetadataCatalog.get(dataset_name).thing_classes)
         if not set(self._class_names) <= OFFICIAL.keys():
             problem = f"has the classes {', '.join(self._class_names)}, not of {', '.join(OFFICIAL)}"
-            raise ValueError(f"data set {dataset_name!r} {problem}")
+            raise ValueError(f"dataset {dataset_name!r} {problem}")
         self.reset()
 
     def reset(self) -> None:
         self._found: dict[Any, Objects] = {}
 
-    def process(self, inputs: list[Record], outputs: list[dict[str, Instances]]) -> None:
+    def process(self, inputs: list[DatasetDict], outputs: list[dict[str, Instances]]) -> None:
         """Keep what evaluation needs of ``outputs``; what is not a finite number finds nothing."""
         for sample, output in zip(inputs, outputs, strict=True):
             self._found[sample["image_id"]] = self._detections(output["instances"].to("cpu"))
@@ -98,30 +100,30 @@ class KittiEvaluator(DatasetEvaluator):
     def evaluate(self) -> dict[str, dict[str, float]]:
         """
         Raises:
-            KeyError: detections in a picture that the data set does not have.
+            KeyError: detections in an image that the dataset does not have.
         """
-        found = gather_pictures(self._found, self._dataset_name, len(self._records))
-        if not found:
+        predictions = gather_predictions(self._found, self._dataset_name, len(self._dataset_dicts))
+        if not predictions:
             return {}
         if self._output_dir:
-            self._save(found, self._output_dir)
-        pictures = [Picture(_truth(self._records[key], self._class_names), found[key]) for key in found]
-        results = _results(pictures, self._class_names)
+            self._save(predictions, self._output_dir)
+        images = [Image(_gt(self._dataset_dicts[key], self._class_names), predictions[key]) for key in predictions]
+        results = _results(images, self._class_names)
         _log(results, self._class_names)
         return results
 
-    def _save(self, found: dict[Any, Objects], output_dir: Path) -> None:
-        """``<stem of the picture>.txt``; what was not predicted is as the server wants it: -10, -1, -1000."""
+    def _save(self, predictions: dict[Any, Objects], output_dir: Path) -> None:
+        """``<stem of the image>.txt``; what was not predicted is as the server wants it: -10, -1, -1000."""
         output_dir.mkdir(parents=True, exist_ok=True)
-        for key, objects in found.items():
-            stem = Path(self._records[key]["file_name"]).stem
+        for key, objects in predictions.items():
+            stem = Path(self._dataset_dicts[key]["file_name"]).stem
             (output_dir / f"{stem}.txt").write_text("".join(_lines(objects)))
 
 
-def _truth(record: Record, class_names: list[str]) -> Objects:
-    """All of a picture's objects, in the order of the label file."""
-    named = [(class_names[one["category_id"]], one) for one in record["annotations"]]
-    named += [(one["type"].lower(), one) for one in record.get("ignored", ())]
+def _gt(dataset_dict: DatasetDict, class_names: list[str]) -> Objects:
+    """All of an image's objects, in the order of the label file."""
+    named = [(class_names[one["category_id"]], one) for one in dataset_dict["annotations"]]
+    named += [(one["type"].lower(), one) for one in dataset_dict.get("ignored", ())]
     named.sort(key=lambda pair: pair[1].get("line", 0))
     objects = [one for _, one in named]
 
@@ -139,13 +141,13 @@ def _truth(record: Record, class_names: list[str]) -> Objects:
     )
 
 
-def _results(pictures: list[Picture], class_names: list[str]) -> dict[str, dict[str, float]]:
+def _results(images: list[Image], class_names: list[str]) -> dict[str, dict[str, float]]:
     results: dict[str, dict[str, float]] = {}
     for task, (kind, overlaps) in _TASKS.items():
-        if kind != "2d" and any(picture.found.boxes_3d is None for picture in pictures):
+        if kind != "2d" and any(image.predictions.boxes_3d is None for image in images):
             continue
         for name, level in itertools.product(class_names, DIFFICULTIES):
-            values = average_precisions(pictures, kind, name, DIFFICULTIES[level], overlaps[name])
+            values = average_precisions(images, kind, name, DIFFICULTIES[level], overlaps[name])
             for measure, value in values.items():
                 group = results.setdefault("kitti_aos" if measure.startswith("AOS") else task, {})
                 group[f"{measure}-{name}-{level}"] = value
@@ -156,8 +158,8 @@ def _means(values: dict[str, float], class_names: list[str]) -> dict[str, float]
     """Of each measure at moderate difficulty, over the classes that there are."""
     means = {}
     for measure in dict.fromkeys(key.split("-")[0] for key in values):
-        found = [values[f"{measure}-{name}-moderate"] for name in class_names]
-        there = [value for value in found if not math.isnan(value)]
+        predictions = [values[f"{measure}-{name}-moderate"] for name in class_names]
+        there = [value for value in predictions if not math.isnan(value)]
         means[measure] = sum(there) / len(there) if there else math.nan
     return means
 

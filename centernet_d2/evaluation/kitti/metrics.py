@@ -7,7 +7,7 @@ What the kit does that other benchmarks do not:
   count. Detections too low for the difficulty, *of whatever class*, can take an object, but never count.
 * True objects choose in the order of the label file: to find the scores to evaluate at, the detection with the highest
   score; at each of these scores, the one with the largest overlap, and a low one only where there is no other.
-* In the picture, detections whose area is covered by a DontCare region as much as the class's overlap are no errors.
+* In the image, detections whose area is covered by a DontCare region as much as the class's overlap are no errors.
 * Precision is read at no more than 41 scores, as near as possible to recalls 0, 1/40, ..., 1, and each is replaced by
   the best at this or a higher recall; scores that there are no detections for count as 0. So of fewer than 41 objects
   not even all found reach 100. AP40 is the mean without recall 0 (Simonelli et al. 2019), AP11 that of every fourth.
@@ -50,11 +50,11 @@ _RECALLS = 41
 
 @dataclass(frozen=True)
 class Objects:
-    """True objects or detections of one picture, float64.
+    """True objects or detections of one image, float64.
 
     Attributes:
         types: (P,) str, lower case; of true ones also "van", "person_sitting" and "dontcare".
-        boxes: (P, 4) x1, y1, x2, y2, picture pixels.
+        boxes: (P, 4) x1, y1, x2, y2, image pixels.
         alpha: (P,) radians; None where not predicted.
         boxes_3d: camera coordinates; None where not predicted.
         scores: (P,), of detections.
@@ -75,26 +75,26 @@ class Objects:
 
 
 @dataclass(frozen=True)
-class Picture:
-    truth: Objects
-    found: Objects
+class Image:
+    gt: Objects
+    predictions: Objects
 
     @functools.cached_property
     def overlaps(self) -> dict[str, np.ndarray]:
         """(true, found) IoU by "2d", "bev" and "3d"; "covered", the share of a detection that a true box covers."""
-        shared = _intersections(self.truth.boxes, self.found.boxes)
-        areas = [(x.boxes[:, 2:] - x.boxes[:, :2]).prod(axis=1) for x in (self.truth, self.found)]
+        shared = _intersections(self.gt.boxes, self.predictions.boxes)
+        areas = [(x.boxes[:, 2:] - x.boxes[:, :2]).prod(axis=1) for x in (self.gt, self.predictions)]
         result = {"2d": _share(shared, areas[0][:, None] + areas[1] - shared), "covered": _share(shared, areas[1])}
-        if self.truth.boxes_3d is not None and self.found.boxes_3d is not None:
-            rows = Boxes3D(*(x[:, None] for x in self.truth.boxes_3d))
-            columns = Boxes3D(*(x[None] for x in self.found.boxes_3d))
+        if self.gt.boxes_3d is not None and self.predictions.boxes_3d is not None:
+            rows = Boxes3D(*(x[:, None] for x in self.gt.boxes_3d))
+            columns = Boxes3D(*(x[None] for x in self.predictions.boxes_3d))
             result["bev"], result["3d"] = (x.numpy() for x in overlaps_3d(rows, columns))
         return result
 
 
 @dataclass(frozen=True)
 class Scene:
-    """What one class, difficulty and kind of overlap leave of a picture: G true objects, D detections.
+    """What one class, difficulty and kind of overlap leave of an image: G true objects, D detections.
 
     Attributes:
         overlaps: (G, D), zero where too small for a match.
@@ -114,7 +114,7 @@ class Scene:
 
 
 def average_precisions(
-    pictures: Sequence[Picture], kind: str, name: str, difficulty: Difficulty, min_overlap: float
+    images: Sequence[Image], kind: str, name: str, difficulty: Difficulty, min_overlap: float
 ) -> dict[str, float]:
     """ "AP40" and "AP11" and, for "2d" where alpha is predicted, "AOS40" and "AOS11", in percent.
 
@@ -124,8 +124,8 @@ def average_precisions(
         kind: of overlap: "2d", "bev" or "3d".
         name: of the class.
     """
-    scenes = [scene(picture, kind, name, difficulty, min_overlap) for picture in pictures]
-    with_angles = kind == "2d" and all(picture.found.alpha is not None for picture in pictures)
+    scenes = [scene(image, kind, name, difficulty, min_overlap) for image in images]
+    with_angles = kind == "2d" and all(image.predictions.alpha is not None for image in images)
     measures = ("AP", "AOS") if with_angles else ("AP",)
     total = sum(int(one.must.sum()) for one in scenes)
     if not total:
@@ -141,30 +141,30 @@ def average_precisions(
     return result
 
 
-def scene(picture: Picture, kind: str, name: str, difficulty: Difficulty, min_overlap: float) -> Scene:
-    """The part of ``picture`` that counts."""
-    truth, found, overlaps = picture.truth, picture.found, picture.overlaps
-    assert truth.occluded is not None and truth.truncated is not None and found.scores is not None
-    small = found.heights < difficulty.min_height
-    columns = np.flatnonzero(small | (found.types == name))
-    rows = np.flatnonzero((truth.types == name) | (truth.types == _NEIGHBOURS.get(name)))
+def scene(image: Image, kind: str, name: str, difficulty: Difficulty, min_overlap: float) -> Scene:
+    """The part of ``image`` that counts."""
+    gt, predictions, overlaps = image.gt, image.predictions, image.overlaps
+    assert gt.occluded is not None and gt.truncated is not None and predictions.scores is not None
+    small = predictions.heights < difficulty.min_height
+    columns = np.flatnonzero(small | (predictions.types == name))
+    rows = np.flatnonzero((gt.types == name) | (gt.types == _NEIGHBOURS.get(name)))
     fitting = (
-        (truth.types == name)
-        & (truth.heights >= difficulty.min_height)
-        & (truth.occluded <= difficulty.max_occlusion)
-        & (truth.truncated <= difficulty.max_truncation)
+        (gt.types == name)
+        & (gt.heights >= difficulty.min_height)
+        & (gt.occluded <= difficulty.max_occlusion)
+        & (gt.truncated <= difficulty.max_truncation)
     )
     chosen = overlaps[kind][np.ix_(rows, columns)]
     similarity = np.zeros(chosen.shape)
-    if truth.alpha is not None and found.alpha is not None:
-        similarity = (1 + np.cos(truth.alpha[rows, None] - found.alpha[columns])) / 2
-    covered = overlaps["covered"][np.ix_(truth.types == "dontcare", columns)] > min_overlap
+    if gt.alpha is not None and predictions.alpha is not None:
+        similarity = (1 + np.cos(gt.alpha[rows, None] - predictions.alpha[columns])) / 2
+    occluded_by = overlaps["covered"][np.ix_(gt.types == "dontcare", columns)] > min_overlap
     return Scene(
         overlaps=np.where(chosen > min_overlap, chosen, 0),
         must=fitting[rows],
         small=small[columns],
-        excused=covered.any(axis=0) & (kind == "2d"),
-        scores=found.scores[columns],
+        excused=occluded_by.any(axis=0) & (kind == "2d"),
+        scores=predictions.scores[columns],
         similarity=similarity,
     )
 

@@ -17,8 +17,8 @@ from detectron2.utils import comm
 from tabulate import tabulate
 
 from centernet_d2.data.annotations import corner_boxes
-from centernet_d2.data.catalog import load_records
-from centernet_d2.data.image_io import Record
+from centernet_d2.data.catalog import load_dataset_dicts
+from centernet_d2.data.image_io import DatasetDict
 
 if TYPE_CHECKING:
     from centernet_d2.evaluation.tracking import metrics as tracking_metrics
@@ -27,7 +27,7 @@ _logger = logging.getLogger(__name__)
 
 
 class _Found(NamedTuple):
-    """F objects of a frame: x1, y1, x2, y2 (F, 4) float64, scores (F,), classes (F,) and identities (F,) int64."""
+    """F objects of a frame: x1, y1, x2, y2 (F, 4) float64, scores (F,), classes (F,) and track ids (F,) int64."""
 
     boxes: np.ndarray
     scores: np.ndarray
@@ -38,12 +38,12 @@ class _Found(NamedTuple):
 class TrackingEvaluator(DatasetEvaluator):
     """MOTA, IDF1, HOTA, DetA, AssA in percent and the counts of ``tracking_metrics.score``, of boxes.
 
-    ``evaluate`` returns ``{"tracking": {...}}`` in the main process and {} in others, and where the data set has no
+    ``evaluate`` returns ``{"tracking": {...}}`` in the main process and {} in others, and where the dataset has no
     objects. With several classes each has its own, such as ``MOTA-car``; those without a name are of all classes
     together. Objects with ``iscrowd`` are neither missed, nor is it a fault to find them. Frames that were not
     processed do not count.
 
-    Predictions are ``Instances`` in the picture's own pixels, with ``pred_boxes``, ``scores``, ``pred_classes`` and
+    Predictions are ``Instances`` in the image's own pixels, with ``pred_boxes``, ``scores``, ``pred_classes`` and
     ``pred_track_ids`` (P,) int64 from 1, unique in a frame. All frames of a video must be in the same process.
 
     ``output_dir`` gets ``<video>.txt`` for each in MOTChallenge's format, in which frames and pixels count from 1; of
@@ -65,14 +65,17 @@ class TrackingEvaluator(DatasetEvaluator):
         self._metrics = tracking_metrics
         self._dataset_name = dataset_name
         self._output_dir = None if output_dir is None else Path(output_dir)
-        self._records = {(record["video_id"], record["frame"]): record for record in load_records(dataset_name)}
+        self._dataset_dicts = {
+            (dataset_dict["video_id"], dataset_dict["frame"]): dataset_dict
+            for dataset_dict in load_dataset_dicts(dataset_name)
+        }
         self._class_names = list(MetadataCatalog.get(dataset_name).thing_classes)
         self.reset()
 
     def reset(self) -> None:
         self._found: dict[int, dict[int, _Found]] = {}
 
-    def process(self, inputs: list[Record], outputs: list[dict[str, Instances]]) -> None:
+    def process(self, inputs: list[DatasetDict], outputs: list[dict[str, Instances]]) -> None:
         """Keep what evaluation needs of ``outputs``; what is not a finite number finds nothing.
 
         Raises:
@@ -81,21 +84,21 @@ class TrackingEvaluator(DatasetEvaluator):
         for sample, output in zip(inputs, outputs, strict=True):
             instances, file = output["instances"].to("cpu"), sample["file_name"]
             if not instances.has("pred_track_ids"):
-                raise ValueError(f"{file}: the model gives no identities (pred_track_ids), so it cannot track")
+                raise ValueError(f"{file}: the model gives no track ids (pred_track_ids), so it cannot track")
             boxes, scores = instances.pred_boxes.tensor.double(), instances.scores.double()
             usable = torch.cat([boxes, scores[:, None]], dim=1).isfinite().all(dim=1)
             fields = (boxes, scores, instances.pred_classes, instances.pred_track_ids)
-            found = _Found(*(x[usable].numpy() for x in fields))
-            for identity, count in Counter(found.ids.tolist()).items():
+            predictions = _Found(*(x[usable].numpy() for x in fields))
+            for track_id, count in Counter(predictions.ids.tolist()).items():
                 if count > 1:
-                    raise ValueError(f"{file}: {count} objects have the identity {identity}")
-            self._found.setdefault(sample["video_id"], {})[sample["frame"]] = found
+                    raise ValueError(f"{file}: {count} objects have the identity {track_id}")
+            self._found.setdefault(sample["video_id"], {})[sample["frame"]] = predictions
 
     def evaluate(self) -> dict[str, dict[str, float]]:
         """
         Raises:
             ValueError: frames of one video were processed in several processes.
-            KeyError: a frame that the data set does not have.
+            KeyError: a frame that the dataset does not have.
         """
         gathered = comm.gather(self._found)
         if not comm.is_main_process():
@@ -103,25 +106,29 @@ class TrackingEvaluator(DatasetEvaluator):
         for video, count in Counter(video for one in gathered for video in one).items():
             if count > 1:
                 raise ValueError(f"{self._dataset_name}: {count} processes tracked in the video {video}, not one")
-        found = {video: dict(sorted(frames.items())) for one in gathered for video, frames in one.items()}
-        count = sum(map(len, found.values()))
-        if count < len(self._records):
-            counts = (count, len(self._records), self._dataset_name)
+        predictions = {video: dict(sorted(frames.items())) for one in gathered for video, frames in one.items()}
+        count = sum(map(len, predictions.values()))
+        if count < len(self._dataset_dicts):
+            counts = (count, len(self._dataset_dicts), self._dataset_name)
             _logger.warning("Only %d of the %d frames of %s were evaluated", *counts)
         if self._output_dir:
-            self._save(found, self._output_dir)
-        if not any(self._records[video, frame].get("annotations") for video in found for frame in found[video]):
+            self._save(predictions, self._output_dir)
+        if not any(
+            self._dataset_dicts[video, frame].get("annotations")
+            for video in predictions
+            for frame in predictions[video]
+        ):
             _logger.warning("%s has no objects to score tracks with", self._dataset_name)
             return {}
-        results = self._score(found)
+        results = self._score(predictions)
         _log(results, self._class_names)
         return {"tracking": results}
 
-    def _score(self, found: dict[int, dict[int, _Found]]) -> dict[str, float]:
+    def _score(self, predictions: dict[int, dict[int, _Found]]) -> dict[str, float]:
         by_class = [
             [
-                [self._compare(self._records[video, frame], one, category) for frame, one in frames.items()]
-                for video, frames in found.items()
+                [self._compare(self._dataset_dicts[video, frame], one, category) for frame, one in frames.items()]
+                for video, frames in predictions.items()
             ]
             for category in range(len(self._class_names))
         ]
@@ -131,27 +138,29 @@ class TrackingEvaluator(DatasetEvaluator):
                 results |= {f"{measure}-{name}": value for measure, value in self._metrics.score(videos).items()}
         return results
 
-    def _compare(self, record: Record, found: _Found, category: int) -> tracking_metrics.Frame:
-        true = [one for one in record.get("annotations", []) if one["category_id"] == category]
+    def _compare(self, dataset_dict: DatasetDict, predictions: _Found, category: int) -> tracking_metrics.Frame:
+        true = [one for one in dataset_dict.get("annotations", []) if one["category_id"] == category]
         ids = np.array([one["track_id"] for one in true], dtype=np.int64)
         ignored = np.array([one.get("iscrowd", 0) for one in true], dtype=bool)
-        same = found.classes == category
-        return self._metrics.compare_frame(ids, corner_boxes(true), ignored, found.ids[same], found.boxes[same])
+        same = predictions.classes == category
+        return self._metrics.compare_frame(
+            ids, corner_boxes(true), ignored, predictions.ids[same], predictions.boxes[same]
+        )
 
-    def _save(self, found: dict[int, dict[int, _Found]], output_dir: Path) -> None:
+    def _save(self, predictions: dict[int, dict[int, _Found]], output_dir: Path) -> None:
         output_dir.mkdir(parents=True, exist_ok=True)
         names = MetadataCatalog.get(self._dataset_name).get("video_names", {})
-        for video, frames in found.items():
+        for video, frames in predictions.items():
             lines = [line for frame, one in frames.items() for line in _lines(frame, one, len(self._class_names))]
             (output_dir / f"{names.get(video, video)}.txt").write_text("".join(lines))
 
 
-def _lines(frame: int, found: _Found, num_classes: int) -> Iterator[str]:
-    sizes = found.boxes[:, 2:] - found.boxes[:, :2]
-    rows = np.hstack([found.boxes[:, :2] + 1, sizes, found.scores[:, None]]).tolist()
-    for identity, category, row in zip(found.ids.tolist(), found.classes.tolist(), rows, strict=True):
+def _lines(frame: int, predictions: _Found, num_classes: int) -> Iterator[str]:
+    sizes = predictions.boxes[:, 2:] - predictions.boxes[:, :2]
+    rows = np.hstack([predictions.boxes[:, :2] + 1, sizes, predictions.scores[:, None]]).tolist()
+    for track_id, category, row in zip(predictions.ids.tolist(), predictions.classes.tolist(), rows, strict=True):
         numbers = ",".join(f"{value:.6g}" for value in row)
-        yield f"{frame + 1},{identity},{numbers},{category + 1 if num_classes > 1 else -1},-1,-1\n"
+        yield f"{frame + 1},{track_id},{numbers},{category + 1 if num_classes > 1 else -1},-1,-1\n"
 
 
 def _log(results: dict[str, float], class_names: list[str]) -> None:

@@ -33,7 +33,7 @@ _EPSILON = float(np.finfo(np.float64).eps)
 
 
 class Frame(NamedTuple):
-    """T objects and F found ones of one class; identities are unique in a frame.
+    """T objects and F found ones of one class; track ids are unique in a frame.
 
     Attributes:
         true_ids: (T,) int64.
@@ -94,10 +94,10 @@ def clear_and_identity(videos: Sequence[Sequence[Frame]]) -> dict[str, float]:
             events.update(true_ids, found_ids, np.where(overlaps < OVERLAP - _EPSILON, np.nan, 1 - overlaps))
         wanted = [*_CLEAR.values(), "num_objects"]
         partials.append(host.compute(events, metrics=wanted, return_dataframe=False, return_cached=True))
-    found = host.compute_overall(partials, metrics=[*_CLEAR.values(), "num_objects"], return_dataframe=False)
-    values = {name: float(found[key]) for name, key in _CLEAR.items()}
+    predictions = host.compute_overall(partials, metrics=[*_CLEAR.values(), "num_objects"], return_dataframe=False)
+    values = {name: float(predictions[key]) for name, key in _CLEAR.items()}
     for name in ("MOTA", "IDF1"):
-        values[name] = 100 * values[name] if found["num_objects"] else math.nan
+        values[name] = 100 * values[name] if predictions["num_objects"] else math.nan
     return values
 
 
@@ -108,8 +108,8 @@ def hota(videos: Sequence[Sequence[Frame]]) -> dict[str, float]:
     for frames in videos:
         total += sum(len(frame.true_ids) + len(frame.found_ids) for frame in frames)
         pairs, overlaps, together = _matched(frames)
-        for k, least in enumerate(HOTA_OVERLAPS):
-            kinds, counts = np.unique(pairs[overlaps >= least - _EPSILON], return_counts=True)
+        for k, minimum in enumerate(HOTA_OVERLAPS):
+            kinds, counts = np.unique(pairs[overlaps >= minimum - _EPSILON], return_counts=True)
             matches[k] += counts.sum()
             # Of the frames that either of the two has, the share in which they are matched; once for each match.
             associations[k] += (counts * counts / (together[kinds] - counts)).sum()

@@ -24,7 +24,7 @@ class Tree(nn.Module):
         levels: depth of the tree, 2 ** levels blocks.
         in_channels, out_channels, stride: of the whole tree.
         keep_input: hand the (pooled) input down to the root.
-        handed_down: channels that the caller hands down.
+        inherited: channels that the caller hands down.
         norm: name of the normalization.
     """
 
@@ -35,37 +35,37 @@ class Tree(nn.Module):
         out_channels: int,
         stride: int,
         keep_input: bool,
-        handed_down: int,
+        inherited: int,
         norm: str,
     ) -> None:
         super().__init__()
         self.levels, self.stride, self.keep_input = levels, stride, keep_input
-        handed_down += in_channels if keep_input else 0
+        inherited += in_channels if keep_input else 0
         if levels > 1:
             self.tree1: nn.Module = Tree(levels - 1, in_channels, out_channels, stride, False, 0, norm)
             self.tree2: nn.Module = Tree(
-                levels - 1, out_channels, out_channels, 1, False, handed_down + out_channels, norm
+                levels - 1, out_channels, out_channels, 1, False, inherited + out_channels, norm
             )
             return
         self.tree1 = TwoConvBlock(in_channels, out_channels, stride, norm)
         self.tree2 = TwoConvBlock(out_channels, out_channels, 1, norm)
-        self.root = conv_norm(2 * out_channels + handed_down, out_channels, 1, norm)
+        self.root = conv_norm(2 * out_channels + inherited, out_channels, 1, norm)
         if in_channels != out_channels:
             self.project = conv_norm(in_channels, out_channels, 1, norm)
         else:
             self.project = None
 
-    def forward(self, x: Tensor, handed_down: Sequence[Tensor] = ()) -> Tensor:
-        """(N, c, H, W) to (N, d, H / stride, W / stride); ``handed_down`` has the size of the result."""
+    def forward(self, x: Tensor, inherited: Sequence[Tensor] = ()) -> Tensor:
+        """(N, c, H, W) to (N, d, H / stride, W / stride); ``inherited`` has the size of the result."""
         bottom = F.max_pool2d(x, self.stride) if self.stride > 1 else x
         if self.keep_input:
-            handed_down = [*handed_down, bottom]
+            inherited = [*inherited, bottom]
         if self.levels > 1:
             first = self.tree1(x)
-            return self.tree2(first, [*handed_down, first])
+            return self.tree2(first, [*inherited, first])
         first = self.tree1(x, bottom if self.project is None else self.project(bottom))
         second = self.tree2(first, first)
-        return F.relu(self.root(torch.cat([second, first, *handed_down], dim=1)))
+        return F.relu(self.root(torch.cat([second, first, *inherited], dim=1)))
 
 
 class DLA(Backbone):

@@ -1,4 +1,4 @@
-"""How a network gets to see the frame before, too."""
+"""How a network gets to see the previous frame, too."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from torch import Tensor, nn
 CHANNELS = (3, 3, 1)
 
 
-class PreviousFrame(nn.Module):
+class PreviousFrameStem(nn.Module):
     """Further stems, the maps of which are added to that of a backbone's own stem (Zhou et al. 2020, "Tracking Objects
     as Points", section 4.1).
 
-    The backbone then takes (N, 7, H, W): the frame, the frame before, and a heatmap of what was tracked there. Its own
-    parameters keep their names, so that those of a detector fit.
+    The backbone then takes (N, 7, H, W): the frame, the previous frame, and a heatmap of what was tracked there. Its
+    own parameters keep their names, so that those of a detector fit.
 
     Args:
         backbone: has a module ``stem``, which comes first and whose first layer is a convolution of three channels.
@@ -28,25 +28,25 @@ class PreviousFrame(nn.Module):
         super().__init__()
         stem = getattr(backbone, "stem", None)
         if not isinstance(stem, nn.Module):
-            raise ValueError(f"{type(backbone).__name__} has no module 'stem' that a frame before could be added to")
+            raise ValueError(f"{type(backbone).__name__} has no module 'stem' that a previous frame could be added to")
         self.image_stem, self.heatmap_stem = (_stem_of(stem, channels) for channels in CHANNELS[1:])
-        self._further: list[Tensor] = []
+        self._extra: list[Tensor] = []
         # Methods, not functions of their own: a copy of the model has the copy's.
         stem.register_forward_pre_hook(self._split)
         stem.register_forward_hook(self._add)
 
     def _split(self, stem: nn.Module, inputs: tuple[Tensor]) -> tuple[Tensor]:
-        frame, *self._further = inputs[0].split(CHANNELS, dim=1)
+        frame, *self._extra = inputs[0].split(CHANNELS, dim=1)
         return (frame,)
 
     def _add(self, stem: nn.Module, inputs: Any, output: Tensor) -> Tensor:
-        image, heatmap = self._further
-        self._further = []
+        image, heatmap = self._extra
+        self._extra = []
         return output + self.image_stem(image) + self.heatmap_stem(heatmap)
 
 
 def _stem_of(stem: nn.Module, channels: int) -> nn.Module:
-    """A copy for pictures of so many channels."""
+    """A copy for images of so many channels."""
     stem = copy.deepcopy(stem)
     first = next(module for module in stem.modules() if isinstance(module, nn.Conv2d))
     first.in_channels = channels

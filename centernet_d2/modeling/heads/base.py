@@ -1,4 +1,4 @@
-"""What a branch is: one quantity read at points of a dense map."""
+"""What a head is: one quantity read at points of a dense map."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from torch import Tensor, nn
 
 from centernet_d2.structures import Targets
 
-BRANCH_REGISTRY = Registry("BRANCH")
-BRANCH_REGISTRY.__doc__ = "Branches by name: ``Branch`` classes built from a config and the widths of the stacks' maps."
+HEAD_REGISTRY = Registry("HEAD")
+HEAD_REGISTRY.__doc__ = "Heads by name: ``Head`` classes built from a config and the widths of the stacks' maps."
 
 
-class Branch(nn.Module, ABC):
+class Head(nn.Module, ABC):
     """One quantity, with the four things that must agree: layers, target, loss and decoding.
 
     There is one head per stack: 3x3 convolution, ReLU, 1x1 convolution.
@@ -49,7 +49,7 @@ class Branch(nn.Module, ABC):
         self.heads = nn.ModuleList(_head(width, head_channels, out_channels, bias) for width in in_channels)
 
     def forward(self, features: Sequence[Tensor]) -> list[Any]:
-        """(N, D, H, W) for each of the last ``len(features)`` stacks. (In training, branches may give what their loss
+        """(N, D, H, W) for each of the last ``len(features)`` stacks. (In training, heads may give what their loss
         needs instead: :mod:`~centernet_d2.modeling.heads.sparse`.)"""
         heads = list(self.heads)[-len(features) :]
         return [head(feature) for head, feature in zip(heads, features, strict=True)]
@@ -67,15 +67,15 @@ class Branch(nn.Module, ABC):
         """The output (N, D, H, W) of a perfect network; of two objects in one cell the smaller one stays."""
 
     def merge_flipped(self, output: Tensor, flipped: Tensor) -> Tensor:
-        """One map from those of a picture and of its mirror image, both (N, D, H, W)."""
+        """One map from those of an image and of its flipped image, both (N, D, H, W)."""
         return (output + self.unflip(flipped)) / 2
 
     def unflip(self, flipped: Tensor) -> Tensor:
-        """The map of a mirrored picture as if it had not been mirrored."""
+        """The map of a flipped image as if it had not been flipped."""
         return flipped.flip(-1)
 
     def decode(self, output: Tensor, image_index: Tensor, cells: Tensor) -> Tensor | None:
-        """Values of a *further* branch (MODEL.CENTERNET.BRANCHES) at (N, M) candidates, (N, M, ...), or None.
+        """Values of a *further* head (MODEL.CENTERNET.EXTRA_HEADS) at (N, M) candidates, (N, M, ...), or None.
 
         Args:
             image_index: (N, M) int64.
@@ -98,6 +98,6 @@ def _head(in_channels: int, head_channels: int, out_channels: int, bias: float) 
     return nn.Sequential(first, nn.ReLU(inplace=True), last)
 
 
-def build_branch(name: str, cfg: CfgNode, in_channels: Sequence[int]) -> Branch:
-    """The registered branch ``name``."""
-    return BRANCH_REGISTRY.get(name)(cfg, in_channels)
+def build_head(name: str, cfg: CfgNode, in_channels: Sequence[int]) -> Head:
+    """The registered head ``name``."""
+    return HEAD_REGISTRY.get(name)(cfg, in_channels)

@@ -1,4 +1,4 @@
-"""The box at each point, learnt as a box, at one or several cells."""
+"""The box at each point, learned as a box, at one or several cells."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ import torch
 from detectron2.config import CfgNode, configurable
 from torch import Tensor
 
-from centernet_d2.modeling.heads.base import BRANCH_REGISTRY
-from centernet_d2.modeling.heads.box_size import GridBoxSize
+from centernet_d2.modeling.heads.base import HEAD_REGISTRY
+from centernet_d2.modeling.heads.box_size import BoxSizeHead
 from centernet_d2.ops import grid_coding as grid
 from centernet_d2.ops.box_losses import BOX_LOSSES, box_loss
 from centernet_d2.ops.box_sampling import SAMPLINGS, box_samples
 from centernet_d2.structures import Targets
 
-# Grid cells of one unit of the output (TTFNet's 16 input pixels), and the output before anything is learnt: numbers
+# Grid cells of one unit of the output (TTFNet's 16 input pixels), and the output before anything is learned: numbers
 # near 0 would be empty boxes, which overlap nothing and have almost no gradient.
 _UNIT, _START = 4.0, 0.5
 
@@ -41,8 +41,8 @@ class BoxTargets:
     weight: Tensor
 
 
-@BRANCH_REGISTRY.register()
-class GridBox(GridBoxSize):
+@HEAD_REGISTRY.register()
+class BoxHead(BoxSizeHead):
     """The box as seen from each point ("wh", "lt") or from the middle of any cell around it ("ltrb"), in 4 grid cells.
 
     Numbers may be negative (a small box need not hold the middle of its cell): corners that come out in the wrong order
@@ -60,34 +60,42 @@ class GridBox(GridBoxSize):
         *,
         box_loss: str = "giou",
         sampling: str = "peak",
-        share: float = 0.54,
+        fraction: float = 0.54,
         encoding: str = "ltrb",
         **kwargs: Any,
     ) -> None:
         if box_loss not in BOX_LOSSES:
             raise ValueError(f"BOX_LOSS must be one of {sorted(BOX_LOSSES)}, not {box_loss!r}")
         if sampling not in SAMPLINGS:
-            raise ValueError(f"BOX_CELLS must be one of {SAMPLINGS}, not {sampling!r}")
+            raise ValueError(f"BOX_SAMPLING must be one of {SAMPLINGS}, not {sampling!r}")
         if encoding != "ltrb" and sampling != "peak":
             raise ValueError(
-                f"SIZE_ENCODING {encoding!r} is measured from the point, which only its own cell knows: BOX_CELLS "
+                f"BOX_ENCODING {encoding!r} is measured from the point, which only its own cell knows: BOX_SAMPLING "
                 f"{sampling!r} needs 'ltrb'"
             )
         super().__init__(encoding=encoding, bias=_START, **kwargs)
-        self.box_loss, self.sampling, self.share = box_loss, sampling, share
+        self.box_loss, self.sampling, self.fraction = box_loss, sampling, fraction
         self.needs_offset = encoding != "ltrb"
 
     @classmethod
     def from_config(cls, cfg: CfgNode, in_channels: Sequence[int]) -> dict[str, Any]:
         settings = cfg.MODEL.CENTERNET
-        own = {"box_loss": settings.BOX_LOSS, "sampling": settings.BOX_CELLS, "share": settings.GAUSSIAN_SHARE}
+        own = {"box_loss": settings.BOX_LOSS, "sampling": settings.BOX_SAMPLING, "share": settings.GAUSSIAN_ALPHA}
         return {**own, **super().from_config(cfg, in_channels)}
 
     def target(self, targets: Targets) -> BoxTargets:  # type: ignore[override]
         points, cells = targets.points(self.point_flags), targets.cells(self.point_flags)
-        found = box_samples(self.sampling, targets.boxes, targets.image_index, cells, targets.grid_size, self.share)
-        boxes = targets.boxes[found.owner, None].expand(*found.weight.shape, 4)
-        return BoxTargets(targets.image_index[found.owner, None], found.cells, points[found.owner], boxes, found.weight)
+        predictions = box_samples(
+            self.sampling, targets.boxes, targets.image_index, cells, targets.grid_size, self.fraction
+        )
+        boxes = targets.boxes[predictions.owner, None].expand(*predictions.weight.shape, 4)
+        return BoxTargets(
+            targets.image_index[predictions.owner, None],
+            predictions.cells,
+            points[predictions.owner],
+            boxes,
+            predictions.weight,
+        )
 
     def boxes(self, output: Tensor, image_index: Tensor, cells: Tensor, points: Tensor) -> Tensor:
         numbers = _UNIT * self.read(output, image_index, cells).float()
@@ -98,8 +106,8 @@ class GridBox(GridBoxSize):
 
     def loss(self, output: Tensor, target: BoxTargets, num_objects: Tensor) -> Tensor:  # type: ignore[override]
         """Weighted sum over cells, divided by the number of points."""
-        found = self.boxes(output, target.image_index, target.cells, target.points)
-        losses = box_loss(self.box_loss, found.flatten(0, 1), target.boxes.flatten(0, 1))
+        predictions = self.boxes(output, target.image_index, target.cells, target.points)
+        losses = box_loss(self.box_loss, predictions.flatten(0, 1), target.boxes.flatten(0, 1))
         return (target.weight.flatten() * losses).sum() / (num_objects * len(self.point_flags))
 
     def target_map(self, targets: Targets) -> Tensor:

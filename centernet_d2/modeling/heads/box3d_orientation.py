@@ -11,8 +11,8 @@ import torch.nn.functional as F
 from detectron2.config import CfgNode, configurable
 from torch import Tensor
 
-from centernet_d2.modeling.heads.base import BRANCH_REGISTRY
-from centernet_d2.modeling.heads.box3d_regression import Box3DRegression, box3d_settings
+from centernet_d2.modeling.heads.base import HEAD_REGISTRY
+from centernet_d2.modeling.heads.box3d_regression import Box3DRegressionHead, box3d_settings
 from centernet_d2.ops.box3d_geometry import wrap_angle
 from centernet_d2.structures import Targets
 
@@ -23,8 +23,8 @@ _REACH = 2 * math.pi / 3
 _SURE = 10.0
 
 
-@BRANCH_REGISTRY.register()
-class Box3DOrientation(Box3DRegression):
+@HEAD_REGISTRY.register()
+class Box3DOrientationHead(Box3DRegressionHead):
     """Alpha (``ops.box3d_geometry``) in two bins (Mousavian et al. 2017, section 3; Objects as Points, section 4.1).
 
     One looks to -90 degrees and one to 90; angles up to 120 degrees away belong to a bin, so that some belong to both.
@@ -46,15 +46,15 @@ class Box3DOrientation(Box3DRegression):
         """Cross-entropy of belonging to each bin and smooth L1 of sine and cosine in those it does belong to, summed
         over bins, averaged over objects. (The reference averages over slots without objects, too.)"""
         image_index, cells, values = target
-        found = self.read(output, image_index, cells).float().unflatten(-1, (2, 4)).flatten(0, 2)  # (2 P, 4)
+        predictions = self.read(output, image_index, cells).float().unflatten(-1, (2, 4)).flatten(0, 2)  # (2 P, 4)
         wanted = values.unflatten(-1, (2, 4)).flatten(0, 2)
         belongs = wanted[:, 1] > wanted[:, 0]
-        membership = F.cross_entropy(found[:, :2], belongs.long(), reduction="sum")
-        angle = F.smooth_l1_loss(found[:, 2:], wanted[:, 2:], reduction="none").sum(dim=1)
+        membership = F.cross_entropy(predictions[:, :2], belongs.long(), reduction="sum")
+        angle = F.smooth_l1_loss(predictions[:, 2:], wanted[:, 2:], reduction="none").sum(dim=1)
         return (membership + (angle * belongs).sum()) / num_objects
 
     def unflip(self, flipped: Tensor) -> Tensor:
-        """The mirror image of alpha is pi - alpha: in the same bins, on the other side of their middles."""
+        """The flipped image of alpha is pi - alpha: in the same bins, on the other side of their middles."""
         signs = flipped.new_tensor([1, 1, -1, 1]).repeat(2)
         return super().unflip(flipped) * signs[:, None, None]
 

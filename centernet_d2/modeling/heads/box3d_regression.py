@@ -1,4 +1,4 @@
-"""A few metric numbers of a box in space, read at the centre of the object in the picture."""
+"""A few metric numbers of a 3D box, read at the center of the object in the image."""
 
 from __future__ import annotations
 
@@ -8,16 +8,16 @@ from typing import Any
 from detectron2.config import CfgNode, configurable
 from torch import Tensor
 
-from centernet_d2.modeling.heads.base import BRANCH_REGISTRY
-from centernet_d2.modeling.heads.box_size import GridRegression
+from centernet_d2.modeling.heads.base import HEAD_REGISTRY
+from centernet_d2.modeling.heads.box_size import PointRegressionHead
 from centernet_d2.structures import Targets
 
 # Of the published transform from what the network gives to a depth.
 _EPSILON = 1e-6
 
 
-class Box3DRegression(GridRegression):
-    """``channels`` numbers at an object's centre, L1."""
+class Box3DRegressionHead(PointRegressionHead):
+    """``channels`` numbers at an object's center, L1."""
 
     def __init__(self, *, channels: int, **kwargs: Any) -> None:
         super().__init__(point_flags=(4,), channels_per_point=channels, **kwargs)
@@ -28,13 +28,13 @@ class Box3DRegression(GridRegression):
 
 
 def box3d_settings(cfg: CfgNode, in_channels: Sequence[int], loss_weight: float) -> dict[str, Any]:
-    """What all of a box's branches are built from."""
+    """What all of a box's heads are built from."""
     settings = cfg.MODEL.CENTERNET
     return {"in_channels": in_channels, "head_channels": settings.HEAD_CHANNELS, "loss_weight": loss_weight}
 
 
-@BRANCH_REGISTRY.register()
-class Box3DDepth(Box3DRegression):
+@HEAD_REGISTRY.register()
+class Box3DDepthHead(Box3DRegressionHead):
     """Depth of the middle of the box, metres: 1 / (sigmoid(x) + 1e-6) - 1 of the map's x (after Eigen et al. 2014;
     Objects as Points, section 4.1). It starts at 1 m, is positive below 10^6 m, and its loss is in metres."""
 
@@ -46,7 +46,7 @@ class Box3DDepth(Box3DRegression):
     def from_config(cls, cfg: CfgNode, in_channels: Sequence[int]) -> dict[str, Any]:
         return box3d_settings(cfg, in_channels, cfg.MODEL.BOX3D.DEPTH_WEIGHT)
 
-    def learnt(self, targets: Targets) -> Targets:
+    def select_supervised(self, targets: Targets) -> Targets:
         return targets.select(targets.fields["metric"])
 
     def values(self, targets: Targets) -> Tensor:
@@ -64,8 +64,8 @@ class Box3DDepth(Box3DRegression):
         return super().decode(output, image_index, cells)[..., 0]
 
 
-@BRANCH_REGISTRY.register()
-class Box3DDimensions(Box3DRegression):
+@HEAD_REGISTRY.register()
+class Box3DDimensionsHead(Box3DRegressionHead):
     """Height, width, length, metres."""
 
     @configurable
@@ -76,16 +76,16 @@ class Box3DDimensions(Box3DRegression):
     def from_config(cls, cfg: CfgNode, in_channels: Sequence[int]) -> dict[str, Any]:
         return box3d_settings(cfg, in_channels, cfg.MODEL.BOX3D.DIMENSIONS_WEIGHT)
 
-    def learnt(self, targets: Targets) -> Targets:
+    def select_supervised(self, targets: Targets) -> Targets:
         return targets.select(targets.fields["metric"])
 
     def values(self, targets: Targets) -> Tensor:
         return targets.fields["dimensions"][:, None]
 
 
-@BRANCH_REGISTRY.register()
-class Box3DCenterOffset(Box3DRegression):
-    """From the middle of the box in the picture to where the middle of the box in space is seen, x and y as shares of
+@HEAD_REGISTRY.register()
+class Box3DCenterOffsetHead(Box3DRegressionHead):
+    """From the middle of the box in the image to where the middle of the 3D box is seen, x and y as shares of
     the box's width and height: the same at every scale. (Of a near object they are far apart.)"""
 
     @configurable
@@ -96,7 +96,7 @@ class Box3DCenterOffset(Box3DRegression):
     def from_config(cls, cfg: CfgNode, in_channels: Sequence[int]) -> dict[str, Any]:
         return box3d_settings(cfg, in_channels, cfg.MODEL.BOX3D.CENTER_OFFSET_WEIGHT)
 
-    def learnt(self, targets: Targets) -> Targets:
+    def select_supervised(self, targets: Targets) -> Targets:
         return targets.select(targets.fields["center_3d"][:, 0, 2] > 0)
 
     def values(self, targets: Targets) -> Tensor:

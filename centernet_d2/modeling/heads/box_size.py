@@ -1,4 +1,4 @@
-"""Box size and sub-cell offset, regressed at the cell of each grid point."""
+"""Box size and sub-pixel offset, regressed at the cell of each grid point."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ import torch.nn.functional as F
 from detectron2.config import CfgNode, configurable
 from torch import Tensor
 
-from centernet_d2.modeling.heads.base import BRANCH_REGISTRY, Branch
+from centernet_d2.modeling.heads.base import HEAD_REGISTRY, Head
 from centernet_d2.ops import grid_coding as grid
 from centernet_d2.structures import Targets
 
 
-class GridRegression(Branch):
+class PointRegressionHead(Head):
     """A few numbers at each of K points, L1; channels (k * d, ..., k * d + d - 1) belong to point k."""
 
     def __init__(self, *, point_flags: Sequence[int], channels_per_point: int, **kwargs: Any) -> None:
@@ -28,13 +28,13 @@ class GridRegression(Branch):
     def values(self, targets: Targets) -> Tensor:
         """(P, K, d) true values, in grid cells."""
 
-    def learnt(self, targets: Targets) -> Targets:
+    def select_supervised(self, targets: Targets) -> Targets:
         """The objects whose numbers are known."""
         return targets
 
     def target(self, targets: Targets) -> tuple[Tensor, Tensor, Tensor]:
-        """Image (P, 1), cells (P, K, 2), values (P, K, d), of the objects that are learnt."""
-        targets = self.learnt(targets)
+        """Image (P, 1), cells (P, K, 2), values (P, K, d), of the objects that are learned."""
+        targets = self.select_supervised(targets)
         return targets.image_index[:, None], targets.cells(self.point_flags), self.values(targets)
 
     def read(self, output: Tensor, image_index: Tensor, cells: Tensor) -> Tensor:
@@ -50,7 +50,7 @@ class GridRegression(Branch):
         return difference / (num_objects * self.out_channels)
 
     def target_map(self, targets: Targets) -> Tensor:
-        targets = self.learnt(targets)
+        targets = self.select_supervised(targets)
         image_index, cells, values = self.target(targets)
         maps = values.new_zeros(targets.num_images, len(self.point_flags), *targets.grid_size, self.channels_per_point)
         area = (targets.boxes[:, 2:] - targets.boxes[:, :2]).prod(dim=1)
@@ -63,15 +63,15 @@ class GridRegression(Branch):
 def _settings(cfg: CfgNode, in_channels: Sequence[int], loss_weight: float) -> dict[str, Any]:
     settings = cfg.MODEL.CENTERNET
     return {
-        "point_flags": settings.POINT_FLAGS,
+        "point_flags": settings.GRID_POINTS,
         "in_channels": in_channels,
         "head_channels": settings.HEAD_CHANNELS,
         "loss_weight": loss_weight,
     }
 
 
-@BRANCH_REGISTRY.register()
-class GridBoxSize(GridRegression):
+@HEAD_REGISTRY.register()
+class BoxSizeHead(PointRegressionHead):
     """The box as seen from each point, in grid cells; ``encoding`` is "wh", "lt" or "ltrb" (``ops.grid_coding``).
 
     Attributes:
@@ -83,14 +83,14 @@ class GridBoxSize(GridRegression):
     @configurable
     def __init__(self, *, encoding: str = "wh", **kwargs: Any) -> None:
         if encoding not in grid.SIZE_CHANNELS:
-            raise ValueError(f"SIZE_ENCODING must be one of {sorted(grid.SIZE_CHANNELS)}, not {encoding!r}")
+            raise ValueError(f"BOX_ENCODING must be one of {sorted(grid.SIZE_CHANNELS)}, not {encoding!r}")
         super().__init__(channels_per_point=grid.SIZE_CHANNELS[encoding], **kwargs)
         self.encoding = encoding
 
     @classmethod
     def from_config(cls, cfg: CfgNode, in_channels: Sequence[int]) -> dict[str, Any]:
         settings = cfg.MODEL.CENTERNET
-        return {"encoding": settings.SIZE_ENCODING, **_settings(cfg, in_channels, settings.BOX_SIZE_WEIGHT)}
+        return {"encoding": settings.BOX_ENCODING, **_settings(cfg, in_channels, settings.BOX_SIZE_WEIGHT)}
 
     def values(self, targets: Targets) -> Tensor:
         return grid.encode_size(targets.boxes, self.point_flags, self.encoding)
@@ -101,16 +101,16 @@ class GridBoxSize(GridRegression):
         return grid.decode_boxes(points, self.read(output, image_index, cells), self.point_flags, self.encoding)
 
     def unflip(self, flipped: Tensor) -> Tensor:
-        twins = grid.mirrored(self.point_flags)
-        maps = flipped.flip(-1).unflatten(1, (len(twins), -1))[:, [self.point_flags.index(p) for p in twins]]
-        sides = grid.convert_size(maps.movedim((1, 2), (-2, -1)), twins, self.encoding, "ltrb")[..., [2, 1, 0, 3]]
+        flip_pairs = grid.flipped(self.point_flags)
+        maps = flipped.flip(-1).unflatten(1, (len(flip_pairs), -1))[:, [self.point_flags.index(p) for p in flip_pairs]]
+        sides = grid.convert_size(maps.movedim((1, 2), (-2, -1)), flip_pairs, self.encoding, "ltrb")[..., [2, 1, 0, 3]]
         if self.encoding == "wh":
             sides = sides[..., :2] + sides[..., 2:]
         return sides[..., : self.channels_per_point].movedim((-2, -1), (1, 2)).flatten(1, 2)
 
 
-@BRANCH_REGISTRY.register()
-class GridOffset(GridRegression):
+@HEAD_REGISTRY.register()
+class PointOffsetHead(PointRegressionHead):
     """Where inside its cell each point lies, x and y in [0, 1) of a cell."""
 
     @configurable
@@ -125,6 +125,6 @@ class GridOffset(GridRegression):
         return targets.points(self.point_flags) - targets.cells(self.point_flags)
 
     def merge_flipped(self, output: Tensor, flipped: Tensor) -> Tensor:
-        """The offset of the picture itself, as published: networks trained with integer pixel centres mirror
+        """The offset of the image itself, as published: networks trained with integer pixel centers mirror
         differently."""
         return output

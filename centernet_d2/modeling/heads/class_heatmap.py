@@ -9,7 +9,7 @@ import torch
 from detectron2.config import CfgNode, configurable
 from torch import Tensor
 
-from centernet_d2.modeling.heads.base import BRANCH_REGISTRY, Branch
+from centernet_d2.modeling.heads.base import HEAD_REGISTRY, Head
 from centernet_d2.ops import grid_coding as grid
 from centernet_d2.ops.focal_loss import HEATMAP_LOSSES
 from centernet_d2.ops.gaussian import SparseMaps, splat_gaussians, splat_in_boxes, window_radius, with_ignored
@@ -20,8 +20,8 @@ HEATMAP_PRIOR = -2.19
 RADIUS_METHODS = ("published", "corrected", "ellipse", "fixed", "box")
 
 
-@BRANCH_REGISTRY.register()
-class GridHeatmap(Branch):
+@HEAD_REGISTRY.register()
+class ClassHeatmapHead(Head):
     """Logits of "point k of an object of class c lies in this cell".
 
     C * K channels, class-major: channel c * K + k, as in Enhanced CenterNet's checkpoints.
@@ -42,7 +42,7 @@ class GridHeatmap(Branch):
         min_overlap: float = 0.7,
         radius_method: str = "published",
         elliptical: bool = False,
-        share: float = 0.54,
+        fraction: float = 0.54,
         fixed_radius: int = 1,
         heatmap_loss: str = "focal",
         **kwargs: Any,
@@ -57,7 +57,7 @@ class GridHeatmap(Branch):
         super().__init__(out_channels=num_classes * len(self.point_flags), bias=HEATMAP_PRIOR, **kwargs)
         self.num_classes = num_classes
         self.min_overlap, self.radius_method, self.elliptical = min_overlap, radius_method, elliptical
-        self.share, self.fixed_radius, self.heatmap_loss = share, fixed_radius, heatmap_loss
+        self.fraction, self.fixed_radius, self.heatmap_loss = fraction, fixed_radius, heatmap_loss
 
     @classmethod
     def from_config(cls, cfg: CfgNode, in_channels: Sequence[int]) -> dict[str, Any]:
@@ -66,11 +66,11 @@ class GridHeatmap(Branch):
             raise ValueError("HEATMAP_LOSS 'quality' has no values for ignored regions, which BOX3D_ON brings")
         return {
             "num_classes": settings.NUM_CLASSES,
-            "point_flags": settings.POINT_FLAGS,
+            "point_flags": settings.GRID_POINTS,
             "min_overlap": settings.GAUSSIAN_MIN_OVERLAP,
             "radius_method": settings.GAUSSIAN_RADIUS,
             "elliptical": settings.GAUSSIAN_ELLIPTICAL,
-            "share": settings.GAUSSIAN_SHARE,
+            "share": settings.GAUSSIAN_ALPHA,
             "fixed_radius": settings.GAUSSIAN_FIXED_RADIUS,
             "heatmap_loss": settings.HEATMAP_LOSS,
             "in_channels": in_channels,
@@ -93,7 +93,7 @@ class GridHeatmap(Branch):
             return splat_in_boxes(cells, channel, targets.boxes, shape)
         sizes = targets.boxes[:, 2:] - targets.boxes[:, :2]
         radius = window_radius(
-            sizes, self.min_overlap, self.radius_method, self.elliptical, self.share, self.fixed_radius
+            sizes, self.min_overlap, self.radius_method, self.elliptical, self.fraction, self.fixed_radius
         )
         return splat_gaussians(cells, channel, radius, shape)
 
@@ -107,7 +107,7 @@ class GridHeatmap(Branch):
         return self.target(targets).logits()
 
     def unflip(self, flipped: Tensor) -> Tensor:
-        order = [self.point_flags.index(p) for p in grid.mirrored(self.point_flags)]
+        order = [self.point_flags.index(p) for p in grid.flipped(self.point_flags)]
         maps = flipped.flip(-1).unflatten(1, (self.num_classes, len(self.point_flags)))
         return maps[:, :, order].flatten(1, 2)
 

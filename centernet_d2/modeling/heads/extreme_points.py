@@ -11,9 +11,9 @@ from detectron2.config import CfgNode, configurable
 from torch import Tensor
 
 from centernet_d2.data.schemas import EXTREME4
-from centernet_d2.modeling.heads.base import BRANCH_REGISTRY
-from centernet_d2.modeling.heads.box_size import GridOffset
-from centernet_d2.modeling.heads.class_heatmap import GridHeatmap
+from centernet_d2.modeling.heads.base import HEAD_REGISTRY
+from centernet_d2.modeling.heads.box_size import PointOffsetHead
+from centernet_d2.modeling.heads.class_heatmap import ClassHeatmapHead
 from centernet_d2.ops.gaussian import SparseMaps
 from centernet_d2.structures import Targets
 
@@ -21,13 +21,13 @@ SIDES = EXTREME4.names
 
 
 def at_side(targets: Targets, side: int) -> Targets:
-    """The objects whose extreme point of ``side`` is labelled, with it in place of their centres."""
-    found = targets.select(targets.fields["keypoints"][:, side, 2] > 0)
-    return replace(found, fields={**found.fields, "center": found.fields["keypoints"][:, side, :2]})
+    """The objects whose extreme point of ``side`` is labelled, with it in place of their centers."""
+    predictions = targets.select(targets.fields["keypoints"][:, side, 2] > 0)
+    return replace(predictions, fields={**predictions.fields, "center": predictions.fields["keypoints"][:, side, :2]})
 
 
-@BRANCH_REGISTRY.register()
-class ExtremeHeatmap(GridHeatmap):
+@HEAD_REGISTRY.register()
+class ExtremeHeatmapHead(ClassHeatmapHead):
     """Logits of "the extreme point of one side of an object (of class c) lies in this cell".
 
     Args:
@@ -45,14 +45,14 @@ class ExtremeHeatmap(GridHeatmap):
         return {**settings, "num_classes": 1} if cfg.MODEL.EXTREME.CLASS_AGNOSTIC else settings
 
     def target(self, targets: Targets) -> SparseMaps:
-        found = at_side(targets, self.side)
+        predictions = at_side(targets, self.side)
         if self.num_classes == 1:
-            found = replace(found, classes=torch.zeros_like(found.classes))
-        return super().target(found)
+            predictions = replace(predictions, classes=torch.zeros_like(predictions.classes))
+        return super().target(predictions)
 
 
-@BRANCH_REGISTRY.register()
-class ExtremeOffset(GridOffset):
+@HEAD_REGISTRY.register()
+class ExtremeOffsetHead(PointOffsetHead):
     """Where inside its cell the extreme point of ``SIDES[side]`` lies, x and y in [0, 1] of a cell."""
 
     @configurable

@@ -9,24 +9,24 @@ import torch
 from detectron2.config import CfgNode, configurable
 from torch import Tensor
 
-from centernet_d2.data.datasets.keypoint_sets import scheme_of
-from centernet_d2.layers.class_keypoints import OwnLandmarks
-from centernet_d2.modeling.heads.base import BRANCH_REGISTRY
+from centernet_d2.data.datasets.keypoint_sets import resolve_schema
+from centernet_d2.layers.class_keypoints import ClassKeypoints
+from centernet_d2.modeling.heads.base import HEAD_REGISTRY
 from centernet_d2.modeling.heads.class_heatmap import HEATMAP_PRIOR, mean_probability
-from centernet_d2.modeling.heads.sparse import DeferredMap, SparseBranch
+from centernet_d2.modeling.heads.sparse import DeferredMap, SparseHead
 from centernet_d2.ops.focal_loss import heatmap_focal_loss
 from centernet_d2.ops.gaussian import SparseMaps, splat_gaussians, window_radius
 from centernet_d2.ops.indexing import cells_of
 from centernet_d2.structures import Targets
 
 
-class LandmarkMaps(NamedTuple):
+class KeypointMaps(NamedTuple):
     """What to learn: Q groups of at most L maps each.
 
     Attributes:
         image_index: (Q,) int64.
-        channels: (Q, L) int64, in the branch's output.
-        used: (Q, L) bool; padding is not learnt.
+        channels: (Q, L) int64, in the head's output.
+        used: (Q, L) bool; padding is not learned.
         maps: of shape (Q, L, H, W).
     """
 
@@ -36,19 +36,19 @@ class LandmarkMaps(NamedTuple):
     maps: SparseMaps
 
 
-@BRANCH_REGISTRY.register()
-class LandmarkHeatmap(SparseBranch):
+@HEAD_REGISTRY.register()
+class KeypointHeatmapHead(SparseHead):
     """Logits of "landmark k of some object lies in this cell", K channels.
 
-    Where classes have landmarks of their own, a picture's maps are only learnt (and so only computed in training) for
+    Where classes have landmarks of their own, an image's maps are only learned (and so only computed in training) for
     the classes that are in it: decoding reads no others.
 
     Args:
         ranges: (first, end) of the landmarks of each class.
-        flip_indices: (K,) which landmark each becomes in a mirrored picture.
+        flip_indices: (K,) which landmark each becomes in a flipped image.
         radius: of the Gaussians in cells; -1: from the object's size by ``min_overlap`` and ``radius_method``
             (:func:`~centernet_d2.ops.gaussian.window_radius`).
-        exact_centers: centre the Gaussians on the landmarks, not on the middles of their cells.
+        exact_centers: center the Gaussians on the landmarks, not on the middles of their cells.
     """
 
     @configurable
@@ -64,29 +64,29 @@ class LandmarkHeatmap(SparseBranch):
         **kwargs: Any,
     ) -> None:
         super().__init__(out_channels=len(flip_indices), bias=HEATMAP_PRIOR, **kwargs)
-        self.own = OwnLandmarks(ranges)
+        self.own = ClassKeypoints(ranges)
         self.flip_indices = list(flip_indices)
         self.radius, self.exact_centers = radius, exact_centers
         self.min_overlap, self.radius_method = min_overlap, radius_method
 
     @classmethod
     def from_config(cls, cfg: CfgNode, in_channels: Sequence[int]) -> dict[str, Any]:
-        scheme = scheme_of(cfg)
+        schema = resolve_schema(cfg)
         return {
-            "ranges": scheme.ranges,
-            "flip_indices": scheme.flip_indices().tolist(),
-            "radius": cfg.MODEL.LANDMARK.HEATMAP_RADIUS,
-            "exact_centers": cfg.MODEL.LANDMARK.SUBCELL in ("dark", "soft_argmax"),
+            "ranges": schema.ranges,
+            "flip_indices": schema.flip_indices().tolist(),
+            "radius": cfg.MODEL.KEYPOINT.HEATMAP_RADIUS,
+            "exact_centers": cfg.MODEL.KEYPOINT.OFFSET in ("dark", "soft_argmax"),
             "min_overlap": cfg.MODEL.CENTERNET.GAUSSIAN_MIN_OVERLAP,
             "radius_method": cfg.MODEL.CENTERNET.GAUSSIAN_RADIUS,
             "in_channels": in_channels,
             "head_channels": cfg.MODEL.CENTERNET.HEAD_CHANNELS,
-            "loss_weight": cfg.MODEL.LANDMARK.HEATMAP_WEIGHT,
+            "loss_weight": cfg.MODEL.KEYPOINT.HEATMAP_WEIGHT,
         }
 
-    def target(self, targets: Targets) -> LandmarkMaps:
+    def target(self, targets: Targets) -> KeypointMaps:
         classes = len(self.own.index)
-        if classes == 1:  # all maps of all pictures, also of those without an object
+        if classes == 1:  # all maps of all images, also of those without an object
             group = targets.image_index
             pairs = torch.arange(targets.num_images, device=group.device)
         else:
@@ -97,14 +97,14 @@ class LandmarkHeatmap(SparseBranch):
         first = group[:, None] * channels.shape[1]
         local = first + torch.arange(channels.shape[1], device=group.device)
         maps = self._splat(targets, keypoints, local, (len(pairs), channels.shape[1], *targets.grid_size))
-        return LandmarkMaps(image_index, channels, used, maps)
+        return KeypointMaps(image_index, channels, used, maps)
 
     def _splat(
         self, targets: Targets, keypoints: Tensor, channel: Tensor, shape: tuple[int, int, int, int]
     ) -> SparseMaps:
         """Gaussians of the labelled ones of ``keypoints`` (P, L, 3) on maps ``channel`` (P, L)."""
-        owner, landmark = (keypoints[..., 2] > 0).nonzero(as_tuple=True)
-        points = keypoints[owner, landmark, :2][:, None]
+        owner, keypoint = (keypoints[..., 2] > 0).nonzero(as_tuple=True)
+        points = keypoints[owner, keypoint, :2][:, None]
         if self.radius < 0:
             sizes = targets.boxes[owner, 2:] - targets.boxes[owner, :2]
             radius = window_radius(sizes, self.min_overlap, self.radius_method, False)
@@ -112,9 +112,9 @@ class LandmarkHeatmap(SparseBranch):
             radius = torch.full_like(points[:, 0], self.radius, dtype=torch.int64)
         cells = cells_of(points, targets.grid_size)
         centers = points if self.exact_centers else None
-        return splat_gaussians(cells, channel[owner, landmark][:, None], radius, shape, centers)
+        return splat_gaussians(cells, channel[owner, keypoint][:, None], radius, shape, centers)
 
-    def loss(self, output: DeferredMap, target: LandmarkMaps, num_objects: Tensor) -> Tensor:
+    def loss(self, output: DeferredMap, target: KeypointMaps, num_objects: Tensor) -> Tensor:
         """Focal loss divided by the number of objects times the mean number of landmarks of a class."""
         if len(self.own.index) == 1:
             logits = output.dense()

@@ -10,10 +10,10 @@ import torch
 from detectron2.config import CfgNode, configurable
 from torch import Tensor
 
-from centernet_d2.data.datasets.keypoint_sets import scheme_of
-from centernet_d2.modeling.heads.base import BRANCH_REGISTRY
+from centernet_d2.data.datasets.keypoint_sets import resolve_schema
+from centernet_d2.modeling.heads.base import HEAD_REGISTRY
 from centernet_d2.modeling.heads.keypoint_regression import unflip_offsets
-from centernet_d2.modeling.heads.sparse import DeferredMap, SparseBranch, per_object_mean
+from centernet_d2.modeling.heads.sparse import DeferredMap, SparseHead, per_object_mean
 from centernet_d2.ops.indexing import cells_of
 from centernet_d2.structures import Targets
 
@@ -40,13 +40,13 @@ class CellValues(NamedTuple):
     values: Tensor
 
 
-class LandmarkCellRegression(SparseBranch):
+class CellRegressionHead(SparseHead):
     """Two numbers at the cells of landmarks, L1.
 
     Args:
-        flip_indices: (K,) which landmark each becomes in a mirrored picture.
+        flip_indices: (K,) which landmark each becomes in a flipped image.
         shared: one pair of maps for all landmarks, else channels 2 k and 2 k + 1 belong to landmark k.
-        radius: also learnt in the cells up to this far from a landmark's own, so that a peak in a neighbouring cell
+        radius: also learned in the cells up to this far from a landmark's own, so that a peak in a neighbouring cell
             still leads to the landmark.
         pixel_center: see :mod:`centernet_d2.geometry`.
     """
@@ -59,23 +59,23 @@ class LandmarkCellRegression(SparseBranch):
         self.shared, self.radius, self.pixel_center = shared, radius, pixel_center
 
     @abstractmethod
-    def place(self, targets: Targets, owner: Tensor, landmark: Tensor) -> Tensor:
+    def place(self, targets: Targets, owner: Tensor, keypoint: Tensor) -> Tensor:
         """(E, 2) in grid cells: what the cells of landmarks ``landmark`` (E,) of objects ``owner`` (E,) point at."""
 
-    def channels(self, landmark: Tensor) -> Tensor:
+    def channels(self, keypoint: Tensor) -> Tensor:
         """(..., 2) channels that belong to landmarks (...)."""
-        first = torch.zeros_like(landmark) if self.shared else 2 * landmark
+        first = torch.zeros_like(keypoint) if self.shared else 2 * keypoint
         return torch.stack([first, first + 1], dim=-1)
 
     def target(self, targets: Targets) -> CellValues:
         keypoints = targets.fields["keypoints"]
-        owner, landmark = (keypoints[..., 2] > 0).nonzero(as_tuple=True)
+        owner, keypoint = (keypoints[..., 2] > 0).nonzero(as_tuple=True)
         near = torch.arange(-self.radius, self.radius + 1, device=owner.device)
-        around = cells_of(keypoints[owner, landmark, :2], targets.grid_size)[:, None] + torch.cartesian_prod(near, near)
+        around = cells_of(keypoints[owner, keypoint, :2], targets.grid_size)[:, None] + torch.cartesian_prod(near, near)
         cells = cells_of(around, targets.grid_size)
-        values = self.place(targets, owner, landmark)[:, None] - cells
+        values = self.place(targets, owner, keypoint)[:, None] - cells
         inside = (cells == around).all(dim=-1)
-        channels = self.channels(landmark)
+        channels = self.channels(keypoint)
         return CellValues(len(targets), owner, targets.image_index[owner], cells, inside, channels, values)
 
     def loss(self, output: DeferredMap, target: CellValues, num_objects: Tensor) -> Tensor:
@@ -85,33 +85,35 @@ class LandmarkCellRegression(SparseBranch):
         return per_object_mean(difference, target.owner, target.num_objects).sum() / num_objects
 
     def target_map(self, targets: Targets) -> Tensor:
-        found = self.target(targets)
-        maps = found.values.new_zeros(targets.num_images, self.out_channels, *targets.grid_size)
+        predictions = self.target(targets)
+        maps = predictions.values.new_zeros(targets.num_images, self.out_channels, *targets.grid_size)
         steps = torch.cartesian_prod(*[torch.arange(-self.radius, self.radius + 1)] * 2)
         for j in steps.square().sum(dim=-1).argsort(descending=True).tolist():  # a landmark's own cell last
-            x, y = found.cells[:, j].unbind(-1)
-            maps[found.image_index[:, None], found.channels, y[:, None], x[:, None]] = found.values[:, j]
+            x, y = predictions.cells[:, j].unbind(-1)
+            maps[predictions.image_index[:, None], predictions.channels, y[:, None], x[:, None]] = predictions.values[
+                :, j
+            ]
         return maps
 
-    def read(self, output: Tensor, image_index: Tensor, landmark: Tensor, cells: Tensor) -> Tensor:
+    def read(self, output: Tensor, image_index: Tensor, keypoint: Tensor, cells: Tensor) -> Tensor:
         """The places (..., 2) that ``cells`` (..., 2) of ``landmark`` (...) in images (...) point at, in grid cells."""
-        channels = self.channels(landmark)
+        channels = self.channels(keypoint)
         return output[image_index[..., None], channels, cells[..., 1, None], cells[..., 0, None]] + cells
 
     def unflip(self, flipped: Tensor) -> Tensor:
         return unflip_offsets(flipped, self.flip_indices, self.pixel_center)
 
     def merge_flipped(self, output: Tensor, flipped: Tensor) -> Tensor:
-        """The mean where cells around a landmark's own have learnt it too, else the picture's own map (as
+        """The mean where cells around a landmark's own have learned it too, else the image's own map (as
         published)."""
         return super().merge_flipped(output, flipped) if self.radius else output
 
 
 def _settings(cfg: CfgNode, in_channels: Sequence[int], loss_weight: float) -> dict[str, Any]:
     return {
-        "flip_indices": scheme_of(cfg).flip_indices().tolist(),
-        "shared": not cfg.MODEL.LANDMARK.SUBCELL_PER_LANDMARK,
-        "radius": cfg.MODEL.LANDMARK.SUBCELL_RADIUS,
+        "flip_indices": resolve_schema(cfg).flip_indices().tolist(),
+        "shared": not cfg.MODEL.KEYPOINT.OFFSET_PER_KEYPOINT,
+        "radius": cfg.MODEL.KEYPOINT.OFFSET_RADIUS,
         "pixel_center": cfg.MODEL.CENTERNET.PIXEL_CENTER,
         "in_channels": in_channels,
         "head_channels": cfg.MODEL.CENTERNET.HEAD_CHANNELS,
@@ -119,8 +121,8 @@ def _settings(cfg: CfgNode, in_channels: Sequence[int], loss_weight: float) -> d
     }
 
 
-@BRANCH_REGISTRY.register()
-class LandmarkSubcell(LandmarkCellRegression):
+@HEAD_REGISTRY.register()
+class KeypointOffsetHead(CellRegressionHead):
     """From the corner of a cell to the landmark in it (or near it), in grid cells."""
 
     @configurable
@@ -129,15 +131,15 @@ class LandmarkSubcell(LandmarkCellRegression):
 
     @classmethod
     def from_config(cls, cfg: CfgNode, in_channels: Sequence[int]) -> dict[str, Any]:
-        return _settings(cfg, in_channels, cfg.MODEL.LANDMARK.SUBCELL_WEIGHT)
+        return _settings(cfg, in_channels, cfg.MODEL.KEYPOINT.OFFSET_WEIGHT)
 
-    def place(self, targets: Targets, owner: Tensor, landmark: Tensor) -> Tensor:
-        return targets.fields["keypoints"][owner, landmark, :2]
+    def place(self, targets: Targets, owner: Tensor, keypoint: Tensor) -> Tensor:
+        return targets.fields["keypoints"][owner, keypoint, :2]
 
 
-@BRANCH_REGISTRY.register()
-class LandmarkGrouping(LandmarkCellRegression):
-    """From the corner of a landmark's cell to its object's centre, in grid cells: which object the landmark belongs to
+@HEAD_REGISTRY.register()
+class KeypointGroupingHead(CellRegressionHead):
+    """From the corner of a landmark's cell to its object's center, in grid cells: which object the landmark belongs to
     (after PersonLab's mid-range offsets, Papandreou et al. 2018, section 3.1.2)."""
 
     @configurable
@@ -146,7 +148,7 @@ class LandmarkGrouping(LandmarkCellRegression):
 
     @classmethod
     def from_config(cls, cfg: CfgNode, in_channels: Sequence[int]) -> dict[str, Any]:
-        return _settings(cfg, in_channels, cfg.MODEL.LANDMARK.GROUPING_WEIGHT)
+        return _settings(cfg, in_channels, cfg.MODEL.KEYPOINT.GROUPING_WEIGHT)
 
-    def place(self, targets: Targets, owner: Tensor, landmark: Tensor) -> Tensor:
+    def place(self, targets: Targets, owner: Tensor, keypoint: Tensor) -> Tensor:
         return targets.points([4])[owner, 0]

@@ -1,4 +1,4 @@
-"""Landmarks regressed at the centre of their object."""
+"""Landmarks regressed at the center of their object."""
 
 from __future__ import annotations
 
@@ -9,20 +9,20 @@ import torch
 from detectron2.config import CfgNode, configurable
 from torch import Tensor
 
-from centernet_d2.data.datasets.keypoint_sets import scheme_of
-from centernet_d2.modeling.heads.base import BRANCH_REGISTRY
-from centernet_d2.modeling.heads.sparse import DeferredMap, SparseBranch, per_object_mean
+from centernet_d2.data.datasets.keypoint_sets import resolve_schema
+from centernet_d2.modeling.heads.base import HEAD_REGISTRY
+from centernet_d2.modeling.heads.sparse import DeferredMap, SparseHead, per_object_mean
 from centernet_d2.ops.indexing import read_at
 from centernet_d2.structures import Targets
 
 
-@BRANCH_REGISTRY.register()
-class LandmarkOffsets(SparseBranch):
-    """From the corner (x, y) of the cell of an object's centre to each of its landmarks, in grid cells (Objects as
+@HEAD_REGISTRY.register()
+class KeypointRegressionHead(SparseHead):
+    """From the corner (x, y) of the cell of an object's center to each of its landmarks, in grid cells (Objects as
     Points, section 4.2); channels 2 k and 2 k + 1 are x and y of landmark k.
 
     Args:
-        flip_indices: (K,) which landmark each becomes in a mirrored picture.
+        flip_indices: (K,) which landmark each becomes in a flipped image.
         pixel_center: see :mod:`centernet_d2.geometry`.
     """
 
@@ -35,11 +35,11 @@ class LandmarkOffsets(SparseBranch):
     @classmethod
     def from_config(cls, cfg: CfgNode, in_channels: Sequence[int]) -> dict[str, Any]:
         return {
-            "flip_indices": scheme_of(cfg).flip_indices().tolist(),
+            "flip_indices": resolve_schema(cfg).flip_indices().tolist(),
             "pixel_center": cfg.MODEL.CENTERNET.PIXEL_CENTER,
             "in_channels": in_channels,
             "head_channels": cfg.MODEL.CENTERNET.HEAD_CHANNELS,
-            "loss_weight": cfg.MODEL.LANDMARK.OFFSETS_WEIGHT,
+            "loss_weight": cfg.MODEL.KEYPOINT.REGRESSION_WEIGHT,
         }
 
     def target(self, targets: Targets) -> tuple[Tensor, Tensor, Tensor, Tensor]:
@@ -56,8 +56,8 @@ class LandmarkOffsets(SparseBranch):
         """Absolute difference, averaged over coordinates of an object's labelled landmarks, then over objects."""
         image_index, cells, offsets, labelled = target
         difference = (output.read(image_index, cells).float().unflatten(-1, (-1, 2)) - offsets).abs().mean(dim=-1)
-        owner, landmark = labelled.nonzero(as_tuple=True)
-        return per_object_mean(difference[owner, landmark], owner, len(cells)).sum() / num_objects
+        owner, keypoint = labelled.nonzero(as_tuple=True)
+        return per_object_mean(difference[owner, keypoint], owner, len(cells)).sum() / num_objects
 
     def target_map(self, targets: Targets) -> Tensor:
         image_index, cells, offsets, _ = self.target(targets)
@@ -72,6 +72,6 @@ class LandmarkOffsets(SparseBranch):
 
 
 def unflip_offsets(flipped: Tensor, flip_indices: Sequence[int], pixel_center: float) -> Tensor:
-    """Maps (N, 2 K, H, W) of x, y relative to cells' corners, as if the picture had not been mirrored."""
+    """Maps (N, 2 K, H, W) of x, y relative to cells' corners, as if the image had not been flipped."""
     x, y = flipped.flip(-1).unflatten(1, (-1, 2))[:, list(flip_indices)].unbind(2)
     return torch.stack([2 * pixel_center - x, y], dim=2).flatten(1, 2)

@@ -1,4 +1,4 @@
-"""Branches with so many channels that training only computes those that a loss reads."""
+"""Heads with so many channels that training only computes those that a loss reads."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from centernet_d2.modeling.heads.base import Branch
+from centernet_d2.modeling.heads.base import Head
 from centernet_d2.ops.indexing import read_at
 
 
@@ -47,8 +47,8 @@ class DeferredMap:
         return maps.unflatten(2, hidden.shape[2:])
 
 
-class SparseBranch(Branch):
-    """A branch that gives :class:`DeferredMap` in training and dense maps otherwise."""
+class SparseHead(Head):
+    """A head that gives :class:`DeferredMap` in training and dense maps otherwise."""
 
     def forward(self, features: Sequence[Tensor]) -> list[Any]:
         if not self.training:

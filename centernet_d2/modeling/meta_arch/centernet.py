@@ -1,4 +1,4 @@
-"""The meta-architecture: pictures in, losses or ``Instances`` out. It knows no task and no backbone."""
+"""The meta-architecture: images in, losses or ``Instances`` out. It knows no task and no backbone."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from centernet_d2.checkpoint.detectron2_patch import safely_loaded
 from centernet_d2.data.datasets.custom import register_custom_datasets, resolve_num_classes
 from centernet_d2.modeling.neck import Neck, build_neck
 from centernet_d2.modeling.tasks import Task, build_task
-from centernet_d2.modeling.test_time_augmentation import TestTime, prepare
+from centernet_d2.modeling.test_time_augmentation import TestTimeAugmentation, prepare
 from centernet_d2.structures import Candidates, Targets
 
 
@@ -28,9 +28,9 @@ class CenterNet(nn.Module):
 
     Args:
         backbone, neck: give one stride-4 map per stack, in order; every stack is supervised, the last one is read.
-        task: branches, and how their maps become objects.
-        test_time: input size, scales and mirroring of prediction.
-        pixel_mean, pixel_std: per channel, in the order and range (0..255) of the pictures.
+        task: heads, and how their maps become objects.
+        test_time_augmentation: input size, scales and flipping of prediction.
+        pixel_mean, pixel_std: per channel, in the order and range (0..255) of the images.
         detections_per_image, score_threshold: what is kept.
         channels_last: order of weights and maps in memory, which is faster on some devices; results are the same.
 
@@ -49,7 +49,7 @@ class CenterNet(nn.Module):
         backbone: Backbone,
         neck: Neck | None,
         task: Task,
-        test_time: TestTime,
+        test_time_augmentation: TestTimeAugmentation,
         pixel_mean: list[float],
         pixel_std: list[float],
         detections_per_image: int = 100,
@@ -57,7 +57,7 @@ class CenterNet(nn.Module):
         channels_last: bool = True,
     ) -> None:
         super().__init__()
-        self.backbone, self.neck, self.task, self.test_time = backbone, neck, task, test_time
+        self.backbone, self.neck, self.task, self.test_time_augmentation = backbone, neck, task, test_time_augmentation
         self.detections_per_image, self.score_threshold = detections_per_image, score_threshold
         self.register_buffer("pixel_mean", torch.tensor(pixel_mean).view(-1, 1, 1), persistent=False)
         self.register_buffer("pixel_std", torch.tensor(pixel_std).view(-1, 1, 1), persistent=False)
@@ -82,7 +82,7 @@ class CenterNet(nn.Module):
             "backbone": backbone,
             "neck": neck,
             "task": build_task(cfg, [shape.channels for shape in shapes.values()]),
-            "test_time": TestTime.from_config(cfg),
+            "test_time": TestTimeAugmentation.from_config(cfg),
             "pixel_mean": cfg.MODEL.PIXEL_MEAN,
             "pixel_std": cfg.MODEL.PIXEL_STD,
             "detections_per_image": cfg.TEST.DETECTIONS_PER_IMAGE,
@@ -95,7 +95,7 @@ class CenterNet(nn.Module):
         return self.pixel_mean.device
 
     def forward(self, batched_inputs: list[dict[str, Any]]) -> dict[str, Tensor] | list[dict[str, Any]]:
-        """Losses in training, else one ``{"instances": Instances}`` per picture.
+        """Losses in training, else one ``{"instances": Instances}`` per image.
 
         Args:
             batched_inputs: Detectron2's dicts. Training: ``image`` (3, H, W) at network size and ``instances`` with
@@ -108,11 +108,11 @@ class CenterNet(nn.Module):
         """Backbone, neck and heads, in place, with the arguments of ``torch.compile``; names of weights stay as they
         are. Targets, losses and candidates depend on how many objects there are, and would be compiled again and again.
         """
-        for part in filter(None, (self.backbone, self.neck, *self.task.branches.values())):
+        for part in filter(None, (self.backbone, self.neck, *self.task.heads.values())):
             part.compile(*args, **kwargs)
 
     def reset(self) -> None:
-        """What follows has nothing to do with the pictures before: for networks that look at those, too."""
+        """What follows has nothing to do with the images before: for networks that look at those, too."""
 
     def losses(self, batched_inputs: list[dict[str, Any]]) -> dict[str, Tensor]:
         """Scalar losses by name; sums over processes are what one process would have."""
@@ -121,46 +121,48 @@ class CenterNet(nn.Module):
         objects = Targets.from_instances([x["instances"] for x in batched_inputs], self.stride, grid_size)
         objects = objects.to(self.device)
         targets = self.task.targets(objects)
-        return self.task.losses(self.features(images), targets, _share_of_all(objects.num_objects))
+        return self.task.losses(self.features(images), targets, _mean_over_processes(objects.num_objects))
 
     def training_input(self, batched_inputs: list[dict[str, Any]]) -> Tensor:
-        """What the backbone takes, (N, 3, H, W) here, of training pictures."""
+        """What the backbone takes, (N, 3, H, W) here, of training images."""
         return self.normalize([x["image"] for x in batched_inputs])
 
     def normalize(self, images: list[Tensor]) -> Tensor:
-        """(N, 3, H, W) float32 on the model's device, padded at the right and below with the mean colour."""
+        """(N, 3, H, W) float32 on the model's device, padded at the right and below with the mean color."""
         normalized = [(x.to(self.device, non_blocking=True) - self.pixel_mean) / self.pixel_std for x in images]
         return ImageList.from_tensors(normalized, self.divisibility).tensor
 
     def features(self, images: Tensor) -> list[Tensor]:
-        """The stacks' (N, c, H / R, W / R) maps of normalised pictures."""
+        """The stacks' (N, c, H / R, W / R) maps of normalised images."""
         maps = self.backbone(images.to(memory_format=self.memory_format))
         return list((self.neck(maps) if self.neck is not None else maps).values())
 
     def outputs(self, images: Tensor) -> dict[str, Tensor]:
-        """The branches' float32 maps of normalised pictures (N, 3, H, W), in prediction."""
+        """The heads' float32 maps of normalised images (N, 3, H, W), in prediction."""
         return self.task.outputs(self.features(images)[-1])
 
     @torch.no_grad()
     def predict(self, batched_inputs: list[dict[str, Any]]) -> list[dict[str, Any]]:
-        """Pictures of one network size go through together; the answer does not depend on the company."""
+        """Images of one network size go through together; the answer does not depend on the company."""
         groups: dict[tuple[int, int], list[int]] = defaultdict(list)
         for i, x in enumerate(batched_inputs):
-            groups[self.test_time.input_size(tuple(x["image"].shape[-2:]), 1.0, self.divisibility)].append(i)
+            groups[self.test_time_augmentation.input_size(tuple(x["image"].shape[-2:]), 1.0, self.divisibility)].append(
+                i
+            )
         results: list[dict[str, Any]] = [{} for _ in batched_inputs]
         for members in groups.values():
-            for i, found in zip(members, self.found([batched_inputs[i] for i in members]), strict=True):
-                results[i] = {"instances": self.rescaled(found, batched_inputs[i])}
+            for i, predictions in zip(members, self.predictions([batched_inputs[i] for i in members]), strict=True):
+                results[i] = {"instances": self.rescaled(predictions, batched_inputs[i])}
         return results
 
-    def found(self, inputs: list[dict[str, Any]]) -> list[Instances]:
-        """The objects of pictures of one network size, in pixels of ``image``."""
+    def predictions(self, inputs: list[dict[str, Any]]) -> list[Instances]:
+        """The objects of images of one network size, in pixels of ``image``."""
         passes = []
-        for scale in self.test_time.scales:
+        for scale in self.test_time_augmentation.scales:
             passes += self._candidates(*self.test_input(inputs, scale))
         merged = self.task.merge(Candidates.cat(passes), self.detections_per_image)
-        found = merged.to_instances([tuple(x["image"].shape[-2:]) for x in inputs], self.score_threshold)
-        return [self.task.finish(*pair) for pair in zip(found, inputs, strict=True)]
+        predictions = merged.to_instances([tuple(x["image"].shape[-2:]) for x in inputs], self.score_threshold)
+        return [self.task.finish(*pair) for pair in zip(predictions, inputs, strict=True)]
 
     @staticmethod
     def rescaled(instances: Instances, sample: dict[str, Any]) -> Instances:
@@ -169,9 +171,11 @@ class CenterNet(nn.Module):
         return detector_postprocess(instances, sample.get("height", height), sample.get("width", width))
 
     def test_input(self, inputs: list[dict[str, Any]], scale: float) -> tuple[Tensor, Tensor, Tensor]:
-        """What the backbone takes, (N, 3, H, W) here, of pictures that share its size, at one test-time scale; and the
+        """What the backbone takes, (N, 3, H, W) here, of images that share its size, at one test-time scale; and the
         way back to their pixels, scale and shift (N, 2) x, y."""
-        images, factor, shift = prepare([x["image"] for x in inputs], self.test_time, scale, self.divisibility)
+        images, factor, shift = prepare(
+            [x["image"] for x in inputs], self.test_time_augmentation, scale, self.divisibility
+        )
         return self.normalize(images), factor.to(self.device), shift.to(self.device)
 
     @property
@@ -181,37 +185,37 @@ class CenterNet(nn.Module):
         return max(self.stride, *(part.size_divisibility for part in parts))
 
     def outputs_of_both(self, batch: Tensor, at_once: bool) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-        """:meth:`outputs` of ``batch`` (N, 3, H, W) and of its mirror images.
+        """:meth:`outputs` of ``batch`` (N, 3, H, W) and of its flipped images.
 
         Args:
             at_once: in one batch of 2N, which fills a GPU; on a CPU two are a little quicker where maps are large (less
                 leaves the caches), and slower where they are small.
         """
-        mirrored = batch.flip(-1)
+        flipped = batch.flip(-1)
         if not at_once:
-            return self.outputs(batch), self.outputs(mirrored)
-        both = self.outputs(torch.cat([batch, mirrored]))
+            return self.outputs(batch), self.outputs(flipped)
+        both = self.outputs(torch.cat([batch, flipped]))
         count = len(batch)
         return {name: x[:count] for name, x in both.items()}, {name: x[count:] for name, x in both.items()}
 
     def _candidates(self, batch: Tensor, scale: Tensor, shift: Tensor) -> list[Candidates]:
         """Candidates in image pixels of one test-time scale; ``scale`` and ``shift`` (N, 2) lead from the input to
         the image."""
-        if not self.test_time.flip:
+        if not self.test_time_augmentation.flip:
             return [self.task.candidates(self.outputs(batch)).transformed(scale * self.stride, shift)]
         outputs, flipped = self.outputs_of_both(batch, at_once=batch.is_cuda)
-        if self.task.mirror_closed:
+        if self.task.flip_closed:
             outputs = self.task.merge_flipped(outputs, flipped)
             return [self.task.candidates(outputs).transformed(scale * self.stride, shift)]
-        mirror = scale.new_tensor([-1.0, 1.0])
+        flip = scale.new_tensor([-1.0, 1.0])
         far_side = shift + scale * scale.new_tensor([batch.shape[-1], 0.0])
         return [
             self.task.candidates(outputs).transformed(scale * self.stride, shift),
-            self.task.candidates(flipped).transformed(scale * self.stride * mirror, far_side),
+            self.task.candidates(flipped).transformed(scale * self.stride * flip, far_side),
         ]
 
 
-def _share_of_all(num_objects: Tensor) -> Tensor:
+def _mean_over_processes(num_objects: Tensor) -> Tensor:
     """Objects per process, counted over all of them and at least one in all.
 
     Gradients are averaged over processes, so dividing by this equals one process with the whole batch.

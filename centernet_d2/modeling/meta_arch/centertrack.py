@@ -1,4 +1,4 @@
-"""CenterNet that looks at the frame before as well, and follows objects through a video."""
+"""CenterNet that looks at the previous frame as well, and follows objects through a video."""
 
 from __future__ import annotations
 
@@ -12,29 +12,29 @@ from detectron2.structures import Boxes
 from torch import Tensor
 
 from centernet_d2.checkpoint.detectron2_patch import safely_loaded
-from centernet_d2.modeling.backbone.previous_frame_stem import CHANNELS, PreviousFrame
+from centernet_d2.modeling.backbone.previous_frame_stem import CHANNELS, PreviousFrameStem
 from centernet_d2.modeling.meta_arch.centernet import CenterNet
 from centernet_d2.ops.gaussian import splat_gaussians, window_radius
 from centernet_d2.ops.indexing import cells_of
 from centernet_d2.tracking.tracker import Tracker
 
-_BRANCH = "Displacement"
+_HEAD = "DisplacementHead"
 
 
 @META_ARCH_REGISTRY.register()
 @safely_loaded
 class CenterTrack(CenterNet):
-    """Tracking objects as points (Zhou et al. 2020), for any task that has one centre for each object.
+    """Tracking objects as points (Zhou et al. 2020), for any task that has one center for each object.
 
-    Training pictures come with ``previous_image`` (3, H, W) of their size and ``previous_boxes``, what is shown of its
-    objects, in its pixels. In prediction each picture follows the one before, in the order of the calls: a frame of the
-    same video, unless ``video_id`` or the picture's size changes, or :meth:`reset` was called. The first frame of a
-    video is its own frame before, without objects. Instances have ``pred_track_ids`` and ``pred_displacement`` (P, 2),
-    pixels back to the frame before.
+    Training images come with ``previous_image`` (3, H, W) of their size and ``previous_boxes``, what is shown of its
+    objects, in its pixels. In prediction each image follows the one before, in the order of the calls: a frame of the
+    same video, unless ``video_id`` or the image's size changes, or :meth:`reset` was called. The first frame of a
+    video is its own previous frame, without objects. Instances have ``pred_track_ids`` and ``pred_displacement`` (P,
+    2), pixels back to the previous frame.
 
     Args:
-        tracker: gives identities.
-        min_overlap, radius_method: of the Gaussians in the heatmap of the frame before, as for those of centres
+        tracker: gives track ids.
+        min_overlap, radius_method: of the Gaussians in the heatmap of the previous frame, as for those of centers
             (:func:`~centernet_d2.ops.gaussian.window_radius`), but in input pixels.
     """
 
@@ -45,11 +45,13 @@ class CenterTrack(CenterNet):
         self, *, tracker: Tracker, min_overlap: float = 0.7, radius_method: str = "published", **kwargs: Any
     ) -> None:
         super().__init__(**kwargs)
-        if _BRANCH not in self.task.branches:
-            raise ValueError(f"CenterTrack needs to know where objects were: add {_BRANCH} to MODEL.CENTERNET.BRANCHES")
+        if _HEAD not in self.task.heads:
+            raise ValueError(
+                f"CenterTrack needs to know where objects were: add {_HEAD} to MODEL.CENTERNET.EXTRA_HEADS"
+            )
         self.tracker = tracker
         self.min_overlap, self.radius_method = min_overlap, radius_method
-        self.previous_frame = PreviousFrame(self.backbone)
+        self.previous_frame = PreviousFrameStem(self.backbone)
         self.reset()
 
     @classmethod
@@ -83,7 +85,7 @@ class CenterTrack(CenterNet):
         return self._with_previous(images, previous, [x["previous_boxes"] for x in batched_inputs])
 
     def test_input(self, inputs: list[dict[str, Any]], scale: float) -> tuple[Tensor, Tensor, Tensor]:
-        """(N, 7, H, W); ``inputs`` have ``previous_image`` and ``previous_boxes`` (T, 4) in pixels of the picture."""
+        """(N, 7, H, W); ``inputs`` have ``previous_image`` and ``previous_boxes`` (T, 4) in pixels of the image."""
         images, factor, shift = super().test_input(inputs, scale)
         previous, _, _ = super().test_input([{"image": x["previous_image"]} for x in inputs], scale)
         boxes = [
@@ -97,7 +99,7 @@ class CenterTrack(CenterNet):
         return torch.cat([images, previous, self.heatmap(boxes, (height, width))], dim=1)
 
     def heatmap(self, boxes: Sequence[Tensor], size: tuple[int, int]) -> Tensor:
-        """(N, 1, H, W) float32 in 0..1: Gaussians at the centres of each picture's ``boxes`` (T, 4), input pixels; of
+        """(N, 1, H, W) float32 in 0..1: Gaussians at the centers of each image's ``boxes`` (T, 4), input pixels; of
         what is inside the input."""
         counts = torch.tensor([len(x) for x in boxes], device=self.device)
         inside = Boxes(torch.cat([x.to(self.device).float() for x in boxes]).reshape(-1, 4))
@@ -120,9 +122,9 @@ class CenterTrack(CenterNet):
             self.reset()
         previous = image if self._image is None else self._image
         sample = {**x, "previous_image": previous, "previous_boxes": self.tracker.shown()}
-        (found,) = self.found([sample])
-        where = found.get(f"pred_{_BRANCH}")[:, 0, :2]
-        found.remove(f"pred_{_BRANCH}")
-        found.pred_displacement = where - found.pred_boxes.get_centers()
+        (predictions,) = self.predictions([sample])
+        where = predictions.get(f"pred_{_HEAD}")[:, 0, :2]
+        predictions.remove(f"pred_{_HEAD}")
+        predictions.pred_displacement = where - predictions.pred_boxes.get_centers()
         self._video, self._image = video, image
-        return {"instances": self.rescaled(self.tracker.update(found, where), x)}
+        return {"instances": self.rescaled(self.tracker.update(predictions, where), x)}

@@ -20,7 +20,7 @@ class Neck(Backbone):
 
     Args:
         output_shape: of that map.
-        size_divisibility: what both sides of the input picture are multiples of.
+        size_divisibility: what both sides of the input image are multiples of.
     """
 
     def __init__(self, output_shape: ShapeSpec, size_divisibility: int) -> None:

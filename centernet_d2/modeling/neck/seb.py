@@ -1,4 +1,4 @@
-"""Semantic embedding branches (Zhang et al. 2018, "ExFuse", section 3.2) and transposed convolutions."""
+"""Semantic embedding heads (Zhang et al. 2018, "ExFuse", section 3.2) and transposed convolutions."""
 
 from __future__ import annotations
 

@@ -2,20 +2,20 @@
 
 from centernet_d2.modeling.tasks.base import TASK_REGISTRY, Task, build_task
 from centernet_d2.modeling.tasks.clothes_landmarks import ClothesLandmarkTask
-from centernet_d2.modeling.tasks.detection import GridPointTask
-from centernet_d2.modeling.tasks.detection_3d import Boxes3DTask
+from centernet_d2.modeling.tasks.detection import DetectionTask
+from centernet_d2.modeling.tasks.detection_3d import Detection3DTask
 from centernet_d2.modeling.tasks.extreme_points import ExtremePointTask
-from centernet_d2.modeling.tasks.keypoint_heatmap import LandmarkHeatmapTask
-from centernet_d2.modeling.tasks.keypoint_regression import LandmarkRegressionTask
+from centernet_d2.modeling.tasks.keypoint_heatmap import KeypointHeatmapTask
+from centernet_d2.modeling.tasks.keypoint_regression import KeypointRegressionTask
 
 __all__ = [
     "TASK_REGISTRY",
-    "Boxes3DTask",
     "ClothesLandmarkTask",
+    "Detection3DTask",
+    "DetectionTask",
     "ExtremePointTask",
-    "GridPointTask",
-    "LandmarkHeatmapTask",
-    "LandmarkRegressionTask",
+    "KeypointHeatmapTask",
+    "KeypointRegressionTask",
     "Task",
     "build_task",
 ]

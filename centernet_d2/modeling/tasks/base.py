@@ -1,4 +1,4 @@
-"""What a task is: branches, and the way from their maps to objects."""
+"""What a task is: heads, and the way from their maps to objects."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from detectron2.structures import Instances
 from detectron2.utils.registry import Registry
 from torch import Tensor, nn
 
-from centernet_d2.modeling.heads import Branch
+from centernet_d2.modeling.heads import Head
 from centernet_d2.ops.indexing import image_index_of
 from centernet_d2.structures import Candidates, Targets
 
@@ -22,64 +22,68 @@ TASK_REGISTRY.__doc__ = "Tasks by name: ``Task`` classes built from a config and
 
 
 class Task(nn.Module, ABC):
-    """Names its branches and turns their maps into candidates, and candidates into objects.
+    """Names its heads and turns their maps into candidates, and candidates into objects.
 
     Args:
-        branches: by the name that appears in ``loss_<name>`` and in checkpoints. Those outside :attr:`own` are further
-            branches: trained beside, and read at the candidates where they decode.
+        heads: by the name that appears in ``loss_<name>`` and in checkpoints. Those outside :attr:`own` are further
+            heads: trained beside, and read at the candidates where they decode.
     """
 
     own: tuple[str, ...] = ()
-    # Whether maps of a mirrored picture can be averaged with the picture's own; else its candidates are added.
-    mirror_closed = True
+    # Whether maps of a flipped image can be averaged with the image's own; else its candidates are added.
+    flip_closed = True
 
-    def __init__(self, branches: dict[str, Branch]) -> None:
+    def __init__(self, heads: dict[str, Head]) -> None:
         super().__init__()
-        self.branches = nn.ModuleDict(branches)
+        self.heads = nn.ModuleDict(heads)
 
-    def named(self) -> list[tuple[str, Branch]]:
-        """The branches with their names."""
-        return [(name, cast(Branch, branch)) for name, branch in self.branches.items()]
+    def named(self) -> list[tuple[str, Head]]:
+        """The heads with their names."""
+        return [(name, cast(Head, head)) for name, head in self.heads.items()]
 
     def prepare(self, objects: Targets) -> Targets:
-        """The objects with what the branches need besides boxes and classes."""
+        """The objects with what the heads need besides boxes and classes."""
         return objects
 
     def targets(self, objects: Targets) -> dict[str, Any]:
-        """Every branch's target."""
+        """Every head's target."""
         with torch.no_grad():
             objects = self.prepare(objects)
-            return {name: branch.target(objects) for name, branch in self.named()}
+            return {name: head.target(objects) for name, head in self.named()}
 
     def losses(self, features: Sequence[Tensor], targets: dict[str, Any], num_objects: Tensor) -> dict[str, Tensor]:
         """Scalar losses, weighted, averaged over the stacks' (N, c, H, W) ``features``."""
         losses = {}
-        for name, branch in self.named():
-            stacks = [branch.loss(output, targets[name], num_objects) for output in branch(features)]
-            losses[f"loss_{name}"] = branch.loss_weight * torch.stack(stacks).mean()
+        for name, head in self.named():
+            stacks = [head.loss(output, targets[name], num_objects) for output in head(features)]
+            losses[f"loss_{name}"] = head.loss_weight * torch.stack(stacks).mean()
         return losses
 
     def outputs(self, feature: Tensor) -> dict[str, Tensor]:
-        """Every branch's float32 map of the last stack's ``feature``."""
-        return {name: branch([feature])[-1].float() for name, branch in self.named()}
+        """Every head's float32 map of the last stack's ``feature``."""
+        return {name: head([feature])[-1].float() for name, head in self.named()}
 
     def target_maps(self, objects: Targets) -> dict[str, Tensor]:
         """Maps of a perfect network: decoding them gives the objects back."""
         objects = self.prepare(objects)
-        return {name: branch.target_map(objects) for name, branch in self.named()}
+        return {name: head.target_map(objects) for name, head in self.named()}
 
     def merge_flipped(self, outputs: dict[str, Tensor], flipped: dict[str, Tensor]) -> dict[str, Tensor]:
-        """Maps of pictures and of their mirror images as one."""
-        return {name: branch.merge_flipped(outputs[name], flipped[name]) for name, branch in self.named()}
+        """Maps of images and of their flipped images as one."""
+        return {name: head.merge_flipped(outputs[name], flipped[name]) for name, head in self.named()}
 
-    def with_further(self, found: Candidates, outputs: dict[str, Tensor], cells: Tensor) -> Candidates:
-        """``found`` with what the further branches say at ``cells`` (N, M, 2), the centres of the candidates."""
-        points, values, image_index = dict(found.points), dict(found.values), image_index_of(found.scores)
-        for name, branch in self.named():
-            value = None if name in self.own else branch.decode(outputs[name], image_index, cells)
+    def with_extra(self, predictions: Candidates, outputs: dict[str, Tensor], cells: Tensor) -> Candidates:
+        """``found`` with what the further heads say at ``cells`` (N, M, 2), the centers of the candidates."""
+        points, values, image_index = (
+            dict(predictions.points),
+            dict(predictions.values),
+            image_index_of(predictions.scores),
+        )
+        for name, head in self.named():
+            value = None if name in self.own else head.decode(outputs[name], image_index, cells)
             if value is not None:
-                (points if branch.decodes_points else values)[name] = value
-        return replace(found, points=points, values=values)
+                (points if head.decodes_points else values)[name] = value
+        return replace(predictions, points=points, values=values)
 
     @abstractmethod
     def candidates(self, outputs: dict[str, Tensor]) -> Candidates:
@@ -90,11 +94,11 @@ class Task(nn.Module, ABC):
         """At most ``limit`` objects per image, in descending order of score; coordinates in image pixels."""
 
     def finish(self, instances: Instances, sample: dict[str, Any]) -> Instances:
-        """The objects of one picture with what takes more than its maps.
+        """The objects of one image with what takes more than its maps.
 
         Args:
-            instances: in pixels of the picture as the model got it, which ``image_size`` says; may be changed.
-            sample: the picture's input, without which there is no answer to "where was the camera?".
+            instances: in pixels of the image as the model got it, which ``image_size`` says; may be changed.
+            sample: the image's input, without which there is no answer to "where was the camera?".
         """
         return instances
 

@@ -1,4 +1,4 @@
-"""Boxes from any subset of a 3x3 grid of points that vote; with the centre alone it is classic CenterNet."""
+"""Boxes from any subset of a 3x3 grid of points that vote; with the center alone it is classic CenterNet."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import torch
 from detectron2.config import CfgNode, configurable
 from torch import Tensor
 
-from centernet_d2.modeling.heads import Branch, GridBoxSize, GridHeatmap, GridOffset, build_branch
+from centernet_d2.modeling.heads import BoxSizeHead, ClassHeatmapHead, Head, PointOffsetHead, build_head
 from centernet_d2.modeling.tasks.base import TASK_REGISTRY, Task
 from centernet_d2.ops import grid_coding as grid
 from centernet_d2.ops.peaks import maximum_near, top_peaks
@@ -23,11 +23,11 @@ MERGES = ("soft_nms", "vote", "resample")
 
 
 @TASK_REGISTRY.register()
-class GridPointTask(Task):
+class DetectionTask(Task):
     """Every point proposes boxes at its own peaks; proposals of one object are merged.
 
     Args:
-        branches: ``heatmap``, ``box_size`` and, where that needs it, ``offset``; and further ones.
+        heads: ``heatmap``, ``box_size`` and, where that needs it, ``offset``; and further ones.
         merge: "soft_nms": the union, soft-NMS (Enhanced CenterNet). "vote": clusters with one member per point, whose
             score is the mean over all points, then soft-NMS. "resample": a proposal's score is the mean of what *every*
             point's heatmap says (the largest of 3x3 cells) where that point of the proposed box lies, then soft-NMS.
@@ -37,24 +37,24 @@ class GridPointTask(Task):
     own = ("heatmap", "box_size", "offset")
 
     @configurable
-    def __init__(self, *, branches: dict[str, Branch], merge: str = "vote", candidates_per_point: int = 100) -> None:
-        super().__init__(branches)
+    def __init__(self, *, heads: dict[str, Head], merge: str = "vote", candidates_per_point: int = 100) -> None:
+        super().__init__(heads)
         if merge not in MERGES:
             raise ValueError(f"MERGE must be one of {MERGES}, not {merge!r}")
         self.merge_method = merge
         self.candidates_per_point = candidates_per_point
-        self.point_flags = cast(GridHeatmap, branches["heatmap"]).point_flags
-        self.mirror_closed = set(grid.mirrored(self.point_flags)) == set(self.point_flags)
+        self.point_flags = cast(ClassHeatmapHead, heads["heatmap"]).point_flags
+        self.flip_closed = set(grid.flipped(self.point_flags)) == set(self.point_flags)
 
     @classmethod
     def from_config(cls, cfg: CfgNode, in_channels: Sequence[int]) -> dict[str, Any]:
         settings = cfg.MODEL.CENTERNET
-        names = {"heatmap": "GridHeatmap", "box_size": settings.BOX_BRANCH}
-        branches = {key: build_branch(name, cfg, in_channels) for key, name in names.items()}
-        names = {"offset": "GridOffset"} if cast(GridBoxSize, branches["box_size"]).needs_offset else {}
-        names.update({name: name for name in settings.BRANCHES})
+        names = {"heatmap": "ClassHeatmapHead", "box_size": settings.BOX_HEAD}
+        heads = {key: build_head(name, cfg, in_channels) for key, name in names.items()}
+        names = {"offset": "PointOffsetHead"} if cast(BoxSizeHead, heads["box_size"]).needs_offset else {}
+        names.update({name: name for name in settings.EXTRA_HEADS})
         return {
-            "branches": branches | {key: build_branch(name, cfg, in_channels) for key, name in names.items()},
+            "heads": heads | {key: build_head(name, cfg, in_channels) for key, name in names.items()},
             "merge": settings.MERGE,
             "candidates_per_point": settings.TOPK_CANDIDATES,
         }
@@ -66,20 +66,20 @@ class GridPointTask(Task):
         peak, classes, cells = top_peaks(maps, m)
         cells = cells.transpose(1, 2)  # (N, M, K, 2): each point has peaks of its own
         image_index = torch.arange(count, device=logits.device)[:, None, None]
-        places = cells + 0.5
-        if "offset" in self.branches:
-            offset = cast(GridOffset, self.branches["offset"])
-            places = cells + offset.read(outputs["offset"], image_index, cells)
-        box_size = cast(GridBoxSize, self.branches["box_size"])
-        boxes = box_size.boxes(outputs["box_size"], image_index, cells, places)
+        positions = cells + 0.5
+        if "offset" in self.heads:
+            offset = cast(PointOffsetHead, self.heads["offset"])
+            positions = cells + offset.read(outputs["offset"], image_index, cells)
+        box_size = cast(BoxSizeHead, self.heads["box_size"])
+        boxes = box_size.boxes(outputs["box_size"], image_index, cells, positions)
         boxes = boxes.transpose(1, 2).flatten(1, 2)
         scores, classes = peak.sigmoid().flatten(1), classes.flatten(1)
         if self.merge_method == "resample" and k > 1:
             # Background has boxes too, and some would happen to lie where others have their points.
             scores = self._agreement(logits, boxes, classes).where(scores > _BACKGROUND, 0)
         source = torch.arange(k, device=logits.device).repeat_interleave(m)
-        found = Candidates(boxes, scores, classes, source)
-        return self.with_further(found, outputs, cells.transpose(1, 2).flatten(1, 2))
+        predictions = Candidates(boxes, scores, classes, source)
+        return self.with_extra(predictions, outputs, cells.transpose(1, 2).flatten(1, 2))
 
     def _agreement(self, logits: Tensor, boxes: Tensor, classes: Tensor) -> Tensor:
         """(N, M) mean probability that the points' heatmaps give at their places of ``boxes`` (N, M, 4)."""

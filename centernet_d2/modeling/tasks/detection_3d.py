@@ -1,4 +1,4 @@
-"""Boxes in space from one picture: what CenterNet calls 3D detection."""
+"""3D boxes from one image: what CenterNet calls 3D detection."""
 
 from __future__ import annotations
 
@@ -11,23 +11,23 @@ from detectron2.structures import Instances
 from torch import Tensor
 
 from centernet_d2.data.fields_3d import calibration_of
-from centernet_d2.modeling.heads import build_branch
+from centernet_d2.modeling.heads import build_head
 from centernet_d2.modeling.tasks.base import TASK_REGISTRY
-from centernet_d2.modeling.tasks.detection import GridPointTask
+from centernet_d2.modeling.tasks.detection import DetectionTask
 from centernet_d2.ops.box3d_geometry import alpha_to_rotation_y, unproject
 
 
 @TASK_REGISTRY.register()
-class Boxes3DTask(GridPointTask):
-    """Boxes in the picture, and at their centres depth, dimensions and alpha of boxes in space (Objects as Points,
-    section 4.1). A calibration places them: "calib" (3, 4) of a picture, in pixels of its "height" and "width".
+class Detection3DTask(DetectionTask):
+    """Boxes in the image, and at their centers depth, dimensions and alpha of 3D boxes (Objects as Points,
+    section 4.1). A calibration places them: "calib" (3, 4) of an image, in pixels of its "height" and "width".
 
     Instances get ``pred_depth`` (P,), ``pred_dimensions`` (P, 3) height, width, length, ``pred_alpha`` (P,),
-    ``pred_locations`` (P, 3) of the centre of the bottom and ``pred_rotation_y`` (P,): metres, radians in [-pi, pi),
+    ``pred_locations`` (P, 3) of the center of the bottom and ``pred_rotation_y`` (P,): metres, radians in [-pi, pi),
     camera coordinates of ``ops.box3d_geometry``.
 
     Args:
-        calibration: (3, 4), of pictures that have none.
+        calibration: (3, 4), of images that have none.
     """
 
     calibration: Tensor
@@ -45,15 +45,15 @@ class Boxes3DTask(GridPointTask):
         """
         _check(cfg)
         settings = super().from_config(cfg, in_channels)
-        names = {"depth": "Box3DDepth", "dimensions": "Box3DDimensions", "orientation": "Box3DOrientation"}
+        names = {"depth": "Box3DDepthHead", "dimensions": "Box3DDimensionsHead", "orientation": "Box3DOrientationHead"}
         if cfg.MODEL.BOX3D.CENTER_OFFSET:
-            names["center_offset"] = "Box3DCenterOffset"
-        settings["branches"] |= {key: build_branch(name, cfg, in_channels) for key, name in names.items()}
+            names["center_offset"] = "Box3DCenterOffsetHead"
+        settings["heads"] |= {key: build_head(name, cfg, in_channels) for key, name in names.items()}
         values = cfg.MODEL.BOX3D.CALIBRATION
         return {**settings, "calibration": [values[:4], values[4:8], values[8:]]}
 
     def finish(self, instances: Instances, sample: dict[str, Any]) -> Instances:
-        """Place the boxes in space.
+        """Place the 3D boxes.
 
         Raises:
             ValueError: "calib" of ``sample`` is not a 3x4 matrix.
@@ -85,9 +85,9 @@ class Boxes3DTask(GridPointTask):
 
 def _check(cfg: CfgNode) -> None:
     if not cfg.MODEL.BOX3D_ON:
-        raise ValueError("Boxes3DTask learns boxes in space: set MODEL.BOX3D_ON to True")
-    if list(cfg.MODEL.CENTERNET.POINT_FLAGS) != [4]:
-        raise ValueError("Boxes3DTask has one centre per object: MODEL.CENTERNET.POINT_FLAGS must be [4]")
+        raise ValueError("Boxes3DTask learns 3D boxes: set MODEL.BOX3D_ON to True")
+    if list(cfg.MODEL.CENTERNET.GRID_POINTS) != [4]:
+        raise ValueError("Boxes3DTask has one center per object: MODEL.CENTERNET.GRID_POINTS must be [4]")
     if cfg.TEST.AUG.ENABLED and list(cfg.TEST.AUG.SCALES) != [1.0]:
         raise ValueError("Boxes3DTask knows metres at one scale only: TEST.AUG.SCALES must be [1.0]")
     if len(cfg.MODEL.BOX3D.CALIBRATION) != 12:

@@ -1,4 +1,4 @@
-"""Objects found by their extreme points: top, left, bottom, right and the centre, grouped by geometry."""
+"""Objects found by their extreme points: top, left, bottom, right and the center, grouped by geometry."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ from detectron2.config import CfgNode, configurable
 from detectron2.structures import Boxes, Instances
 from torch import Tensor
 
-from centernet_d2.data.datasets.keypoint_sets import scheme_of
+from centernet_d2.data.datasets.keypoint_sets import resolve_schema
 from centernet_d2.data.schemas import EXTREME4
-from centernet_d2.modeling.heads import BRANCH_REGISTRY, Branch, GridOffset, build_branch
+from centernet_d2.modeling.heads import HEAD_REGISTRY, Head, PointOffsetHead, build_head
 from centernet_d2.modeling.heads.extreme_points import SIDES
 from centernet_d2.modeling.tasks.base import TASK_REGISTRY, Task
 from centernet_d2.ops.extreme_points import (
     aggregate_edges,
+    center_cells,
     extreme_boxes,
     group_extreme_points,
     left_first,
-    middle_cells,
     octagon_masks,
-    without_ghosts,
+    suppress_ghost_boxes,
 )
 from centernet_d2.ops.peaks import top_peaks
 from centernet_d2.ops.soft_nms import soft_nms
@@ -37,94 +37,94 @@ _GROUPS = 1000
 @TASK_REGISTRY.register()
 class ExtremePointTask(Task):
     """ExtremeNet (Zhou et al. 2019) as in CenterNet's code ("exdet"): peaks of four heatmaps whose middle is a peak of
-    the centre heatmap are an object. Gives ``pred_keypoints`` (x, y, probability), and ``pred_masks``, octagons, on
+    the center heatmap are an object. Gives ``pred_keypoints`` (x, y, probability), and ``pred_masks``, octagons, on
     demand.
 
-    Candidates of a mirrored picture are added, not its maps averaged.
+    Candidates of a flipped image are added, not its maps averaged.
 
     Args:
-        branches: for each of ``SIDES`` "<side>_heatmap" and "<side>_offset", and "center_heatmap". Where this has more
+        heads: for each of ``SIDES`` "<side>_heatmap" and "<side>_offset", and "center_heatmap". Where this has more
             classes than those, it alone says the class.
         num_peaks: K, read per side and image.
         aggregation: weight of :func:`~centernet_d2.ops.extreme_points.aggregate_edges`; 0 switches it off.
         point_threshold, center_threshold: the least probabilities.
-        center_cell: the centre heatmap is read in the middle of the points' "places", or (published) of the "cells"
+        center_cell: the center heatmap is read in the middle of the points' "places", or (published) of the "cells"
             that hold them, which may be the cell before.
         masks: give octagons.
-        suppress_ghosts: see :func:`~centernet_d2.ops.extreme_points.without_ghosts`; not so in CenterNet.
+        ghost_box_suppression: see :func:`~centernet_d2.ops.extreme_points.without_ghosts`; not so in CenterNet.
     """
 
     own = ("center_heatmap", *(f"{side}_{what}" for side in SIDES for what in ("heatmap", "offset")))
-    mirror_closed = False
+    flip_closed = False
 
     @configurable
     def __init__(
         self,
         *,
-        branches: dict[str, Branch],
+        heads: dict[str, Head],
         num_peaks: int = 40,
         aggregation: float = 0.0,
         point_threshold: float = 0.1,
         center_threshold: float = 0.1,
         center_cell: str = "places",
         masks: bool = False,
-        suppress_ghosts: bool = True,
+        ghost_box_suppression: bool = True,
     ) -> None:
-        super().__init__(branches)
+        super().__init__(heads)
         if center_cell not in CENTER_CELLS:
-            raise ValueError(f"MODEL.EXTREME.CENTER_CELL must be one of {CENTER_CELLS}, not {center_cell!r}")
+            raise ValueError(f"MODEL.EXTREME.CENTER_LOOKUP must be one of {CENTER_CELLS}, not {center_cell!r}")
         if num_peaks < 1 or aggregation < 0 or min(point_threshold, center_threshold) <= 0:
             raise ValueError("MODEL.EXTREME needs a TOPK and thresholds above 0, and an AGGREGATION of at least 0")
         self.num_peaks, self.aggregation = num_peaks, aggregation
         self.point_threshold, self.center_threshold = point_threshold, center_threshold
-        self.center_cell, self.masks, self.suppress_ghosts = center_cell, masks, suppress_ghosts
+        self.center_cell, self.masks, self.ghost_box_suppression = center_cell, masks, ghost_box_suppression
 
     @classmethod
     def from_config(cls, cfg: CfgNode, in_channels: Sequence[int]) -> dict[str, Any]:
-        scheme, settings = scheme_of(cfg), cfg.MODEL.EXTREME
-        if scheme is not EXTREME4:
-            raise ValueError(f"ExtremePointTask needs the landmarks {EXTREME4.name}, the data sets have {scheme.name}")
+        schema, settings = resolve_schema(cfg), cfg.MODEL.EXTREME
+        if schema is not EXTREME4:
+            raise ValueError(f"ExtremePointTask needs the landmarks {EXTREME4.name}, the datasets have {schema.name}")
         if cfg.INPUT.AFFINE.ROTATION_PROB > 0:
             raise ValueError(
                 "the extreme points of a turned object are others: INPUT.AFFINE.ROTATION_PROB must be 0, "
                 f"not {cfg.INPUT.AFFINE.ROTATION_PROB}"
             )
-        if list(cfg.MODEL.CENTERNET.POINT_FLAGS) != [4]:
-            raise ValueError("an object has one centre: MODEL.CENTERNET.POINT_FLAGS must be [4]")
-        branches = {"center_heatmap": build_branch("GridHeatmap", cfg, in_channels)}
+        if list(cfg.MODEL.CENTERNET.GRID_POINTS) != [4]:
+            raise ValueError("an object has one center: MODEL.CENTERNET.GRID_POINTS must be [4]")
+        heads = {"center_heatmap": build_head("ClassHeatmapHead", cfg, in_channels)}
         for index, side in enumerate(SIDES):
-            branches[f"{side}_heatmap"] = BRANCH_REGISTRY.get("ExtremeHeatmap")(cfg, in_channels, side=index)
-            branches[f"{side}_offset"] = BRANCH_REGISTRY.get("ExtremeOffset")(cfg, in_channels, side=index)
-        further = {name: build_branch(name, cfg, in_channels) for name in cfg.MODEL.CENTERNET.BRANCHES}
+            heads[f"{side}_heatmap"] = HEAD_REGISTRY.get("ExtremeHeatmapHead")(cfg, in_channels, side=index)
+            heads[f"{side}_offset"] = HEAD_REGISTRY.get("ExtremeOffsetHead")(cfg, in_channels, side=index)
+        extra = {name: build_head(name, cfg, in_channels) for name in cfg.MODEL.CENTERNET.EXTRA_HEADS}
         return {
-            "branches": {**branches, **further},
+            "heads": {**heads, **extra},
             "num_peaks": settings.TOPK,
-            "aggregation": settings.AGGREGATION,
+            "aggregation": settings.EDGE_AGGREGATION,
             "point_threshold": settings.POINT_THRESH,
             "center_threshold": settings.CENTER_THRESH,
-            "center_cell": settings.CENTER_CELL,
+            "center_cell": settings.CENTER_LOOKUP,
             "masks": cfg.MODEL.MASK_ON,
-            "suppress_ghosts": settings.SUPPRESS_GHOSTS,
+            "suppress_ghosts": settings.GHOST_BOX_SUPPRESSION,
         }
 
     def candidates(self, outputs: dict[str, Tensor]) -> Candidates:
-        probability, classes, cells, places = self.peaks(outputs)
+        probability, classes, cells, positions = self.peaks(outputs)
         center, category = outputs["center_heatmap"].sigmoid(), None
         if center.shape[1] > outputs["top_heatmap"].shape[1]:
             center, category = center.max(dim=1, keepdim=True)
         # A quarter on either side sees to it that the middle of neighbouring cells is the first of the two.
-        between = places if self.center_cell == "places" else cells + 0.25
+        between = positions if self.center_cell == "places" else cells + 0.25
         scores, members = group_extreme_points(
             *(probability, classes, cells, between, center, _GROUPS), self.point_threshold, self.center_threshold
         )
         image, side = torch.arange(len(scores), device=scores.device)[:, None], torch.arange(4, device=scores.device)
         chosen = (image[..., None], side, members)
-        points = torch.cat([places[chosen], probability[chosen][..., None]], dim=-1)  # (N, G, 4, 3)
-        x, y = middle = middle_cells(between[chosen], center.shape[-2:]).unbind(-1)
+        points = torch.cat([positions[chosen], probability[chosen][..., None]], dim=-1)  # (N, G, 4, 3)
+        x, y = middle = center_cells(between[chosen], center.shape[-2:]).unbind(-1)
         labels = classes[:, 0].gather(1, members[..., 0]) if category is None else category[image, 0, y, x]
         source = torch.zeros_like(labels[0])
-        found = Candidates(extreme_boxes(points[..., :2]), scores, labels, source, {"keypoints": points})
-        return self.with_further(found, outputs, torch.stack(middle, dim=-1))
+        predictions = Candidates(extreme_boxes(points[..., :2]), scores, labels, source, {"keypoints": points})
+        return self.with_extra(predictions, outputs, torch.stack(middle, dim=-1))
 
     def peaks(self, outputs: dict[str, Tensor]) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """The best peaks of each side: probabilities and classes (N, 4, K), cells (N, 4, K, 2) and places (N, 4, K, 2),
@@ -137,7 +137,7 @@ class ExtremePointTask(Task):
         probability, classes, cells = top_peaks(maps, self.num_peaks)
         image = torch.arange(len(maps), device=maps.device)[:, None, None]
         offsets = [
-            cast(GridOffset, self.branches[f"{side}_offset"]).read(outputs[f"{side}_offset"], image, own[:, :, None])
+            cast(PointOffsetHead, self.heads[f"{side}_offset"]).read(outputs[f"{side}_offset"], image, own[:, :, None])
             for side, own in zip(SIDES, cells.unbind(1), strict=True)
         ]
         return probability.clamp(0, 1), classes, cells, cells + torch.cat(offsets, dim=2).transpose(1, 2)
@@ -146,10 +146,12 @@ class ExtremePointTask(Task):
         """Soft-NMS, also of a single pass (as published): groups that share members are many."""
         index, scores = soft_nms(candidates.boxes, candidates.scores, candidates.classes, limit)
         kept = replace(candidates.select(index), scores=scores)
-        if self.suppress_ghosts:
-            scores, order = without_ghosts(kept.boxes, scores, kept.classes).sort(dim=1, descending=True, stable=True)
+        if self.ghost_box_suppression:
+            scores, order = suppress_ghost_boxes(kept.boxes, scores, kept.classes).sort(
+                dim=1, descending=True, stable=True
+            )
             kept = replace(kept.select(order), scores=scores)
-        # In a mirrored picture what is left now was right.
+        # In a flipped image what is left now was right.
         return replace(kept, points={**kept.points, "keypoints": left_first(kept.points["keypoints"])})
 
     def finish(self, instances: Instances, sample: dict[str, Any]) -> Instances:

@@ -1,4 +1,4 @@
-"""One picture for each object: what is cut out, and what its annotation says."""
+"""One image for each object: what is cut out, and what its annotation says."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from detectron2.structures import BoxMode
 from PIL import Image
 
 from centernet_d2.config import get_cfg
-from centernet_d2.data.catalog import class_names, load_records
-from centernet_d2.data.datasets.crops import crop_records
+from centernet_d2.data.catalog import class_names, load_dataset_dicts
+from centernet_d2.data.datasets.crops import crop_objects
 from centernet_d2.data.datasets.custom import register_custom_datasets
-from centernet_d2.data.image_io import BrokenImageError, cut_out, read_image
+from centernet_d2.data.image_io import CorruptImageError, cut_out, read_image
 from centernet_d2.data.schemas import FACE68
 from centernet_d2.data.validation.checks import check_annotations
 
@@ -40,13 +40,13 @@ def _record(*annotations: dict[str, Any]) -> dict[str, Any]:
 
 def test_windows_are_square_whole_and_around_the_box() -> None:
     points = [12.5, 21, 2, 0, 0, 0, 50, 8, 1]
-    record = _record(
+    dataset_dict = _record(
         {"bbox": [10, 20, 30, 32], "id": 4, "keypoints": points, "segmentation": [[1, 2, 3, 4, 5, 6]]},
         {"bbox": [0, 0, 9.5, 40], "bbox_mode": BoxMode.XYWH_ABS, "id": 5},
         {"bbox": [0, 0, 9, 9], "iscrowd": 1},
         {"bbox": [5, 5, 5, 9]},
     )
-    first, second = crop_records([record], 1.5)
+    first, second = crop_objects([dataset_dict], 1.5)
     # 1.5 * 20 = 30 around (20, 26).
     assert first["crop"] == [5, 11, 35, 41] and (first["height"], first["width"]) == (30, 30)
     (annotation,) = first["annotations"]
@@ -56,13 +56,13 @@ def test_windows_are_square_whole_and_around_the_box() -> None:
     assert second["crop"] == [-25, -10, 35, 50] and second["annotations"][0]["bbox"] == [25, 10, 34.5, 50]
     assert [(crop["image_id"], crop["source_image_id"]) for crop in (first, second)] == [(1, 9), (2, 9)]
     assert first["source_size"] == [50, 80] and first["subset"] == "x"
-    assert record["annotations"][0]["keypoints"] == points
+    assert dataset_dict["annotations"][0]["keypoints"] == points
 
 
-def test_crops_of_crops_are_cut_from_the_picture() -> None:
+def test_crops_of_crops_are_cut_from_the_image() -> None:
     image = np.random.default_rng(0).integers(0, 256, (50, 80, 3), dtype=np.uint8)
-    (crop,) = crop_records([_record({"bbox": [10, 20, 30, 32]})], 2.0)
-    (inner,) = crop_records([crop], 1.2)
+    (crop,) = crop_objects([_record({"bbox": [10, 20, 30, 32]})], 2.0)
+    (inner,) = crop_objects([crop], 1.2)
     assert inner["crop"] == [8, 14, 32, 38] and inner["source_size"] == [50, 80] and inner["source_image_id"] == 9
     assert inner["annotations"][0]["bbox"] == [2, 6, 22, 18]
     np.testing.assert_array_equal(cut_out(image, inner["crop"])[6:18, 2:22], image[20:32, 10:30])
@@ -83,20 +83,20 @@ def test_cutting_out_equals_a_padded_slice(window: tuple[int, int, int, int]) ->
 def test_files_are_cut_and_their_size_is_still_checked(tmp_path: Path) -> None:
     image = np.random.default_rng(2).integers(0, 256, (50, 80, 3), dtype=np.uint8)
     Image.fromarray(image).save(tmp_path / "a.png")
-    record = {**_record({"bbox": [70, 40, 90, 60]}), "file_name": str(tmp_path / "a.png")}
-    (crop,) = crop_records([record], 1.0)
+    dataset_dict = {**_record({"bbox": [70, 40, 90, 60]}), "file_name": str(tmp_path / "a.png")}
+    (crop,) = crop_objects([dataset_dict], 1.0)
     found = read_image(crop, "RGB")
     np.testing.assert_array_equal(found[:10, :10], image[40:, 70:])
     assert found.shape == (20, 20, 3) and not found[10:].any() and not found[:, 10:].any()
-    with pytest.raises(BrokenImageError, match="80 wide and 50 high"):
+    with pytest.raises(CorruptImageError, match="80 wide and 50 high"):
         read_image({**crop, "source_size": [50, 81]})
 
 
 def test_an_entry_crops_a_built_in_set_and_its_crops(name: str) -> None:
     _register([f"{name}_a", "crops", "synthetic_faces_val", "1.5"], [f"{name}_b", "crops", f"{name}_a", "1.2"])
-    source = load_records("synthetic_faces_val")
-    for crops in (load_records(f"{name}_a"), load_records(f"{name}_b")):
-        assert len(crops) == sum(len(record["annotations"]) for record in source)
+    source = load_dataset_dicts("synthetic_faces_val")
+    for crops in (load_dataset_dicts(f"{name}_a"), load_dataset_dicts(f"{name}_b")):
+        assert len(crops) == sum(len(dataset_dict["annotations"]) for dataset_dict in source)
         assert check_annotations(crops[:20], ["face"], check_images=True, num_keypoints=68) == []
         whole, crop = read_image(source[0]), crops[0]
         landmarks = [np.reshape(r["annotations"][0]["keypoints"], (-1, 3)) for r in (source[0], crop)]
@@ -104,7 +104,7 @@ def test_an_entry_crops_a_built_in_set_and_its_crops(name: str) -> None:
         np.testing.assert_allclose(landmarks[0][:, :2] - corner, landmarks[1][:, :2])
         np.testing.assert_array_equal(cut_out(whole, crop["crop"]), read_image(crop))
     metadata = MetadataCatalog.get(f"{name}_b")
-    assert metadata.landmark_scheme == "face68" and metadata.evaluator_type == "face_landmarks"
+    assert metadata.keypoint_schema == "face68" and metadata.evaluator_type == "face_landmarks"
     assert metadata.keypoint_flip_map == FACE68.metadata()["keypoint_flip_map"]
 
 
@@ -121,9 +121,9 @@ def test_a_file_of_the_source_does_not_describe_the_crops(name: str, tmp_path: P
     assert MetadataCatalog.get(name).get("json_file") and not MetadataCatalog.get(f"{name}_crops").get("json_file")
     # Twice is once, and another margin replaces.
     _register([f"{name}_crops", "crops", name, "2"])
-    assert load_records(f"{name}_crops")[0]["height"] == 8
+    assert load_dataset_dicts(f"{name}_crops")[0]["height"] == 8
     _register([f"{name}_crops", "crops", name, "3"])
-    assert load_records(f"{name}_crops")[0]["height"] == 12
+    assert load_dataset_dicts(f"{name}_crops")[0]["height"] == 12
 
 
 @pytest.mark.parametrize("margin", ["wide", "0.5", "nan", "inf", "-2"])
@@ -134,5 +134,5 @@ def test_bad_margins_are_named(name: str, margin: str) -> None:
 
 
 def test_an_unknown_source_is_named(name: str) -> None:
-    with pytest.raises(ValueError, match=r"from 'nowhere', but there is no such data set"):
+    with pytest.raises(ValueError, match=r"from 'nowhere', but there is no such dataset"):
         _register([name, "crops", "nowhere", "1.5"])

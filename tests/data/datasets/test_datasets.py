@@ -1,4 +1,4 @@
-"""Data sets named in the configuration, against hand-written files, Detectron2's readers and real samples."""
+"""Datasets named in the configuration, against hand-written files, Detectron2's readers and real samples."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from detectron2.structures import BoxMode
 from PIL import Image
 
 from centernet_d2.config import get_cfg
-from centernet_d2.data.catalog import class_names, load_records
+from centernet_d2.data.catalog import class_names, load_dataset_dicts
 from centernet_d2.data.datasets.coco import load_coco
 from centernet_d2.data.datasets.custom import register_custom_datasets, resolve_num_classes
 from centernet_d2.data.datasets.voc import read_voc
@@ -59,9 +59,9 @@ def test_category_ids_become_classes_in_their_order(tmp_path: Path, name: str) -
     assert resolve_num_classes(cfg) == 2
     assert class_names(name) == ["cat", "dog"]
     assert MetadataCatalog.get(name).thing_dataset_id_to_contiguous_id == {7: 0, 90: 1}
-    (record,) = load_records(name)
-    assert record["file_name"] == str(tmp_path / "a.jpg")
-    found = [(a["category_id"], a["bbox"], a["iscrowd"], a["bbox_mode"]) for a in record["annotations"]]
+    (dataset_dict,) = load_dataset_dicts(name)
+    assert dataset_dict["file_name"] == str(tmp_path / "a.jpg")
+    found = [(a["category_id"], a["bbox"], a["iscrowd"], a["bbox_mode"]) for a in dataset_dict["annotations"]]
     assert found == [(1, [1, 2, 3, 4], 0, BoxMode.XYWH_ABS), (0, [5, 6, 7, 8], 1, BoxMode.XYWH_ABS)]
 
 
@@ -70,23 +70,21 @@ def test_registering_reads_no_file_and_twice_is_once(name: str, tmp_path: Path) 
     for _ in range(2):
         _cfg(entry)
     with pytest.raises(FileNotFoundError, match=rf"{name}.*/absent/a\.json does not exist.*DETECTRON2_DATASETS"):
-        load_records(name)
+        load_dataset_dicts(name)
     # The same name for other files replaces.
     _cfg((name, "coco", _coco(tmp_path), str(tmp_path)))
-    assert len(load_records(name)) == 1
+    assert len(load_dataset_dicts(name)) == 1
     # The file may change between two readings.
     _coco(tmp_path, categories=[{"id": 7, "name": "cow"}, {"id": 90, "name": "pig"}])
-    load_records(name)
+    load_dataset_dicts(name)
     assert class_names(name) == ["cow", "pig"]
 
 
-def test_relative_paths_start_at_the_data_set_folder(
-    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_relative_paths_start_at_the_dataset_folder(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DETECTRON2_DATASETS", str(tmp_path))
     _coco(tmp_path)
     _cfg((name, "coco", "a.json", "pictures"))
-    assert load_records(name)[0]["file_name"] == str(tmp_path / "pictures" / "a.jpg")
+    assert load_dataset_dicts(name)[0]["file_name"] == str(tmp_path / "pictures" / "a.jpg")
 
 
 @pytest.mark.parametrize(
@@ -98,9 +96,9 @@ def test_bad_entries_are_named(entry: Any) -> None:
         _cfg(entry)
 
 
-def test_unknown_data_set_names_the_closest() -> None:
+def test_unknown_dataset_names_the_closest() -> None:
     with pytest.raises(KeyError, match="coco_2017_train"):
-        load_records("coco_2017_trian")
+        load_dataset_dicts("coco_2017_trian")
 
 
 @pytest.mark.parametrize("file_name", ["../a.jpg", "/etc/passwd", "x/../../a.jpg", "..\\a.jpg"])
@@ -132,11 +130,11 @@ def test_number_of_classes_must_agree(tmp_path: Path, name: str) -> None:
         resolve_num_classes(cfg)
     cfg.DATASETS.TRAIN = cfg.DATASETS.TEST = ()
     cfg.MODEL.CENTERNET.NUM_CLASSES = 0
-    with pytest.raises(ValueError, match="names no data set"):
+    with pytest.raises(ValueError, match="names no dataset"):
         resolve_num_classes(cfg)
 
 
-def test_prediction_needs_no_data_set(name: str) -> None:
+def test_prediction_needs_no_dataset(name: str) -> None:
     cfg = _cfg((name, "coco", "/absent/a.json", "/absent"))
     cfg.DATASETS.TRAIN = (name,)
     cfg.MODEL.CENTERNET.NUM_CLASSES = 4
@@ -195,19 +193,19 @@ def _object(name: str = "cat", difficult: int = 0, box: tuple[object, ...] = (1,
 def test_voc_boxes_count_from_one_and_include_their_ends(tmp_path: Path) -> None:
     part = "<part><name>head</name><bndbox><xmin>1</xmin></bndbox></part></object>"
     root = _voc(tmp_path, _object(), _object("dog", 1, (7, 8, 7, 9.5)).replace("</object>", part))
-    ((record,), findings) = read_voc(str(root), "train", ["cat", "dog"])
-    assert not findings
-    assert record["file_name"] == str(root / "JPEGImages/2007_1.png")
-    assert (record["height"], record["width"]) == (40, 60)
-    found = [(a["category_id"], a["bbox"], a["iscrowd"]) for a in record["annotations"]]
+    ((dataset_dict,), issues) = read_voc(str(root), "train", ["cat", "dog"])
+    assert not issues
+    assert dataset_dict["file_name"] == str(root / "JPEGImages/2007_1.png")
+    assert (dataset_dict["height"], dataset_dict["width"]) == (40, 60)
+    found = [(a["category_id"], a["bbox"], a["iscrowd"]) for a in dataset_dict["annotations"]]
     assert found == [(0, [0, 0, 60, 40], 0), (1, [6, 7, 7, 9.5], 1)]
 
 
 @pytest.mark.parametrize("size", ["", "<size><width>0</width><height>0</height></size>"])
-def test_voc_size_comes_from_the_picture_where_the_file_lacks_it(tmp_path: Path, size: str) -> None:
-    ((record,), findings) = read_voc(str(_voc(tmp_path, _object(), size=size)), "train", ["cat"])
-    assert not findings
-    assert (record["height"], record["width"]) == (40, 60)
+def test_voc_size_comes_from_the_image_where_the_file_lacks_it(tmp_path: Path, size: str) -> None:
+    ((dataset_dict,), issues) = read_voc(str(_voc(tmp_path, _object(), size=size)), "train", ["cat"])
+    assert not issues
+    assert (dataset_dict["height"], dataset_dict["width"]) == (40, 60)
 
 
 @pytest.mark.parametrize(
@@ -224,8 +222,8 @@ def test_voc_size_comes_from_the_picture_where_the_file_lacks_it(tmp_path: Path,
 )
 def test_voc_faults_have_file_object_and_field(tmp_path: Path, text: str, number: int | None, field: str) -> None:
     root = _voc(tmp_path, _object(), text)
-    _, findings = read_voc(str(root), "train", ["cat"])
-    assert [(f.file, f.annotation_id, f.field) for f in findings] == [
+    _, issues = read_voc(str(root), "train", ["cat"])
+    assert [(f.file, f.annotation_id, f.field) for f in issues] == [
         (str(root / "Annotations/2007_1.xml"), number, field)
     ]
 
@@ -233,11 +231,11 @@ def test_voc_faults_have_file_object_and_field(tmp_path: Path, text: str, number
 def test_voc_folder_without_the_layout_is_named(tmp_path: Path, name: str) -> None:
     _cfg((name, "voc", str(tmp_path), "train"))
     with pytest.raises(FileNotFoundError, match=rf"{name}.*Annotations does not exist"):
-        load_records(name)
+        load_dataset_dicts(name)
     _voc(tmp_path, _object())
     _cfg((name, "voc", str(tmp_path), "val"))
     with pytest.raises(FileNotFoundError, match=r"val\.txt does not exist"):
-        load_records(name)
+        load_dataset_dicts(name)
 
 
 def test_bccd_is_read_in_its_layout(shared_data: Path, name: str, tmp_path: Path) -> None:
@@ -246,9 +244,9 @@ def test_bccd_is_read_in_its_layout(shared_data: Path, name: str, tmp_path: Path
     cfg.DATASETS.TRAIN, cfg.DATASETS.TEST = (f"{name}_train",), (f"{name}_val",)
     assert resolve_num_classes(cfg) == 3
     assert class_names(f"{name}_val") == ["Platelets", "RBC", "WBC"]
-    train, val = load_records(f"{name}_train"), load_records(f"{name}_val")
+    train, val = load_dataset_dicts(f"{name}_train"), load_dataset_dicts(f"{name}_val")
     assert (len(train), len(val)) == (205, 87)
-    boxes = Counter(a["category_id"] for record in train + val for a in record["annotations"])
+    boxes = Counter(a["category_id"] for dataset_dict in train + val for a in dataset_dict["annotations"])
     assert sum(boxes.values()) == 3943
     theirs = load_voc_instances(str(root), "val", ["Platelets", "RBC", "WBC"])
     for one, other in zip(val, theirs, strict=True):
@@ -259,11 +257,11 @@ def test_bccd_is_read_in_its_layout(shared_data: Path, name: str, tmp_path: Path
     # Detectron2's evaluator turns the records into a COCO file by itself.
     convert_to_coco_json(f"{name}_val", str(tmp_path / "val.json"), allow_cached=False)
     written = json.loads((tmp_path / "val.json").read_text())
-    assert len(written["annotations"]) == sum(len(record["annotations"]) for record in val)
-    assert [image["id"] for image in written["images"]] == [record["image_id"] for record in val]
+    assert len(written["annotations"]) == sum(len(dataset_dict["annotations"]) for dataset_dict in val)
+    assert [image["id"] for image in written["images"]] == [dataset_dict["image_id"] for dataset_dict in val]
 
 
-def test_published_voc_names_stay_and_absent_files_are_said(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_reference_voc_names_stay_and_absent_files_are_said(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     cfg = get_cfg()
     cfg.DATASETS.TRAIN, cfg.DATASETS.TEST = ("voc_2007_trainval", "voc_2012_trainval"), ("voc_2007_test",)
     assert resolve_num_classes(cfg) == 20
@@ -271,5 +269,5 @@ def test_published_voc_names_stay_and_absent_files_are_said(monkeypatch: pytest.
     if Path(MetadataCatalog.get("voc_2007_test").dirname).exists():
         pytest.skip("the published VOC is here")
     with pytest.raises(FileNotFoundError, match=r"voc_2007_test: .*VOC2007.*does not exist"):
-        load_records("voc_2007_test")
+        load_dataset_dicts("voc_2007_test")
     assert "voc_2012_val" in DatasetCatalog

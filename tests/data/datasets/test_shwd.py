@@ -20,7 +20,7 @@ def element(name: str, xmin: object, difficult: int = 0) -> str:
 
 
 def write(root: Path, *objects: str) -> Path:
-    """Two pictures, one of them with the suffix .JPG, as some of the published are."""
+    """Two images, one of them with the suffix .JPG, as some of the published are."""
     for folder in ("Annotations", "JPEGImages", "ImageSets/Main"):
         (root / folder).mkdir(parents=True)
     (root / "ImageSets/Main/test.txt").write_text("000377\nPartA_1\n")
@@ -34,15 +34,18 @@ def write(root: Path, *objects: str) -> Path:
 def test_two_classes_and_no_dogs(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     root = write(tmp_path / "VOC2028", element("hat", 1), element("dog", 5), element("person", 9))
     with caplog.at_level(logging.WARNING, logger="centernet_d2"):
-        records = load_shwd(f"test_shwd_{uuid.uuid4().hex}", str(root), "test")
+        dataset_dicts = load_shwd(f"test_shwd_{uuid.uuid4().hex}", str(root), "test")
     xml = root / "Annotations/000377.xml"
     assert caplog.messages == [f"Left out: {xml}, annotation 2, name: is 'dog', none of hat, person"]
-    assert [record["file_name"] for record in records] == [
+    assert [dataset_dict["file_name"] for dataset_dict in dataset_dicts] == [
         str(root / "JPEGImages" / name) for name in ("000377.jpg", "PartA_1.JPG")
     ]
-    found = [[(a["category_id"], a["bbox"], a["iscrowd"]) for a in record["annotations"]] for record in records]
+    found = [
+        [(a["category_id"], a["bbox"], a["iscrowd"]) for a in dataset_dict["annotations"]]
+        for dataset_dict in dataset_dicts
+    ]
     assert found == [[(0, [0, 1, 30, 20], 0), (1, [8, 1, 30, 20], 0)], [(1, [2, 1, 30, 20], 1)]]
-    assert [record["image_id"] for record in records] == [0, 1]
+    assert [dataset_dict["image_id"] for dataset_dict in dataset_dicts] == [0, 1]
 
 
 def test_other_faults_stop(tmp_path: Path) -> None:

@@ -35,10 +35,10 @@ def test_document_types_are_refused_at_once(kind: str, tmp_path: Path) -> None:
     start = time.perf_counter()
     with pytest.raises(ValueError, match="document type"):
         parse_xml(path)
-    picture, (finding,) = read_voc_xml(str(path))
+    image, (issue,) = read_voc_xml(str(path))
     assert time.perf_counter() - start < 5
-    assert (picture.size, picture.objects) == (None, [])
-    assert (finding.file, finding.field) == (str(path), "file") and finding.problem.startswith("has a document type")
+    assert (image.size, image.objects) == (None, [])
+    assert (issue.file, issue.field) == (str(path), "file") and issue.problem.startswith("has a document type")
 
 
 @pytest.mark.parametrize(
@@ -52,6 +52,6 @@ def test_what_is_not_xml(content: bytes, tmp_path: Path) -> None:
     assert "is not XML" in str(read_voc_xml(str(path))[1][0])
 
 
-def test_a_folder_is_a_finding_too(tmp_path: Path) -> None:
-    _, (finding,) = read_voc_xml(str(tmp_path))
-    assert finding.problem.startswith("cannot be read")
+def test_a_folder_is_a_issue_too(tmp_path: Path) -> None:
+    _, (issue,) = read_voc_xml(str(tmp_path))
+    assert issue.problem.startswith("cannot be read")

@@ -1,4 +1,4 @@
-""".pts files: real ones, and every way of being broken."""
+""".pts files: real ones, and every way of being corrupt."""
 
 from __future__ import annotations
 
@@ -8,26 +8,26 @@ import numpy as np
 import pytest
 
 from centernet_d2.data.formats.pts import convert_pts, read_pts
-from tests.helpers.files import face_points, pts_text, write_picture
+from tests.helpers.files import face_points, pts_text, write_image
 
 GOOD = pts_text(face_points())
 
 
 def test_real_files(shared_data: Path) -> None:
     for path in sorted((shared_data / "300vw").glob("*/annot/*.pts")):
-        points, findings = read_pts(path, 68)
+        points, issues = read_pts(path, 68)
         numbers = [float(number) for number in path.read_text().split("{")[1].split("}")[0].split()]
         np.testing.assert_array_equal(points, np.reshape(numbers, (68, 2)) - 1)
-        assert findings == []
+        assert issues == []
 
 
 def test_lines_of_any_system_and_blank_ones(tmp_path: Path) -> None:
     path = tmp_path / "a.pts"
     for text in (GOOD, GOOD.replace("\n", "\r\n"), GOOD + "\n \n\n", GOOD.rstrip(), GOOD.replace(" 1", "  \t1")):
         path.write_bytes(text.encode())
-        points, findings = read_pts(path, 68)
+        points, issues = read_pts(path, 68)
         np.testing.assert_allclose(points, face_points(), atol=1e-9)
-        assert findings == []
+        assert issues == []
 
 
 FAULTS = {
@@ -60,26 +60,26 @@ FAULTS = {
 def test_faults_have_file_and_field(tmp_path: Path, field: str, text: str) -> None:
     path = tmp_path / "a.pts"
     path.write_text(text)
-    points, (finding,) = read_pts(path, 68)
+    points, (issue,) = read_pts(path, 68)
     assert points is None
-    assert (finding.file, finding.field) == (str(path), field)
-    assert "\n" not in str(finding)
+    assert (issue.file, issue.field) == (str(path), field)
+    assert "\n" not in str(issue)
 
 
 def test_files_that_are_no_text(tmp_path: Path) -> None:
     (tmp_path / "a.pts").write_bytes(b"\xff\xfe\x00version: 1")
     (tmp_path / "b.pts").mkdir()
     for name, problem in (("a", "is not text"), ("b", "is not text"), ("c", "does not exist")):
-        _, (finding,) = read_pts(tmp_path / f"{name}.pts", 68)
-        assert str(finding).startswith(f"{tmp_path / name}.pts, file: {problem}")
+        _, (issue,) = read_pts(tmp_path / f"{name}.pts", 68)
+        assert str(issue).startswith(f"{tmp_path / name}.pts, file: {problem}")
 
 
 def test_object_of_a_face(tmp_path: Path) -> None:
-    write_picture(tmp_path / "a.jpg")
+    write_image(tmp_path / "a.jpg")
     (tmp_path / "a.pts").write_text(GOOD)
     result = convert_pts(tmp_path, "a.jpg", tmp_path / "a.pts", subset="common")
-    assert result.picture == {"file_name": "a.jpg", "height": 80, "width": 100, "subset": "common"}
-    assert not result.findings
+    assert result.image == {"file_name": "a.jpg", "height": 80, "width": 100, "subset": "common"}
+    assert not result.issues
     (face,) = result.objects
     points = np.reshape(face["keypoints"], (68, 3))
     np.testing.assert_array_equal(points[:, :2], face_points())
@@ -92,13 +92,13 @@ def test_object_of_a_face(tmp_path: Path) -> None:
 
 
 def test_points_outside(tmp_path: Path) -> None:
-    """The picture is 100 wide: from -0.5 to 99.5; a fifth of it is 20."""
-    write_picture(tmp_path / "a.jpg")
+    """The image is 100 wide: from -0.5 to 99.5; a fifth of it is 20."""
+    write_image(tmp_path / "a.jpg")
     points = face_points()
     cases: list[tuple[float, int, str]] = [
         *[(-0.5, 68, ""), (-20.4, 34, ""), (119.4, 34, "")],
-        *[(-20.6, 1, "one is far outside the 100x80 picture, at (-20.6, "), (119.6, 1, "one is far outside")],
-        *[(-0.6, 35, "35 of 68 are outside the 100x80 picture"), (99.6, 68, "68 of 68 are outside")],
+        *[(-20.6, 1, "one is far outside the 100x80 image, at (-20.6, "), (119.6, 1, "one is far outside")],
+        *[(-0.6, 35, "35 of 68 are outside the 100x80 image"), (99.6, 68, "68 of 68 are outside")],
     ]
     for x, number, problem in cases:
         moved = points.copy()
@@ -107,14 +107,14 @@ def test_points_outside(tmp_path: Path) -> None:
         (tmp_path / "a.pts").write_text(pts_text(moved))
         result = convert_pts(tmp_path, "a.jpg", tmp_path / "a.pts")
         assert len(result.objects) == (problem == "")
-        assert [f.problem[: len(problem)] for f in result.findings] == ([problem] if problem else [])
+        assert [f.problem[: len(problem)] for f in result.issues] == ([problem] if problem else [])
 
 
 def test_face_without_extent(tmp_path: Path) -> None:
-    write_picture(tmp_path / "a.jpg")
+    write_image(tmp_path / "a.jpg")
     (tmp_path / "a.pts").write_text(pts_text(np.full((68, 2), 5.0)))
     result = convert_pts(tmp_path, "a.jpg", tmp_path / "a.pts")
-    assert [str(finding) for finding in result.findings] == [
+    assert [str(issue) for issue in result.issues] == [
         f"{tmp_path}/a.pts, box: from (5.5, 5.5) to (5.5, 5.5) has no area"
     ]
-    assert result.picture is None
+    assert result.image is None

@@ -1,4 +1,4 @@
-"""300W: archives in the published layout with broken entries among them, and two of its real pictures."""
+"""300W: archives in the published layout with corrupt entries among them, and two of its real images."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from centernet_d2.data.preparation import face_300w
 from centernet_d2.data.preparation.archives import unpack_archives
 from centernet_d2.data.preparation.command import prepare
 from centernet_d2.data.preparation.face_300w import convert_300w, find_pairs, read_official_boxes
-from tests.helpers.files import face_points, load, pictures_and_points, pts_text, write_pair, write_picture
+from tests.helpers.files import face_points, images_and_points, load, pts_text, write_image, write_pair
 
 #: Good pairs and the points' seed.
 PAIRS = {
@@ -53,7 +53,7 @@ def _downloads(folder: Path, work: Path) -> None:
 def _break(folder: Path) -> None:
     """Beside the good pairs of iBUG, in its archive."""
     good = pts_text(face_points())
-    broken = {
+    corrupt = {
         "image_010.pts": pts_text(face_points(count=67)),
         "image_011.pts": good.replace("version: 1", "version: 9"),
         "image_012.pts": good.replace("{\n", "{\nnan nan\n").replace("68", "69"),
@@ -62,13 +62,13 @@ def _break(folder: Path) -> None:
         "../../climbed.pts": good,
         "image_015.pts": good,
     }
-    write_picture(folder / "picture.jpg")
+    write_image(folder / "picture.jpg")
     with zipfile.ZipFile(folder / "ibug.zip", "a") as archive:
-        for name, text in broken.items():
+        for name, text in corrupt.items():
             archive.writestr(name if ".." in name else f"ibug/{name}", text.encode(errors="surrogateescape"))
         for number in (10, 11, 12, 13, 14, 16):
             archive.write(folder / "picture.jpg", f"ibug/image_0{number}.jpg")
-        archive.writestr("ibug/image_017.jpg", b"no picture")
+        archive.writestr("ibug/image_017.jpg", b"no image")
         archive.writestr("ibug/image_017.pts", good)
     (folder / "picture.jpg").unlink()
 
@@ -84,7 +84,7 @@ def test_from_the_archives(downloads: Path, capsys: pytest.CaptureFixture[str]) 
     assert prepare(downloads, convert_300w) == 0
     told = capsys.readouterr().out
     for split, count in {"train": 3148, "common": 554, "challenge": 135, "full": 689, "test": 600}.items():
-        assert f"{split}.json: " in told and f"pictures, but {count} are known" in told
+        assert f"{split}.json: " in told and f"images, but {count} are known" in told
     assert "left out" not in told
     expected = {
         "train": ["lfpw/trainset/image_0001", "helen/helen/trainset/100032540_1", "afw/10516"],
@@ -95,16 +95,16 @@ def test_from_the_archives(downloads: Path, capsys: pytest.CaptureFixture[str]) 
     }
     by_stem = {name.rpartition("/")[2]: seed for name, seed in PAIRS.items() if "lfpw" not in name}
     for split, starts in expected.items():
-        found = pictures_and_points(downloads / "annotations" / f"{split}.json")
+        found = images_and_points(downloads / "annotations" / f"{split}.json")
         names = list(found)
         assert len({name.rpartition(".")[0] for name in names}) == len(names) == len(starts) + (split == "train")
         assert all(name.startswith(tuple(starts)) for name in names)
         for name, (points,) in found.items():
             seed = PAIRS[name] if "lfpw" in name else by_stem[name.rpartition("/")[2]]
             np.testing.assert_array_equal(points[:, :2], face_points(seed))
-        records = load(downloads / "annotations" / f"{split}.json", downloads, "face68")
-        assert len(records) == len(names)
-        kept = np.reshape(records[0]["annotations"][0]["keypoints"], (68, 3))
+        dataset_dicts = load(downloads / "annotations" / f"{split}.json", downloads, "face68")
+        assert len(dataset_dicts) == len(names)
+        kept = np.reshape(dataset_dicts[0]["annotations"][0]["keypoints"], (68, 3))
         np.testing.assert_allclose(kept[:, :2], next(iter(found.values()))[0][:, :2] + 0.5)
 
 
@@ -114,7 +114,7 @@ def test_subsets(downloads: Path) -> None:
     found = {}
     for split in ("train", "full", "test"):
         content = json.loads((downloads / "annotations" / f"{split}.json").read_text())
-        found[split] = [picture.get("subset") for picture in content["images"]]
+        found[split] = [image.get("subset") for image in content["images"]]
     assert found == {
         "train": [None] * 4,
         "full": ["common", "common", "challenge", "challenge"],
@@ -122,12 +122,12 @@ def test_subsets(downloads: Path) -> None:
     }
 
 
-def test_broken_entries_are_named_and_the_good_rest_is_converted(
+def test_corrupt_entries_are_named_and_the_good_rest_is_converted(
     downloads: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     unpack_archives(downloads)
     convert_300w(downloads)
-    good = pictures_and_points(downloads / "annotations/challenge.json")
+    good = images_and_points(downloads / "annotations/challenge.json")
     shutil.rmtree(downloads / "annotations")
     _break(downloads)
     assert prepare(downloads, convert_300w) == 0
@@ -140,13 +140,13 @@ def test_broken_entries_are_named_and_the_good_rest_is_converted(
         f"{ibug}11.pts, version: the file starts with 'version: 9', not with 'version: 1'",
         f"{ibug}12.pts, points: number 1 is 'nan nan', not two finite numbers",
         f"{ibug}13.pts, file: is not text",
-        f"{ibug}14.pts, points: one is far outside the 100x80 picture",
-        f"{ibug}15.pts, picture: there is none of that name",
+        f"{ibug}14.pts, points: one is far outside the 100x80 image",
+        f"{ibug}15.pts, image: there is none of that name",
         f"{ibug}16.pts, file: does not exist",
-        f"{ibug}17.jpg, picture: not a picture",
+        f"{ibug}17.jpg, image: not an image",
     ):
         assert told.count(line) == 2, line  # in challenge and full
-    found = pictures_and_points(downloads / "annotations/challenge.json")
+    found = images_and_points(downloads / "annotations/challenge.json")
     assert list(found) == list(good)
     load(downloads / "annotations/challenge.json", downloads, "face68")
 
@@ -178,7 +178,7 @@ def test_twice_and_after_a_kill_the_same_bytes(downloads: Path, monkeypatch: pyt
 
 def test_pairs_are_found_by_name_in_any_depth(tmp_path: Path) -> None:
     for name in ("afw/a.jpg", "deep/er/AFW/a.jpg", "deep/er/AFW/b.jpeg", "ibug/image_092 _01.jpg", "other/c.jpg"):
-        write_picture(tmp_path / name)
+        write_image(tmp_path / name)
     for name in ("afw/a.pts", "ibug/image_092_01.pts", "afw/._a.pts", "lfpw/image_1.pts"):
         path = tmp_path / name
         path.parent.mkdir(exist_ok=True)
@@ -192,29 +192,29 @@ def test_pairs_are_found_by_name_in_any_depth(tmp_path: Path) -> None:
 
 def test_nothing_there(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert prepare(tmp_path, convert_300w) == 1
-    assert "0 pictures, but 3148 are known" in capsys.readouterr().out
+    assert "0 images, but 3148 are known" in capsys.readouterr().out
     assert prepare(tmp_path / "absent", convert_300w) == 1
     assert f"there is no folder {tmp_path}/absent" in capsys.readouterr().err
 
 
-def test_real_pictures_come_back(shared_data: Path, tmp_path: Path) -> None:
+def test_real_images_come_back(shared_data: Path, tmp_path: Path) -> None:
     """The sample's points, written as .pts into the layout of the private test set."""
     sample = json.loads((shared_data / "300w_sample/test_300w.json").read_text())
-    truth = {}
-    for picture, entry in zip(sample["images"], sample["annotations"], strict=True):
+    gt = {}
+    for image, entry in zip(sample["images"], sample["annotations"], strict=True):
         points = np.reshape(entry["keypoints"], (68, 3))[:, :2]
-        path = tmp_path / "01_Indoor" / picture["file_name"]
+        path = tmp_path / "01_Indoor" / image["file_name"]
         path.parent.mkdir(exist_ok=True)
-        shutil.copyfile(shared_data / "300w_sample" / picture["file_name"], path)
+        shutil.copyfile(shared_data / "300w_sample" / image["file_name"], path)
         path.with_suffix(".pts").write_text(pts_text(points))
-        truth[f"01_Indoor/{picture['file_name']}"] = (points, picture["height"], picture["width"])
-    (summary,) = [summary for summary in convert_300w(tmp_path) if summary.pictures]
-    assert (summary.pictures, summary.findings) == (2, [])
-    records = {r["file_name"]: r for r in load(tmp_path / "annotations/test.json", tmp_path, "face68")}
-    for name, (points, height, width) in truth.items():
-        record = records[str(tmp_path / name)]
-        assert (record["height"], record["width"]) == (height, width)
-        found = np.reshape(record["annotations"][0]["keypoints"], (68, 3))
+        gt[f"01_Indoor/{image['file_name']}"] = (points, image["height"], image["width"])
+    (summary,) = [summary for summary in convert_300w(tmp_path) if summary.images]
+    assert (summary.images, summary.issues) == (2, [])
+    dataset_dicts = {r["file_name"]: r for r in load(tmp_path / "annotations/test.json", tmp_path, "face68")}
+    for name, (points, height, width) in gt.items():
+        dataset_dict = dataset_dicts[str(tmp_path / name)]
+        assert (dataset_dict["height"], dataset_dict["width"]) == (height, width)
+        found = np.reshape(dataset_dict["annotations"][0]["keypoints"], (68, 3))
         np.testing.assert_allclose(found[:, :2], points + 0.5, atol=6e-4)
 
 
@@ -234,9 +234,7 @@ def test_official_boxes(tmp_path: Path, boxes: str, shift: int) -> None:
         write_pair(tmp_path / "ibug" / f"{name}.jpg", face_points())
     _write_boxes(tmp_path / "Bounding Boxes", "ibug", ["image_003_1.jpg", "image_092 _01.jpg"])
     (summary,) = [summary for summary in convert_300w(tmp_path, boxes) if summary.json_file.stem == "challenge"]
-    assert [str(finding) for finding in summary.findings] == [
-        "ibug/image_100.jpg, box: is not in the official box file"
-    ]
+    assert [str(issue) for issue in summary.issues] == ["ibug/image_100.jpg, box: is not in the official box file"]
     found = [entry["bbox"] for entry in json.loads(summary.json_file.read_text())["annotations"]]
     assert found == [[k + shift - 0.5, 1.5 + shift, 50.0 - k, 58.0] for k in range(2)]
 

@@ -15,7 +15,7 @@ from centernet_d2.data.preparation.aflw import FEATURE_IDS, NUM_FACES, convert_a
 from centernet_d2.data.preparation.command import prepare
 from centernet_d2.data.preparation.faces import Face
 from centernet_d2.data.schemas import FACE19
-from tests.helpers.files import face_points, load, pictures_and_points, write_picture
+from tests.helpers.files import face_points, images_and_points, load, write_image
 
 _NAMES = (
     "LeftBrowLeftCorner LeftBrowCenter LeftBrowRightCorner RightBrowLeftCorner RightBrowCenter RightBrowRightCorner "
@@ -26,7 +26,7 @@ FEATURES = _NAMES.split()
 
 
 def _write_database(path: Path, faces: list[tuple[str, dict[int, Any], Any]]) -> None:
-    """``faces``: picture, points by feature id, x, y, width, height or None."""
+    """``faces``: image, points by feature id, x, y, width, height or None."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with sqlite3.connect(path) as db:
         db.execute("CREATE TABLE Faces (face_id INTEGER PRIMARY KEY, file_id TEXT, db_id TEXT)")
@@ -59,13 +59,13 @@ def test_the_nineteen_are_the_features_without_ears() -> None:
 
 
 def test_database(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """Ten pictures, a face each but for one with two; the second face of all shows one side only."""
+    """Ten images, a face each but for one with two; the second face of all shows one side only."""
     faces = [(f"{k % 4}/image{k:05d}.jpg", _features(k), (10, 12, 60.0, 50)) for k in range(10)]
     hidden = {feature: point for feature, point in _features(50).items() if feature not in (1, 7, 8, 13)}
     faces.append(("3/image00003.jpg", hidden, (-2, 5, 30, 40)))
     _write_database(tmp_path / "aflw/data/aflw.sqlite", faces)
     for name, _, _ in faces:
-        write_picture(tmp_path / "aflw/data/flickr" / name)
+        write_image(tmp_path / "aflw/data/flickr" / name)
     before = (tmp_path / "aflw/data/aflw.sqlite").read_bytes()
     assert prepare(tmp_path, convert_aflw) == 0
     assert (tmp_path / "aflw/data/aflw.sqlite").read_bytes() == before
@@ -74,7 +74,7 @@ def test_database(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert "left out" not in told
     found = {}
     for split in ("train", "full"):
-        found |= pictures_and_points(tmp_path / "annotations" / f"{split}.json")
+        found |= images_and_points(tmp_path / "annotations" / f"{split}.json")
         load(tmp_path / "annotations" / f"{split}.json", tmp_path, "face19")
     assert {name: len(points) for name, points in found.items()} == {
         f"aflw/data/flickr/{name}": 1 + (name == "3/image00003.jpg") for name, _, _ in faces
@@ -94,7 +94,7 @@ def test_database(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert {entry["num_keypoints"] for entry in entries} == {16, 19}
 
 
-def test_broken_faces_are_named_and_the_rest_is_converted(tmp_path: Path) -> None:
+def test_corrupt_faces_are_named_and_the_rest_is_converted(tmp_path: Path) -> None:
     box = (1, 2, 30, 40)
     faces: list[tuple[str, dict[int, Any], Any]] = [
         ("0/a.jpg", {**_features(1), 4: ("three", 4)}, box),
@@ -110,27 +110,27 @@ def test_broken_faces_are_named_and_the_rest_is_converted(tmp_path: Path) -> Non
     ]
     root = tmp_path / "aflw"
     _write_database(root / "data/aflw.sqlite", faces)
-    write_picture(root / "data/flickr/0/a.jpg")
-    write_picture(tmp_path / "climbed.jpg")
+    write_image(root / "data/flickr/0/a.jpg")
+    write_image(tmp_path / "climbed.jpg")
     summaries = convert_aflw(root)
     database = f"{root}/data/aflw.sqlite, annotation 393"
-    assert sorted(str(finding) for summary in summaries[:2] for finding in summary.findings) == sorted(
+    assert sorted(str(issue) for summary in summaries[:2] for issue in summary.issues) == sorted(
         [
-            f"../../../climbed.jpg, picture: leads out of the folder {root}",
-            f"/etc/absolute.jpg, picture: leads out of the folder {root}",
+            f"../../../climbed.jpg, image: leads out of the folder {root}",
+            f"/etc/absolute.jpg, image: leads out of the folder {root}",
             f"{database}41, points: hold something that is not a finite number",
             f"{database}42, points: hold something that is not a finite number",
-            f"{database}43, points: one is far outside the 100x80 picture, at (1000, 4)",
+            f"{database}43, points: one is far outside the 100x80 image, at (1000, 4)",
             f"{database}44, points: none is labelled",
             f"{database}45, box: is missing, or not four finite numbers",
             f"{database}46, box: from (1, 2) to (1, 42) has no area",
-            f"{root}/data/flickr/0/absent.jpg, picture: the file does not exist",
+            f"{root}/data/flickr/0/absent.jpg, image: the file does not exist",
         ]
     )
     assert [summary.objects for summary in summaries[:2]] in ([1, 0], [0, 1])
 
 
-def test_split_by_name_has_the_published_share_and_whole_pictures() -> None:
+def test_split_by_name_has_the_reference_share_and_whole_images() -> None:
     face = Face([[0.0, 0.0]], "")
     names = [f"{k % 4}/image{k:05d}.jpg" for k in range(20000)]
     splits = split_by_name((name, face) for name in names for _ in range(2))
@@ -155,28 +155,28 @@ def test_what_is_no_database(tmp_path: Path, capsys: pytest.CaptureFixture[str])
 
 def test_real_faces_come_back(shared_data: Path, tmp_path: Path) -> None:
     sample = json.loads((shared_data / "aflw/test_aflw.json").read_text())
-    faces, truth = [], {}
+    faces, gt = [], {}
     (tmp_path / "data/flickr/0").mkdir(parents=True)
-    for picture, entry in zip(sample["images"], sample["annotations"], strict=True):
+    for image, entry in zip(sample["images"], sample["annotations"], strict=True):
         points = np.reshape(entry["keypoints"], (19, 3))[:, :2]
-        shutil.copyfile(shared_data / "aflw" / picture["file_name"], tmp_path / "data/flickr/0" / picture["file_name"])
+        shutil.copyfile(shared_data / "aflw" / image["file_name"], tmp_path / "data/flickr/0" / image["file_name"])
         faces.append(
-            (f"0/{picture['file_name']}", dict(zip(FEATURE_IDS, points.tolist(), strict=True)), (1, 2, 300, 300))
+            (f"0/{image['file_name']}", dict(zip(FEATURE_IDS, points.tolist(), strict=True)), (1, 2, 300, 300))
         )
-        truth[picture["file_name"]] = (points, picture["height"], picture["width"])
+        gt[image["file_name"]] = (points, image["height"], image["width"])
     _write_database(tmp_path / "data/aflw.sqlite", faces)
     summaries = convert_aflw(tmp_path)
-    records = [r for s in summaries[:2] if s.pictures for r in load(s.json_file, tmp_path, "face19")]
-    assert len(records) == 2
-    for record in records:
-        points, height, width = truth[Path(record["file_name"]).name]
-        assert (record["height"], record["width"]) == (height, width)
-        found = np.reshape(record["annotations"][0]["keypoints"], (19, 3))
+    dataset_dicts = [r for s in summaries[:2] if s.images for r in load(s.json_file, tmp_path, "face19")]
+    assert len(dataset_dicts) == 2
+    for dataset_dict in dataset_dicts:
+        points, height, width = gt[Path(dataset_dict["file_name"]).name]
+        assert (dataset_dict["height"], dataset_dict["width"]) == (height, width)
+        found = np.reshape(dataset_dict["annotations"][0]["keypoints"], (19, 3))
         np.testing.assert_allclose(found[:, :2], points + 0.5, atol=6e-5)
 
 
 def test_release(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The arrays of the real file, with a hundredth of its faces, of three pictures."""
+    """The arrays of the real file, with a hundredth of its faces, of three images."""
     savemat = pytest.importorskip("scipy.io", reason="SciPy is not installed").savemat
     for split, number in {"train": 200, "full": 44, "frontal": 13}.items():
         monkeypatch.setitem(NUM_FACES, split, number)
@@ -188,13 +188,13 @@ def test_release(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     content = {"nameList": names, "data": points.reshape(count, 38), "mask_new": visible * 1.0, "bbox": boxes}
     savemat(tmp_path / "AFLWinfo_release.mat", {**content, "ra": order[None] + 1})
     for k in range(3):
-        write_picture(tmp_path / f"data/flickr/{k}/image.jpg")
+        write_image(tmp_path / f"data/flickr/{k}/image.jpg")
     summaries = convert_aflw(tmp_path)
     frontal = [k for k in order[200:] if visible[k].all()]
     assert [summary.objects for summary in summaries] == [200, 44, len(frontal)]
     assert [w for s in summaries for w in s.warnings()] == [f"{len(frontal)} objects, but 13 are known"]
     for summary, chosen in zip(summaries[1:], (order[200:], frontal), strict=True):
-        for name, found in pictures_and_points(summary.json_file).items():
+        for name, found in images_and_points(summary.json_file).items():
             expected = [k for k in chosen if f"data/flickr/{names[k, 0]}" == name]
             stacked = np.concatenate([points[expected].transpose(0, 2, 1), visible[expected, :, None] + 1], axis=2)
             np.testing.assert_allclose(np.stack(found), stacked, atol=6e-5)

@@ -56,8 +56,8 @@ def test_split_zip(tmp_path: Path) -> None:
     assert _files(tmp_path / "300w") == {"300W/01_Indoor/a.png": content, "300W/b.pts": b"b"}
     shutil.rmtree(tmp_path / "300w")
     (tmp_path / "300w.zip.003").unlink()
-    (finding,) = unpack_archives(tmp_path)
-    assert str(finding).startswith("300w.zip, archive: is damaged or incomplete")
+    (issue,) = unpack_archives(tmp_path)
+    assert str(issue).startswith("300w.zip, archive: is damaged or incomplete")
 
 
 @pytest.mark.parametrize("name", ["../evil", "a/../../evil", "/tmp/evil", "..\\evil", "C:\\evil", "a\0/../../../evil"])
@@ -75,8 +75,8 @@ def test_entries_that_climb_out_are_refused_and_the_rest_is_unpacked(tmp_path: P
     fine = {"folder/t/good", "folder/z/good"}
     # zipfile itself ends names at a NUL.
     assert set(_files(tmp_path)) - before - {"folder/z/a"} == fine
-    assert all(finding.problem.startswith("leads out of the folder ") for finding in found)
-    assert {finding.file for finding in found} == {"t.tar"} | ({"z.zip"} if "\0" not in name else set())
+    assert all(issue.problem.startswith("leads out of the folder ") for issue in found)
+    assert {issue.file for issue in found} == {"t.tar"} | ({"z.zip"} if "\0" not in name else set())
 
 
 def test_links_are_refused(tmp_path: Path) -> None:
@@ -90,7 +90,7 @@ def test_links_are_refused(tmp_path: Path) -> None:
         entry.external_attr = 0o120777 << 16
         zipped.writestr(entry, "/etc")
         zipped.writestr("link/file", b"inside")
-    assert [str(finding) for finding in unpack_archives(tmp_path)] == [
+    assert [str(issue) for issue in unpack_archives(tmp_path)] == [
         *(f"t.tar, link{k}: is a link or a device" for k in (2, 1, 6)),
         "z.zip, link: is a link",
     ]
@@ -107,7 +107,7 @@ def test_bombs_and_damage(tmp_path: Path) -> None:
     (tmp_path / "empty.zip").write_bytes(b"")
     (tmp_path / "text.tar.gz").write_bytes(b"text")
     found = unpack_archives(tmp_path)
-    assert [(finding.file, finding.field) for finding in found] == [
+    assert [(issue.file, issue.field) for issue in found] == [
         *(("bomb.zip", "bomb"), ("damaged.zip", "one"), ("empty.zip", "archive"), ("text.tar.gz", "archive"))
     ]
     assert "419430400 bytes, absurdly many" in found[0].problem
@@ -133,8 +133,8 @@ def test_encrypted_zip(tmp_path: Path) -> None:
     for name in ("1", "2"):
         (tmp_path / name).write_bytes(name.encode() * 100)
     subprocess.run(["zip", "-q", "-P", "secret", "a.zip", "1", "2"], cwd=tmp_path, check=True)
-    (finding,) = unpack_archives(tmp_path)
-    assert str(finding) == "a.zip, 1: is encrypted: the password is missing or wrong"
+    (issue,) = unpack_archives(tmp_path)
+    assert str(issue) == "a.zip, 1: is encrypted: the password is missing or wrong"
     # One byte tells, so that one wrong password in 256 is noticed only by the checksum.
     assert unpack_archives(tmp_path, "wrong")
     assert not _files(tmp_path / "a")

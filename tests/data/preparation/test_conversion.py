@@ -9,19 +9,19 @@ from pathlib import Path
 import pytest
 
 from centernet_d2.data.preparation.conversion import Converted, Summary, convert
-from centernet_d2.data.validation.issues import Finding
+from centernet_d2.data.validation.issues import AnnotationIssue
 
 CATEGORIES = [{"id": 1, "name": "thing"}]
 
 
 def _item(number: int) -> Converted:
     """Number n has n mod 3 objects; 4 is a fault, 5 has one beside a good object."""
-    fault = Finding(f"{number}.txt", None, "field", "is wrong")
+    fault = AnnotationIssue(f"{number}.txt", None, "field", "is wrong")
     if number == 4:
-        return Converted(findings=[fault])
-    picture = {"file_name": f"{number}.jpg", "height": 8, "width": 9}
+        return Converted(issues=[fault])
+    image = {"file_name": f"{number}.jpg", "height": 8, "width": 9}
     objects = [{"category_id": 1, "bbox": [number, k, 1, 1]} for k in range(number % 3)]
-    return Converted(picture, objects, [fault] if number == 5 else [])
+    return Converted(image, objects, [fault] if number == 5 else [])
 
 
 def _run(json_file: Path, read: Callable[[int], Converted] = _item, options: str = "") -> Summary:
@@ -39,9 +39,9 @@ def test_file(tmp_path: Path) -> None:
     expected = [(k, [n, m, 1, 1]) for k, n in enumerate(numbers, start=1) for m in range(n % 3)]
     assert [(entry["image_id"], entry["bbox"]) for entry in content["annotations"]] == expected
     assert [entry["id"] for entry in content["annotations"]] == list(range(1, len(expected) + 1))
-    assert (summary.pictures, summary.objects) == (7, len(expected))
+    assert (summary.images, summary.objects) == (7, len(expected))
     assert str(summary).split("\n") == [
-        f"{tmp_path}/annotations/a.json: 7 pictures, {len(expected)} objects",
+        f"{tmp_path}/annotations/a.json: 7 images, {len(expected)} objects",
         f"  warning: {len(expected)} objects, but 9 are known",
         "  left out: 2 for field",
         "    4.txt, field: is wrong",
@@ -73,7 +73,7 @@ def test_killed_and_run_again(tmp_path: Path, killed_at: int, damage: bytes) -> 
     summary = _run(json_file, counting)
     assert read == [n for n in range(8) if n >= killed_at or n in (4, 5)]
     assert json_file.read_bytes() == (tmp_path / "whole.json").read_bytes()
-    assert summary.findings == first.findings
+    assert summary.issues == first.issues
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a.json", "whole.json"]
 
 
@@ -98,9 +98,9 @@ def test_a_run_of_another_kind_does_not_go_on(tmp_path: Path) -> None:
 def test_nothing_to_convert_leaves_the_last_good_file(tmp_path: Path) -> None:
     _run(tmp_path / "a.json")
     before = (tmp_path / "a.json").read_bytes()
-    summary = _run(tmp_path / "a.json", lambda number: Converted(findings=[Finding("a", None, "picture", "is gone")]))
-    assert (tmp_path / "a.json").read_bytes() == before
-    assert str(summary).startswith(
-        f"{tmp_path}/a.json: not written, there is nothing to convert\n  warning: 0 pictures"
+    summary = _run(
+        tmp_path / "a.json", lambda number: Converted(issues=[AnnotationIssue("a", None, "picture", "is gone")])
     )
-    assert "left out: 8 for picture" in str(summary)
+    assert (tmp_path / "a.json").read_bytes() == before
+    assert str(summary).startswith(f"{tmp_path}/a.json: not written, there is nothing to convert\n  warning: 0 images")
+    assert "left out: 8 for image" in str(summary)

@@ -13,7 +13,7 @@ from detectron2.data import DatasetCatalog, MetadataCatalog
 from centernet_d2.data.datasets.coco import load_coco
 from centernet_d2.data.preparation.command import prepare
 from centernet_d2.data.preparation.crowdhuman import BOXES, convert_crowdhuman
-from tests.helpers.files import write_picture
+from tests.helpers.files import write_image
 
 ID = "273271,c9db000d5146c15"
 
@@ -28,8 +28,8 @@ MASK = {"tag": "mask", "fbox": [60, 5, 30, 20], "vbox": [1, 2, 3, 4], "hbox": [1
 
 
 def write(root: Path, *lines: Any, split: str = "train") -> Path:
-    """The odgt file; its pictures in the folder that the archive of that split unpacks to."""
-    write_picture(root / f"CrowdHuman_{split}01/Images/{ID}.jpg")
+    """The odgt file; its images in the folder that the archive of that split unpacks to."""
+    write_image(root / f"CrowdHuman_{split}01/Images/{ID}.jpg")
     path = root / f"annotation_{split}.odgt"
     path.write_text("\n".join(line if isinstance(line, str) else json.dumps(line) for line in lines))
     return path
@@ -44,21 +44,21 @@ def write(root: Path, *lines: Any, split: str = "train") -> Path:
     ],
 )
 def test_lines_become_a_coco_file(tmp_path: Path, boxes: str, expected: list) -> None:
-    """A person whose head is ignored, one that is ignored whole and larger than the picture, and a crowd."""
+    """A person whose head is ignored, one that is ignored whole and larger than the image, and a crowd."""
     large = {"fbox": [-5, 40, 200, 90], "vbox": [0, 40, 100, 40], "extra": {"ignore": 1}}
     path = write(tmp_path, {"ID": ID, "gtboxes": [person(head_attr={"ignore": 1}), person(**large), MASK]}, "", "")
     (summary,) = convert_crowdhuman(tmp_path, boxes)
-    assert summary.findings == [] and summary.warnings() == ["1 pictures, but 15000 are known"]
+    assert summary.issues == [] and summary.warnings() == ["1 images, but 15000 are known"]
     stem = "train" if boxes == "full" else f"train_{boxes}"
     assert summary.json_file == tmp_path / f"annotations/{stem}.json"
     data = json.loads(summary.json_file.read_text())
     assert data["categories"] == [{"id": 1, "name": "head" if boxes == "head" else "person"}]
-    (picture,) = data["images"]
-    assert picture == {"id": 1, "file_name": f"CrowdHuman_train01/Images/{ID}.jpg", "height": 80, "width": 100}
+    (image,) = data["images"]
+    assert image == {"id": 1, "file_name": f"CrowdHuman_train01/Images/{ID}.jpg", "height": 80, "width": 100}
     assert [(one["bbox"], one["iscrowd"]) for one in data["annotations"]] == expected
     assert [one["area"] for one in data["annotations"]] == [box[2] * box[3] for box, _ in expected]
-    (record,) = load_coco(f"test_odgt_{uuid.uuid4().hex}", str(summary.json_file), str(tmp_path))
-    assert len(record["annotations"]) == 3
+    (dataset_dict,) = load_coco(f"test_odgt_{uuid.uuid4().hex}", str(summary.json_file), str(tmp_path))
+    assert len(dataset_dict["annotations"]) == 3
     assert path.exists()
 
 
@@ -71,7 +71,7 @@ def test_lines_become_a_coco_file(tmp_path: Path, boxes: str, expected: list) ->
         (person(fbox=[1, 2, 3]), "bbox: is [1, 2, 3], not four numbers"),
         (person(fbox=[1, 2, 3, "4"]), "bbox: [1, 2, 3, '4'] holds something that is not a finite number"),
         (person(fbox=[1, 2, 0, 4]), "bbox: [1, 2, 0, 4] has no area: the object is left out"),
-        (person(fbox=[101, 2, 5, 4]), "bbox: [101, 2, 5, 4] is outside the 100x80 picture: it is left out"),
+        (person(fbox=[101, 2, 5, 4]), "bbox: [101, 2, 5, 4] is outside the 100x80 image: it is left out"),
         (person(extra={"ignore": 2}), "ignore: is [2], not 0 or 1"),
         (person(extra=3), "ignore: is [None], not 0 or 1"),
     ],
@@ -79,7 +79,7 @@ def test_lines_become_a_coco_file(tmp_path: Path, boxes: str, expected: list) ->
 def test_faults_are_named_and_the_rest_is_converted(tmp_path: Path, entry: Any, message: str) -> None:
     write(tmp_path, {"ID": ID, "gtboxes": [person(), entry, person()]})
     (summary,) = convert_crowdhuman(tmp_path)
-    assert [str(finding) for finding in summary.findings] == [f"{ID}, annotation 2, {message}"]
+    assert [str(issue) for issue in summary.issues] == [f"{ID}, annotation 2, {message}"]
     assert summary.objects == 2
 
 
@@ -89,19 +89,19 @@ def test_faults_are_named_and_the_rest_is_converted(tmp_path: Path, entry: Any, 
 def test_lines_that_are_none(tmp_path: Path, line: str) -> None:
     path = write(tmp_path, line, {"ID": ID, "gtboxes": [person()]}, split="val")
     (summary,) = convert_crowdhuman(tmp_path)
-    (finding,) = summary.findings
-    assert (finding.file, finding.field) == (str(path), "line 1")
-    assert (summary.pictures, summary.objects) == (1, 1)
+    (issue,) = summary.issues
+    assert (issue.file, issue.field) == (str(path), "line 1")
+    assert (summary.images, summary.objects) == (1, 1)
 
 
 @pytest.mark.parametrize("name", ["absent", "../outside"])
-def test_pictures_that_cannot_be_used(tmp_path: Path, name: str) -> None:
-    write_picture(tmp_path / "outside.jpg")
+def test_images_that_cannot_be_used(tmp_path: Path, name: str) -> None:
+    write_image(tmp_path / "outside.jpg")
     write(tmp_path / "root", {"ID": name, "gtboxes": [person()]}, {"ID": ID, "gtboxes": []})
     (summary,) = convert_crowdhuman(tmp_path / "root")
-    (finding,) = summary.findings
-    assert finding.field == "picture" and name in finding.file
-    assert (summary.pictures, summary.objects) == (1, 0)
+    (issue,) = summary.issues
+    assert issue.field == "picture" and name in issue.file
+    assert (summary.images, summary.objects) == (1, 0)
 
 
 def test_nothing_there(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from pycocotools import mask as mask_util
 
-from centernet_d2.data.catalog import load_records
+from centernet_d2.data.catalog import load_dataset_dicts
 from centernet_d2.data.datasets.custom import register_custom_datasets
 from centernet_d2.data.preparation.extreme_points import convert_extreme_points, segmentation_points
 from centernet_d2.data.schemas import EXTREME4
@@ -74,7 +74,7 @@ def test_a_mask_has_the_points_of_its_polygon():
         ([[1.0, 2.0, 3.0, 4.0]], "no polygon of three vertices"),
         ([[1.0, 2.0, 3.0, 4.0, 5.0]], "not pairs of finite numbers"),
         ([[1.0, 2.0, 3.0, 4.0, float("nan"), 6.0]], "not pairs of finite numbers"),
-        ({"size": [60, 81], "counts": [4860]}, r"has the size \[60, 81\], the picture \[60, 80\]"),
+        ({"size": [60, 81], "counts": [4860]}, r"has the size \[60, 81\], the image \[60, 80\]"),
         ({"size": [60, 80], "counts": [4800]}, "shows nothing"),
         ({"size": [60, 80], "counts": [10, 20, 9000]}, "cannot be decoded"),
         ({"size": [60, 80], "counts": [10, -20, 4810]}, "cannot be decoded"),
@@ -89,9 +89,9 @@ def test_what_cannot_be_used_is_said(segmentation, problem):
 
 
 def written(folder: Path) -> Path:
-    def entry(number: int, image: int, segmentation: Any, **further: Any) -> dict[str, Any]:
+    def entry(number: int, image: int, segmentation: Any, **extra: Any) -> dict[str, Any]:
         box = {"bbox": [10, 20, 40, 20], "area": 800, "iscrowd": 0}
-        return {"id": number, "image_id": image, "category_id": 18, "segmentation": segmentation, **box, **further}
+        return {"id": number, "image_id": image, "category_id": 18, "segmentation": segmentation, **box, **extra}
 
     crowd = entry(12, 7, compressed(l_shape()), iscrowd=1)
     annotations = [
@@ -122,7 +122,7 @@ def test_the_file_is_the_same_but_for_the_points(tmp_path):
     assert first.pop("num_keypoints") == 4
     del before["annotations"][0]["keypoints"]
     assert [first, crowd, without] == before["annotations"][:3]
-    assert {(f.file, f.annotation_id, f.field) for f in summary.findings} == {
+    assert {(f.file, f.annotation_id, f.field) for f in summary.issues} == {
         ("7.jpg", 13, "segmentation"),
         (str(source), None, "annotations"),
         (str(source), None, "images"),
@@ -134,10 +134,10 @@ def test_any_classes_may_be_trained_on(tmp_path):
     name = "extreme_points_of_a_test"
     cfg = tiny_cfg("DATASETS.CUSTOM", [(name, "extreme4", str(tmp_path / "out.json"), str(tmp_path))])
     register_custom_datasets(cfg)
-    _, record = load_records(name)
-    points = np.reshape(record["annotations"][0]["keypoints"], (4, 3))
+    _, dataset_dict = load_dataset_dicts(name)
+    points = np.reshape(dataset_dict["annotations"][0]["keypoints"], (4, 3))
     assert points[:, :2].tolist() == [[30, 20], [10, 30], [30, 40], [50, 30]]
-    assert record["annotations"][0]["category_id"] == 1 and "keypoints" not in record["annotations"][2]
+    assert dataset_dict["annotations"][0]["category_id"] == 1 and "keypoints" not in dataset_dict["annotations"][2]
 
 
 def test_script(tmp_path, monkeypatch, capsys):
@@ -145,7 +145,7 @@ def test_script(tmp_path, monkeypatch, capsys):
     assert run_script("prepare_extreme_points") == 1
     assert "instances_train2017.json does not exist" in capsys.readouterr().err
     assert run_script("prepare_extreme_points", str(written(tmp_path))) == 0
-    assert "2 pictures, 3 objects" in capsys.readouterr().out
+    assert "2 images, 3 objects" in capsys.readouterr().out
     assert (tmp_path / "instances_extreme.json").exists()
 
 

@@ -16,11 +16,11 @@ from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.structures import BoxMode
 
 from centernet_d2.data.annotations import corner_boxes
-from centernet_d2.data.catalog import load_records
+from centernet_d2.data.catalog import load_dataset_dicts
 from centernet_d2.data.datasets.kitti import register_kitti, register_published_kitti
 from centernet_d2.data.preparation.kitti import convert_kitti, read_kitti
 from centernet_d2.data.validation.issues import AnnotationError
-from tests.helpers.files import run_script, write_picture
+from tests.helpers.files import run_script, write_image
 
 FOLDERS = {name: f"training/{name}" for name in ("image_2", "label_2", "calib")}
 P2 = [707.0493, 0.0, 604.0814, 45.75831, 0.0, 707.0493, 180.5066, -0.3454157, 0.0, 0.0, 1.0, 0.004981016]
@@ -38,7 +38,7 @@ DONT_CARE = "DontCare -1 -1 -10 737.69 163.56 790.86 197.98 -1 -1 -1 -1000 -1000
 
 def write(root: Path, labels: dict[str, str], folder: str = "training", calib: str = CALIB) -> None:
     for name, text in labels.items():
-        write_picture(root / folder / "image_2" / f"{name}.png", 1242, 375)
+        write_image(root / folder / "image_2" / f"{name}.png", 1242, 375)
         for kind, content in (("label_2", text), ("calib", calib)):
             (root / folder / kind).mkdir(parents=True, exist_ok=True)
             (root / folder / kind / f"{name}.txt").write_text(content)
@@ -59,14 +59,14 @@ def changed(label: str, field: int, value: str) -> str:
 
 @pytest.fixture
 def converted(tmp_path: Path) -> Path:
-    """A folder with a converted 3dop split: two pictures to train, one to validate."""
+    """A folder with a converted 3dop split: two images to train, one to validate."""
     write(tmp_path, {"000001": "\n".join([VAN, CAR, DONT_CARE, WALKER, ""]), "000007": "", "000002": CYCLIST})
     lists = {"3dop": write_lists(tmp_path / "lists", "000007\n000001\n", "000002\n")}
     summaries = convert_kitti(tmp_path, lists)
-    assert [one.findings for one in summaries] == [[], []]
+    assert [one.issues for one in summaries] == [[], []]
     assert [one.warnings() for one in summaries] == [
-        ["2 pictures, but 3712 are known"],
-        ["1 pictures, but 3769 are known"],
+        ["2 images, but 3712 are known"],
+        ["1 images, but 3769 are known"],
     ]
     return tmp_path
 
@@ -75,13 +75,13 @@ def test_labels_become_a_coco_file(converted: Path) -> None:
     data = json.loads((converted / "annotations/3dop_train.json").read_text())
     published = ("pedestrian", "car", "cyclist")
     assert data["categories"] == [{"id": k, "name": name} for k, name in enumerate(published, start=1)]
-    empty, picture = data["images"]
+    empty, image = data["images"]
     matrix = [P2[:4], P2[4:8], P2[8:]]
     shared = {"height": 375, "width": 1242, "calib": matrix}
     assert empty == {"id": 1, "file_name": "training/image_2/000007.png", **shared, "ignored": []}
-    ignored = picture.pop("ignored")
-    assert picture == {"id": 2, "file_name": "training/image_2/000001.png", **shared}
-    car, walker = data["annotations"]
+    ignored = image.pop("ignored")
+    assert image == {"id": 2, "file_name": "training/image_2/000001.png", **shared}
+    car, person = data["annotations"]
     assert car.pop("bbox") == pytest.approx([642.24, 178.5, 37.9, 30.18])
     assert car.pop("area") == pytest.approx(37.9 * 30.18)
     assert car == {
@@ -98,7 +98,7 @@ def test_labels_become_a_coco_file(converted: Path) -> None:
         "depth": 34.98,
         "rotation_y": -1.6,
     }
-    assert (walker["category_id"], walker["line"], walker["truncated"]) == (1, 4, 0.05)
+    assert (person["category_id"], person["line"], person["truncated"]) == (1, 4, 0.05)
     van, region = ignored
     assert (van["type"], van["line"], van["occluded"], van["dim"]) == ("Van", 1, 2, [2.1, 1.9, 4.5])
     assert region.keys() == {"type", "line", "bbox"} and (region["type"], region["line"]) == ("DontCare", 3)
@@ -117,7 +117,7 @@ FAULTS = {
     "no-number": (changed(CAR, 4, "left"), "bbox: .* holds something that is not a finite number"),
     "infinite": (changed(CAR, 6, "inf"), "bbox: .* holds something that is not a finite number"),
     "no-area": (changed(CAR, 6, "642.24"), "bbox: .* has no area"),
-    "outside": (changed(changed(CAR, 4, "1300"), 6, "1400"), "bbox: .* is outside the 1242x375 picture"),
+    "outside": (changed(changed(CAR, 4, "1300"), 6, "1400"), "bbox: .* is outside the 1242x375 image"),
     "height": (changed(CAR, 8, "-1"), "height: is -1, not a positive number of metres"),
     "length": (changed(CAR, 10, "1,5"), "length: is nan, not a positive number of metres"),
     "place": (changed(CAR, 13, "nan"), "z: is nan, not a finite number"),
@@ -132,34 +132,34 @@ def test_lines_with_faults_are_left_out_and_named(tmp_path: Path, name: str) -> 
     line, problem = FAULTS[name]
     write(tmp_path, {"000001": f"{VAN}\n{line}\n{CYCLIST}\n{DONT_CARE}"})
     result = read_kitti(tmp_path, FOLDERS, "000001")
-    assert result.picture is not None
+    assert result.image is not None
     assert [one["line"] for one in result.objects] == [3]
-    assert [one["line"] for one in result.picture["ignored"]] == [1, 4]
-    (finding,) = result.findings
-    assert re.match(f"training/label_2/000001.txt, annotation 2, {problem}", str(finding)), finding
+    assert [one["line"] for one in result.image["ignored"]] == [1, 4]
+    (issue,) = result.issues
+    assert re.match(f"training/label_2/000001.txt, annotation 2, {problem}", str(issue)), issue
 
 
-def test_a_box_that_reaches_out_of_the_picture_is_kept(tmp_path: Path) -> None:
+def test_a_box_that_reaches_out_of_the_image_is_kept(tmp_path: Path) -> None:
     write(tmp_path, {"000001": changed(CAR, 6, "1250")})
     result = read_kitti(tmp_path, FOLDERS, "000001")
-    assert len(result.objects) == 1 and not result.findings
+    assert len(result.objects) == 1 and not result.issues
 
 
-PICTURES = {
+IMAGES = {
     "label_2/000001.txt": (None, "training/label_2/000001.txt, file: does not exist"),
     "calib/000001.txt": (None, "training/calib/000001.txt, file: does not exist"),
-    "image_2/000001.png": (b"no picture", "training/image_2/000001.png, picture: not a picture"),
+    "image_2/000001.png": (b"no image", "training/image_2/000001.png, image: not an image"),
 }
 
 
-@pytest.mark.parametrize("file", PICTURES)
-def test_pictures_with_faults_are_left_out_and_named(tmp_path: Path, file: str) -> None:
-    content, problem = PICTURES[file]
+@pytest.mark.parametrize("file", IMAGES)
+def test_images_with_faults_are_left_out_and_named(tmp_path: Path, file: str) -> None:
+    content, problem = IMAGES[file]
     write(tmp_path, {"000001": CAR})
     path = tmp_path / "training" / file
     path.unlink() if content is None else path.write_bytes(content)
     result = read_kitti(tmp_path, FOLDERS, "000001")
-    assert result.picture is None and [str(one) for one in result.findings] == [problem]
+    assert result.image is None and [str(one) for one in result.issues] == [problem]
 
 
 @pytest.mark.parametrize(
@@ -173,15 +173,15 @@ def test_pictures_with_faults_are_left_out_and_named(tmp_path: Path, file: str) 
 )
 def test_calibrations_with_faults_are_named(tmp_path: Path, calib: str, problem: str) -> None:
     write(tmp_path, {"000001": CAR}, calib=calib)
-    (finding,) = read_kitti(tmp_path, FOLDERS, "000001").findings
-    assert str(finding).startswith(f"training/calib/000001.txt, {problem}")
+    (issue,) = read_kitti(tmp_path, FOLDERS, "000001").issues
+    assert str(issue).startswith(f"training/calib/000001.txt, {problem}")
 
 
 def test_labels_that_are_no_text(tmp_path: Path) -> None:
     write(tmp_path, {"000001": CAR})
     (tmp_path / "training/label_2/000001.txt").write_bytes(b"\xff\xfe\x00")
-    (finding,) = read_kitti(tmp_path, FOLDERS, "000001").findings
-    assert str(finding).startswith("training/label_2/000001.txt, file: is not text")
+    (issue,) = read_kitti(tmp_path, FOLDERS, "000001").issues
+    assert str(issue).startswith("training/label_2/000001.txt, file: is not text")
 
 
 @pytest.mark.parametrize(
@@ -189,7 +189,7 @@ def test_labels_that_are_no_text(tmp_path: Path) -> None:
     [
         (None, "train.txt does not exist"),
         ("\n", "train.txt is empty"),
-        ("000001\n../000002\n", r"train.txt has '../000002', which is not a picture's number"),
+        ("000001\n../000002\n", r"train.txt has '../000002', which is not an image's number"),
         ("000001 000001", "train.txt has '000001' 2 times"),
     ],
 )
@@ -219,7 +219,7 @@ def test_the_script_unpacks_and_converts_what_there_are_lists_for(
     write_lists(root / "ImageSets_subcnn", "000001", "000002")
     assert run_script("prepare_kitti") == 0
     out = capsys.readouterr().out
-    assert "subcnn_train.json: 1 pictures, 1 objects" in out
+    assert "subcnn_train.json: 1 images, 1 objects" in out
     assert "data_object_label_2/training/label_2/000002.txt, annotation 2, line: has 1 values, not 15" in out
     assert sorted(os.listdir(root / "annotations")) == ["subcnn_train.json", "subcnn_val.json"]
     assert run_script("prepare_kitti", "--3dop", str(tmp_path / "absent")) == 1
@@ -240,23 +240,23 @@ def registered(json_file: Path, root: Path) -> str:
     return name
 
 
-def test_records_have_what_evaluation_and_training_need(converted: Path) -> None:
+def test_dataset_dicts_have_what_evaluation_and_training_need(converted: Path) -> None:
     name = registered(converted / "annotations/3dop_train.json", converted)
-    empty, record = load_records(name)
-    assert record["file_name"] == str(converted / "training/image_2/000001.png")
-    assert record["calib"].dtype == np.float64 and record["calib"].ravel().tolist() == P2
-    car, walker = record["annotations"]
-    assert (car["category_id"], walker["category_id"], car["line"]) == (1, 0, 2)
+    empty, dataset_dict = load_dataset_dicts(name)
+    assert dataset_dict["file_name"] == str(converted / "training/image_2/000001.png")
+    assert dataset_dict["calib"].dtype == np.float64 and dataset_dict["calib"].ravel().tolist() == P2
+    car, person = dataset_dict["annotations"]
+    assert (car["category_id"], person["category_id"], car["line"]) == (1, 0, 2)
     assert (car["dim"], car["location"], car["rotation_y"]) == ([1.38, 1.49, 3.32], [2.41, 1.66, 34.98], -1.6)
     assert (car["truncated"], car["occluded"], car["alpha"], car["depth"]) == (0, 1, -1.67, 34.98)
-    assert corner_boxes(record["ignored"])[0].tolist() == [100, 100, 200, 200]
-    assert [one["bbox_mode"] for one in record["ignored"]] == [BoxMode.XYWH_ABS] * 2
+    assert corner_boxes(dataset_dict["ignored"])[0].tolist() == [100, 100, 200, 200]
+    assert [one["bbox_mode"] for one in dataset_dict["ignored"]] == [BoxMode.XYWH_ABS] * 2
     assert empty["annotations"] == empty["ignored"] == []
     metadata = MetadataCatalog.get(name)
     assert (metadata.thing_classes, metadata.evaluator_type) == (["pedestrian", "car", "cyclist"], "kitti")
 
 
-def test_published_names() -> None:
+def test_reference_names() -> None:
     root, names = f"/{uuid.uuid4().hex}", {f"kitti_{s}_{part}" for s in ("3dop", "subcnn") for part in ("train", "val")}
     known = {name: (DatasetCatalog.pop(name), MetadataCatalog.pop(name)) for name in names if name in DatasetCatalog}
     try:
@@ -308,4 +308,4 @@ def test_files_with_faults(converted: Path, name: str) -> None:
     place[path[-1]] = value
     json_file.write_text(json.dumps(data))
     with pytest.raises(AnnotationError, match=problem):
-        load_records(registered(json_file, converted))
+        load_dataset_dicts(registered(json_file, converted))

@@ -1,4 +1,4 @@
-"""MOTChallenge's layout from files built here, with everything wrong in them that can be; video data sets."""
+"""MOTChallenge's layout from files built here, with everything wrong in them that can be; video datasets."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ import pytest
 from detectron2.data import DatasetCatalog, MetadataCatalog
 
 from centernet_d2.config import get_cfg
-from centernet_d2.data.catalog import class_names, load_records
+from centernet_d2.data.catalog import class_names, load_dataset_dicts
 from centernet_d2.data.datasets.custom import register_custom_datasets
 from centernet_d2.data.datasets.mot import register_published_mot, register_video
 from centernet_d2.data.image_io import datasets_root
 from centernet_d2.data.preparation.mot import SPLITS, _frames, convert_mot, read_video
 from centernet_d2.data.validation.issues import AnnotationError
-from tests.helpers.files import run_script, write_picture
+from tests.helpers.files import run_script, write_image
 
 INI = "[Sequence]\nname=MOT17-02-FRCNN\nimDir=img1\nframeRate=30\nseqLength={}\nimWidth=100\nimHeight=80\nimExt=.jpg\n"
 WALKER = "1,3,11,21,30,40,1,1,0.8"
@@ -26,7 +26,7 @@ WALKER = "1,3,11,21,30,40,1,1,0.8"
 
 def write_video(folder: Path, length: int, lines: list[str] | None) -> None:
     for frame in range(1, length + 1):
-        write_picture(folder / "img1" / f"{frame:06d}.jpg")
+        write_image(folder / "img1" / f"{frame:06d}.jpg")
     (folder / "seqinfo.ini").write_text(INI.format(length))
     if lines is not None:
         (folder / "gt").mkdir()
@@ -56,7 +56,7 @@ def root(tmp_path: Path) -> Path:
 def test_one_copy_of_each_video_is_converted(root: Path) -> None:
     summaries = convert_mot(root)
     assert [one.json_file.stem for one in summaries] == ["train", "train_half", "val_half", "test"]
-    assert [(one.pictures, one.objects, one.findings) for one in summaries] == [
+    assert [(one.images, one.objects, one.issues) for one in summaries] == [
         (11, 8, []), (7, 5, []), (4, 3, []), (2, 0, []),
     ]  # fmt: skip
     data = content(root, "train")
@@ -72,7 +72,7 @@ def test_one_copy_of_each_video_is_converted(root: Path) -> None:
 
 
 def test_the_first_pixel_and_frame_are_number_one(root: Path) -> None:
-    """An object at the first pixel, as wide as the picture, is the whole picture: 0 to 100, 0 to 80."""
+    """An object at the first pixel, as wide as the image, is the whole image: 0 to 100, 0 to 80."""
     (root / "train/MOT17-04-FRCNN/gt/gt.txt").write_text("1,3,1,1,100,80,1,1,0.25\n")
     convert_mot(root)
     (entry,) = [one for one in content(root, "train")["annotations"] if one["image_id"] == 7]
@@ -96,7 +96,7 @@ def test_halves(root: Path) -> None:
     assert [one["bbox"][0] for one in halves["val_half"]["annotations"]] == [4, 5, 90]
 
 
-def test_halves_of_mot17_are_as_many_frames_as_published() -> None:
+def test_halves_of_mot17_are_as_many_frames_as_reference() -> None:
     """Of MOT17's sequences 02, 04, 05, 09, 10, 11 and 13."""
     for split in ("train", "train_half", "val_half"):
         assert sum(len(_frames(split, length)) for length in (600, 1050, 837, 525, 654, 900, 750)) == SPLITS[split][1]
@@ -132,10 +132,10 @@ def test_lines_with_faults_are_left_out_and_named(tmp_path: Path, name: str) -> 
     write_video(tmp_path / "train/A", 3, [WALKER, line, "", "2,4,11,21,30,40,1,1,1"])
     video = read_video(tmp_path, "train/A", True)
     assert {frame: len(objects) for frame, objects in video.objects.items()} == {1: 1, 2: 1}
-    (finding,) = video.findings
+    (issue,) = video.issues
     with pytest.raises(ValueError, match=f"^train/A/gt/gt.txt, annotation 2, {problem}"):
-        raise ValueError(str(finding))
-    assert all(one.findings == [finding] for one in convert_mot(tmp_path))
+        raise ValueError(str(issue))
+    assert all(one.issues == [issue] for one in convert_mot(tmp_path))
 
 
 INIS = {
@@ -151,13 +151,13 @@ INIS = {
 def test_videos_that_cannot_be_used_are_named_and_the_others_converted(root: Path, text: str | None) -> None:
     ini = root / "train/MOT17-02-FRCNN/seqinfo.ini"
     ini.unlink() if text is None else ini.write_text(text)
-    (root / "train/MOT17-04-FRCNN/img1/000002.jpg").write_bytes(b"no picture")
+    (root / "train/MOT17-04-FRCNN/img1/000002.jpg").write_bytes(b"no image")
     (root / "train/MOT17-04-FRCNN/img1/000004.jpg").unlink()
     summary = convert_mot(root)[0]
-    first, second, third = map(str, summary.findings)
+    first, second, third = map(str, summary.issues)
     assert first == f"train/MOT17-02-FRCNN/seqinfo.ini, {INIS[text]}"
-    assert second.startswith("train/MOT17-04-FRCNN/img1/000002.jpg, picture: ")
-    assert third.startswith("train/MOT17-04-FRCNN/img1/000004.jpg, picture: ")
+    assert second.startswith("train/MOT17-04-FRCNN/img1/000002.jpg, image: ")
+    assert third.startswith("train/MOT17-04-FRCNN/img1/000004.jpg, image: ")
     data = content(root, "train")
     assert data["videos"] == [{"id": 2, "name": "MOT17-04-FRCNN"}]
     assert [(one["video_id"], one["frame"]) for one in data["images"]] == [(2, 0), (2, 2), (2, 4)]
@@ -165,15 +165,13 @@ def test_videos_that_cannot_be_used_are_named_and_the_others_converted(root: Pat
 
 def test_without_tracks_a_video_cannot_be_trained_on(root: Path) -> None:
     (root / "train/MOT17-02-FRCNN/gt/gt.txt").unlink()
-    (finding,) = convert_mot(root)[0].findings
-    assert str(finding) == "train/MOT17-02-FRCNN/gt/gt.txt, file: does not exist: the video is left out"
+    (issue,) = convert_mot(root)[0].issues
+    assert str(issue) == "train/MOT17-02-FRCNN/gt/gt.txt, file: does not exist: the video is left out"
 
 
 def test_script(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run_script("prepare_mot17", str(root)) == 0
-    assert (
-        "train_half.json: 7 pictures, 5 objects\n  warning: 7 pictures, but 2664 are known" in capsys.readouterr().out
-    )
+    assert "train_half.json: 7 images, 5 objects\n  warning: 7 images, but 2664 are known" in capsys.readouterr().out
     assert run_script("prepare_mot17", str(root / "test")) == 1
     assert "has no folders train/<video> or test/<video>; of the copies" in capsys.readouterr().err
 
@@ -182,11 +180,11 @@ def test_unpacked_beside_the_archive(root: Path) -> None:
     (root / "MOT17").mkdir()
     for name in ("train", "test"):
         (root / name).rename(root / "MOT17" / name)
-    assert [one.pictures for one in convert_mot(root)] == [11, 7, 4, 2]
+    assert [one.images for one in convert_mot(root)] == [11, 7, 4, 2]
     assert content(root, "test")["images"][0]["file_name"] == "MOT17/test/MOT17-01-FRCNN/img1/000001.jpg"
 
 
-def test_published_names(root: Path, tmp_path: Path) -> None:
+def test_reference_names(root: Path, tmp_path: Path) -> None:
     (tmp_path / "mot17").symlink_to(root)
     convert_mot(root)
     names = [f"mot17_{split}" for split in SPLITS]
@@ -194,10 +192,10 @@ def test_published_names(root: Path, tmp_path: Path) -> None:
     try:
         register_published_mot(str(tmp_path))
         assert class_names("mot17_val_half") == ["person"]
-        records = load_records("mot17_val_half")
-        assert [(one["video_id"], one["frame"]) for one in records] == [(1, 0), (1, 1), (2, 0), (2, 1)]
-        assert all(os.path.isfile(one["file_name"]) for one in records)
-        assert [(a["track_id"], a["iscrowd"], a["category_id"]) for one in records for a in one["annotations"]] == [
+        dataset_dicts = load_dataset_dicts("mot17_val_half")
+        assert [(one["video_id"], one["frame"]) for one in dataset_dicts] == [(1, 0), (1, 1), (2, 0), (2, 1)]
+        assert all(os.path.isfile(one["file_name"]) for one in dataset_dicts)
+        assert [(a["track_id"], a["iscrowd"], a["category_id"]) for one in dataset_dicts for a in one["annotations"]] == [
             (7, 0, 0), (7, 0, 0), (3, 1, 0),
         ]  # fmt: skip
         metadata = MetadataCatalog.get("mot17_val_half")
@@ -231,9 +229,11 @@ def test_a_video_set_of_ones_own(tmp_path: Path) -> None:
     cfg.DATASETS.CUSTOM = [[name, "video", str(tmp_path / "own.json"), str(tmp_path)]]
     register_custom_datasets(cfg)
     assert class_names(name) == ["cat", "dog"]
-    records = load_records(name)
-    assert [(one["video_id"], one["frame"]) for one in records] == [(1, 0), (1, 1), (2, 0), (2, 1)]
-    assert records[0]["annotations"][0]["track_id"] == 2 and records[0]["annotations"][0]["category_id"] == 1
+    dataset_dicts = load_dataset_dicts(name)
+    assert [(one["video_id"], one["frame"]) for one in dataset_dicts] == [(1, 0), (1, 1), (2, 0), (2, 1)]
+    assert (
+        dataset_dicts[0]["annotations"][0]["track_id"] == 2 and dataset_dicts[0]["annotations"][0]["category_id"] == 1
+    )
     assert MetadataCatalog.get(name).video_names == {1: "one", 2: "two"}
 
 
@@ -244,7 +244,7 @@ OWN_FAULTS: dict[str, tuple[tuple[Any, ...], Any, str]] = {
     "escaping": (("videos", 0, "name"), "../one", r"own.json, videos: has the entry .*a name that can be a file's"),
     "video-id": (("images", 2, "video_id"), 9, r"2/0.jpg, video_id: is 9, but there is no such video"),
     "frame": (("images", 2, "frame"), 0.5, r"2/0.jpg, frame: is 0.5, not an integer"),
-    "frame-twice": (("images", 2, "frame"), 1, r"2/0.jpg, frame: is 1, as that of another picture of the video"),
+    "frame-twice": (("images", 2, "frame"), 1, r"2/0.jpg, frame: is 1, as that of another image of the video"),
     "track": (("annotations", 1, "track_id"), 0, r"1/0.jpg, annotation 1, track_id: is 0, not an integer from 1"),
     "same-picture": (("annotations", 1, "image_id"), 0, r"2/1.jpg, annotation 1, track_id: is 2, as that of another"),
 }
@@ -261,4 +261,4 @@ def test_faults_of_video_sets_are_named(tmp_path: Path, name: str) -> None:
     unique = f"video_{uuid.uuid4().hex}"
     register_video(unique, str(tmp_path / "own.json"), str(tmp_path))
     with pytest.raises(AnnotationError, match=problem):
-        load_records(unique)
+        load_dataset_dicts(unique)

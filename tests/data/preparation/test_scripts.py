@@ -37,5 +37,5 @@ def test_faces_of_dlib(shared_data: Path, tmp_path: Path, capsys: pytest.Capture
         shutil.copyfile(path, tmp_path / path.name)
     assert run_script("prepare_dlib_faces", str(tmp_path / "training_with_face_landmarks.xml")) == 0
     json_file = tmp_path / "training_with_face_landmarks.json"
-    assert capsys.readouterr().out == f"{json_file}: 4 pictures, 18 objects\n"
+    assert capsys.readouterr().out == f"{json_file}: 4 images, 18 objects\n"
     assert len(load(json_file, tmp_path, "face68")) == 4

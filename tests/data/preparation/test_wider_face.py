@@ -13,7 +13,7 @@ from detectron2.data import DatasetCatalog, MetadataCatalog
 from centernet_d2.data.datasets.coco import load_coco
 from centernet_d2.data.preparation.command import prepare
 from centernet_d2.data.preparation.wider_face import convert_wider_face, read_difficulty, read_list
-from tests.helpers.files import write_picture
+from tests.helpers.files import write_image
 
 #: As in the published lists: blanks at the ends of rows, and a row of zeros where there is no face.
 LIST = """0--Parade/0_Parade_a_1_849.jpg
@@ -39,7 +39,7 @@ def write(root: Path, split: str = "val", text: str = LIST) -> Path:
     path = root / "wider_face_split" / f"wider_face_{split}_bbx_gt.txt"
     path.write_text(text)
     for name in ("0--Parade/0_Parade_a_1_849", "0--Parade/0_Parade_Parade_0_452", "1--Handshaking/1_b"):
-        write_picture(root / f"WIDER_{split}/images/{name}.jpg")
+        write_image(root / f"WIDER_{split}/images/{name}.jpg")
     return path
 
 
@@ -55,12 +55,12 @@ def write_difficulty(path: Path, events: dict[str, dict[str, tuple[list, list[in
     """``events``: event -> stem -> boxes, and numbers from 1 of those that count."""
     savemat = pytest.importorskip("scipy.io", reason="SciPy is not installed").savemat
     path.parent.mkdir(parents=True, exist_ok=True)
-    column = [list(pictures.values()) for pictures in events.values()]
+    column = [list(images.values()) for images in events.values()]
     savemat(
         path,
         {
             "event_list": cells(list(events)),
-            "file_list": cells([cells(list(pictures)) for pictures in events.values()]),
+            "file_list": cells([cells(list(images)) for images in events.values()]),
             "face_bbx_list": cells([cells([np.array(boxes, float) for boxes, _ in one]) for one in column]),
             "gt_list": cells([cells([np.array(counts, float)[:, None] for _, counts in one]) for one in column]),
         },
@@ -68,7 +68,7 @@ def write_difficulty(path: Path, events: dict[str, dict[str, tuple[list, list[in
 
 
 def events(*counted: list[int]) -> dict[str, dict[str, tuple[list, list[int]]]]:
-    """Those of ``LIST``; of the three pictures the numbers of the faces that count."""
+    """Those of ``LIST``; of the three images the numbers of the faces that count."""
     first, second = FACES.values()
     parade = {"0_Parade_a_1_849": (first, counted[0]), "0_Parade_Parade_0_452": ([[0] * 4], counted[1])}
     return {"0--Parade": parade, "1--Handshaking": {"1_b": (second, counted[2])}}
@@ -77,8 +77,8 @@ def events(*counted: list[int]) -> dict[str, dict[str, tuple[list, list[int]]]]:
 def test_lists_become_a_coco_file(tmp_path: Path) -> None:
     write(tmp_path, "train")
     (summary,) = convert_wider_face(tmp_path)
-    assert summary.findings == []
-    assert summary.warnings() == ["3 pictures, but 12880 are known", "4 objects, but 159420 are known"]
+    assert summary.issues == []
+    assert summary.warnings() == ["3 images, but 12880 are known", "4 objects, but 159420 are known"]
     data = json.loads((tmp_path / "annotations/train.json").read_text())
     assert data["categories"] == [{"id": 1, "name": "face"}]
     assert [(one["file_name"], one["height"], one["width"]) for one in data["images"]] == [
@@ -96,7 +96,7 @@ def test_lists_become_a_coco_file(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("zeros", ["0 0 0 0 0 0 0 0 0 0 \n", ""])
-def test_pictures_without_faces(tmp_path: Path, zeros: str) -> None:
+def test_images_without_faces(tmp_path: Path, zeros: str) -> None:
     """The published row of zeros, or none."""
     write(
         tmp_path,
@@ -104,7 +104,7 @@ def test_pictures_without_faces(tmp_path: Path, zeros: str) -> None:
         LIST.replace("0 0 0 0 0 0 0 0 0 0\n0--", "0--").replace("0\n0 0 0 0 0 0 0 0 0 0\n", f"0\n{zeros}"),
     )
     (summary,) = convert_wider_face(tmp_path)
-    assert (summary.pictures, summary.objects, summary.findings) == (3, 4, [])
+    assert (summary.images, summary.objects, summary.issues) == (3, 4, [])
 
 
 FAULTS = [
@@ -126,8 +126,8 @@ def test_faults_are_named_and_the_rest_is_converted(
     assert LIST.count(old) == 1
     path = write(tmp_path, "train", LIST.replace(old, new))
     (summary,) = convert_wider_face(tmp_path)
-    (finding,) = summary.findings
-    assert str(finding).startswith(f"{path}, annotation {line}, {message}")
+    (issue,) = summary.issues
+    assert str(issue).startswith(f"{path}, annotation {line}, {message}")
     assert summary.objects == objects
 
 
@@ -139,13 +139,13 @@ def test_faces_without_area_are_crowds(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["../../../climbed.jpg", "/etc/a.jpg", "0--Parade/absent.jpg"])
-def test_pictures_that_cannot_be_used(tmp_path: Path, name: str) -> None:
-    write_picture(tmp_path / "climbed.jpg")
+def test_images_that_cannot_be_used(tmp_path: Path, name: str) -> None:
+    write_image(tmp_path / "climbed.jpg")
     write(tmp_path / "root", "train", LIST.replace("1--Handshaking/1_b.jpg", name))
     (summary,) = convert_wider_face(tmp_path / "root")
-    (finding,) = summary.findings
-    assert finding.field == "picture" and name in finding.file
-    assert (summary.pictures, summary.objects) == (2, 1)
+    (issue,) = summary.issues
+    assert issue.field == "picture" and name in issue.file
+    assert (summary.images, summary.objects) == (2, 1)
 
 
 @pytest.mark.parametrize("text", ["", "1\n0 0 0 0\n", "3 4 5\n" + LIST])
@@ -173,11 +173,11 @@ def test_difficulties(tmp_path: Path) -> None:
     for name, counted in {"easy": ([], [], [3]), "medium": ([1], [], [3]), "hard": ([1], [], [1, 3])}.items():
         write_difficulty(folder / f"wider_{name}_val.mat", events(*counted))
     (summary,) = convert_wider_face(tmp_path)
-    assert summary.findings == [] and len(summary.warnings()) == 2
+    assert summary.issues == [] and len(summary.warnings()) == 2
     objects = json.loads(summary.json_file.read_text())["annotations"]
     assert [one["difficulties"] for one in objects] == [["medium", "hard"], ["hard"], [], ["easy", "medium", "hard"]]
-    records = load_coco(f"test_wider_face_{uuid.uuid4().hex}", str(summary.json_file), str(tmp_path))
-    assert [len(record["annotations"]) for record in records] == [1, 0, 3]
+    dataset_dicts = load_coco(f"test_wider_face_{uuid.uuid4().hex}", str(summary.json_file), str(tmp_path))
+    assert [len(dataset_dict["annotations"]) for dataset_dict in dataset_dicts] == [1, 0, 3]
 
 
 @pytest.mark.parametrize("change", ["absent", "more", "other"])
@@ -192,9 +192,9 @@ def test_difficulties_of_other_faces(tmp_path: Path, change: str) -> None:
             wrong["1--Handshaking"]["one more"] = ([[1, 2, 3, 4]], [1])
         write_difficulty(tmp_path / f"wider_{name}_val.mat", wrong)
     (summary,) = convert_wider_face(tmp_path)
-    problem = "medium: of 1--Handshaking/1_b.jpg has other faces than the list: the picture is left out"
-    assert [str(finding) for finding in summary.findings] == [f"{path}, annotation 7, {problem}"]
-    assert (summary.pictures, summary.objects) == (2, 1)
+    problem = "medium: of 1--Handshaking/1_b.jpg has other faces than the list: the image is left out"
+    assert [str(issue) for issue in summary.issues] == [f"{path}, annotation 7, {problem}"]
+    assert (summary.images, summary.objects) == (2, 1)
 
 
 def test_what_is_no_difficulty(tmp_path: Path) -> None:

@@ -23,9 +23,9 @@ def test_wherever_the_outline_starts_and_whichever_way_it_goes():
     # 2 % of 40 x 20: 0.8 and 0.4. The top runs from 4 to 30, the lower side from 15 to 22.
     expected = [[17, 0], [0, 1], [18.5, 20], [40, 9]]
     for start in range(len(outline)):
-        turned = np.roll(outline, start, axis=0)
-        assert extreme_points([turned]).tolist() == expected
-        assert extreme_points([turned[::-1]]).tolist() == expected
+        rotated = np.roll(outline, start, axis=0)
+        assert extreme_points([rotated]).tolist() == expected
+        assert extreme_points([rotated[::-1]]).tolist() == expected
 
 
 def test_a_run_ends_where_the_outline_leaves_the_side():
@@ -44,13 +44,13 @@ def test_margin_reaches_to_the_edges_of_pixels():
     assert extreme_points([pixels], margin=0.5).tolist() == [[4.5, 2], [3, 2.5], [4.5, 7], [6, 2.5]]
 
 
-def test_drawn_shapes_have_theirs():
+def test_synthetic_shapes_have_theirs():
     """On the box and on the outline, or, where this is flat or has two tips, between its vertices."""
-    records = DatasetCatalog.get("synthetic_extreme_val")
+    dataset_dicts = DatasetCatalog.get("synthetic_extreme_val")
     shapes = DatasetCatalog.get("synthetic_shapes_val")
-    objects = [annotation for record in records[:50] for annotation in record["annotations"]]
+    objects = [annotation for dataset_dict in dataset_dicts[:50] for annotation in dataset_dict["annotations"]]
     assert len(objects) > 100
-    assert [a["bbox"] for a in shapes[3]["annotations"]] == [a["bbox"] for a in records[3]["annotations"]]
+    assert [a["bbox"] for a in shapes[3]["annotations"]] == [a["bbox"] for a in dataset_dicts[3]["annotations"]]
     for annotation in objects:
         points = np.reshape(annotation["keypoints"], (4, 3))
         (x1, y1, x2, y2), top, left, bottom, right = annotation["bbox"], *points[:, :2]
@@ -75,8 +75,8 @@ def test_the_mapper_turns_them_and_drops_those_outside(flip):
     mapper = CenterNetDatasetMapper(cfg, is_train=True)
     np.random.seed(0)  # noqa: NPY002
     dropped = 0
-    for record in DatasetCatalog.get("synthetic_extreme_train")[:20]:
-        instances = mapper(record)["instances"]
+    for dataset_dict in DatasetCatalog.get("synthetic_extreme_train")[:20]:
+        instances = mapper(dataset_dict)["instances"]
         for box, points in zip(instances.gt_boxes.tensor, instances.gt_keypoints.tensor, strict=True):
             seen = points[:, 2] > 0
             outward = [points[0, 1] - box[1], points[1, 0] - box[0], box[3] - points[2, 1], box[2] - points[3, 0]]

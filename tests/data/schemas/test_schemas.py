@@ -12,60 +12,61 @@ import pytest
 from detectron2.data import MetadataCatalog
 from detectron2.data.detection_utils import create_keypoint_hflip_indices
 
-from centernet_d2.data.schemas import CLOTHES294, EXTREME4, FACE19, FACE68, SCHEMES, LandmarkScheme
-from centernet_d2.structures.keypoint_schema import check_scheme
+from centernet_d2.data.schemas import CLOTHES294, EXTREME4, FACE19, FACE68, SCHEMAS, KeypointSchema
+from centernet_d2.structures.keypoint_schema import check_schema
 
-WITH_CLASSES = {name: scheme for name, scheme in SCHEMES.items() if scheme.class_names}
-OWN = pytest.mark.parametrize("scheme", WITH_CLASSES.values(), ids=WITH_CLASSES)
-ALL = pytest.mark.parametrize("scheme", SCHEMES.values(), ids=SCHEMES)
+WITH_CLASSES = {name: schema for name, schema in SCHEMAS.items() if schema.class_names}
+OWN = pytest.mark.parametrize("schema", WITH_CLASSES.values(), ids=WITH_CLASSES)
+ALL = pytest.mark.parametrize("schema", SCHEMAS.values(), ids=SCHEMAS)
 
 
 @OWN
-def test_ranges_follow_each_other_and_flips_and_lines_stay_inside(scheme: LandmarkScheme) -> None:
-    bounds = [0, *(end for _, end in scheme.ranges)]
-    assert list(scheme.ranges) == list(pairwise(bounds)) and bounds[-1] == len(scheme)
-    owner = np.repeat(np.arange(len(scheme.ranges)), np.diff(bounds))
-    indices = scheme.flip_indices()
-    assert (indices[indices] == np.arange(len(scheme))).all()
+def test_ranges_follow_each_other_and_flips_and_lines_stay_inside(schema: KeypointSchema) -> None:
+    bounds = [0, *(end for _, end in schema.ranges)]
+    assert list(schema.ranges) == list(pairwise(bounds)) and bounds[-1] == len(schema)
+    owner = np.repeat(np.arange(len(schema.ranges)), np.diff(bounds))
+    indices = schema.flip_indices()
+    assert (indices[indices] == np.arange(len(schema))).all()
     assert (owner[indices] == owner).all()
-    assert (indices != np.arange(len(scheme))).sum() == 2 * len(scheme.flip_pairs)
-    assert all(len(set(owner[list(line)])) == 1 for line in scheme.chains)
+    assert (indices != np.arange(len(schema))).sum() == 2 * len(schema.flip_pairs)
+    assert all(len(set(owner[list(line)])) == 1 for line in schema.chains)
 
 
 @ALL
-def test_a_line_is_mirrored_to_a_line(scheme: LandmarkScheme) -> None:
-    """The skeleton of a mirrored picture is the mirrored skeleton."""
-    indices = scheme.flip_indices()
-    edges = {frozenset(edge) for line in scheme.chains for edge in pairwise(line)}
-    mirrored = {frozenset(int(indices[k]) for k in edge) for edge in edges}
-    assert edges == mirrored
+def test_a_line_is_flipped_to_a_line(schema: KeypointSchema) -> None:
+    """The skeleton of a flipped image is the flipped skeleton."""
+    indices = schema.flip_indices()
+    edges = {frozenset(edge) for line in schema.chains for edge in pairwise(line)}
+    flipped = {frozenset(int(indices[k]) for k in edge) for edge in edges}
+    assert edges == flipped
 
 
 @ALL
-def test_metadata_is_detectron2s(scheme: LandmarkScheme) -> None:
+def test_metadata_is_detectron2s(schema: KeypointSchema) -> None:
     name = f"test_schemes_{uuid.uuid4().hex}"
-    metadata = MetadataCatalog.get(name).set(**scheme.metadata())
-    assert create_keypoint_hflip_indices(name) == scheme.flip_indices().tolist()
+    metadata = MetadataCatalog.get(name).set(**schema.metadata())
+    assert create_keypoint_hflip_indices(name) == schema.flip_indices().tolist()
     known = set(metadata.keypoint_names)
-    assert len(known) == len(scheme)
+    assert len(known) == len(schema)
     assert all({a, b} <= known and len(color) == 3 for a, b, color in metadata.keypoint_connection_rules)
 
 
 @OWN
-def test_coco_categories(scheme: LandmarkScheme) -> None:
-    categories = scheme.coco_categories()
-    assert [entry["id"] for entry in categories] == list(range(1, len(scheme.class_names) + 1))
-    assert [entry["name"] for entry in categories] == list(scheme.class_names)
-    assert all(entry["keypoints"] == list(scheme.names) for entry in categories)
+def test_coco_categories(schema: KeypointSchema) -> None:
+    categories = schema.coco_categories()
+    assert [entry["id"] for entry in categories] == list(range(1, len(schema.class_names) + 1))
+    assert [entry["name"] for entry in categories] == list(schema.class_names)
+    assert all(entry["keypoints"] == list(schema.names) for entry in categories)
     edges = [(a - 1, b - 1) for a, b in categories[0]["skeleton"]]
-    assert edges == [edge for line in scheme.chains for edge in pairwise(line)]
+    assert edges == [edge for line in schema.chains for edge in pairwise(line)]
 
 
-def test_clothes_have_the_landmarks_of_the_publication() -> None:
+def test_clothes_have_the_keypoints_of_the_publication() -> None:
     counts = [end - first for first, end in CLOTHES294.ranges]
     assert counts == [25, 33, 31, 39, 15, 15, 10, 14, 8, 29, 37, 19, 19] and sum(counts) == len(CLOTHES294) == 294
     assert CLOTHES294.sigmas is not None and len(CLOTHES294.sigmas) == 294
-    # Twins are equally hard to place; the official table has three exceptions, two in the front of an open garment.
+    # Twins are equally hard to place; the official table has three exceptions, two in the front of an open clothing
+    # item.
     sigmas = np.array(CLOTHES294.sigmas)
     unequal = [(a, b) for a, b in CLOTHES294.flip_pairs if sigmas[a] != sigmas[b]]
     assert unequal == [(59, 83), (61, 63), (233, 247)]
@@ -81,27 +82,27 @@ def test_clothes_agree_with_the_official_tables(shared_data: Path) -> None:
     assert CLOTHES294.sigmas == tuple(tables["oks_sigmas"])
 
 
-def test_a_mirrored_face_exchanges_left_and_right() -> None:
+def test_a_flipped_face_exchanges_left_and_right() -> None:
     middle = [8, 27, 28, 29, 30, 33, 51, 57, 62, 66]
     indices = FACE68.flip_indices()
     assert np.flatnonzero(indices == np.arange(68)).tolist() == middle and len(FACE68.flip_pairs) == 29
     assert indices[[0, 17, 36, 37, 40, 41, 31, 48, 60]].tolist() == [16, 26, 45, 44, 47, 46, 35, 54, 64]
-    for scheme in (FACE68, FACE19):
-        assert scheme.outer_eye_corners is not None and scheme.pupils is not None and scheme.nose_tip is not None
-        indices = scheme.flip_indices()
-        right, left = scheme.outer_eye_corners
-        assert indices[right] == left and indices[scheme.nose_tip] == scheme.nose_tip
-        assert set(indices[list(scheme.pupils[0])]) == set(scheme.pupils[1])
+    for schema in (FACE68, FACE19):
+        assert schema.outer_eye_corners is not None and schema.pupils is not None and schema.nose_tip is not None
+        indices = schema.flip_indices()
+        right, left = schema.outer_eye_corners
+        assert indices[right] == left and indices[schema.nose_tip] == schema.nose_tip
+        assert set(indices[list(schema.pupils[0])]) == set(schema.pupils[1])
 
 
-def test_faces_as_annotated_look_like_their_mirror_images(shared_data: Path) -> None:
+def test_faces_as_annotated_look_like_their_flipped_images(shared_data: Path) -> None:
     """The mean of many real faces, that turn either way, is symmetric."""
     data = json.loads((shared_data / "faces68" / "val.json").read_text())
     points = np.array([a["keypoints"] for a in data["annotations"]], dtype=float).reshape(-1, 68, 3)[..., :2]
     centered = points - points.mean(axis=1, keepdims=True)
     mean = (centered / np.linalg.norm(centered, axis=(1, 2), keepdims=True)).mean(axis=0)
-    mirrored = mean[FACE68.flip_indices()] * (-1, 1)
-    assert np.abs(mean - mirrored).max() < 0.05 * np.ptp(mean[:, 0])
+    flipped = mean[FACE68.flip_indices()] * (-1, 1)
+    assert np.abs(mean - flipped).max() < 0.05 * np.ptp(mean[:, 0])
 
 
 def test_extreme_points_belong_to_any_class() -> None:
@@ -109,12 +110,12 @@ def test_extreme_points_belong_to_any_class() -> None:
     assert EXTREME4.flip_indices().tolist() == [0, 3, 2, 1]
 
 
-def test_inconsistent_schemes_are_refused() -> None:
+def test_inconsistent_schemas_are_refused() -> None:
     names = {"name": "x", "names": ("a", "b"), "class_names": ("c",), "evaluator": "coco"}
     good = {**names, "chains": (), "ranges": ((0, 2),)}
-    check_scheme(LandmarkScheme(**good, flip_pairs=((0, 1),)))
+    check_schema(KeypointSchema(**good, flip_pairs=((0, 1),)))
     for pairs in (((0, 2),), ((0, 1), (1, 0)), ((-1, 0),)):
-        with pytest.raises(ValueError, match="the landmark scheme x is inconsistent"):
-            check_scheme(LandmarkScheme(**good, flip_pairs=pairs))
+        with pytest.raises(ValueError, match="the keypoint schema x is inconsistent"):
+            check_schema(KeypointSchema(**good, flip_pairs=pairs))
     with pytest.raises(ValueError, match="one range per class"):
-        check_scheme(LandmarkScheme(**{**good, "ranges": ()}, flip_pairs=()))
+        check_schema(KeypointSchema(**{**good, "ranges": ()}, flip_pairs=()))

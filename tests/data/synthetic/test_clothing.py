@@ -1,4 +1,5 @@
-"""Drawn garments: every category has its own landmarks, in the order of the scheme, and left is right in a mirror."""
+"""Drawn clothing items: every category has its own landmarks, in the order of the schema, and left is right in a
+mirror."""
 
 from __future__ import annotations
 
@@ -13,8 +14,15 @@ from detectron2.data import DatasetCatalog, MetadataCatalog
 from centernet_d2.data.image_io import read_image
 from centernet_d2.data.schemas import CLOTHES294
 from centernet_d2.data.synthetic.canvas import Canvas
-from centernet_d2.data.synthetic.clothing import GarmentsConfig, covered, draw, draw_garment, layout, random_cloth
-from centernet_d2.data.synthetic.clothing_model import GarmentShape, garment, parts, random_shape
+from centernet_d2.data.synthetic.clothing import (
+    ClothingConfig,
+    draw,
+    draw_clothing_item,
+    layout,
+    occluded_by,
+    random_cloth,
+)
+from centernet_d2.data.synthetic.clothing_model import ClothingShape, clothing_item, parts, random_shape
 from centernet_d2.data.validation.checks import check_annotations
 
 FLIP = CLOTHES294.flip_indices()
@@ -28,8 +36,8 @@ def own_flip(category: str) -> np.ndarray:
 
 
 @pytest.mark.parametrize("category", NAMES)
-def test_a_symmetric_garment_is_its_own_mirror_picture(category):
-    points, flip = garment(category, GarmentShape()), own_flip(category)
+def test_a_symmetric_clothing_item_is_its_own_flipped_image(category):
+    points, flip = clothing_item(category, ClothingShape()), own_flip(category)
     assert len(points) == len(flip)
     np.testing.assert_allclose(points[flip] * [-1, 1], points, atol=1e-12)
     # Twins are apart, and those without a twin are in the middle: no other pairing maps it to itself.
@@ -39,34 +47,34 @@ def test_a_symmetric_garment_is_its_own_mirror_picture(category):
 
 
 @pytest.mark.parametrize("category", NAMES)
-def test_the_mirrored_garment_is_the_mirror_picture(category):
+def test_the_flipped_clothing_item_is_the_flipped_image(category):
     rng = np.random.default_rng(0)
     for _ in range(20):
         shape = random_shape(rng)
-        mirrored = garment(category, shape.mirrored())
-        np.testing.assert_allclose(garment(category, shape)[own_flip(category)] * [-1, 1], mirrored, atol=1e-12)
+        flipped = clothing_item(category, shape.flipped())
+        np.testing.assert_allclose(clothing_item(category, shape)[own_flip(category)] * [-1, 1], flipped, atol=1e-12)
 
 
 @pytest.mark.parametrize("category", NAMES)
-def test_the_mirrored_points_are_drawn_as_the_mirror_picture(category):
+def test_the_flipped_points_are_synthetic_as_the_flipped_image(category):
     rng = np.random.default_rng(1)
-    points = 75 + 33 * garment(category, replace(GarmentShape(), left=30.0, length=0.8)) * [1, 0.8]
+    points = 75 + 33 * clothing_item(category, replace(ClothingShape(), left=30.0, length=0.8)) * [1, 0.8]
     cloth = np.full((1, 1, 3), 120, np.uint8)
-    pictures = []
+    images = []
     for shown in (points, np.array([150, 0]) + points[own_flip(category)] * [-1, 1]):
         canvas = Canvas(np.full((250, 150, 3), 220, np.uint8))
-        draw_garment(canvas, category, shown, cloth)
-        pictures.append(canvas.result(0.0, rng).astype(int))
-    assert (pictures[0] != 220).mean() > 0.04
-    assert np.abs(pictures[0][:, ::-1] - pictures[1]).mean() < 0.5
+        draw_clothing_item(canvas, category, shown, cloth)
+        images.append(canvas.result(0.0, rng).astype(int))
+    assert (images[0] != 220).mean() > 0.04
+    assert np.abs(images[0][:, ::-1] - images[1]).mean() < 0.5
 
 
 @pytest.mark.parametrize("category", NAMES)
-def test_every_landmark_lies_on_something_drawn(category):
+def test_every_keypoint_lies_on_something_synthetic(category):
     """On an edge of a panel or of the lining, which all have lines."""
     shapes = parts(category)
     used = {k for line in (shapes.lining, *shapes.panels) for k in line}
-    assert used == set(range(len(garment(category, GarmentShape()))))
+    assert used == set(range(len(clothing_item(category, ClothingShape()))))
 
 
 @pytest.mark.parametrize("category", NAMES)
@@ -77,7 +85,7 @@ def test_outlines_do_not_cross_themselves(category):
 
         return side(a, b, c) * side(a, b, d) < 0 and side(c, d, a) * side(c, d, b) < 0
 
-    points = garment(category, GarmentShape())
+    points = clothing_item(category, ClothingShape())
     for panel in parts(category).panels:
         edges = [(points[a], points[b]) for a, b in zip(panel, panel[1:] + panel[:1], strict=True)]
         assert not any(crosses(*e, *f) for i, e in enumerate(edges) for f in edges[:i])
@@ -85,23 +93,23 @@ def test_outlines_do_not_cross_themselves(category):
 
 def test_categories_differ_where_they_should():
     """Heights and widths in units of the shoulders' width, sleeves from the outermost points."""
-    size = {name: np.ptp(garment(name, GarmentShape()), axis=0) for name in NAMES}
+    size = {name: np.ptp(clothing_item(name, ClothingShape()), axis=0) for name in NAMES}
     for kind in ("shirt", "outwear", "dress"):
         assert size[f"long_sleeved_{kind}"][0] > 1.1 * size[f"short_sleeved_{kind}"][0]
     assert size["vest_dress"][1] > 1.4 * size["vest"][1] and size["sling_dress"][1] > 1.4 * size["sling"][1]
     assert size["trousers"][1] > 1.8 * size["shorts"][1]
-    neck = {name: garment(name, GarmentShape()) for name in ("vest", "sling")}
+    neck = {name: clothing_item(name, ClothingShape()) for name in ("vest", "sling")}
     strap = {name: np.linalg.norm(points[6] - points[1]) for name, points in neck.items()}
     assert strap["sling"] < 0.5 * strap["vest"]
 
 
 def test_layout_keeps_to_the_configuration():
-    config = GarmentsConfig(max_objects=3, min_size=40, max_size=80, occlusion=0.5)
-    pictures = [layout(config, 0, index) for index in range(200)]
-    garments = [one for picture in pictures for one in picture]
-    assert {len(picture) for picture in pictures} == {1, 2, 3}
-    assert {one.category for one in garments} == set(range(13))
-    for one in garments:
+    config = ClothingConfig(max_objects=3, min_size=40, max_size=80, occlusion=0.5)
+    images = [layout(config, 0, index) for index in range(200)]
+    clothing = [one for image in images for one in image]
+    assert {len(image) for image in images} == {1, 2, 3}
+    assert {one.category for one in clothing} == set(range(13))
+    for one in clothing:
         assert one.points.min() >= -1e-9 and one.points.max() <= 192 + 1e-9
         first, end = CLOTHES294.ranges[one.category]
         keypoints = one.keypoints()
@@ -109,16 +117,16 @@ def test_layout_keeps_to_the_configuration():
         assert set(keypoints[first:end, 2]) <= {1, 2}
         sides = np.subtract(one.box[2:], one.box[:2])
         assert 40 - 1e-9 <= sides.max() <= 80 + 1e-9
-    occluded = np.mean([not one.visible.all() for one in garments])
-    assert 0.15 < occluded < 0.5 and all(one.visible.any() for one in garments)
-    patched = np.mean([len(one.patch) > 0 for one in garments])
+    occluded = np.mean([not one.visible.all() for one in clothing])
+    assert 0.15 < occluded < 0.5 and all(one.visible.any() for one in clothing)
+    patched = np.mean([len(one.patch) > 0 for one in clothing])
     assert 0.4 < patched < 0.6
     assert all(one.visible.all() for i in range(50) for one in layout(replace(config, occlusion=0.0), 0, i))
 
 
-def test_occluded_means_under_a_patch_that_is_drawn():
-    """The colour at an occluded landmark is that of the whole patch; without the patch it is another one."""
-    config = GarmentsConfig(noise=0.0, occlusion=1.0, clutter=0, min_size=150)
+def test_occluded_means_under_a_patch_that_is_synthetic():
+    """The color at an occluded landmark is that of the whole patch; without the patch it is another one."""
+    config = ClothingConfig(noise=0.0, occlusion=1.0, clutter=0, min_size=150)
     seen = 0
     for index in range(30):
         image = draw(config, 7, index)
@@ -132,7 +140,7 @@ def test_occluded_means_under_a_patch_that_is_drawn():
     assert seen > 10
 
 
-def test_covered_equals_the_winding_of_the_outline():
+def test_occluded_equals_the_winding_of_the_outline():
     rng = np.random.default_rng(2)
     polygon = np.array([[2, 1], [9, 3], [7, 8], [5, 5], [1, 9]], dtype=float)
     points = rng.uniform(0, 10, size=(300, 2))
@@ -142,12 +150,12 @@ def test_covered_equals_the_winding_of_the_outline():
         b = np.roll(a, -1, axis=0)
         turns = np.arctan2(a[:, 0] * b[:, 1] - a[:, 1] * b[:, 0], (a * b).sum(axis=1))
         inside.append(abs(turns.sum()) > 3)
-    np.testing.assert_array_equal(covered(points, polygon), inside)
-    assert 30 < sum(inside) < 270 and not covered(points, np.zeros((0, 2))).any()
+    np.testing.assert_array_equal(occluded_by(points, polygon), inside)
+    assert 30 < sum(inside) < 270 and not occluded_by(points, np.zeros((0, 2))).any()
 
 
-def test_a_picture_depends_on_seed_and_index_only():
-    config = GarmentsConfig(height=160, max_size=150)
+def test_a_image_depends_on_seed_and_index_only():
+    config = ClothingConfig(height=160, max_size=150)
     first = draw(config, 3, 5)
     assert first.shape == (160, 192, 3) and first.dtype == np.uint8
     assert np.array_equal(first, draw(config, 3, 5))
@@ -163,17 +171,17 @@ def test_cloth_is_of_many_kinds():
 
 @pytest.mark.parametrize("split, count", [("train", 2000), ("val", 200)])
 def test_registered_sets_are_standard_detectron2_data(split, count):
-    records = DatasetCatalog.get(f"synthetic_garments_{split}")
-    assert len(records) == count
-    assert check_annotations(records[:200], NAMES, num_keypoints=294) == []
-    metadata = MetadataCatalog.get(f"synthetic_garments_{split}")
-    assert metadata.evaluator_type == "clothes_landmarks" and metadata.landmark_scheme == "clothes294"
+    dataset_dicts = DatasetCatalog.get(f"synthetic_clothing_{split}")
+    assert len(dataset_dicts) == count
+    assert check_annotations(dataset_dicts[:200], NAMES, num_keypoints=294) == []
+    metadata = MetadataCatalog.get(f"synthetic_clothing_{split}")
+    assert metadata.evaluator_type == "clothes_landmarks" and metadata.keypoint_schema == "clothes294"
     assert metadata.thing_classes == list(NAMES)
-    assert read_image(records[7]).shape == (records[7]["height"], records[7]["width"], 3)
+    assert read_image(dataset_dicts[7]).shape == (dataset_dicts[7]["height"], dataset_dicts[7]["width"], 3)
 
 
 def test_drawing_is_quick():
-    best = min(_seconds(lambda: draw(GarmentsConfig(), 0, 11)) for _ in range(10))
+    best = min(_seconds(lambda: draw(ClothingConfig(), 0, 11)) for _ in range(10))
     assert best < 0.02
 
 

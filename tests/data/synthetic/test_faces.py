@@ -1,4 +1,4 @@
-"""Drawn faces: the landmarks are where the pictures show them, and left is right in a mirror."""
+"""Drawn faces: the landmarks are where the images show them, and left is right in a mirror."""
 
 from __future__ import annotations
 
@@ -21,55 +21,55 @@ FLIP = FACE68.flip_indices()
 MIRROR = np.array([-1.0, 1.0])
 
 
-def mirrored_points(points: np.ndarray, width: float = 0.0) -> np.ndarray:
-    """The 99 points of a head in the mirrored picture, in their order."""
+def flipped_points(points: np.ndarray, width: float = 0.0) -> np.ndarray:
+    """The 99 points of a head in the flipped image, in their order."""
     rest = [*range(76, 67, -1), *range(85, 76, -1), *range(96, 85, -1), 98, 97]
     return np.array([width, 0.0]) + MIRROR * points[[*FLIP, *rest]]
 
 
-def test_a_head_that_looks_ahead_is_its_own_mirror_picture():
+def test_a_head_that_looks_ahead_is_its_own_flipped_image():
     points = head(FaceShape())[:, :2]
-    np.testing.assert_allclose(mirrored_points(points), points, atol=1e-12)
+    np.testing.assert_allclose(flipped_points(points), points, atol=1e-12)
     assert points[30, 0] == 0
     assert points[36, 0] == -points[45, 0] < -0.5
 
 
-def test_the_mirrored_face_turned_the_other_way_is_the_mirror_picture():
+def test_the_flipped_face_turned_the_other_way_is_the_flipped_image():
     rng = np.random.default_rng(0)
     for _ in range(50):
         shape, (yaw, pitch, roll) = random_shape(rng), rng.uniform(-35, 35, size=3)
         seen = project(head(shape), yaw, pitch, roll)
-        other = project(head(shape.mirrored()), -yaw, pitch, -roll)
-        np.testing.assert_allclose(mirrored_points(seen), other, atol=1e-12)
+        other = project(head(shape.flipped()), -yaw, pitch, -roll)
+        np.testing.assert_allclose(flipped_points(seen), other, atol=1e-12)
 
 
-def test_the_mirrored_points_are_drawn_as_the_mirror_picture():
+def test_the_flipped_points_are_synthetic_as_the_flipped_image():
     rng = np.random.default_rng(1)
     for index in range(10):
         look = replace(random_look(rng), light=np.array([0.0, 0.1]))
         (face,) = layout(FacesConfig(min_objects=1, max_objects=1), 5, index)
-        pictures = []
-        for points in (face.points, mirrored_points(face.points, 192)):
+        images = []
+        for points in (face.points, flipped_points(face.points, 192)):
             canvas = Canvas(np.full((192, 192, 3), 99, np.uint8))
             draw_face(canvas, points, look)
-            pictures.append(canvas.result(0.0, rng).astype(int))
-        assert (pictures[0] != 99).mean() > 0.05
-        assert np.abs(pictures[0][:, ::-1] - pictures[1]).mean() < 0.5
+            images.append(canvas.result(0.0, rng).astype(int))
+        assert (images[0] != 99).mean() > 0.05
+        assert np.abs(images[0][:, ::-1] - images[1]).mean() < 0.5
 
 
 def test_turning_is_that_of_a_solid_head():
-    """Distances in space survive any turn; without perspective, those in the picture are the shortened ones."""
+    """Distances in space survive any turn; without perspective, those in the image are the shortened ones."""
     points = head(FaceShape())
-    turned = project(points * 1e-6, 20, 10, 30) / 1e-6
+    rotated = project(points * 1e-6, 20, 10, 30) / 1e-6
     angles = np.radians([20, 10, 30])
     yaw, pitch, roll = (cv2.Rodrigues(axis * a)[0] for axis, a in zip(np.eye(3)[[1, 0, 2]], angles, strict=True))
-    np.testing.assert_allclose(turned, (points @ (roll @ pitch @ yaw).T)[:, :2], atol=1e-5)
+    np.testing.assert_allclose(rotated, (points @ (roll @ pitch @ yaw).T)[:, :2], atol=1e-5)
 
 
-def test_faces_keep_to_the_configuration_and_lie_in_the_picture():
+def test_faces_keep_to_the_configuration_and_lie_in_the_image():
     config = FacesConfig(max_objects=3, min_size=40, max_size=90)
-    pictures = [layout(config, 0, index) for index in range(150)]
-    faces = [face for picture in pictures for face in picture]
+    images = [layout(config, 0, index) for index in range(150)]
+    faces = [face for image in images for face in image]
     landmarks = np.array([face.landmarks for face in faces])
     assert landmarks.min() >= -1e-9 and landmarks.max() <= 192 + 1e-9
     boxes = np.array([face.box for face in faces])
@@ -77,7 +77,7 @@ def test_faces_keep_to_the_configuration_and_lie_in_the_picture():
     np.testing.assert_array_equal(boxes[:, 2:], landmarks.max(axis=1))
     sides = (boxes[:, 2:] - boxes[:, :2]).max(axis=1)
     assert sides.min() >= 40 - 1e-9 and sides.max() <= 90 + 1e-9
-    assert {len(picture) for picture in pictures} == {1, 2, 3}
+    assert {len(image) for image in images} == {1, 2, 3}
     touching = (np.abs(np.hstack([boxes[:, :2], 192 - boxes[:, 2:]])) < 1e-6).any(axis=1).mean()
     assert 0.03 < touching < 0.2
     eyes = landmarks[:, 45] - landmarks[:, 36]
@@ -99,7 +99,7 @@ def test_opening_the_mouth_lowers_lip_and_chin():
 
 
 def test_the_jaw_is_where_skin_ends():
-    """Along the jaw's normal, the picture changes at the landmark: the face inside, the background outside."""
+    """Along the jaw's normal, the image changes at the landmark: the face inside, the background outside."""
     rng = np.random.default_rng(3)
     for index in range(5):
         (face,) = layout(FacesConfig(min_objects=1, max_objects=1, min_size=120), 2, index)
@@ -124,7 +124,7 @@ def test_smooth_goes_through_its_points_and_keeps_lines_straight():
     np.testing.assert_allclose(smooth(line), np.stack([np.arange(17), np.arange(17) * 2], axis=1) / 4)
 
 
-def test_a_picture_depends_on_seed_and_index_only():
+def test_a_image_depends_on_seed_and_index_only():
     config = FacesConfig(height=160)
     first = draw(config, 3, 5)
     assert first.shape == (160, 192, 3) and first.dtype == np.uint8
@@ -134,15 +134,15 @@ def test_a_picture_depends_on_seed_and_index_only():
 
 @pytest.mark.parametrize("split, count", [("train", 2000), ("val", 200)])
 def test_registered_sets_are_standard_detectron2_data(split, count):
-    records = DatasetCatalog.get(f"synthetic_faces_{split}")
-    assert len(records) == count
-    assert check_annotations(records, ["face"], num_keypoints=68) == []
+    dataset_dicts = DatasetCatalog.get(f"synthetic_faces_{split}")
+    assert len(dataset_dicts) == count
+    assert check_annotations(dataset_dicts, ["face"], num_keypoints=68) == []
     metadata = MetadataCatalog.get(f"synthetic_faces_{split}")
-    assert metadata.evaluator_type == "face_landmarks" and metadata.landmark_scheme == "face68"
-    assert read_image(records[7]).shape == (records[7]["height"], records[7]["width"], 3)
-    numbers = [annotation["id"] for record in records for annotation in record["annotations"]]
+    assert metadata.evaluator_type == "face_landmarks" and metadata.keypoint_schema == "face68"
+    assert read_image(dataset_dicts[7]).shape == (dataset_dicts[7]["height"], dataset_dicts[7]["width"], 3)
+    numbers = [annotation["id"] for dataset_dict in dataset_dicts for annotation in dataset_dict["annotations"]]
     assert numbers == list(range(1, len(numbers) + 1))
-    keypoints = np.array([a["keypoints"] for r in records for a in r["annotations"]]).reshape(-1, 68, 3)
+    keypoints = np.array([a["keypoints"] for r in dataset_dicts for a in r["annotations"]]).reshape(-1, 68, 3)
     assert (keypoints[:, :, 2] == 2).all()
 
 

@@ -1,4 +1,4 @@
-"""Drawn persons: joints are where the pictures show them, hidden ones are under something, and left is not right."""
+"""Drawn persons: joints are where the images show them, hidden ones are under something, and left is not right."""
 
 from __future__ import annotations
 
@@ -38,22 +38,22 @@ def some_poses(count: int) -> list[Pose]:
     return [random_pose(rng, 60, 20, 0.4) for _ in range(count)]
 
 
-def test_the_mirrored_pose_is_the_mirror_picture():
+def test_the_flipped_pose_is_the_flipped_image():
     for pose in some_poses(50):
-        np.testing.assert_allclose(joints(pose.mirrored()), joints(pose)[FLIP] * [-1, 1, 1], atol=1e-12)
+        np.testing.assert_allclose(joints(pose.flipped()), joints(pose)[FLIP] * [-1, 1, 1], atol=1e-12)
 
 
-def test_a_mirrored_person_is_drawn_as_the_mirror_picture():
+def test_a_flipped_person_is_synthetic_as_the_flipped_image():
     rng = np.random.default_rng(1)
     for pose in some_poses(20):
-        look, pictures = random_look(rng), []
-        for one in (pose, pose.mirrored()):
+        look, images = random_look(rng), []
+        for one in (pose, pose.flipped()):
             body = [type(p)(p.material, 96 + 90 * p.outline, p.shows) for p in parts(one)]
             canvas = Canvas(np.full((192, 192, 3), 128, np.uint8))
             draw_person(canvas, body, look)
-            pictures.append(canvas.result(0.0, rng).astype(int))
-        assert (pictures[0] != 128).any(axis=2).mean() > 0.04
-        assert np.abs(pictures[0][:, ::-1] - pictures[1]).mean() < 0.5
+            images.append(canvas.result(0.0, rng).astype(int))
+        assert (images[0] != 128).any(axis=2).mean() > 0.04
+        assert np.abs(images[0][:, ::-1] - images[1]).mean() < 0.5
 
 
 def test_limbs_keep_their_lengths_and_twins_are_alike():
@@ -69,9 +69,9 @@ def test_left_is_right_from_the_front_and_left_from_the_back():
     for yaw, side in ((0, 1), (30, 1), (180, -1), (150, -1)):
         x = joints(standing(yaw))[:, 0] * side
         assert (x[LEFT][2:] > x[FLIP[LEFT]][2:]).all()
-    # A turn to the person's right brings the left shoulder to the front, and the nose to the picture's left.
-    turned = joints(standing(30))
-    assert turned[5, 2] < turned[6, 2] and turned[0, 0] < 0
+    # A turn to the person's right brings the left shoulder to the front, and the nose to the image's left.
+    rotated = joints(standing(30))
+    assert rotated[5, 2] < rotated[6, 2] and rotated[0, 0] < 0
 
 
 def test_a_standing_person_is_upright():
@@ -92,9 +92,9 @@ def test_face_and_chest_are_seen_from_the_front_only():
 
 def test_layout_keeps_to_the_configuration():
     config = PersonsConfig(min_size=60, max_size=130, cut=0.3)
-    pictures = [layout(config, 0, index) for index in range(150)]
-    assert {len(picture) for picture in pictures} == {1, 2, 3}
-    persons = [person for picture in pictures for person in picture]
+    images = [layout(config, 0, index) for index in range(150)]
+    assert {len(image) for image in images} == {1, 2, 3}
+    persons = [person for image in images for person in image]
     cut = 0
     for person in persons:
         outline = np.concatenate([part.outline for part in person.parts])
@@ -108,15 +108,15 @@ def test_layout_keeps_to_the_configuration():
         assert (labelled[:, :2] >= 0).all() and (labelled[:, :2] <= 192).all()
         assert not person.keypoints[person.keypoints[:, 2] == 0].any()
     assert 0.2 < cut / len(persons) < 0.4
-    for picture in pictures:
-        assert all(overlap(a.box, b.box) <= config.max_overlap + 1e-9 for a, b in combinations(picture, 2))
+    for image in images:
+        assert all(overlap(a.box, b.box) <= config.max_overlap + 1e-9 for a, b in combinations(image, 2))
     seen = np.concatenate([person.keypoints[:, 2] for person in persons])
     assert set(seen) == {0, 1, 2}
     assert all((seen == value).mean() > 0.02 for value in (0, 1, 2)) and (seen == 2).mean() > 0.6
 
 
 def test_hidden_is_what_another_part_is_painted_over():
-    """Against the picture itself: every part is painted in a number of its own, sixteen pixels for one."""
+    """Against the image itself: every part is painted in a number of its own, sixteen pixels for one."""
     config, scale, compared = PersonsConfig(min_objects=2), 16, 0
     for index in range(12):
         persons = layout(config, 3, index)
@@ -139,7 +139,7 @@ def test_hidden_is_what_another_part_is_painted_over():
     assert compared > 200
 
 
-def test_the_box_is_that_of_what_is_drawn():
+def test_the_box_is_that_of_what_is_synthetic():
     rng = np.random.default_rng(4)
     for index in range(20):
         (person,) = layout(PersonsConfig(max_objects=1, cut=0.5), 4, index)
@@ -149,7 +149,7 @@ def test_the_box_is_that_of_what_is_drawn():
         np.testing.assert_allclose([x.min(), y.min(), x.max() + 1, y.max() + 1], person.box, atol=1.5)
 
 
-def test_a_picture_depends_on_seed_and_index_only():
+def test_a_image_depends_on_seed_and_index_only():
     config = PersonsConfig(height=160, max_size=150)
     first = draw(config, 3, 5)
     assert first.shape == (160, 192, 3) and first.dtype == np.uint8
@@ -158,20 +158,20 @@ def test_a_picture_depends_on_seed_and_index_only():
 
 
 def test_registered_sets_are_standard_detectron2_data():
-    records = DatasetCatalog.get("synthetic_persons_val")
-    assert len(records) == 200
-    assert check_annotations(records, ["person"], num_keypoints=17) == []
+    dataset_dicts = DatasetCatalog.get("synthetic_persons_val")
+    assert len(dataset_dicts) == 200
+    assert check_annotations(dataset_dicts, ["person"], num_keypoints=17) == []
     metadata = MetadataCatalog.get("synthetic_persons_train")
-    assert metadata.evaluator_type == "coco" and metadata.landmark_scheme == "pose17"
+    assert metadata.evaluator_type == "coco" and metadata.keypoint_schema == "pose17"
     assert metadata.keypoint_names == list(POSE17.names)
-    assert read_image(records[7]).shape == (192, 192, 3)
+    assert read_image(dataset_dicts[7]).shape == (192, 192, 3)
 
 
-def answers(records, change=lambda keypoints: keypoints):
+def answers(dataset_dicts, change=lambda keypoints: keypoints):
     """The truth, as a network would give it."""
-    for record in records:
-        found = Instances((record["height"], record["width"]))
-        annotations = [a for a in record["annotations"] if not a["iscrowd"]]
+    for dataset_dict in dataset_dicts:
+        found = Instances((dataset_dict["height"], dataset_dict["width"]))
+        annotations = [a for a in dataset_dict["annotations"] if not a["iscrowd"]]
         boxes = [BoxMode.convert(a["bbox"], a["bbox_mode"], BoxMode.XYXY_ABS) for a in annotations]
         found.pred_boxes = Boxes(torch.tensor(boxes))
         found.scores = torch.ones(len(annotations))
@@ -181,18 +181,18 @@ def answers(records, change=lambda keypoints: keypoints):
         # A network puts unlabelled joints somewhere on the body.
         middle = found.pred_boxes.get_centers()[:, None].expand(-1, 17, -1)
         found.pred_keypoints[..., :2] = torch.where(keypoints[..., 2:] > 0, found.pred_keypoints[..., :2], middle)
-        yield record, found
+        yield dataset_dict, found
 
 
 def evaluated(name, tmp_path, change=lambda keypoints: keypoints) -> dict:
     evaluator = build_evaluator(engine_cfg(tmp_path), name)
     evaluator.reset()
-    for record, found in answers(DatasetCatalog.get(name), change):
-        evaluator.process([record], [{"instances": found}])
+    for dataset_dict, found in answers(DatasetCatalog.get(name), change):
+        evaluator.process([dataset_dict], [{"instances": found}])
     return evaluator.evaluate()
 
 
-def test_the_truth_scores_100_and_exchanged_sides_do_not(tmp_path):
+def test_the_ground_truth_scores_100_and_exchanged_sides_do_not(tmp_path):
     name = "synthetic_persons_of_this_test"
     register_synthetic(name, PersonsConfig(), num_images=12, seed=5)
     try:
@@ -204,7 +204,7 @@ def test_the_truth_scores_100_and_exchanged_sides_do_not(tmp_path):
         MetadataCatalog.remove(name)
 
 
-def test_the_truth_of_cocos_photos_scores_100(shared_data, tmp_path):
+def test_the_ground_truth_of_cocos_photos_scores_100(shared_data, tmp_path):
     """Also with persons without a labelled joint, which count for boxes only."""
     folder, name = shared_data / "coco_person", "persons_of_this_test"
     cfg = engine_cfg(tmp_path).clone()
@@ -213,7 +213,7 @@ def test_the_truth_of_cocos_photos_scores_100(shared_data, tmp_path):
     register_custom_datasets(cfg)
     results = evaluated(name, tmp_path)
     assert results["keypoints"]["AP"] == pytest.approx(100) and results["bbox"]["AP"] == pytest.approx(100)
-    assert sum(len(record["annotations"]) for record in DatasetCatalog.get(name)) == 14
+    assert sum(len(dataset_dict["annotations"]) for dataset_dict in DatasetCatalog.get(name)) == 14
 
 
 def test_drawing_is_quick():

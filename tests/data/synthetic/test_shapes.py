@@ -24,7 +24,7 @@ from centernet_d2.data.synthetic.shapes import (
 SETS = ["synthetic_shapes_train", "synthetic_shapes_val", "synthetic_covered_train", "synthetic_covered_val"]
 
 
-def test_a_picture_depends_on_seed_and_index_only():
+def test_a_image_depends_on_seed_and_index_only():
     config = ShapesConfig()
     first, other_index, other_seed = draw(config, 3, 5), draw(config, 3, 6), draw(config, 4, 5)
     assert first.shape == (256, 256, 3) and first.dtype == np.uint8
@@ -34,7 +34,7 @@ def test_a_picture_depends_on_seed_and_index_only():
 
 
 @pytest.mark.parametrize("category", range(len(CLASS_NAMES)))
-def test_boxes_are_tight_around_the_pixels_drawn(category):
+def test_boxes_are_tight_around_the_pixels_synthetic(category):
     rng = np.random.default_rng(category)
     for _ in range(20):
         x, y, width, height = rng.uniform([5, 5, 10, 10], [60, 60, 120, 120])
@@ -66,14 +66,14 @@ def test_layout_keeps_to_the_configuration():
     shapes = [layout(config, 0, index) for index in range(200)]
     counts = [len(s) for s in shapes]
     assert max(counts) == 9 and min(counts) >= 4
-    boxes = np.array([shape.box for picture in shapes for shape in picture])
+    boxes = np.array([shape.box for image in shapes for shape in image])
     sides = boxes[:, 2:] - boxes[:, :2]
     assert boxes.min() >= 0 and boxes.max() <= 256
     assert sides.min() >= 20 - 1e-9 and sides.max() <= 60 + 1e-9
-    assert {shape.category for picture in shapes for shape in picture} == set(range(len(CLASS_NAMES)))
-    for picture in shapes:
-        for i, a in enumerate(picture):
-            for b in picture[:i]:
+    assert {shape.category for image in shapes for shape in image} == set(range(len(CLASS_NAMES)))
+    for image in shapes:
+        for i, a in enumerate(image):
+            for b in image[:i]:
                 assert shared_area(a.box, b.box) <= 0.1
 
 
@@ -83,15 +83,15 @@ def shared_area(a, b) -> float:
     return float(np.prod(np.maximum(sides, 0)) / smaller)
 
 
-def test_covered_centres_show_nothing_of_the_object():
-    """Pictures that differ only in the class of their object are equal around its centre, and not elsewhere."""
-    config = ShapesConfig(covered=True, noise=0.0, clutter=0, max_objects=1, min_size=60)
+def test_occluded_centers_show_nothing_of_the_object():
+    """Images that differ only in the class of their object are equal around its center, and not elsewhere."""
+    config = ShapesConfig(occluded_by=True, noise=0.0, clutter=0, max_objects=1, min_size=60)
     for index in range(20):
         (shape,) = layout(config, 0, index)
         images = [draw_with_category(config, index, category) for category in range(len(CLASS_NAMES))]
         x1, y1, x2, y2 = shape.box
         x, y, width, height = (x1 + x2) / 2, (y1 + y2) / 2, x2 - x1, y2 - y1
-        # The irregular patch fills at least this much of its box on every side of the centre.
+        # The irregular patch fills at least this much of its box on every side of the center.
         reach_x, reach_y = 0.4 * 0.5 * 0.4 * width, 0.4 * 0.5 * 0.4 * height
         middle = np.s_[round(y - reach_y) : round(y + reach_y), round(x - reach_x) : round(x + reach_x)]
         whole = np.s_[round(y1) : round(y2), round(x1) : round(x2)]
@@ -110,7 +110,7 @@ def draw_with_category(config: ShapesConfig, index: int, category: int) -> np.nd
 
 
 def test_cover_is_centred_and_leaves_the_corner_points_free():
-    config = ShapesConfig(covered=True)
+    config = ShapesConfig(occluded_by=True)
     shape = Shape(0, (10.0, 20.0, 110.0, 70.0), 0.0)
     for seed in range(50):
         x1, y1, x2, y2 = cover_box(config, shape, np.random.default_rng(seed))
@@ -122,22 +122,22 @@ def test_cover_is_centred_and_leaves_the_corner_points_free():
 
 @pytest.mark.parametrize("name", SETS)
 def test_registered_sets_are_standard_detectron2_data(name):
-    records = DatasetCatalog.get(name)
-    assert len(records) == (2000 if name.endswith("train") else 200)
+    dataset_dicts = DatasetCatalog.get(name)
+    assert len(dataset_dicts) == (2000 if name.endswith("train") else 200)
     metadata = MetadataCatalog.get(name)
     assert metadata.thing_classes == list(CLASS_NAMES) and metadata.evaluator_type == "coco"
-    assert read_image(records[7], "BGR").shape == (records[7]["height"], records[7]["width"], 3)
-    assert np.array_equal(read_image(records[7], "BGR")[..., ::-1], read_image(records[7], "RGB"))
+    assert read_image(dataset_dicts[7], "BGR").shape == (dataset_dicts[7]["height"], dataset_dicts[7]["width"], 3)
+    assert np.array_equal(read_image(dataset_dicts[7], "BGR")[..., ::-1], read_image(dataset_dicts[7], "RGB"))
 
 
-def test_training_and_validation_pictures_differ():
+def test_training_and_validation_images_differ():
     train, val = (DatasetCatalog.get(f"synthetic_shapes_{split}") for split in ("train", "val"))
-    boxes = {str(record["annotations"]) for record in train if record["annotations"]}
-    assert boxes.isdisjoint(str(record["annotations"]) for record in val)
+    boxes = {str(dataset_dict["annotations"]) for dataset_dict in train if dataset_dict["annotations"]}
+    assert boxes.isdisjoint(str(dataset_dict["annotations"]) for dataset_dict in val)
 
 
 def test_unknown_set_and_impossible_configurations_are_named():
-    with pytest.raises(KeyError, match="no synthetic data set 'nowhere'"):
+    with pytest.raises(KeyError, match="no synthetic dataset 'nowhere'"):
         read_image({"file_name": "synthetic://nowhere/0"})
     with pytest.raises(ValueError, match="min_size"):
         ShapesConfig(min_size=300)
@@ -150,9 +150,9 @@ def test_own_set_may_be_empty_and_of_another_shape():
     config = ShapesConfig(height=96, width=160, min_size=10, max_size=40, min_objects=0, max_objects=0)
     register_synthetic(name, config, num_images=3, seed=9)
     try:
-        records = DatasetCatalog.get(name)
-        assert [record["annotations"] for record in records] == [[], [], []]
-        assert read_image(records[2]).shape == (96, 160, 3)
+        dataset_dicts = DatasetCatalog.get(name)
+        assert [dataset_dict["annotations"] for dataset_dict in dataset_dicts] == [[], [], []]
+        assert read_image(dataset_dicts[2]).shape == (96, 160, 3)
     finally:
         DatasetCatalog.remove(name)
         MetadataCatalog.remove(name)

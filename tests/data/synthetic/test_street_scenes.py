@@ -1,4 +1,4 @@
-"""Drawn streets: the annotations against hand-written geometry, and what can be seen against the picture."""
+"""Drawn streets: the annotations against hand-written geometry, and what can be seen against the image."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from detectron2.structures import Boxes, Instances
 
 from centernet_d2.data.image_io import read_image
 from centernet_d2.data.preparation.kitti import CLASS_NAMES
-from centernet_d2.data.synthetic.street_scenes import Boxes3DConfig, Scene, annotate, calibration, draw, layout
+from centernet_d2.data.synthetic.street_scenes import Scene, StreetScenesConfig, annotate, calibration, draw, layout
 from centernet_d2.data.validation.checks import check_annotations
-from centernet_d2.data.validation.issues import raise_findings
+from centernet_d2.data.validation.issues import raise_issues
 from centernet_d2.evaluation.kitti.evaluator import KittiEvaluator
 
-CONFIG = Boxes3DConfig()
+CONFIG = StreetScenesConfig()
 SCENES = [(annotate(CONFIG, 3, i), calibration(CONFIG, 3, i), layout(CONFIG, 3, i)) for i in range(60)]
 
 
@@ -88,7 +88,7 @@ def distances(scene: Scene) -> np.ndarray:
 
 def test_what_hides_what_is_that_of_rays():
     """Later objects are nearer wherever both are met, and visible shares are those of the nearest."""
-    shares, both = [], 0
+    fractions, both = [], 0
     for _, _, scene in SCENES:
         met = distances(scene)
         for i in range(len(met)):
@@ -99,24 +99,24 @@ def test_what_hides_what_is_that_of_rays():
             expected = (met.argmin(axis=0) == i)[np.isfinite(met[i])].mean()
             # Outlines are cut to pixels in another way.
             assert scene.visible[i] == pytest.approx(expected, abs=0.05)
-            shares.append(expected)
-    assert both > 5000 and (np.array(shares) < 0.8).sum() > 10 and min(shares) > 0.27
+            fractions.append(expected)
+    assert both > 5000 and (np.array(fractions) < 0.8).sum() > 10 and min(fractions) > 0.27
 
 
 def test_occlusion_has_kittis_grades():
     grades = {0: (0.85, 1.0), 1: (0.5, 0.85), 2: (0.3, 0.5)}
     for _, _, scene in SCENES:
-        for grade, share in zip(scene.occluded(), scene.visible, strict=True):
-            assert grades[grade][0] <= share <= grades[grade][1]
+        for grade, fraction in zip(scene.occluded(), scene.visible, strict=True):
+            assert grades[grade][0] <= fraction <= grades[grade][1]
 
 
 def test_boxes_stand_apart():
     for _, _, scene in SCENES:
-        places = scene.boxes.locations[:, [0, 2]].numpy()
+        positions = scene.boxes.locations[:, [0, 2]].numpy()
         radii = np.hypot(*scene.boxes.dimensions[:, 1:].numpy().T) / 2
-        for i in range(len(places)):
+        for i in range(len(positions)):
             for j in range(i):
-                assert np.hypot(*(places[i] - places[j])) > radii[i] + radii[j]
+                assert np.hypot(*(positions[i] - positions[j])) > radii[i] + radii[j]
 
 
 def test_the_front_is_lit():
@@ -139,7 +139,7 @@ def test_the_front_is_lit():
     assert red[-math.pi / 2] > 0.02 > red[math.pi / 2] and bright[math.pi / 2] > 0.02
 
 
-def test_a_picture_depends_on_seed_and_index_only():
+def test_a_image_depends_on_seed_and_index_only():
     first = draw(CONFIG, 3, 5)
     assert first.shape == (128, 256, 3) and first.dtype == np.uint8
     assert np.array_equal(first, draw(CONFIG, 3, 5))
@@ -150,15 +150,15 @@ def test_a_picture_depends_on_seed_and_index_only():
 def test_registered_sets_are_evaluated_as_kitti():
     """The truth, found, is all there is to find; half a metre off, it is not (of pedestrians)."""
     assert "synthetic_boxes3d_train" in DatasetCatalog
-    records = DatasetCatalog.get("synthetic_boxes3d_val")
-    assert len(records) == 200 and records[3]["calib"].shape == (3, 4)
-    raise_findings("synthetic_boxes3d_val", check_annotations(records, list(CLASS_NAMES)))
-    assert read_image(records[7]).shape == (128, 256, 3)
+    dataset_dicts = DatasetCatalog.get("synthetic_boxes3d_val")
+    assert len(dataset_dicts) == 200 and dataset_dicts[3]["calib"].shape == (3, 4)
+    raise_issues("synthetic_boxes3d_val", check_annotations(dataset_dicts, list(CLASS_NAMES)))
+    assert read_image(dataset_dicts[7]).shape == (128, 256, 3)
     assert MetadataCatalog.get("synthetic_boxes3d_val").evaluator_type == "kitti"
     for shift, expected in ((0.0, 100), (0.5, 0)):
         evaluator = KittiEvaluator("synthetic_boxes3d_val")
-        for record in (record for record in records[:80] if record["annotations"]):
-            evaluator.process([record], [{"instances": truth_as_found(record, shift)}])
+        for dataset_dict in (dataset_dict for dataset_dict in dataset_dicts[:80] if dataset_dict["annotations"]):
+            evaluator.process([dataset_dict], [{"instances": gt_as_predictions(dataset_dict, shift)}])
         results = evaluator.evaluate()
         for name in CLASS_NAMES:
             assert results["kitti_2d"][f"AP40-{name}-moderate"] == pytest.approx(100)
@@ -166,9 +166,12 @@ def test_registered_sets_are_evaluated_as_kitti():
         assert results["kitti_3d"]["AP40-pedestrian-moderate"] == pytest.approx(expected, abs=5)
 
 
-def truth_as_found(record: dict, shift: float) -> Instances:
-    columns = {name: torch.tensor([one[name] for one in record["annotations"]]) for name in record["annotations"][0]}
-    found = Instances((record["height"], record["width"]))
+def gt_as_predictions(dataset_dict: dict, shift: float) -> Instances:
+    columns = {
+        name: torch.tensor([one[name] for one in dataset_dict["annotations"]])
+        for name in dataset_dict["annotations"][0]
+    }
+    found = Instances((dataset_dict["height"], dataset_dict["width"]))
     found.pred_boxes, found.pred_classes = Boxes(columns["bbox"].reshape(-1, 4)), columns["category_id"]
     found.scores = torch.linspace(0.9, 0.5, len(columns["bbox"]))
     found.pred_dimensions, found.pred_locations = columns["dim"], columns["location"] + torch.tensor([0, 0, shift])

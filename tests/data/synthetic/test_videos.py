@@ -1,4 +1,4 @@
-"""Drawn videos: every frame stands alone, identities last, and boxes and joints are where the pictures show them."""
+"""Drawn videos: every frame stands alone, track ids last, and boxes and joints are where the images show them."""
 
 from __future__ import annotations
 
@@ -14,24 +14,24 @@ from centernet_d2.data.schemas import POSE17
 from centernet_d2.data.synthetic import pose_videos as synthetic_walks
 from centernet_d2.data.synthetic import videos as synthetic_videos
 from centernet_d2.data.synthetic.persons import random_look
-from centernet_d2.data.synthetic.pose_videos import WalksConfig, walkers
-from centernet_d2.data.synthetic.shapes import CLASS_NAMES, OUTLINES, PicturesConfig, fit_outline
+from centernet_d2.data.synthetic.pose_videos import PoseVideosConfig, walking_persons
+from centernet_d2.data.synthetic.shapes import CLASS_NAMES, OUTLINES, SyntheticConfig, fit_outline
 from centernet_d2.data.synthetic.videos import (
     Motion,
     MovingShape,
     TracksConfig,
-    box_in_picture,
+    box_in_image,
     moving_shapes,
-    visible_shares,
+    visible_fractions,
 )
 from centernet_d2.data.validation.checks import check_annotations
 
-KINDS = {"tracks": (TracksConfig(), synthetic_videos), "walks": (WalksConfig(), synthetic_walks)}
+KINDS = {"tracks": (TracksConfig(), synthetic_videos), "walks": (PoseVideosConfig(), synthetic_walks)}
 kinds = pytest.mark.parametrize(("config", "module"), KINDS.values(), ids=KINDS)
 
 
 @pytest.fixture(scope="module", params=KINDS)
-def records(request) -> list[dict]:
+def dataset_dicts(request) -> list[dict]:
     return DatasetCatalog.get(f"synthetic_{request.param}_val")
 
 
@@ -40,13 +40,13 @@ def center(annotation) -> np.ndarray:
 
 
 def inside(annotation) -> bool:
-    """Whether an object of a set as registered is whole, and not cut by a side of the picture."""
+    """Whether an object of a set as registered is whole, and not cut by a side of the image."""
     return min(annotation["bbox"]) > 0 and max(annotation["bbox"]) < 128
 
 
-def steps(records):
+def steps(dataset_dicts):
     """(before, after) annotations of the same object in consecutive frames."""
-    for earlier, later in pairwise(records):
+    for earlier, later in pairwise(dataset_dicts):
         if earlier["video_id"] == later["video_id"]:
             before = {a["track_id"]: a for a in earlier["annotations"]}
             yield from ((before[a["track_id"]], a) for a in later["annotations"] if a["track_id"] in before)
@@ -58,28 +58,31 @@ def test_a_frame_is_the_same_alone_and_in_order(config, module):
     for index in (29, 24, 11, 0):
         assert np.array_equal(module.draw(config, 3, index), in_order[index][0])
         assert module.annotate(config, 3, index) == in_order[index][1]
-    pictures = [picture for picture, _ in in_order] + [module.draw(config, 4, 0)]
-    assert len({picture.tobytes() for picture in pictures}) == 31
-    assert pictures[0].shape == (128, 128, 3) and pictures[0].dtype == np.uint8
+    images = [image for image, _ in in_order] + [module.draw(config, 4, 0)]
+    assert len({image.tobytes() for image in images}) == 31
+    assert images[0].shape == (128, 128, 3) and images[0].dtype == np.uint8
     # Nothing but noise and moving objects tells two frames of a video apart; another video looks different all over.
-    assert np.mean(pictures[0] != pictures[1]) > 0.5
-    assert np.median(np.abs(pictures[0].astype(int) - pictures[23])) <= 2 * config.noise
-    assert np.median(np.abs(pictures[23].astype(int) - pictures[24])) > 2 * config.noise
+    assert np.mean(images[0] != images[1]) > 0.5
+    assert np.median(np.abs(images[0].astype(int) - images[23])) <= 2 * config.noise
+    assert np.median(np.abs(images[23].astype(int) - images[24])) > 2 * config.noise
 
 
-def test_records_are_videos_in_order(records):
-    names = ["person"] if "keypoints" in records[0]["annotations"][0] else ["shape"]
-    assert check_annotations(records, names, num_keypoints=17 if names == ["person"] else None) == []
-    videos = [(number, list(frames)) for number, frames in groupby(records, key=lambda record: record["video_id"])]
+def test_dataset_dicts_are_videos_in_order(dataset_dicts):
+    names = ["person"] if "keypoints" in dataset_dicts[0]["annotations"][0] else ["shape"]
+    assert check_annotations(dataset_dicts, names, num_keypoints=17 if names == ["person"] else None) == []
+    videos = [
+        (number, list(frames))
+        for number, frames in groupby(dataset_dicts, key=lambda dataset_dict: dataset_dict["video_id"])
+    ]
     assert [number for number, _ in videos] == list(range(1, 13))
     for _, frames in videos:
-        assert [record["frame"] for record in frames] == list(range(24))
-        classes = {(a["track_id"], a["category_id"]) for record in frames for a in record["annotations"]}
+        assert [dataset_dict["frame"] for dataset_dict in frames] == list(range(24))
+        classes = {(a["track_id"], a["category_id"]) for dataset_dict in frames for a in dataset_dict["annotations"]}
         assert len(classes) == len({track for track, _ in classes}) > 1 and min(classes)[0] >= 1
-        for record in frames:
-            tracks = [a["track_id"] for a in record["annotations"]]
+        for dataset_dict in frames:
+            tracks = [a["track_id"] for a in dataset_dict["annotations"]]
             assert len(set(tracks)) == len(tracks)
-    assert read_image(records[30]).shape == (128, 128, 3)
+    assert read_image(dataset_dicts[30]).shape == (128, 128, 3)
 
 
 def test_sets_are_scored_as_tracks_and_training_and_validation_differ():
@@ -87,26 +90,26 @@ def test_sets_are_scored_as_tracks_and_training_and_validation_differ():
         shapes, persons = (MetadataCatalog.get(f"synthetic_{kind}_{split}") for kind in KINDS)
         assert shapes.evaluator_type == persons.evaluator_type == "tracking"
         assert shapes.thing_classes == ["shape"] and persons.thing_classes == ["person"]
-        assert persons.landmark_scheme == "pose17" and persons.keypoint_names == list(POSE17.names)
+        assert persons.keypoint_schema == "pose17" and persons.keypoint_names == list(POSE17.names)
     train = DatasetCatalog.get("synthetic_tracks_train")
     assert len(train) == 2000 and train[-1]["video_id"] == 250 and train[-1]["frame"] == 7
-    boxes = {str(a["bbox"]) for record in train for a in record["annotations"]}
+    boxes = {str(a["bbox"]) for dataset_dict in train for a in dataset_dict["annotations"]}
     val = DatasetCatalog.get("synthetic_tracks_val")
-    assert boxes.isdisjoint(str(a["bbox"]) for record in val for a in record["annotations"])
+    assert boxes.isdisjoint(str(a["bbox"]) for dataset_dict in val for a in dataset_dict["annotations"])
 
 
 def test_shapes_move_smoothly_and_are_thrown_back_come_or_go():
-    records = DatasetCatalog.get("synthetic_tracks_val")
-    lengths = [np.linalg.norm(center(b) - center(a)) for a, b in steps(records) if inside(a) and inside(b)]
+    dataset_dicts = DatasetCatalog.get("synthetic_tracks_val")
+    lengths = [np.linalg.norm(center(b) - center(a)) for a, b in steps(dataset_dicts) if inside(a) and inside(b)]
     assert max(lengths) <= 12 + 1e-6 and np.median(lengths) > 6
-    growth = [abs(np.ptp(b["bbox"][::2]) / np.ptp(a["bbox"][::2]) - 1) for a, b in steps(records) if inside(a)]
+    growth = [abs(np.ptp(b["bbox"][::2]) / np.ptp(a["bbox"][::2]) - 1) for a, b in steps(dataset_dicts) if inside(a)]
     assert np.median(growth) < 0.03
     fates = set()
-    for _, frames in groupby(records, key=lambda record: record["video_id"]):
+    for _, frames in groupby(dataset_dicts, key=lambda dataset_dict: dataset_dict["video_id"]):
         paths: dict[int, list] = {}
-        for record in frames:
-            for a in record["annotations"]:
-                paths.setdefault(a["track_id"], []).append((record["frame"], a))
+        for dataset_dict in frames:
+            for a in dataset_dict["annotations"]:
+                paths.setdefault(a["track_id"], []).append((dataset_dict["frame"], a))
         for path in paths.values():
             whole = np.array([center(a) for _, a in path if inside(a)])
             turns = np.diff(np.sign(np.diff(whole, axis=0)), axis=0).any(axis=1).sum() if len(whole) > 2 else 0
@@ -118,23 +121,23 @@ def test_shapes_move_smoothly_and_are_thrown_back_come_or_go():
     assert fates == {"thrown back", "comes", "goes"}
 
 
-def test_persons_walk_smoothly():
-    config = WalksConfig()
+def test_persons_move_smoothly():
+    config = PoseVideosConfig()
     for video in range(10):
-        for walker in walkers(config, 1, video):
-            points = np.array([walker.at(frame)[0] for frame in range(24)])
+        for person in walking_persons(config, 1, video):
+            points = np.array([person.at(frame)[0] for frame in range(24)])
             hips = points[:, 11:13].mean(axis=1)
             assert np.linalg.norm(np.diff(hips, axis=0), axis=1).max() <= config.max_speed + 0.02 * config.max_size
-            relative = (points - hips[:, None]) / walker.motion.size
+            relative = (points - hips[:, None]) / person.motion.size
             assert 0.02 < np.linalg.norm(np.diff(relative, axis=0), axis=2).max() < 0.3
             # One foot is in front, then the other.
             assert len(set(np.sign(points[:, 15, 0] - points[:, 16, 0]))) == 2
 
 
-def test_the_nearest_object_of_the_class_is_often_another_one(records):
+def test_the_nearest_object_of_the_class_is_often_another_one(dataset_dicts):
     """So an association needs the motion."""
     wrong, total, others = 0, 0, 0
-    for earlier, later in pairwise(records):
+    for earlier, later in pairwise(dataset_dicts):
         if earlier["video_id"] != later["video_id"]:
             continue
         tracks = {a["track_id"] for a in earlier["annotations"]}
@@ -150,7 +153,7 @@ def test_the_nearest_object_of_the_class_is_often_another_one(records):
 
 @pytest.fixture
 def flat(monkeypatch) -> np.ndarray:
-    """No clutter: what is drawn shows. The background's colour."""
+    """No clutter: what is drawn shows. The background's color."""
     grey = np.array([128.0, 128, 128])
     for module in (synthetic_videos, synthetic_walks):
         monkeypatch.setattr(
@@ -159,34 +162,34 @@ def flat(monkeypatch) -> np.ndarray:
     return grey
 
 
-def test_colours_last(flat):
+def test_colors_last(flat):
     config = TracksConfig(noise=0.0)
     for video in range(6):
         colors: dict[int, list[np.ndarray]] = {}
         for frame in range(24):
             index = video * 24 + frame
-            picture = synthetic_videos.draw(config, 2, index)
+            image = synthetic_videos.draw(config, 2, index)
             annotations = synthetic_videos.annotate(config, 2, index)
             for i, a in enumerate(annotations):
                 x, y = center(a)
                 later = [b["bbox"] for b in annotations[i + 1 :]]
-                covered = any(box[0] - 2 < x < box[2] + 2 and box[1] - 2 < y < box[3] + 2 for box in later)
+                occluded_by = any(box[0] - 2 < x < box[2] + 2 and box[1] - 2 < y < box[3] + 2 for box in later)
                 kind = CLASS_NAMES[synthetic_videos.moving_shapes(config, 2, video)[a["track_id"] - 1].category]
-                if inside(a) and not covered and kind != "crescent":
-                    colors.setdefault(a["track_id"], []).append(picture[int(y), int(x)].astype(int))
+                if inside(a) and not occluded_by and kind != "crescent":
+                    colors.setdefault(a["track_id"], []).append(image[int(y), int(x)].astype(int))
         assert sum(map(len, colors.values())) > 20
         for same in colors.values():
             assert np.ptp(same, axis=0).max() <= 1
             assert np.linalg.norm(same[0] - flat) > 20
 
 
-def test_boxes_are_those_of_the_pixels_drawn(flat, monkeypatch):
+def test_boxes_are_those_of_the_pixels_synthetic(flat, monkeypatch):
     monkeypatch.setattr(synthetic_videos, "_contrasting", lambda *_: np.full(3, 255.0))
     config, cut = TracksConfig(noise=0.0, min_objects=1, max_objects=1), 0
     for index in range(0, 24 * 60, 7):
-        picture = synthetic_videos.draw(config, 5, index)
+        image = synthetic_videos.draw(config, 5, index)
         annotations = synthetic_videos.annotate(config, 5, index)
-        coverage = (picture[..., 0] - flat[0]) / 127
+        coverage = (image[..., 0] - flat[0]) / 127
         if not annotations:
             assert coverage.sum() < config.min_visible * (1.1 * config.max_size) ** 2
             continue
@@ -199,8 +202,8 @@ def test_boxes_are_those_of_the_pixels_drawn(flat, monkeypatch):
     assert cut > 10
 
 
-def test_the_box_in_the_picture_against_filled_polygons():
-    config, rng = PicturesConfig(height=40, width=60, min_size=1, max_size=20), np.random.default_rng(0)
+def test_the_box_in_the_image_against_filled_polygons():
+    config, rng = SyntheticConfig(height=40, width=60, min_size=1, max_size=20), np.random.default_rng(0)
     fine, compared = 16, 0
     for number in range(180):
         outline = list(OUTLINES.values())[number % len(OUTLINES)]
@@ -212,22 +215,22 @@ def test_the_box_in_the_picture_against_filled_polygons():
         if len(rows) < fine**2:
             continue
         expected = np.array([columns.min(), rows.min(), columns.max() + 1, rows.max() + 1]) / fine
-        np.testing.assert_allclose(box_in_picture(config, [outline]), expected, atol=0.15)
+        np.testing.assert_allclose(box_in_image(config, [outline]), expected, atol=0.15)
         compared += 0 in expected or 60 in expected or 40 in expected
     assert compared > 50
 
 
 def test_a_prong_beside_a_corner_does_not_reach_it():
-    """A bracket around the corner (0, 0): one arm is in the picture, the other above it."""
+    """A bracket around the corner (0, 0): one arm is in the image, the other above it."""
     bracket = np.array([[-9, -9], [5, -9], [5, -6], [-6, -6], [-6, 4], [5, 4], [5, 7], [-9, 7]], dtype=float)
-    assert box_in_picture(PicturesConfig(), [bracket]) == (0, 4, 5, 7)
+    assert box_in_image(SyntheticConfig(), [bracket]) == (0, 4, 5, 7)
 
 
-def test_visible_shares_in_closed_form():
+def test_visible_fractions_in_closed_form():
     def square(x: float, y: float, side: float) -> np.ndarray:
         return np.array([x, y]) + side * np.array([[0, 0], [1, 0], [1, 1], [0, 1]])
 
-    config = PicturesConfig(height=64, width=64, min_size=1, max_size=20)
+    config = SyntheticConfig(height=64, width=64, min_size=1, max_size=20)
     scene = [
         [square(10, 10, 20)],
         [square(20, 10, 20)],
@@ -236,10 +239,10 @@ def test_visible_shares_in_closed_form():
         [square(44, 44, 4)],
     ]
     scene += [[square(40, 40, 10), square(45, 40, 10)]]
-    np.testing.assert_allclose(visible_shares(config, scene), [0.5, 1, 0.25, 0, 0, 1], atol=0.06)
+    np.testing.assert_allclose(visible_fractions(config, scene), [0.5, 1, 0.25, 0, 0, 1], atol=0.06)
 
 
-def test_covered_objects_pause_and_keep_their_identity(monkeypatch):
+def test_occluded_objects_pause_and_keep_their_track_id(monkeypatch):
     still = Motion((64, 64), (0, 0), 30, 0.0, None)
     passing = Motion((19, 64), (6, 0), 10, 0.0, None)
     rectangle = CLASS_NAMES.index("rectangle")
@@ -272,23 +275,23 @@ def test_companions_look_alike_and_go_together():
         assert np.linalg.norm(change) <= 0.05 * 12
 
 
-def test_visible_joints_are_drawn_where_they_are_said_to_be(flat, monkeypatch):
-    """Everybody in one colour of their own."""
+def test_visible_joints_are_synthetic_where_they_are_said_to_be(flat, monkeypatch):
+    """Everybody in one color of their own."""
     hues = np.array([[255.0, 0, 0], [0, 255, 0], [0, 0, 255], [255, 255, 0], [0, 255, 255]])
-    config, right, total, hidden = WalksConfig(noise=0.0, companions=0.0, max_size=80), 0, 0, 0
+    config, right, total, hidden = PoseVideosConfig(noise=0.0, companions=0.0, max_size=80), 0, 0, 0
     for index in range(0, 24 * 20, 11):
         looks = iter(hues)
         monkeypatch.setattr(
             synthetic_walks, "random_look", lambda rng, looks=looks: dict.fromkeys(random_look(rng), next(looks))
         )
-        picture = synthetic_walks.draw(config, 7, index).astype(float)
+        image = synthetic_walks.draw(config, 7, index).astype(float)
         for a in synthetic_walks.annotate(config, 7, index):
             keypoints = np.array(a["keypoints"]).reshape(17, 3)
             labelled = keypoints[keypoints[:, 2] > 0]
             x1, y1, x2, y2 = a["bbox"]
             assert np.all((labelled[:, :2] >= [x1 - 1e-6, y1 - 1e-6]) & (labelled[:, :2] <= [x2 + 1e-6, y2 + 1e-6]))
             for x, y, seen in labelled:
-                pixel = picture[min(int(y), 127), min(int(x), 127)]
+                pixel = image[min(int(y), 127), min(int(x), 127)]
                 closeness = [np.dot(pixel, hue) / np.linalg.norm(pixel) / np.linalg.norm(hue) for hue in hues]
                 right += seen == 2 and np.argmax(closeness) == a["track_id"] - 1
                 total += seen == 2

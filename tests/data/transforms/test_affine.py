@@ -1,4 +1,4 @@
-"""The geometry and colour of training, against plain float versions written here."""
+"""The geometry and color of training, against plain float versions written here."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import torch
 from centernet_d2.data.transforms.affine import AffineTransform, RandomAffine
 from centernet_d2.data.transforms.color import ColorTransform, RandomColor
 from centernet_d2.geometry import affine_matrix, letterbox_matrix
-from centernet_d2.ops.grid_coding import grid_points, mirrored
+from centernet_d2.ops.grid_coding import flipped, grid_points
 
 GREY = np.array([0.114, 0.587, 0.299])
 
@@ -30,7 +30,7 @@ def smooth() -> np.ndarray:
 
 
 def _bilinear(image: np.ndarray, matrix: np.ndarray, size: tuple[int, int], pixel_center: float) -> np.ndarray:
-    """Every output pixel's centre sent back to the picture, its four neighbours weighted; black outside."""
+    """Every output pixel's center sent back to the image, its four neighbours weighted; black outside."""
     padded = np.pad(image.astype(float), ((2, 2), (2, 2), (0, 0)))
     linear = np.linalg.inv(matrix[:, :2])
     result = np.zeros((*size, 3))
@@ -58,7 +58,7 @@ def test_warp_equals_bilinear_interpolation(smooth: np.ndarray, pixel_center: fl
     assert np.quantile(difference, 0.98) < 3
 
 
-def test_mirroring_twice_is_the_identity(noise: np.ndarray) -> None:
+def test_mirroring_twice_is_the_track_id(noise: np.ndarray) -> None:
     size = noise.shape[:2]
     flip = AffineTransform(affine_matrix((30, 20), 1.0, 0.0, size, flip=True), size)
     np.testing.assert_array_equal(flip.apply_image(noise), noise[:, ::-1])
@@ -67,8 +67,8 @@ def test_mirroring_twice_is_the_identity(noise: np.ndarray) -> None:
     boxes[:, 2:] += boxes[:, :2]
     np.testing.assert_array_equal(flip.apply_box(flip.apply_box(boxes)), boxes)
     np.testing.assert_array_equal(flip.apply_coords(flip.apply_coords(boxes[:, :2])), boxes[:, :2])
-    assert flip.mirrors
-    assert not AffineTransform(affine_matrix((30, 20), 1.0, 90.0, size), size).mirrors
+    assert flip.flips
+    assert not AffineTransform(affine_matrix((30, 20), 1.0, 90.0, size), size).flips
 
 
 def test_inverse_undoes_the_coordinates_and_restores_the_size(smooth: np.ndarray) -> None:
@@ -88,8 +88,8 @@ def test_box_encloses_its_rotated_corners() -> None:
 
 
 @pytest.mark.parametrize("seed", range(5))
-def test_picture_and_box_move_together(seed: int) -> None:
-    """A filled box, warped, lies where the warped box says; an error of half a picture pixel would be 0.7 or more."""
+def test_image_and_box_move_together(seed: int) -> None:
+    """A filled box, warped, lies where the warped box says; an error of half an image pixel would be 0.7 or more."""
     np.random.seed(seed)  # noqa: NPY002
     image = np.zeros((200, 300, 3), np.uint8)
     image[80:130, 120:190] = 240
@@ -109,7 +109,7 @@ def test_points_of_the_warped_box_are_the_warped_points_of_the_box(flip: bool) -
     boxes = np.random.default_rng(3).uniform(0, 500, (200, 4))
     boxes[:, 2:] += boxes[:, :2]
     transform = AffineTransform(affine_matrix((310.3, 200.9), 0.713, 0.0, (384, 512), flip), (384, 512))
-    warped_first = grid_points(torch.from_numpy(transform.apply_box(boxes)), mirrored(range(9)) if flip else range(9))
+    warped_first = grid_points(torch.from_numpy(transform.apply_box(boxes)), flipped(range(9)) if flip else range(9))
     points_first = transform.apply_coords(grid_points(torch.from_numpy(boxes), range(9)).numpy())
     np.testing.assert_allclose(warped_first, points_first, atol=1e-9)
 
@@ -158,24 +158,24 @@ def test_rotation_keeps_to_its_probability_and_range(noise: np.ndarray) -> None:
     for _ in range(400):
         matrix = augmentation.get_transform(noise).matrix
         angles.append(math.degrees(math.atan2(matrix[0, 1], matrix[0, 0])))
-    turned = np.abs(angles) > 1e-9
-    assert 0.4 < turned.mean() < 0.6
+    rotated = np.abs(angles) > 1e-9
+    assert 0.4 < rotated.mean() < 0.6
     assert np.abs(angles).max() <= 20 + 1e-9
-    assert 7 < np.std(np.array(angles)[turned]) < 12
+    assert 7 < np.std(np.array(angles)[rotated]) < 12
 
 
 @pytest.mark.parametrize("mode", ["crop", "shift", "none"])
-def test_a_kept_resolution_is_the_picture_itself(noise: np.ndarray, mode: str) -> None:
+def test_a_kept_resolution_is_the_image_itself(noise: np.ndarray, mode: str) -> None:
     kept = RandomAffine((64, 96), mode=mode, flip_prob=0.0, keep_resolution_prob=1.0, keep_resolution_max=60)
     np.testing.assert_array_equal(kept.get_transform(noise).apply_image(noise), noise)
-    mirrored = RandomAffine((64, 96), mode=mode, flip_prob=1.0, keep_resolution_prob=1.0).get_transform(noise)
-    np.testing.assert_array_equal(mirrored.apply_image(noise), noise[:, ::-1])
-    assert mirrored.mirrors
+    flipped = RandomAffine((64, 96), mode=mode, flip_prob=1.0, keep_resolution_prob=1.0).get_transform(noise)
+    np.testing.assert_array_equal(flipped.apply_image(noise), noise[:, ::-1])
+    assert flipped.flips
     too_large = RandomAffine((64, 96), mode=mode, keep_resolution_prob=1.0, keep_resolution_max=59)
     assert too_large.get_transform(noise).apply_image(noise).shape == (64, 96, 3)
 
 
-def test_a_kept_resolution_may_be_rotated_around_the_middle(noise: np.ndarray) -> None:
+def test_a_kept_resolution_may_be_rotated_around_the_center(noise: np.ndarray) -> None:
     kept = RandomAffine((64, 96), rotation_prob=1.0, rotation=10.0, flip_prob=0.0, keep_resolution_prob=1.0)
     transform = kept.get_transform(noise)
     assert transform.rotates and transform.apply_image(noise).shape == noise.shape
@@ -183,7 +183,7 @@ def test_a_kept_resolution_may_be_rotated_around_the_middle(noise: np.ndarray) -
     assert np.linalg.det(transform.matrix[:, :2]) == pytest.approx(1)
 
 
-def test_resolution_is_kept_as_often_as_asked(noise: np.ndarray) -> None:
+def test_resolution_is_kept_as_often_as_requested(noise: np.ndarray) -> None:
     np.random.seed(0)  # noqa: NPY002
     sometimes = RandomAffine((64, 96), keep_resolution_prob=0.3)
     kept = [sometimes.get_transform(noise).output_size == (40, 60) for _ in range(500)]
@@ -203,7 +203,7 @@ def test_bad_settings_are_named() -> None:
 
 
 def _jittered(image: np.ndarray, order: list[int], factors: list[float]) -> np.ndarray:
-    """Step by step on floats, as the paper's code does: the grey is that of the picture before."""
+    """Step by step on floats, as the paper's code does: the grey is that of the image before."""
     result, grey = image.astype(float), image @ GREY
     for kind, factor in zip(order, factors, strict=True):
         other = [np.zeros(()), grey.mean(), grey[:, :, None]][kind]
@@ -212,7 +212,7 @@ def _jittered(image: np.ndarray, order: list[int], factors: list[float]) -> np.n
 
 
 @pytest.mark.parametrize("format", ["BGR", "RGB"])
-def test_colour_equals_the_steps_one_by_one(noise: np.ndarray, monkeypatch: pytest.MonkeyPatch, format: str) -> None:
+def test_color_equals_the_steps_one_by_one(noise: np.ndarray, monkeypatch: pytest.MonkeyPatch, format: str) -> None:
     values = np.array([[0.2141788, 0.01817699, 0.00341571]])
     vectors = [[-0.58752847, -0.69563484, 0.41340352], [-0.5832747, 0.00994535, -0.81221408]]
     vectors.append([-0.56089297, 0.71832671, 0.41158938])
@@ -222,15 +222,15 @@ def test_colour_equals_the_steps_one_by_one(noise: np.ndarray, monkeypatch: pyte
         monkeypatch.setattr(np.random, "permutation", lambda count, order=order: np.array(order))
         monkeypatch.setattr(np.random, "uniform", lambda low, high, factors=factors: next(factors) - 1)
         monkeypatch.setattr(np.random, "normal", lambda mean, deviation, count, alpha=alpha: alpha)
-        picture = noise if format == "BGR" else noise[:, :, ::-1].copy()
-        changed = RandomColor(0.4, 0.1, format).get_transform(picture).apply_image(picture)
+        image = noise if format == "BGR" else noise[:, :, ::-1].copy()
+        changed = RandomColor(0.4, 0.1, format).get_transform(image).apply_image(image)
         changed = changed if format == "BGR" else changed[:, :, ::-1]
         expected = _jittered(noise, order, [0.9, 1.2, 0.7])
         expected += 255 * (np.array(vectors) @ (values[0] * alpha * 0.1))
         assert np.abs(changed - expected.clip(0, 255)).max() <= 0.9  # rounding, and 10-bit factors
 
 
-def test_colour_saturates_and_leaves_coordinates(noise: np.ndarray) -> None:
+def test_color_saturates_and_leaves_coordinates(noise: np.ndarray) -> None:
     transform = ColorTransform(np.hstack([2 * np.eye(3), [[-50.0]] * 3]))
     expected = (2.0 * noise - 50).clip(0, 255)
     np.testing.assert_array_equal(transform.apply_image(noise), expected)
@@ -248,7 +248,7 @@ def test_jitter_stays_in_range_and_nothing_changes_nothing(noise: np.ndarray) ->
     np.testing.assert_array_equal(RandomColor(0.0, 0.0).get_transform(noise).apply_image(noise), noise)
 
 
-def test_pictures_are_letterboxed_where_the_mode_is_not_applied() -> None:
+def test_images_are_letterboxed_where_the_mode_is_not_applied() -> None:
     np.random.seed(0)  # noqa: NPY002
     image = np.zeros((60, 80, 3), np.uint8)
     augmentation = RandomAffine((64, 64), mode="crop", border=20, flip_prob=0.5, prob=0.3)
@@ -258,9 +258,9 @@ def test_pictures_are_letterboxed_where_the_mode_is_not_applied() -> None:
         RandomAffine((64, 64), prob=1.5)
 
 
-def test_leaning_and_stretching_keep_area_and_middle(noise: np.ndarray) -> None:
+def test_leaning_and_stretching_keep_area_and_center(noise: np.ndarray) -> None:
     np.random.seed(0)  # noqa: NPY002
-    augmentation = RandomAffine((128, 128), mode="none", flip_prob=0.0, shear=10.0, stretch=1.5)
+    augmentation = RandomAffine((128, 128), mode="none", flip_prob=0.0, shear=10.0, aspect_jitter=1.5)
     leans, ratios = [], []
     for _ in range(400):
         transform = augmentation.get_transform(noise)
@@ -273,11 +273,11 @@ def test_leaning_and_stretching_keep_area_and_middle(noise: np.ndarray) -> None:
     for drawn, limit in ((np.array(leans), 10), (np.array(ratios), 1)):
         assert np.abs(drawn).max() <= limit and drawn.min() < -0.95 * limit and drawn.max() > 0.95 * limit
         assert drawn.std() == pytest.approx(limit / math.sqrt(3), rel=0.08)
-    assert not RandomAffine((128, 128), stretch=1.5).get_transform(noise).rotates
+    assert not RandomAffine((128, 128), aspect_jitter=1.5).get_transform(noise).rotates
 
 
 @pytest.mark.parametrize("seed", range(5))
-def test_a_leaning_picture_its_points_and_its_box_move_together(seed: int) -> None:
+def test_a_leaning_image_its_points_and_its_box_move_together(seed: int) -> None:
     """All of it at once: spots are found where the points went, and a filled box is enclosed by its own."""
     np.random.seed(seed)  # noqa: NPY002
     image = np.zeros((200, 300, 3), np.uint8)

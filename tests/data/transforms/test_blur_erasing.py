@@ -19,7 +19,7 @@ from centernet_d2.config import get_cfg
 from centernet_d2.data.dataset_mapper import CenterNetDatasetMapper
 from centernet_d2.data.transforms.blur import FilterTransform, RandomBlur, gaussian_kernel, motion_kernel
 from centernet_d2.data.transforms.build import build_augmentations
-from centernet_d2.data.transforms.erasing import PatchTransform, RandomOcclusion
+from centernet_d2.data.transforms.erasing import PatchTransform, RandomErasing
 from centernet_d2.structures import Targets
 from tests.helpers.tiny import tiny_model
 
@@ -35,7 +35,7 @@ def noise() -> np.ndarray:
 
 
 def test_patches_keep_to_their_settings(noise: np.ndarray) -> None:
-    augmentation = RandomOcclusion(prob=0.6, max_patches=3, max_size=0.5)
+    augmentation = RandomErasing(prob=0.6, max_patches=3, max_size=0.5)
     counts, kinds = [], set()
     for _ in range(400):
         transform = augmentation.get_transform(noise)
@@ -57,7 +57,7 @@ def test_patches_keep_to_their_settings(noise: np.ndarray) -> None:
 
 def test_patches_cover_what_they_say_and_nothing_else(noise: np.ndarray) -> None:
     before = noise.copy()
-    transform = RandomOcclusion(prob=1.0, max_patches=1).get_transform(noise)
+    transform = RandomErasing(prob=1.0, max_patches=1).get_transform(noise)
     ((left, top, patch),) = transform.patches
     changed = transform.apply_image(noise)
     np.testing.assert_array_equal(noise, before)
@@ -71,9 +71,9 @@ def test_patches_cover_what_they_say_and_nothing_else(noise: np.ndarray) -> None
 
 
 @pytest.mark.parametrize("size", [(1, 1), (3, 200), (200, 2)])
-def test_small_pictures_can_be_degraded(size: tuple[int, int]) -> None:
+def test_small_images_can_be_degraded(size: tuple[int, int]) -> None:
     image = np.full((*size, 3), 7, np.uint8)
-    for augmentation in (RandomOcclusion(1.0), RandomBlur(1.0)):
+    for augmentation in (RandomErasing(1.0), RandomBlur(1.0)):
         for _ in range(20):
             assert augmentation.get_transform(image).apply_image(image).shape == image.shape
 
@@ -81,15 +81,15 @@ def test_small_pictures_can_be_degraded(size: tuple[int, int]) -> None:
 @pytest.mark.parametrize("deviation", [0.0, 0.4, 1.0, 2.7])
 def test_gaussian_has_its_standard_deviation(deviation: float) -> None:
     kernel = gaussian_kernel(deviation)
-    places = np.arange(len(kernel)) - len(kernel) // 2
-    assert kernel.sum() == pytest.approx(1) and (kernel * places).sum() == pytest.approx(0)
+    positions = np.arange(len(kernel)) - len(kernel) // 2
+    assert kernel.sum() == pytest.approx(1) and (kernel * positions).sum() == pytest.approx(0)
     if deviation >= 1:
-        assert math.sqrt((kernel * places**2).sum()) == pytest.approx(deviation, rel=0.02)
+        assert math.sqrt((kernel * positions**2).sum()) == pytest.approx(deviation, rel=0.02)
     image = np.zeros((31, 31, 3), np.uint8)
     image[15, 15] = 255
     reach = len(kernel) // 2
     spot = FilterTransform(kernel).apply_image(image)[15 - reach : 16 + reach, 15 - reach : 16 + reach, 0]
-    distances = places[:, None] ** 2 + places**2
+    distances = positions[:, None] ** 2 + positions**2
     expected = np.exp(-distances / (2 * deviation**2)) if deviation else distances == 0
     # OpenCV's weights are multiples of 1/256 here.
     assert np.abs(spot - 255 * expected / expected.sum()).max() <= 2.5
@@ -110,7 +110,7 @@ def test_motion_is_a_line_of_its_length_and_direction(length: float, angle: floa
     assert (kernel * across**2).sum() <= 0.27
 
 
-def test_blur_keeps_places_and_brightness(noise: np.ndarray) -> None:
+def test_blur_keeps_positions_and_brightness(noise: np.ndarray) -> None:
     """The middle of a spot stays where it is, and the sum of its values what it was."""
     image = np.zeros((41, 61, 3), np.uint8)
     image[18:23, 28:35] = 200
@@ -122,7 +122,7 @@ def test_blur_keeps_places_and_brightness(noise: np.ndarray) -> None:
         assert (blurred * y).sum() / blurred.sum() == pytest.approx(20, abs=0.1)
 
 
-def test_blur_is_as_frequent_and_strong_as_asked(noise: np.ndarray) -> None:
+def test_blur_is_as_frequent_and_strong_as_requested(noise: np.ndarray) -> None:
     augmentation = RandomBlur(0.4, 2.0)
     transforms = [augmentation.get_transform(noise) for _ in range(400)]
     kernels = [t.kernel for t in transforms if isinstance(t, FilterTransform)]
@@ -136,9 +136,9 @@ def test_blur_is_as_frequent_and_strong_as_asked(noise: np.ndarray) -> None:
 @pytest.mark.parametrize(
     "make, key",
     [
-        (lambda: RandomOcclusion(prob=1.2), "OCCLUSION.PROB"),
-        (lambda: RandomOcclusion(max_patches=0), "OCCLUSION.MAX_PATCHES"),
-        (lambda: RandomOcclusion(max_size=1.5), "OCCLUSION.MAX_SIZE"),
+        (lambda: RandomErasing(prob=1.2), "OCCLUSION.PROB"),
+        (lambda: RandomErasing(max_patches=0), "OCCLUSION.MAX_PATCHES"),
+        (lambda: RandomErasing(max_size=1.5), "OCCLUSION.MAX_SIZE"),
         (lambda: RandomBlur(prob=-1), "BLUR.PROB"),
         (lambda: RandomBlur(max_size=0), "BLUR.MAX_SIZE"),
     ],
@@ -157,33 +157,33 @@ def _cfg() -> CfgNode:
 def test_the_configuration_switches_them_on() -> None:
     cfg = _cfg()
     assert [type(a).__name__ for a in build_augmentations(cfg)] == ["RandomAffine", "RandomColor"]
-    cfg.INPUT.OCCLUSION.PROB, cfg.INPUT.OCCLUSION.MAX_PATCHES, cfg.INPUT.OCCLUSION.MAX_SIZE = 0.5, 4, 0.2
+    cfg.INPUT.RANDOM_ERASING.PROB, cfg.INPUT.RANDOM_ERASING.MAX_PATCHES, cfg.INPUT.RANDOM_ERASING.MAX_SIZE = 0.5, 4, 0.2
     cfg.INPUT.BLUR.PROB, cfg.INPUT.BLUR.MAX_SIZE = 0.25, 5.0
     _, occlusion, blur, _ = build_augmentations(cfg)
     assert (occlusion.prob, occlusion.max_patches, occlusion.max_size) == (0.5, 4, 0.2)
     assert (blur.prob, blur.max_size) == (0.25, 5.0)
 
 
-def test_objects_and_landmarks_stay_as_they_are(tmp_path, noise: np.ndarray) -> None:
+def test_objects_and_keypoints_stay_as_they_are(tmp_path, noise: np.ndarray) -> None:
     Image.fromarray(noise).save(tmp_path / "a.png")
     points = [20, 30, 2, 60, 40, 2, 10, 25, 1]
     annotation = {"bbox": [5, 20, 70, 50], "bbox_mode": BoxMode.XYXY_ABS, "category_id": 0, "keypoints": points}
-    record = {"file_name": str(tmp_path / "a.png"), "image_id": 1, "annotations": [annotation]}
+    dataset_dict = {"file_name": str(tmp_path / "a.png"), "image_id": 1, "annotations": [annotation]}
     cfg = _cfg()
     cfg.INPUT.SIZE_TRAIN = [80, 120]
     cfg.INPUT.AFFINE.MODE, cfg.INPUT.AFFINE.FLIP_PROB, cfg.INPUT.COLOR.JITTER = "none", 0.0, 0.0
-    cfg.INPUT.OCCLUSION.PROB, cfg.INPUT.OCCLUSION.MAX_PATCHES, cfg.INPUT.OCCLUSION.MAX_SIZE = 1.0, 8, 1.0
+    cfg.INPUT.RANDOM_ERASING.PROB, cfg.INPUT.RANDOM_ERASING.MAX_PATCHES, cfg.INPUT.RANDOM_ERASING.MAX_SIZE = 1.0, 8, 1.0
     cfg.INPUT.BLUR.PROB = 1.0
     cfg.MODEL.KEYPOINT_ON = True
     cfg.DATASETS.TRAIN = ("test_degradation",)
     MetadataCatalog.get("test_degradation").set(keypoint_names=["a", "b", "c"], keypoint_flip_map=[])
-    sample = CenterNetDatasetMapper(cfg, is_train=True)(record)
+    sample = CenterNetDatasetMapper(cfg, is_train=True)(dataset_dict)
     assert sample["instances"].gt_boxes.tensor.tolist() == [[5, 20, 70, 50]]
     assert sample["instances"].gt_keypoints.tensor.ravel().tolist() == points
     assert (sample["image"].permute(1, 2, 0).numpy()[:, :, ::-1] != noise).mean() > 0.5
 
 
-def test_patches_of_the_picture_are_of_the_picture_as_it_is(noise: np.ndarray) -> None:
+def test_patches_of_the_image_are_of_the_image_as_it_is(noise: np.ndarray) -> None:
     """A patch is a copy: one that was cut from under another shows what was there before."""
     first = noise[10:20, 10:20].copy()
     seen = AugInput(noise.copy())
@@ -194,17 +194,17 @@ def test_patches_of_the_picture_are_of_the_picture_as_it_is(noise: np.ndarray) -
 
 
 def test_a_batch_of_kept_sizes_trains(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Pictures of different sizes go through together, and each object's target is where it is without company."""
+    """Images of different sizes go through together, and each object's target is where it is without company."""
     cfg = _cfg()
     cfg.INPUT.AFFINE.KEEP_RESOLUTION_PROB = 1.0
     (affine, _) = build_augmentations(cfg)
     model = tiny_model()
     samples = []
     for height, width in ((37, 50), (64, 30), (22, 81)):
-        record = {"file_name": f"synthetic://synthetic_shapes_val/{width}", "image_id": width}
+        dataset_dict = {"file_name": f"synthetic://synthetic_shapes_val/{width}", "image_id": width}
         annotation = {"bbox": [5, 6, 25, 20], "bbox_mode": BoxMode.XYXY_ABS, "category_id": 1}
-        record |= {"crop": [0, 0, width, height], "height": height, "width": width, "annotations": [annotation]}
-        samples.append(CenterNetDatasetMapper(is_train=True, augmentations=[affine])(record))
+        dataset_dict |= {"crop": [0, 0, width, height], "height": height, "width": width, "annotations": [annotation]}
+        samples.append(CenterNetDatasetMapper(is_train=True, augmentations=[affine])(dataset_dict))
         assert samples[-1]["image"].shape == (3, height, width)
     seen: list[Targets] = []
 

@@ -1,4 +1,4 @@
-"""torchvision's changes of colour: what they do to a picture, what they leave alone, what is refused, what is drawn."""
+"""torchvision's changes of color: what they do to an image, what they leave alone, what is refused, what is drawn."""
 
 from __future__ import annotations
 
@@ -54,14 +54,14 @@ def _changed(image: np.ndarray, name: str, arguments: dict[str, Any], format: st
 
 @pytest.mark.parametrize("format", ["BGR", "RGB"])
 def test_changes_equal_those_of_another_library(noise: np.ndarray, format: str) -> None:
-    """PIL's, on the picture in its own order."""
-    picture = Image.fromarray(noise)
+    """PIL's, on the image in its own order."""
+    image = Image.fromarray(noise)
     expected = {
-        "RandomInvert": ImageOps.invert(picture),
-        "RandomPosterize": ImageOps.posterize(picture, 4),
-        "RandomSolarize": ImageOps.solarize(picture, 128),
-        "RandomGrayscale": picture.convert("L").convert("RGB"),
-        "RandomAutocontrast": ImageOps.autocontrast(picture),
+        "RandomInvert": ImageOps.invert(image),
+        "RandomPosterize": ImageOps.posterize(image, 4),
+        "RandomSolarize": ImageOps.solarize(image, 128),
+        "RandomGrayscale": image.convert("L").convert("RGB"),
+        "RandomAutocontrast": ImageOps.autocontrast(image),
     }
     order = slice(None, None, -1) if format == "BGR" else slice(None)
     for name, wanted in expected.items():
@@ -101,7 +101,7 @@ def test_nothing_moves(name: str) -> None:
     np.testing.assert_array_equal(transform.apply_coords(points), points)
 
 
-def test_a_drawn_change_is_the_same_for_every_picture_and_leaves_torch_alone(noise: np.ndarray) -> None:
+def test_a_synthetic_change_is_the_same_for_every_image_and_leaves_torch_alone(noise: np.ndarray) -> None:
     augmentation = RandomPhotometric("RandomPhotometricDistort", {"p": 0.9})
     state, original = torch.get_rng_state(), noise.copy()
     transforms = [augmentation.get_transform(noise) for _ in range(20)]
@@ -153,8 +153,8 @@ def test_bad_entries_are_named(entry: Any, message: str) -> None:
 def cfg(tmp_path: Path, noise: np.ndarray) -> Iterator[CfgNode]:
     Image.fromarray(noise).save(tmp_path / "a.png")
     box = {"bbox": [5, 6, 25, 20], "bbox_mode": BoxMode.XYXY_ABS, "category_id": 0}
-    record = {"file_name": str(tmp_path / "a.png"), "annotations": [box]}
-    DatasetCatalog.register(NAME, lambda: [{**record, "image_id": number} for number in range(6)])
+    dataset_dict = {"file_name": str(tmp_path / "a.png"), "annotations": [box]}
+    DatasetCatalog.register(NAME, lambda: [{**dataset_dict, "image_id": number} for number in range(6)])
     cfg = get_cfg()
     cfg.merge_from_file(str(Path(__file__).parents[3] / "configs" / "Base-strong-augmentation.yaml"))
     cfg.DATASETS.TRAIN, cfg.SEED = (NAME,), 5

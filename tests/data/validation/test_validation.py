@@ -21,7 +21,7 @@ from centernet_d2.config import get_cfg
 from centernet_d2.data.datasets.coco import read_coco
 from centernet_d2.data.datasets.custom import register_custom_datasets
 from centernet_d2.data.validation.checks import check_annotations, check_quick, shared_cells
-from centernet_d2.data.validation.issues import AnnotationError, Finding
+from centernet_d2.data.validation.issues import AnnotationError, AnnotationIssue
 from centernet_d2.data.validation.report import report_coco, report_voc
 
 CLASSES = ["cat", "dog", "cow"]
@@ -51,10 +51,10 @@ def _write(folder: Path, data: Any) -> Path:
     return path
 
 
-def test_sound_annotations_have_no_findings(tmp_path: Path) -> None:
+def test_sound_annotations_have_no_issues(tmp_path: Path) -> None:
     report = report_coco(str(_write(tmp_path, _coco())), str(tmp_path))
-    assert report.findings == []
-    assert report.num_pictures == 4
+    assert report.issues == []
+    assert report.num_images == 4
     assert report.class_counts == {"cat": 4, "dog": 4, "cow": 4}
 
 
@@ -130,8 +130,8 @@ def _replace(entries: list[Any], entry: Any, value: Any) -> None:
 def test_every_mutation_is_found_with_file_annotation_and_field(tmp_path: Path) -> None:
     mutations = list(_mutations())
     assert len(mutations) >= 150
-    clean = read_coco(str(_write(tmp_path, _coco())), str(tmp_path)).records
-    truth = {a["id"]: a["category_id"] for record in clean for a in record["annotations"]}
+    clean = read_coco(str(_write(tmp_path, _coco())), str(tmp_path)).dataset_dicts
+    gt = {a["id"]: a["category_id"] for dataset_dict in clean for a in dataset_dict["annotations"]}
     rng = random.Random(0)
     for field, value, part, change in mutations:
         data = copy.deepcopy(_coco())
@@ -139,24 +139,24 @@ def test_every_mutation_is_found_with_file_annotation_and_field(tmp_path: Path) 
         number, name = entry["id"], f"{entry.get('image_id', entry['id'])}.png"
         change(entry, data)
         path = _write(tmp_path, data)
-        findings = report_coco(str(path), str(tmp_path), check_images=False).findings
-        message = (field, value, part, findings)
-        hits = [finding for finding in findings if finding.field == field]
+        issues = report_coco(str(path), str(tmp_path), check_images=False).issues
+        message = (field, value, part, issues)
+        hits = [issue for issue in issues if issue.field == field]
         assert hits, message
         if part == "annotations" and field not in ("id", "image_id", "annotation"):
             assert any(hit.annotation_id == number and hit.file == name for hit in map(_short, hits)), message
         # What is kept still has its own class: nothing shifted.
         if part == "annotations":
             coco = read_coco(str(path), str(tmp_path))
-            kept = [a for record in coco.records for a in record["annotations"] if a["id"] != number]
-            assert all(truth.get(a["id"], a["category_id"]) == a["category_id"] for a in kept), message
+            kept = [a for dataset_dict in coco.dataset_dicts for a in dataset_dict["annotations"] if a["id"] != number]
+            assert all(gt.get(a["id"], a["category_id"]) == a["category_id"] for a in kept), message
 
 
-def _short(finding: Finding) -> Finding:
-    return finding._replace(file=Path(finding.file).name)
+def _short(issue: AnnotationIssue) -> AnnotationIssue:
+    return issue._replace(file=Path(issue.file).name)
 
 
-def test_records_of_any_origin_are_checked() -> None:
+def test_dataset_dicts_of_any_origin_are_checked() -> None:
     sound = {"bbox": [1, 2, 30, 20], "bbox_mode": BoxMode.XYXY_ABS, "category_id": 0}
     base = {"file_name": "a.jpg", "image_id": 1, "height": 40, "width": 60}
     assert check_annotations([{**base, "annotations": [sound]}], ["cat"]) == []
@@ -170,8 +170,8 @@ def test_records_of_any_origin_are_checked() -> None:
         {**sound, "keypoints": [1, 2, 2]},
         3,
     ]
-    findings = check_annotations([{**base, "annotations": [sound, *faults]}, dict(base), 5], ["cat"], num_keypoints=2)
-    found = [(f.file, f.annotation_id, f.field) for f in findings]
+    issues = check_annotations([{**base, "annotations": [sound, *faults]}, dict(base), 5], ["cat"], num_keypoints=2)
+    found = [(f.file, f.annotation_id, f.field) for f in issues]
     assert found == [
         ("a.jpg", 2, "category_id"),
         ("a.jpg", 3, "bbox_mode"),
@@ -184,16 +184,16 @@ def test_records_of_any_origin_are_checked() -> None:
     ]
 
 
-def test_pictures_are_opened_on_demand(tmp_path: Path) -> None:
+def test_images_are_opened_on_demand(tmp_path: Path) -> None:
     data = _coco()
     data["images"][0]["height"] = 41
     path = _write(tmp_path, data)
     (tmp_path / "2.png").write_bytes(b"")
     (tmp_path / "3.png").unlink()
-    findings = report_coco(str(path), str(tmp_path)).findings
-    assert [(Path(f.file).name, f.field) for f in findings] == [(f"{i}.png", "picture") for i in (1, 2, 3)]
-    assert ["40 high" in findings[0].problem, "empty" in findings[1].problem] == [True, True]
-    assert report_coco(str(path), str(tmp_path), check_images=False).findings == []
+    issues = report_coco(str(path), str(tmp_path)).issues
+    assert [(Path(f.file).name, f.field) for f in issues] == [(f"{i}.png", "picture") for i in (1, 2, 3)]
+    assert ["40 high" in issues[0].problem, "empty" in issues[1].problem] == [True, True]
+    assert report_coco(str(path), str(tmp_path), check_images=False).issues == []
 
 
 def test_training_stops_at_faults_and_warns_of_what_it_leaves_out(
@@ -223,18 +223,18 @@ def test_training_stops_at_faults_and_warns_of_what_it_leaves_out(
 
 def test_shared_cells_against_counting_by_hand() -> None:
     rng = np.random.default_rng(0)
-    records = []
+    dataset_dicts = []
     for _ in range(20):
         corner, size = rng.uniform(0, 60, (30, 2)), rng.uniform(1, 40, (30, 2))
         boxes = np.hstack([corner, size]).tolist()
-        records.append({"height": 100, "width": 50, "annotations": [
+        dataset_dicts.append({"height": 100, "width": 50, "annotations": [
             {"bbox": box, "bbox_mode": BoxMode.XYWH_ABS, "category_id": int(rng.integers(2))} for box in boxes
         ]})  # fmt: skip
     for point in range(9):
         objects = lost = 0
-        for record in records:
+        for dataset_dict in dataset_dicts:
             cells = set()
-            for annotation in record["annotations"]:
+            for annotation in dataset_dict["annotations"]:
                 x, y, w, h = annotation["bbox"]
                 # 100 x 50 in 64 x 64: scale 0.64, shifted right by 16.
                 x1, x2 = (min(max(v * 0.64 + 16, 0), 64) for v in (x, x + w))
@@ -247,7 +247,7 @@ def test_shared_cells_against_counting_by_hand() -> None:
                 key = (annotation["category_id"], row, column)
                 lost += key in cells
                 cells.add(key)
-        assert shared_cells(records, 4, (64, 64), point) == (objects, lost)
+        assert shared_cells(dataset_dicts, 4, (64, 64), point) == (objects, lost)
         assert lost > 0
 
 
@@ -257,26 +257,26 @@ def test_real_samples_are_sound(shared_data: Path) -> None:
         ("coco_person", "coco_person/test_coco.json", 14),
     ):
         report = report_coco(str(shared_data / json_file), str(shared_data / folder))
-        assert report.findings == []
+        assert report.issues == []
         assert sum(report.class_counts.values()) == objects
     report = report_voc(str(shared_data / "bccd"), "val")
-    assert report.findings == []
+    assert report.issues == []
     assert report.class_counts == {"Platelets": 83, "RBC": 968, "WBC": 87}
     assert report.shared[4].objects == 1138
 
 
-def test_tool_lists_findings_and_says_so_by_its_status(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_tool_lists_issues_and_says_so_by_its_status(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     main = runpy.run_path(str(TOOL))["main"]
     data = _coco()
     arguments = ["--json", str(_write(tmp_path, data)), "--image-root", str(tmp_path)]
     assert main(arguments) == 0
     printed = capsys.readouterr().out
-    assert "4 pictures, 12 objects" in printed and "0 findings" in printed
+    assert "4 images, 12 objects" in printed and "0 issues" in printed
     data["annotations"][4]["bbox"][2] = "20"
     _write(tmp_path, data)
     assert main([*arguments, "--as-json"]) == 1
-    (finding,) = json.loads(capsys.readouterr().out)["findings"]
-    assert (finding["file"], finding["annotation_id"], finding["field"]) == ("2.png", 21, "bbox")
+    (issue,) = json.loads(capsys.readouterr().out)["findings"]
+    assert (issue["file"], issue["annotation_id"], issue["field"]) == ("2.png", 21, "bbox")
     assert main(["--json", str(tmp_path / "none.json")]) == 1
     assert "none.json does not exist" in capsys.readouterr().err
 
@@ -288,4 +288,4 @@ def test_tool_checks_the_sets_of_a_configuration(tmp_path: Path, capsys: pytest.
     main = runpy.run_path(str(TOOL))["main"]
     assert main(["--config-file", str(tmp_path / "config.yaml"), "DATASETS.TEST", "('synthetic_shapes_val',)"]) == 0
     printed = capsys.readouterr().out
-    assert "4 pictures, 12 objects" in printed and "synthetic_shapes_val: 200 pictures" in printed
+    assert "4 images, 12 objects" in printed and "synthetic_shapes_val: 200 images" in printed

@@ -20,9 +20,9 @@ from detectron2.utils import comm
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
-from centernet_d2.data.catalog import load_records
+from centernet_d2.data.catalog import load_dataset_dicts
 from centernet_d2.data.datasets.custom import register_custom_datasets
-from centernet_d2.data.datasets.keypoint_sets import landmark_metadata
+from centernet_d2.data.datasets.keypoint_sets import keypoint_metadata
 from centernet_d2.data.schemas import CLOTHES294, FACE68
 from centernet_d2.evaluation import build_evaluator
 from centernet_d2.evaluation.keypoints.clothes import ClothesLandmarkEvaluator
@@ -36,17 +36,17 @@ Records = list[dict[str, Any]]
 
 
 @pytest.fixture
-def records() -> Iterator[Records]:
-    """A data set to fill."""
+def dataset_dicts() -> Iterator[Records]:
+    """A dataset to fill."""
     listed: Records = []
     DatasetCatalog.register(NAME, lambda: listed)
-    MetadataCatalog.get(NAME).set(**landmark_metadata(CLOTHES294))
+    MetadataCatalog.get(NAME).set(**keypoint_metadata(CLOTHES294))
     yield listed
     DatasetCatalog.remove(NAME)
     MetadataCatalog.remove(NAME)
 
 
-def garment(category: int, box: Any, points: Any, **more: Any) -> dict[str, Any]:
+def clothing_item(category: int, box: Any, points: Any, **more: Any) -> dict[str, Any]:
     """An annotation; ``points`` (n, 3) are the category's own."""
     keypoints = np.zeros((294, 3))
     keypoints[:, :2] = 0.5
@@ -62,7 +62,7 @@ def garment(category: int, box: Any, points: Any, **more: Any) -> dict[str, Any]
     }
 
 
-def record(image_id: int, *annotations: dict[str, Any]) -> dict[str, Any]:
+def dataset_dict(image_id: int, *annotations: dict[str, Any]) -> dict[str, Any]:
     return {
         "image_id": image_id,
         "file_name": f"{image_id}.jpg",
@@ -72,13 +72,13 @@ def record(image_id: int, *annotations: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def random_records(count: int = 30, seed: int = 0, unlabelled: float = 0.15) -> Records:
-    """Up to 4 garments a picture of five categories; crowds and occluded landmarks among them.
+def random_dataset_dicts(count: int = 30, seed: int = 0, unlabelled: float = 0.15) -> Records:
+    """Up to 4 clothing items an image of five categories; crowds and occluded landmarks among them.
 
-    The share ``unlabelled`` of the garments has no labelled landmark; all others have a visible one.
+    The share ``unlabelled`` of the clothing items has no labelled landmark; all others have a visible one.
     """
     rng = np.random.default_rng(seed)
-    found = []
+    predictions = []
     for image_id in rng.permutation(count * 3)[:count]:
         annotations = []
         for _ in range(rng.integers(0, 5)):
@@ -91,16 +91,16 @@ def random_records(count: int = 30, seed: int = 0, unlabelled: float = 0.15) -> 
             points[:, 2] *= rng.random() >= unlabelled
             area = {"area": float(size.prod() * 0.6)} if rng.random() < 0.5 else {}
             crowd = int(rng.random() < 0.1)
-            annotations.append(garment(category, [*corner, *size], points, iscrowd=crowd, **area))
-        found.append(record(int(image_id), *annotations))
-    return found
+            annotations.append(clothing_item(category, [*corner, *size], points, iscrowd=crowd, **area))
+        predictions.append(dataset_dict(int(image_id), *annotations))
+    return predictions
 
 
 def instances(
     annotations: Records, scores: Any = None, noise: float = 0.0, rng: np.random.Generator | None = None
 ) -> Instances:
     """The annotations as they are predicted, moved by ``noise`` of the box."""
-    found = Instances((400, 400))
+    predictions = Instances((400, 400))
     boxes = np.array([a["bbox"] for a in annotations]).reshape(-1, 4)
     points = np.array([a["keypoints"] for a in annotations]).reshape(-1, 294, 3)
     classes = [a["category_id"] for a in annotations]
@@ -112,18 +112,19 @@ def instances(
         own[k, slice(*CLOTHES294.ranges[category])] = True
     points[..., 2] = 0.9
     corners = np.column_stack([boxes[:, :2], boxes[:, :2] + boxes[:, 2:]])
-    found.pred_boxes = Boxes(torch.tensor(corners, dtype=torch.float32))
-    found.scores = torch.tensor(np.ones(len(boxes)) if scores is None else scores, dtype=torch.float32)
-    found.pred_classes = torch.tensor(classes, dtype=torch.int64)
-    found.pred_keypoints = torch.tensor(points * own, dtype=torch.float32)
-    return found
+    predictions.pred_boxes = Boxes(torch.tensor(corners, dtype=torch.float32))
+    predictions.scores = torch.tensor(np.ones(len(boxes)) if scores is None else scores, dtype=torch.float32)
+    predictions.pred_classes = torch.tensor(classes, dtype=torch.int64)
+    predictions.pred_keypoints = torch.tensor(points * own, dtype=torch.float32)
+    return predictions
 
 
-def noisy_detections(records: Records, seed: int = 1) -> list[Instances]:
-    """Each garment found up to 8 times, at first closely; some as another category, some far away; scores repeat."""
+def noisy_detections(dataset_dicts: Records, seed: int = 1) -> list[Instances]:
+    """Each clothing item found up to 8 times, at first closely; some as another category, some far away; scores
+    repeat."""
     rng = np.random.default_rng(seed)
-    found = []
-    for entry in records:
+    predictions = []
+    for entry in dataset_dicts:
         parts = [instances([])]
         for annotation in entry["annotations"]:
             for copies in range(rng.integers(0, 9)):
@@ -131,27 +132,29 @@ def noisy_detections(records: Records, seed: int = 1) -> list[Instances]:
                 if rng.random() < 0.2:
                     category = int(rng.choice([0, 3, 6, 8, 11]))
                     count = len(range(*CLOTHES294.ranges[category]))
-                    seen = garment(category, annotation["bbox"], rng.uniform(0, 400, (count, 3)))
+                    seen = clothing_item(category, annotation["bbox"], rng.uniform(0, 400, (count, 3)))
                 score = round(rng.random(), 2)
                 parts.append(instances([seen], [score], 0.01 * (1 + 2 * copies), rng))
-        found.append(Instances.cat(parts))
-    return found
+        predictions.append(Instances.cat(parts))
+    return predictions
 
 
-def evaluate(records: Records, found: list[Instances], output_dir: Path | None = None) -> dict[str, dict[str, float]]:
+def evaluate(
+    dataset_dicts: Records, predictions: list[Instances], output_dir: Path | None = None
+) -> dict[str, dict[str, float]]:
     evaluator = ClothesLandmarkEvaluator(NAME, None if output_dir is None else str(output_dir))
-    for entry, one in zip(records, found, strict=True):
+    for entry, one in zip(dataset_dicts, predictions, strict=True):
         evaluator.process([entry], [{"instances": one}])
     return evaluator.evaluate()
 
 
-def truth_file(records: Records, least_visibility: int) -> dict[str, Any]:
+def gt_file(dataset_dicts: Records, min_visibility: int) -> dict[str, Any]:
     """The COCO file of the records, as the challenge has them: landmarks that do not count are zero."""
     annotations = []
-    for entry in records:
+    for entry in dataset_dicts:
         for annotation in entry["annotations"]:
             points = np.array(annotation["keypoints"]).reshape(-1, 3) - (0.5, 0.5, 0)
-            points[points[:, 2] < least_visibility] = 0
+            points[points[:, 2] < min_visibility] = 0
             box = annotation["bbox"]
             annotations.append(
                 {
@@ -165,13 +168,13 @@ def truth_file(records: Records, least_visibility: int) -> dict[str, Any]:
                     "num_keypoints": int((points[:, 2] > 0).sum()),
                 }
             )
-    images = [{"id": entry["image_id"]} for entry in records]
+    images = [{"id": entry["image_id"]} for entry in dataset_dicts]
     return {"images": images, "annotations": annotations, "categories": CLOTHES294.coco_categories()}
 
 
-def results_by_hand(records: Records, found: list[Instances]) -> list[dict[str, Any]]:
+def results_by_hand(dataset_dicts: Records, predictions: list[Instances]) -> list[dict[str, Any]]:
     results = []
-    for entry, one in zip(records, found, strict=True):
+    for entry, one in zip(dataset_dicts, predictions, strict=True):
         for box, score, category, points in zip(
             one.pred_boxes.tensor.tolist(),
             one.scores.tolist(),
@@ -193,9 +196,9 @@ def results_by_hand(records: Records, found: list[Instances]) -> list[dict[str, 
     return results
 
 
-def plain_pycocotools(truth: dict[str, Any], results: Records, iou_type: str, sigmas: Any) -> dict[str, float]:
+def plain_pycocotools(gt: dict[str, Any], results: Records, iou_type: str, sigmas: Any) -> dict[str, float]:
     coco = COCO()
-    coco.dataset = copy.deepcopy(truth)
+    coco.dataset = copy.deepcopy(gt)
     with contextlib.redirect_stdout(io.StringIO()):
         coco.createIndex()
         evaluation = COCOeval(coco, coco.loadRes(copy.deepcopy(results)), iou_type)
@@ -205,38 +208,38 @@ def plain_pycocotools(truth: dict[str, Any], results: Records, iou_type: str, si
         evaluation.summarize()
     names = ["AP", "AP50", "AP75", *(["APs"] if iou_type == "bbox" else []), "APm", "APl"]
     metrics = dict(zip(names, evaluation.stats, strict=False))
-    for k, category in enumerate(truth["categories"]):
+    for k, category in enumerate(gt["categories"]):
         precision = evaluation.eval["precision"][:, :, k, 0, -1]
         metrics[f"AP-{category['name']}"] = precision[precision > -1].mean() if (precision > -1).any() else -1
     return {name: math.nan if value == -1 else 100 * value for name, value in metrics.items()}
 
 
-def test_truth_as_prediction_gives_100_and_a_lost_detection_less(records: Records) -> None:
-    records += random_records()
-    found = [instances([a for a in entry["annotations"] if not a["iscrowd"]]) for entry in records]
-    results = evaluate(records, found)
+def test_ground_truth_as_prediction_gives_100_and_a_lost_detection_less(dataset_dicts: Records) -> None:
+    dataset_dicts += random_dataset_dicts()
+    predictions = [instances([a for a in entry["annotations"] if not a["iscrowd"]]) for entry in dataset_dicts]
+    results = evaluate(dataset_dicts, predictions)
     assert tuple(results) == TASKS
     for metrics in results.values():
         # The category "vest" does not occur.
         assert metrics["AP"] == metrics["AP75"] == metrics["AP-skirt"] == pytest.approx(100)
         assert math.isnan(metrics["AP-vest"])
-    k = next(k for k, entry in enumerate(records) for a in entry["annotations"] if not a["iscrowd"])
-    lost = evaluate(records, [*found[:k], found[k][1:], *found[k + 1 :]])
+    k = next(k for k, entry in enumerate(dataset_dicts) for a in entry["annotations"] if not a["iscrowd"])
+    lost = evaluate(dataset_dicts, [*predictions[:k], predictions[k][1:], *predictions[k + 1 :]])
     assert all(lost[task]["AP"] < 99.9 for task in TASKS)
 
 
-def test_similarity_by_hand(records: Records) -> None:
+def test_similarity_by_hand(dataset_dicts: Records) -> None:
     """A skirt of 100x100 with three landmarks, one of them occluded, found at known distances."""
     points = np.zeros((8, 3))
     points[0], points[1], points[4] = (10, 20, 2), (50, 60, 2), (90, 90, 1)
-    records.append(record(7, garment(SKIRT, [0, 0, 100, 100], points)))
-    found = instances(records[0]["annotations"])
+    dataset_dicts.append(dataset_dict(7, clothing_item(SKIRT, [0, 0, 100, 100], points)))
+    predictions = instances(dataset_dicts[0]["annotations"])
     sigma = np.array(CLOTHES294.sigmas)[[FIRST, FIRST + 1, FIRST + 4]]
     # exp(-d^2 / (2 area (2 sigma)^2)) is 0.9, 0.66 and 0.12: the mean of two is 0.78, of all three 0.56.
     distances = np.sqrt(-2 * 100 * 100 * (2 * sigma) ** 2 * np.log([0.9, 0.66, 0.12]))
     for k, distance in zip([0, 1, 4], distances, strict=True):
-        found.pred_keypoints[0, FIRST + k, 0] += distance
-    results = evaluate(records, [found])
+        predictions.pred_keypoints[0, FIRST + k, 0] += distance
+    results = evaluate(dataset_dicts, [predictions])
     # Thresholds 0.50, 0.55, ... 0.75 are met, six of ten; and 0.50, 0.55.
     assert results["keypoints_visible"]["AP"] == pytest.approx(60)
     assert results["keypoints_visible"]["AP75"] == pytest.approx(100)
@@ -244,52 +247,53 @@ def test_similarity_by_hand(records: Records) -> None:
     assert results["bbox"]["AP"] == pytest.approx(100)
 
 
-def test_equals_pycocotools_with_294_sigmas(records: Records, tmp_path: Path) -> None:
+def test_equals_pycocotools_with_294_sigmas(dataset_dicts: Records, tmp_path: Path) -> None:
     """Also on the file that the evaluator writes."""
-    records += random_records(unlabelled=0)
-    found = noisy_detections(records)
-    results = evaluate(records, found, tmp_path)
+    dataset_dicts += random_dataset_dicts(unlabelled=0)
+    predictions = noisy_detections(dataset_dicts)
+    results = evaluate(dataset_dicts, predictions, tmp_path)
     written = json.loads((tmp_path / "coco_instances_results.json").read_text())
     for task in TASKS:
-        truth = truth_file(records, 2 if task == "keypoints_visible" else 1)
-        for listed in (results_by_hand(records, found), written):
-            expected = plain_pycocotools(truth, listed, task.split("_")[0], CLOTHES294.sigmas)
+        gt = gt_file(dataset_dicts, 2 if task == "keypoints_visible" else 1)
+        for listed in (results_by_hand(dataset_dicts, predictions), written):
+            expected = plain_pycocotools(gt, listed, task.split("_")[0], CLOTHES294.sigmas)
             assert results[task] == pytest.approx(expected, abs=1e-6, nan_ok=True)
         assert 5 < results[task]["AP"] < 95
     assert results["keypoints_visible"]["AP"] != results["keypoints_visible_and_occluded"]["AP"]
 
 
-def test_equals_pycocotools_with_a_categorys_own_landmarks(records: Records) -> None:
-    """Garments without labelled landmarks among them."""
-    records += random_records(unlabelled=0.3)
-    found = noisy_detections(records)
-    results = evaluate(records, found)
+def test_equals_pycocotools_with_a_categorys_own_keypoints(dataset_dicts: Records) -> None:
+    """Clothing items without labelled landmarks among them."""
+    dataset_dicts += random_dataset_dicts(unlabelled=0.3)
+    predictions = noisy_detections(dataset_dicts)
+    results = evaluate(dataset_dicts, predictions)
     for category in (0, 3, 6, 8, 12):
         first, end = CLOTHES294.ranges[category]
-        truth, listed = truth_file(records, 2), results_by_hand(records, found)
-        truth["categories"] = truth["categories"][category : category + 1]
-        truth["annotations"] = [a for a in truth["annotations"] if a["category_id"] == category + 1]
+        gt, listed = gt_file(dataset_dicts, 2), results_by_hand(dataset_dicts, predictions)
+        gt["categories"] = gt["categories"][category : category + 1]
+        gt["annotations"] = [a for a in gt["annotations"] if a["category_id"] == category + 1]
         listed = [a for a in listed if a["category_id"] == category + 1]
-        for entry in (*truth["annotations"], *listed):
+        for entry in (*gt["annotations"], *listed):
             entry["keypoints"] = entry["keypoints"][3 * first : 3 * end]
-        assert any(entry["num_keypoints"] == 0 for entry in truth["annotations"])
-        expected = plain_pycocotools(truth, listed, "keypoints", CLOTHES294.sigmas[first:end])["AP"]
+        assert any(entry["num_keypoints"] == 0 for entry in gt["annotations"])
+        expected = plain_pycocotools(gt, listed, "keypoints", CLOTHES294.sigmas[first:end])["AP"]
         name = CLOTHES294.class_names[category]
         assert results["keypoints_visible"][f"AP-{name}"] == pytest.approx(expected, abs=1e-6)
 
 
-def test_equals_a_loop_for_one_category(records: Records) -> None:
-    """AP-skirt of garments without crowds: greedy by score, best free garment, best precision from 101 recalls on."""
-    records += [
-        record(e["image_id"], *(a for a in e["annotations"] if not a["iscrowd"] and any(a["keypoints"][2::3])))
-        for e in random_records(seed=3)
+def test_equals_a_loop_for_one_category(dataset_dicts: Records) -> None:
+    """AP-skirt of clothing items without crowds: greedy by score, best free clothing item, best precision from 101
+    recalls on."""
+    dataset_dicts += [
+        dataset_dict(e["image_id"], *(a for a in e["annotations"] if not a["iscrowd"] and any(a["keypoints"][2::3])))
+        for e in random_dataset_dicts(seed=3)
     ]
-    found = noisy_detections(records, seed=4)
+    predictions = noisy_detections(dataset_dicts, seed=4)
     sigmas = np.array(CLOTHES294.sigmas)[FIRST:END]
     averages = []
     for threshold in np.arange(50, 100, 5) / 100:
         hits, total = [], 0
-        for entry, one in zip(records, found, strict=True):
+        for entry, one in zip(dataset_dicts, predictions, strict=True):
             skirts = [a for a in entry["annotations"] if a["category_id"] == SKIRT]
             total += len(skirts)
             free = list(range(len(skirts)))
@@ -313,40 +317,40 @@ def test_equals_a_loop_for_one_category(records: Records) -> None:
         averages.append(
             np.mean([max(precision[recall >= level - 1e-12], default=0.0) for level in np.linspace(0, 1, 101)])
         )
-    result = evaluate(records, found)["keypoints_visible_and_occluded"]["AP-skirt"]
+    result = evaluate(dataset_dicts, predictions)["keypoints_visible_and_occluded"]["AP-skirt"]
     assert total > 10 and 5 < result < 95
     assert result == pytest.approx(100 * np.mean(averages), abs=1e-6)
 
 
-def test_nothing_found_scores_nothing(records: Records, tmp_path: Path) -> None:
-    records += random_records()
-    results = evaluate(records, [instances([]) for _ in records], tmp_path)
+def test_nothing_found_scores_nothing(dataset_dicts: Records, tmp_path: Path) -> None:
+    dataset_dicts += random_dataset_dicts()
+    results = evaluate(dataset_dicts, [instances([]) for _ in dataset_dicts], tmp_path)
     assert [results[task]["AP"] for task in TASKS] == [0, 0, 0]
     assert json.loads((tmp_path / "coco_instances_results.json").read_text()) == []
 
 
-def test_garments_without_landmarks_that_count_are_ignored(records: Records) -> None:
-    """Finding one is no mistake and missing it none; a box is still wanted of it."""
+def test_clothing_without_keypoints_that_count_are_ignored(dataset_dicts: Records) -> None:
+    """AnnotationIssue one is no mistake and missing it none; a box is still wanted of it."""
     full, occluded = np.full((8, 3), 50.0), np.full((8, 3), 50.0)
     full[:, 2], occluded[:, 2] = 2, 1
-    records += [
-        record(1, garment(SKIRT, [0, 0, 100, 100], full)),
-        record(2, garment(SKIRT, [0, 0, 100, 100], occluded)),
+    dataset_dicts += [
+        dataset_dict(1, clothing_item(SKIRT, [0, 0, 100, 100], full)),
+        dataset_dict(2, clothing_item(SKIRT, [0, 0, 100, 100], occluded)),
     ]
-    results = evaluate(records, [instances(records[0]["annotations"]), instances([])])
+    results = evaluate(dataset_dicts, [instances(dataset_dicts[0]["annotations"]), instances([])])
     assert results["keypoints_visible"]["AP"] == pytest.approx(100)
     assert results["keypoints_visible_and_occluded"]["AP"] < 60 and results["bbox"]["AP"] < 60
 
 
-def test_two_processes_give_what_one_gives(records: Records, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Their pictures in any order, one of them in both; the second process gives no results."""
-    records += random_records()
-    found = noisy_detections(records)
-    alone = evaluate(records, found)
+def test_two_processes_give_what_one_gives(dataset_dicts: Records, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Their images in any order, one of them in both; the second process gives no results."""
+    dataset_dicts += random_dataset_dicts()
+    predictions = noisy_detections(dataset_dicts)
+    alone = evaluate(dataset_dicts, predictions)
     evaluators = [ClothesLandmarkEvaluator(NAME), ClothesLandmarkEvaluator(NAME)]
-    for k, (entry, one) in reversed(list(enumerate(zip(records, found, strict=True)))):
+    for k, (entry, one) in reversed(list(enumerate(zip(dataset_dicts, predictions, strict=True)))):
         evaluators[k % 2].process([entry], [{"instances": one}])
-    evaluators[1].process([records[0]], [{"instances": found[0]}])
+    evaluators[1].process([dataset_dicts[0]], [{"instances": predictions[0]}])
     kept = [evaluator._found for evaluator in evaluators]
     monkeypatch.setattr(comm, "gather", lambda data, dst: kept if comm.is_main_process() else [])
     together = evaluators[0].evaluate()
@@ -355,42 +359,42 @@ def test_two_processes_give_what_one_gives(records: Records, monkeypatch: pytest
     assert evaluators[1].evaluate() == {}
 
 
-def test_a_model_of_boxes_only_has_box_ap(records: Records) -> None:
-    records += random_records()
-    found = noisy_detections(records)
-    expected = evaluate(records, found)["bbox"]
-    for one in found:
+def test_a_model_of_boxes_only_has_box_ap(dataset_dicts: Records) -> None:
+    dataset_dicts += random_dataset_dicts()
+    predictions = noisy_detections(dataset_dicts)
+    expected = evaluate(dataset_dicts, predictions)["bbox"]
+    for one in predictions:
         one.remove("pred_keypoints")
-    assert evaluate(records, found) == {"bbox": pytest.approx(expected, nan_ok=True)}
+    assert evaluate(dataset_dicts, predictions) == {"bbox": pytest.approx(expected, nan_ok=True)}
 
 
-def test_what_cannot_be_scored_is_named(records: Records) -> None:
-    records += random_records()
+def test_what_cannot_be_scored_is_named(dataset_dicts: Records) -> None:
+    dataset_dicts += random_dataset_dicts()
     evaluator = ClothesLandmarkEvaluator(NAME)
     evaluator.process([{"image_id": 1000}], [{"instances": instances([])}])
-    with pytest.raises(ValueError, match=f"'{NAME}' has no picture with the id 1000"):
+    with pytest.raises(ValueError, match=f"'{NAME}' has no image with the id 1000"):
         evaluator.evaluate()
     few = instances([])
     few.pred_keypoints = torch.zeros(0, 17, 3)
-    with pytest.raises(ValueError, match=f"17 landmarks are predicted, but data set '{NAME}' has 294"):
-        evaluator.process([records[0]], [{"instances": few}])
-    MetadataCatalog.get(NAME + "_face").set(**landmark_metadata(FACE68))
+    with pytest.raises(ValueError, match=f"17 landmarks are predicted, but dataset '{NAME}' has 294"):
+        evaluator.process([dataset_dicts[0]], [{"instances": few}])
+    MetadataCatalog.get(NAME + "_face").set(**keypoint_metadata(FACE68))
     with pytest.raises(ValueError, match=r"landmarks \(face68\) have no sigmas"):
         ClothesLandmarkEvaluator(NAME + "_face")
 
 
-def test_the_metadata_names_it(records: Records, tmp_path: Path) -> None:
+def test_the_metadata_names_it(dataset_dicts: Records, tmp_path: Path) -> None:
     evaluator = build_evaluator(tiny_cfg("OUTPUT_DIR", str(tmp_path)), NAME)
     assert isinstance(evaluator, ClothesLandmarkEvaluator)
 
 
-def test_real_garments_from_their_file(shared_data: Path, tmp_path: Path) -> None:
+def test_real_clothing_from_their_file(shared_data: Path, tmp_path: Path) -> None:
     folder = shared_data / "deepfashion2"
     cfg = tiny_cfg("OUTPUT_DIR", str(tmp_path))
     cfg.DATASETS.CUSTOM = [[NAME + "_real", "clothes294", str(folder / "deepfasion2.json"), str(folder)]]
     register_custom_datasets(cfg)
     evaluator = build_evaluator(cfg, NAME + "_real")
-    for entry in load_records(NAME + "_real"):
+    for entry in load_dataset_dicts(NAME + "_real"):
         evaluator.process([entry], [{"instances": instances(entry["annotations"])}])
     results = evaluator.evaluate()
     assert all(results[task]["AP"] == results[task]["AP-long_sleeved_dress"] == pytest.approx(100) for task in TASKS)

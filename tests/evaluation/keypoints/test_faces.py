@@ -17,8 +17,8 @@ from detectron2.structures import Boxes, Instances
 from detectron2.utils import comm
 
 from centernet_d2.data.datasets.custom import register_custom_datasets
-from centernet_d2.data.datasets.keypoint_sets import register_landmarks
-from centernet_d2.data.schemas import FACE68, SCHEMES
+from centernet_d2.data.datasets.keypoint_sets import register_keypoint_dataset
+from centernet_d2.data.schemas import FACE68, SCHEMAS
 from centernet_d2.evaluation import build_evaluator
 from centernet_d2.evaluation.keypoints.errors import percentages, read_errors
 from centernet_d2.evaluation.keypoints.faces import FaceLandmarkEvaluator
@@ -31,11 +31,11 @@ HALF = np.array([0.5, 0.5, 0.0])
 
 
 class Faces:
-    """A data set in ``folder``: of each picture its faces (P, K, 3), in continuous coordinates."""
+    """A dataset in ``folder``: of each image its faces (P, K, 3), in continuous coordinates."""
 
-    def __init__(self, folder: Path, pictures: list[np.ndarray], subsets=SUBSETS, scheme="face68") -> None:
+    def __init__(self, folder: Path, pictures: list[np.ndarray], subsets=SUBSETS, schema="face68") -> None:
         cv2.imwrite(str(folder / "a.png"), np.full((120, 160, 3), 90, dtype=np.uint8))
-        self.pictures, self.folder, self.scheme, self.name = pictures, folder, scheme, f"faces_{uuid.uuid4().hex}"
+        self.images, self.folder, self.schema, self.name = pictures, folder, schema, f"faces_{uuid.uuid4().hex}"
         images = [{"id": i, "file_name": "a.png", "height": 120, "width": 160} for i in range(len(pictures))]
         for i, image in enumerate(images if subsets else []):
             image["subset"] = subsets[i % len(subsets)]
@@ -45,7 +45,7 @@ class Faces:
             for i, faces in enumerate(pictures) for x in faces
         ]  # fmt: skip
         self.objects = [{"id": i, **x} for i, x in enumerate(objects, start=1)]
-        self.data = {"images": images, "annotations": self.objects, "categories": SCHEMES[scheme].coco_categories()}
+        self.data = {"images": images, "annotations": self.objects, "categories": SCHEMAS[schema].coco_categories()}
         self.write()
 
     @staticmethod
@@ -58,7 +58,7 @@ class Faces:
         (self.folder / f"{self.name}.json").write_text(json.dumps(self.data))
 
     def evaluator(self) -> FaceLandmarkEvaluator:
-        register_landmarks(self.name, self.scheme, str(self.folder / f"{self.name}.json"), str(self.folder))
+        register_keypoint_dataset(self.name, self.schema, str(self.folder / f"{self.name}.json"), str(self.folder))
         return FaceLandmarkEvaluator(self.name, self.folder / "out")
 
     def score(self, predictions: list[np.ndarray], scores: list | None = None) -> dict[str, dict[str, float]]:
@@ -71,16 +71,16 @@ class Faces:
         return read_errors(self.folder / "out" / "landmark_errors.json")
 
 
-def output(found: np.ndarray, scores=None) -> dict[str, Instances]:
+def output(predictions: np.ndarray, scores=None) -> dict[str, Instances]:
     instances = Instances((120, 160))
-    instances.pred_keypoints = torch.tensor(found)
-    instances.scores = torch.full((len(found),), 0.9) if scores is None else torch.tensor(scores)
-    instances.pred_boxes = Boxes(torch.zeros((len(found), 4)))
+    instances.pred_keypoints = torch.tensor(predictions)
+    instances.scores = torch.full((len(predictions),), 0.9) if scores is None else torch.tensor(scores)
+    instances.pred_boxes = Boxes(torch.zeros((len(predictions), 4)))
     return {"instances": instances}
 
 
 def random_faces(count: int, seed: int = 0, landmarks: int = 68) -> list[np.ndarray]:
-    """One in each picture."""
+    """One in each image."""
     rng = np.random.default_rng(seed)
     faces = np.full((count, 1, landmarks, 3), 2.0)
     faces[..., :2] = rng.uniform(20, 100, (count, 1, landmarks, 2))
@@ -92,16 +92,16 @@ def moved(faces: np.ndarray, x: float) -> np.ndarray:
     return faces + np.array([x, 0, 0])
 
 
-def errors_by_loops(truth: np.ndarray, found: np.ndarray) -> dict[str, float]:
+def errors_by_loops(gt: np.ndarray, predictions: np.ndarray) -> dict[str, float]:
     """Percent, from the definitions."""
     total = 0.0
-    for (x, y, _), (u, v, _) in zip(found, truth, strict=True):
+    for (x, y, _), (u, v, _) in zip(predictions, gt, strict=True):
         total += math.sqrt((x - u) ** 2 + (y - v) ** 2)
-    right, left = [[sum(truth[k][d] for k in eye) / 6 for d in (0, 1)] for eye in (range(36, 42), range(42, 48))]
-    box = Faces.box(truth)
-    xs, ys = truth[:, 0].tolist(), truth[:, 1].tolist()
+    right, left = [[sum(gt[k][d] for k in eye) / 6 for d in (0, 1)] for eye in (range(36, 42), range(42, 48))]
+    box = Faces.box(gt)
+    xs, ys = gt[:, 0].tolist(), gt[:, 1].tolist()
     lengths = {
-        "inter_ocular": math.hypot(truth[36][0] - truth[45][0], truth[36][1] - truth[45][1]),
+        "inter_ocular": math.hypot(gt[36][0] - gt[45][0], gt[36][1] - gt[45][1]),
         "inter_pupil": math.hypot(right[0] - left[0], right[1] - left[1]),
         "box_diagonal": math.hypot(max(xs) - min(xs), max(ys) - min(ys)),
         "box_size": math.sqrt(box[2] * box[3]),
@@ -118,9 +118,9 @@ def area_by_loops(errors: list[float], limit: float) -> float:
     return area / limit
 
 
-def test_truth_is_perfect_in_every_group(tmp_path):
-    truth = random_faces(6)
-    results = Faces(tmp_path, truth).score(truth)
+def test_ground_truth_is_perfect_in_every_group(tmp_path):
+    gt = random_faces(6)
+    results = Faces(tmp_path, gt).score(gt)
     assert list(results) == ["landmarks", "landmarks_challenge", "landmarks_common"]
     assert [x["faces"] for x in results.values()] == [6, 2, 4]
     for result in results.values():
@@ -132,13 +132,13 @@ def test_truth_is_perfect_in_every_group(tmp_path):
 
 
 def test_against_plain_loops(tmp_path):
-    rng, truth = np.random.default_rng(5), random_faces(31, 3)
+    rng, gt = np.random.default_rng(5), random_faces(31, 3)
     sigmas = rng.gamma(2, 1.5, 31)
-    found = [x + rng.standard_normal(x.shape) * [s, s, 0] for x, s in zip(truth, sigmas, strict=True)]
-    results = Faces(tmp_path, truth).score(found)
+    predictions = [x + rng.standard_normal(x.shape) * [s, s, 0] for x, s in zip(gt, sigmas, strict=True)]
+    results = Faces(tmp_path, gt).score(predictions)
     for group, subset in (("landmarks", ("common", "challenge")), ("landmarks_challenge", ("challenge",))):
         chosen = [i for i in range(31) if SUBSETS[i % 3] in subset]
-        errors = [errors_by_loops(truth[i][0], found[i][0]) for i in chosen]
+        errors = [errors_by_loops(gt[i][0], predictions[i][0]) for i in chosen]
         for name in NORMALIZERS:
             mine, result = [e[name] for e in errors], results[group]
             assert result[f"NME_{name}"] == pytest.approx(sum(mine) / len(mine), abs=1e-6)
@@ -150,43 +150,43 @@ def test_against_plain_loops(tmp_path):
 
 
 def test_a_dropped_detection_is_a_failure(tmp_path):
-    truth = random_faces(5)
-    found = [*truth[:4], truth[4][:0]]
-    result = Faces(tmp_path, truth, None).score(found)["landmarks"]
+    gt = random_faces(5)
+    predictions = [*gt[:4], gt[4][:0]]
+    result = Faces(tmp_path, gt, None).score(predictions)["landmarks"]
     assert result["missed"] == result["FR8_inter_ocular"] == result["FR10_box_size"] == pytest.approx(20)
     assert result["AUC8_inter_ocular"] == result["AUC10_inter_pupil"] == pytest.approx(80)
     assert result["NME_inter_ocular"] == math.inf and result["NME_inter_ocular_found"] == pytest.approx(0, abs=1e-9)
 
 
 def test_what_is_not_a_number_finds_nothing(tmp_path):
-    truth = random_faces(2)
-    broken = truth[1].copy()
-    broken[0, 3, 0] = math.nan
-    assert Faces(tmp_path, truth, None).score([truth[0], broken])["landmarks"]["missed"] == 50
+    gt = random_faces(2)
+    corrupt = gt[1].copy()
+    corrupt[0, 3, 0] = math.nan
+    assert Faces(tmp_path, gt, None).score([gt[0], corrupt])["landmarks"]["missed"] == 50
 
 
 def test_the_best_score_counts_however_low_it_is(tmp_path):
-    truth = random_faces(3)
-    found = [np.concatenate([x + 30, x]) for x in truth]
-    result = Faces(tmp_path, truth, None).score(found, [[0.1, 0.2], [0.25, 0.29], [0.8, 0.9]])["landmarks"]
+    gt = random_faces(3)
+    predictions = [np.concatenate([x + 30, x]) for x in gt]
+    result = Faces(tmp_path, gt, None).score(predictions, [[0.1, 0.2], [0.25, 0.29], [0.8, 0.9]])["landmarks"]
     assert result["NME_inter_ocular"] == pytest.approx(0, abs=1e-9) and result["missed"] == 0
     assert result["reference_missed"] == pytest.approx(200 / 3)
-    wrong = Faces(tmp_path, truth, None).score(found, [[0.2, 0.1]] * 3)["landmarks"]
+    wrong = Faces(tmp_path, gt, None).score(predictions, [[0.2, 0.1]] * 3)["landmarks"]
     assert wrong["FR10_inter_ocular"] == 100 and wrong["missed"] == 0 and wrong["reference_missed"] == 100
     assert math.isnan(wrong["reference_NME_inter_ocular"])
 
 
 def test_the_reference_leaves_out_what_it_did_not_detect(tmp_path):
-    truth = random_faces(4)
-    found = [truth[0], moved(truth[1], 20), moved(truth[2], 20), truth[3]]
-    result = Faces(tmp_path, truth, None).score(found, [[0.9], [0.9], [0.2], [0.9]])["landmarks"]
+    gt = random_faces(4)
+    predictions = [gt[0], moved(gt[1], 20), moved(gt[2], 20), gt[3]]
+    result = Faces(tmp_path, gt, None).score(predictions, [[0.9], [0.9], [0.2], [0.9]])["landmarks"]
     assert result["reference_missed"] == 25 and result["reference_FR10_inter_ocular"] == pytest.approx(100 / 3)
     assert result["FR10_inter_ocular"] == 50
-    expected = errors_by_loops(truth[1][0], found[1][0])["inter_pupil"] / 3
+    expected = errors_by_loops(gt[1][0], predictions[1][0])["inter_pupil"] / 3
     assert result["reference_NME_inter_pupil"] == pytest.approx(expected, abs=1e-6)
 
 
-def test_several_faces_in_a_picture(tmp_path):
+def test_several_faces_in_a_image(tmp_path):
     one, two = random_faces(2)
     pair = np.concatenate([one * [0.5, 0.5, 1], moved(two * [0.5, 0.5, 1], 70)])
     faces = Faces(tmp_path, [pair], None)
@@ -199,44 +199,44 @@ def test_several_faces_in_a_picture(tmp_path):
 
 
 def test_what_cannot_be_scored_is_left_out(tmp_path):
-    truth = [np.concatenate(random_faces(3)), *random_faces(1, 9)]
-    faces = Faces(tmp_path, truth, None)
+    gt = [np.concatenate(random_faces(3)), *random_faces(1, 9)]
+    faces = Faces(tmp_path, gt, None)
     faces.objects[0]["iscrowd"] = 1
     faces.objects[1]["keypoints"][2::3] = [0] * 68
     faces.write()
-    result = faces.score([truth[0][:0], truth[1]])["landmarks"]
+    result = faces.score([gt[0][:0], gt[1]])["landmarks"]
     assert result["faces"] == 2 and result["missed"] == 50
     assert [(face.image_id, face.face) for face in faces.saved()] == [(0, 2), (1, 0)]
 
 
 def test_faces_without_eye_corners_cannot_be_normalized_by_them(tmp_path):
-    truth = random_faces(4)
-    truth[1][0, 36, 2] = 0
-    found = [moved(x, 5) for x in truth]
-    faces = Faces(tmp_path, truth, None)
-    result = faces.score(found)["landmarks"]
+    gt = random_faces(4)
+    gt[1][0, 36, 2] = 0
+    predictions = [moved(x, 5) for x in gt]
+    faces = Faces(tmp_path, gt, None)
+    result = faces.score(predictions)["landmarks"]
     assert result["not_normalized_inter_ocular"] == 25 and result["not_normalized_box_diagonal"] == 0
-    expected = sum(errors_by_loops(truth[i][0], found[i][0])["inter_ocular"] for i in (0, 2, 3)) / 3
+    expected = sum(errors_by_loops(gt[i][0], predictions[i][0])["inter_ocular"] for i in (0, 2, 3)) / 3
     assert result["NME_inter_ocular"] == pytest.approx(expected, abs=1e-6)
     assert len(percentages(faces.saved(), "inter_ocular")) == 3 and len(percentages(faces.saved(), "box_size")) == 4
-    truth[0][:, 36, 2] = truth[2][:, 36, 2] = truth[3][:, 36, 2] = 0
-    assert "NME_inter_ocular" not in Faces(tmp_path, truth, None).score(found)["landmarks"]
+    gt[0][:, 36, 2] = gt[2][:, 36, 2] = gt[3][:, 36, 2] = 0
+    assert "NME_inter_ocular" not in Faces(tmp_path, gt, None).score(predictions)["landmarks"]
 
 
-def test_nineteen_landmarks(tmp_path):
-    truth = random_faces(2, landmarks=19)
-    result = Faces(tmp_path, truth, None, "face19").score([truth[0], moved(truth[1], 1)])["landmarks"]
-    expected = 50 / np.linalg.norm(truth[1][0, 6, :2] - truth[1][0, 11, :2])
+def test_nineteen_keypoints(tmp_path):
+    gt = random_faces(2, landmarks=19)
+    result = Faces(tmp_path, gt, None, "face19").score([gt[0], moved(gt[1], 1)])["landmarks"]
+    expected = 50 / np.linalg.norm(gt[1][0, 6, :2] - gt[1][0, 11, :2])
     assert result["NME_inter_ocular"] == pytest.approx(expected, abs=1e-6)
 
 
-def test_processes_together_count_every_picture_once(tmp_path, monkeypatch):
-    truth = random_faces(3)
-    faces = Faces(tmp_path, truth, None)
+def test_processes_together_count_every_image_once(tmp_path, monkeypatch):
+    gt = random_faces(3)
+    faces = Faces(tmp_path, gt, None)
     first, second = faces.evaluator(), FaceLandmarkEvaluator(faces.name, tmp_path / "second")
     for evaluator, numbers in ((first, (0, 1)), (second, (2, 0))):
         for i in numbers:
-            evaluator.process([{"image_id": i}], [output(truth[i] if i != 2 else truth[i][:0])])
+            evaluator.process([{"image_id": i}], [output(gt[i] if i != 2 else gt[i][:0])])
     monkeypatch.setattr(comm, "gather", lambda data: [first._found, second._found])
     assert first.evaluate()["landmarks"]["faces"] == 3
     assert first.evaluate()["landmarks"]["missed"] == pytest.approx(100 / 3)
@@ -245,22 +245,22 @@ def test_processes_together_count_every_picture_once(tmp_path, monkeypatch):
 
 
 def test_files(tmp_path):
-    truth = random_faces(3)
-    found = [x.copy() for x in truth]
-    found[0][0, 5, 0] += 12
-    found[2] = found[2][:0]
-    faces = Faces(tmp_path, truth)
-    faces.score(found)
+    gt = random_faces(3)
+    predictions = [x.copy() for x in gt]
+    predictions[0][0, 5, 0] += 12
+    predictions[2] = predictions[2][:0]
+    faces = Faces(tmp_path, gt)
+    faces.score(predictions)
     data = json.loads((tmp_path / "out" / "landmark_errors.json").read_text())
-    assert data["scheme"] == "face68" and data["results"]["landmarks"]["NME_box_size"] is None
+    assert data["schema"] == "face68" and data["results"]["landmarks"]["NME_box_size"] is None
     assert data["results"]["landmarks_challenge"]["missed"] == 100
     lengths = [face.normalizers["box_diagonal"] for face in faces.saved()]
     wanted = np.zeros(68)
     wanted[5] = 100 * 12 / lengths[0] / 2
     assert data["per_landmark"]["box_diagonal"] == pytest.approx(wanted.tolist(), abs=0.01)
-    assert np.allclose(faces.saved()[0].landmarks, found[0][0], atol=1e-3)
-    sheet = cv2.imread(str(tmp_path / "out" / "worst.jpg"))
-    assert sheet.shape[1] > 3 * 240 and sheet.shape[0] > 240
+    assert np.allclose(faces.saved()[0].landmarks, predictions[0][0], atol=1e-3)
+    canvas = cv2.imread(str(tmp_path / "out" / "worst.jpg"))
+    assert canvas.shape[1] > 3 * 240 and canvas.shape[0] > 240
     for name in ("cumulative_error.png", "per_landmark_error.png"):
         assert cv2.imread(str(tmp_path / "out" / name)).shape[0] > 300
 
@@ -272,19 +272,19 @@ def test_a_file_of_something_else_is_named(tmp_path):
 
 
 def test_errors_are_sentences(tmp_path):
-    truth = random_faces(1)
-    faces = Faces(tmp_path, truth, None)
+    gt = random_faces(1)
+    faces = Faces(tmp_path, gt, None)
     with pytest.raises(
         ValueError, match=r"has 68 landmarks, but the model's pred_keypoints have the shape \(1, 17, 3\)"
     ):
-        faces.score([truth[0][:, :17]])
+        faces.score([gt[0][:, :17]])
     empty = Instances((120, 160))
     with pytest.raises(ValueError, match="has 68 landmarks, but the model has no keypoints"):
         FaceLandmarkEvaluator(faces.name, tmp_path).process([{"image_id": 0}], [{"instances": empty}])
-    unlabelled = Faces(tmp_path, [truth[0] * [1, 1, 0]], None)
+    unlabelled = Faces(tmp_path, [gt[0] * [1, 1, 0]], None)
     with pytest.raises(ValueError, match="no face with a box and a labelled landmark"):
         unlabelled.evaluator()
-    with pytest.raises(ValueError, match="landmark_scheme is None, not one of face68, face19"):
+    with pytest.raises(ValueError, match="keypoint_schema is None, not one of face68, face19"):
         FaceLandmarkEvaluator("synthetic_shapes_val", tmp_path)
 
 
@@ -294,12 +294,12 @@ def test_real_faces(tmp_path, shared_data):
         [name, "face68", str(shared_data / "faces68" / "val.json"), str(shared_data / "faces68" / "val")]
     ]
     register_custom_datasets(cfg)
-    assert MetadataCatalog.get(name).landmark_scheme == FACE68.name
+    assert MetadataCatalog.get(name).keypoint_schema == FACE68.name
     evaluator = build_evaluator(cfg, name)
     assert isinstance(evaluator, FaceLandmarkEvaluator)
-    for picture in list(evaluator.pictures.values()):
-        truth = np.array([x["keypoints"] for x in picture.record["annotations"]]).reshape(-1, 68, 3)
-        evaluator.process([picture.record], [output(truth)])
+    for image in list(evaluator.images.values()):
+        gt = np.array([x["keypoints"] for x in image.dataset_dict["annotations"]]).reshape(-1, 68, 3)
+        evaluator.process([image.dataset_dict], [output(gt)])
     result = evaluator.evaluate()["landmarks"]
     assert (result["faces"], result["missed"], result["FR8_inter_ocular"]) == (235, 0, 0)
     assert result["NME_inter_ocular"] == 0 and result["AUC8_inter_ocular"] == 100

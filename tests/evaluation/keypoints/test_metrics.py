@@ -36,7 +36,7 @@ def test_normalizers_by_hand():
     assert normalizers(landmarks, np.zeros(4), FACE68)["inter_pupil"] == pytest.approx(50)
 
 
-def test_aflw_has_a_landmark_for_each_pupil():
+def test_aflw_has_a_keypoint_for_each_pupil():
     landmarks = np.zeros((19, 3))
     landmarks[[6, 7, 10, 11]] = [(0, 0, 1), (10, 0, 1), (40, 0, 1), (52, 0, 1)]
     lengths = normalizers(landmarks, np.array([0, 0, 30, 30]), FACE19)
@@ -53,15 +53,15 @@ def test_what_cannot_be_measured_is_not_a_number():
     landmarks[:, 2] = 0
     landmarks[7, 2] = 1
     assert math.isnan(normalizers(landmarks, np.zeros(4), FACE68)["box_diagonal"])
-    garment = normalizers(np.ones((294, 3)), np.array([0, 0, 1, 1]), CLOTHES294)
-    assert math.isnan(garment["inter_ocular"]) and garment["box_size"] == 1
+    clothing_item = normalizers(np.ones((294, 3)), np.array([0, 0, 1, 1]), CLOTHES294)
+    assert math.isnan(clothing_item["inter_ocular"]) and clothing_item["box_size"] == 1
 
 
-def test_distances_of_labelled_landmarks():
-    truth = np.array([[0, 0, 2], [10, 10, 0], [5, 5, 1]], dtype=float)
+def test_distances_of_labelled_keypoints():
+    gt = np.array([[0, 0, 2], [10, 10, 0], [5, 5, 1]], dtype=float)
     predicted = np.array([[3, 4, 0.1], [0, 0, 1], [5, 5, 0.1]])
-    assert landmark_distances(predicted, truth)[[0, 2]].tolist() == [5, 0]
-    assert np.isnan(landmark_distances(predicted, truth)[1])
+    assert landmark_distances(predicted, gt)[[0, 2]].tolist() == [5, 0]
+    assert np.isnan(landmark_distances(predicted, gt)[1])
 
 
 def test_failures_are_above_the_limit_not_at_it():
@@ -89,11 +89,11 @@ def test_area_is_the_integral_of_the_share_below(limit):
 def test_cumulative_curve_counts():
     errors = np.random.default_rng(1).gamma(2, 3, 40)
     errors[0] = math.inf
-    x, share = cumulative_curve(errors, 10)
+    x, fraction = cumulative_curve(errors, 10)
     assert (x[0], x[-1]) == (0, 10) and (np.diff(x) >= 0).all()
     for at in np.linspace(0, 10, 33):
         counted = 100 * sum(1 for error in errors if error <= at) / 40
-        assert share[np.searchsorted(x, at, side="right") - 1] == pytest.approx(counted)
+        assert fraction[np.searchsorted(x, at, side="right") - 1] == pytest.approx(counted)
 
 
 def test_nothing_to_average():
@@ -103,26 +103,26 @@ def test_nothing_to_average():
 
 
 def test_each_face_has_its_best_prediction():
-    truth = np.stack([face(0), face(1, 90)])
-    predicted = np.stack([truth[1] + 3, truth[0] + 1, truth[0] + 5, truth[1] + 1])
+    gt = np.stack([face(0), face(1, 90)])
+    predicted = np.stack([gt[1] + 3, gt[0] + 1, gt[0] + 5, gt[1] + 1])
     sizes = np.array([100.0, 100.0])
-    assert assign(predicted, np.array([0.1, 0.2, 0.9, 0.3]), truth, sizes).tolist() == [2, 3]
+    assert assign(predicted, np.array([0.1, 0.2, 0.9, 0.3]), gt, sizes).tolist() == [2, 3]
     # Without a prediction of its own, the neighbour's second one is not taken.
-    assert assign(predicted[:1], np.array([0.9]), truth, sizes).tolist() == [-1, 0]
-    assert assign(predicted[[1, 2]], np.array([0.9, 0.8]), truth, sizes).tolist() == [0, -1]
+    assert assign(predicted[:1], np.array([0.9]), gt, sizes).tolist() == [-1, 0]
+    assert assign(predicted[[1, 2]], np.array([0.9, 0.8]), gt, sizes).tolist() == [0, -1]
 
 
 def test_what_is_far_from_every_face_is_another_object():
-    truth, sizes = face()[None], np.array([100.0])
-    near, far = (truth + np.array([x, 0, 0]) for x in (49.9, 50.1))
-    assert assign(near, np.ones(1), truth, sizes).tolist() == [0]
-    assert assign(far, np.ones(1), truth, sizes).tolist() == [-1]
-    assert assign(far[:0], np.zeros(0), truth, sizes).tolist() == [-1]
-    assert len(assign(far, np.ones(1), truth[:0], sizes[:0])) == 0
+    gt, sizes = face()[None], np.array([100.0])
+    near, far = (gt + np.array([x, 0, 0]) for x in (49.9, 50.1))
+    assert assign(near, np.ones(1), gt, sizes).tolist() == [0]
+    assert assign(far, np.ones(1), gt, sizes).tolist() == [-1]
+    assert assign(far[:0], np.zeros(0), gt, sizes).tolist() == [-1]
+    assert len(assign(far, np.ones(1), gt[:0], sizes[:0])) == 0
 
 
 def test_a_small_face_before_a_large_one():
     large = face(0)
     small = face(1) * [0.1, 0.1, 1] + [45, 45, 0]
-    truth, sizes = np.stack([large, small]), np.array([100.0, 10.0])
-    assert assign(np.stack([small, large]), np.array([0.9, 0.5]), truth, sizes).tolist() == [1, 0]
+    gt, sizes = np.stack([large, small]), np.array([100.0, 10.0])
+    assert assign(np.stack([small, large]), np.array([0.9, 0.5]), gt, sizes).tolist() == [1, 0]

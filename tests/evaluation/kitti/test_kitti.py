@@ -32,7 +32,7 @@ CAR = {
 Kitti = dict[str, Any]
 
 
-def found(one: Kitti, score: float = 0.9, **changes: Any) -> Kitti:
+def predictions(one: Kitti, score: float = 0.9, **changes: Any) -> Kitti:
     return {**one, "score": score, **changes}
 
 
@@ -45,7 +45,7 @@ def along(one: Kitti, metres: float) -> list[float]:
     return [x + metres * math.cos(one["ry"]), y, z - metres * math.sin(one["ry"])]
 
 
-def record(number: int, true: list[Kitti]) -> dict[str, Any]:
+def dataset_dict(number: int, true: list[Kitti]) -> dict[str, Any]:
     annotations: list[dict[str, Any]] = []
     ignored: list[dict[str, Any]] = []
     for line, one in enumerate(true, start=1):
@@ -75,23 +75,23 @@ def instances(objects: list[Kitti]) -> Instances:
     return result
 
 
-def evaluator(pictures: list[list[Kitti]], output_dir: Path | None = None) -> KittiEvaluator:
+def evaluator(images: list[list[Kitti]], output_dir: Path | None = None) -> KittiEvaluator:
     name = f"kitti_{uuid.uuid4().hex}"
-    records = [record(number, true) for number, true in enumerate(pictures)]
-    DatasetCatalog.register(name, lambda: records)
+    dataset_dicts = [dataset_dict(number, true) for number, true in enumerate(images)]
+    DatasetCatalog.register(name, lambda: dataset_dicts)
     MetadataCatalog.get(name).set(**KITTI_METADATA)
     return KittiEvaluator(name, output_dir)
 
 
-def evaluated(pictures: list[tuple[list[Kitti], list[Kitti]]]) -> dict[str, dict[str, float]]:
-    one = evaluator([true for true, _ in pictures])
-    for number, (_, objects) in enumerate(pictures):
+def evaluated(images: list[tuple[list[Kitti], list[Kitti]]]) -> dict[str, dict[str, float]]:
+    one = evaluator([true for true, _ in images])
+    for number, (_, objects) in enumerate(images):
         one.process([{"image_id": number}], [{"instances": instances(objects)}])
     return one.evaluate()
 
 
 def repeated(true: list[Kitti], objects: list[Kitti]) -> dict[str, dict[str, float]]:
-    """Of the same picture 41 times."""
+    """Of the same image 41 times."""
     return evaluated([(true, objects)] * COUNT)
 
 
@@ -115,11 +115,11 @@ def random_object(rng: np.random.Generator, kind: str) -> Kitti:
     }
 
 
-def random_pictures(seed: int, count: int) -> list[tuple[list[Kitti], list[Kitti]]]:
+def random_images(seed: int, count: int) -> list[tuple[list[Kitti], list[Kitti]]]:
     """Objects of all kinds close to each other; near ones are found, often twice and as something else."""
     rng = np.random.default_rng(seed)
     kinds = ("car", "car", "pedestrian", "cyclist", "van", "person_sitting", "truck", "dontcare")
-    pictures = []
+    images = []
     for _ in range(count):
         true = [random_object(rng, str(rng.choice(kinds))) for _ in range(rng.integers(1, 7))]
         objects = []
@@ -134,21 +134,21 @@ def random_pictures(seed: int, count: int) -> list[tuple[list[Kitti], list[Kitti
             wrong = related not in CLASS_NAMES or rng.random() < 0.15
             guess["type"] = str(rng.choice(CLASS_NAMES)) if wrong else related
             # Two decimals: equal scores occur.
-            objects.append(found(guess, round(float(rng.beta(4, 2)), 2)))
-        objects += [found(random_object(rng, "car"), round(float(rng.beta(2, 3)), 2)) for _ in range(2)]
-        pictures.append((true, objects))
-    return pictures
+            objects.append(predictions(guess, round(float(rng.beta(4, 2)), 2)))
+        objects += [predictions(random_object(rng, "car"), round(float(rng.beta(2, 3)), 2)) for _ in range(2)]
+        images.append((true, objects))
+    return images
 
 
-def test_truth_is_found():
+def test_ground_truth_is_found():
     rng = np.random.default_rng(0)
-    pictures = []
+    images = []
     for _ in range(COUNT):
         true = [random_object(rng, name) for name in CLASS_NAMES]
         for k, one in enumerate(true):
             one.update(box=[200.0 * k, 100, 200 * k + 80, 160], place=[10.0 * k, 1.5, 20], occluded=0, truncated=0.0)
-        pictures.append((true, [found(one, float(rng.random())) for one in true]))
-    results = evaluated(pictures)
+        images.append((true, [predictions(one, float(rng.random())) for one in true]))
+    results = evaluated(images)
     assert list(results) == ["kitti_2d", "kitti_aos", "kitti_bev", "kitti_3d", "kitti_bev_loose", "kitti_3d_loose"]
     for task, values in results.items():
         measure = "AOS" if task == "kitti_aos" else "AP"
@@ -158,7 +158,7 @@ def test_truth_is_found():
 
 
 def test_one_missed_object_leaves_the_last_recall_empty():
-    results = evaluated([([CAR], [found(CAR)])] * (COUNT - 1) + [([CAR], [])])
+    results = evaluated([([CAR], [predictions(CAR)])] * (COUNT - 1) + [([CAR], [])])
     for task, measure in (("kitti_2d", "AP"), ("kitti_aos", "AOS"), ("kitti_3d", "AP")):
         assert results[task][f"{measure}40-car-easy"] == pytest.approx(100 * 39 / 40)
         assert results[task][f"{measure}11-car-easy"] == pytest.approx(100 * 10 / 11)
@@ -198,13 +198,13 @@ CASES = {
 def test_what_is_an_error(name):
     """All scores are equal, so everything counts at every recall."""
     true, objects, expected = CASES[name]
-    results = repeated([CAR, *true], [found(one) for one in (CAR, *objects)])
+    results = repeated([CAR, *true], [predictions(one) for one in (CAR, *objects)])
     assert results["kitti_2d"]["AP40-car-easy"] == pytest.approx(expected)
     assert results["kitti_2d"]["AP11-car-easy"] == pytest.approx(expected)
 
 
 def test_regions_do_not_excuse_in_space():
-    results = repeated([CAR, REGION], [found(CAR), found(BAD)])
+    results = repeated([CAR, REGION], [predictions(CAR), predictions(BAD)])
     assert (results["kitti_2d"]["AP40"], results["kitti_bev"]["AP40"], results["kitti_3d"]["AP40"]) == (100, 50, 50)
 
 
@@ -212,19 +212,24 @@ def test_low_detections_can_take_an_object_but_never_count():
     """The object is 26 high; a detection of 24 overlaps it by 0.92."""
     true = {**CAR, "box": [100.0, 100, 160, 126]}
     low = {**CAR, "box": [100.0, 100, 160, 124]}
-    assert repeated([true], [found(low)])["kitti_2d"]["AP40-car-moderate"] == 0
+    assert repeated([true], [predictions(low)])["kitti_2d"]["AP40-car-moderate"] == 0
     for kind in ("car", "cyclist"):
         # It scores higher, so that there is no score to evaluate at.
-        results = repeated([true], [found(true, 0.5), found(low, 0.9, type=kind)])
+        results = repeated([true], [predictions(true, 0.5), predictions(low, 0.9, type=kind)])
         assert results["kitti_2d"]["AP40-car-moderate"] == 0
-        assert repeated([true], [found(low, 0.4, type=kind), found(true, 0.5)])["kitti_2d"]["AP40-car-moderate"] == 100
+        assert (
+            repeated([true], [predictions(low, 0.4, type=kind), predictions(true, 0.5)])["kitti_2d"][
+                "AP40-car-moderate"
+            ]
+            == 100
+        )
 
 
 def test_objects_choose_in_the_order_of_the_label_file():
     """A van and a car at one place: the first of them has the detection."""
     van = {**CAR, "type": "van"}
-    assert repeated([CAR, van], [found(CAR)])["kitti_2d"]["AP40"] == 100
-    assert repeated([van, CAR], [found(CAR)])["kitti_2d"]["AP40"] == 0
+    assert repeated([CAR, van], [predictions(CAR)])["kitti_2d"]["AP40"] == 100
+    assert repeated([van, CAR], [predictions(CAR)])["kitti_2d"]["AP40"] == 0
 
 
 @pytest.mark.parametrize("total", [1, 40, 42, 100, 399, 400])
@@ -244,19 +249,19 @@ def test_scores_are_read_at_41_recalls(total):
 
 def test_difficulties():
     levels = [CAR, {**BAD, "occluded": 1}, {**TRUCK, "type": "car", "box": [800, 0, 860, 90], "truncated": 0.5}]
-    missed = repeated(levels, [found(CAR)])["kitti_2d"]
-    shares = [missed[f"AP40-car-{level}"] for level in ("easy", "moderate", "hard")]
+    missed = repeated(levels, [predictions(CAR)])["kitti_2d"]
+    fractions = [missed[f"AP40-car-{level}"] for level in ("easy", "moderate", "hard")]
     # Of 41, 82 and 123 objects 41 are found, all with one score: recall goes on until 1, 1/2 and 1/3.
-    assert shares == pytest.approx([100, 50, 32.5], abs=2.6)
-    assert len(set(shares)) == 3
+    assert fractions == pytest.approx([100, 50, 32.5], abs=2.6)
+    assert len(set(fractions)) == 3
 
 
 @pytest.mark.parametrize("angle", [0, math.pi / 3, math.pi / 2, math.pi, -math.pi / 3, 2 * math.pi])
 def test_orientation(angle):
-    results = repeated([CAR], [found(CAR, alpha=CAR["alpha"] + angle)])
+    results = repeated([CAR], [predictions(CAR, alpha=CAR["alpha"] + angle)])
     assert results["kitti_2d"]["AP40"] == 100
     assert results["kitti_aos"]["AOS40"] == pytest.approx(50 * (1 + math.cos(angle)), abs=1e-9)
-    both = repeated([CAR], [found(CAR, alpha=CAR["alpha"] + angle), found(BAD)])
+    both = repeated([CAR], [predictions(CAR, alpha=CAR["alpha"] + angle), predictions(BAD)])
     assert both["kitti_aos"]["AOS11"] == pytest.approx(25 * (1 + math.cos(angle)), abs=1e-9)
 
 
@@ -264,7 +269,7 @@ def test_overlaps_in_space():
     """A car moved by s along its length l overlaps by (l - s) / (l + s); raised by r of h, by (h - r) / (h + r)."""
 
     def scores(**changes: Any) -> list[float]:
-        results = repeated([CAR], [found(CAR, **changes)])
+        results = repeated([CAR], [predictions(CAR, **changes)])
         assert results["kitti_2d"]["AP40"] == 100
         return [results[f"kitti_{task}"]["AP40"] for task in ("bev", "3d", "bev_loose", "3d_loose")]
 
@@ -278,8 +283,8 @@ def test_overlaps_in_space():
 
 @pytest.mark.parametrize("seed", range(3))
 def test_against_plain_loops(seed):
-    pictures = random_pictures(seed, 60)
-    results = evaluated(pictures)
+    images = random_images(seed, 60)
+    results = evaluated(images)
     seen = set()
     for task, kind, overlaps in (
         ("kitti_2d", "2d", OFFICIAL),
@@ -289,7 +294,7 @@ def test_against_plain_loops(seed):
         ("kitti_3d_loose", "3d", LOOSE),
     ):
         for name, level in itertools.product(CLASS_NAMES, kitti_loops.LIMITS):
-            values = kitti_loops.average_precisions(pictures, kind, name, level, overlaps[name])
+            values = kitti_loops.average_precisions(images, kind, name, level, overlaps[name])
             ours = [results[task][f"AP{count}-{name}-{level}"] for count in (40, 11)]
             if kind == "2d":
                 ours += [results["kitti_aos"][f"AOS{count}-{name}-{level}"] for count in (40, 11)]
@@ -301,7 +306,7 @@ def test_against_plain_loops(seed):
 def test_what_is_not_predicted_is_not_measured(tmp_path):
     one = evaluator([[CAR]] * COUNT, tmp_path)
     for number in range(COUNT):
-        flat = instances([found(CAR)])
+        flat = instances([predictions(CAR)])
         for field in ("pred_alpha", "pred_dimensions", "pred_locations", "pred_rotation_y"):
             flat.remove(field)
         one.process([{"image_id": number}], [{"instances": flat}])
@@ -312,19 +317,19 @@ def test_what_is_not_predicted_is_not_measured(tmp_path):
 
 
 def test_values_that_are_no_numbers_find_nothing():
-    assert repeated([CAR], [found(CAR, place=[math.nan, 1.5, 20])])["kitti_2d"]["AP40"] == 0
-    assert repeated([CAR], [found(CAR), found(CAR, math.inf)])["kitti_2d"]["AP40"] == 100
+    assert repeated([CAR], [predictions(CAR, place=[math.nan, 1.5, 20])])["kitti_2d"]["AP40"] == 0
+    assert repeated([CAR], [predictions(CAR), predictions(CAR, math.inf)])["kitti_2d"]["AP40"] == 100
 
 
-def test_processes_share_pictures(monkeypatch):
-    """Two processes, one picture in both."""
-    pictures = random_pictures(7, 20)
-    expected = evaluated(pictures)
+def test_processes_share_images(monkeypatch):
+    """Two processes, one image in both."""
+    images = random_images(7, 20)
+    expected = evaluated(images)
     parts = []
     for numbers in (range(11), range(10, 20)):
-        one = evaluator([true for true, _ in pictures])
+        one = evaluator([true for true, _ in images])
         for number in numbers:
-            one.process([{"image_id": number}], [{"instances": instances(pictures[number][1])}])
+            one.process([{"image_id": number}], [{"instances": instances(images[number][1])}])
         parts.append(one._found)
     monkeypatch.setattr(comm, "gather", lambda data: parts)
     results = one.evaluate()
@@ -337,7 +342,9 @@ def test_processes_share_pictures(monkeypatch):
 
 def test_files_for_the_server(tmp_path):
     one = evaluator([[CAR], [CAR]], tmp_path / "out")
-    one.process([{"image_id": 1}], [{"instances": instances([found(CAR, 0.123456), found(BAD, type="cyclist")])}])
+    one.process(
+        [{"image_id": 1}], [{"instances": instances([predictions(CAR, 0.123456), predictions(BAD, type="cyclist")])}]
+    )
     one.process([{"image_id": 0}], [{"instances": instances([])}])
     one.evaluate()
     assert (tmp_path / "out" / "000000.txt").read_text() == ""
@@ -353,7 +360,7 @@ def test_it_is_what_the_metadata_names(tmp_path, caplog):
     one = build_evaluator(tiny_cfg("OUTPUT_DIR", str(tmp_path)), name)
     assert isinstance(one, KittiEvaluator)
     assert one.evaluate() == {}
-    assert f"Only 0 of the 1 pictures of {name}" in caplog.text
+    assert f"Only 0 of the 1 images of {name}" in caplog.text
     MetadataCatalog.remove(name)
     MetadataCatalog.get(name).set(thing_classes=["car", "tram"])
     with pytest.raises(ValueError, match="has the classes car, tram, not of car, pedestrian, cyclist"):

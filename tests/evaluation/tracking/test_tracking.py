@@ -32,7 +32,7 @@ def at(x: float, y: float = 0, side: float = 40) -> list[float]:
     return [x, y, x + side, y + side]
 
 
-def record(video: int, frame: int, objects: list[Object]) -> dict[str, Any]:
+def dataset_dict(video: int, frame: int, objects: list[Object]) -> dict[str, Any]:
     """Of objects: track_id, class, x1, y1, x2, y2, iscrowd."""
     annotations = [
         {"track_id": i, "category_id": c, "bbox": box, "bbox_mode": BoxMode.XYXY_ABS, "iscrowd": crowd}
@@ -55,8 +55,10 @@ def evaluator(
     videos: dict[int, list[list[Object]]], output_dir: Path | None = None, class_names: tuple[str, ...] = ("person",)
 ) -> TrackingEvaluator:
     name = f"tracks_{uuid.uuid4().hex}"
-    records = [record(video, k, objects) for video, frames in videos.items() for k, objects in enumerate(frames)]
-    DatasetCatalog.register(name, lambda: records)
+    dataset_dicts = [
+        dataset_dict(video, k, objects) for video, frames in videos.items() for k, objects in enumerate(frames)
+    ]
+    DatasetCatalog.register(name, lambda: dataset_dicts)
     names = {1: "street"}
     MetadataCatalog.get(name).set(thing_classes=list(class_names), evaluator_type="tracking", video_names=names)
     return TrackingEvaluator(name, output_dir)
@@ -64,7 +66,7 @@ def evaluator(
 
 def process(one: TrackingEvaluator, video: int, frames: list[list[Track]]) -> None:
     for k, tracks in enumerate(frames):
-        one.process([record(video, k, [])], [{"instances": instances(tracks)}])
+        one.process([dataset_dict(video, k, [])], [{"instances": instances(tracks)}])
 
 
 def scores(
@@ -82,46 +84,46 @@ def two(frame: int) -> list[Object]:
 
 
 def named(objects: list[Object], names: dict[int, int]) -> list[Track]:
-    """The objects themselves, found under other identities; those without are not found."""
+    """The objects themselves, found under other track ids; those without are not found."""
     return [(names[i], c, box, 0.9) for i, c, box, _ in objects if i in names]
 
 
 def percent(MOTA: float, IDF1: float, DetA: float, AssA: float, **counts: int) -> Any:
     """All scores, where every found box is exact or far away, so that all of HOTA's overlaps give the same."""
-    shares = {"MOTA": MOTA, "IDF1": IDF1, "HOTA": math.sqrt(DetA * AssA), "DetA": DetA, "AssA": AssA}
+    fractions = {"MOTA": MOTA, "IDF1": IDF1, "HOTA": math.sqrt(DetA * AssA), "DetA": DetA, "AssA": AssA}
     wanted = {"IDSW": 0, "FP": 0, "FN": 0, "MT": 0, "ML": 0, **counts}
-    return pytest.approx({**{name: 100 * value for name, value in shares.items()}, **wanted})
+    return pytest.approx({**{name: 100 * value for name, value in fractions.items()}, **wanted})
 
 
-def test_truth_gives_100() -> None:
-    found = scores(two, lambda k: named(two(k), {1: 7, 2: 9}))
-    assert found == percent(1, 1, 1, 1, MT=2)
+def test_ground_truth_gives_100() -> None:
+    predictions = scores(two, lambda k: named(two(k), {1: 7, 2: 9}))
+    assert predictions == percent(1, 1, 1, 1, MT=2)
 
 
-def test_one_identity_changes_in_the_middle() -> None:
-    """One of two objects is found under two identities, half of its frames each: one switch of 20 boxes.
+def test_one_track_id_changes_in_the_center() -> None:
+    """One of two objects is found under two track ids, half of its frames each: one switch of 20 boxes.
 
     IDF1: the best whole track has 5 frames of the object: 15 of 20. Association: 10 boxes at 1, 10 at 5 / 10.
     """
-    found = scores(two, lambda k: named(two(k), {1: 7, 2: 9 if k < 5 else 11}))
-    assert found == percent(1 - 1 / 20, 15 / 20, 1, (10 * 1 + 10 * 0.5) / 20, IDSW=1, MT=2)
+    predictions = scores(two, lambda k: named(two(k), {1: 7, 2: 9 if k < 5 else 11}))
+    assert predictions == percent(1 - 1 / 20, 15 / 20, 1, (10 * 1 + 10 * 0.5) / 20, IDSW=1, MT=2)
 
 
-def test_two_identities_are_swapped_in_the_middle() -> None:
+def test_two_track_ids_are_swapped_in_the_center() -> None:
     """Two switches; each pair of object and track shares 5 of 15 frames."""
-    found = scores(two, lambda k: named(two(k), {1: 7, 2: 9} if k < 5 else {1: 9, 2: 7}))
-    assert found == percent(1 - 2 / 20, 0.5, 1, 5 / 15, IDSW=2, MT=2)
+    predictions = scores(two, lambda k: named(two(k), {1: 7, 2: 9} if k < 5 else {1: 9, 2: 7}))
+    assert predictions == percent(1 - 2 / 20, 0.5, 1, 5 / 15, IDSW=2, MT=2)
 
 
 def test_the_second_half_of_an_object_is_lost() -> None:
     """5 of 20 boxes are missed. IDF1 2 * 15 / (20 + 15). Association: 10 boxes at 1, 5 at 5 / 10."""
-    found = scores(two, lambda k: named(two(k), {1: 7, 2: 9} if k < 5 else {1: 7}))
-    assert found == percent(15 / 20, 30 / 35, 15 / 20, (10 + 5 * 0.5) / 15, FN=5, MT=1)
+    predictions = scores(two, lambda k: named(two(k), {1: 7, 2: 9} if k < 5 else {1: 7}))
+    assert predictions == percent(15 / 20, 30 / 35, 15 / 20, (10 + 5 * 0.5) / 15, FN=5, MT=1)
 
 
 def test_an_object_is_never_found_and_a_track_follows_nothing() -> None:
-    found = scores(two, lambda k: [*named(two(k), {1: 7}), (8, 0, at(600), 0.5)])
-    assert found == percent(1 - 20 / 20, 20 / 40, 10 / 30, 1, FP=10, FN=10, MT=1, ML=1)
+    predictions = scores(two, lambda k: [*named(two(k), {1: 7}), (8, 0, at(600), 0.5)])
+    assert predictions == percent(1 - 20 / 20, 20 / 40, 10 / 30, 1, FP=10, FN=10, MT=1, ML=1)
 
 
 def test_nothing_is_found() -> None:
@@ -132,10 +134,12 @@ def test_nothing_is_found() -> None:
 def test_inexact_boxes(overlap: float, right: bool) -> None:
     """A box of ``overlap`` times the width has that overlap: right for MOTA from 0.5 on, for HOTA up to there."""
     wide = [0.0, 0.0, 100.0, 50.0]
-    found = scores(lambda k: [(1, 0, wide, 0)], lambda k: [(4, 0, [0, 0, 100 * overlap, 50], 0.9)])
-    share = float((overlap + 1e-6 >= HOTA_OVERLAPS).mean())
-    assert [found[name] for name in ("HOTA", "DetA", "AssA")] == pytest.approx([100 * share] * 3)
-    assert (found["MOTA"], found["IDF1"], found["FP"]) == ((100, 100, 0) if right else (-100, 0, LENGTH))
+    predictions = scores(lambda k: [(1, 0, wide, 0)], lambda k: [(4, 0, [0, 0, 100 * overlap, 50], 0.9)])
+    fraction = float((overlap + 1e-6 >= HOTA_OVERLAPS).mean())
+    assert [predictions[name] for name in ("HOTA", "DetA", "AssA")] == pytest.approx([100 * fraction] * 3)
+    assert (predictions["MOTA"], predictions["IDF1"], predictions["FP"]) == (
+        (100, 100, 0) if right else (-100, 0, LENGTH)
+    )
 
 
 def test_regions_are_neither_missed_nor_a_fault_to_find() -> None:
@@ -154,12 +158,12 @@ def test_the_best_match_decides_between_object_and_region() -> None:
     """A box goes to the object although it overlaps a region, and a second one there is forgiven."""
     ids, boxes = np.array([1, 2]), np.array([at(0), at(5)], dtype=np.float64)
     region = np.array([False, True])
-    found = np.array([at(1), at(6)], dtype=np.float64)
-    one = compare_frame(ids, boxes, region, np.array([5, 6]), found)
+    predictions = np.array([at(1), at(6)], dtype=np.float64)
+    one = compare_frame(ids, boxes, region, np.array([5, 6]), predictions)
     assert one.found_ids.tolist() == [5] and one.true_ids.tolist() == [1]
     assert one.overlaps == pytest.approx(np.array([[39 / 41]]))
     # Alone, the one that is nearer to the region belongs to it, though it overlaps the object by 34 / 46.
-    one = compare_frame(ids, boxes, region, np.array([6]), found[1:])
+    one = compare_frame(ids, boxes, region, np.array([6]), predictions[1:])
     assert one.found_ids.tolist() == [] and one.overlaps.shape == (1, 0)
 
 
@@ -181,8 +185,8 @@ def test_overlaps_against_counted_pixels() -> None:
 def best_hota(objects: list[list[Object]], tracks: list[list[Track]]) -> float:
     """HOTA of exact boxes by all ways to match each frame: what the definition maximizes."""
     ways: list[list[tuple[tuple[int, int], ...]]] = []
-    for true, found in zip(objects, tracks, strict=True):
-        pairs = [(t[0], f[0]) for t in true for f in found if t[2] == f[2]]
+    for true, predictions in zip(objects, tracks, strict=True):
+        pairs = [(t[0], f[0]) for t in true for f in predictions if t[2] == f[2]]
         ways.append([
             chosen
             for n in range(len(pairs) + 1)
@@ -198,8 +202,8 @@ def best_hota(objects: list[list[Object]], tracks: list[list[Track]]) -> float:
     for way in itertools.product(*ways):
         chosen = list(itertools.chain(*way))
         counts = {pair: chosen.count(pair) for pair in chosen}
-        shares = sum(n * n / (frames[0, t] + frames[1, f] - n) for (t, f), n in counts.items())
-        best = max(best, math.sqrt(shares / (total - len(chosen))))
+        fractions = sum(n * n / (frames[0, t] + frames[1, f] - n) for (t, f), n in counts.items())
+        best = max(best, math.sqrt(fractions / (total - len(chosen))))
     return 100 * best
 
 
@@ -213,14 +217,14 @@ def test_hota_matches_for_the_best_association() -> None:
     assert video.evaluate()["tracking"]["HOTA"] == pytest.approx(best_hota([one] * 5, tracks))
 
 
-def test_videos_do_not_share_identities() -> None:
+def test_videos_do_not_share_track_ids() -> None:
     """The same numbers in two videos, on objects in another order; the first is half lost."""
     videos = {1: [two(k) for k in range(LENGTH)], 2: [two(k) for k in range(LENGTH)]}
     one = evaluator(videos)
     process(one, 1, [named(two(k), {1: 7} if k < 5 else {}) for k in range(LENGTH)])
     process(one, 2, [named(two(k), {1: 9, 2: 7}) for k in range(LENGTH)])
-    found = one.evaluate()["tracking"]
-    assert found == percent(25 / 40, 50 / 65, 25 / 40, (20 + 5 * 0.5) / 25, FN=15, MT=2, ML=1)
+    predictions = one.evaluate()["tracking"]
+    assert predictions == percent(25 / 40, 50 / 65, 25 / 40, (20 + 5 * 0.5) / 25, FN=15, MT=2, ML=1)
 
 
 def test_classes_are_scored_apart_and_together() -> None:
@@ -232,10 +236,10 @@ def test_classes_are_scored_apart_and_together() -> None:
     def tracks(frame: int) -> list[Track]:
         return [(1, 0, at(0), 0.9), (2, 1, at(0), 0.9), (3, 1, at(400), 0.9)]
 
-    found = scores(objects, tracks, class_names=("person", "car"))
-    overall = {name: value for name, value in found.items() if "-" not in name}
+    predictions = scores(objects, tracks, class_names=("person", "car"))
+    overall = {name: value for name, value in predictions.items() if "-" not in name}
     by_class = {
-        one: {key.split("-")[0]: value for key, value in found.items() if key.endswith(f"-{one}")}
+        one: {key.split("-")[0]: value for key, value in predictions.items() if key.endswith(f"-{one}")}
         for one in ("person", "car")
     }
     assert by_class["person"] == percent(1, 1, 1, 1, MT=1)
@@ -244,25 +248,25 @@ def test_classes_are_scored_apart_and_together() -> None:
 
 
 def test_a_class_without_objects_has_no_score() -> None:
-    found = scores(two, lambda k: named(two(k), {1: 7, 2: 9}), class_names=("person", "car"))
-    assert found["MOTA"] == 100
-    assert all(math.isnan(found[f"{name}-car"]) for name in ("MOTA", "IDF1", "HOTA", "DetA", "AssA"))
+    predictions = scores(two, lambda k: named(two(k), {1: 7, 2: 9}), class_names=("person", "car"))
+    assert predictions["MOTA"] == 100
+    assert all(math.isnan(predictions[f"{name}-car"]) for name in ("MOTA", "IDF1", "HOTA", "DetA", "AssA"))
 
 
 def test_what_is_not_finite_finds_nothing() -> None:
-    found = scores(
+    predictions = scores(
         two, lambda k: [*named(two(k), {1: 7, 2: 9}), (3, 0, [0, math.nan, 1, 1], 0.5), (4, 0, at(0), math.inf)]
     )
-    assert found == percent(1, 1, 1, 1, MT=2)
+    assert predictions == percent(1, 1, 1, 1, MT=2)
 
 
 def test_frames_in_any_order_and_not_processed_ones(caplog: pytest.LogCaptureFixture) -> None:
     one = evaluator({1: [two(k) for k in range(LENGTH)], 2: [two(k) for k in range(LENGTH)]})
     for k in (3, 1, 2, 0):
-        one.process([record(1, k, [])], [{"instances": instances(named(two(k), {1: 7, 2: 9 if k < 2 else 11}))}])
+        one.process([dataset_dict(1, k, [])], [{"instances": instances(named(two(k), {1: 7, 2: 9 if k < 2 else 11}))}])
     with caplog.at_level("WARNING"):
-        found = one.evaluate()["tracking"]
-    assert found == percent(1 - 1 / 8, 6 / 8, 1, (4 + 4 * 0.5) / 8, IDSW=1, MT=2)
+        predictions = one.evaluate()["tracking"]
+    assert predictions == percent(1 - 1 / 8, 6 / 8, 1, (4 + 4 * 0.5) / 8, IDSW=1, MT=2)
     assert "Only 4 of the 20 frames" in caplog.text
 
 
@@ -281,7 +285,7 @@ def test_files_count_from_1(tmp_path: Path) -> None:
     assert (tmp_path / "several/street.txt").read_text() == "1,7,1,11.5,40,19.5,0.75,2,-1,-1\n"
 
 
-def test_without_truth_there_are_only_files(tmp_path: Path) -> None:
+def test_without_ground_truth_there_are_only_files(tmp_path: Path) -> None:
     one = evaluator({1: [[], []]}, tmp_path)
     process(one, 1, [[(7, 0, at(0), 0.5)], []])
     assert one.evaluate() == {}
@@ -293,7 +297,7 @@ def test_what_processes_found_is_put_together(monkeypatch: pytest.MonkeyPatch) -
     first, second = evaluator(videos), evaluator(videos)
     process(first, 1, [named(two(k), {1: 7, 2: 9}) for k in range(LENGTH)])
     process(second, 2, [named(two(k), {1: 7}) for k in range(LENGTH)])
-    monkeypatch.setattr(comm, "gather", lambda found: [found, second._found])
+    monkeypatch.setattr(comm, "gather", lambda predictions: [predictions, second._found])
     assert first.evaluate()["tracking"] == percent(30 / 40, 60 / 70, 30 / 40, 1, FN=10, MT=3, ML=1)
     monkeypatch.setattr(comm, "is_main_process", lambda: False)
     assert first.evaluate() == {}
@@ -302,19 +306,19 @@ def test_what_processes_found_is_put_together(monkeypatch: pytest.MonkeyPatch) -
 def test_a_video_in_two_processes_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     one = evaluator({1: [two(k) for k in range(LENGTH)]})
     process(one, 1, [[]])
-    monkeypatch.setattr(comm, "gather", lambda found: [found, found])
+    monkeypatch.setattr(comm, "gather", lambda predictions: [predictions, predictions])
     with pytest.raises(ValueError, match="2 processes tracked in the video 1, not one"):
         one.evaluate()
 
 
-def test_identities_are_needed_and_unique() -> None:
+def test_track_ids_are_needed_and_unique() -> None:
     one = evaluator({1: [two(0)]})
     with pytest.raises(ValueError, match=r"1/0.jpg: 2 objects have the identity 7"):
         process(one, 1, [[(7, 0, at(0), 0.5), (7, 0, at(90), 0.5)]])
-    found = instances([(7, 0, at(0), 0.5)])
-    found.remove("pred_track_ids")
-    with pytest.raises(ValueError, match=r"1/0.jpg: the model gives no identities \(pred_track_ids\)"):
-        one.process([record(1, 0, [])], [{"instances": found}])
+    predictions = instances([(7, 0, at(0), 0.5)])
+    predictions.remove("pred_track_ids")
+    with pytest.raises(ValueError, match=r"1/0.jpg: the model gives no track ids \(pred_track_ids\)"):
+        one.process([dataset_dict(1, 0, [])], [{"instances": predictions}])
 
 
 def test_without_the_library_one_sentence_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
