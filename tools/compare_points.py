@@ -1,8 +1,8 @@
 #!/usr/bin/env python
 """Train the same network with different numbers of grid points and seeds, and compare the ways to merge their votes.
 
-    tools/compare_points.py --config-file configs/Synthetic/covered_1pt.yaml --seeds 1 2 3 --jobs 3 \
-        --output output/covered [KEY VALUE ...]
+    tools/compare_points.py --config-file configs/Synthetic/occluded_1pt.yaml --seeds 1 2 3 --jobs 3 \
+        --output output/occluded [KEY VALUE ...]
 
 Every run is ``tools/train_net.py`` with GRID_POINTS and SEED set, in a folder of its own; a finished one is not
 repeated, an

@@ -128,7 +128,7 @@ def draw_images(dataset_dicts: list[dict[str, Any]], network: Network, output: P
         file_name, (height, width) = dataset_dicts[drawn.frame.index]["file_name"], drawn.frame.image.shape[:2]
         image = output_name(file_name, ".jpg", taken)
         cv2.imwrite(str(output / image), drawn.image)
-        entry = {"file_name": file_name, "height": height, "width": width, "picture": image}
+        entry = {"file_name": file_name, "height": height, "width": width, "image": image}
         results.append({**entry, "objects": network.describe(drawn.predictions)})
     (output / "results.json").write_text(json.dumps(results, indent=1))
     predictions, seconds = sum(len(r["objects"]) for r in results), time.perf_counter() - start

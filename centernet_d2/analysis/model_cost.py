@@ -60,7 +60,7 @@ def latency(model: CenterNet, input_size: tuple[int, int], threads: int, seconds
         threads: of the CPU's.
     """
     image = torch.randint(0, 256, (3, *input_size), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
-    timer = Timer("model([{'image': image}])", globals={"model": model.eval(), "picture": image}, num_threads=threads)
+    timer = Timer("model([{'image': image}])", globals={"model": model.eval(), "image": image}, num_threads=threads)
     timer.timeit(2)
     return [1000 * x for x in timer.blocked_autorange(min_run_time=seconds).times]
 

@@ -99,7 +99,7 @@ def describe_mismatches(model: nn.Module, mismatches: list[tuple[str, tuple[int,
     heads: dict[str, tuple[int, int]] = {}
     sentences: list[str] = []
     for name, theirs, ours in mismatches:
-        found = re.match(r"(.*\.heads\.\w+)\.heads\.", name)
+        found = re.match(r"(.*\.heads\.\w+)\.layers\.", name)
         if found and theirs[1:] == ours[1:]:
             heads[found[1]] = (theirs[0], ours[0])
         else:

@@ -59,5 +59,6 @@ class CorruptImages:
         first = "\n  ".join(f"{name}: {reason}" for name, reason in itertools.islice(self.files.items(), 5))
         raise TooManyCorruptError(
             f"{self.failures} of {self.attempts} images could not be used ({len(self.files)} different ones, of "
-            f"{self.num_images} in all); DATALOADER.MAX_CORRUPT_FRACTION allows {self.max_fraction:g}. The first:\n  {first}"
+            f"{self.num_images} in all); DATALOADER.MAX_CORRUPT_FRACTION allows {self.max_fraction:g}. "
+            f"The first:\n  {first}"
         )

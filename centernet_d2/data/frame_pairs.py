@@ -55,7 +55,7 @@ class WithPrevious(Sequence[DatasetDict]):
 
 
 def _place(dataset_dict: DatasetDict, index: int) -> tuple[Any, int]:
-    return (dataset_dict["video_id"], dataset_dict["frame"]) if "video_id" in dataset_dict else (("picture", index), 0)
+    return (dataset_dict["video_id"], dataset_dict["frame"]) if "video_id" in dataset_dict else (("image", index), 0)
 
 
 @dataclass(frozen=True)

@@ -46,9 +46,9 @@ class Predictor(DefaultPredictor):
         """
         return self.model([self._sample(image) for image in images])
 
-    def _sample(self, picture: np.ndarray) -> dict[str, Any]:
-        height, width = picture.shape[:2]
-        resized = self.aug.get_transform(picture).apply_image(picture)
+    def _sample(self, original_image: np.ndarray) -> dict[str, Any]:
+        height, width = original_image.shape[:2]
+        resized = self.aug.get_transform(original_image).apply_image(original_image)
         ordered = resized[:, :, ::-1] if self.input_format == "RGB" else resized
         image = torch.from_numpy(np.require(ordered, requirements=["C", "W"])).permute(2, 0, 1)
         return {"image": image, "height": height, "width": width}

@@ -78,8 +78,8 @@ def _check_sizes(program: torch.export.ExportedProgram) -> None:
     """The exporter quietly keeps to the sizes that take the example's way through loops and conditions."""
     if any(bounds.upper.is_Integer for bounds in program.range_constraints.values()):
         raise ValueError(
-            "the steps of this model's decoding depend on the image's size (MODEL.EXTREME.EDGE_AGGREGATION does that, of "
-            "the tasks here): export one size, not dynamic ones"
+            "the steps of this model's decoding depend on the image size (MODEL.EXTREME.EDGE_AGGREGATION): "
+            "export one size, not dynamic ones"
         )
 
 

@@ -34,7 +34,7 @@ class BoxSamples:
 
 
 def box_samples(
-    sampling: str, boxes: Tensor, image_index: Tensor, cells: Tensor, grid_size: tuple[int, int], fraction: float = 0.54
+    sampling: str, boxes: Tensor, image_index: Tensor, cells: Tensor, grid_size: tuple[int, int], alpha: float = 0.54
 ) -> BoxSamples:
     """Where ``boxes`` (P, 4) in grid cells are learned, around the ``cells`` (P, K, 2) int64 of their points.
 
@@ -50,7 +50,7 @@ def box_samples(
     """
     sizes = boxes[:, 2:] - boxes[:, :2]
     if sampling == "gaussian":
-        radius = window_radius(sizes, 1.0, "ellipse", False, fraction)
+        radius = window_radius(sizes, 1.0, "ellipse", False, alpha)
     else:
         radius = torch.full_like(cells[:, 0], 1 if sampling == "square" else 0)
     owner, shift = _window_cells(radius)

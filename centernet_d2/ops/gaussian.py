@@ -37,12 +37,12 @@ class SparseMaps:
         return self.dense().double().clamp(1e-7, 1 - 1e-7).logit().float()
 
 
-def gaussian_radius(sizes: Tensor, min_overlap: float = 0.7, method: str = "published") -> Tensor:
+def gaussian_radius(sizes: Tensor, min_overlap: float = 0.7, method: str = "cornernet") -> Tensor:
     """How far both corners of a box may move while it keeps an IoU of ``min_overlap`` with itself.
 
     Args:
         sizes: (..., 2) width and height, any unit.
-        method: "published" is what CornerNet's and CenterNet's code computes: its three "roots" lack a division, so the
+        method: "cornernet" is what CornerNet's and CenterNet's code computes: its three "roots" lack a division, so the
             radius comes out about 3.3 times larger, and the third is always the smallest. "corrected" solves the
             three cases of CornerNet's appendix (box shrunk, grown, shifted).
 
@@ -58,23 +58,23 @@ def _radius(width: np.ndarray, height: np.ndarray, min_overlap: float, method: s
     total, area, o = width + height, width * height, min_overlap
     # In the published order of operations: the radius is cut to whole cells, where a last bit decides.
     third = (-2 * o * total + np.sqrt((2 * o * total) ** 2 - 16 * o * ((o - 1) * area))) / 2
-    if method == "published":
+    if method == "cornernet":
         return third
     if method != "corrected":
-        raise ValueError(f"unknown Gaussian radius method {method!r}: 'published' or 'corrected'")
+        raise ValueError(f"unknown Gaussian radius method {method!r}: 'cornernet' or 'corrected'")
     first = (total - np.sqrt(total**2 - 4 * area * (1 - o) / (1 + o))) / 2
     second = (total - np.sqrt(total**2 - 4 * area * (1 - o))) / 4
     return np.minimum(np.minimum(first, second), third / (4 * o))
 
 
 def window_radius(
-    sizes: Tensor, min_overlap: float, method: str, elliptical: bool, fraction: float = 0.54, fixed: int = 1
+    sizes: Tensor, min_overlap: float, method: str, elliptical: bool, alpha: float = 0.54, fixed: int = 1
 ) -> Tensor:
     """Whole-cell radii of the windows to draw.
 
     Args:
         sizes: (P, 2) width and height in grid cells.
-        method: "published", "corrected" (:func:`gaussian_radius`); "ellipse": half of ``share`` of each side (TTFNet,
+        method: "cornernet", "corrected" (:func:`gaussian_radius`); "ellipse": half of ``share`` of each side (TTFNet,
             section 3.2); "fixed".
         elliptical: one radius from the width and one from the height, each as if the box were square.
         fixed: the radius of "fixed".
@@ -85,7 +85,7 @@ def window_radius(
     if method == "fixed":
         return torch.full_like(sizes, fixed, dtype=torch.int64)
     if method == "ellipse":
-        return (sizes / 2 * fraction).long()
+        return (sizes / 2 * alpha).long()
     sides = np.ceil(_array(sizes).astype(np.float64))
     if elliptical:
         radius = _radius(sides, sides, min_overlap, method)

@@ -62,7 +62,7 @@ class OnnxPredictor:
             raise ValueError(f"{path} takes {network.batch_size} images at once: export it with --batch-size 1")
         self.metadata: dict[str, Any] = {name: json.loads(value) for name, value in network.metadata.items()}
 
-    def __call__(self, picture: np.ndarray, calibration: np.ndarray | None = None) -> Found:
+    def __call__(self, image: np.ndarray, calibration: np.ndarray | None = None) -> Found:
         """The objects of one image, the surest first, in its pixels.
 
         Args:
@@ -74,11 +74,11 @@ class OnnxPredictor:
             (P, K, 3) x, y, score; of 3D boxes "dimensions" (P, 3) height, width, length, "locations" (P, 3),
             "rotation_y" and "alpha" (P,), metres and radians, see ``centernet_d2.ops.box3d_geometry``.
         """
-        if picture.dtype != np.uint8 or picture.ndim != 3 or picture.shape[2] != 3:
-            raise ValueError(f"an image is (H, W, 3) uint8, not {picture.shape} {picture.dtype}")
-        size = picture.shape[:2]
+        if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
+            raise ValueError(f"an image is (H, W, 3) uint8, not {image.shape} {image.dtype}")
+        size = image.shape[:2]
         scale, shift, input_size = letterbox(size, self.metadata)
-        inputs = warp(picture, scale, shift, input_size, self.metadata["pixel_center"])
+        inputs = warp(image, scale, shift, input_size, self.metadata["pixel_center"])
         image = np.ascontiguousarray(inputs.transpose(2, 0, 1))[None]
         candidates = {name: x[0] for name, x in zip(self._names, self._run(image), strict=True)}
         return self._objects(candidates, scale, shift, size, calibration)

@@ -136,10 +136,10 @@ def _draw_masks(canvas: Canvas, predictions: Instances) -> None:
     for i in reversed(range(len(predictions))):
         mask = predictions.pred_masks[i].numpy().astype(np.uint8)
         layer[cv2.resize(mask, size, interpolation=cv2.INTER_NEAREST) > 0] = i
-    occluded_by = layer >= 0
-    if occluded_by.any():
-        colors = np.array(canvas.colors)[layer[occluded_by]]
-        canvas.image[occluded_by] = np.rint(canvas.image[occluded_by] * (1 - _COVER) + colors * _COVER).astype(np.uint8)
+    covered = layer >= 0
+    if covered.any():
+        colors = np.array(canvas.colors)[layer[covered]]
+        canvas.image[covered] = np.rint(canvas.image[covered] * (1 - _COVER) + colors * _COVER).astype(np.uint8)
 
 
 def _describe_masks(metadata: VisMetadata, predictions: Instances) -> list[dict[str, Any]]:

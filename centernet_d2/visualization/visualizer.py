@@ -71,7 +71,7 @@ class Visualizer:
         scale = max(1.0, _MIN_SIDE / min(height, width))
         size = (round(width * scale), round(height * scale))
         canvas = Canvas(
-            picture=cv2.resize(image, size, interpolation=cv2.INTER_LINEAR) if scale > 1 else image.copy(),
+            image=cv2.resize(image, size, interpolation=cv2.INTER_LINEAR) if scale > 1 else image.copy(),
             scale=scale,
             metadata=self.metadata,
             calibration=self.metadata.calibration

@@ -94,7 +94,7 @@ def reference_file(path, *opts) -> nn.Module:
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.add_(0.1 * torch.randn(parameter.shape))
-        model.task.heads["box_size"].heads[-1][2].bias.fill_(6)
+        model.task.heads["box_size"].layers[-1][2].bias.fill_(6)
     weights = {f"module.{name}": x for name, x in to_reference(model.state_dict()).items()}
     torch.save({"epoch": 140, "state_dict": weights, "optimizer": {"state": {}, "param_groups": []}}, path)
     return model.eval()
@@ -110,9 +110,7 @@ def test_the_predictor_takes_reference_files(suffix, tmp_path, caplog):
     with caplog.at_level(logging.INFO):
         predictor = DefaultPredictor(tiny_cfg(*HOURGLASS, "MODEL.WEIGHTS", str(path)))
     said = [
-        dataset_dict.getMessage()
-        for dataset_dict in caplog.dataset_dicts
-        if dataset_dict.name.startswith("centernet_d2")
+        dataset_dict.getMessage() for dataset_dict in caplog.records if dataset_dict.name.startswith("centernet_d2")
     ]
     assert said == [
         f"Loading {path}",
@@ -132,9 +130,7 @@ def test_the_predictor_says_which_head_is_new(tmp_path, caplog):
     cfg = tiny_cfg(*HOURGLASS, "MODEL.WEIGHTS", str(tmp_path / "coco.pth"))
     with caplog.at_level(logging.WARNING):
         DefaultPredictor(cfg)
-    assert [r.getMessage() for r in caplog.dataset_dicts] == [
-        "checkpoint has 80 classes, the model 3: heatmap head is new"
-    ]
+    assert [r.getMessage() for r in caplog.records] == ["checkpoint has 80 classes, the model 3: heatmap head is new"]
 
 
 def test_the_predictor_refuses_other_networks(tmp_path):
@@ -162,9 +158,7 @@ def test_other_classes_are_said_plainly(tmp_path, caplog):
     checkpointer = SafeCheckpointer(model)
     with caplog.at_level(logging.WARNING):
         checkpointer.load(str(tmp_path / "coco.pth"))
-    assert [r.getMessage() for r in caplog.dataset_dicts] == [
-        "checkpoint has 80 classes, the model 3: heatmap head is new"
-    ]
+    assert [r.getMessage() for r in caplog.records] == ["checkpoint has 80 classes, the model 3: heatmap head is new"]
     assert torch.equal(model.state_dict()["task.heads.heatmap.layers.0.2.weight"], before)
     with pytest.raises(ValueError, match="80 classes"):
         checkpointer.require_complete("coco.pth")
@@ -174,7 +168,7 @@ def test_other_points_are_said_plainly(tmp_path, caplog):
     torch.save({"model": tiny_model().state_dict()}, tmp_path / "one.pth")
     with caplog.at_level(logging.WARNING):
         SafeCheckpointer(tiny_model("MODEL.CENTERNET.GRID_POINTS", [0, 4, 8])).load(str(tmp_path / "one.pth"))
-    said = [r.getMessage() for r in caplog.dataset_dicts]
+    said = [r.getMessage() for r in caplog.records]
     assert "checkpoint has 3 channels, the model 9: heatmap head is new" in said
     assert "checkpoint has 2 channels, the model 6: box_size head is new" in said
 
@@ -207,7 +201,7 @@ def resumed(tmp_path) -> int:
     return iteration
 
 
-@pytest.mark.parametrize("share", [0.0, 0.01, 0.5, 0.99])
+@pytest.mark.parametrize("fraction", [0.0, 0.01, 0.5, 0.99])
 def test_a_cut_off_checkpoint_is_passed_over(fraction, tmp_path, caplog):
     run_folder(tmp_path)
     assert resumed(tmp_path) == 3

@@ -104,16 +104,23 @@ MODELS: dict[str, tuple[str, dict[str, int]]] = {
     "Pretrained/Detection/ctdet_coco_resdcn18": ("resdcn_18", DETECTION),
     "Pretrained/Extreme/exdet_coco_hg": ("hourglass", EXTREMES),
     "Pretrained/Extreme/exdet_coco_dla": ("dla34", EXTREMES),
-    **{f"Published/ctdet_pascal_dla_{size}": ("dla34", PASCAL) for size in (384, 512)},
-    **{f"Published/ctdet_pascal_resdcn{n}_{size}": (f"resdcn_{n}", PASCAL) for n in (18, 101) for size in (384, 512)},
-    **{f"Published/multi_pose_hg_{times}x": ("hourglass", POSE) for times in (1, 3)},
-    **{f"Published/multi_pose_dla_{times}x": ("dla34", POSE) for times in (1, 3)},
+    **{f"Pretrained/Detection/ctdet_pascal_dla_{size}": ("dla34", PASCAL) for size in (384, 512)},
+    **{
+        f"Pretrained/Detection/ctdet_pascal_resdcn{n}_{size}": (f"resdcn_{n}", PASCAL)
+        for n in (18, 101)
+        for size in (384, 512)
+    },
+    **{f"Pretrained/Pose/multi_pose_hg_{times}x": ("hourglass", POSE) for times in (1, 3)},
+    **{f"Pretrained/Pose/multi_pose_dla_{times}x": ("dla34", POSE) for times in (1, 3)},
     "Pretrained/3D/ddd_3dop": ("dla34", BOXES_IN_SPACE),
     "Pretrained/3D/ddd_sub": ("dla34", BOXES_IN_SPACE),
     "Pretrained/Extreme/extremenet": ("hourglass", EXTREMES),
     "Pretrained/Tracking/coco_tracking": ("dla34", {**DETECTION, "tracking": 2}),
     "Pretrained/Tracking/coco_pose_tracking": ("dla34", {**POSE, "tracking": 2}),
-    **{f"Published/mot17_{part}": ("dla34", {**DETECTION, "hm": 1, "tracking": 2}) for part in ("half", "fulltrain")},
+    **{
+        f"Pretrained/Tracking/mot17_{part}": ("dla34", {**DETECTION, "hm": 1, "tracking": 2})
+        for part in ("half", "fulltrain")
+    },
     "Pretrained/Tracking/crowdhuman": ("dla34", {**DETECTION, "hm": 1, "tracking": 2}),
     "Pretrained/Enhanced/enhanced_coco_hg_3pt": ("hourglass", {"hm": 240, "wh": 6, "reg": 6}),
     "Pretrained/Enhanced/enhanced_300w_hg": ("hourglass", {**POSE, "hps": 136, "hm_hp": 68}),
@@ -160,8 +167,8 @@ def test_whole_networks(config, key_lists):
 
 
 def test_every_reference_model_is_among_them():
-    configs = {path.stem for path in (CONFIGS / "Reference").glob("*.yaml") if not path.stem.startswith("Base-")}
-    assert configs == {name.removeprefix("Published/") for name in MODELS if name.startswith("Published/")}
+    configs = {path.stem for path in (CONFIGS / "Pretrained").glob("*/*.yaml")}
+    assert configs == {Path(name).name for name in MODELS if name.startswith("Pretrained/")}
 
 
 def our_state(config: str) -> dict[str, torch.Tensor]:

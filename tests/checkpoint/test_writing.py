@@ -93,7 +93,7 @@ def test_disk_full(tmp_path):
     assert sorted(os.listdir(tmp_path)) == ["last_checkpoint", "model_0000001.pth"]
 
 
-@pytest.mark.parametrize("broken", ["state_dict", "write", "not plain", "not finite"])
+@pytest.mark.parametrize("corrupt", ["state_dict", "write", "not plain", "not finite"])
 def test_error_while_saving(corrupt, tmp_path, monkeypatch):
     checkpointer, before = filled(tmp_path)
     extra = {}

@@ -22,7 +22,7 @@ from centernet_d2.data.fields_3d import object_fields
 
 ROOT = Path(__file__).parents[2] / "configs"
 CONFIGS = sorted(p.relative_to(ROOT).as_posix() for p in ROOT.rglob("*.yaml") if not p.name.startswith("Base-"))
-PUBLISHED = [Path(name).stem for name in CONFIGS if name.startswith("Published/")]
+PRETRAINED = [Path(name).stem for name in CONFIGS if name.startswith("Pretrained/")]
 # Of the training sets of published schedules.
 IMAGES = {"COCO-Detection": 118287, "COCO-Keypoints": 64115, "VOC-Detection": 16551, "KITTI-3D": 3712}
 IMAGES |= {"MOT17-Tracking": 5316}
@@ -47,11 +47,15 @@ def load(name: str) -> CfgNode:
     return cfg
 
 
+def pretrained(name: str) -> str:
+    return next(config for config in CONFIGS if Path(config).stem == name and config.startswith("Pretrained/"))
+
+
 def classes_of(cfg: CfgNode) -> int:
     return cfg.MODEL.CENTERNET.NUM_CLASSES or len(MetadataCatalog.get(cfg.DATASETS.TRAIN[0]).thing_classes)
 
 
-@pytest.mark.parametrize("name", [name for name in CONFIGS if not name.startswith("Published/")])
+@pytest.mark.parametrize("name", [name for name in CONFIGS if not name.startswith("Pretrained/")])
 def test_a_training_and_a_test_step(name):
     cfg = load(name)
     cfg.MODEL.DEVICE = "cpu"
@@ -149,14 +153,14 @@ STATISTICS = {
 }
 
 
-@pytest.mark.parametrize("name", PUBLISHED)
+@pytest.mark.parametrize("name", PRETRAINED)
 def test_reference_models_see_images_as_they_were_trained_to(name):
-    cfg = load(f"Published/{name}.yaml")
+    cfg = load(pretrained(name))
     mean, std = STATISTICS["imagenet" if name.startswith(("ctdet_pascal", "ddd")) else "coco"]
     assert cfg.INPUT.FORMAT == "BGR"
     assert np.allclose(cfg.MODEL.PIXEL_MEAN, 255 * np.array(mean), atol=1e-3)
     assert np.allclose(cfg.MODEL.PIXEL_STD, 255 * np.array(std), atol=1e-3)
-    assert cfg.MODEL.CENTERNET.PIXEL_CENTER == 0 and cfg.MODEL.CENTERNET.GAUSSIAN_RADIUS == "published"
+    assert cfg.MODEL.CENTERNET.PIXEL_CENTER == 0 and cfg.MODEL.CENTERNET.GAUSSIAN_RADIUS == "cornernet"
     # CenterTrack's are fitted in.
     keeps = name.startswith(("ctdet_coco", "exdet_coco", "multi_pose", "extremenet", "enhanced_coco"))
     assert cfg.INPUT.PAD_ALWAYS and ("keep" if keeps else "fixed") == cfg.INPUT.RESIZE_TEST
@@ -164,7 +168,7 @@ def test_reference_models_see_images_as_they_were_trained_to(name):
     cfg.MODEL.DEVICE = "meta"
     with torch.device("meta"):
         assert build_model(cfg).test_time_augmentation.pixel_center == 0
-    assert f"[{name}](../configs/Pretrained/{name}.yaml)" in (ROOT.parent / "docs" / "model_zoo.md").read_text()
+    assert f"[{name}](../configs/{pretrained(name)})" in (ROOT.parent / "docs" / "model_zoo.md").read_text()
 
 
 @pytest.mark.parametrize(
@@ -176,7 +180,7 @@ def test_reference_models_see_images_as_they_were_trained_to(name):
     ],
 )
 def test_longer_reference_schedules(name, per_epoch, epochs, steps):
-    solver = load(f"Published/{name}.yaml").SOLVER
+    solver = load(pretrained(name)).SOLVER
     assert epochs * per_epoch == solver.MAX_ITER and list(solver.STEPS) == [step * per_epoch for step in steps]
 
 

@@ -136,7 +136,7 @@ def test_corrupt_images_are_replaced_reported_once_and_counted(
     assert set(loader.corrupt.files) == {dataset_dicts[2]["file_name"], dataset_dicts[6]["file_name"]}
     # Twice in each of four epochs, and once more where one stands behind the other.
     assert 8 <= loader.corrupt.failures <= 12
-    messages = [dataset_dict.getMessage() for dataset_dict in caplog.dataset_dicts]
+    messages = [r.getMessage() for r in caplog.records]
     assert len(messages) == 2
     assert all(any(name in message and "empty" in message for message in messages) for name in loader.corrupt.files)
 
@@ -149,7 +149,7 @@ def test_too_many_corrupt_images_stop_and_are_named(cfg: CfgNode, dataset_dicts:
     assert all(dataset_dicts[index]["file_name"] in str(caught.value) for index in range(3))
 
 
-@pytest.mark.parametrize("share", [0.05, 1.0])
+@pytest.mark.parametrize("fraction", [0.05, 1.0])
 def test_a_set_with_nothing_readable_stops_at_once(
     cfg: CfgNode, dataset_dicts: list[dict[str, Any]], fraction: float
 ) -> None:

@@ -53,7 +53,7 @@ def test_a_flipped_image_is_that_of_the_flipped_scene():
 
 
 @pytest.mark.parametrize(
-    ("opts", "learnt"),
+    ("opts", "expected"),
     [
         ((), True),
         (("INPUT.AFFINE.FLIP_PROB", 1.0), True),
@@ -64,11 +64,11 @@ def test_a_flipped_image_is_that_of_the_flipped_scene():
         (("INPUT.AFFINE.ROTATION_PROB", 1.0, "INPUT.AFFINE.ROTATION", 5.0), False),
     ],
 )
-def test_metres_are_learned_where_the_image_is_seen_as_in_prediction(opts, select_supervised):
+def test_metres_are_learned_where_the_image_is_seen_as_in_prediction(opts, expected):
     np.random.seed(3)  # noqa: NPY002
     instances = mapped(dataset_dict_of(), box3d_cfg(*opts))
     assert len(instances) > 2
-    assert instances.gt_metric.tolist() == [select_supervised] * len(instances)
+    assert instances.gt_metric.tolist() == [expected] * len(instances)
 
 
 def test_objects_behind_the_camera_have_no_metres():

@@ -44,7 +44,8 @@ def videos(tmp_path):
             ]
             dataset_dicts.append(
                 {
-                    "file_name": str(path), "image_id": len(dataset_dicts), "height": 48, "width": 64, "video_id": video,
+                    "file_name": str(path), "image_id": len(dataset_dicts),
+                    "height": 48, "width": 64, "video_id": video,
                     "frame": frame, "annotations": annotations,
                 }
             )  # fmt: skip

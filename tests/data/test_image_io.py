@@ -18,7 +18,7 @@ from centernet_d2.data.image_io import CorruptImageError, read_image, read_image
 
 
 @pytest.fixture
-def picture() -> np.ndarray:
+def image() -> np.ndarray:
     """(6, 9, 3) RGB in blocks of strong colors; no two orientations look alike."""
     image = np.zeros((48, 72, 3), np.uint8)
     image[:24, :24] = (250, 10, 20)
@@ -147,9 +147,9 @@ def test_corrupt_files_are_named_with_the_reason(tmp_path: Path, image: np.ndarr
         assert reasons[name] in caught.value.reason, (name, caught.value.reason)
 
 
-def test_jpeg_cut_anywhere_is_read_whole_or_refused(tmp_path: Path, picture: np.ndarray) -> None:
+def test_jpeg_cut_anywhere_is_read_whole_or_refused(tmp_path: Path, image: np.ndarray) -> None:
     whole = tmp_path / "whole.jpg"
-    Image.fromarray(picture).save(whole)
+    Image.fromarray(image).save(whole)
     content, expected = whole.read_bytes(), read_image(_record(whole))
     # The marker of the end stands at some other one's place, too, as that of a thumbnail does.
     start = content[:2] + b"\xff\xe1\x00\x08abcd\xff\xd9"

@@ -29,7 +29,7 @@ def run(tmp_path):
     with torch.no_grad():
         for parameter in model.task.parameters():
             parameter.add_(torch.randn(parameter.shape) * 0.1)
-        model.task.heads["box_size"].heads[-1][2].bias.fill_(6)
+        model.task.heads["box_size"].layers[-1][2].bias.fill_(6)
     Path(cfg.OUTPUT_DIR).mkdir(parents=True)
     SafeCheckpointer(model, cfg.OUTPUT_DIR).save("model_final")
     (tmp_path / "output" / "demo" / "config.yaml").write_text(cfg.dump())

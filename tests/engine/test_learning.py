@@ -64,7 +64,7 @@ def select_supervised(tmp_path):
         ("persons", "keypoints/AP", 60),
         ("extreme_points", "bbox/AP", 50),
         ("tracks", "tracking/IDF1", 80),
-        ("walks", "tracking/IDF1", 80),
+        ("pose_videos", "tracking/IDF1", 80),
     ],
 )
 def test_a_few_images_are_learned_overfit(config, metric, bound, select_supervised):

@@ -46,7 +46,7 @@ def trained(tmp_path):
                 module.weight.uniform_(0.7, 1.3)
         for parameter in model.task.parameters():
             parameter.add_(torch.randn(parameter.shape) * 0.1)
-        model.task.heads["box_size"].heads[-1][2].bias.fill_(6)
+        model.task.heads["box_size"].layers[-1][2].bias.fill_(6)
     SafeCheckpointer(model, str(tmp_path)).save("model_final")
     cfg.MODEL.WEIGHTS = str(tmp_path / "model_final.pth")
     return cfg
@@ -82,7 +82,7 @@ def test_images_of_one_network_size_go_through_together(trained):
     predictor, batches = Predictor(trained), []
     outputs = predictor.model.outputs
     predictor.model.outputs = lambda images: batches.append(tuple(images.shape)) or outputs(images)
-    predictions = predictor.predict_batch(pictures())
+    predictions = predictor.predict_batch(images())
     assert [x["instances"].image_size for x in predictions] == SIZES
     # (120, 170) twice; 33 becomes 40, 170 becomes 176.
     assert sorted(batches) == [(1, 3, 40, 200), (1, 3, 64, 64), (1, 3, 176, 120), (2, 3, 120, 176)]
@@ -135,7 +135,7 @@ def test_precision_of_the_network_and_of_its_heads(trained, name, dtype):
     for key, value in expected.items():
         away = (maps[key] - value).abs().max() / value.abs().max()
         assert maps[key].dtype == torch.float32 and 0 < away < 0.05, key
-    assert len(predictor(pictures()[0])["instances"]) == 20
+    assert len(predictor(images()[0])["instances"]) == 20
 
 
 def test_switches_that_are_not_there_get_a_sentence(trained):

@@ -42,7 +42,7 @@ def hard(gt, detections):
 
 
 @pytest.mark.parametrize(
-    ("truth", "detections", "expected"),
+    ("gt", "detections", "expected"),
     [
         # Both found, then an error of a lower score.
         ([(*FACE, 1), (*OTHER, 1)], [(*FACE, 0.9), (*OTHER, 0.8), (*FAR, 0.1)], 100),

@@ -63,7 +63,7 @@ def untrained(cfg):
         for parameter in model.task.parameters():
             parameter.add_(torch.randn(parameter.shape) * 0.1)
         for name, head in model.task.heads.items():
-            head.heads[-1][2].bias.add_(5.0 if name == "box_size" else 2.0 if "heatmap" in name else 0.0)
+            head.layers[-1][2].bias.add_(5.0 if name == "box_size" else 2.0 if "heatmap" in name else 0.0)
     return model
 
 
@@ -74,7 +74,7 @@ def exported(request, tmp_path_factory):
     return cfg, model, path, export_onnx(cfg, model, path)
 
 
-def image(height=75, width=110):
+def random_image(height=75, width=110):
     return draw(ShapesConfig(height, width, min_size=10, max_size=50), 0, 1)
 
 
@@ -104,7 +104,7 @@ def test_the_predictor_finds_the_models_objects(exported):
     if cfg.MODEL.CENTERNET.MERGE == "resample":
         pytest.skip("boxes that the points agree on equally are many: which comes first is a matter of rounding")
     # Without black borders, where all is equally probable.
-    image = picture(*(side * 5 // 4 for side in cfg.INPUT.SIZE_TEST))
+    image = random_image(*(side * 5 // 4 for side in cfg.INPUT.SIZE_TEST))
     predictions = onnx_predictor.OnnxPredictor(path)(image)
     expected = model([{"image": torch.from_numpy(image.transpose(2, 0, 1).copy())}])[0]["instances"]
     assert len(predictions["scores"]) == len(expected) > 0
@@ -127,7 +127,7 @@ def test_openvino_finds_the_same(exported):
     cfg, _, path, _ = exported
     if cfg.MODEL.TRACKING_ON:
         pytest.skip("no single images")
-    image = picture(*(side * 5 // 4 for side in cfg.INPUT.SIZE_TEST))
+    image = random_image(*(side * 5 // 4 for side in cfg.INPUT.SIZE_TEST))
     first, second = (onnx_predictor.OnnxPredictor(path, 1, x) for x in ("onnxruntime", "openvino"))
     assert first.metadata == second.metadata
     expected, predictions = first(image), second(image)
@@ -191,8 +191,8 @@ def test_batches_and_images_of_any_size(opts, tmp_path):
     assert max(check_file(graph, path, dynamic=True).values()) < 1e-4
     runtimes = ["onnxruntime", "openvino"] if find_spec("openvino") else ["onnxruntime"]
     for size, runtime in product([(64, 128), (128, 96)], runtimes):
-        predictions = onnx_predictor.OnnxPredictor(path, runtime=runtime)(picture(*size))
-        image = torch.from_numpy(picture(*size).transpose(2, 0, 1).copy())
+        predictions = onnx_predictor.OnnxPredictor(path, runtime=runtime)(random_image(*size))
+        image = torch.from_numpy(random_image(*size).transpose(2, 0, 1).copy())
         expected = model([{"image": image}])[0]["instances"]
         gt = Candidates(
             expected.pred_boxes.tensor[None], expected.scores[None], expected.pred_classes[None], torch.zeros(1)
@@ -231,20 +231,20 @@ class Nothing:
             raise ImportError(name)
 sys.meta_path.insert(0, Nothing())
 import numpy as np
-from onnx_predictor import OnnxPredictor
+from runtime.onnx_model import OnnxPredictor
 predictor = OnnxPredictor("model.onnx", threads=1)
-assert predictor.about["class_names"][:2] == ["aeroplane", "bicycle"] and predictor.about["channel_order"] == "BGR"
+assert predictor.metadata["class_names"][:2] == ["aeroplane", "bicycle"] and predictor.metadata["channel_order"] == "BGR"
 np.savez("found.npz", **predictor(np.load("image.npy")))
 """
 
 
-def test_the_predictor_is_one_file_that_needs_no_torch(tmp_path):
+def test_the_runtime_folder_can_be_copied_and_needs_no_torch(tmp_path):
     cfg = tiny_cfg("DATASETS.TEST", ("voc_2007_test",), "MODEL.CENTERNET.NUM_CLASSES", 0, *SIZE)
     export_onnx(cfg, untrained(cfg), tmp_path / "model.onnx")
-    shutil.copy(Path(onnx_predictor.__file__), tmp_path)
-    np.save(tmp_path / "picture.npy", image())
+    shutil.copytree(Path(onnx_predictor.__file__).parent, tmp_path / "runtime")
+    np.save(tmp_path / "image.npy", random_image())
     subprocess.run([sys.executable, "-c", ALONE], cwd=tmp_path, check=True, timeout=120)
-    here = onnx_predictor.OnnxPredictor(tmp_path / "model.onnx")(image())
+    here = onnx_predictor.OnnxPredictor(tmp_path / "model.onnx")(random_image())
     with np.load(tmp_path / "found.npz") as there:
         assert set(there) == set(here)
         assert len(here["boxes"]) > 0

@@ -236,7 +236,7 @@ def test_a_wrong_calibration_gets_a_sentence(calib):
     ("opts", "message"),
     [
         (("MODEL.BOX3D_ON", False), "BOX3D_ON"),
-        (("MODEL.CENTERNET.GRID_POINTS", [0, 4]), "POINT_FLAGS"),
+        (("MODEL.CENTERNET.GRID_POINTS", [0, 4]), "GRID_POINTS"),
         (("TEST.AUG.ENABLED", True, "TEST.AUG.SCALES", [0.5, 1.0]), "SCALES"),
         (("MODEL.BOX3D.CALIBRATION", [1.0] * 9), "12 numbers"),
     ],

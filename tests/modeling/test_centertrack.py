@@ -170,11 +170,11 @@ class PerfectVideo:
     def __call__(self, batch):
         self.inputs.append(batch)
         size, flip = tuple(batch.shape[-2:]), self.model.test_time_augmentation.flip
-        frame, flip = divmod(self.calls, 2) if flip else (self.calls, 0)
+        frame, is_flipped = divmod(self.calls, 2) if flip else (self.calls, 0)
         self.calls += 1
         keep = self.model.test_time_augmentation.resize == "keep"
         matrix = letterbox_matrix(self.size, size, 1.0 if keep else None)
-        matrix = flipped(matrix, size[1]) if mirror else matrix
+        matrix = flipped(matrix, size[1]) if is_flipped else matrix
         now, before = self.frames[frame], self.frames[max(frame - 1, 0)]
         instances = Instances(size)
         corners = transform_points(now.reshape(-1, 2), matrix).reshape(-1, 2, 2)

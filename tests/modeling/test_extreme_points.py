@@ -195,7 +195,7 @@ def test_batch_equals_singles():
     torch.manual_seed(0)
     model = build_model(extreme_cfg("MODEL.EXTREME.POINT_THRESH", 0.05, "MODEL.EXTREME.CENTER_THRESH", 0.05)).eval()
     for name, head in model.task.named():
-        torch.nn.init.normal_(head.heads[0][-1].weight, std=0.5 if name.endswith("heatmap") else 0.05)
+        torch.nn.init.normal_(head.layers[0][-1].weight, std=0.5 if name.endswith("heatmap") else 0.05)
     generator = torch.Generator().manual_seed(1)
     images = [{"image": torch.randint(0, 256, (3, h, 80), generator=generator, dtype=torch.uint8)} for h in (64, 90)]
     together = [x["instances"] for x in model(images)]
@@ -214,7 +214,7 @@ def test_batch_equals_singles():
         (("MODEL.EXTREME.POINT_THRESH", 0.0), "thresholds above 0"),
         (("MODEL.EXTREME.TOPK", 0), "needs a TOPK"),
         (("MODEL.EXTREME.EDGE_AGGREGATION", -0.1), "AGGREGATION of at least 0"),
-        (("MODEL.CENTERNET.GRID_POINTS", [0, 4]), "POINT_FLAGS"),
+        (("MODEL.CENTERNET.GRID_POINTS", [0, 4]), "GRID_POINTS"),
         (("MODEL.KEYPOINT.SCHEMA", "face68"), "needs the landmarks extreme4, the datasets have face68"),
         (("MODEL.KEYPOINT_ON", False), "KEYPOINT_ON"),
         (

@@ -99,7 +99,7 @@ def test_round_trip_of_many_sizes(flags, encoding, merge, elliptical):
 BOXES = [{"encoding": "wh"}, {"encoding": "lt"}, *({"sampling": x} for x in ("peak", "square", "gaussian"))]
 
 
-@pytest.mark.parametrize("method", ["published", "corrected", "ellipse", "fixed", "box"])
+@pytest.mark.parametrize("method", ["cornernet", "corrected", "ellipse", "fixed", "box"])
 @pytest.mark.parametrize("box", [None, *BOXES])
 @pytest.mark.parametrize("flags", [(4,), ALL])
 def test_round_trip_of_every_target(flags, box, method):
@@ -109,7 +109,7 @@ def test_round_trip_of_every_target(flags, box, method):
 @settings(max_examples=1000, deadline=None)
 @given(
     seed=st.integers(0, 2**31), count=st.integers(1, 40), flags=st.sets(st.integers(0, 8), min_size=1),
-    method=st.sampled_from(["published", "corrected", "ellipse", "box"]), box=st.sampled_from([None, *BOXES]),
+    method=st.sampled_from(["cornernet", "corrected", "ellipse", "box"]), box=st.sampled_from([None, *BOXES]),
     size=st.sampled_from([(64, 64), (32, 96), (48, 40)]),
 )  # fmt: skip
 def test_round_trip_of_random_scenes(seed, count, flags, method, box, size):
@@ -283,7 +283,7 @@ def test_ignored_regions_have_no_quality():
 def test_unknown_settings_are_named():
     with pytest.raises(ValueError, match="MERGE"):
         make_task((4,), merge="average")
-    with pytest.raises(ValueError, match="SIZE_ENCODING"):
+    with pytest.raises(ValueError, match="BOX_ENCODING"):
         make_task((4,), encoding="xyxy")
     with pytest.raises(ValueError, match="GAUSSIAN_RADIUS"):
         make_task((4,), radius_method="round")
@@ -293,7 +293,7 @@ def test_unknown_settings_are_named():
         make_task((4,), heatmap_loss="squared")
     with pytest.raises(ValueError, match="BOX_LOSS"):
         make_task((4,), box={"box_loss": "area"})
-    with pytest.raises(ValueError, match="BOX_CELLS"):
+    with pytest.raises(ValueError, match="BOX_SAMPLING"):
         make_task((4,), box={"sampling": "all"})
     with pytest.raises(ValueError, match="needs 'ltrb'"):
         make_task((4,), box={"encoding": "wh", "sampling": "square"})

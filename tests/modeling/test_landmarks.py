@@ -108,7 +108,7 @@ def test_sparse_reading_equals_dense_maps(schema, task, name):
     instances = objects(SCHEMAS[schema], [[10, 10, 60, 70], [70, 30, 127, 120], [0, 60, 50, 128]], [0, last, last])
     targets = Targets.from_instances([instances, instances[:1]], 4, (32, 32))
     feature = torch.randn(2, 32, 32, 32)
-    torch.nn.init.normal_(head.heads[0][-1].weight)
+    torch.nn.init.normal_(head.layers[0][-1].weight)
     (dense,) = head.eval()([feature])
     (deferred,) = head.train()([feature])
     loss = head.loss(deferred, head.target(targets), torch.tensor(4.0))
@@ -143,7 +143,7 @@ def test_only_the_maps_of_present_classes_are_learned():
     """Focal loss over a clothing item's own maps alone, and no gradient for the landmarks of absent classes."""
     schema = SCHEMAS["clothes294"]
     head = task_of("clothes294", CLOTHES, ()).heads["keypoint_heatmap"]
-    torch.nn.init.normal_(head.heads[0][-1].weight, std=0.1)
+    torch.nn.init.normal_(head.layers[0][-1].weight, std=0.1)
     instances = objects(schema, [[10, 10, 60, 70], [70, 30, 127, 120]], [8, 3])
     targets = Targets.from_instances([instances, instances[:1]], 4, (32, 32))
     feature = torch.randn(2, 32, 32, 32)
@@ -164,7 +164,7 @@ def test_only_the_maps_of_present_classes_are_learned():
     present = torch.zeros(294, dtype=torch.bool)
     for category in (8, 3):
         present[slice(*schema.ranges[category])] = True
-    touched = head.heads[0][-1].weight.grad.flatten(1).abs().sum(dim=1) > 0
+    touched = head.layers[0][-1].weight.grad.flatten(1).abs().sum(dim=1) > 0
     assert torch.equal(touched, present)
 
 
@@ -214,12 +214,12 @@ def test_batch_equals_singles(task, opts):
     [
         (("MODEL.KEYPOINT.CENTER", "nose"), "BOX_SIZE"),
         (("MODEL.KEYPOINT.CENTER", "ear"), "CENTER must be one of"),
-        (("MODEL.KEYPOINT.OFFSET", "best"), "SUBCELL must be one of"),
-        (("MODEL.KEYPOINT.PEAK_MATCHING", "best"), "SNAP must be"),
+        (("MODEL.KEYPOINT.OFFSET", "best"), "OFFSET must be one of"),
+        (("MODEL.KEYPOINT.PEAK_MATCHING", "best"), "PEAK_MATCHING must be"),
         (("MODEL.KEYPOINT.SCHEMA", "face5"), "not one of face68"),
         (("MODEL.KEYPOINT_ON", False), "KEYPOINT_ON"),
         (("MODEL.CENTERNET.NUM_CLASSES", 2), "NUM_CLASSES is 2"),
-        (("MODEL.CENTERNET.GRID_POINTS", [0, 4]), "POINT_FLAGS"),
+        (("MODEL.CENTERNET.GRID_POINTS", [0, 4]), "GRID_POINTS"),
         (("DATASETS.TRAIN", ("synthetic_shapes_train",), "MODEL.CENTERNET.NUM_CLASSES", 6), "no keypoint schema"),
         (("DATASETS.TRAIN", ("aflw_train",)), "face19"),
     ],
@@ -232,7 +232,7 @@ def test_a_wrong_configuration_gets_a_sentence(opts, message):
 def test_clothes_need_boxes_and_one_object_a_single_class():
     with pytest.raises(ValueError, match="BOX_SIZE"):
         build_model(keypoint_cfg("clothes294", CLOTHES, "MODEL.KEYPOINT.BOX_SIZE", False))
-    with pytest.raises(ValueError, match="ONE_OBJECT"):
+    with pytest.raises(ValueError, match="SINGLE_INSTANCE"):
         build_model(keypoint_cfg("clothes294", HEATMAP, *ONE))
     with pytest.raises(ValueError, match="BOX_SIZE"):
         build_model(keypoint_cfg("face68", HEATMAP, "MODEL.KEYPOINT.BOX_SIZE", False))

@@ -93,7 +93,7 @@ def test_a_batch_equals_its_images(resize, flags):
     with torch.no_grad():
         for parameter in model.task.parameters():
             parameter.add_(torch.randn(parameter.shape) * 0.3)
-        model.task.heads["box_size"].heads[0][2].bias.fill_(5)
+        model.task.heads["box_size"].layers[0][2].bias.fill_(5)
     sizes = [(64, 64), (47, 91), (64, 64), (120, 33), (47, 91)]
     inputs = [{"image": torch.randint(0, 256, (3, *size), dtype=torch.uint8)} for size in sizes]
     together = [x["instances"] for x in model(inputs)]

@@ -28,7 +28,7 @@ def predicted(scales, flip, *opts):
 
 
 @pytest.mark.parametrize("flip", [False, True])
-@pytest.mark.parametrize("snap", ["probable", "nearest"])
+@pytest.mark.parametrize("peak_matching", ["probable", "nearest"])
 @pytest.mark.parametrize("soft_nms", [True, False])
 def test_every_person_once_with_its_joints(soft_nms, peak_matching, flip):
     opts = ("MODEL.KEYPOINT.SOFT_NMS", soft_nms, "MODEL.KEYPOINT.PEAK_MATCHING", peak_matching)

@@ -41,7 +41,7 @@ def weights_of(sampling, box, cell, fraction):
 
 
 @pytest.mark.parametrize("sampling", SAMPLINGS)
-@pytest.mark.parametrize("share", [0.2, 0.54, 1.0])
+@pytest.mark.parametrize("fraction", [0.2, 0.54, 1.0])
 @pytest.mark.parametrize("seed", range(4))
 def test_equals_a_loop(sampling, fraction, seed):
     """Large objects first; smaller ones take their cells, but for those of the points themselves."""

@@ -46,16 +46,16 @@ def test_corrected_radius_values():
 
 def test_reference_radius_where_a_last_bit_decides():
     """A radius of exactly 35 must not become 34 by rounding: the published code gets 35."""
-    assert window_radius(torch.tensor([[100.0, 175.0]]), 0.7, "published", False).tolist() == [[35, 35]]
+    assert window_radius(torch.tensor([[100.0, 175.0]]), 0.7, "cornernet", False).tolist() == [[35, 35]]
 
 
 def test_unknown_radius_method():
-    with pytest.raises(ValueError, match="published"):
+    with pytest.raises(ValueError, match="cornernet"):
         gaussian_radius(torch.ones(1, 2), 0.7, "other")
 
 
 def test_elliptical_radii_follow_each_side():
-    radius = window_radius(torch.tensor([[100.0, 10.0]]), 0.7, "published", elliptical=True)
+    radius = window_radius(torch.tensor([[100.0, 10.0]]), 0.7, "cornernet", elliptical=True)
     assert radius.tolist() == [[int(0.2733200530681512 * 100), int(0.2733200530681512 * 10)]]
 
 
@@ -63,7 +63,7 @@ def test_radii_of_ttfnet_and_fixed_ones():
     """int(side / 2 * 0.54) of each side, of the box as it is: 100 -> 27, 10.9 -> 2, 3.5 -> 0."""
     sizes = torch.tensor([[100.0, 10.9], [3.5, 7.5]])
     assert window_radius(sizes, 0.7, "ellipse", False).tolist() == [[27, 2], [0, 2]]
-    assert window_radius(sizes, 0.7, "ellipse", False, fraction=1.0).tolist() == [[50, 5], [1, 3]]
+    assert window_radius(sizes, 0.7, "ellipse", False, alpha=1.0).tolist() == [[50, 5], [1, 3]]
     assert window_radius(sizes, 0.7, "fixed", False, fixed=3).tolist() == [[3, 3], [3, 3]]
 
 

@@ -58,7 +58,7 @@ def test_flipped_points():
 
 @pytest.mark.parametrize("flags", [[], [9], [-1, 4], [4.5]])
 def test_bad_flags(flags):
-    with pytest.raises(ValueError, match="POINT_FLAGS"):
+    with pytest.raises(ValueError, match="GRID_POINTS"):
         grid.check_point_flags(flags)
 
 

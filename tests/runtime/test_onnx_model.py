@@ -14,7 +14,7 @@ from centernet_d2.ops.soft_nms import cluster_vote, soft_nms
 from tests.helpers.boxes3d import P2
 
 pytest.importorskip("onnxruntime")
-from centernet_d2.runtime import onnx_model as onnx_predictor
+from centernet_d2.runtime import letterbox, merging, onnx_model
 
 
 @pytest.mark.parametrize("pixel_center", [0.5, 0.0])
@@ -33,8 +33,8 @@ def test_the_input_is_the_models(size, settings, pixel_center):
     } | settings
     times = TestTimeAugmentation(size=(96, 128), pixel_center=pixel_center, **settings)
     (expected,), back, start = prepare([torch.from_numpy(image.transpose(2, 0, 1).copy())], times, 1.0, 32)
-    scale, shift, input_size = onnx_predictor.letterbox(size, metadata)
-    predictions = onnx_predictor.warp(image, scale, shift, input_size, pixel_center)
+    scale, shift, input_size = letterbox.letterbox(size, metadata)
+    predictions = letterbox.warp(image, scale, shift, input_size, pixel_center)
     assert predictions.shape == (*expected.shape[1:], 3)
     # OpenCV's versions round differently.
     assert np.abs(predictions.astype(int) - expected.numpy().transpose(1, 2, 0)).max() <= 1
@@ -49,7 +49,7 @@ def test_a_synthetic_image_is_warped_alike():
         [torch.from_numpy(image.transpose(2, 0, 1).copy())], TestTimeAugmentation(size=(96, 128)), 1.0, 32
     )
     metadata = {"divisibility": 32, "size": [96, 128], "resize": "fixed", "pad_always": False, "fit_width": False}
-    predictions = onnx_predictor.warp(image, *onnx_predictor.letterbox((120, 200), metadata), 0.5)
+    predictions = letterbox.warp(image, *letterbox.letterbox((120, 200), metadata), 0.5)
     assert (predictions != expected.numpy().transpose(1, 2, 0)).mean() < 0.05
 
 
@@ -74,7 +74,7 @@ def tensors(candidates):
 def test_soft_nms(limit):
     candidates = crowd()
     index, scores = (x[0].numpy() for x in soft_nms(*tensors(candidates), limit))
-    predictions = onnx_predictor.soft_nms(candidates, limit)
+    predictions = merging.soft_nms(candidates, limit)
     kept = scores > 0
     assert predictions["depth"].tolist() == index[kept].tolist()
     np.testing.assert_allclose(predictions["scores"], scores[kept], atol=1e-6)
@@ -85,7 +85,7 @@ def test_soft_nms(limit):
 def test_votes(sources):
     candidates = crowd()
     index, boxes, scores = (x[0].numpy() for x in cluster_vote(*tensors(candidates), sources, 200))
-    predictions = onnx_predictor.vote(candidates, sources, 200)
+    predictions = merging.vote(candidates, sources, 200)
     kept = scores > 0
     assert predictions["depth"].tolist() == index[kept].tolist()
     np.testing.assert_allclose(predictions["scores"], scores[kept], atol=1e-6)
@@ -97,7 +97,7 @@ def test_ghost_boxes():
     candidates["boxes"][:8] = [0, 0, 90, 90]
     scores = suppress_ghost_boxes(*tensors(candidates))[0].numpy()
     order = np.argsort(-scores, kind="stable")
-    predictions = onnx_predictor.suppress_ghost_boxes(candidates)
+    predictions = merging.suppress_ghost_boxes(candidates)
     assert (scores < candidates["scores"]).sum() > 3
     assert predictions["depth"].tolist() == order.tolist()
     np.testing.assert_allclose(predictions["scores"], scores[order])
@@ -106,7 +106,7 @@ def test_ghost_boxes():
 @pytest.mark.parametrize("method", ["top", "soft_nms", "vote", "extreme_points"])
 def test_nothing_stays_nothing(method):
     candidates = {name: values * 0 for name, values in crowd(6).items()}
-    predictions = onnx_predictor.merge(candidates, method, 3, 10)
+    predictions = merging.merge(candidates, method, 3, 10)
     assert not (predictions["scores"] > 0).any()
     assert predictions["boxes"].shape == (len(predictions["scores"]), 4)
 
@@ -115,7 +115,7 @@ def test_positions_in_space():
     """With a calibration of one's own."""
     predictions = crowd(20) | {"orientation": np.linspace(-3, 3, 20), "dimensions": np.full((20, 3), 1.5)}
     predictions["depth"] = np.linspace(3, 60, 20)
-    positioned = onnx_predictor.in_space(predictions, P2.numpy())
+    positioned = onnx_model.in_space(predictions, P2.numpy())
     middle = (predictions["boxes"][:, :2] + predictions["boxes"][:, 2:]) / 2
     seen = torch.from_numpy(np.concatenate([middle, predictions["depth"][:, None]], axis=1))
     expected = unproject(seen, P2) + torch.tensor([0, 0.75, 0])
@@ -126,6 +126,6 @@ def test_positions_in_space():
 
 
 def test_a_image_of_another_kind_is_refused():
-    predictor = object.__new__(onnx_predictor.OnnxPredictor)
+    predictor = object.__new__(onnx_model.OnnxPredictor)
     with pytest.raises(ValueError, match=r"\(H, W, 3\) uint8"):
         predictor(np.zeros((10, 10, 3), dtype=np.float32))

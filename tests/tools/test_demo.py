@@ -80,7 +80,7 @@ def test_images_and_videos_side_by_side(run, tmp_path, capsys):
         *("a.jpg", "results.json", "clip.mp4", "clip.jsonl", "clip_2.mp4", "clip_2.jsonl")
     }
     (result,) = json.loads((out / "results.json").read_text())
-    assert (result["picture"], result["height"], result["width"]) == ("a.jpg", 80, 100)
+    assert (result["image"], result["height"], result["width"]) == ("a.jpg", 80, 100)
     entry = {"category_id": 1, "category": "rectangle", "score": 0.9, "box": [2.0, 10.0, 60.0, 50.0]}
     assert result["objects"] == [entry]
     lines = lines_of(out / "clip.jsonl")
@@ -145,7 +145,7 @@ def test_ctrl_c_says_so_and_ends(run, tmp_path, monkeypatch, capsys):
     def interrupted(*arguments, **options):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(demo, "film", interrupted)
+    monkeypatch.setattr(demo, "process_video", interrupted)
     assert run(write_video(tmp_path / "a.avi", 8), write_video(tmp_path / "b.avi", 8)) == 130
     assert "stopped by Ctrl-C" in capsys.readouterr().err
 
@@ -159,7 +159,7 @@ def street(monkeypatch) -> None:
         "pred_alpha": torch.tensor([0.4, 0.0]),
         "pred_depth": torch.tensor([20.0, 20.0]),
     }
-    monkeypatch.setattr(Predictor, "further", extra)
+    monkeypatch.setattr(Predictor, "extra", extra)
 
 
 def test_a_video_with_the_ground_beside_it(run, tmp_path, monkeypatch):
@@ -195,7 +195,7 @@ def test_channels_come_in_the_models_order(run, tmp_path, order, values):
 
 def test_trails_are_of_one_video(run, tmp_path, monkeypatch):
     """The same frames come out for the same video, whatever was drawn before."""
-    monkeypatch.setattr(Predictor, "further", {"pred_track_ids": torch.tensor([6, 7])})
+    monkeypatch.setattr(Predictor, "extra", {"pred_track_ids": torch.tensor([6, 7])})
     assert run(*(write_video(tmp_path / f"{name}.avi", 20, (320, 240)) for name in "ab")) == 0
     first, second = (list(Video(str(tmp_path / "out" / f"{name}.mp4")).frames()) for name in "ab")
     assert all(np.array_equal(a.image, b.image) for a, b in zip(first, second, strict=True))

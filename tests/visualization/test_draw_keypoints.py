@@ -95,7 +95,7 @@ def test_parts_have_colors_and_flipped_parts_the_same():
     assert len({part[name] for name in ("jaw", "brow", "nose", "eye", "mouth")}) == 5
 
 
-@pytest.mark.parametrize(("size", "least", "most"), [(40, 1, 4), (400, 4, 9), (2000, 25, 34)])
+@pytest.mark.parametrize(("size", "minimum", "most"), [(40, 1, 4), (400, 4, 9), (2000, 25, 34)])
 def test_dots_suit_the_object(size, minimum, most):
     image = grey(size, size)
     landmarks = np.zeros((68, 3))

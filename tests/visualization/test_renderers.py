@@ -139,7 +139,7 @@ def test_track_ids_are_told():
 
 
 def street(rows=slice(None), scores=0.9) -> Instances:
-    """As Boxes3DTask gives it."""
+    """As Detection3DTask gives it."""
     table = STREET[rows].float()
     boxes, corners = boxes_of(table), project(boxes_of(table.double()).corners(), P2)[..., :2].float()
     predictions = Instances(SIZE, pred_boxes=Boxes(torch.cat([corners.amin(dim=1), corners.amax(dim=1)], dim=1)))

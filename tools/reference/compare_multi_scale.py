@@ -32,7 +32,7 @@ EVEN, ODD = (208, 304), (201, 301)
 CLASSES = {"ctdet": 1, "multi_pose": 1, "exdet": 4}
 # Levels per column in the middle of the image. It is steep, for levels are rounded.
 SLOPE = 7.9
-VARIANTS = (("as it is", ("mirror",)), ("no pixel", ("mirror", "pixel")), ("no pixel, no copies", FAULTS))
+VARIANTS = (("as it is", ("flip",)), ("no pixel", ("flip", "pixel")), ("no pixel, no copies", FAULTS))
 
 
 def sides(

@@ -41,7 +41,7 @@ DETECTORS = {
 # What is wrong with theirs, and can be mended: soft-NMS leaves rows behind ("stale") and adds a pixel to sides and
 # overlaps, as if coordinates were those of whole pixels ("pixel"); extreme points mirror the worse half of an image's
 # own groups where there is no flip test ("mirror").
-FAULTS = ("stale", "pixel", "mirror")
+FAULTS = ("stale", "pixel", "flip")
 Maps = dict[str, Tensor]
 
 
@@ -105,7 +105,8 @@ def ours(
     """
     network = CenterNet(
         backbone=NoBackbone(model.divisibility), neck=None, task=build_task(cfg, [1]),
-        test_time_augmentation=TestTimeAugmentation.from_config(cfg), pixel_mean=cfg.MODEL.PIXEL_MEAN, pixel_std=cfg.MODEL.PIXEL_STD,
+        test_time_augmentation=TestTimeAugmentation.from_config(cfg),
+        pixel_mean=cfg.MODEL.PIXEL_MEAN, pixel_std=cfg.MODEL.PIXEL_STD,
         detections_per_image=cfg.TEST.DETECTIONS_PER_IMAGE,
     ).eval()  # fmt: skip
     inputs, left = [], iter(maps)
@@ -145,7 +146,7 @@ def theirs(
         detector.model = lambda images, parts=parts: [{name: torch.cat([x[name] for x in parts]) for name in parts[0]}]
         images, meta = detector.pre_process(image, scale, calib)
         _, decoded = detector.process(images)
-        if model.task == "exdet" and not flip and "mirror" in mended:
+        if model.task == "exdet" and not flip and "flip" in mended:
             decoded = torch.cat([decoded, torch.zeros_like(decoded)])  # no object in the flipped image
         inputs.append(images[:1])
         predictions.append(detector.post_process(decoded, meta, scale))

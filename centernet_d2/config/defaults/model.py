@@ -92,13 +92,13 @@ def _add_grid_points(cfg: CfgNode) -> None:
     # a window of GAUSSIAN_ALPHA weighted by its Gaussian and the logarithm of the box's area (TTFNet).
     cfg.MODEL.CENTERNET.BOX_SAMPLING = "peak"
 
-    # Size of the Gaussians in grid points' heatmaps. "published": CornerNet's formula with its slip, about 3.3 times
+    # Size of the Gaussians in grid points' heatmaps. "cornernet": CornerNet's formula with its slip, about 3.3 times
     # larger; "corrected"; "ellipse": GAUSSIAN_ALPHA of the box (TTFNet); "fixed"; "box": the whole box and no further.
     # (Landmarks' heatmaps sized like objects, and trackers': one of the first two.)
-    cfg.MODEL.CENTERNET.GAUSSIAN_RADIUS = "published"
-    # IoU that a box keeps when its corners move by the radius ("published", "corrected").
+    cfg.MODEL.CENTERNET.GAUSSIAN_RADIUS = "cornernet"
+    # IoU that a box keeps when its corners move by the radius ("cornernet", "corrected").
     cfg.MODEL.CENTERNET.GAUSSIAN_MIN_OVERLAP = 0.7
-    # Radius from width and height apart ("published", "corrected").
+    # Radius from width and height apart ("cornernet", "corrected").
     cfg.MODEL.CENTERNET.GAUSSIAN_ELLIPTICAL = False
     # Share of the box's width and height that a window covers (TTFNet's alpha and beta).
     cfg.MODEL.CENTERNET.GAUSSIAN_ALPHA = 0.54

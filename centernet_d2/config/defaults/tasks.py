@@ -54,7 +54,7 @@ def _add_tasks(cfg: CfgNode) -> None:
     # Halve scores of boxes that hold several objects of their class: ExtremeNet, but not CenterNet.
     cfg.MODEL.EXTREME.GHOST_BOX_SUPPRESSION = True
     # Where the center is looked for: in the middle of the points' "places", or (published) of their "cells".
-    cfg.MODEL.EXTREME.CENTER_LOOKUP = "places"
+    cfg.MODEL.EXTREME.CENTER_LOOKUP = "positions"
 
     # 3D boxes: training objects have what ``data.fields_3d`` names, and regions to be ignored.
     cfg.MODEL.BOX3D_ON = False

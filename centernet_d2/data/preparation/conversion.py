@@ -56,7 +56,7 @@ class Summary:
 
     def warnings(self) -> list[str]:
         """Numbers that are not the known ones, and the notes."""
-        found = {"pictures": self.images, "objects": self.objects}
+        found = {"images": self.images, "objects": self.objects}
         known = self.known.items()
         differing = [f"{found[what]} {what}, but {n} are known" for what, n in known if found[what] != n]
         return differing + self.notes

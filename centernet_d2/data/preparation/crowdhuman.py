@@ -52,7 +52,7 @@ def convert_crowdhuman(root: Path, boxes: str = "full") -> list[Summary]:
             lambda line: read_line(root, images, path, line, boxes),
             root / "annotations" / f"{split}{suffix}.json",
             [{"id": 1, "name": BOXES[boxes][1]}],
-            known={"pictures": SPLITS[split]},
+            known={"images": SPLITS[split]},
         )
 
     return [convert_split(split, path) for split, path in present.items()]
@@ -81,11 +81,11 @@ def read_line(root: Path, images: dict[str, str], path: Path, line: Line, boxes:
         )
     file_name = images.get(name, f"Images/{name}.jpg")
     if escapes(file_name):
-        return Converted(issues=[AnnotationIssue(name, None, "picture", f"leads out of the folder {root}")])
+        return Converted(issues=[AnnotationIssue(name, None, "image", f"leads out of the folder {root}")])
     try:
         image = image_entry(root, file_name)
     except CorruptImageError as error:
-        return Converted(issues=[AnnotationIssue(file_name, None, "picture", error.reason)])
+        return Converted(issues=[AnnotationIssue(file_name, None, "image", error.reason)])
     objects, issues = [], []
     for number, entry in enumerate(entries, start=1):
         try:

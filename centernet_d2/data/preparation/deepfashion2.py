@@ -46,7 +46,7 @@ def _convert_split(root: Path, split: str) -> Summary:
         lambda stem: read_deepfashion2(root, split, stem),
         root / "annotations" / f"{split}.json",
         CLOTHES294.coco_categories(),
-        known={"pictures": SPLITS[split]},
+        known={"images": SPLITS[split]},
     )
 
 
@@ -64,7 +64,7 @@ def read_deepfashion2(root: Path, split: str, stem: str) -> Converted:
     except _Fault as fault:
         return Converted(issues=[AnnotationIssue(file, None, *fault.args)])
     except CorruptImageError as error:
-        return Converted(issues=[AnnotationIssue(file, None, "picture", f"image/{stem}.jpg: {error.reason}")])
+        return Converted(issues=[AnnotationIssue(file, None, "image", f"image/{stem}.jpg: {error.reason}")])
     pair = clothing.pop("pair_id", None)
     shared = {"pair_id": pair} if is_integer(pair) else {}
     objects, issues = [], []

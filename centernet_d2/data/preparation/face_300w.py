@@ -75,7 +75,7 @@ def convert_300w(root: Path, boxes: str = "landmarks") -> list[Summary]:
     def read_item(pair: Pair) -> Converted:
         if not pair.image:
             return Converted(
-                issues=[AnnotationIssue(str(root / pair.pts), None, "picture", "there is none of that name")]
+                issues=[AnnotationIssue(str(root / pair.pts), None, "image", "there is none of that name")]
             )
         box = None
         if pair.part in official:
@@ -92,7 +92,7 @@ def convert_300w(root: Path, boxes: str = "landmarks") -> list[Summary]:
         if split == "test" and not items:
             continue
         count = sum(PARTS[name].images for name in names)
-        known = {"pictures": count, "objects": count}
+        known = {"images": count, "objects": count}
         json_file = root / "annotations" / f"{split}.json"
         summaries.append(convert(items, read_item, json_file, FACE68.coco_categories(), options=boxes, known=known))
     return summaries
@@ -112,8 +112,8 @@ def find_pairs(root: Path) -> dict[str, list[Pair]]:
     for path in sorted(paths, key=lambda path: (len(path.parts), str(path))):
         suffix, folders = path.suffix.lower(), {part.lower() for part in path.parts[:-1]}
         part = next((part for part in PARTS if folders.issuperset(part.lower().split("/"))), None)
-        kind = "picture" if suffix in _IMAGES else suffix[1:]
-        if part and kind in ("picture", "pts") and not path.name.startswith(".") and not path.stem.endswith("_mirror"):
+        kind = "image" if suffix in _IMAGES else suffix[1:]
+        if part and kind in ("image", "pts") and not path.name.startswith(".") and not path.stem.endswith("_mirror"):
             found.setdefault((part, path.stem.replace(" ", "")), {}).setdefault(kind, path.as_posix())
     pairs: dict[str, list[Pair]] = {part: [] for part in PARTS}
     for (part, stem), files in sorted(found.items()):

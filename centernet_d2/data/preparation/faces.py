@@ -48,13 +48,11 @@ def convert_faces(
         fields: more of the entry in "images".
     """
     if escapes(file_name):
-        return Converted(
-            issues=[*issues, AnnotationIssue(file_name, None, "picture", f"leads out of the folder {root}")]
-        )
+        return Converted(issues=[*issues, AnnotationIssue(file_name, None, "image", f"leads out of the folder {root}")])
     try:
         image = image_entry(root, file_name, **fields)
     except CorruptImageError as error:
-        return Converted(issues=[*issues, AnnotationIssue(error.file_name, None, "picture", error.reason)])
+        return Converted(issues=[*issues, AnnotationIssue(error.file_name, None, "image", error.reason)])
     objects, issues = [], list(issues)
     for face in faces:
         try:

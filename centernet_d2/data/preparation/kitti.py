@@ -54,7 +54,7 @@ def convert_kitti(root: Path, lists: dict[str, Path]) -> list[Summary]:
             root / "annotations" / f"{split}_{part}.json",
             [{"id": number, "name": name} for number, name in enumerate(CLASS_NAMES, start=1)],
             options=repr(folders),
-            known={"pictures": known},
+            known={"images": known},
         )
         for split, part, known in parts
     ]
@@ -92,23 +92,23 @@ def read_kitti(root: Path, folders: dict[str, str], name: str) -> Converted:
     """
     image, label = f"{folders['image_2']}/{name}.png", f"{folders['label_2']}/{name}.txt"
     try:
-        picture = image_entry(root, image, calib=_calibration(root, f"{folders['calib']}/{name}.txt"))
+        entry = image_entry(root, image, calib=_calibration(root, f"{folders['calib']}/{name}.txt"))
         lines = _lines(root, label)
     except CorruptImageError as error:
-        return Converted(issues=[AnnotationIssue(image, None, "picture", error.reason)])
+        return Converted(issues=[AnnotationIssue(image, None, "image", error.reason)])
     except _Fault as fault:
         return Converted(issues=[AnnotationIssue(*fault.args)])
     objects, ignored, issues = [], [], []
     for number, line in enumerate(lines, start=1):
         if not line.strip():
             continue
-        fields, faults = _object(line.split(), label, number, (picture["height"], picture["width"]))
+        fields, faults = _object(line.split(), label, number, (entry["height"], entry["width"]))
         issues += faults
         if fields and "category_id" in fields:
             objects.append(fields)
         elif fields:
             ignored.append(fields)
-    return Converted({**picture, "ignored": ignored}, objects, issues)
+    return Converted({**entry, "ignored": ignored}, objects, issues)
 
 
 class _Fault(Exception):

@@ -127,7 +127,7 @@ def _convert_split(root: Path, split: str, videos: list[Video], known: int) -> S
         try:
             image = image_entry(root, file_name, **place)
         except CorruptImageError as error:
-            return Converted(issues=[AnnotationIssue(file_name, None, "picture", error.reason)])
+            return Converted(issues=[AnnotationIssue(file_name, None, "image", error.reason)])
         return Converted(image, video.objects.get(frame, []))
 
     return convert(
@@ -137,7 +137,7 @@ def _convert_split(root: Path, split: str, videos: list[Video], known: int) -> S
         root / "annotations" / f"{split}.json",
         [{"id": number, "name": name} for number, name in enumerate(CLASS_NAMES, start=1)],
         options=repr([video.folder for video in videos]),
-        known={"pictures": known},
+        known={"images": known},
         videos=[{"id": k, "name": Path(video.folder).name} for k, video in enumerate(videos, start=1) if video.length],
     )
 

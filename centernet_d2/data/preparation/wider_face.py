@@ -20,7 +20,7 @@ from centernet_d2.data.validation.issues import AnnotationIssue, escapes
 #: The evaluation's, each with the largest faces of the next.
 DIFFICULTIES = ("easy", "medium", "hard")
 #: What the published files have; the lists' rows of zeros for images without faces are none.
-KNOWN = {"train": {"pictures": 12880, "objects": 159420}, "val": {"pictures": 3226, "objects": 39708}}
+KNOWN = {"train": {"images": 12880, "objects": 159420}, "val": {"images": 3226, "objects": 39708}}
 #: Columns after x, y, width and height, and their largest values.
 _FLAGS = {"blur": 2, "expression": 1, "illumination": 1, "invalid": 1, "occlusion": 2, "pose": 1}
 _NO_DIFFICULTIES = "{} not there (eval_tools.zip): easy, medium and hard cannot be scored"
@@ -149,11 +149,11 @@ def read_image(root: Path, folder: str, path: Path, one: Listed) -> Converted:
         return Converted(issues=[AnnotationIssue(str(path), one.line + 1, "number of faces", problem)])
     file_name = f"{folder}/{one.name}"
     if escapes(file_name):
-        return Converted(issues=[AnnotationIssue(file_name, None, "picture", f"leads out of the folder {root}")])
+        return Converted(issues=[AnnotationIssue(file_name, None, "image", f"leads out of the folder {root}")])
     try:
         image = image_entry(root, file_name)
     except CorruptImageError as error:
-        return Converted(issues=[AnnotationIssue(file_name, None, "picture", error.reason)])
+        return Converted(issues=[AnnotationIssue(file_name, None, "image", error.reason)])
     faces = [_face(row.split(), str(path), line) for line, row in enumerate(rows, start=one.line + 2)]
     issues = [fault for _, faults in faces for fault in faults]
     boxes = [fields["bbox"] if fields else None for fields, _ in faces]

@@ -1,5 +1,5 @@
 """The built-in sets, drawn on demand:
-``synthetic_{shapes,covered,extreme,faces,clothing items,persons,boxes3d,tracks,walks}_{train,val}``."""
+``synthetic_{shapes,occluded,extreme,faces,clothing,persons,boxes3d,tracks,pose_videos}_{train,val}``."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from centernet_d2.data.synthetic import (
     persons as synthetic_persons,
 )
 from centernet_d2.data.synthetic import (
-    pose_videos as synthetic_walks,
+    pose_videos as synthetic_pose_videos,
 )
 from centernet_d2.data.synthetic import (
     shapes as synthetic,
@@ -114,7 +114,7 @@ def _calibrated(config: StreetScenesConfig, seed: int, index: int) -> dict[str, 
 
 _SHAPES_METADATA = {"thing_classes": list(CLASS_NAMES), "evaluator_type": "coco"}
 _TRACKS_METADATA = {"thing_classes": ["shape"], "evaluator_type": "tracking"}
-_WALKS_METADATA = {**keypoint_metadata(POSE17), "evaluator_type": "tracking"}
+_POSE_VIDEOS_METADATA = {**keypoint_metadata(POSE17), "evaluator_type": "tracking"}
 _KINDS: dict[type, _Kind] = {
     ShapesConfig: _Kind(_shapes, synthetic.draw, _SHAPES_METADATA),
     ExtremesConfig: _Kind(_extremes, synthetic.draw, {**_SHAPES_METADATA, **keypoint_metadata(EXTREME4)}),
@@ -123,7 +123,9 @@ _KINDS: dict[type, _Kind] = {
     PersonsConfig: _Kind(_persons, synthetic_persons.draw, keypoint_metadata(POSE17)),
     StreetScenesConfig: _Kind(synthetic_boxes3d.annotate, synthetic_boxes3d.draw, KITTI_METADATA, _calibrated),
     TracksConfig: _Kind(synthetic_videos.annotate, synthetic_videos.draw, _TRACKS_METADATA, place_in_video),
-    PoseVideosConfig: _Kind(synthetic_walks.annotate, synthetic_walks.draw, _WALKS_METADATA, place_in_video),
+    PoseVideosConfig: _Kind(
+        synthetic_pose_videos.annotate, synthetic_pose_videos.draw, _POSE_VIDEOS_METADATA, place_in_video
+    ),
 }
 _SETS: dict[str, tuple[SyntheticConfig, int]] = {}
 
@@ -176,14 +178,14 @@ def draw_dataset_dict(dataset_dict: dict[str, Any]) -> np.ndarray:
 def _register_all() -> None:
     configs: dict[str, SyntheticConfig] = {
         "shapes": ShapesConfig(),
-        "covered": ShapesConfig(occluded_by=True),
+        "occluded": ShapesConfig(occluded=True),
         "extreme": ExtremesConfig(),
         "faces": FacesConfig(),
-        "garments": ClothingConfig(),
+        "clothing": ClothingConfig(),
         "persons": PersonsConfig(),
         "boxes3d": StreetScenesConfig(),
         "tracks": TracksConfig(),
-        "walks": PoseVideosConfig(),
+        "pose_videos": PoseVideosConfig(),
     }
     for mode, config in configs.items():
         train, num_val = config, 200

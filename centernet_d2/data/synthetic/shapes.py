@@ -4,7 +4,7 @@ An image is a pure function of (config, seed, index). What is where (:func:`layo
 use random streams of their own, so that the annotations of a whole set cost no drawing. Color says nothing about the
 class: the outline has to be learned.
 
-In the *covered* mode an opaque patch lies on the middle of every object. All classes differ in their outline, not in
+In the *occluded* mode an opaque patch lies on the middle of every object. All classes differ in their outline, not in
 their inside, so an object can be told by what shows around the patch, and not by its center. Patches of the same kind
 lie about in the background of every image, so that a patch alone says nothing.
 """
@@ -91,7 +91,7 @@ class ShapesConfig(SyntheticConfig):
         rotation: outlines are turned by up to this many degrees before they are stretched into the box.
         max_overlap: largest share of the smaller of two boxes that the other may cover.
         contrast: least distance (Euclid, RGB) of an object's color from what is behind its center.
-        covered: put an opaque patch on every object's center.
+        occluded: put an opaque patch on every object's center.
         cover_size: (least, largest) sides of that patch as a share of the object's.
     """
 
@@ -99,7 +99,7 @@ class ShapesConfig(SyntheticConfig):
     rotation: float = 25.0
     max_overlap: float = 0.2
     contrast: float = 90.0
-    occluded_by: bool = False
+    occluded: bool = False
     cover_size: tuple[float, float] = (0.4, 0.55)
 
 
@@ -192,7 +192,7 @@ def draw(config: ShapesConfig, seed: int, index: int) -> np.ndarray:
         outline = shape.outline()
         behind = image[_center_pixel(shape.box)].astype(float)
         paint(image, outline, _contrasting_color(behind, config.contrast, rng))
-        if config.occluded_by:
+        if config.occluded:
             _draw_patch(image, background, cover_box(config, shape, rng), rng)
     return with_noise(image, config.noise, rng)
 

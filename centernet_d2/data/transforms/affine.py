@@ -139,7 +139,7 @@ class RandomAffine(Augmentation):
             ("SCALE", scale, mode != "shift" or 0 <= scale < 1, "in [0, 1)"),
             ("PROB", prob, 0 <= prob <= 1, "in [0, 1]"),
             ("SHEAR", shear, 0 <= shear < 90, "in [0, 90)"),
-            ("STRETCH", aspect_jitter, 1 <= aspect_jitter < math.inf, "at least 1"),
+            ("ASPECT_JITTER", aspect_jitter, 1 <= aspect_jitter < math.inf, "at least 1"),
             ("KEEP_RESOLUTION_PROB", keep_resolution_prob, 0 <= keep_resolution_prob <= 1, "in [0, 1]"),
         ]:
             if not fits:

@@ -140,5 +140,5 @@ def _check_image_file(dataset_dict: DatasetDict) -> list[AnnotationIssue]:
     try:
         read_image(dataset_dict)
     except CorruptImageError as error:
-        return [AnnotationIssue(os.fspath(error.file_name), None, "picture", error.reason)]
+        return [AnnotationIssue(os.fspath(error.file_name), None, "image", error.reason)]
     return []

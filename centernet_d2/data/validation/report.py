@@ -45,8 +45,8 @@ class Report:
         """For programs."""
         issues = [issue._asdict() for issue in self.issues]
         shared = [cells._asdict() for cells in self.shared]
-        counts = {"pictures": self.num_images, "classes": self.class_counts, "shared_cells": shared}
-        return json.dumps({"name": self.name, **counts, "findings": issues}, default=str)
+        counts = {"images": self.num_images, "classes": self.class_counts, "shared_cells": shared}
+        return json.dumps({"name": self.name, **counts, "issues": issues}, default=str)
 
 
 @dataclass
@@ -121,7 +121,7 @@ def _report(
     grid = grid or Grid()
     found = check_annotations(dataset_dicts, names, check_images)
     # Records that are malformed themselves (of sets that other code registered) cannot be counted.
-    sound = [] if any(issue.fatal and issue.field != "picture" for issue in found) else dataset_dicts
+    sound = [] if any(issue.fatal and issue.field != "image" for issue in found) else dataset_dicts
     counts = Counter(
         annotation["category_id"] for dataset_dict in sound for annotation in dataset_dict.get("annotations", [])
     )

@@ -84,7 +84,7 @@ class Image:
         """(true, found) IoU by "2d", "bev" and "3d"; "covered", the share of a detection that a true box covers."""
         shared = _intersections(self.gt.boxes, self.predictions.boxes)
         areas = [(x.boxes[:, 2:] - x.boxes[:, :2]).prod(axis=1) for x in (self.gt, self.predictions)]
-        result = {"2d": _share(shared, areas[0][:, None] + areas[1] - shared), "covered": _share(shared, areas[1])}
+        result = {"2d": _share(shared, areas[0][:, None] + areas[1] - shared), "occluded": _share(shared, areas[1])}
         if self.gt.boxes_3d is not None and self.predictions.boxes_3d is not None:
             rows = Boxes3D(*(x[:, None] for x in self.gt.boxes_3d))
             columns = Boxes3D(*(x[None] for x in self.predictions.boxes_3d))
@@ -158,12 +158,12 @@ def scene(image: Image, kind: str, name: str, difficulty: Difficulty, min_overla
     similarity = np.zeros(chosen.shape)
     if gt.alpha is not None and predictions.alpha is not None:
         similarity = (1 + np.cos(gt.alpha[rows, None] - predictions.alpha[columns])) / 2
-    occluded_by = overlaps["covered"][np.ix_(gt.types == "dontcare", columns)] > min_overlap
+    excused = overlaps["occluded"][np.ix_(gt.types == "dontcare", columns)] > min_overlap
     return Scene(
         overlaps=np.where(chosen > min_overlap, chosen, 0),
         must=fitting[rows],
         small=small[columns],
-        excused=occluded_by.any(axis=0) & (kind == "2d"),
+        excused=excused.any(axis=0) & (kind == "2d"),
         scores=predictions.scores[columns],
         similarity=similarity,
     )

@@ -19,7 +19,7 @@ HEAD_REGISTRY.__doc__ = "Heads by name: ``Head`` classes built from a config and
 class Head(nn.Module, ABC):
     """One quantity, with the four things that must agree: layers, target, loss and decoding.
 
-    There is one head per stack: 3x3 convolution, ReLU, 1x1 convolution.
+    There is one such pair per stack: 3x3 convolution, ReLU, 1x1 convolution.
 
     Args:
         in_channels: width of each stack's map.
@@ -46,13 +46,13 @@ class Head(nn.Module, ABC):
         super().__init__()
         self.out_channels = out_channels
         self.loss_weight = loss_weight
-        self.heads = nn.ModuleList(_head(width, head_channels, out_channels, bias) for width in in_channels)
+        self.layers = nn.ModuleList(_build_layers(width, head_channels, out_channels, bias) for width in in_channels)
 
     def forward(self, features: Sequence[Tensor]) -> list[Any]:
         """(N, D, H, W) for each of the last ``len(features)`` stacks. (In training, heads may give what their loss
         needs instead: :mod:`~centernet_d2.modeling.heads.sparse`.)"""
-        heads = list(self.heads)[-len(features) :]
-        return [head(feature) for head, feature in zip(heads, features, strict=True)]
+        stacks = list(self.layers)[-len(features) :]
+        return [layers(feature) for layers, feature in zip(stacks, features, strict=True)]
 
     @abstractmethod
     def target(self, targets: Targets) -> Any:
@@ -84,7 +84,7 @@ class Head(nn.Module, ABC):
         return None
 
 
-def _head(in_channels: int, head_channels: int, out_channels: int, bias: float) -> nn.Sequential:
+def _build_layers(in_channels: int, head_channels: int, out_channels: int, bias: float) -> nn.Sequential:
     first, last = nn.Conv2d(in_channels, head_channels, 3, padding=1), nn.Conv2d(head_channels, out_channels, 1)
     assert first.bias is not None
     assert last.bias is not None

@@ -60,7 +60,7 @@ class BoxHead(BoxSizeHead):
         *,
         box_loss: str = "giou",
         sampling: str = "peak",
-        fraction: float = 0.54,
+        alpha: float = 0.54,
         encoding: str = "ltrb",
         **kwargs: Any,
     ) -> None:
@@ -74,19 +74,19 @@ class BoxHead(BoxSizeHead):
                 f"{sampling!r} needs 'ltrb'"
             )
         super().__init__(encoding=encoding, bias=_START, **kwargs)
-        self.box_loss, self.sampling, self.fraction = box_loss, sampling, fraction
+        self.box_loss, self.sampling, self.alpha = box_loss, sampling, alpha
         self.needs_offset = encoding != "ltrb"
 
     @classmethod
     def from_config(cls, cfg: CfgNode, in_channels: Sequence[int]) -> dict[str, Any]:
         settings = cfg.MODEL.CENTERNET
-        own = {"box_loss": settings.BOX_LOSS, "sampling": settings.BOX_SAMPLING, "share": settings.GAUSSIAN_ALPHA}
+        own = {"box_loss": settings.BOX_LOSS, "sampling": settings.BOX_SAMPLING, "alpha": settings.GAUSSIAN_ALPHA}
         return {**own, **super().from_config(cfg, in_channels)}
 
     def target(self, targets: Targets) -> BoxTargets:  # type: ignore[override]
         points, cells = targets.points(self.point_flags), targets.cells(self.point_flags)
         predictions = box_samples(
-            self.sampling, targets.boxes, targets.image_index, cells, targets.grid_size, self.fraction
+            self.sampling, targets.boxes, targets.image_index, cells, targets.grid_size, self.alpha
         )
         boxes = targets.boxes[predictions.owner, None].expand(*predictions.weight.shape, 4)
         return BoxTargets(

@@ -17,7 +17,7 @@ from centernet_d2.structures import Targets
 
 # Every cell starts at probability 0.1 (RetinaNet, section 4.1, with CenterNet's value).
 HEATMAP_PRIOR = -2.19
-RADIUS_METHODS = ("published", "corrected", "ellipse", "fixed", "box")
+RADIUS_METHODS = ("cornernet", "corrected", "ellipse", "fixed", "box")
 
 
 @HEAD_REGISTRY.register()
@@ -40,24 +40,24 @@ class ClassHeatmapHead(Head):
         num_classes: int,
         point_flags: Sequence[int],
         min_overlap: float = 0.7,
-        radius_method: str = "published",
+        radius_method: str = "cornernet",
         elliptical: bool = False,
-        fraction: float = 0.54,
+        alpha: float = 0.54,
         fixed_radius: int = 1,
         heatmap_loss: str = "focal",
         **kwargs: Any,
     ) -> None:
         if radius_method not in RADIUS_METHODS:
             raise ValueError(f"GAUSSIAN_RADIUS must be one of {RADIUS_METHODS}, not {radius_method!r}")
-        if elliptical and radius_method not in ("published", "corrected"):
-            raise ValueError(f"GAUSSIAN_ELLIPTICAL is of 'published' and 'corrected' radii, not of {radius_method!r}")
+        if elliptical and radius_method not in ("cornernet", "corrected"):
+            raise ValueError(f"GAUSSIAN_ELLIPTICAL is of 'cornernet' and 'corrected' radii, not of {radius_method!r}")
         if heatmap_loss not in HEATMAP_LOSSES:
             raise ValueError(f"HEATMAP_LOSS must be one of {sorted(HEATMAP_LOSSES)}, not {heatmap_loss!r}")
         self.point_flags = grid.check_point_flags(point_flags)
         super().__init__(out_channels=num_classes * len(self.point_flags), bias=HEATMAP_PRIOR, **kwargs)
         self.num_classes = num_classes
         self.min_overlap, self.radius_method, self.elliptical = min_overlap, radius_method, elliptical
-        self.fraction, self.fixed_radius, self.heatmap_loss = fraction, fixed_radius, heatmap_loss
+        self.alpha, self.fixed_radius, self.heatmap_loss = alpha, fixed_radius, heatmap_loss
 
     @classmethod
     def from_config(cls, cfg: CfgNode, in_channels: Sequence[int]) -> dict[str, Any]:
@@ -70,7 +70,7 @@ class ClassHeatmapHead(Head):
             "min_overlap": settings.GAUSSIAN_MIN_OVERLAP,
             "radius_method": settings.GAUSSIAN_RADIUS,
             "elliptical": settings.GAUSSIAN_ELLIPTICAL,
-            "share": settings.GAUSSIAN_ALPHA,
+            "alpha": settings.GAUSSIAN_ALPHA,
             "fixed_radius": settings.GAUSSIAN_FIXED_RADIUS,
             "heatmap_loss": settings.HEATMAP_LOSS,
             "in_channels": in_channels,
@@ -93,7 +93,7 @@ class ClassHeatmapHead(Head):
             return splat_in_boxes(cells, channel, targets.boxes, shape)
         sizes = targets.boxes[:, 2:] - targets.boxes[:, :2]
         radius = window_radius(
-            sizes, self.min_overlap, self.radius_method, self.elliptical, self.fraction, self.fixed_radius
+            sizes, self.min_overlap, self.radius_method, self.elliptical, self.alpha, self.fixed_radius
         )
         return splat_gaussians(cells, channel, radius, shape)
 

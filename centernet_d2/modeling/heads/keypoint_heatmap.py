@@ -60,7 +60,7 @@ class KeypointHeatmapHead(SparseHead):
         radius: int = 2,
         exact_centers: bool = False,
         min_overlap: float = 0.7,
-        radius_method: str = "published",
+        radius_method: str = "cornernet",
         **kwargs: Any,
     ) -> None:
         super().__init__(out_channels=len(flip_indices), bias=HEATMAP_PRIOR, **kwargs)

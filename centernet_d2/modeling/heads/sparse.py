@@ -53,16 +53,16 @@ class SparseHead(Head):
     def forward(self, features: Sequence[Tensor]) -> list[Any]:
         if not self.training:
             return super().forward(features)
-        heads = list(self.heads)[-len(features) :]
-        return [_deferred(head, feature) for head, feature in zip(heads, features, strict=True)]
+        stacks = list(self.layers)[-len(features) :]
+        return [_defer(layers, feature) for layers, feature in zip(stacks, features, strict=True)]
 
 
-def _deferred(head: nn.Module, feature: Tensor) -> DeferredMap:
-    assert isinstance(head, nn.Sequential)
-    last = head[-1]
+def _defer(layers: nn.Module, feature: Tensor) -> DeferredMap:
+    assert isinstance(layers, nn.Sequential)
+    last = layers[-1]
     assert isinstance(last, nn.Conv2d)
     assert last.bias is not None
-    return DeferredMap(head[:-1](feature), last.weight.flatten(1), last.bias)
+    return DeferredMap(layers[:-1](feature), last.weight.flatten(1), last.bias)
 
 
 def per_object_mean(errors: Tensor, object_index: Tensor, num_objects: int) -> Tensor:

@@ -82,7 +82,7 @@ class CenterNet(nn.Module):
             "backbone": backbone,
             "neck": neck,
             "task": build_task(cfg, [shape.channels for shape in shapes.values()]),
-            "test_time": TestTimeAugmentation.from_config(cfg),
+            "test_time_augmentation": TestTimeAugmentation.from_config(cfg),
             "pixel_mean": cfg.MODEL.PIXEL_MEAN,
             "pixel_std": cfg.MODEL.PIXEL_STD,
             "detections_per_image": cfg.TEST.DETECTIONS_PER_IMAGE,

@@ -42,7 +42,7 @@ class CenterTrack(CenterNet):
 
     @configurable
     def __init__(
-        self, *, tracker: Tracker, min_overlap: float = 0.7, radius_method: str = "published", **kwargs: Any
+        self, *, tracker: Tracker, min_overlap: float = 0.7, radius_method: str = "cornernet", **kwargs: Any
     ) -> None:
         super().__init__(**kwargs)
         if _HEAD not in self.task.heads:

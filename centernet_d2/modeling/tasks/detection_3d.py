@@ -85,11 +85,11 @@ class Detection3DTask(DetectionTask):
 
 def _check(cfg: CfgNode) -> None:
     if not cfg.MODEL.BOX3D_ON:
-        raise ValueError("Boxes3DTask learns 3D boxes: set MODEL.BOX3D_ON to True")
+        raise ValueError("Detection3DTask learns 3D boxes: set MODEL.BOX3D_ON to True")
     if list(cfg.MODEL.CENTERNET.GRID_POINTS) != [4]:
-        raise ValueError("Boxes3DTask has one center per object: MODEL.CENTERNET.GRID_POINTS must be [4]")
+        raise ValueError("Detection3DTask has one center per object: MODEL.CENTERNET.GRID_POINTS must be [4]")
     if cfg.TEST.AUG.ENABLED and list(cfg.TEST.AUG.SCALES) != [1.0]:
-        raise ValueError("Boxes3DTask knows metres at one scale only: TEST.AUG.SCALES must be [1.0]")
+        raise ValueError("Detection3DTask knows metres at one scale only: TEST.AUG.SCALES must be [1.0]")
     if len(cfg.MODEL.BOX3D.CALIBRATION) != 12:
         count = len(cfg.MODEL.BOX3D.CALIBRATION)
         raise ValueError(f"MODEL.BOX3D.CALIBRATION must be the 12 numbers of a 3x4 matrix, not {count}")

@@ -29,7 +29,7 @@ from centernet_d2.ops.peaks import top_peaks
 from centernet_d2.ops.soft_nms import soft_nms
 from centernet_d2.structures import Candidates
 
-CENTER_CELLS = ("places", "cells")
+CENTER_CELLS = ("positions", "cells")
 # Groups of one test-time pass that go into soft-NMS (published).
 _GROUPS = 1000
 
@@ -66,7 +66,7 @@ class ExtremePointTask(Task):
         aggregation: float = 0.0,
         point_threshold: float = 0.1,
         center_threshold: float = 0.1,
-        center_cell: str = "places",
+        center_cell: str = "positions",
         masks: bool = False,
         ghost_box_suppression: bool = True,
     ) -> None:
@@ -104,7 +104,7 @@ class ExtremePointTask(Task):
             "center_threshold": settings.CENTER_THRESH,
             "center_cell": settings.CENTER_LOOKUP,
             "masks": cfg.MODEL.MASK_ON,
-            "suppress_ghosts": settings.GHOST_BOX_SUPPRESSION,
+            "ghost_box_suppression": settings.GHOST_BOX_SUPPRESSION,
         }
 
     def candidates(self, outputs: dict[str, Tensor]) -> Candidates:
@@ -113,7 +113,7 @@ class ExtremePointTask(Task):
         if center.shape[1] > outputs["top_heatmap"].shape[1]:
             center, category = center.max(dim=1, keepdim=True)
         # A quarter on either side sees to it that the middle of neighbouring cells is the first of the two.
-        between = positions if self.center_cell == "places" else cells + 0.25
+        between = positions if self.center_cell == "positions" else cells + 0.25
         scores, members = group_extreme_points(
             *(probability, classes, cells, between, center, _GROUPS), self.point_threshold, self.center_threshold
         )

@@ -85,7 +85,7 @@ class KeypointTask(Task):
             "ranges": schema.ranges,
             "center": cfg.MODEL.KEYPOINT.CENTER,
             "nose_tip": schema.nose_tip,
-            "subcell": cfg.MODEL.KEYPOINT.OFFSET,
+            "offset_method": cfg.MODEL.KEYPOINT.OFFSET,
             "soft_nms": cfg.MODEL.KEYPOINT.SOFT_NMS,
             "num_candidates": cfg.MODEL.CENTERNET.TOPK_CANDIDATES,
             "num_peaks": cfg.MODEL.KEYPOINT.TOPK_PEAKS,

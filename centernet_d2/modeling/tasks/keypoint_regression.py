@@ -45,7 +45,7 @@ class KeypointRegressionTask(KeypointTask):
         names = {**center_heads(cfg), "keypoint_regression": "KeypointRegressionHead"}
         if cfg.MODEL.KEYPOINT.REFINE:
             names.update(keypoint_heads(cfg))
-        return {"snap": cfg.MODEL.KEYPOINT.PEAK_MATCHING, **cls.settings(cfg, in_channels, names)}
+        return {"peak_matching": cfg.MODEL.KEYPOINT.PEAK_MATCHING, **cls.settings(cfg, in_channels, names)}
 
     def candidates(self, outputs: dict[str, Tensor]) -> Candidates:
         score, classes, cells, centers = self.centers(outputs)

@@ -25,7 +25,7 @@ def _item(number: int) -> Converted:
 
 
 def _run(json_file: Path, read: Callable[[int], Converted] = _item, options: str = "") -> Summary:
-    return convert(range(8), read, json_file, CATEGORIES, options, {"pictures": 7, "objects": 9})
+    return convert(range(8), read, json_file, CATEGORIES, options, {"images": 7, "objects": 9})
 
 
 def test_file(tmp_path: Path) -> None:
@@ -99,7 +99,7 @@ def test_nothing_to_convert_leaves_the_last_good_file(tmp_path: Path) -> None:
     _run(tmp_path / "a.json")
     before = (tmp_path / "a.json").read_bytes()
     summary = _run(
-        tmp_path / "a.json", lambda number: Converted(issues=[AnnotationIssue("a", None, "picture", "is gone")])
+        tmp_path / "a.json", lambda number: Converted(issues=[AnnotationIssue("a", None, "image", "is gone")])
     )
     assert (tmp_path / "a.json").read_bytes() == before
     assert str(summary).startswith(f"{tmp_path}/a.json: not written, there is nothing to convert\n  warning: 0 images")

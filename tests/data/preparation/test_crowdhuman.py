@@ -100,7 +100,7 @@ def test_images_that_cannot_be_used(tmp_path: Path, name: str) -> None:
     write(tmp_path / "root", {"ID": name, "gtboxes": [person()]}, {"ID": ID, "gtboxes": []})
     (summary,) = convert_crowdhuman(tmp_path / "root")
     (issue,) = summary.issues
-    assert issue.field == "picture" and name in issue.file
+    assert issue.field == "image" and name in issue.file
     assert (summary.images, summary.objects) == (1, 0)
 
 

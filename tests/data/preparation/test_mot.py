@@ -195,9 +195,9 @@ def test_reference_names(root: Path, tmp_path: Path) -> None:
         dataset_dicts = load_dataset_dicts("mot17_val_half")
         assert [(one["video_id"], one["frame"]) for one in dataset_dicts] == [(1, 0), (1, 1), (2, 0), (2, 1)]
         assert all(os.path.isfile(one["file_name"]) for one in dataset_dicts)
-        assert [(a["track_id"], a["iscrowd"], a["category_id"]) for one in dataset_dicts for a in one["annotations"]] == [
-            (7, 0, 0), (7, 0, 0), (3, 1, 0),
-        ]  # fmt: skip
+        annotations = [a for one in dataset_dicts for a in one["annotations"]]
+        values = [(a["track_id"], a["iscrowd"], a["category_id"]) for a in annotations]
+        assert values == [(7, 0, 0), (7, 0, 0), (3, 1, 0)]
         metadata = MetadataCatalog.get("mot17_val_half")
         assert metadata.evaluator_type == "tracking"
         assert metadata.video_names == {1: "MOT17-02-FRCNN", 2: "MOT17-04-FRCNN"}

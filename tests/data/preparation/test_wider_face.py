@@ -144,7 +144,7 @@ def test_images_that_cannot_be_used(tmp_path: Path, name: str) -> None:
     write(tmp_path / "root", "train", LIST.replace("1--Handshaking/1_b.jpg", name))
     (summary,) = convert_wider_face(tmp_path / "root")
     (issue,) = summary.issues
-    assert issue.field == "picture" and name in issue.file
+    assert issue.field == "image" and name in issue.file
     assert (summary.images, summary.objects) == (2, 1)
 
 

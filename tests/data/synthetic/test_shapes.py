@@ -21,7 +21,7 @@ from centernet_d2.data.synthetic.shapes import (
     paint,
 )
 
-SETS = ["synthetic_shapes_train", "synthetic_shapes_val", "synthetic_covered_train", "synthetic_covered_val"]
+SETS = ["synthetic_shapes_train", "synthetic_shapes_val", "synthetic_occluded_train", "synthetic_occluded_val"]
 
 
 def test_a_image_depends_on_seed_and_index_only():
@@ -85,7 +85,7 @@ def shared_area(a, b) -> float:
 
 def test_occluded_centers_show_nothing_of_the_object():
     """Images that differ only in the class of their object are equal around its center, and not elsewhere."""
-    config = ShapesConfig(occluded_by=True, noise=0.0, clutter=0, max_objects=1, min_size=60)
+    config = ShapesConfig(occluded=True, noise=0.0, clutter=0, max_objects=1, min_size=60)
     for index in range(20):
         (shape,) = layout(config, 0, index)
         images = [draw_with_category(config, index, category) for category in range(len(CLASS_NAMES))]
@@ -110,7 +110,7 @@ def draw_with_category(config: ShapesConfig, index: int, category: int) -> np.nd
 
 
 def test_cover_is_centred_and_leaves_the_corner_points_free():
-    config = ShapesConfig(occluded_by=True)
+    config = ShapesConfig(occluded=True)
     shape = Shape(0, (10.0, 20.0, 110.0, 70.0), 0.0)
     for seed in range(50):
         x1, y1, x2, y2 = cover_box(config, shape, np.random.default_rng(seed))

@@ -11,7 +11,7 @@ from detectron2.data import DatasetCatalog, MetadataCatalog
 
 from centernet_d2.data.image_io import read_image
 from centernet_d2.data.schemas import POSE17
-from centernet_d2.data.synthetic import pose_videos as synthetic_walks
+from centernet_d2.data.synthetic import pose_videos as synthetic_pose_videos
 from centernet_d2.data.synthetic import videos as synthetic_videos
 from centernet_d2.data.synthetic.persons import random_look
 from centernet_d2.data.synthetic.pose_videos import PoseVideosConfig, walking_persons
@@ -26,7 +26,7 @@ from centernet_d2.data.synthetic.videos import (
 )
 from centernet_d2.data.validation.checks import check_annotations
 
-KINDS = {"tracks": (TracksConfig(), synthetic_videos), "walks": (PoseVideosConfig(), synthetic_walks)}
+KINDS = {"tracks": (TracksConfig(), synthetic_videos), "pose_videos": (PoseVideosConfig(), synthetic_pose_videos)}
 kinds = pytest.mark.parametrize(("config", "module"), KINDS.values(), ids=KINDS)
 
 
@@ -155,7 +155,7 @@ def test_the_nearest_object_of_the_class_is_often_another_one(dataset_dicts):
 def flat(monkeypatch) -> np.ndarray:
     """No clutter: what is drawn shows. The background's color."""
     grey = np.array([128.0, 128, 128])
-    for module in (synthetic_videos, synthetic_walks):
+    for module in (synthetic_videos, synthetic_pose_videos):
         monkeypatch.setattr(
             module, "draw_clutter", lambda config, rng: np.full((config.height, config.width, 3), 128, np.uint8)
         )
@@ -282,10 +282,10 @@ def test_visible_joints_are_synthetic_where_they_are_said_to_be(flat, monkeypatc
     for index in range(0, 24 * 20, 11):
         looks = iter(hues)
         monkeypatch.setattr(
-            synthetic_walks, "random_look", lambda rng, looks=looks: dict.fromkeys(random_look(rng), next(looks))
+            synthetic_pose_videos, "random_look", lambda rng, looks=looks: dict.fromkeys(random_look(rng), next(looks))
         )
-        image = synthetic_walks.draw(config, 7, index).astype(float)
-        for a in synthetic_walks.annotate(config, 7, index):
+        image = synthetic_pose_videos.draw(config, 7, index).astype(float)
+        for a in synthetic_pose_videos.annotate(config, 7, index):
             keypoints = np.array(a["keypoints"]).reshape(17, 3)
             labelled = keypoints[keypoints[:, 2] > 0]
             x1, y1, x2, y2 = a["bbox"]

@@ -283,7 +283,7 @@ def test_a_leaning_image_its_points_and_its_box_move_together(seed: int) -> None
     image = np.zeros((200, 300, 3), np.uint8)
     image[80:130, 120:190, 0] = 250
     image[95:101, 140:146, 1] = 250
-    settings = {"shift": 0.02, "scale": 0.2, "rotation_prob": 0.5, "rotation": 5.0, "shear": 10.0, "stretch": 1.4}
+    settings = {"shift": 0.02, "scale": 0.2, "rotation_prob": 0.5, "rotation": 5.0, "shear": 10.0, "aspect_jitter": 1.4}
     transform = RandomAffine((512, 512), mode="shift", **settings).get_transform(image)
     warped = transform.apply_image(image)
     ys, xs = np.mgrid[:512, :512] + 0.5
@@ -296,7 +296,9 @@ def test_a_leaning_image_its_points_and_its_box_move_together(seed: int) -> None
     np.testing.assert_allclose(box, edges, atol=3)
 
 
-@pytest.mark.parametrize("key, value", [("shear", 90.0), ("shear", -1.0), ("stretch", 0.9), ("stretch", math.inf)])
+@pytest.mark.parametrize(
+    "key, value", [("shear", 90.0), ("shear", -1.0), ("aspect_jitter", 0.9), ("aspect_jitter", math.inf)]
+)
 def test_bad_deformations_are_named(key: str, value: float) -> None:
     with pytest.raises(ValueError, match=rf"INPUT\.AFFINE\.{key.upper()} must be .*{value}"):
         RandomAffine((64, 64), **{key: value})

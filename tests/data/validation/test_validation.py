@@ -191,7 +191,7 @@ def test_images_are_opened_on_demand(tmp_path: Path) -> None:
     (tmp_path / "2.png").write_bytes(b"")
     (tmp_path / "3.png").unlink()
     issues = report_coco(str(path), str(tmp_path)).issues
-    assert [(Path(f.file).name, f.field) for f in issues] == [(f"{i}.png", "picture") for i in (1, 2, 3)]
+    assert [(Path(f.file).name, f.field) for f in issues] == [(f"{i}.png", "image") for i in (1, 2, 3)]
     assert ["40 high" in issues[0].problem, "empty" in issues[1].problem] == [True, True]
     assert report_coco(str(path), str(tmp_path), check_images=False).issues == []
 
@@ -275,7 +275,7 @@ def test_tool_lists_issues_and_says_so_by_its_status(tmp_path: Path, capsys: pyt
     data["annotations"][4]["bbox"][2] = "20"
     _write(tmp_path, data)
     assert main([*arguments, "--as-json"]) == 1
-    (issue,) = json.loads(capsys.readouterr().out)["findings"]
+    (issue,) = json.loads(capsys.readouterr().out)["issues"]
     assert (issue["file"], issue["annotation_id"], issue["field"]) == ("2.png", 21, "bbox")
     assert main(["--json", str(tmp_path / "none.json")]) == 1
     assert "none.json does not exist" in capsys.readouterr().err

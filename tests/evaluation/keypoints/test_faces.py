@@ -257,7 +257,7 @@ def test_files(tmp_path):
     lengths = [face.normalizers["box_diagonal"] for face in faces.saved()]
     wanted = np.zeros(68)
     wanted[5] = 100 * 12 / lengths[0] / 2
-    assert data["per_landmark"]["box_diagonal"] == pytest.approx(wanted.tolist(), abs=0.01)
+    assert data["per_keypoint"]["box_diagonal"] == pytest.approx(wanted.tolist(), abs=0.01)
     assert np.allclose(faces.saved()[0].landmarks, predictions[0][0], atol=1e-3)
     canvas = cv2.imread(str(tmp_path / "out" / "worst.jpg"))
     assert canvas.shape[1] > 3 * 240 and canvas.shape[0] > 240
