@@ -37,7 +37,7 @@ Curve = tuple[str, Sequence[int], Callable[[int], Callable[[], Any]]]
 
 def targets(points: int, objects: int, images: int = 1) -> Callable[[], Any]:
     task, instances = make_task(points, "cpu"), [random_instances(objects, seed) for seed in range(images)]
-    return lambda: task.targets(Targets.from_instances(instances, 4, (GRID, GRID)))
+    return lambda: task.encode(Targets.from_instances(instances, 4, (GRID, GRID)))
 
 
 def loss(points: int, images: int = 1) -> Callable[[], Any]:
@@ -48,7 +48,7 @@ def loss(points: int, images: int = 1) -> Callable[[], Any]:
 def decoding(points: int, images: int = 1) -> Callable[[], Any]:
     task = make_task(points, "cpu")
     maps = random_maps(task, images, "cpu")
-    return torch.no_grad()(lambda: task.merge(task.candidates(maps), 100))
+    return torch.no_grad()(lambda: task.merge(task.decode(maps), 100))
 
 
 def forward(args: argparse.Namespace) -> Callable[[int, int], Callable[[], Any]]:
@@ -59,7 +59,7 @@ def forward(args: argparse.Namespace) -> Callable[[int, int], Callable[[], Any]]
 
     def run(side: int, images: int) -> Callable[[], Any]:
         batch = torch.randn(images, 3, side, side)
-        return torch.no_grad()(lambda: model.outputs(batch))
+        return torch.no_grad()(lambda: model.predict_maps(batch))
 
     return run
 

@@ -62,7 +62,7 @@ def network_rows(args: argparse.Namespace) -> list[Row]:
 
                 @torch.no_grad()
                 def ours(model: Any = model, batch: Tensor = batch) -> None:
-                    model.outputs(batch)
+                    model.predict_maps(batch)
 
                 @torch.no_grad()
                 def plain(theirs: nn.Module | None = theirs, batch: Tensor = batch) -> None:

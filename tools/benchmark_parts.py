@@ -97,7 +97,7 @@ def target_rows(args: argparse.Namespace) -> list[Row]:
         arrays = [random_objects(count, seed) for seed in range(images)]
 
         def ours(task: DetectionTask = task, instances: list[Instances] = instances) -> None:
-            task.targets(Targets.from_instances(instances, 4, (GRID, GRID)).to(torch.device(args.device)))
+            task.encode(Targets.from_instances(instances, 4, (GRID, GRID)).to(torch.device(args.device)))
 
         def plain(arrays: list[Any] = arrays, points: int = points) -> None:
             for boxes, classes in arrays:
@@ -113,7 +113,7 @@ def loss_inputs(points: int, images: int, device: str) -> tuple[Tensor, Any]:
     index = torch.arange(images).repeat_interleave(32)
     count = torch.tensor(32.0 * images)
     objects = Targets(torch.from_numpy(boxes), torch.from_numpy(classes), index, images, (GRID, GRID), count)
-    sparse = make_task(points, device).heads["heatmap"].target(objects.to(torch.device(device)))
+    sparse = make_task(points, device).heads["heatmap"].encode(objects.to(torch.device(device)))
     return (torch.randn(sparse.shape, device=device) - 4).requires_grad_(), sparse
 
 
@@ -184,11 +184,11 @@ def decode_rows(args: argparse.Namespace) -> list[Row]:
 
         @torch.no_grad()
         def ours(task: DetectionTask = task, maps: dict[str, Tensor] = maps) -> None:
-            task.candidates(maps)
+            task.decode(maps)
 
         @torch.no_grad()
         def merged(task: DetectionTask = task, maps: dict[str, Tensor] = maps) -> None:
-            task.merge(task.candidates(maps), 100)
+            task.merge(task.decode(maps), 100)
 
         @torch.no_grad()
         def plain(maps: dict[str, Tensor] = maps, points: int = points) -> None:

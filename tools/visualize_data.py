@@ -27,6 +27,7 @@ from centernet_d2.modeling.heads.keypoint_heatmap import KeypointHeatmapHead
 from centernet_d2.modeling.tasks import Task, build_task
 from centernet_d2.ops.box3d_geometry import alpha_to_rotation_y, unproject
 from centernet_d2.ops.grid_coding import grid_points
+from centernet_d2.registry import required_fields
 from centernet_d2.structures import Targets
 from centernet_d2.visualization.primitives import write_text
 from centernet_d2.visualization.visualizer import Visualizer, blend_heatmap, side_by_side
@@ -56,7 +57,7 @@ def draw_loader(cfg: CfgNode) -> Iterator[np.ndarray]:
         high = panels[0].shape[0]
         # Colors of an image would be taken for those of the heatmaps.
         dim = cv2.cvtColor(cv2.resize(image, (round(width * high / height), high)) // 2, cv2.COLOR_BGR2GRAY)
-        for name, heatmap in class_heatmaps(task, task.target_maps(targets)).items():
+        for name, heatmap in class_heatmaps(task, task.encode_dense(targets)).items():
             panels.append(blend_heatmap(cv2.cvtColor(dim, cv2.COLOR_GRAY2BGR), heatmap))
             write_text(panels[-1], (4, 4), name.replace("_", " "), WHITE, max(12, high // 25))
         yield side_by_side(panels)
@@ -74,7 +75,7 @@ def annotated(cfg: CfgNode, dataset_dict: DatasetDict, size: tuple[int, int]) ->
     predictions.pred_classes = torch.tensor([a["category_id"] for a in objects], dtype=torch.int64)
     if objects and all("keypoints" in a for a in objects):
         predictions.pred_keypoints = column("keypoints", len(objects[0]["keypoints"])).unflatten(1, (-1, 3))
-    if cfg.MODEL.BOX3D_ON:
+    if "box3d" in required_fields(cfg):
         predictions.pred_dimensions, predictions.pred_locations = column("dim", 3), column("location", 3)
         predictions.pred_rotation_y = column("rotation_y", 1)[:, 0]
     return with_grid_points(cfg, predictions)
@@ -118,7 +119,7 @@ def with_grid_points(cfg: CfgNode, predictions: Instances) -> Instances:
 def class_heatmaps(task: Task, maps: dict[str, torch.Tensor]) -> dict[str, np.ndarray]:
     """Of one image's target maps the heatmaps by name, (c, H, W) in 0..1: a channel per class, or per landmark."""
     predictions = {}
-    for name, head in task.named():
+    for name, head in task.items():
         if isinstance(head, ClassHeatmapHead):
             predictions[name] = maps[name][0].unflatten(0, (head.num_classes, -1)).amax(dim=1)
         elif isinstance(head, KeypointHeatmapHead):

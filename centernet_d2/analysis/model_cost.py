@@ -33,7 +33,8 @@ class ModelCost:
 
 def model_cost(model: CenterNet, input_size: tuple[int, int]) -> ModelCost:
     """The cost of ``model`` for an input of ``input_size`` (height, width), multiples of its ``divisibility``."""
-    flops = count_flops(model.eval().outputs, torch.zeros(1, model.input_channels, *input_size, device=model.device))
+    image = torch.zeros(1, model.input_channels, *input_size, device=model.device)
+    flops = count_flops(model.eval().predict_maps, image)
     return ModelCost(sum(p.numel() for p in model.parameters()), flops, file_size({"model": model.state_dict()}))
 
 

@@ -13,6 +13,7 @@ from fvcore.common.checkpoint import _IncompatibleKeys
 from torch import Tensor, nn
 
 from centernet_d2.checkpoint.reference_names import Conversion, convert_imagenet, convert_reference
+from centernet_d2.checkpoint.renamed import rename_parameters
 
 # Where whole files keep their weights: Detectron2, most others, pycls, Caffe2.
 _KEYS = ("model", "state_dict", "model_state", "blobs")
@@ -38,7 +39,7 @@ def weights_of(data: Mapping[str, Any], path: str) -> dict[str, Tensor]:
         raise ValueError(f"{path} holds no weights under any of {', '.join(_KEYS)}, or directly: {found}")
     if all(name.startswith("module.") for name in weights):
         weights = {name.removeprefix("module."): x for name, x in weights.items()}
-    return weights
+    return rename_parameters(weights)
 
 
 def match_names(weights: dict[str, Tensor], model: Mapping[str, Tensor]) -> Conversion[Tensor]:

@@ -31,7 +31,7 @@ HEADS = {
     "dep": "depth",
     "rot": "orientation",
     "dim": "dimensions",
-    "tracking": "DisplacementHead",
+    "tracking": "displacement",
     "hm_c": "center_heatmap",
     **{f"hm_{side[0]}": f"{side}_heatmap" for side in _SIDES},
     **{f"reg_{side[0]}": f"{side}_offset" for side in _SIDES},

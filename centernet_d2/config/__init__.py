@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
+import torch
 from detectron2.config import CfgNode
 from detectron2.config import get_cfg as get_detectron2_cfg
 
-from centernet_d2.config.defaults.input import _add_augmentation, _add_data, _add_input
-from centernet_d2.config.defaults.model import _add_grid_points, _add_inference, _add_networks
-from centernet_d2.config.defaults.solver import _add_training
-from centernet_d2.config.defaults.tasks import _add_landmarks, _add_tasks, _add_tracking
+from centernet_d2.config.defaults.input import add_augmentation, add_data, add_input
+from centernet_d2.config.defaults.model import add_centernet, add_inference, add_networks
+from centernet_d2.config.defaults.solver import add_training
+from centernet_d2.config.defaults.tasks import add_keypoints, add_tasks, add_tracking
 from centernet_d2.config.renamed import rename_key, rename_node, rename_value
 
 
@@ -31,21 +32,26 @@ class Config(CfgNode):
 
 
 def get_cfg() -> CfgNode:
-    """Detectron2's defaults with this project's keys added."""
+    """Detectron2's defaults with this project's keys added, on a GPU where there is one.
+
+    A file of ``configs/`` has to be merged next: ``Base-CenterNet.yaml``, which all others start from, has the values
+    of Detectron2's own keys that this project's models need.
+    """
     cfg = get_detectron2_cfg()
     add_centernet_config(cfg)
+    cfg.MODEL.DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
     return Config(cfg)  # converts every node, so that merging finds equal types
 
 
 def add_centernet_config(cfg: CfgNode) -> None:
-    """Add this project's keys, with their defaults, to a Detectron2 config."""
-    _add_networks(cfg)
-    _add_inference(cfg)
-    _add_grid_points(cfg)
-    _add_landmarks(cfg)
-    _add_tasks(cfg)
-    _add_tracking(cfg)
-    _add_input(cfg)
-    _add_augmentation(cfg)
-    _add_data(cfg)
-    _add_training(cfg)
+    """Add this project's keys, with their defaults, to a Detectron2 config. Keys that it has are not changed."""
+    add_networks(cfg)
+    add_inference(cfg)
+    add_centernet(cfg)
+    add_keypoints(cfg)
+    add_tasks(cfg)
+    add_tracking(cfg)
+    add_input(cfg)
+    add_augmentation(cfg)
+    add_data(cfg)
+    add_training(cfg)

@@ -10,7 +10,7 @@ from detectron2.config import CfgNode
 
 _logger = logging.getLogger(__name__)
 
-#: Old key -> new key; "" for a key that is gone.
+#: Old key -> new key; "" for a key that is gone: the task says what it said.
 RENAMED_KEYS: dict[str, str] = {
     "MODEL.CENTERNET.BRANCHES": "MODEL.CENTERNET.EXTRA_HEADS",
     "MODEL.CENTERNET.BOX_BRANCH": "MODEL.CENTERNET.BOX_HEAD",
@@ -36,6 +36,8 @@ RENAMED_KEYS: dict[str, str] = {
     "MODEL.EXTREME.AGGREGATION": "MODEL.EXTREME.EDGE_AGGREGATION",
     "MODEL.EXTREME.SUPPRESS_GHOSTS": "MODEL.EXTREME.GHOST_BOX_SUPPRESSION",
     "MODEL.EXTREME.CENTER_CELL": "MODEL.EXTREME.CENTER_LOOKUP",
+    "MODEL.BOX3D_ON": "",
+    "MODEL.TRACKING_ON": "",
     "MODEL.TRACKING.LOST_PROB": "MODEL.TRACKING.FN_PROB",
     "MODEL.TRACKING.FALSE_PROB": "MODEL.TRACKING.FP_PROB",
     "MODEL.TRACKING.CENTER_NOISE": "MODEL.TRACKING.HEATMAP_JITTER",
@@ -62,7 +64,7 @@ RENAMED_VALUES: dict[str, dict[str, str]] = {
 
 
 def rename_key(key: str) -> str:
-    """The name that ``key`` has now; "" for a key that is gone."""
+    """The name that ``key`` has now; "" for a key that is gone: the task says what it said."""
     return RENAMED_KEYS.get(key, key)
 
 

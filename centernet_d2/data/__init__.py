@@ -1,3 +1,8 @@
-"""From files and records to the network's input; importing this registers the built-in datasets."""
+"""From files and dataset dicts to the network's input.
 
-from centernet_d2.data import datasets  # noqa: F401
+Importing this registers the built-in datasets, the fields that tasks may require, and what fills in dataset-dependent
+config values. It reads no file.
+"""
+
+from centernet_d2.data import datasets, fields_3d  # noqa: F401
+from centernet_d2.data.datasets import custom  # noqa: F401

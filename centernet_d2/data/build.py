@@ -23,6 +23,7 @@ from centernet_d2.data.dataset_mapper import CenterNetDatasetMapper
 from centernet_d2.data.frame_pairs import WithPrevious
 from centernet_d2.data.image_io import DatasetDict
 from centernet_d2.data.samplers import Mapper, PositionDataset, PositionSampler, Sample
+from centernet_d2.registry import required_fields
 
 
 class TrainLoader:
@@ -64,7 +65,7 @@ def build_train_loader(cfg: CfgNode, start_iteration: int = 0, mapper: Mapper | 
     seed = cfg.SEED if cfg.SEED >= 0 else comm.shared_random_seed()
     mapper = mapper or CenterNetDatasetMapper(cfg, is_train=True)
     images: Sequence[DatasetDict] = DatasetFromList(dataset_dicts, copy=False)
-    if cfg.MODEL.TRACKING_ON:
+    if "previous_frame" in required_fields(cfg):
         images = WithPrevious(images, cfg.MODEL.TRACKING.MAX_FRAME_DISTANCE)
     loader = DataLoader(
         PositionDataset(images, mapper, seed),

@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import cv2
 import numpy as np
 import torch
 from detectron2.config import CfgNode, configurable
-from detectron2.data.detection_utils import create_keypoint_hflip_indices
 from detectron2.data.transforms import AugInput, Augmentation, AugmentationList, TransformList
 from detectron2.structures import Boxes, Instances, Keypoints
 
 from centernet_d2.data.annotations import corner_boxes, keypoint_boxes
-from centernet_d2.data.fields_3d import ignored_regions, object_fields
-from centernet_d2.data.frame_pairs import PreviousFrames, previous_centers, track_ids
+from centernet_d2.data.fields import Field, build_fields
+from centernet_d2.data.frame_pairs import PreviousFrames, previous_centers
 from centernet_d2.data.image_io import DatasetDict, read_image, read_reduced
 from centernet_d2.data.transforms.affine import AffineTransform, RandomAffine, affine_parts
 from centernet_d2.data.transforms.build import build_augmentations
+from centernet_d2.registry import required_fields
 
 
 class CenterNetDatasetMapper:
@@ -25,10 +26,9 @@ class CenterNetDatasetMapper:
 
     Training gives ``image`` (3, H, W) uint8 of the network's input size (or, where resolution is kept, of the
     image's) and ``instances`` with ``gt_boxes`` (input pixels, inside the input, positive area), ``gt_classes`` int64
-    and, on demand, ``gt_keypoints`` (P, K, 3) and what ``data.fields_3d`` names; of videos also ``previous_image``,
-    ``previous_boxes`` (T, 4) that the network is told of and ``gt_previous_center`` (P, 1, 3), in input pixels, and
-    ``gt_track_ids`` (P,). Testing gives the image as it is: the
-    model letterboxes. Both keep ``file_name``, ``image_id``, ``height`` and ``width``, and what else the record has.
+    and what ``fields`` read (``gt_keypoints`` (P, K, 3), ...); of videos also ``previous_image``, ``previous_boxes``
+    (T, 4), the boxes that the network is shown, and ``gt_previous_center`` (P, 1, 3), in input pixels. Testing gives
+    the image as it is: the model letterboxes. Both keep the other entries of the dataset dict.
     """
 
     @configurable
@@ -38,20 +38,18 @@ class CenterNetDatasetMapper:
         is_train: bool,
         augmentations: list[Augmentation],
         image_format: str = "BGR",
-        keypoint_hflip_indices: np.ndarray | None = None,
+        fields: Sequence[Field] = (),
         box_from_keypoints: str = "never",
-        boxes_3d: bool = False,
         previous_frames: PreviousFrames | None = None,
         reduced_decoding: bool = False,
     ) -> None:
         """
         Args:
             augmentations: used in training only; the first is expected to give the network's input size.
-            keypoint_hflip_indices: (K,) which keypoint each becomes in a flipped image; None leaves keypoints out.
+            fields: read values of the objects besides box and class.
             box_from_keypoints: "never", "rotated" (where the image was) or "always": an object's box becomes that of
                 its labelled keypoints, those outside the input included, before it is cut to the input. Objects whose
                 labelled keypoints span no area keep their own.
-            boxes_3d: the objects get the fields of ``data.fields_3d``, and ignored regions are among them.
             previous_frames: training records have "previous", the previous frame (``data.frame_pairs``).
             reduced_decoding: JPEG files that the warp makes smaller by 2, 4 or 8 at least are decoded so much smaller;
                 for records with their height and width, where ``RandomAffine`` comes first.
@@ -66,28 +64,21 @@ class CenterNetDatasetMapper:
         self.is_train = is_train
         self.augmentations = AugmentationList(augmentations)
         self.image_format = image_format
-        self.keypoint_hflip_indices = keypoint_hflip_indices
+        self.fields = list(fields)
         self.box_from_keypoints = box_from_keypoints
-        self.boxes_3d = boxes_3d
         self.previous_frames = previous_frames
         self.reduced_decoding = reduced_decoding and isinstance(next(iter(augmentations), None), RandomAffine)
 
     @classmethod
     def from_config(cls, cfg: CfgNode, is_train: bool = True) -> dict[str, Any]:
-        augmentations: list[Augmentation] = []
-        flip_indices = None
-        if is_train:
-            augmentations = build_augmentations(cfg)
-            if cfg.MODEL.KEYPOINT_ON:
-                flip_indices = np.asarray(create_keypoint_hflip_indices(cfg.DATASETS.TRAIN))
+        tracks = "previous_frame" in required_fields(cfg)
         return {
             "is_train": is_train,
-            "augmentations": augmentations,
+            "augmentations": build_augmentations(cfg) if is_train else [],
             "image_format": cfg.INPUT.FORMAT,
-            "keypoint_hflip_indices": flip_indices,
+            "fields": build_fields(cfg) if is_train else [],
             "box_from_keypoints": cfg.INPUT.BOX_FROM_KEYPOINTS,
-            "boxes_3d": cfg.MODEL.BOX3D_ON,
-            "previous_frames": PreviousFrames.from_config(cfg) if cfg.MODEL.TRACKING_ON else None,
+            "previous_frames": PreviousFrames.from_config(cfg) if tracks else None,
             "reduced_decoding": cfg.INPUT.REDUCED_DECODING,
         }
 
@@ -151,8 +142,7 @@ class CenterNetDatasetMapper:
         self, dataset_dict: DatasetDict, transforms: TransformList, image_size: tuple[int, int]
     ) -> Instances:
         annotations = [a for a in dataset_dict.get("annotations", []) if not a.get("iscrowd", 0)]
-        if self.boxes_3d:
-            annotations += ignored_regions(dataset_dict)
+        annotations += [extra for field in self.fields for extra in field.extra_objects(dataset_dict)]
         source = corner_boxes(annotations)
         warped = transforms.apply_box(source)
         if self.box_from_keypoints == "always" or (
@@ -165,31 +155,10 @@ class CenterNetDatasetMapper:
         instances = Instances(image_size)
         instances.gt_boxes = Boxes(torch.from_numpy(boxes)[keep])
         instances.gt_classes = torch.tensor([a["category_id"] for a in annotations], dtype=torch.int64)[keep]
-        if self.keypoint_hflip_indices is not None:
-            keypoints = self._keypoints(annotations, transforms, image_size)
-            instances.gt_keypoints = Keypoints(torch.from_numpy(keypoints).float()[keep])
-        if self.boxes_3d:
-            for name, values in object_fields(dataset_dict, annotations, transforms).items():
+        for field in self.fields:
+            for name, values in field.read(dataset_dict, annotations, transforms, image_size).items():
                 instances.set(name, values[keep])
-        if self.previous_frames is not None:
-            instances.gt_track_ids = track_ids(annotations)[keep]
         return instances
-
-    def _keypoints(
-        self, annotations: list[dict[str, Any]], transforms: TransformList, image_size: tuple[int, int]
-    ) -> np.ndarray:
-        """(P, K, 3); points outside the input, and those of objects without any, get visibility 0."""
-        indices = self.keypoint_hflip_indices
-        assert indices is not None
-        unlabelled = np.zeros((len(indices), 3))
-        points = [np.asarray(a.get("keypoints", unlabelled), dtype=np.float64).reshape(-1, 3) for a in annotations]
-        result = np.stack(points) if points else np.zeros((0, len(indices), 3))
-        result[:, :, :2] = transforms.apply_coords(result[:, :, :2].reshape(-1, 2)).reshape(len(result), -1, 2)
-        inside = (result[:, :, :2] >= 0) & (result[:, :, :2] <= np.array(image_size[::-1]))
-        result[:, :, 2] *= inside.all(axis=2)
-        if any(transform.flips for transform in affine_parts(transforms)):
-            result = result[:, indices]
-        return result
 
 
 def _channels_first(image: np.ndarray) -> torch.Tensor:

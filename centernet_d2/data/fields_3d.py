@@ -1,4 +1,4 @@
-"""What the training objects of an image have besides boxes where 3D boxes are learned (``MODEL.BOX3D_ON``)."""
+"""The field "box3d" of training objects: depth, dimensions, orientation and projected center of 3D boxes."""
 
 from __future__ import annotations
 
@@ -7,15 +7,18 @@ from typing import Any
 
 import numpy as np
 import torch
+from detectron2.config import CfgNode
 from detectron2.data.transforms import TransformList
 from detectron2.structures import Keypoints
 from torch import Tensor
 
+from centernet_d2.data.fields import Field, register_field
 from centernet_d2.data.image_io import DatasetDict
 from centernet_d2.data.preparation.kitti import CLASS_NAMES
 from centernet_d2.data.transforms.affine import affine_parts
 from centernet_d2.data.validation.issues import is_number
 from centernet_d2.ops.box3d_geometry import project, wrap_angle
+from centernet_d2.structures.boxes3d import calibration_of
 
 #: Types of KITTI's labels that look like the objects of some classes and are none, after CenterNet.
 IGNORED_AS: dict[str, tuple[str, ...]] = {
@@ -26,6 +29,26 @@ IGNORED_AS: dict[str, tuple[str, ...]] = {
 }
 #: Of annotations: field -> how many numbers.
 _FIELDS = {"dim": 3, "location": 3, "alpha": 1}
+
+
+@register_field("box3d")
+class Box3DField(Field):
+    """:func:`object_fields`, with the regions of :func:`ignored_regions` among the objects."""
+
+    def __init__(self, cfg: CfgNode) -> None:
+        pass
+
+    def extra_objects(self, dataset_dict: DatasetDict) -> list[dict[str, Any]]:
+        return ignored_regions(dataset_dict)
+
+    def read(
+        self,
+        dataset_dict: DatasetDict,
+        annotations: list[dict[str, Any]],
+        transforms: TransformList,
+        image_size: tuple[int, int],
+    ) -> dict[str, Tensor | Keypoints]:
+        return object_fields(dataset_dict, annotations, transforms)
 
 
 def ignored_regions(dataset_dict: DatasetDict) -> list[dict[str, Any]]:
@@ -78,23 +101,6 @@ def object_fields(
         "gt_alpha": wrap_angle(alpha).float(),
         "gt_center_3d": Keypoints(torch.cat([points, 2.0 * seen[:, None]], dim=-1)[:, None].float()),
     }
-
-
-def calibration_of(dataset_dict: DatasetDict) -> Tensor:
-    """(3, 4) float64 "calib" of a record.
-
-    Raises:
-        ValueError: it is not there, or no such matrix.
-    """
-    given = dataset_dict.get("calib")
-    try:
-        matrix = np.asarray(given, dtype=np.float64)
-    except (TypeError, ValueError):
-        matrix = np.empty(0)
-    if matrix.shape != (3, 4) or not np.isfinite(matrix).all():
-        shown = given.tolist() if isinstance(given, np.ndarray) else given
-        raise ValueError(f"{dataset_dict.get('file_name')}: calib is {shown!r}, not 3x4 finite numbers")
-    return torch.from_numpy(matrix)
 
 
 def _numbers(dataset_dict: DatasetDict, annotations: list[dict[str, Any]], name: str, count: int) -> Tensor:

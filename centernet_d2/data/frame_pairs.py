@@ -114,11 +114,6 @@ class PreviousFrames:
 _FALSE_NOISE = 0.05
 
 
-def track_ids(annotations: list[dict[str, Any]]) -> Tensor:
-    """(P,) int64, the track ids; those of single images are their numbers in the list."""
-    return torch.tensor([a.get("track_id", number) for number, a in enumerate(annotations, start=1)], dtype=torch.int64)
-
-
 def previous_centers(ids: Tensor, before: Instances) -> Tensor:
     """(P, 1, 3) float32: the centers of those boxes ``before`` that have the track ids ``ids`` (P,), and 1; zeros
     where there is none."""

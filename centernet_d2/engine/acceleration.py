@@ -28,18 +28,18 @@ def accelerate(model: CenterNet, cfg: CfgNode) -> None:
     if settings.FUSE_BATCH_NORM:
         side = model.divisibility
         blank = torch.zeros(1, model.input_channels, side, side, device=model.device)
-        fuse_batch_norm(model, lambda: model.outputs(blank))
+        fuse_batch_norm(model, lambda: model.predict_maps(blank))
     if settings.COMPILE:
         model.compile()
     precision = _PRECISIONS[settings.PRECISION]
     if precision is not None:
-        model.outputs = _InPrecision(model, precision)  # type: ignore[method-assign]
+        model.predict_maps = _InPrecision(model, precision)  # type: ignore[method-assign]
     if settings.CUDA_GRAPHS:
-        model.outputs = CudaGraphs(model.outputs)  # type: ignore[method-assign]
+        model.predict_maps = CudaGraphs(model.predict_maps)  # type: ignore[method-assign]
 
 
 class _InPrecision:
-    """``CenterNet.outputs`` with backbone and neck under autocast. The heads are not: rounded to bfloat16's 8 bits,
+    """``CenterNet.predict_maps`` with backbone and neck under autocast. The heads are not: rounded to bfloat16,
     peaks would tie with their neighbours, and sides of large boxes be wrong by a quarter of a cell."""
 
     def __init__(self, model: CenterNet, precision: torch.dtype) -> None:
@@ -47,8 +47,8 @@ class _InPrecision:
 
     def __call__(self, images: Tensor) -> dict[str, Tensor]:
         with torch.autocast(images.device.type, dtype=self._precision):
-            feature = self._model.features(images)[-1]
-        return self._model.task.outputs(feature.float())
+            feature = self._model.extract_features(images)[-1]
+        return self._model.task.predict_maps(feature.float())
 
 
 class CudaGraphs:

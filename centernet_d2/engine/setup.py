@@ -12,7 +12,7 @@ from detectron2.utils import comm
 from detectron2.utils.logger import setup_logger
 
 from centernet_d2.config import get_cfg
-from centernet_d2.data.datasets.custom import register_custom_datasets, resolve_num_classes
+from centernet_d2.config.resolution import resolve
 
 
 def setup_cfg(config_file: str = "", opts: Sequence[str] = ()) -> CfgNode:
@@ -34,8 +34,7 @@ def setup_cfg(config_file: str = "", opts: Sequence[str] = ()) -> CfgNode:
     for key, _ in pairs:
         _check_key(cfg, key)
     cfg.merge_from_list([part for pair in pairs for part in pair])
-    register_custom_datasets(cfg)
-    cfg.MODEL.CENTERNET.NUM_CLASSES = resolve_num_classes(cfg)
+    cfg = resolve(cfg)
     cfg.freeze()
     return cfg
 

@@ -9,10 +9,7 @@ import torch
 from detectron2.config import CfgNode
 from torch import Tensor, nn
 
-from centernet_d2.modeling.meta_arch import CenterNet, CenterTrack
-from centernet_d2.modeling.tasks import DetectionTask, ExtremePointTask, Task
-from centernet_d2.modeling.tasks.keypoint_base import KeypointTask
-from centernet_d2.ops.extreme_points import left_first
+from centernet_d2.modeling.meta_arch import CenterNet
 from centernet_d2.structures import Candidates
 from centernet_d2.visualization.visualizer import Visualizer
 
@@ -30,8 +27,7 @@ class ExportedGraph(nn.Module):
     def __init__(self, model: CenterNet) -> None:
         super().__init__()
         self.model = model
-        tracks = isinstance(model, CenterTrack)
-        self.input_names = ["image", "previous_image", "previous_heatmap"] if tracks else ["image"]
+        self.input_names = list(model.input_names)
 
     def size(self) -> tuple[int, int]:
         """(height, width) of the input where images are fitted into ``INPUT.SIZE_TEST``."""
@@ -41,10 +37,8 @@ class ExportedGraph(nn.Module):
     def candidates(self, *inputs: Tensor) -> Candidates:
         """Coordinates in input pixels."""
         images = [(image - self.model.pixel_mean) / self.model.pixel_std for image in inputs[:2]]
-        outputs = self.model.outputs(torch.cat([*images, *inputs[2:]], dim=1))
-        predictions = self.model.task.candidates(outputs)
-        if isinstance(self.model.task, ExtremePointTask):  # which leaves this to its merging
-            predictions.points["keypoints"] = left_first(predictions.points["keypoints"])
+        outputs = self.model.predict_maps(torch.cat([*images, *inputs[2:]], dim=1))
+        predictions = self.model.task.decode_for_export(outputs)
         one = predictions.boxes.new_ones(1, 2)
         return predictions.transformed(self.model.stride * one, 0 * one)
 
@@ -82,7 +76,7 @@ def describe(cfg: CfgNode, model: CenterNet, predictions: Candidates, size: tupl
         raise ValueError('INPUT.RESIZE_TEST is "keep", so every image has a size of its own: export dynamic sizes')
     described = {
         "task": type(model.task).__name__,
-        "merge": _merging(model.task),
+        "merge": model.task.merge_spec(),
         "sources": int(predictions.source.max()) + 1,
         "points": list(predictions.points),
         "limit": model.detections_per_image,
@@ -97,20 +91,6 @@ def describe(cfg: CfgNode, model: CenterNet, predictions: Candidates, size: tupl
         "class_names": list(metadata.names or ()),
         "landmark_names": list(metadata.schema.names) if metadata.schema else [],
     }
-    if cfg.MODEL.BOX3D_ON:
+    if "box3d" in model.task.required_fields:
         described["calibration"] = list(cfg.MODEL.BOX3D.CALIBRATION)
     return described
-
-
-def _merging(task: Task) -> str:
-    """How candidates become objects: "top" (the best scores), "soft_nms", "vote" (of sources, then soft-NMS), or
-    "extreme_points" (soft-NMS, then ghost boxes are suppressed)."""
-    if isinstance(task, DetectionTask):
-        if len(task.point_flags) == 1:
-            return "top"
-        return "vote" if task.merge_method == "vote" else "soft_nms"
-    if isinstance(task, KeypointTask):
-        return "soft_nms" if task.soft_nms else "top"
-    if isinstance(task, ExtremePointTask):
-        return "extreme_points" if task.ghost_box_suppression else "soft_nms"
-    raise ValueError(f"export does not know how the candidates of {type(task).__name__} are merged")

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import defaultdict
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -11,6 +13,8 @@ from detectron2.config import CfgNode
 from torch import Tensor
 
 from centernet_d2.geometry import fitting_scale, inverse, letterbox_matrix, warp_image
+from centernet_d2.modeling.tasks import Task
+from centernet_d2.structures import Candidates
 
 
 @dataclass(frozen=True)
@@ -65,35 +69,85 @@ class TestTimeAugmentation:
             height, width = (int(np.ceil(side * scale / divisibility)) * divisibility for side in base)
         return height, width
 
+    def group(self, image_sizes: Sequence[tuple[int, int]], divisibility: int) -> list[list[int]]:
+        """Indices of images (height, width) that become inputs of one size."""
+        groups: dict[tuple[int, int], list[int]] = defaultdict(list)
+        for i, size in enumerate(image_sizes):
+            groups[self.input_size(size, 1.0, divisibility)].append(i)
+        return list(groups.values())
 
-def prepare(
-    images: list[Tensor], settings: TestTimeAugmentation, scale: float, divisibility: int
-) -> tuple[list[Tensor], Tensor, Tensor]:
-    """Letterbox images that share an input size.
+    def letterbox(
+        self, images: Sequence[Tensor], scale: float, divisibility: int
+    ) -> tuple[list[Tensor], Tensor, Tensor]:
+        """Fit images that share an input size into it.
+
+        Args:
+            images: (3, h, w) each, any real dtype, 0..255.
+
+        Returns:
+            uint8 (3, H, W) inputs, and the way back, float32 x and y: image pixels = input pixels * scale (N, 2) +
+            shift (N, 2).
+
+        Raises:
+            ValueError: an image has a NaN or infinite pixel.
+        """
+        warped, scales, shifts = [], [], []
+        for image in images:
+            pixels = _as_uint8(image)
+            image_size = pixels.shape[:2]
+            size = self.input_size(image_size, scale, divisibility)
+            zoom = scale if self.resize == "keep" else fitting_scale(image_size, size, self.fit_width)
+            matrix = letterbox_matrix(image_size, size, zoom)
+            inputs = warp_image(pixels, matrix, size, self.pixel_center)
+            warped.append(torch.from_numpy(np.ascontiguousarray(inputs.transpose(2, 0, 1))))
+            back = inverse(matrix)
+            scales.append(torch.tensor([back[0, 0], back[1, 1]], dtype=torch.float32))
+            shifts.append(torch.tensor(back[:, 2], dtype=torch.float32))
+        return warped, torch.stack(scales), torch.stack(shifts)
+
+    def decode(self, model: MapModel, images: Tensor, scale: Tensor, shift: Tensor) -> list[Candidates]:
+        """Candidates in image pixels of one batch (N, 3, H, W), and with ``flip`` of its flipped images, too.
+
+        Args:
+            scale, shift: (N, 2) x, y, the way from input pixels to image pixels.
+        """
+        task, scale_of_cells = model.task, scale * model.stride
+        if not self.flip:
+            return [task.decode(model.predict_maps(images)).transformed(scale_of_cells, shift)]
+        maps, flipped = forward_with_flip(model.predict_maps, images, at_once=images.is_cuda)
+        if task.flip_closed:
+            return [task.decode(task.merge_flipped(maps, flipped)).transformed(scale_of_cells, shift)]
+        flip = scale.new_tensor([-1.0, 1.0])
+        far_side = shift + scale * scale.new_tensor([images.shape[-1], 0.0])
+        return [
+            task.decode(maps).transformed(scale_of_cells, shift),
+            task.decode(flipped).transformed(scale_of_cells * flip, far_side),
+        ]
+
+
+class MapModel(Protocol):
+    """What :meth:`TestTimeAugmentation.decode` needs of a model."""
+
+    task: Task
+    stride: int
+
+    def predict_maps(self, images: Tensor) -> dict[str, Tensor]: ...
+
+
+def forward_with_flip(
+    network: Callable[[Tensor], dict[str, Tensor]], images: Tensor, at_once: bool
+) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    """``network`` of ``images`` (N, 3, H, W) and of their flipped copies.
 
     Args:
-        images: (3, h, w) each, any real dtype, 0..255.
-
-    Returns:
-        uint8 (3, H, W) inputs, and the way back, float32 x and y: image pixels = input pixels * scale (N, 2) + shift
-        (N, 2).
-
-    Raises:
-        ValueError: where an image has a NaN or infinite pixel.
+        at_once: in one batch of 2N, which fills a GPU; on a CPU two are a little quicker where maps are large (less
+            leaves the caches), and slower where they are small.
     """
-    warped, scales, shifts = [], [], []
-    for image in images:
-        pixels = _as_uint8(image)
-        image_size = pixels.shape[:2]
-        size = settings.input_size(image_size, scale, divisibility)
-        zoom = scale if settings.resize == "keep" else fitting_scale(image_size, size, settings.fit_width)
-        matrix = letterbox_matrix(image_size, size, zoom)
-        inputs = warp_image(pixels, matrix, size, settings.pixel_center)
-        warped.append(torch.from_numpy(np.ascontiguousarray(inputs.transpose(2, 0, 1))))
-        back = inverse(matrix)
-        scales.append(torch.tensor([back[0, 0], back[1, 1]], dtype=torch.float32))
-        shifts.append(torch.tensor(back[:, 2], dtype=torch.float32))
-    return warped, torch.stack(scales), torch.stack(shifts)
+    flipped = images.flip(-1)
+    if not at_once:
+        return network(images), network(flipped)
+    both, count = network(torch.cat([images, flipped])), len(images)
+    return {name: x[:count] for name, x in both.items()}, {name: x[count:] for name, x in both.items()}
 
 
 def _as_uint8(image: Tensor) -> np.ndarray:

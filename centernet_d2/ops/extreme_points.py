@@ -14,6 +14,8 @@ from centernet_d2.ops.indexing import cells_of
 
 # How far an octagon's segments reach from their extreme point, as a share of the box's side (section 4.4).
 _REACH = 1 / 8
+#: Order of an object's extreme points.
+SIDES = ("top", "left", "bottom", "right")
 
 
 def aggregate_edges(maps: Tensor, dim: int, weight: float) -> Tensor:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from collections.abc import Mapping
+from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -93,3 +95,20 @@ def _rotated(x: Tensor, z: Tensor, angle: Tensor) -> tuple[Tensor, Tensor]:
 
 def _iou(intersection: Tensor, total: Tensor) -> Tensor:
     return intersection / (total - intersection).clamp(min=1e-12)
+
+
+def calibration_of(dataset_dict: Mapping[str, Any]) -> Tensor:
+    """(3, 4) float64 "calib" of a dataset dict.
+
+    Raises:
+        ValueError: it is not there, or no such matrix.
+    """
+    given = dataset_dict.get("calib")
+    try:
+        matrix = np.asarray(given, dtype=np.float64)
+    except (TypeError, ValueError):
+        matrix = np.empty(0)
+    if matrix.shape != (3, 4) or not np.isfinite(matrix).all():
+        shown = given.tolist() if isinstance(given, np.ndarray) else given
+        raise ValueError(f"{dataset_dict.get('file_name')}: calib is {shown!r}, not 3x4 finite numbers")
+    return torch.from_numpy(matrix)

@@ -9,6 +9,9 @@ from typing import Any
 
 import numpy as np
 
+#: By name; ``data.schemas`` has one file for each.
+SCHEMAS: dict[str, KeypointSchema] = {}
+
 
 @dataclass(frozen=True)
 class KeypointSchema:
@@ -82,11 +85,22 @@ def chain(first: int, last: int, closed: bool = False) -> tuple[int, ...]:
     return (*range(first, last + 1), *((first,) if closed else ()))
 
 
-def check_schema(schema: KeypointSchema) -> KeypointSchema:
-    """The schema itself.
+def get_schema(name: str) -> KeypointSchema:
+    """The registered schema ``name``.
 
     Raises:
-        ValueError: an index out of range, a twin used twice, names that repeat.
+        ValueError: there is none of that name.
+    """
+    if name not in SCHEMAS:
+        raise ValueError(f"MODEL.KEYPOINT.SCHEMA is {name!r}, not one of {', '.join(SCHEMAS)}")
+    return SCHEMAS[name]
+
+
+def register_schema(schema: KeypointSchema) -> KeypointSchema:
+    """Add a schema to :data:`SCHEMAS`; returns it.
+
+    Raises:
+        ValueError: an index out of range, an index in two flip pairs, names that repeat.
     """
     count = len(schema)
     flip_pairs = [k for pair in schema.flip_pairs for k in pair]
@@ -99,4 +113,5 @@ def check_schema(schema: KeypointSchema) -> KeypointSchema:
         raise ValueError(f"the keypoint schema {schema.name} is inconsistent")
     if len(schema.ranges) != len(schema.class_names):
         raise ValueError(f"the keypoint schema {schema.name} needs one range per class")
+    SCHEMAS[schema.name] = schema
     return schema

@@ -16,7 +16,7 @@ from detectron2.config import CfgNode
 from detectron2.data import MetadataCatalog
 from detectron2.structures import Instances
 
-from centernet_d2.data.fields_3d import calibration_of
+from centernet_d2.structures.boxes3d import calibration_of
 from centernet_d2.visualization.draw_keypoints import find_schema
 from centernet_d2.visualization.primitives import write_labels
 from centernet_d2.visualization.renderers import KINDS, Canvas, Memory, VisMetadata, class_color, color_of

@@ -59,12 +59,12 @@ def test_cost_of_a_model(tmp_path):
 def test_a_tracker_has_the_previous_frame_to_look_at():
     """Two more stems (the frame's, 7x7 and a residual block), and a head."""
     tracker = tracking_model()
-    detector = tracking_model("MODEL.META_ARCHITECTURE", "CenterNet", "MODEL.CENTERNET.EXTRA_HEADS", [])
+    detector = tracking_model("MODEL.META_ARCHITECTURE", "CenterNet")
     images = torch.zeros(1, 7, 64, 64)
     extra = tracker.eval().previous_frame
     expected = count_flops(extra.image_stem, images[:, :3]) + count_flops(extra.heatmap_stem, images[:, :1])
-    features = tracker.features(images)
-    expected += count_flops(tracker.task.heads["DisplacementHead"], features)
+    features = tracker.extract_features(images)
+    expected += count_flops(tracker.task.heads["displacement"], features)
     assert model_cost(tracker, (64, 64)).flops == model_cost(detector, (64, 64)).flops + expected
 
 

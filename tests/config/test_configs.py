@@ -19,6 +19,7 @@ from detectron2.structures import Boxes, Instances, Keypoints
 import centernet_d2
 from centernet_d2.data.datasets.keypoint_sets import resolve_schema
 from centernet_d2.data.fields_3d import object_fields
+from centernet_d2.registry import required_fields
 
 ROOT = Path(__file__).parents[2] / "configs"
 CONFIGS = sorted(p.relative_to(ROOT).as_posix() for p in ROOT.rglob("*.yaml") if not p.name.startswith("Base-"))
@@ -33,7 +34,6 @@ PEAKS = {"loss_keypoint_heatmap", "loss_keypoint_offset"}
 LOSSES = {
     "DetectionTask": CENTER,
     "KeypointRegressionTask": CENTER | PEAKS | {"loss_keypoint_regression"},
-    "ClothesLandmarkTask": CENTER | PEAKS | {"loss_keypoint_regression"},
     "ExtremePointTask": {"loss_center_heatmap"}
     | {f"loss_{side}_{what}" for side in ("top", "left", "bottom", "right") for what in ("heatmap", "offset")},
     "KeypointHeatmapTask": CENTER | PEAKS | {"loss_keypoint_grouping"},
@@ -64,11 +64,14 @@ def test_a_training_and_a_test_step(name):
     model = build_model(cfg)
     losses = model.train()([training_sample(cfg) for _ in range(2)])
     expected = PEAKS if cfg.MODEL.KEYPOINT.SINGLE_INSTANCE else LOSSES[cfg.MODEL.CENTERNET.TASK]
-    if cfg.MODEL.BOX3D_ON and cfg.MODEL.BOX3D.CENTER_OFFSET:
+    needed = required_fields(cfg)
+    if "box3d" in needed and cfg.MODEL.BOX3D.CENTER_OFFSET:
         expected = expected | {"loss_center_offset"}
     if cfg.MODEL.CENTERNET.BOX_HEAD == "BoxHead":  # of ltrb
         expected = expected - {"loss_offset"}
-    assert set(losses) == expected | {f"loss_{name}" for name in cfg.MODEL.CENTERNET.EXTRA_HEADS}
+    if "previous_frame" in needed:
+        expected = expected | {"loss_displacement"}
+    assert set(losses) == expected
     sum(losses.values()).backward()
     without = [key for key, p in model.named_parameters() if p.requires_grad and p.grad is None]
     assert without == [], "parameters that no loss reaches break distributed training"
@@ -80,11 +83,11 @@ def test_a_training_and_a_test_step(name):
         predictions.pred_boxes.tensor
     ).all()
     assert ((predictions.pred_classes >= 0) & (predictions.pred_classes < classes_of(cfg))).all()
-    if cfg.MODEL.KEYPOINT_ON:
+    if "keypoints" in needed:
         assert predictions.pred_keypoints.shape == (len(predictions), len(resolve_schema(cfg)), 3)
-    if cfg.MODEL.BOX3D_ON:
+    if "box3d" in needed:
         assert predictions.pred_locations.shape == predictions.pred_dimensions.shape == (len(predictions), 3)
-    if cfg.MODEL.TRACKING_ON:
+    if "previous_frame" in needed:
         assert predictions.pred_displacement.shape == (len(predictions), 2) and (predictions.pred_track_ids > 0).all()
 
 
@@ -92,16 +95,17 @@ def training_sample(cfg: CfgNode) -> dict:
     instances = Instances((128, 128))
     instances.gt_boxes = Boxes(torch.tensor([[10.0, 20.0, 60.0, 90.0], [70.0, 30.0, 110.0, 120.0]]))
     instances.gt_classes = torch.tensor([0, classes_of(cfg) - 1])
-    if cfg.MODEL.KEYPOINT_ON:
+    needed = required_fields(cfg)
+    if "keypoints" in needed:
         instances.gt_keypoints = keypoints_inside(instances, cfg)
-    if cfg.MODEL.BOX3D_ON:
+    if "box3d" in needed:
         annotations = [{"dim": [1.5, 1.6, 4.0], "location": [x, 1.7, 20.0], "alpha": 0.1} for x in (-3.0, 2.0)]
         dataset_dict = {"height": 128, "width": 128, "calib": np.array(cfg.MODEL.BOX3D.CALIBRATION).reshape(3, 4)}
         for name, values in object_fields(dataset_dict, annotations, TransformList([])).items():
             instances.set(name, values)
     images = torch.randint(0, 256, (2, 3, 128, 128), dtype=torch.uint8)
     sample = {"image": images[0], "instances": instances}
-    if cfg.MODEL.TRACKING_ON:
+    if "previous_frame" in needed:
         seen = torch.tensor([1.0, 0.0])[:, None]
         instances.gt_previous_center = Keypoints(torch.cat([instances.gt_boxes.get_centers(), seen], dim=1)[:, None])
         sample |= {"previous_image": images[1], "previous_boxes": instances.gt_boxes.tensor}
@@ -192,6 +196,11 @@ def test_names_say_what_is_inside():
             assert ("DCN" in parts) == (cfg.MODEL.NECK.CONV == "deformable")
         if "DLA" in parts:
             assert "dla" in cfg.MODEL.BACKBONE.NAME
+        if "darknet53" in parts:
+            assert cfg.MODEL.BACKBONE.NAME == "build_darknet_backbone"
+        if parts[-1] != "augmented" and {"mobilenet", "shufflenet"} & set(parts[1:2]):
+            assert cfg.MODEL.BACKBONE.NAME == "build_torchvision_backbone"
+            assert parts[1] in cfg.MODEL.TORCHVISION.NAME
         if "HG" in parts:
             assert cfg.MODEL.HOURGLASS.NUM_STACKS == 2 and "hourglass" in cfg.MODEL.BACKBONE.NAME
         for size in {"384", "512"} & set(parts):
@@ -204,6 +213,8 @@ def test_a_config_says_only_what_its_base_does_not():
             continue
         content = CfgNode.load_cfg(path.open())
         bases = content.pop("_BASE_", [])
+        if not bases:  # a fragment, for any base
+            continue
         base = centernet_d2.get_cfg()
         for name in [bases] if isinstance(bases, str) else bases:
             base.merge_from_file(str(path.parent / name))

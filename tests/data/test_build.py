@@ -20,10 +20,10 @@ from detectron2.structures import BoxMode
 from detectron2.utils import comm
 from PIL import Image
 
-from centernet_d2.config import get_cfg
 from centernet_d2.data.build import build_test_loader, build_train_loader, load_training_dicts
 from centernet_d2.data.corrupt_images import TooManyCorruptError
 from centernet_d2.data.image_io import CorruptImageError
+from tests.helpers.tiny import base_cfg
 
 NAME = "test_build_pictures"
 
@@ -43,7 +43,7 @@ def dataset_dicts(tmp_path: Path) -> list[dict[str, Any]]:
 @pytest.fixture
 def cfg(dataset_dicts: list[dict[str, Any]]) -> Iterator[CfgNode]:
     DatasetCatalog.register(NAME, lambda: dataset_dicts)
-    cfg = get_cfg()
+    cfg = base_cfg()
     cfg.DATASETS.TRAIN = (NAME,)
     cfg.INPUT.SIZE_TRAIN = [32, 32]
     cfg.SOLVER.IMS_PER_BATCH = 4

@@ -14,15 +14,15 @@ from detectron2.data import MetadataCatalog
 from detectron2.structures import BoxMode
 from PIL import Image
 
-from centernet_d2.config import get_cfg
 from centernet_d2.data.dataset_mapper import CenterNetDatasetMapper
+from tests.helpers.tiny import base_cfg
 
 MakeDatasetDict = Callable[..., dict[str, Any]]
 
 
 @pytest.fixture
 def cfg() -> CfgNode:
-    cfg = get_cfg()
+    cfg = base_cfg()
     cfg.INPUT.SIZE_TRAIN = [64, 96]
     cfg.INPUT.AFFINE.MODE = "none"
     cfg.INPUT.AFFINE.FLIP_PROB = 0.0
@@ -109,7 +109,7 @@ def test_testing_gives_the_image_as_it_is(cfg: CfgNode, make_dataset_dict: MakeD
 
 
 def test_keypoints_follow_the_warp_and_change_sides(cfg: CfgNode, make_dataset_dict: MakeDatasetDict) -> None:
-    cfg.MODEL.KEYPOINT_ON = True
+    cfg.MODEL.CENTERNET.TASK = "KeypointRegressionTask"
     cfg.DATASETS.TRAIN = ("test_mapper_keypoints",)
     values = {"keypoint_names": ["nose", "left", "right"], "keypoint_flip_map": [("left", "right")]}
     MetadataCatalog.get("test_mapper_keypoints").set(**values)
@@ -147,7 +147,7 @@ def test_boxes_lie_on_what_they_enclose_under_all_augmentations(cfg: CfgNode, tm
 
 
 def _with_keypoints(cfg: CfgNode) -> None:
-    cfg.MODEL.KEYPOINT_ON = True
+    cfg.MODEL.CENTERNET.TASK = "KeypointRegressionTask"
     cfg.DATASETS.TRAIN = ("test_mapper_box_from_keypoints",)
     MetadataCatalog.get("test_mapper_box_from_keypoints").set(keypoint_names=["a", "b", "c"], keypoint_flip_map=[])
 

@@ -11,12 +11,12 @@ from detectron2.data.transforms import TransformList
 from detectron2.structures import BoxMode
 from detectron2.utils import comm
 
-import centernet_d2
 from centernet_d2.data.build import build_test_loader, build_train_loader
 from centernet_d2.data.dataset_mapper import CenterNetDatasetMapper
 from centernet_d2.data.frame_pairs import PreviousFrames, WithPrevious
 from centernet_d2.data.transforms.affine import AffineTransform
 from centernet_d2.geometry import affine_matrix
+from tests.helpers.tiny import base_cfg
 
 NAME = "test_previous_frame_videos"
 LENGTHS = (5, 1, 7, 3)
@@ -57,8 +57,8 @@ def videos(tmp_path):
 
 
 def tracking_cfg(*opts):
-    cfg = centernet_d2.get_cfg()
-    cfg.MODEL.TRACKING_ON = True
+    cfg = base_cfg()
+    cfg.MODEL.META_ARCHITECTURE = "CenterTrack"
     cfg.DATASETS.TRAIN, cfg.DATASETS.TEST = (NAME,), (NAME,)
     cfg.DATALOADER.NUM_WORKERS = 0
     cfg.INPUT.SIZE_TRAIN = [48, 64]

@@ -18,6 +18,7 @@ from centernet_d2.data.dataset_mapper import CenterNetDatasetMapper
 from centernet_d2.data.image_io import CorruptImageError, read_image, read_reduced
 from centernet_d2.data.transforms.affine import AffineTransform
 from centernet_d2.geometry import affine_matrix, letterbox_matrix
+from tests.helpers.tiny import base_cfg
 
 
 def _areas(image: np.ndarray, reduction: int) -> np.ndarray:
@@ -119,7 +120,7 @@ def test_the_direction_that_shrinks_least_counts() -> None:
 
 
 def _cfg(**settings: Any) -> CfgNode:
-    cfg = get_cfg()
+    cfg = base_cfg()
     cfg.INPUT.SIZE_TRAIN = [96, 128]
     cfg.INPUT.AFFINE.MODE, cfg.INPUT.COLOR.JITTER, cfg.INPUT.COLOR.LIGHTING = "none", 0.0, 0.0
     cfg.INPUT.REDUCED_DECODING = True
@@ -178,7 +179,7 @@ def test_without_the_switch_or_the_size_images_are_decoded_whole(
 
 def test_the_previous_frame_is_decoded_as_its_follower(dataset_dict: dict[str, Any]) -> None:
     cfg = _cfg()
-    cfg.MODEL.TRACKING_ON = True
+    cfg.MODEL.META_ARCHITECTURE = "CenterTrack"
     cfg.MODEL.TRACKING.SHIFT = cfg.MODEL.TRACKING.SCALE = 0.0
     (sample, *_) = _samples(cfg, {**dataset_dict, "previous": dataset_dict})
     assert torch.equal(sample["image"], sample["previous_image"])

@@ -58,13 +58,15 @@ def test_nothing_is_left_of_backbones_and_necks(backbone, neck):
     cfg.merge_from_list(["MODEL.NECK.NAME", name, "MODEL.NECK.CONV", conv, "MODEL.NECK.FUSION", fusion])
     cfg.MODEL.NECK.CHANNELS = [12, 10, 8, 6][: len(small_backbone(backbone).output_shape()) - 1]
     model = randomized(build_model(cfg))
-    assert check(model, model.outputs, torch.randn(2, 3, 64, 128, dtype=torch.float64), model.divisibility) == set()
+    assert (
+        check(model, model.predict_maps, torch.randn(2, 3, 64, 128, dtype=torch.float64), model.divisibility) == set()
+    )
 
 
 def test_nothing_is_left_of_an_hourglass_that_sees_the_previous_frame():
     """Its further stems are added by hooks."""
     model = randomized(tracking_model())
-    assert check(model, model.outputs, torch.randn(2, 7, 64, 128, dtype=torch.float64)) == set()
+    assert check(model, model.predict_maps, torch.randn(2, 7, 64, 128, dtype=torch.float64)) == set()
 
 
 def test_normalizations_of_concatenated_maps_stay():

@@ -17,7 +17,7 @@ HEIGHT, WIDTH = 150, 230
 
 
 def perfect_network(model, gt: Instances, schema):
-    """Replaces ``model.outputs`` by the maps of ``truth`` (image pixels), letterboxed; every second call is of the
+    """Replaces ``model.predict_maps`` by the maps of ``truth`` (image pixels), letterboxed; every second call is of the
     flipped input."""
     calls = []
 
@@ -35,9 +35,9 @@ def perfect_network(model, gt: Instances, schema):
         moved.gt_classes = gt.gt_classes
         moved.gt_keypoints = Keypoints(keypoints[:, schema.flip_indices()] if flip else keypoints)
         targets = Targets.from_instances([moved], 4, (size[0] // 4, size[1] // 4))
-        return model.task.target_maps(targets)
+        return model.task.encode_dense(targets)
 
-    model.outputs = outputs
+    model.predict_maps = outputs
     return calls
 
 
@@ -49,7 +49,7 @@ def perfect_network(model, gt: Instances, schema):
         ("face68", "KeypointRegressionTask"),
         ("face68", "KeypointHeatmapTask"),
         ("face19", "KeypointRegressionTask"),
-        ("clothes294", "ClothesLandmarkTask"),
+        ("clothes294", "KeypointRegressionTask"),
     ],
 )
 def test_keypoints_come_back_in_pixels_of_the_image(name, task, flip, resize):

@@ -14,8 +14,8 @@ from detectron2.data import DatasetCatalog, MetadataCatalog
 
 import centernet_d2
 from centernet_d2.data.build import build_test_loader
-from centernet_d2.data.synthetic import registration as synthetic
-from centernet_d2.data.synthetic.registration import register_synthetic
+from centernet_d2.data.synthetic import generation as synthetic
+from centernet_d2.data.synthetic.generation import register_synthetic
 from centernet_d2.engine import Trainer
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -41,7 +41,7 @@ def select_supervised(tmp_path):
     def train(config: str, count: int = 4) -> tuple[dict[str, dict[str, float]], Trainer]:
         cfg = centernet_d2.get_cfg()
         cfg.merge_from_file(str(ROOT / "configs" / "Synthetic" / f"{config}.yaml"))
-        register_synthetic(NAME, synthetic._SETS[cfg.DATASETS.TRAIN[0]][0], count, seed=5)
+        register_synthetic(NAME, synthetic.SETS[cfg.DATASETS.TRAIN[0]][0], count, seed=5)
         cfg.DATASETS.TRAIN = cfg.DATASETS.TEST = (NAME,)
         cfg.INPUT.AFFINE.MODE, cfg.INPUT.AFFINE.FLIP_PROB = "none", 0.0
         cfg.INPUT.COLOR.JITTER = cfg.INPUT.COLOR.LIGHTING = 0.0

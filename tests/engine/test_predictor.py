@@ -80,8 +80,8 @@ def test_it_finds_what_detectron2s_finds(trained, order, resize, augmented):
 def test_images_of_one_network_size_go_through_together(trained):
     trained.INPUT.RESIZE_TEST = "keep"
     predictor, batches = Predictor(trained), []
-    outputs = predictor.model.outputs
-    predictor.model.outputs = lambda images: batches.append(tuple(images.shape)) or outputs(images)
+    outputs = predictor.model.predict_maps
+    predictor.model.predict_maps = lambda images: batches.append(tuple(images.shape)) or outputs(images)
     predictions = predictor.predict_batch(images())
     assert [x["instances"].image_size for x in predictions] == SIZES
     # (120, 170) twice; 33 becomes 40, 170 becomes 176.
@@ -130,7 +130,7 @@ def test_precision_of_the_network_and_of_its_heads(trained, name, dtype):
             module.register_forward_hook(note)
     images = torch.randn(1, 3, 96, 128)
     with torch.no_grad():
-        maps, expected = predictor.model.outputs(images), DefaultPredictor(trained).model.outputs(images)
+        maps, expected = predictor.model.predict_maps(images), DefaultPredictor(trained).model.predict_maps(images)
     assert seen == {False: {dtype}, True: {torch.float32}}
     for key, value in expected.items():
         away = (maps[key] - value).abs().max() / value.abs().max()
@@ -175,7 +175,7 @@ def test_cuda_graphs(trained, precision, compiled):
     for _ in range(2):
         for predictions, expected in zip(predictor.predict_batch(images()), plain, strict=True):
             assert_same(predictions["instances"].to("cpu"), expected["instances"].to("cpu"))
-    assert len(predictor.model.outputs._recorded) == 4
+    assert len(predictor.model.predict_maps._recorded) == 4
 
 
 def test_the_example_of_the_document_runs(trained, tmp_path, monkeypatch, capsys):

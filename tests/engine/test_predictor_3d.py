@@ -18,7 +18,7 @@ from tests.helpers.boxes3d import P2, SIZE, STREET, assert_found, box3d_cfg, dat
 
 
 def perfect_network(model, record):
-    """Replaces ``model.outputs`` by the maps of ``record``; every second call is of the flipped input."""
+    """Replaces ``model.predict_maps`` by the maps of ``record``; every second call is of the flipped input."""
     calls = []
 
     def outputs(images):
@@ -35,9 +35,9 @@ def perfect_network(model, record):
             instances.set(name, values)
         # Where resolution is kept, metres are learned from images that were not fitted in either.
         instances.gt_metric = torch.ones(len(instances), dtype=torch.bool)
-        return model.task.target_maps(Targets.from_instances([instances], 4, (size[0] // 4, size[1] // 4)))
+        return model.task.encode_dense(Targets.from_instances([instances], 4, (size[0] // 4, size[1] // 4)))
 
-    model.outputs = outputs
+    model.predict_maps = outputs
     return calls
 
 

@@ -9,7 +9,7 @@ from detectron2.evaluation import COCOEvaluator
 from detectron2.modeling import detector_postprocess
 from detectron2.structures import Boxes, Instances
 
-from centernet_d2.data.synthetic.registration import register_synthetic
+from centernet_d2.data.synthetic.generation import register_synthetic
 from centernet_d2.data.synthetic.shapes import ExtremesConfig
 from centernet_d2.evaluation import build_evaluator
 from centernet_d2.evaluation.voc import VocEvaluator
@@ -41,7 +41,7 @@ def test_extreme_points_are_not_scored_but_boxes_and_octagons_are(tmp_path):
     register_synthetic(name, ExtremesConfig(), num_images=6, seed=3)
     cfg = engine_cfg(tmp_path)
     cfg.defrost()
-    cfg.MODEL.KEYPOINT_ON = cfg.MODEL.MASK_ON = True
+    cfg.MODEL.MASK_ON = True
     evaluator = build_evaluator(cfg, name)
     evaluator.reset()
     for dataset_dict in DatasetCatalog.get(name):

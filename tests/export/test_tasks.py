@@ -33,10 +33,9 @@ ONE_FACE = ("MODEL.KEYPOINT.SINGLE_INSTANCE", True, "MODEL.KEYPOINT.BOX_SIZE", F
 # Few peaks: the steps of grouping are as many.
 EXTREME = ("MODEL.CENTERNET.NUM_CLASSES", 1, "MODEL.EXTREME.TOPK", 8)
 EXTREME += ("MODEL.EXTREME.POINT_THRESH", 1e-3, "MODEL.EXTREME.CENTER_THRESH", 1e-3)
-TRACKING = ("MODEL.META_ARCHITECTURE", "CenterTrack", "MODEL.TRACKING_ON", True)
+TRACKING = ("MODEL.META_ARCHITECTURE", "CenterTrack")
 TRACKING += ("MODEL.BACKBONE.NAME", "build_hourglass_backbone", "MODEL.HOURGLASS.NUM_STACKS", 1)
 TRACKING += ("MODEL.HOURGLASS.CHANNELS", [8, 8], "MODEL.HOURGLASS.BLOCKS", [1, 1])
-TRACKING += ("MODEL.CENTERNET.EXTRA_HEADS", ["DisplacementHead"])
 CONFIGS = {
     "boxes of one point": lambda: tiny_cfg(*SIZE),
     "boxes of three points": lambda: tiny_cfg("MODEL.CENTERNET.GRID_POINTS", [0, 4, 8], *SIZE),
@@ -48,7 +47,7 @@ CONFIGS = {
     ),
     "faces, heatmaps": lambda: keypoint_cfg("face68", "KeypointHeatmapTask", *SIZE),
     "a face": lambda: keypoint_cfg("face19", "KeypointHeatmapTask", *ONE_FACE, "MODEL.KEYPOINT.OFFSET", "dark", *SIZE),
-    "clothes": lambda: keypoint_cfg("clothes294", "ClothesLandmarkTask", *SIZE),
+    "clothes": lambda: keypoint_cfg("clothes294", "KeypointRegressionTask", *SIZE),
     "extreme points": lambda: keypoint_cfg("extreme4", "ExtremePointTask", *EXTREME, *SIZE),
     "3D boxes": lambda: box3d_cfg("INPUT.SIZE_TEST", [64, 128]),
     "tracking": lambda: tiny_cfg(*TRACKING, *SIZE),
@@ -97,7 +96,7 @@ def test_torchscript_finds_the_same(exported, tmp_path):
 
 def test_the_predictor_finds_the_models_objects(exported):
     cfg, model, path, _ = exported
-    if cfg.MODEL.TRACKING_ON:
+    if cfg.MODEL.META_ARCHITECTURE == "CenterTrack":
         with pytest.raises(ValueError, match="previous_image"):
             onnx_predictor.OnnxPredictor(path)
         return
@@ -125,7 +124,7 @@ def test_the_predictor_finds_the_models_objects(exported):
 def test_openvino_finds_the_same(exported):
     pytest.importorskip("openvino")
     cfg, _, path, _ = exported
-    if cfg.MODEL.TRACKING_ON:
+    if cfg.MODEL.META_ARCHITECTURE == "CenterTrack":
         pytest.skip("no single images")
     image = random_image(*(side * 5 // 4 for side in cfg.INPUT.SIZE_TEST))
     first, second = (onnx_predictor.OnnxPredictor(path, 1, x) for x in ("onnxruntime", "openvino"))
@@ -138,29 +137,29 @@ def test_openvino_finds_the_same(exported):
 def test_a_tracker_takes_the_previous_frame_its_way(exported):
     """The graph's own way of putting the inputs together against the model's."""
     cfg, model, _, graph = exported
-    if not cfg.MODEL.TRACKING_ON:
+    if cfg.MODEL.META_ARCHITECTURE != "CenterTrack":
         pytest.skip("no tracker")
     frames = torch.randint(0, 256, (2, 3, 96, 64), dtype=torch.uint8)
     boxes = torch.tensor([[10.0, 20, 40, 60], [30, 5, 60, 30]])
     sample = {"image": frames[0], "previous_image": frames[1], "previous_boxes": boxes}
-    batch, _, _ = model.test_input([sample], 1.0)
+    batch, _, _ = model.preprocess_test_image([sample], 1.0)
     with torch.no_grad():
-        expected = model.task.candidates(model.outputs(batch))
+        expected = model.task.decode(model.predict_maps(batch))
         predictions = graph(frames[:1], frames[1:], model.heatmap([boxes], (96, 64)))
     torch.testing.assert_close(predictions[0], expected.boxes * 4)
-    torch.testing.assert_close(predictions[3][..., :2], expected.points["DisplacementHead"][..., :2] * 4)
+    torch.testing.assert_close(predictions[3][..., :2], expected.points["displacement"][..., :2] * 4)
 
 
 def test_left_stays_left():
     """Where both sides' points lie in one column of cells, their offsets may exchange them, as in the model."""
     cfg = CONFIGS["extreme points"]()
     model = build_model(cfg).eval()
-    maps = {name: torch.full((1, head.out_channels, 24, 16), -10.0) for name, head in model.task.named()}
+    maps = {name: torch.full((1, head.out_channels, 24, 16), -10.0) for name, head in model.task.items()}
     for name, y in (("top", 4), ("left", 6), ("bottom", 8), ("right", 6), ("center", 6)):
         maps[f"{name}_heatmap"][..., y, 5] = 3.0
         if name != "center":
             maps[f"{name}_offset"][:] = 0.9 if name == "left" else 0.1
-    model.outputs = lambda images: maps
+    model.predict_maps = lambda images: maps
     image = torch.zeros(1, 3, 96, 64, dtype=torch.uint8)
     predictions = ExportedGraph(model).candidates(image)
     expected = model([{"image": image[0]}])[0]["instances"]
@@ -219,7 +218,7 @@ def test_what_cannot_be_exported_is_said(name, tmp_path):
 def test_steps_that_depend_on_the_size_are_refused_for_dynamic_sizes(tmp_path):
     """Edge aggregation doubles its steps until the map is crossed."""
     cfg = keypoint_cfg("extreme4", "ExtremePointTask", *EXTREME, "MODEL.EXTREME.TOPK", 1, *SIZE)
-    with pytest.raises(ValueError, match="depend on the image's size"):
+    with pytest.raises(ValueError, match="depend on the image size"):
         export_onnx(cfg, build_model(cfg).eval(), tmp_path / "model.onnx", dynamic=True)
 
 
@@ -233,7 +232,8 @@ sys.meta_path.insert(0, Nothing())
 import numpy as np
 from runtime.onnx_model import OnnxPredictor
 predictor = OnnxPredictor("model.onnx", threads=1)
-assert predictor.metadata["class_names"][:2] == ["aeroplane", "bicycle"] and predictor.metadata["channel_order"] == "BGR"
+assert predictor.metadata["class_names"][:2] == ["aeroplane", "bicycle"]
+assert predictor.metadata["channel_order"] == "BGR"
 np.savez("found.npz", **predictor(np.load("image.npy")))
 """
 

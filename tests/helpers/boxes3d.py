@@ -40,7 +40,7 @@ register_image_source(
 
 def box3d_cfg(*opts) -> CfgNode:
     return tiny_cfg(
-        *("MODEL.CENTERNET.TASK", "Detection3DTask", "MODEL.BOX3D_ON", True, "DATASETS.TRAIN", (), "DATASETS.TEST", ()),
+        *("MODEL.CENTERNET.TASK", "Detection3DTask", "DATASETS.TRAIN", (), "DATASETS.TEST", ()),
         *("INPUT.SIZE_TRAIN", [128, 416], "INPUT.SIZE_TEST", [128, 416], "INPUT.AFFINE.MODE", "none"),
         *("INPUT.AFFINE.FLIP_PROB", 0.0, "INPUT.COLOR.JITTER", 0.0, "INPUT.COLOR.LIGHTING", 0.0, *opts),
     )

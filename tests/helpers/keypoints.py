@@ -14,7 +14,7 @@ from tests.helpers.tiny import tiny_cfg
 def keypoint_cfg(schema: str, task: str, *opts) -> CfgNode:
     classes = len(SCHEMAS[schema].class_names)
     return tiny_cfg(
-        *("MODEL.KEYPOINT_ON", True, "MODEL.KEYPOINT.SCHEMA", schema, "MODEL.CENTERNET.TASK", task),
+        *("MODEL.KEYPOINT.SCHEMA", schema, "MODEL.CENTERNET.TASK", task),
         *("MODEL.CENTERNET.NUM_CLASSES", classes, "DATASETS.TRAIN", (), "DATASETS.TEST", (), *opts),
     )
 

@@ -19,7 +19,7 @@ from detectron2.utils import comm
 from detectron2.utils.env import seed_all_rng
 from torch import nn
 
-from centernet_d2.data.synthetic.registration import register_synthetic
+from centernet_d2.data.synthetic.generation import register_synthetic
 from centernet_d2.data.synthetic.shapes import ShapesConfig
 from centernet_d2.engine import Trainer
 from tests.helpers.tiny import tiny_cfg

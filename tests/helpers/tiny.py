@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import torch
 from detectron2.config import CfgNode
 from detectron2.layers import ShapeSpec
@@ -28,9 +30,20 @@ class TinyBackbone(Backbone):
         return {"tiny": ShapeSpec(channels=32, stride=4)}
 
 
-def tiny_cfg(*opts) -> CfgNode:
+BASE = Path(__file__).parents[2] / "configs" / "Base-CenterNet.yaml"
+
+
+def base_cfg() -> CfgNode:
+    """What all configs start from, without datasets, for few images on a CPU."""
     cfg = centernet_d2.get_cfg()
-    cfg.MODEL.DEVICE = "cpu"
+    cfg.merge_from_file(str(BASE))
+    cfg.DATASETS.TRAIN = cfg.DATASETS.TEST = ()
+    cfg.MODEL.DEVICE, cfg.SOLVER.IMS_PER_BATCH = "cpu", 16
+    return cfg
+
+
+def tiny_cfg(*opts) -> CfgNode:
+    cfg = base_cfg()
     cfg.MODEL.BACKBONE.NAME = "TinyBackbone"
     cfg.MODEL.NECK.NAME = ""
     cfg.MODEL.CENTERNET.NUM_CLASSES = 3

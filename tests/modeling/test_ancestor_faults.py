@@ -55,7 +55,7 @@ def test_04_the_row_stride_is_the_width():
     """A single peak on a grid that is not square is drawn, and read, where it is."""
     model = tiny_model()
     objects = Targets.from_instances([training_input([[100, 8, 112, 16]], [1], (32, 128))["instances"]], 4, (8, 32))
-    heatmap = model.task.heads["heatmap"].target(objects).dense()[0, 1]
+    heatmap = model.task.heads["heatmap"].encode(objects).dense()[0, 1]
     assert (heatmap == 1).nonzero().tolist() == [[3, 26]]
     ancestor = 3 * 8 + 26  # y * height + x
     assert divmod(ancestor, 32) != (3, 26)

@@ -9,11 +9,11 @@ from detectron2.layers import ShapeSpec
 from detectron2.modeling import build_backbone
 from torch import nn
 
-import centernet_d2
 from centernet_d2.checkpoint.reference_names import convert_imagenet
 from centernet_d2.modeling.backbone import DLA, Darknet, HourglassNet
 from centernet_d2.modeling.neck import DeconvNeck, DLAUpNeck, FPNNeck, build_neck
 from centernet_d2.modeling.neck.deconv import bilinear_kernel
+from tests.helpers.tiny import base_cfg
 
 SMALL_DLA = (2, 4, 6, 8, 10, 12)
 # CenterNet's three heads for 80 classes: 3x3 convolution from c to d channels, then 1x1 to 84 channels in all.
@@ -86,7 +86,7 @@ def test_shapes(kind, size):
 
 def built(backbone: str, neck: str, *opts) -> tuple[nn.Module, nn.Module | None]:
     """Full size, without memory or numbers."""
-    cfg = centernet_d2.get_cfg()
+    cfg = base_cfg()
     cfg.MODEL.DEVICE = "cpu"
     cfg.MODEL.BACKBONE.NAME = backbone
     cfg.MODEL.NECK.NAME = neck

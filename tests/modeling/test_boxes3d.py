@@ -30,7 +30,7 @@ def targets_of(*dataset_dicts, cfg=None) -> Targets:
 
 def positioned(task, maps, sample=None):
     """Instances of one image out of maps of the network's input."""
-    candidates = task.candidates(maps).transformed(torch.full((1, 2), 4 / SCALE), torch.tensor([[0.0, -SHIFT / SCALE]]))
+    candidates = task.decode(maps).transformed(torch.full((1, 2), 4 / SCALE), torch.tensor([[0.0, -SHIFT / SCALE]]))
     (instances,) = task.merge(candidates, len(STREET)).to_instances([SIZE], 0.0)
     return task.finish(
         instances, {"calib": P2.numpy(), "height": SIZE[0], "width": SIZE[1]} if sample is None else sample
@@ -48,7 +48,7 @@ def rotated(angles) -> torch.Tensor:
 def test_3d_boxes_come_back(first):
     table = rotated([math.radians(first + step) - math.pi for step in (0, 7, 13, 19, 26)])
     task = task_of()
-    assert_found(positioned(task, task.target_maps(targets_of(dataset_dict_of(table)))), table)
+    assert_found(positioned(task, task.encode_dense(targets_of(dataset_dict_of(table)))), table)
 
 
 def test_all_angles_come_back_from_both_bins():
@@ -72,7 +72,7 @@ def test_depths_come_back():
     task = task_of()
     for z in (1.0, 3.0, 10.0, 60.0, 90.0, 150.0):
         targets = targets_of(dataset_dict_of(torch.tensor([[1.5, 1.6, 4.0, 0.2, 1.6, z, 0.0]]).double(), [0]))
-        maps = task.target_maps(targets)["depth"]
+        maps = task.encode_dense(targets)["depth"]
         head = task.heads["depth"]
         cells = ((targets.boxes[:, :2] + targets.boxes[:, 2:]) / 2).long()[None]
         predictions = head.decode(maps, torch.zeros(1, 1, dtype=torch.long), cells)
@@ -83,7 +83,7 @@ def test_without_a_center_offset_the_box_says_where_it_is():
     """As published: exact only where both middles are the same."""
     task = task_of("MODEL.BOX3D.CENTER_OFFSET", False)
     assert "center_offset" not in task.heads
-    predictions = positioned(task, task.target_maps(targets_of(dataset_dict_of())))
+    predictions = positioned(task, task.encode_dense(targets_of(dataset_dict_of())))
     boxes = predictions.pred_boxes.tensor
     u, v = ((boxes[:, :2] + boxes[:, 2:]) / 2).double().unbind(-1)
     depth = predictions.pred_depth.double()
@@ -98,10 +98,10 @@ def test_without_a_center_offset_the_box_says_where_it_is():
 
 def test_maps_of_a_flipped_image_are_turned_back():
     task = task_of()
-    maps = task.target_maps(targets_of(dataset_dict_of()))
-    flip_pair = task.target_maps(targets_of(dataset_dict_of(), cfg=box3d_cfg("INPUT.AFFINE.FLIP_PROB", 1.0)))
+    maps = task.encode_dense(targets_of(dataset_dict_of()))
+    flip_pair = task.encode_dense(targets_of(dataset_dict_of(), cfg=box3d_cfg("INPUT.AFFINE.FLIP_PROB", 1.0)))
     for together in (
-        {name: head.unflip(flip_pair[name]) for name, head in task.named()},
+        {name: head.unflip(flip_pair[name]) for name, head in task.items()},
         task.merge_flipped(maps, flip_pair),
     ):
         together["offset"] = maps["offset"]  # always the image's own
@@ -122,7 +122,7 @@ def test_what_was_scaled_says_nothing_of_metres():
 def test_losses_are_those_of_a_loop():
     task = task_of()
     torch.manual_seed(1)
-    maps = {name: torch.randn(2, head.out_channels, *GRID) for name, head in task.named()}
+    maps = {name: torch.randn(2, head.out_channels, *GRID) for name, head in task.items()}
     targets = targets_of(dataset_dict_of(), dataset_dict_of(STREET[:2], CLASSES[:2]))
     expected = {"depth": 0.0, "dimensions": 0.0, "orientation": 0.0, "center_offset": 0.0}
     for i in range(len(targets)):
@@ -146,7 +146,7 @@ def test_losses_are_those_of_a_loop():
                 expected["orientation"] += smooth(cosine - math.cos(alpha - middle))
     for name, value in expected.items():
         head = task.heads[name]
-        loss = head.loss(maps[name], head.target(targets), torch.tensor(3.0))
+        loss = head.loss(maps[name], head.encode(targets), torch.tensor(3.0))
         assert loss.item() == pytest.approx(value / 3, rel=1e-4), name
 
 
@@ -161,7 +161,7 @@ def test_ignored_regions_are_neither_right_nor_wrong():
     plain, targets = targets_of(dataset_dict_of()), targets_of(dataset_dict_of(ignored=[van, region, tram]))
     assert len(targets) == len(plain) == targets.num_objects == len(STREET)
     head = task_of().heads["heatmap"]
-    before, after = (head.target(x).dense()[0] for x in (plain, targets))
+    before, after = (head.encode(x).dense()[0] for x in (plain, targets))
     assert (after >= before).all() and torch.equal(after == 1, before == 1)
     added = [(int(c), int(x), int(y)) for c, y, x in (after == 0.9999).nonzero()]
     van_cell, region_cell = (
@@ -170,14 +170,14 @@ def test_ignored_regions_are_neither_right_nor_wrong():
     )
     assert sorted(added) == sorted([(1, *van_cell), *((c, *region_cell) for c in range(3))])
     logits = torch.full((1, 3, *GRID), 3.0, requires_grad=True)
-    head.loss(logits, head.target(targets), torch.tensor(1.0)).backward()
+    head.loss(logits, head.encode(targets), torch.tensor(1.0)).backward()
     assert logits.grad[0, 1, van_cell[1], van_cell[0]].abs() < 1e-10 < logits.grad[0, 0, van_cell[1], van_cell[0]]
 
 
 def test_an_object_in_an_ignored_region_is_an_object():
     box = dataset_dict_of()["annotations"][0]["bbox"]
     targets = targets_of(dataset_dict_of(ignored=[{"type": "DontCare", "bbox": box, "bbox_mode": BoxMode.XYXY_ABS}]))
-    maps = task_of().heads["heatmap"].target(targets).dense()[0]
+    maps = task_of().heads["heatmap"].encode(targets).dense()[0]
     assert (maps == 1).sum() == len(STREET) and (maps == 0.9999).sum() == 2
 
 
@@ -209,8 +209,8 @@ def test_batch_equals_singles():
 def test_a_calibration_is_in_pixels_of_the_image_that_was_requested_for():
     """An image that came at a third of its size gives the same places."""
     task = task_of()
-    maps = task.target_maps(targets_of(dataset_dict_of()))
-    candidates = task.candidates(maps).transformed(
+    maps = task.encode_dense(targets_of(dataset_dict_of()))
+    candidates = task.decode(maps).transformed(
         torch.full((1, 2), 4 / SCALE / 3), torch.tensor([[0.0, -SHIFT / SCALE / 3]])
     )
     (instances,) = task.merge(candidates, len(STREET)).to_instances([(125, 414)], 0.0)
@@ -219,7 +219,7 @@ def test_a_calibration_is_in_pixels_of_the_image_that_was_requested_for():
 
 def test_without_a_calibration_it_is_that_of_the_configuration():
     task = task_of("MODEL.BOX3D.CALIBRATION", P2.flatten().tolist())
-    assert_found(positioned(task, task.target_maps(targets_of(dataset_dict_of())), sample={}))
+    assert_found(positioned(task, task.encode_dense(targets_of(dataset_dict_of())), sample={}))
     default = task_of().calibration
     assert default[0].tolist() == pytest.approx([707.0493, 0, 604.0814, 45.75831])
     assert default[1:].flatten().tolist() == pytest.approx([0, 707.0493, 180.5066, -0.3454157, 0, 0, 1, 0.004981016])
@@ -235,7 +235,7 @@ def test_a_wrong_calibration_gets_a_sentence(calib):
 @pytest.mark.parametrize(
     ("opts", "message"),
     [
-        (("MODEL.BOX3D_ON", False), "BOX3D_ON"),
+        (("MODEL.CENTERNET.HEATMAP_LOSS", "quality"), "HEATMAP_LOSS"),
         (("MODEL.CENTERNET.GRID_POINTS", [0, 4]), "GRID_POINTS"),
         (("TEST.AUG.ENABLED", True, "TEST.AUG.SCALES", [0.5, 1.0]), "SCALES"),
         (("MODEL.BOX3D.CALIBRATION", [1.0] * 9), "12 numbers"),

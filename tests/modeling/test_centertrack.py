@@ -11,22 +11,19 @@ from detectron2.engine import DefaultPredictor
 from detectron2.modeling import build_model
 from detectron2.structures import Boxes, Instances, Keypoints
 
-import centernet_d2
 from centernet_d2.geometry import flipped, letterbox_matrix, transform_points
 from centernet_d2.structures import Targets
-from tests.helpers.tiny import training_input
+from tests.helpers.tiny import base_cfg, training_input
 
 
 def tracking_cfg(*opts):
-    cfg = centernet_d2.get_cfg()
+    cfg = base_cfg()
     cfg.MODEL.DEVICE = "cpu"
     cfg.MODEL.META_ARCHITECTURE = "CenterTrack"
-    cfg.MODEL.TRACKING_ON = True
     cfg.MODEL.BACKBONE.NAME, cfg.MODEL.NECK.NAME = "build_hourglass_backbone", ""
     cfg.MODEL.HOURGLASS.NUM_STACKS = 1
     cfg.MODEL.HOURGLASS.CHANNELS, cfg.MODEL.HOURGLASS.BLOCKS = [8, 8], [1, 1]
     cfg.MODEL.CENTERNET.NUM_CLASSES, cfg.MODEL.CENTERNET.HEAD_CHANNELS = 2, 8
-    cfg.MODEL.CENTERNET.EXTRA_HEADS = ["DisplacementHead"]
     cfg.MODEL.WEIGHTS = ""
     cfg.INPUT.SIZE_TRAIN, cfg.INPUT.SIZE_TEST = [64, 64], [96, 128]
     cfg.merge_from_list(list(opts))
@@ -70,21 +67,21 @@ def test_every_backbone_with_a_stem_sees_the_previous_frame(name):
     model = tracking_model(*opts).eval()
     images = torch.randn(1, 7, 64, 64)
     with torch.no_grad():
-        base = model.outputs(images)["heatmap"]
+        base = model.predict_maps(images)["heatmap"]
         for channel in (0, 3, 6):
             other = images.clone()
             other[:, channel] += 1
-            assert (model.outputs(other)["heatmap"] - base).abs().max() > 1e-6
+            assert (model.predict_maps(other)["heatmap"] - base).abs().max() > 1e-6
 
 
 def test_a_detectors_parameters_keep_their_names():
     """So its weights can be a tracker's start; what is new are the stems and the head."""
     tracker = tracking_model()
-    detector = tracking_model("MODEL.META_ARCHITECTURE", "CenterNet", "MODEL.CENTERNET.EXTRA_HEADS", [])
+    detector = tracking_model("MODEL.META_ARCHITECTURE", "CenterNet")
     result = tracker.load_state_dict(detector.state_dict(), strict=False)
     assert result.unexpected_keys == []
     assert {key.split(".")[0] for key in result.missing_keys} == {"previous_frame", "task"}
-    assert all("DisplacementHead" in key for key in result.missing_keys if key.startswith("task"))
+    assert all("displacement" in key for key in result.missing_keys if key.startswith("task"))
 
 
 def test_a_copy_of_the_model_uses_its_own_stems():
@@ -93,11 +90,11 @@ def test_a_copy_of_the_model_uses_its_own_stems():
     other = copy.deepcopy(model)
     images = torch.randn(1, 7, 64, 64)
     with torch.no_grad():
-        before = model.outputs(images)["heatmap"]
+        before = model.predict_maps(images)["heatmap"]
         for parameter in other.previous_frame.parameters():
             parameter.add_(1.0)
-        assert torch.equal(model.outputs(images)["heatmap"], before)
-        assert not torch.equal(other.outputs(images)["heatmap"], before)
+        assert torch.equal(model.predict_maps(images)["heatmap"], before)
+        assert not torch.equal(other.predict_maps(images)["heatmap"], before)
 
 
 def test_the_heatmap_has_a_peak_for_every_box_inside():
@@ -130,7 +127,7 @@ def test_a_step_reaches_every_parameter(task):
     """Boxes and poses; without objects in the batch, too (no gradient is missing, which processes would wait for)."""
     opts = ["MODEL.CENTERNET.TASK", task]
     if task == "KeypointRegressionTask":
-        opts += ["MODEL.KEYPOINT_ON", True, "MODEL.KEYPOINT.SCHEMA", "pose17", "MODEL.CENTERNET.NUM_CLASSES", 1]
+        opts += ["MODEL.KEYPOINT.SCHEMA", "pose17", "MODEL.CENTERNET.NUM_CLASSES", 1]
     model = tracking_model(*opts).train()
     boxes = [[8.0, 8, 40, 40], [30, 20, 60, 60]]
     batch = [tracking_input(boxes, [0, 0]), tracking_input([], [], seed=1)]
@@ -151,17 +148,17 @@ def test_only_objects_that_were_there_teach_the_displacement():
     sample = tracking_input([[8.0, 8, 40, 40], [30, 20, 60, 60]], [0, 1])
     instances = sample["instances"]
     targets = Targets.from_instances([instances], 4, (16, 16))
-    head = model.task.heads["DisplacementHead"]
-    _, cells, values = head.target(targets)
+    head = model.task.heads["displacement"]
+    _, cells, values = head.encode(targets)
     centers = instances.gt_boxes.get_centers() / 4
     assert torch.allclose(values[:, 0], centers + 0.75 - cells[:, 0])
     instances.gt_previous_center.tensor[0, 0, 2] = 0
-    _, cells, _ = head.target(Targets.from_instances([instances], 4, (16, 16)))
+    _, cells, _ = head.encode(Targets.from_instances([instances], 4, (16, 16)))
     assert len(cells) == 1
 
 
 class PerfectVideo:
-    """Stands in for ``model.outputs``: the maps of the frame that is asked for; flipped passes come second."""
+    """Stands in for ``model.predict_maps``: the maps of the frame that is asked for; flipped passes come second."""
 
     def __init__(self, model, size, frames):
         self.model, self.size, self.frames, self.calls = model, size, frames, 0
@@ -183,7 +180,7 @@ class PerfectVideo:
         middles = transform_points((before[:, :2] + before[:, 2:]) / 2, matrix)
         known = torch.ones(len(now), 1)
         instances.gt_previous_center = Keypoints(torch.cat([torch.tensor(middles).float(), known], dim=1)[:, None])
-        return self.model.task.target_maps(Targets.from_instances([instances], 4, (size[0] // 4, size[1] // 4)))
+        return self.model.task.encode_dense(Targets.from_instances([instances], 4, (size[0] // 4, size[1] // 4)))
 
 
 @pytest.mark.parametrize("resize", ["fixed", "keep"])
@@ -195,7 +192,7 @@ def test_a_perfect_network_gives_tracks_and_displacements_back(resize, flip):
     size, speed = (97, 203), np.array([[9.0, 0], [-9, 0.5], [4, 3], [0, -6]])
     start = np.array([[20.3, 30, 60.3, 60], [110.3, 46, 150.3, 76], [100.7, 10, 130.7, 40], [160.1, 60, 190.1, 90]])
     frames = [start + np.tile(speed, 2) * number for number in range(7)]
-    network = predictor.model.outputs = PerfectVideo(predictor.model, size, frames)
+    network = predictor.model.predict_maps = PerfectVideo(predictor.model, size, frames)
     for number, boxes in enumerate(frames):
         predictions = predictor(np.full((*size, 3), number, np.uint8))["instances"]
         predictions = predictions[predictions.pred_track_ids.argsort()]
@@ -214,7 +211,7 @@ def test_the_network_is_shown_the_previous_frame_and_its_tracks():
     predictor = DefaultPredictor(cfg)
     model = predictor.model
     boxes = np.array([[10.0, 10, 42, 42], [60, 30, 100, 80]])
-    network = model.outputs = PerfectVideo(model, (96, 128), [boxes, boxes + 2, boxes + 4, boxes, boxes, boxes])
+    network = model.predict_maps = PerfectVideo(model, (96, 128), [boxes, boxes + 2, boxes + 4, boxes, boxes, boxes])
     for value in (10, 20, 30):
         predictor(np.full((96, 128, 3), value, np.uint8))
     first, second, third = network.inputs
@@ -235,7 +232,7 @@ def test_videos_begin_anew():
     image = torch.zeros(3, 64, 64, dtype=torch.uint8)
 
     def shown(*samples):
-        network = model.outputs = PerfectVideo(model, (64, 64), [box] * len(samples))
+        network = model.predict_maps = PerfectVideo(model, (64, 64), [box] * len(samples))
         results = model(list(samples))
         assert [x["instances"].pred_track_ids.tolist() for x in results] == [[1]] * len(samples)
         return [bool(batch[:, 6].any()) for batch in network.inputs]
@@ -251,9 +248,5 @@ def test_videos_begin_anew():
 
 
 def test_wrong_configs_get_a_sentence():
-    with pytest.raises(ValueError, match=r"add Displacement to MODEL.CENTERNET.EXTRA_HEADS"):
-        tracking_model("MODEL.CENTERNET.EXTRA_HEADS", [])
-    with pytest.raises(ValueError, match=r"set MODEL.TRACKING_ON to True"):
-        tracking_model("MODEL.TRACKING_ON", False)
     with pytest.raises(ValueError, match="TinyBackbone has no module 'stem'"):
         tracking_model("MODEL.BACKBONE.NAME", "TinyBackbone")

@@ -31,7 +31,7 @@ def test_maps_losses_and_gradients_are_the_same(name):
     plain, other = (built(name, channels_last) for channels_last in (False, True))
     batch = [training_input([[10, 20, 70, 90], [64, 8, 120, 40]], [0, 5], (128, 128), seed) for seed in (0, 1)]
     images = torch.randn(2, 3, 128, 128, dtype=torch.float64)
-    for ours, theirs in zip(other.features(images), plain.features(images), strict=True):
+    for ours, theirs in zip(other.extract_features(images), plain.extract_features(images), strict=True):
         # (Deformable convolutions of a CPU give this order anyway.)
         assert ours.is_contiguous(memory_format=torch.channels_last)
         assert torch.allclose(ours, theirs, rtol=1e-9, atol=1e-9 * float(theirs.detach().abs().max()))

@@ -31,7 +31,7 @@ LAYOUTS = {
 
 def extreme_cfg(*opts):
     return tiny_cfg(
-        *("MODEL.KEYPOINT_ON", True, "MODEL.CENTERNET.TASK", "ExtremePointTask", "MODEL.KEYPOINT.SCHEMA", "extreme4"),
+        *("MODEL.CENTERNET.TASK", "ExtremePointTask", "MODEL.KEYPOINT.SCHEMA", "extreme4"),
         *("DATASETS.TRAIN", (), "DATASETS.TEST", (), *opts),
     )
 
@@ -87,7 +87,7 @@ def assert_found(boxes: Tensor, classes: Tensor, keypoints: Tensor, gt: Instance
 def test_what_is_rendered_comes_back(opts, layout, seed):
     gt = extremes(LAYOUTS[layout], [0, 2], seed=seed)
     task = task_of(*opts)
-    candidates = task.candidates(task.target_maps(targets_of(gt, gt[:1])))
+    candidates = task.decode(task.encode_dense(targets_of(gt, gt[:1])))
     result = task.merge(candidates.transformed(torch.full((2, 2), 4.0), torch.zeros(2, 2)), 2)
     assert (result.scores[0] > 0.9).all()
     assert_found(result.boxes[0], result.classes[0], result.points["keypoints"][0], gt)
@@ -98,21 +98,21 @@ def test_the_center_is_where_the_points_say_not_their_cells():
     """A small object whose points lie late in their cells: published, its center is sought in the cell before."""
     gt = extremes([[7.6, 7.6, 19.6, 19.6]], [1])  # cells 1.9 to 4.9, their middle 3.4, that of the cells 2
     task, published = task_of(), task_of("MODEL.EXTREME.CENTER_LOOKUP", "cells")
-    maps = task.target_maps(targets_of(gt))
+    maps = task.encode_dense(targets_of(gt))
     spread = torch.full_like(maps["center_heatmap"], -16.0)
     spread[0, 1, 3, 3] = 16.0
     for maps["center_heatmap"], predictions in (
         (spread, [True, False]),
         (spread.roll((-1, -1), (2, 3)), [False, True]),
     ):
-        assert [bool((t.candidates(maps).scores > 0.9).any()) for t in (task, published)] == predictions
+        assert [bool((t.decode(maps).scores > 0.9).any()) for t in (task, published)] == predictions
 
 
 @pytest.mark.parametrize("opts", SETTINGS)
 def test_a_flipped_image_adds_its_objects_right_way_round(opts):
     gt = extremes(LAYOUTS["apart"], [0, 2])
     task = task_of(*opts)
-    predictions = task.candidates(task.target_maps(targets_of(flipped(gt))))
+    predictions = task.decode(task.encode_dense(targets_of(flipped(gt))))
     back = predictions.transformed(torch.tensor([[-4.0, 4.0]]), torch.tensor([[128.0, 0.0]]))
     result = task.merge(back, 2)
     assert_found(result.boxes[0], result.classes[0], result.points["keypoints"][0], gt)
@@ -150,7 +150,7 @@ def test_points_without_label_are_not_learned(side):
     whole, partly = (extremes([[10, 12, 60, 70]], [1]) for _ in range(2))
     partly.gt_keypoints.tensor[0, side] = torch.tensor([-1e6, 1e6, 0.0])
     task = task_of()
-    target, fewer = task.targets(targets_of(whole)), task.targets(targets_of(partly))
+    target, fewer = task.encode(targets_of(whole)), task.encode(targets_of(partly))
     for index, name in enumerate(EXTREME4.names):
         select_supervised = index != side
         assert len(fewer[f"{name}_heatmap"].index) == (len(target[f"{name}_heatmap"].index) if select_supervised else 0)
@@ -161,7 +161,7 @@ def test_points_without_label_are_not_learned(side):
 def test_targets_are_the_reference_ones():
     """A peak of 1 in the cell of each point, the radius from the box, offsets from the cells' corners."""
     gt = extremes([[10, 12, 60, 70]], [1])
-    targets = task_of().targets(targets_of(gt))
+    targets = task_of().encode(targets_of(gt))
     for side, name in enumerate(EXTREME4.names):
         x, y = (gt.gt_keypoints.tensor[0, side, :2] / 4).tolist()
         maps = targets[f"{name}_heatmap"].dense()
@@ -184,7 +184,7 @@ def test_without_objects_every_parameter_gets_a_gradient(opts):
 
 
 def test_channels_are_those_of_the_reference_networks():
-    channels = {name: head.out_channels for name, head in task_of().named()}
+    channels = {name: head.out_channels for name, head in task_of().items()}
     sides = [f"{side}_heatmap" for side in EXTREME4.names]
     assert [channels[name] for name in sides] == [3] * 4 and channels["center_heatmap"] == 3
     assert all(channels[f"{side}_offset"] == 2 for side in EXTREME4.names) and len(channels) == 9
@@ -194,7 +194,7 @@ def test_channels_are_those_of_the_reference_networks():
 def test_batch_equals_singles():
     torch.manual_seed(0)
     model = build_model(extreme_cfg("MODEL.EXTREME.POINT_THRESH", 0.05, "MODEL.EXTREME.CENTER_THRESH", 0.05)).eval()
-    for name, head in model.task.named():
+    for name, head in model.task.items():
         torch.nn.init.normal_(head.layers[0][-1].weight, std=0.5 if name.endswith("heatmap") else 0.05)
     generator = torch.Generator().manual_seed(1)
     images = [{"image": torch.randint(0, 256, (3, h, 80), generator=generator, dtype=torch.uint8)} for h in (64, 90)]
@@ -215,8 +215,7 @@ def test_batch_equals_singles():
         (("MODEL.EXTREME.TOPK", 0), "needs a TOPK"),
         (("MODEL.EXTREME.EDGE_AGGREGATION", -0.1), "AGGREGATION of at least 0"),
         (("MODEL.CENTERNET.GRID_POINTS", [0, 4]), "GRID_POINTS"),
-        (("MODEL.KEYPOINT.SCHEMA", "face68"), "needs the landmarks extreme4, the datasets have face68"),
-        (("MODEL.KEYPOINT_ON", False), "KEYPOINT_ON"),
+        (("MODEL.KEYPOINT.SCHEMA", "face68"), "needs the keypoints top, left, bottom, right; the datasets have face68"),
         (
             ("DATASETS.TRAIN", ("synthetic_shapes_train",), "MODEL.CENTERNET.NUM_CLASSES", 6),
             "synthetic_shapes_train has no keypoint schema",

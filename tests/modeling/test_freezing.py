@@ -9,8 +9,8 @@ import torch
 from detectron2.modeling import build_backbone
 from torch import nn
 
-import centernet_d2
 from centernet_d2.modeling.backbone import DLA, Darknet
+from tests.helpers.tiny import base_cfg
 
 
 def narrow(kind: str, freeze_at: int) -> nn.Module:
@@ -52,7 +52,7 @@ def test_the_first_stage_has_stride_2(kind, parts):
 )
 def test_stages_that_are_not_there(backbone, freeze_at, stages):
     """Rather than to train what was to stay."""
-    cfg = centernet_d2.get_cfg()
+    cfg = base_cfg()
     opts = ["MODEL.BACKBONE.NAME", f"build_{backbone}_backbone", "MODEL.BACKBONE.FREEZE_AT", freeze_at]
     cfg.merge_from_list(opts)
     with pytest.raises(ValueError, match=rf"FREEZE_AT is {freeze_at}, and this backbone has {stages} stages"):

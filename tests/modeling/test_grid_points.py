@@ -8,7 +8,6 @@ from detectron2.structures import Boxes, Instances
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from centernet_d2 import get_cfg
 from centernet_d2.modeling.heads import BoxHead, BoxSizeHead, ClassHeatmapHead, PointOffsetHead
 from centernet_d2.modeling.tasks import DetectionTask
 from centernet_d2.ops import grid_coding as grid
@@ -45,7 +44,7 @@ def make_objects(boxes, classes, image_index=None, grid_size=(64, 64)):
 
 
 def decode(task, objects, limit=100):
-    predictions = task.candidates(task.target_maps(objects))
+    predictions = task.decode(task.encode_dense(objects))
     ones = torch.ones(objects.num_images, 2)
     return task.merge(predictions.transformed(ones * STRIDE, ones * 0), limit)
 
@@ -122,7 +121,7 @@ def test_round_trip_of_random_scenes(seed, count, flags, method, box, size):
     classes = torch.randint(0, 3, (count,), generator=generator)
     objects = make_objects(boxes, classes, grid_size=size)
     task = make_task(sorted(flags), merge="soft_nms", box=box, radius_method=method)
-    predictions = task.candidates(task.target_maps(objects)).transformed(torch.full((1, 2), 4.0), torch.zeros(1, 2))
+    predictions = task.decode(task.encode_dense(objects)).transformed(torch.full((1, 2), 4.0), torch.zeros(1, 2))
     apart = alone(boxes, task.point_flags, size)
     for point in range(len(task.point_flags)):
         own = predictions.source == point
@@ -139,7 +138,7 @@ def test_objects_in_one_cell_lose_all_but_the_smallest():
     centre = decode(make_task((4,)), make_objects(boxes, classes))
     assert (centre.scores[0] > 0.1).sum() == 1
     assert worst_error(centre, boxes[2:], classes[2:]) < 1e-3
-    predictions = make_task(ALL, merge="soft_nms").candidates(make_task(ALL).target_maps(make_objects(boxes, classes)))
+    predictions = make_task(ALL, merge="soft_nms").decode(make_task(ALL).encode_dense(make_objects(boxes, classes)))
     predictions = predictions.transformed(torch.full((1, 2), 4.0), torch.zeros(1, 2))
     assert worst_error(predictions, boxes, classes) < 1e-3
 
@@ -150,7 +149,7 @@ def test_every_cell_says_the_box(flags, box):
     """Also cells far from the middle: what the perfect network says there is the whole box of the cell's object."""
     head = make_task(flags, 7, box=box).heads["box_size"]
     objects = make_objects(SIZES, torch.arange(7))
-    target, output = head.target(objects), head.target_map(objects)
+    target, output = head.encode(objects), head.encode_dense(objects)
     predictions = head.boxes(output, target.image_index, target.cells, target.points)[target.weight > 0]
     torch.testing.assert_close(predictions, target.boxes[target.weight > 0], atol=1e-4, rtol=0)
     of_the_largest = (target.boxes[:, 4 % len(flags)] == SIZES[0] / STRIDE).all(dim=1).sum()
@@ -163,8 +162,8 @@ def test_boxes_are_found_by_descent(kind, box):
     """From the start value of the outputs, each loss leads to the boxes; of a perfect network it is 0."""
     boxes, classes = torch.tensor([[8.0, 12, 60, 40], [70, 40, 90, 110], [30.5, 60, 33, 63]]), torch.tensor([0, 1, 2])
     task, objects = make_task((4,), box={**box, "box_loss": kind}), make_objects(boxes, classes, grid_size=(32, 32))
-    head, maps = task.heads["box_size"], task.target_maps(objects)
-    target = head.target(objects)
+    head, maps = task.heads["box_size"], task.encode_dense(objects)
+    target = head.encode(objects)
     assert head.loss(maps["box_size"], target, objects.num_objects) < 1e-5
     output = torch.full_like(maps["box_size"], 0.5).requires_grad_()
     optimizer = torch.optim.Adam([output], lr=0.1)
@@ -175,7 +174,7 @@ def test_boxes_are_found_by_descent(kind, box):
         optimizer.step()
         schedule.step()
     maps["box_size"] = output.detach()
-    predictions = task.candidates(maps).transformed(torch.full((1, 2), 4.0), torch.zeros(1, 2))
+    predictions = task.decode(maps).transformed(torch.full((1, 2), 4.0), torch.zeros(1, 2))
     assert worst_error(predictions, boxes, classes) < 0.5
 
 
@@ -188,7 +187,7 @@ def test_merging_a_perfect_flip_changes_nothing(encoding, box):
     classes = torch.arange(6) % 3
     flipped = boxes[:, [2, 1, 0, 3]] * torch.tensor([-1.0, 1, -1, 1]) + torch.tensor([256.0, 0, 256, 0])
     task = make_task(ALL, encoding=encoding, box=box)
-    maps, flip_pairs = (task.target_maps(make_objects(b, classes)) for b in (boxes, flipped))
+    maps, flip_pairs = (task.encode_dense(make_objects(b, classes)) for b in (boxes, flipped))
     merged = task.merge_flipped(maps, flip_pairs)
     merged["heatmap"], maps["heatmap"] = merged["heatmap"].sigmoid(), maps["heatmap"].sigmoid()
     for name in maps:
@@ -205,8 +204,8 @@ def test_flipped_closed_sets(flags, closed):
 def test_perfect_maps_have_almost_no_loss():
     objects = make_objects([[10, 10, 50, 60], [100, 100, 190, 140]], [0, 2])
     task = make_task(ALL)
-    targets = task.targets(objects)
-    maps = task.target_maps(objects)
+    targets = task.encode(objects)
+    maps = task.encode_dense(objects)
     for name, head in task.heads.items():
         perfect = head.loss(maps[name], targets[name], objects.num_objects)
         wrong = head.loss(maps[name].roll(1, -1), targets[name], objects.num_objects)
@@ -220,7 +219,7 @@ def test_every_channel_is_trained():
     objects = make_objects([[10, 10, 50, 60]], [0])
     head = task.heads["box_size"]
     output = torch.full((1, 6, 64, 64), -5.0, requires_grad=True)
-    head.loss(output, head.target(objects), objects.num_objects).backward()
+    head.loss(output, head.encode(objects), objects.num_objects).backward()
     torch.testing.assert_close(output.grad.abs().sum(dim=(0, 2, 3)), torch.full((6,), 1 / 6))
 
 
@@ -229,10 +228,10 @@ def test_votes_outrank_a_lonely_peak():
     objects = make_objects([[40, 40, 120, 120]], [0])
     for merge in ("vote", "resample"):
         task = make_task(ALL, merge=merge)
-        maps = task.target_maps(objects)
+        maps = task.encode_dense(objects)
         maps["heatmap"][0, 9 + 4, 10, 50] = 16.0  # class 1, center point
         maps["box_size"][0, :, 10, 50] = 12.0
-        predictions = task.merge(task.candidates(maps), 100)
+        predictions = task.merge(task.decode(maps), 100)
         best = [predictions.scores[0][predictions.classes[0] == c].max().item() for c in (0, 1)]
         assert best == pytest.approx([1, 1 / 9], abs=0.02)
 
@@ -254,7 +253,7 @@ def test_numbers_of_objects(count, box):
     objects = make_objects(torch.cat([low, low + 30], dim=1), torch.zeros(count, dtype=torch.long))
     task = make_task(ALL, box=box)
     features = [torch.randn(1, 4, 64, 64)]
-    losses = task.losses(features, task.targets(objects), objects.num_objects.clamp(min=1))
+    losses = task.losses(features, task.encode(objects), objects.num_objects.clamp(min=1))
     sum(losses.values()).backward()
     assert all(torch.isfinite(x) for x in losses.values())
     assert all(torch.isfinite(p.grad).all() for p in task.parameters())
@@ -265,19 +264,12 @@ def test_losses_are_in_float32_under_autocast(heatmap_loss):
     """Nearly the losses of float32, though the maps come in bfloat16."""
     objects = make_objects([[10, 10, 50, 60], [100, 100, 190, 140]], [0, 2])
     task = make_task((4,), box=BOXES[-1], heatmap_loss=heatmap_loss)
-    features, targets = [torch.randn(1, 4, 64, 64)], task.targets(objects)
+    features, targets = [torch.randn(1, 4, 64, 64)], task.encode(objects)
     with torch.autocast("cpu", torch.bfloat16):
         mixed = task.losses(features, targets, objects.num_objects)
     for name, exact in task.losses(features, targets, objects.num_objects).items():
         assert mixed[name].dtype == torch.float32
         torch.testing.assert_close(mixed[name], exact, rtol=0.02, atol=0)
-
-
-def test_ignored_regions_have_no_quality():
-    cfg = get_cfg()
-    cfg.MODEL.BOX3D_ON, cfg.MODEL.CENTERNET.HEATMAP_LOSS = True, "quality"
-    with pytest.raises(ValueError, match="ignored regions"):
-        ClassHeatmapHead(cfg, [4])
 
 
 def test_unknown_settings_are_named():

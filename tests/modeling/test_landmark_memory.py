@@ -24,7 +24,7 @@ class LargestTensor(TorchDispatchMode):
 
 
 def test_no_operation_of_a_training_step_makes_294_maps():
-    model = build_model(keypoint_cfg("clothes294", "ClothesLandmarkTask"))
+    model = build_model(keypoint_cfg("clothes294", "KeypointRegressionTask"))
     batch = [
         sample(objects(SCHEMAS["clothes294"], [[10, 10, 60, 70], [70, 30, 120, 120]], classes))
         for classes in ((0, 12), (3, 3), (8, 1), (2, 10))
@@ -35,5 +35,5 @@ def test_no_operation_of_a_training_step_makes_294_maps():
     assert mode.largest < len(batch) * 294 * cells / 3
     # The measure itself works: prediction does make them.
     with LargestTensor() as mode, torch.no_grad():
-        model.eval().outputs(model.normalize([x["image"] for x in batch]))
+        model.eval().predict_maps(model.normalize([x["image"] for x in batch]))
     assert mode.largest >= len(batch) * 2 * 294 * cells

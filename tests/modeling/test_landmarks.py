@@ -10,7 +10,7 @@ from centernet_d2.data.schemas import SCHEMAS
 from centernet_d2.structures import Targets
 from tests.helpers.keypoints import keypoint_cfg, objects, sample
 
-REGRESSION, HEATMAP, CLOTHES = "KeypointRegressionTask", "KeypointHeatmapTask", "ClothesLandmarkTask"
+REGRESSION, HEATMAP = "KeypointRegressionTask", "KeypointHeatmapTask"
 CENTERS = ("MODEL.KEYPOINT.BOX_SIZE", False, "MODEL.KEYPOINT.CENTER")
 ONE = ("MODEL.KEYPOINT.SINGLE_INSTANCE", True)
 SETTINGS = [
@@ -22,8 +22,8 @@ SETTINGS = [
     ("face19", REGRESSION, ()),
     ("face19", REGRESSION, (*CENTERS, "nose")),
     ("face19", HEATMAP, ()),
-    ("clothes294", CLOTHES, ()),
-    ("clothes294", CLOTHES, ("MODEL.KEYPOINT.HEATMAP_RADIUS", -1)),
+    ("clothes294", REGRESSION, ()),
+    ("clothes294", REGRESSION, ("MODEL.KEYPOINT.HEATMAP_RADIUS", -1)),
 ]
 LAYOUTS = {
     "apart": [[10, 10, 60, 70], [70, 30, 120, 120]],
@@ -39,7 +39,7 @@ def task_of(schema, task, opts):
 
 
 def decoded(task, targets, limit):
-    candidates = task.candidates(task.target_maps(targets))
+    candidates = task.decode(task.encode_dense(targets))
     moved = candidates.transformed(torch.full((targets.num_images, 2), 4.0), torch.zeros(targets.num_images, 2))
     return task.merge(moved, limit)
 
@@ -97,8 +97,8 @@ def test_without_objects_every_parameter_gets_a_gradient(schema, task, opts):
         ("face68", REGRESSION, "keypoint_regression"),
         ("face68", HEATMAP, "keypoint_grouping"),
         ("face68", REGRESSION, "keypoint_offset"),
-        ("clothes294", CLOTHES, "keypoint_regression"),
-        ("clothes294", CLOTHES, "keypoint_offset"),
+        ("clothes294", REGRESSION, "keypoint_regression"),
+        ("clothes294", REGRESSION, "keypoint_offset"),
     ],
 )
 def test_sparse_reading_equals_dense_maps(schema, task, name):
@@ -111,7 +111,7 @@ def test_sparse_reading_equals_dense_maps(schema, task, name):
     torch.nn.init.normal_(head.layers[0][-1].weight)
     (dense,) = head.eval()([feature])
     (deferred,) = head.train()([feature])
-    loss = head.loss(deferred, head.target(targets), torch.tensor(4.0))
+    loss = head.loss(deferred, head.encode(targets), torch.tensor(4.0))
     assert loss.item() == pytest.approx(loss_by_loop(head, dense, targets) / 4, rel=1e-4)
 
 
@@ -142,15 +142,15 @@ def loss_by_loop(head, dense, targets):
 def test_only_the_maps_of_present_classes_are_learned():
     """Focal loss over a clothing item's own maps alone, and no gradient for the landmarks of absent classes."""
     schema = SCHEMAS["clothes294"]
-    head = task_of("clothes294", CLOTHES, ()).heads["keypoint_heatmap"]
+    head = task_of("clothes294", REGRESSION, ()).heads["keypoint_heatmap"]
     torch.nn.init.normal_(head.layers[0][-1].weight, std=0.1)
     instances = objects(schema, [[10, 10, 60, 70], [70, 30, 127, 120]], [8, 3])
     targets = Targets.from_instances([instances, instances[:1]], 4, (32, 32))
     feature = torch.randn(2, 32, 32, 32)
     (dense,) = head.eval()([feature])
     (deferred,) = head.train()([feature])
-    loss = head.loss(deferred, head.target(targets), torch.tensor(3.0))
-    gt = head.target_map(targets).sigmoid()
+    loss = head.loss(deferred, head.encode(targets), torch.tensor(3.0))
+    gt = head.encode_dense(targets).sigmoid()
     gt = torch.where(gt > 1 - 1e-6, torch.ones(()), torch.where(gt < 2e-7, torch.zeros(()), gt))
     total = 0.0
     for image, present in ((0, (8, 3)), (1, (8,))):
@@ -169,7 +169,7 @@ def test_only_the_maps_of_present_classes_are_learned():
 
 
 @pytest.mark.parametrize(
-    ("schema", "task", "opts"), [("face68", REGRESSION, ()), ("face68", HEATMAP, ()), ("clothes294", CLOTHES, ())]
+    ("schema", "task", "opts"), [("face68", REGRESSION, ()), ("face68", HEATMAP, ()), ("clothes294", REGRESSION, ())]
 )
 def test_maps_of_a_flipped_image_are_turned_back(schema, task, opts):
     """The perfect maps of flipped objects, turned back, are decoded to the objects; so is the mean of both."""
@@ -183,14 +183,14 @@ def test_maps_of_a_flipped_image_are_turned_back(schema, task, opts):
     keypoints[..., 0] = torch.where(keypoints[..., 2] > 0, 128 - keypoints[..., 0], keypoints[..., 0])
     flipped.gt_keypoints = type(instances.gt_keypoints)(keypoints)
     model_task = task_of(schema, task, opts)
-    maps = model_task.target_maps(Targets.from_instances([instances], 4, (32, 32)))
-    flip_pair = model_task.target_maps(Targets.from_instances([flipped], 4, (32, 32)))
+    maps = model_task.encode_dense(Targets.from_instances([instances], 4, (32, 32)))
+    flip_pair = model_task.encode_dense(Targets.from_instances([flipped], 4, (32, 32)))
     for rotated in (
-        {name: head.unflip(flip_pair[name]) for name, head in model_task.named()},
+        {name: head.unflip(flip_pair[name]) for name, head in model_task.items()},
         model_task.merge_flipped(maps, flip_pair),
     ):
         rotated["offset"] = maps["offset"]  # always the image's own
-        result = model_task.merge(model_task.candidates(rotated), 2)
+        result = model_task.merge(model_task.decode(rotated), 2)
         predictions = result.points["keypoints"][0][..., :2] * 4
         gt = instances.gt_keypoints.tensor[..., :2]
         distance = (predictions[:, None] - gt[None]).abs().amax(dim=(2, 3)).min(dim=0).values
@@ -216,8 +216,7 @@ def test_batch_equals_singles(task, opts):
         (("MODEL.KEYPOINT.CENTER", "ear"), "CENTER must be one of"),
         (("MODEL.KEYPOINT.OFFSET", "best"), "OFFSET must be one of"),
         (("MODEL.KEYPOINT.PEAK_MATCHING", "best"), "PEAK_MATCHING must be"),
-        (("MODEL.KEYPOINT.SCHEMA", "face5"), "not one of face68"),
-        (("MODEL.KEYPOINT_ON", False), "KEYPOINT_ON"),
+        (("MODEL.KEYPOINT.SCHEMA", "face5"), "not one of clothes294"),
         (("MODEL.CENTERNET.NUM_CLASSES", 2), "NUM_CLASSES is 2"),
         (("MODEL.CENTERNET.GRID_POINTS", [0, 4]), "GRID_POINTS"),
         (("DATASETS.TRAIN", ("synthetic_shapes_train",), "MODEL.CENTERNET.NUM_CLASSES", 6), "no keypoint schema"),
@@ -231,7 +230,7 @@ def test_a_wrong_configuration_gets_a_sentence(opts, message):
 
 def test_clothes_need_boxes_and_one_object_a_single_class():
     with pytest.raises(ValueError, match="BOX_SIZE"):
-        build_model(keypoint_cfg("clothes294", CLOTHES, "MODEL.KEYPOINT.BOX_SIZE", False))
+        build_model(keypoint_cfg("clothes294", REGRESSION, "MODEL.KEYPOINT.BOX_SIZE", False))
     with pytest.raises(ValueError, match="SINGLE_INSTANCE"):
         build_model(keypoint_cfg("clothes294", HEATMAP, *ONE))
     with pytest.raises(ValueError, match="BOX_SIZE"):

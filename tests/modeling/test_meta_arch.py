@@ -12,13 +12,14 @@ from detectron2.structures import Boxes, Instances
 
 from centernet_d2.geometry import letterbox_matrix, transform_points
 from centernet_d2.modeling.heads import HEAD_REGISTRY, Head
+from centernet_d2.modeling.test_time_augmentation import forward_with_flip
 from centernet_d2.ops.indexing import cells_of, read_at
 from centernet_d2.structures import Targets
 from tests.helpers.tiny import tiny_cfg, tiny_model, training_input
 
 
 class PerfectNetwork:
-    """Stands in for ``model.outputs``: knows the objects of the image and answers with perfect maps.
+    """Stands in for ``model.predict_maps``: knows the objects of the image and answers with perfect maps.
 
     Flipped passes come second, as the model makes them.
     """
@@ -44,7 +45,7 @@ class PerfectNetwork:
         instances = Instances(size)
         instances.gt_boxes, instances.gt_classes = Boxes(torch.as_tensor(boxes)), self.classes
         grid = (size[0] // 4, size[1] // 4)
-        return self.model.task.target_maps(Targets.from_instances([instances], 4, grid))
+        return self.model.task.encode_dense(Targets.from_instances([instances], 4, grid))
 
 
 @pytest.mark.parametrize("resize", ["fixed", "keep"])
@@ -64,11 +65,11 @@ def test_boxes_come_back_in_image_pixels(resize, flags, scales, flip):
     classes = torch.tensor([0, 1, 2, 0])
     if resize == "keep" and flip and len(scales) > 1:
         pytest.skip("the stand-in tells scales apart by counting calls, which flipping doubles")
-    model.outputs = PerfectNetwork(model, boxes, classes, image_size)
+    model.predict_maps = PerfectNetwork(model, boxes, classes, image_size)
     if resize == "keep" and len(scales) > 1:
         calls = iter(scales)
-        perfect = model.outputs
-        model.outputs = lambda batch: perfect_at(perfect, batch, next(calls))
+        perfect = model.predict_maps
+        model.predict_maps = lambda batch: perfect_at(perfect, batch, next(calls))
     predictions = model([{"image": torch.zeros(3, *image_size, dtype=torch.uint8)}])[0]["instances"]
     for box, category in zip(torch.tensor(boxes), classes, strict=True):
         same = predictions.pred_boxes.tensor[(predictions.pred_classes == category) & (predictions.scores > 0.1)]
@@ -82,7 +83,7 @@ def perfect_at(network, batch, scale):
     instances = Instances(tuple(batch.shape[-2:]))
     instances.gt_boxes, instances.gt_classes = Boxes(boxes), network.classes
     grid = (batch.shape[-2] // 4, batch.shape[-1] // 4)
-    return network.model.task.target_maps(Targets.from_instances([instances], 4, grid))
+    return network.model.task.encode_dense(Targets.from_instances([instances], 4, grid))
 
 
 @pytest.mark.parametrize("resize", ["fixed", "keep"])
@@ -118,10 +119,10 @@ def test_a_image_and_its_flipped_image_may_be_one_batch(at_once):
     model, batches = tiny_model().eval(), []
     images = torch.randn(3, 3, 64, 96, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
-        expected = [model.outputs(x[None]) for pictures in (images, images.flip(-1)) for x in pictures]
-        outputs = model.outputs
-        model.outputs = lambda batch: batches.append(len(batch)) or outputs(batch)
-        both = model.outputs_of_both(images, at_once)
+        expected = [model.predict_maps(x[None]) for pictures in (images, images.flip(-1)) for x in pictures]
+        outputs = model.predict_maps
+        model.predict_maps = lambda batch: batches.append(len(batch)) or outputs(batch)
+        both = forward_with_flip(model.predict_maps, images, at_once)
     assert batches == ([6] if at_once else [3, 3])
     for name in ("heatmap", "box_size", "offset"):
         torch.testing.assert_close(torch.cat([x[name] for x in both]), torch.cat([x[name] for x in expected]))
@@ -192,7 +193,7 @@ class AreaHead(Head):
     def from_config(cls, cfg, in_channels):
         return {"in_channels": in_channels, "head_channels": 8}
 
-    def target(self, targets):
+    def encode(self, targets):
         size = targets.boxes[:, 2:] - targets.boxes[:, :2]
         centers = targets.boxes[:, :2] + size / 2
         return targets.image_index, cells_of(centers, targets.grid_size), size.prod(dim=1, keepdim=True).log()
@@ -200,7 +201,7 @@ class AreaHead(Head):
     def loss(self, output, target, num_objects):
         return F.l1_loss(read_at(output, *target[:2]), target[2], reduction="sum") / num_objects
 
-    def target_map(self, targets):
+    def encode_dense(self, targets):
         raise NotImplementedError
 
     def decode(self, output, image_index, cells):
@@ -216,10 +217,10 @@ def test_a_head_of_ones_own_trains_and_predicts():
         optimizer.zero_grad()
         sum(losses.values()).backward()
         optimizer.step()
-        seen.append(losses["loss_AreaBranch"].item())
+        seen.append(losses["loss_area"].item())
     assert seen[1] < seen[0]
     predictions = model.eval()([training_input([], [])])[0]["instances"]
-    assert predictions.pred_AreaBranch.shape == (len(predictions), 1)
+    assert predictions.pred_area.shape == (len(predictions), 1)
 
 
 def test_a_few_objects_are_learned():

@@ -12,15 +12,14 @@ from detectron2.modeling import BACKBONE_REGISTRY, Backbone, SwinTransformer, bu
 from detectron2.modeling.backbone import FPN
 from detectron2.modeling.backbone.fpn import LastLevelMaxPool
 
-from centernet_d2 import get_cfg
 from centernet_d2.modeling.backbone import DLA, Darknet, TimmBackbone, TorchvisionBackbone
-from tests.helpers.tiny import tiny_cfg, training_input
+from tests.helpers.tiny import base_cfg, tiny_cfg, training_input
 
 NARROW = (4, 6, 8, 12, 16, 20)
 
 
 def detectron2_resnet() -> Backbone:
-    cfg = get_cfg()
+    cfg = base_cfg()
     cfg.MODEL.RESNETS.merge_from_other_cfg(
         CfgNode({"NORM": "BN", "STEM_OUT_CHANNELS": 8, "RES2_OUT_CHANNELS": 16, "WIDTH_PER_GROUP": 8})
     )
@@ -113,7 +112,7 @@ def test_every_pair(backbone, neck):
     finest = min(shapes.values(), key=lambda s: s.stride)
     assert shape.stride == finest.stride == 4
     assert shape.channels == (finest.channels if name == "DLAUpNeck" else cfg.MODEL.NECK.CHANNELS[-1])
-    (x,) = model.features(torch.rand(2, 3, 64, 128))
+    (x,) = model.extract_features(torch.rand(2, 3, 64, 128))
     assert x.shape == (2, shape.channels, 16, 32)
 
     losses = model.train()([training_input([[8, 8, 40, 50]], [1], seed=i) for i in range(2)])

@@ -7,7 +7,7 @@ import torch
 
 from centernet_d2.data.transforms.affine import RandomAffine
 from centernet_d2.geometry import letterbox_matrix
-from centernet_d2.modeling.test_time_augmentation import TestTimeAugmentation, prepare
+from centernet_d2.modeling.test_time_augmentation import TestTimeAugmentation
 
 
 @pytest.mark.parametrize(
@@ -35,7 +35,7 @@ def test_kittis_images_are_fitted_by_their_width_as_reference(height, width):
     here = np.array([[width / 2, height / 2], [width, height / 2], [width / 2, (height - width) / 2]], np.float32)
     published = cv2.warpAffine(image, cv2.getAffineTransform(here, there), (1280, 384), flags=cv2.INTER_LINEAR)
     settings = TestTimeAugmentation(size=(384, 1280), pixel_center=0.0, fit_width=True)
-    (inputs,), scale, shift = prepare([torch.from_numpy(image).permute(2, 0, 1)], settings, 1.0, 32)
+    (inputs,), scale, shift = settings.letterbox([torch.from_numpy(image).permute(2, 0, 1)], 1.0, 32)
     # OpenCV interpolates at 1/32 of a pixel, so that rounding errors show.
     different = np.abs(inputs.permute(1, 2, 0).numpy().astype(int) - published) > 1
     assert different.mean() < 1e-3
@@ -52,6 +52,6 @@ def test_kittis_images_are_fitted_by_their_width_as_reference(height, width):
 @pytest.mark.parametrize("fit_width", [False, True])
 def test_a_flat_image_is_fitted_by_its_width_anyway(fit_width):
     white = torch.full((3, 20, 100), 255.0)
-    (inputs,), scale, _ = prepare([white], TestTimeAugmentation(size=(64, 128), fit_width=fit_width), 1.0, 32)
+    (inputs,), scale, _ = TestTimeAugmentation(size=(64, 128), fit_width=fit_width).letterbox([white], 1.0, 32)
     assert scale[0].tolist() == pytest.approx([100 / 128] * 2)
     assert inputs[:, 32, 2:-2].min() == 255 and inputs[:, 2].max() == 0

@@ -113,7 +113,7 @@ def test_frozen_stages_stay_as_they_are():
     model = detector("mobilenet_v2", "MODEL.BACKBONE.FREEZE_AT", 3).train()
     body = model.backbone.body
     before = {key: x.clone() for key, x in body.state_dict().items()}
-    sum(x.mean() for x in model.features(torch.randn(2, 3, 64, 64))).backward()
+    sum(x.mean() for x in model.extract_features(torch.randn(2, 3, 64, 64))).backward()
     changed = {int(key.split(".")[1]) for key, x in body.state_dict().items() if not torch.equal(x, before[key])}
     trained = {int(key.split(".")[1]) for key, p in body.named_parameters() if p.grad is not None}
     assert changed == trained == set(range(7, 18))  # the map of stride 8 is that of features.6

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from centernet_d2.data.synthetic.shapes import ShapesConfig, draw
-from centernet_d2.modeling.test_time_augmentation import TestTimeAugmentation, prepare
+from centernet_d2.modeling.test_time_augmentation import TestTimeAugmentation
 from centernet_d2.ops.box3d_geometry import alpha_to_rotation_y, unproject
 from centernet_d2.ops.extreme_points import suppress_ghost_boxes
 from centernet_d2.ops.soft_nms import cluster_vote, soft_nms
@@ -32,7 +32,7 @@ def test_the_input_is_the_models(size, settings, pixel_center):
         "fit_width": False,
     } | settings
     times = TestTimeAugmentation(size=(96, 128), pixel_center=pixel_center, **settings)
-    (expected,), back, start = prepare([torch.from_numpy(image.transpose(2, 0, 1).copy())], times, 1.0, 32)
+    (expected,), back, start = times.letterbox([torch.from_numpy(image.transpose(2, 0, 1).copy())], 1.0, 32)
     scale, shift, input_size = letterbox.letterbox(size, metadata)
     predictions = letterbox.warp(image, scale, shift, input_size, pixel_center)
     assert predictions.shape == (*expected.shape[1:], 3)
@@ -45,8 +45,8 @@ def test_the_input_is_the_models(size, settings, pixel_center):
 def test_a_synthetic_image_is_warped_alike():
     """Few pixels are rounded otherwise, if any."""
     image = draw(ShapesConfig(120, 200, min_size=10, max_size=60), 0, 0)
-    (expected,), *_ = prepare(
-        [torch.from_numpy(image.transpose(2, 0, 1).copy())], TestTimeAugmentation(size=(96, 128)), 1.0, 32
+    (expected,), *_ = TestTimeAugmentation(size=(96, 128)).letterbox(
+        [torch.from_numpy(image.transpose(2, 0, 1).copy())], 1.0, 32
     )
     metadata = {"divisibility": 32, "size": [96, 128], "resize": "fixed", "pad_always": False, "fit_width": False}
     predictions = letterbox.warp(image, *letterbox.letterbox((120, 200), metadata), 0.5)

@@ -53,7 +53,7 @@ def test_baselines_find_what_ours_find(parts):
 
     task = parts.make_task(1, "cpu")
     maps = parts.random_maps(task, 2, "cpu")
-    predictions = task.candidates(maps)
+    predictions = task.decode(maps)
     ours = torch.cat([predictions.boxes, predictions.scores[..., None], predictions.classes[..., None]], dim=-1)
     torch.testing.assert_close(ours, baselines.decode(maps["heatmap"], maps["box_size"], maps["offset"], 1))
 

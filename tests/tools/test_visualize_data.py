@@ -34,12 +34,12 @@ def config(name: str, tmp_path) -> CfgNode:
 def test_target_maps_become_heatmaps(tmp_path):
     """A channel per class and point becomes one per class; landmark channels stay; other maps are left out."""
     task = build_task(tiny_cfg("MODEL.CENTERNET.GRID_POINTS", [0, 4]), [1])
-    maps = {name: torch.full((1, head.out_channels, 4, 5), -20.0) for name, head in task.named()}
+    maps = {name: torch.full((1, head.out_channels, 4, 5), -20.0) for name, head in task.items()}
     maps["heatmap"][0, 3, 1, 2] = 20
     predictions = visualize_data.class_heatmaps(task, maps)
     assert list(predictions) == ["heatmap"] and np.argwhere(predictions["heatmap"] > 0.5).tolist() == [[1, 1, 2]]
     task = build_task(config("faces_heatmap", tmp_path), [1])
-    maps = {name: torch.zeros(1, head.out_channels, 4, 5) for name, head in task.named()}
+    maps = {name: torch.zeros(1, head.out_channels, 4, 5) for name, head in task.items()}
     predictions = visualize_data.class_heatmaps(task, maps)
     shapes = {name: x.shape for name, x in predictions.items()}
     assert shapes == {"heatmap": (1, 4, 5), "keypoint_heatmap": (len(FACE68), 4, 5)}
@@ -120,7 +120,7 @@ def test_scaled_images_have_no_metres_and_ignored_objects_are_not_synthetic():
 def test_data_with_keypoints_can_be_synthetic(draw, shared_data):
     folder = shared_data / "faces68"
     cfg = tiny_cfg(
-        *("MODEL.KEYPOINT_ON", True, "MODEL.CENTERNET.TASK", "KeypointHeatmapTask", "DATALOADER.NUM_WORKERS", 0),
+        *("MODEL.CENTERNET.TASK", "KeypointHeatmapTask", "DATALOADER.NUM_WORKERS", 0),
         *("MODEL.CENTERNET.NUM_CLASSES", 1, "DATASETS.TRAIN", ("tools_faces68",), "DATASETS.TEST", ()),
         *("DATASETS.CUSTOM", [["tools_faces68", "face68", str(folder / "val.json"), str(folder / "val")]]),
     )

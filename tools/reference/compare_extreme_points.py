@@ -40,7 +40,7 @@ def random_maps(task: ExtremePointTask, seed: int) -> dict[str, Tensor]:
     boxes = torch.cat([low, low + 12 + 40 * torch.rand(8, 2, generator=generator)], dim=1)
     gt = extremes(boxes, torch.randint(0, CLASSES, (8,), generator=generator), seed=seed)
     maps = {}
-    for name, perfect in task.target_maps(targets_of(gt)).items():
+    for name, perfect in task.encode_dense(targets_of(gt)).items():
         noise = torch.randn(perfect.shape, generator=generator)
         maps[name] = perfect.clamp(-4, 2) + noise if "heatmap" in name else perfect + 0.1 * noise
     return maps
@@ -60,7 +60,7 @@ def compare_decoding(decode: types.ModuleType, seed: int, weight: float, agnosti
     """Largest difference of boxes, scores, points and classes over all groups that are an object."""
     task = our_task("MODEL.EXTREME.EDGE_AGGREGATION", weight, "MODEL.EXTREME.CLASS_AGNOSTIC", agnostic)
     maps = random_maps(task, seed)
-    ours, rows = task.candidates(maps), theirs(decode, maps, weight, agnostic)[0]
+    ours, rows = task.decode(maps), theirs(decode, maps, weight, agnostic)[0]
     rows = rows[rows[:, 4] > 0]  # what they keep
     kept = ours.scores[0] > 0
     points = ours.points["keypoints"][0, kept, :, :2].flatten(1)
@@ -90,7 +90,7 @@ def show_differences(decode: types.ModuleType) -> None:
     print(f"    {int((scores[len(scores) // 2 :] > 0).sum())} of {int((scores > 0).sum())} objects; ours mirrors none")
     task = our_task("MODEL.EXTREME.EDGE_AGGREGATION", 0.0)
     gt = extremes([[10, 12, 60, 70]], [1])
-    back = task.candidates(task.target_maps(targets_of(flipped(gt))))
+    back = task.decode(task.encode_dense(targets_of(flipped(gt))))
     merged = task.merge(back.transformed(torch.tensor([[-4.0, 4.0]]), torch.tensor([[128.0, 0.0]])), 1)
     away = (merged.points["keypoints"][0, 0, :, :2] - gt.gt_keypoints.tensor[0, :, :2]).abs().max()
     print(f"points of a flipped image: theirs stay flipped (boxes alone are turned); ours are {float(away):.1e} px off")

@@ -179,7 +179,7 @@ def our_network(published: Reference, weights: dict[str, Tensor]) -> tuple[nn.Mo
 @torch.no_grad()
 def our_outputs(model: nn.Module, x: Tensor, names: list[str]) -> list[dict[str, Tensor]]:
     """One dict per stack, by their names."""
-    features = model.features(x)
+    features = model.extract_features(x)
     maps = {name: model.task.heads[HEADS[name]](features) for name in names}
     return [{name: outputs[i] for name, outputs in maps.items()} for i in range(len(features))]
 

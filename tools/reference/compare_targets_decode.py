@@ -119,9 +119,9 @@ def compare_radius(reference: Path) -> dict[str, float]:
 
 def compare_targets(ours: Targets, task: DetectionTask, theirs: dict[str, Tensor]) -> dict[str, float]:
     count = len(ours)
-    heatmap = task.heads["heatmap"].target(ours).dense()
-    _, cells, sizes = task.heads["box_size"].target(ours)
-    _, _, offsets = task.heads["offset"].target(ours)
+    heatmap = task.heads["heatmap"].encode(ours).dense()
+    _, cells, sizes = task.heads["box_size"].encode(ours)
+    _, _, offsets = task.heads["offset"].encode(ours)
     index = cells[:, 0, 1] * GRID + cells[:, 0, 0]
     assert theirs["reg_mask"].sum() == count
     return {
@@ -144,14 +144,14 @@ def compare_losses(
 
     a, b = logits.clone().requires_grad_(), logits.clone().requires_grad_()
     heatmap = task.heads["heatmap"]
-    focal, expected = heatmap.loss(a, heatmap.target(ours), count), losses.FocalLoss()(sigmoid(b * 1), theirs["hm"])
+    focal, expected = heatmap.loss(a, heatmap.encode(ours), count), losses.FocalLoss()(sigmoid(b * 1), theirs["hm"])
     result["focal loss, relative"] = (focal / expected - 1).abs().item()
     gradients = torch.autograd.grad(focal, a)[0], torch.autograd.grad(expected, b)[0]
     result["  its gradient, relative"] = ((gradients[0] - gradients[1]).abs().max() / gradients[1].abs().max()).item()
 
     for name, key in (("box_size", "wh"), ("offset", "reg")):
         head = task.heads[name]
-        value = head.loss(maps, head.target(ours), count)
+        value = head.loss(maps, head.encode(ours), count)
         with warnings.catch_warnings(action="ignore"):  # of arguments that PyTorch has renamed since
             expected = losses.RegL1Loss()(maps, theirs["reg_mask"], theirs["ind"], theirs[key])
         # Theirs adds 1e-4 to the count of numbers.
@@ -170,7 +170,7 @@ def compare_decode(task: DetectionTask, reference: Path, seed: int) -> dict[str,
         "offset": torch.rand(2, 2, GRID, GRID, generator=generator),
     }
     theirs = decode(outputs["heatmap"].sigmoid(), outputs["box_size"], outputs["offset"], K=100)
-    ours = task.merge(task.candidates(outputs), 100)
+    ours = task.merge(task.decode(outputs), 100)
     # Equal scores may come in any order.
     rows = [torch.cat([ours.boxes, ours.scores[..., None], ours.classes[..., None].float()], dim=-1), theirs]
     rows = [torch.stack([x[x[:, 0].argsort()] for x in part]) for part in rows]

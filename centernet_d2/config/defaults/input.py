@@ -5,12 +5,7 @@ from __future__ import annotations
 from detectron2.config import CfgNode
 
 
-def _add_input(cfg: CfgNode) -> None:
-    # COCO statistics of the paper, BGR, 0..255.
-    cfg.MODEL.PIXEL_MEAN = [104.01362, 114.034225, 119.916595]
-    cfg.MODEL.PIXEL_STD = [73.602765, 69.890825, 70.915075]
-    # The model letterboxes by itself; 0 keeps DefaultPredictor from resizing first.
-    cfg.INPUT.MIN_SIZE_TEST = 0
+def add_input(cfg: CfgNode) -> None:
     # (height, width) of the network input in training, input pixels, multiples of the backbone's divisibility.
     cfg.INPUT.SIZE_TRAIN = [512, 512]
     # "fixed": the whole image is fitted into SIZE_TEST; "keep": its own size, padded to what the backbone needs.
@@ -27,7 +22,7 @@ def _add_input(cfg: CfgNode) -> None:
     cfg.INPUT.REDUCED_DECODING = False
 
 
-def _add_augmentation(cfg: CfgNode) -> None:
+def add_augmentation(cfg: CfgNode) -> None:
     cfg.INPUT.AFFINE = CfgNode()
     # "crop": a scale out of SCALES and a center out of the image less a border of BORDER pixels (halved until it
     # fits in); "shift": Gaussian shift and scale around the middle; "none": letterbox.
@@ -81,7 +76,7 @@ def _add_augmentation(cfg: CfgNode) -> None:
     cfg.INPUT.PHOTOMETRIC = []
 
 
-def _add_data(cfg: CfgNode) -> None:
+def add_data(cfg: CfgNode) -> None:
     # Datasets of one's own, registered from here: (name, "coco", JSON file, image folder) or
     # (name, "voc", folder with Annotations/ JPEGImages/ ImageSets/Main/, split), or, with landmarks, (name, "face68" |
     # "face19" | "clothes294" | "pose17" | "extreme4", JSON file, image folder), or, with tracks, (name, "video", JSON

@@ -2,15 +2,10 @@
 
 from __future__ import annotations
 
-import torch
 from detectron2.config import CfgNode
 
 
-def _add_networks(cfg: CfgNode) -> None:
-    cfg.MODEL.META_ARCHITECTURE = "CenterNet"
-    # A GPU where there is one (Detectron2 insists on one).
-    cfg.MODEL.DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
-    cfg.MODEL.BACKBONE.FREEZE_AT = 0
+def add_networks(cfg: CfgNode) -> None:
     # Order of weights and maps in memory: channels innermost, quicker on CPUs, and what GPUs' tensor cores take.
     # Same results.
     cfg.MODEL.CHANNELS_LAST = True
@@ -52,7 +47,7 @@ def _add_networks(cfg: CfgNode) -> None:
     cfg.MODEL.HOURGLASS.NORM = "BN"
 
 
-def _add_inference(cfg: CfgNode) -> None:
+def add_inference(cfg: CfgNode) -> None:
     # What engine.predictor.Predictor does for speed; nothing else reads these.
     cfg.MODEL.INFERENCE = CfgNode()
     # Batch normalizations become part of the convolutions before them. Same results.
@@ -65,7 +60,7 @@ def _add_inference(cfg: CfgNode) -> None:
     cfg.MODEL.INFERENCE.CUDA_GRAPHS = False
 
 
-def _add_grid_points(cfg: CfgNode) -> None:
+def add_centernet(cfg: CfgNode) -> None:
     cfg.MODEL.CENTERNET = CfgNode()
     # A name of TASK_REGISTRY.
     cfg.MODEL.CENTERNET.TASK = "DetectionTask"

@@ -5,14 +5,10 @@ from __future__ import annotations
 from detectron2.config import CfgNode
 
 
-def _add_training(cfg: CfgNode) -> None:
+def add_training(cfg: CfgNode) -> None:
     # "Adam", "AdamW" or "SGD".
     cfg.SOLVER.OPTIMIZER = "Adam"
-    cfg.SOLVER.BASE_LR = 5e-4
-    cfg.SOLVER.WEIGHT_DECAY = 0.0
-    cfg.SOLVER.WEIGHT_DECAY_NORM = 0.0
     # Schedules (LR_SCHEDULER_NAME) are Detectron2's, and "OneCycleLR", which climbs for WARMUP_ITERS.
-    cfg.SOLVER.WARMUP_ITERS = 0
     # Evaluated and saved are moving averages of the weights, which forget at this rate, such as 0.999; 0: the weights.
     cfg.SOLVER.EMA = CfgNode()
     cfg.SOLVER.EMA.DECAY = 0.0

@@ -5,7 +5,7 @@ from __future__ import annotations
 from detectron2.config import CfgNode
 
 
-def _add_landmarks(cfg: CfgNode) -> None:
+def add_keypoints(cfg: CfgNode) -> None:
     cfg.MODEL.KEYPOINT = CfgNode()
     # A name of data.schemas.SCHEMES; "": that of the training set.
     cfg.MODEL.KEYPOINT.SCHEMA = ""
@@ -39,7 +39,7 @@ def _add_landmarks(cfg: CfgNode) -> None:
     cfg.MODEL.KEYPOINT.GROUPING_WEIGHT = 0.1
 
 
-def _add_tasks(cfg: CfgNode) -> None:
+def add_tasks(cfg: CfgNode) -> None:
     # Extreme points (ExtremePointTask); MODEL.MASK_ON adds octagon masks.
     cfg.MODEL.EXTREME = CfgNode()
     # One heatmap a side for all classes: the center's heatmaps alone say the class.
@@ -53,11 +53,9 @@ def _add_tasks(cfg: CfgNode) -> None:
     cfg.MODEL.EXTREME.EDGE_AGGREGATION = 0.1
     # Halve scores of boxes that hold several objects of their class: ExtremeNet, but not CenterNet.
     cfg.MODEL.EXTREME.GHOST_BOX_SUPPRESSION = True
-    # Where the center is looked for: in the middle of the points' "places", or (published) of their "cells".
+    # Where the center is looked for: in the middle of the points' "positions", or (published) of their "cells".
     cfg.MODEL.EXTREME.CENTER_LOOKUP = "positions"
 
-    # 3D boxes: training objects have what ``data.fields_3d`` names, and regions to be ignored.
-    cfg.MODEL.BOX3D_ON = False
     cfg.MODEL.BOX3D = CfgNode()
     # Also regress where the middle of the 3D box is seen. Without (published), in the middle of the box.
     cfg.MODEL.BOX3D.CENTER_OFFSET = True
@@ -74,9 +72,8 @@ def _add_tasks(cfg: CfgNode) -> None:
     cfg.MODEL.BOX3D.CENTER_OFFSET_WEIGHT = 1.0
 
 
-def _add_tracking(cfg: CfgNode) -> None:
-    # Trackers (META_ARCHITECTURE CenterTrack): training images come with the previous frame.
-    cfg.MODEL.TRACKING_ON = False
+def add_tracking(cfg: CfgNode) -> None:
+    # Trackers (META_ARCHITECTURE CenterTrack).
     cfg.MODEL.TRACKING = CfgNode()
     cfg.MODEL.TRACKING.DISPLACEMENT_WEIGHT = 1.0
     # Objects below are left out; those above NEW_THRESH can begin a track; a track is shown to the network in the next

@@ -8,7 +8,7 @@ from centernet_d2.data.datasets.shwd import register_published_shwd
 from centernet_d2.data.datasets.voc import register_published_voc
 from centernet_d2.data.datasets.wider_face import register_published_wider_face
 from centernet_d2.data.image_io import datasets_root
-from centernet_d2.data.synthetic import registration as synthetic  # noqa: F401  (registers itself)
+from centernet_d2.data.synthetic import registration  # noqa: F401  (registers the synthetic datasets)
 
 register_published_voc()
 register_builtin_keypoints(datasets_root())

@@ -9,13 +9,15 @@ from collections.abc import Callable, Sequence
 from detectron2.config import CfgNode
 from detectron2.data import DatasetCatalog, MetadataCatalog
 
+from centernet_d2.config.resolution import register_resolver
 from centernet_d2.data.catalog import class_names
 from centernet_d2.data.datasets.coco import register_coco
 from centernet_d2.data.datasets.crops import register_crops
-from centernet_d2.data.datasets.keypoint_sets import KEYPOINT_TYPES
+from centernet_d2.data.datasets.keypoint_sets import KEYPOINT_TYPES, resolve_schema
 from centernet_d2.data.datasets.mot import register_video
 from centernet_d2.data.datasets.voc import register_voc
 from centernet_d2.data.image_io import datasets_root
+from centernet_d2.registry import required_fields
 
 # Functions of name and two strings; how many of these are paths, by kind: both, unless said here.
 _KINDS: dict[str, Callable[[str, str, str], None]] = {
@@ -90,6 +92,15 @@ def resolve_num_classes(cfg: CfgNode) -> int:
     if not wanted and not names:
         raise ValueError("MODEL.CENTERNET.NUM_CLASSES is 0 and DATASETS names no dataset to take it from")
     return wanted or len(next(iter(names.values())))
+
+
+@register_resolver
+def resolve_dataset_values(cfg: CfgNode) -> None:
+    """For :func:`centernet_d2.config.resolution.resolve`."""
+    register_custom_datasets(cfg)
+    cfg.MODEL.CENTERNET.NUM_CLASSES = resolve_num_classes(cfg)
+    if "keypoints" in required_fields(cfg):
+        cfg.MODEL.KEYPOINT.SCHEMA = resolve_schema(cfg).name
 
 
 def _described(data_set: str, names: Sequence[str]) -> str:

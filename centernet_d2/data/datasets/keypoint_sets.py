@@ -113,8 +113,6 @@ def resolve_schema(cfg: CfgNode) -> KeypointSchema:
             raise ValueError(f"dataset {name} has landmarks {found}, the model {wanted} (MODEL.KEYPOINT.SCHEMA)")
     if wanted not in SCHEMAS:
         raise ValueError(f"MODEL.KEYPOINT.SCHEMA is {wanted!r}, not one of {', '.join(SCHEMAS)}")
-    if not cfg.MODEL.KEYPOINT_ON:
-        raise ValueError(f"the task {cfg.MODEL.CENTERNET.TASK} needs MODEL.KEYPOINT_ON: True")
     return SCHEMAS[wanted]
 
 

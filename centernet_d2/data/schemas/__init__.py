@@ -5,8 +5,6 @@ from centernet_d2.data.schemas.extreme4 import EXTREME4
 from centernet_d2.data.schemas.face19 import FACE19
 from centernet_d2.data.schemas.face68 import FACE68
 from centernet_d2.data.schemas.pose17 import POSE17
-from centernet_d2.structures import KeypointSchema
-
-SCHEMAS = {schema.name: schema for schema in (FACE68, FACE19, CLOTHES294, POSE17, EXTREME4)}
+from centernet_d2.structures.keypoint_schema import SCHEMAS, KeypointSchema
 
 __all__ = ["CLOTHES294", "EXTREME4", "FACE19", "FACE68", "POSE17", "SCHEMAS", "KeypointSchema"]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from centernet_d2.structures.keypoint_schema import KeypointSchema, check_schema
+from centernet_d2.structures.keypoint_schema import KeypointSchema, register_schema
 
 Pairs = list[tuple[int, int]]
 
@@ -86,7 +86,7 @@ def _schema() -> KeypointSchema:
         evaluator="clothes_landmarks",
         sigmas=tuple(int(value) / 10000 for value in _SIGMAS.split()),
     )
-    return check_schema(schema)
+    return register_schema(schema)
 
 
 CLOTHES294 = _schema()

@@ -6,12 +6,13 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from centernet_d2.structures.keypoint_schema import KeypointSchema, check_schema
+from centernet_d2.ops.extreme_points import SIDES
+from centernet_d2.structures.keypoint_schema import KeypointSchema, register_schema
 
-EXTREME4 = check_schema(
+EXTREME4 = register_schema(
     KeypointSchema(
         name="extreme4",
-        names=("top", "left", "bottom", "right"),
+        names=SIDES,
         class_names=(),
         flip_pairs=((1, 3),),
         chains=((0, 1, 2, 3, 0),),

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from centernet_d2.structures.keypoint_schema import KeypointSchema, chain, check_schema
+from centernet_d2.structures.keypoint_schema import KeypointSchema, chain, register_schema
 
-FACE19 = check_schema(
+FACE19 = register_schema(
     KeypointSchema(
         name="face19",
         names=(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from centernet_d2.structures.keypoint_schema import KeypointSchema, chain, check_schema
+from centernet_d2.structures.keypoint_schema import KeypointSchema, chain, register_schema
 
 _JAW = [(k, 16 - k) for k in range(8)]
 _BROWS = [(17, 26), (18, 25), (19, 24), (20, 23), (21, 22)]
@@ -10,7 +10,7 @@ _EYES = [(36, 45), (37, 44), (38, 43), (39, 42), (40, 47), (41, 46)]
 _NOSE = [(31, 35), (32, 34)]
 _MOUTH = [(48, 54), (49, 53), (50, 52), (55, 59), (56, 58), (60, 64), (61, 63), (65, 67)]
 
-FACE68 = check_schema(
+FACE68 = register_schema(
     KeypointSchema(
         name="face68",
         names=tuple(str(k) for k in range(1, 69)),

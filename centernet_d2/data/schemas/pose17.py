@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from centernet_d2.structures.keypoint_schema import KeypointSchema, check_schema
+from centernet_d2.structures.keypoint_schema import KeypointSchema, register_schema
 
-POSE17 = check_schema(
+POSE17 = register_schema(
     KeypointSchema(
         name="pose17",
         names=(

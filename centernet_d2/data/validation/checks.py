@@ -20,6 +20,7 @@ from centernet_d2.data.image_io import CorruptImageError, DatasetDict, read_imag
 from centernet_d2.data.validation.issues import AnnotationIssue, check_image_entry, check_object, raise_issues
 from centernet_d2.geometry import letterbox_matrix, transform_points
 from centernet_d2.ops.grid_coding import grid_points
+from centernet_d2.registry import required_fields
 
 _logger = logging.getLogger(__name__)
 _OPENED = 5
@@ -73,7 +74,7 @@ def check_quick(cfg: CfgNode) -> None:
     """
     for name in dict.fromkeys((*cfg.DATASETS.TRAIN, *cfg.DATASETS.TEST)):
         dataset_dicts = load_dataset_dicts(name)
-        keypoints = MetadataCatalog.get(name).get("keypoint_names") if cfg.MODEL.KEYPOINT_ON else None
+        keypoints = MetadataCatalog.get(name).get("keypoint_names") if "keypoints" in required_fields(cfg) else None
         issues = check_annotations(dataset_dicts, names_of(name), num_keypoints=len(keypoints) if keypoints else None)
         raise_issues(f"dataset {name}", issues)
         if issues:

@@ -1,6 +1,6 @@
 """One file a quantity; importing this registers them."""
 
-from centernet_d2.modeling.heads.base import HEAD_REGISTRY, Head, build_head
+from centernet_d2.modeling.heads.base import HEAD_REGISTRY, Head, build_extra_heads, build_head, head_name
 from centernet_d2.modeling.heads.box import BoxHead
 from centernet_d2.modeling.heads.box3d_orientation import Box3DOrientationHead
 from centernet_d2.modeling.heads.box3d_regression import Box3DCenterOffsetHead, Box3DDepthHead, Box3DDimensionsHead
@@ -31,5 +31,7 @@ __all__ = [
     "KeypointRegressionHead",
     "PointOffsetHead",
     "PointRegressionHead",
+    "build_extra_heads",
     "build_head",
+    "head_name",
 ]

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
+import re
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import Any
 
 from detectron2.config import CfgNode
-from detectron2.utils.registry import Registry
 from torch import Tensor, nn
 
+from centernet_d2.registry import HEAD_REGISTRY
 from centernet_d2.structures import Targets
-
-HEAD_REGISTRY = Registry("HEAD")
-HEAD_REGISTRY.__doc__ = "Heads by name: ``Head`` classes built from a config and the widths of the stacks' maps."
 
 
 class Head(nn.Module, ABC):
@@ -55,7 +53,7 @@ class Head(nn.Module, ABC):
         return [layers(feature) for layers, feature in zip(stacks, features, strict=True)]
 
     @abstractmethod
-    def target(self, targets: Targets) -> Any:
+    def encode(self, targets: Targets) -> Any:
         """What :meth:`loss` compares with, computed once for all stacks."""
 
     @abstractmethod
@@ -63,7 +61,7 @@ class Head(nn.Module, ABC):
         """Scalar float32 loss of what :meth:`forward` gave for one stack, divided by ``num_objects`` ()."""
 
     @abstractmethod
-    def target_map(self, targets: Targets) -> Tensor:
+    def encode_dense(self, targets: Targets) -> Tensor:
         """The output (N, D, H, W) of a perfect network; of two objects in one cell the smaller one stays."""
 
     def merge_flipped(self, output: Tensor, flipped: Tensor) -> Tensor:
@@ -101,3 +99,14 @@ def _build_layers(in_channels: int, head_channels: int, out_channels: int, bias:
 def build_head(name: str, cfg: CfgNode, in_channels: Sequence[int]) -> Head:
     """The registered head ``name``."""
     return HEAD_REGISTRY.get(name)(cfg, in_channels)
+
+
+def build_extra_heads(cfg: CfgNode, in_channels: Sequence[int]) -> dict[str, Head]:
+    """The heads of ``MODEL.CENTERNET.EXTRA_HEADS`` by the name in losses, checkpoints and predictions, such as
+    "displacement" for ``DisplacementHead``."""
+    return {head_name(name): build_head(name, cfg, in_channels) for name in cfg.MODEL.CENTERNET.EXTRA_HEADS}
+
+
+def head_name(class_name: str) -> str:
+    """In snake case, without the "Head" at the end."""
+    return re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", class_name.removesuffix("Head")).lower()

@@ -83,7 +83,7 @@ class BoxHead(BoxSizeHead):
         own = {"box_loss": settings.BOX_LOSS, "sampling": settings.BOX_SAMPLING, "alpha": settings.GAUSSIAN_ALPHA}
         return {**own, **super().from_config(cfg, in_channels)}
 
-    def target(self, targets: Targets) -> BoxTargets:  # type: ignore[override]
+    def encode(self, targets: Targets) -> BoxTargets:  # type: ignore[override]
         points, cells = targets.points(self.point_flags), targets.cells(self.point_flags)
         predictions = box_samples(
             self.sampling, targets.boxes, targets.image_index, cells, targets.grid_size, self.alpha
@@ -110,8 +110,8 @@ class BoxHead(BoxSizeHead):
         losses = box_loss(self.box_loss, predictions.flatten(0, 1), target.boxes.flatten(0, 1))
         return (target.weight.flatten() * losses).sum() / (num_objects * len(self.point_flags))
 
-    def target_map(self, targets: Targets) -> Tensor:
-        target = self.target(targets)
+    def encode_dense(self, targets: Targets) -> Tensor:
+        target = self.encode(targets)
         origin = target.points if self.needs_offset else target.cells + 0.5
         sides = torch.cat([origin - target.boxes[..., :2], target.boxes[..., 2:] - origin], dim=-1)
         values = grid.convert_size(sides, self.point_flags, "ltrb", self.encoding) / _UNIT

@@ -56,8 +56,8 @@ class Box3DDepthHead(Box3DRegressionHead):
         """(..., 1, 1) metres."""
         return 1 / (super().read(output, image_index, cells).float().sigmoid() + _EPSILON) - 1
 
-    def target_map(self, targets: Targets) -> Tensor:
-        return (1 / (super().target_map(targets).double() + 1) - _EPSILON).logit().float()
+    def encode_dense(self, targets: Targets) -> Tensor:
+        return (1 / (super().encode_dense(targets).double() + 1) - _EPSILON).logit().float()
 
     def decode(self, output: Tensor, image_index: Tensor, cells: Tensor) -> Tensor:
         """(N, M) metres."""

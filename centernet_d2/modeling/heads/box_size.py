@@ -32,7 +32,7 @@ class PointRegressionHead(Head):
         """The objects whose numbers are known."""
         return targets
 
-    def target(self, targets: Targets) -> tuple[Tensor, Tensor, Tensor]:
+    def encode(self, targets: Targets) -> tuple[Tensor, Tensor, Tensor]:
         """Image (P, 1), cells (P, K, 2), values (P, K, d), of the objects that are learned."""
         targets = self.select_supervised(targets)
         return targets.image_index[:, None], targets.cells(self.point_flags), self.values(targets)
@@ -49,9 +49,9 @@ class PointRegressionHead(Head):
         difference = F.l1_loss(self.read(output, image_index, cells).float(), values, reduction="sum")
         return difference / (num_objects * self.out_channels)
 
-    def target_map(self, targets: Targets) -> Tensor:
+    def encode_dense(self, targets: Targets) -> Tensor:
         targets = self.select_supervised(targets)
-        image_index, cells, values = self.target(targets)
+        image_index, cells, values = self.encode(targets)
         maps = values.new_zeros(targets.num_images, len(self.point_flags), *targets.grid_size, self.channels_per_point)
         area = (targets.boxes[:, 2:] - targets.boxes[:, :2]).prod(dim=1)
         point = torch.arange(len(self.point_flags))

@@ -62,8 +62,6 @@ class ClassHeatmapHead(Head):
     @classmethod
     def from_config(cls, cfg: CfgNode, in_channels: Sequence[int]) -> dict[str, Any]:
         settings = cfg.MODEL.CENTERNET
-        if cfg.MODEL.BOX3D_ON and settings.HEATMAP_LOSS == "quality":
-            raise ValueError("HEATMAP_LOSS 'quality' has no values for ignored regions, which BOX3D_ON brings")
         return {
             "num_classes": settings.NUM_CLASSES,
             "point_flags": settings.GRID_POINTS,
@@ -78,7 +76,7 @@ class ClassHeatmapHead(Head):
             "loss_weight": settings.HEATMAP_WEIGHT,
         }
 
-    def target(self, targets: Targets) -> SparseMaps:
+    def encode(self, targets: Targets) -> SparseMaps:
         """Gaussians at the points of objects; ignored regions have them too, without a peak."""
         maps = self._drawn(targets)
         return maps if targets.ignored is None else with_ignored(maps, self._drawn(targets.ignored))
@@ -102,9 +100,9 @@ class ClassHeatmapHead(Head):
         cells.)"""
         return HEATMAP_LOSSES[self.heatmap_loss](output, target) / (num_objects * len(self.point_flags))
 
-    def target_map(self, targets: Targets) -> Tensor:
+    def encode_dense(self, targets: Targets) -> Tensor:
         """Logits, within +-16 so that they are finite."""
-        return self.target(targets).logits()
+        return self.encode(targets).logits()
 
     def unflip(self, flipped: Tensor) -> Tensor:
         order = [self.point_flags.index(p) for p in grid.flipped(self.point_flags)]

@@ -10,14 +10,11 @@ import torch
 from detectron2.config import CfgNode, configurable
 from torch import Tensor
 
-from centernet_d2.data.schemas import EXTREME4
 from centernet_d2.modeling.heads.base import HEAD_REGISTRY
 from centernet_d2.modeling.heads.box_size import PointOffsetHead
 from centernet_d2.modeling.heads.class_heatmap import ClassHeatmapHead
 from centernet_d2.ops.gaussian import SparseMaps
 from centernet_d2.structures import Targets
-
-SIDES = EXTREME4.names
 
 
 def at_side(targets: Targets, side: int) -> Targets:
@@ -31,7 +28,7 @@ class ExtremeHeatmapHead(ClassHeatmapHead):
     """Logits of "the extreme point of one side of an object (of class c) lies in this cell".
 
     Args:
-        side: index into ``SIDES``.
+        side: index into ``ops.extreme_points.SIDES``.
     """
 
     @configurable
@@ -44,24 +41,24 @@ class ExtremeHeatmapHead(ClassHeatmapHead):
         settings = super().from_config(cfg, in_channels)
         return {**settings, "num_classes": 1} if cfg.MODEL.EXTREME.CLASS_AGNOSTIC else settings
 
-    def target(self, targets: Targets) -> SparseMaps:
+    def encode(self, targets: Targets) -> SparseMaps:
         predictions = at_side(targets, self.side)
         if self.num_classes == 1:
             predictions = replace(predictions, classes=torch.zeros_like(predictions.classes))
-        return super().target(predictions)
+        return super().encode(predictions)
 
 
 @HEAD_REGISTRY.register()
 class ExtremeOffsetHead(PointOffsetHead):
-    """Where inside its cell the extreme point of ``SIDES[side]`` lies, x and y in [0, 1] of a cell."""
+    """Where inside its cell the extreme point of side ``side`` lies, x and y in [0, 1] of a cell."""
 
     @configurable
     def __init__(self, *, side: int, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.side = side
 
-    def target(self, targets: Targets) -> tuple[Tensor, Tensor, Tensor]:
-        return super().target(at_side(targets, self.side))
+    def encode(self, targets: Targets) -> tuple[Tensor, Tensor, Tensor]:
+        return super().encode(at_side(targets, self.side))
 
-    def target_map(self, targets: Targets) -> Tensor:
-        return super().target_map(at_side(targets, self.side))
+    def encode_dense(self, targets: Targets) -> Tensor:
+        return super().encode_dense(at_side(targets, self.side))

@@ -9,7 +9,6 @@ import torch
 from detectron2.config import CfgNode, configurable
 from torch import Tensor
 
-from centernet_d2.data.datasets.keypoint_sets import resolve_schema
 from centernet_d2.layers.class_keypoints import ClassKeypoints
 from centernet_d2.modeling.heads.base import HEAD_REGISTRY
 from centernet_d2.modeling.heads.class_heatmap import HEATMAP_PRIOR, mean_probability
@@ -18,6 +17,7 @@ from centernet_d2.ops.focal_loss import heatmap_focal_loss
 from centernet_d2.ops.gaussian import SparseMaps, splat_gaussians, window_radius
 from centernet_d2.ops.indexing import cells_of
 from centernet_d2.structures import Targets
+from centernet_d2.structures.keypoint_schema import get_schema
 
 
 class KeypointMaps(NamedTuple):
@@ -71,7 +71,7 @@ class KeypointHeatmapHead(SparseHead):
 
     @classmethod
     def from_config(cls, cfg: CfgNode, in_channels: Sequence[int]) -> dict[str, Any]:
-        schema = resolve_schema(cfg)
+        schema = get_schema(cfg.MODEL.KEYPOINT.SCHEMA)
         return {
             "ranges": schema.ranges,
             "flip_indices": schema.flip_indices().tolist(),
@@ -84,7 +84,7 @@ class KeypointHeatmapHead(SparseHead):
             "loss_weight": cfg.MODEL.KEYPOINT.HEATMAP_WEIGHT,
         }
 
-    def target(self, targets: Targets) -> KeypointMaps:
+    def encode(self, targets: Targets) -> KeypointMaps:
         classes = len(self.own.index)
         if classes == 1:  # all maps of all images, also of those without an object
             group = targets.image_index
@@ -124,7 +124,7 @@ class KeypointHeatmapHead(SparseHead):
         mean_count = self.out_channels / len(self.own.index)
         return heatmap_focal_loss(logits, target.maps) / (num_objects * mean_count)
 
-    def target_map(self, targets: Targets) -> Tensor:
+    def encode_dense(self, targets: Targets) -> Tensor:
         """Logits, within +-16 so that they are finite."""
         channel = targets.image_index[:, None] * self.out_channels + torch.arange(self.out_channels)
         shape = (targets.num_images, self.out_channels, *targets.grid_size)

@@ -10,12 +10,12 @@ import torch
 from detectron2.config import CfgNode, configurable
 from torch import Tensor
 
-from centernet_d2.data.datasets.keypoint_sets import resolve_schema
 from centernet_d2.modeling.heads.base import HEAD_REGISTRY
 from centernet_d2.modeling.heads.keypoint_regression import unflip_offsets
 from centernet_d2.modeling.heads.sparse import DeferredMap, SparseHead, per_object_mean
 from centernet_d2.ops.indexing import cells_of
 from centernet_d2.structures import Targets
+from centernet_d2.structures.keypoint_schema import get_schema
 
 
 class CellValues(NamedTuple):
@@ -67,7 +67,7 @@ class CellRegressionHead(SparseHead):
         first = torch.zeros_like(keypoint) if self.shared else 2 * keypoint
         return torch.stack([first, first + 1], dim=-1)
 
-    def target(self, targets: Targets) -> CellValues:
+    def encode(self, targets: Targets) -> CellValues:
         keypoints = targets.fields["keypoints"]
         owner, keypoint = (keypoints[..., 2] > 0).nonzero(as_tuple=True)
         near = torch.arange(-self.radius, self.radius + 1, device=owner.device)
@@ -84,8 +84,8 @@ class CellRegressionHead(SparseHead):
         difference = ((read - target.values).abs().mean(dim=-1) * target.inside).sum(dim=1) / target.inside.sum(dim=1)
         return per_object_mean(difference, target.owner, target.num_objects).sum() / num_objects
 
-    def target_map(self, targets: Targets) -> Tensor:
-        predictions = self.target(targets)
+    def encode_dense(self, targets: Targets) -> Tensor:
+        predictions = self.encode(targets)
         maps = predictions.values.new_zeros(targets.num_images, self.out_channels, *targets.grid_size)
         steps = torch.cartesian_prod(*[torch.arange(-self.radius, self.radius + 1)] * 2)
         for j in steps.square().sum(dim=-1).argsort(descending=True).tolist():  # a landmark's own cell last
@@ -111,7 +111,7 @@ class CellRegressionHead(SparseHead):
 
 def _settings(cfg: CfgNode, in_channels: Sequence[int], loss_weight: float) -> dict[str, Any]:
     return {
-        "flip_indices": resolve_schema(cfg).flip_indices().tolist(),
+        "flip_indices": get_schema(cfg.MODEL.KEYPOINT.SCHEMA).flip_indices().tolist(),
         "shared": not cfg.MODEL.KEYPOINT.OFFSET_PER_KEYPOINT,
         "radius": cfg.MODEL.KEYPOINT.OFFSET_RADIUS,
         "pixel_center": cfg.MODEL.CENTERNET.PIXEL_CENTER,

@@ -9,11 +9,11 @@ import torch
 from detectron2.config import CfgNode, configurable
 from torch import Tensor
 
-from centernet_d2.data.datasets.keypoint_sets import resolve_schema
 from centernet_d2.modeling.heads.base import HEAD_REGISTRY
 from centernet_d2.modeling.heads.sparse import DeferredMap, SparseHead, per_object_mean
 from centernet_d2.ops.indexing import read_at
 from centernet_d2.structures import Targets
+from centernet_d2.structures.keypoint_schema import get_schema
 
 
 @HEAD_REGISTRY.register()
@@ -35,14 +35,14 @@ class KeypointRegressionHead(SparseHead):
     @classmethod
     def from_config(cls, cfg: CfgNode, in_channels: Sequence[int]) -> dict[str, Any]:
         return {
-            "flip_indices": resolve_schema(cfg).flip_indices().tolist(),
+            "flip_indices": get_schema(cfg.MODEL.KEYPOINT.SCHEMA).flip_indices().tolist(),
             "pixel_center": cfg.MODEL.CENTERNET.PIXEL_CENTER,
             "in_channels": in_channels,
             "head_channels": cfg.MODEL.CENTERNET.HEAD_CHANNELS,
             "loss_weight": cfg.MODEL.KEYPOINT.REGRESSION_WEIGHT,
         }
 
-    def target(self, targets: Targets) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    def encode(self, targets: Targets) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Image (P,), cells (P, 2), offsets (P, K, 2), whether to learn them (P, K)."""
         cells = targets.cells([4])[:, 0]
         keypoints = targets.fields["keypoints"]
@@ -59,8 +59,8 @@ class KeypointRegressionHead(SparseHead):
         owner, keypoint = labelled.nonzero(as_tuple=True)
         return per_object_mean(difference[owner, keypoint], owner, len(cells)).sum() / num_objects
 
-    def target_map(self, targets: Targets) -> Tensor:
-        image_index, cells, offsets, _ = self.target(targets)
+    def encode_dense(self, targets: Targets) -> Tensor:
+        image_index, cells, offsets, _ = self.encode(targets)
         maps = offsets.new_zeros(targets.num_images, *targets.grid_size, self.out_channels)
         area = (targets.boxes[:, 2:] - targets.boxes[:, :2]).prod(dim=1)
         for i in area.argsort(descending=True).tolist():

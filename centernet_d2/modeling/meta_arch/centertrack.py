@@ -18,7 +18,8 @@ from centernet_d2.ops.gaussian import splat_gaussians, window_radius
 from centernet_d2.ops.indexing import cells_of
 from centernet_d2.tracking.tracker import Tracker
 
-_HEAD = "DisplacementHead"
+#: What gives each object's center in the previous frame.
+_HEAD, _FIELD = "DisplacementHead", "pred_displacement"
 
 
 @META_ARCH_REGISTRY.register()
@@ -39,16 +40,14 @@ class CenterTrack(CenterNet):
     """
 
     input_channels = sum(CHANNELS)
+    input_names = ("image", "previous_image", "previous_heatmap")
+    required_fields = ("track_ids", "previous_frame")
 
     @configurable
     def __init__(
         self, *, tracker: Tracker, min_overlap: float = 0.7, radius_method: str = "cornernet", **kwargs: Any
     ) -> None:
         super().__init__(**kwargs)
-        if _HEAD not in self.task.heads:
-            raise ValueError(
-                f"CenterTrack needs to know where objects were: add {_HEAD} to MODEL.CENTERNET.EXTRA_HEADS"
-            )
         self.tracker = tracker
         self.min_overlap, self.radius_method = min_overlap, radius_method
         self.previous_frame = PreviousFrameStem(self.backbone)
@@ -57,8 +56,9 @@ class CenterTrack(CenterNet):
     @classmethod
     def from_config(cls, cfg: CfgNode) -> dict[str, Any]:
         settings = cfg.MODEL.TRACKING
-        if not cfg.MODEL.TRACKING_ON:
-            raise ValueError("CenterTrack needs frames that come with the one before: set MODEL.TRACKING_ON to True")
+        cfg = cfg.clone()
+        cfg.defrost()
+        cfg.MODEL.CENTERNET.EXTRA_HEADS = list(dict.fromkeys([*cfg.MODEL.CENTERNET.EXTRA_HEADS, _HEAD]))
         tracker = Tracker(settings.SCORE_THRESH, settings.NEW_THRESH, settings.HEATMAP_THRESH, settings.MAX_AGE)
         return {
             **super().from_config(cfg),
@@ -78,16 +78,16 @@ class CenterTrack(CenterNet):
         self.reset()
         return super().train(mode)
 
-    def training_input(self, batched_inputs: list[dict[str, Any]]) -> Tensor:
+    def preprocess_image(self, batched_inputs: list[dict[str, Any]]) -> Tensor:
         """(N, 7, H, W)."""
-        images = super().training_input(batched_inputs)
+        images = super().preprocess_image(batched_inputs)
         previous = self.normalize([x["previous_image"] for x in batched_inputs])
         return self._with_previous(images, previous, [x["previous_boxes"] for x in batched_inputs])
 
-    def test_input(self, inputs: list[dict[str, Any]], scale: float) -> tuple[Tensor, Tensor, Tensor]:
+    def preprocess_test_image(self, inputs: list[dict[str, Any]], scale: float) -> tuple[Tensor, Tensor, Tensor]:
         """(N, 7, H, W); ``inputs`` have ``previous_image`` and ``previous_boxes`` (T, 4) in pixels of the image."""
-        images, factor, shift = super().test_input(inputs, scale)
-        previous, _, _ = super().test_input([{"image": x["previous_image"]} for x in inputs], scale)
+        images, factor, shift = super().preprocess_test_image(inputs, scale)
+        previous, _, _ = super().preprocess_test_image([{"image": x["previous_image"]} for x in inputs], scale)
         boxes = [
             (x["previous_boxes"].to(shift) - back.repeat(2)) / zoom.repeat(2)
             for x, back, zoom in zip(inputs, shift, factor, strict=True)
@@ -112,7 +112,7 @@ class CenterTrack(CenterNet):
         return splat_gaussians(cells_of(centers, size), channel[:, None], radius, (len(counts), 1, *size)).dense()
 
     @torch.no_grad()
-    def predict(self, batched_inputs: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    def inference(self, batched_inputs: list[dict[str, Any]]) -> list[dict[str, Any]]:
         """Frame after frame."""
         return [self._next_frame(x) for x in batched_inputs]
 
@@ -122,9 +122,9 @@ class CenterTrack(CenterNet):
             self.reset()
         previous = image if self._image is None else self._image
         sample = {**x, "previous_image": previous, "previous_boxes": self.tracker.shown()}
-        (predictions,) = self.predictions([sample])
-        where = predictions.get(f"pred_{_HEAD}")[:, 0, :2]
-        predictions.remove(f"pred_{_HEAD}")
+        (predictions,) = self.detect([sample])
+        where = predictions.get(_FIELD)[:, 0, :2]
+        predictions.remove(_FIELD)
         predictions.pred_displacement = where - predictions.pred_boxes.get_centers()
         self._video, self._image = video, image
-        return {"instances": self.rescaled(self.tracker.update(predictions, where), x)}
+        return {"instances": self.rescale_to_original(self.tracker.update(predictions, where), x)}

@@ -8,11 +8,9 @@ from typing import Any
 from detectron2.config import CfgNode
 from detectron2.layers import ShapeSpec
 from detectron2.modeling import Backbone
-from detectron2.utils.registry import Registry
 from torch import Tensor
 
-NECK_REGISTRY = Registry("NECK")
-NECK_REGISTRY.__doc__ = "Necks by name: called with a config and the backbone's ``output_shape()``."
+from centernet_d2.registry import NECK_REGISTRY
 
 
 class Neck(Backbone):

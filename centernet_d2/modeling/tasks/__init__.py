@@ -1,7 +1,6 @@
 """One file a task; importing this registers them."""
 
 from centernet_d2.modeling.tasks.base import TASK_REGISTRY, Task, build_task
-from centernet_d2.modeling.tasks.clothes_landmarks import ClothesLandmarkTask
 from centernet_d2.modeling.tasks.detection import DetectionTask
 from centernet_d2.modeling.tasks.detection_3d import Detection3DTask
 from centernet_d2.modeling.tasks.extreme_points import ExtremePointTask
@@ -10,7 +9,6 @@ from centernet_d2.modeling.tasks.keypoint_regression import KeypointRegressionTa
 
 __all__ = [
     "TASK_REGISTRY",
-    "ClothesLandmarkTask",
     "Detection3DTask",
     "DetectionTask",
     "ExtremePointTask",

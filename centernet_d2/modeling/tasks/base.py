@@ -10,15 +10,12 @@ from typing import Any, cast
 import torch
 from detectron2.config import CfgNode
 from detectron2.structures import Instances
-from detectron2.utils.registry import Registry
 from torch import Tensor, nn
 
 from centernet_d2.modeling.heads import Head
 from centernet_d2.ops.indexing import image_index_of
+from centernet_d2.registry import TASK_REGISTRY
 from centernet_d2.structures import Candidates, Targets
-
-TASK_REGISTRY = Registry("TASK")
-TASK_REGISTRY.__doc__ = "Tasks by name: ``Task`` classes built from a config and the widths of the stacks' maps."
 
 
 class Task(nn.Module, ABC):
@@ -29,6 +26,8 @@ class Task(nn.Module, ABC):
             heads: trained beside, and read at the candidates where they decode.
     """
 
+    #: What training needs of an object besides box and class: names of ``data.fields.FIELDS``, or of annotation fields.
+    required_fields: tuple[str, ...] = ()
     own: tuple[str, ...] = ()
     # Whether maps of a flipped image can be averaged with the image's own; else its candidates are added.
     flip_closed = True
@@ -37,7 +36,7 @@ class Task(nn.Module, ABC):
         super().__init__()
         self.heads = nn.ModuleDict(heads)
 
-    def named(self) -> list[tuple[str, Head]]:
+    def items(self) -> list[tuple[str, Head]]:
         """The heads with their names."""
         return [(name, cast(Head, head)) for name, head in self.heads.items()]
 
@@ -45,32 +44,32 @@ class Task(nn.Module, ABC):
         """The objects with what the heads need besides boxes and classes."""
         return objects
 
-    def targets(self, objects: Targets) -> dict[str, Any]:
+    def encode(self, objects: Targets) -> dict[str, Any]:
         """Every head's target."""
         with torch.no_grad():
             objects = self.prepare(objects)
-            return {name: head.target(objects) for name, head in self.named()}
+            return {name: head.encode(objects) for name, head in self.items()}
 
     def losses(self, features: Sequence[Tensor], targets: dict[str, Any], num_objects: Tensor) -> dict[str, Tensor]:
         """Scalar losses, weighted, averaged over the stacks' (N, c, H, W) ``features``."""
         losses = {}
-        for name, head in self.named():
+        for name, head in self.items():
             stacks = [head.loss(output, targets[name], num_objects) for output in head(features)]
             losses[f"loss_{name}"] = head.loss_weight * torch.stack(stacks).mean()
         return losses
 
-    def outputs(self, feature: Tensor) -> dict[str, Tensor]:
+    def predict_maps(self, feature: Tensor) -> dict[str, Tensor]:
         """Every head's float32 map of the last stack's ``feature``."""
-        return {name: head([feature])[-1].float() for name, head in self.named()}
+        return {name: head([feature])[-1].float() for name, head in self.items()}
 
-    def target_maps(self, objects: Targets) -> dict[str, Tensor]:
+    def encode_dense(self, objects: Targets) -> dict[str, Tensor]:
         """Maps of a perfect network: decoding them gives the objects back."""
         objects = self.prepare(objects)
-        return {name: head.target_map(objects) for name, head in self.named()}
+        return {name: head.encode_dense(objects) for name, head in self.items()}
 
     def merge_flipped(self, outputs: dict[str, Tensor], flipped: dict[str, Tensor]) -> dict[str, Tensor]:
         """Maps of images and of their flipped images as one."""
-        return {name: head.merge_flipped(outputs[name], flipped[name]) for name, head in self.named()}
+        return {name: head.merge_flipped(outputs[name], flipped[name]) for name, head in self.items()}
 
     def with_extra(self, predictions: Candidates, outputs: dict[str, Tensor], cells: Tensor) -> Candidates:
         """``found`` with what the further heads say at ``cells`` (N, M, 2), the centers of the candidates."""
@@ -79,19 +78,28 @@ class Task(nn.Module, ABC):
             dict(predictions.values),
             image_index_of(predictions.scores),
         )
-        for name, head in self.named():
+        for name, head in self.items():
             value = None if name in self.own else head.decode(outputs[name], image_index, cells)
             if value is not None:
                 (points if head.decodes_points else values)[name] = value
         return replace(predictions, points=points, values=values)
 
     @abstractmethod
-    def candidates(self, outputs: dict[str, Tensor]) -> Candidates:
+    def decode(self, outputs: dict[str, Tensor]) -> Candidates:
         """Proposals in grid cells, M per image."""
 
     @abstractmethod
     def merge(self, candidates: Candidates, limit: int) -> Candidates:
         """At most ``limit`` objects per image, in descending order of score; coordinates in image pixels."""
+
+    def merge_spec(self) -> str:
+        """How ``runtime.merging.merge`` is to merge candidates in an exported model: "top", "soft_nms", "vote" or
+        "extreme_points"."""
+        return "soft_nms"
+
+    def decode_for_export(self, maps: dict[str, Tensor]) -> Candidates:
+        """:meth:`decode`, with what :meth:`merge` would do and ``runtime.merging`` does not."""
+        return self.decode(maps)
 
     def finish(self, instances: Instances, sample: dict[str, Any]) -> Instances:
         """The objects of one image with what takes more than its maps.

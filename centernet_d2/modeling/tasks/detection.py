@@ -10,7 +10,14 @@ import torch
 from detectron2.config import CfgNode, configurable
 from torch import Tensor
 
-from centernet_d2.modeling.heads import BoxSizeHead, ClassHeatmapHead, Head, PointOffsetHead, build_head
+from centernet_d2.modeling.heads import (
+    BoxSizeHead,
+    ClassHeatmapHead,
+    Head,
+    PointOffsetHead,
+    build_extra_heads,
+    build_head,
+)
 from centernet_d2.modeling.tasks.base import TASK_REGISTRY, Task
 from centernet_d2.ops import grid_coding as grid
 from centernet_d2.ops.peaks import maximum_near, top_peaks
@@ -52,14 +59,19 @@ class DetectionTask(Task):
         names = {"heatmap": "ClassHeatmapHead", "box_size": settings.BOX_HEAD}
         heads = {key: build_head(name, cfg, in_channels) for key, name in names.items()}
         names = {"offset": "PointOffsetHead"} if cast(BoxSizeHead, heads["box_size"]).needs_offset else {}
-        names.update({name: name for name in settings.EXTRA_HEADS})
+        heads |= {key: build_head(name, cfg, in_channels) for key, name in names.items()}
         return {
-            "heads": heads | {key: build_head(name, cfg, in_channels) for key, name in names.items()},
+            "heads": heads | build_extra_heads(cfg, in_channels),
             "merge": settings.MERGE,
             "candidates_per_point": settings.TOPK_CANDIDATES,
         }
 
-    def candidates(self, outputs: dict[str, Tensor]) -> Candidates:
+    def merge_spec(self) -> str:
+        if len(self.point_flags) == 1:
+            return "top"
+        return "vote" if self.merge_method == "vote" else "soft_nms"
+
+    def decode(self, outputs: dict[str, Tensor]) -> Candidates:
         logits = outputs["heatmap"]
         count, k, m = len(logits), len(self.point_flags), self.candidates_per_point
         maps = logits.unflatten(1, (-1, k))

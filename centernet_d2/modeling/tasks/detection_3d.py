@@ -10,11 +10,11 @@ from detectron2.config import CfgNode, configurable
 from detectron2.structures import Instances
 from torch import Tensor
 
-from centernet_d2.data.fields_3d import calibration_of
 from centernet_d2.modeling.heads import build_head
 from centernet_d2.modeling.tasks.base import TASK_REGISTRY
 from centernet_d2.modeling.tasks.detection import DetectionTask
 from centernet_d2.ops.box3d_geometry import alpha_to_rotation_y, unproject
+from centernet_d2.structures.boxes3d import calibration_of
 
 
 @TASK_REGISTRY.register()
@@ -30,6 +30,7 @@ class Detection3DTask(DetectionTask):
         calibration: (3, 4), of images that have none.
     """
 
+    required_fields = ("box3d",)
     calibration: Tensor
 
     @configurable
@@ -84,8 +85,8 @@ class Detection3DTask(DetectionTask):
 
 
 def _check(cfg: CfgNode) -> None:
-    if not cfg.MODEL.BOX3D_ON:
-        raise ValueError("Detection3DTask learns 3D boxes: set MODEL.BOX3D_ON to True")
+    if cfg.MODEL.CENTERNET.HEATMAP_LOSS == "quality":
+        raise ValueError("HEATMAP_LOSS 'quality' has no values for ignored regions, which Detection3DTask has")
     if list(cfg.MODEL.CENTERNET.GRID_POINTS) != [4]:
         raise ValueError("Detection3DTask has one center per object: MODEL.CENTERNET.GRID_POINTS must be [4]")
     if cfg.TEST.AUG.ENABLED and list(cfg.TEST.AUG.SCALES) != [1.0]:

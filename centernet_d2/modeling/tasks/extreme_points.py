@@ -11,12 +11,10 @@ from detectron2.config import CfgNode, configurable
 from detectron2.structures import Boxes, Instances
 from torch import Tensor
 
-from centernet_d2.data.datasets.keypoint_sets import resolve_schema
-from centernet_d2.data.schemas import EXTREME4
-from centernet_d2.modeling.heads import HEAD_REGISTRY, Head, PointOffsetHead, build_head
-from centernet_d2.modeling.heads.extreme_points import SIDES
+from centernet_d2.modeling.heads import HEAD_REGISTRY, Head, PointOffsetHead, build_extra_heads, build_head
 from centernet_d2.modeling.tasks.base import TASK_REGISTRY, Task
 from centernet_d2.ops.extreme_points import (
+    SIDES,
     aggregate_edges,
     center_cells,
     extreme_boxes,
@@ -28,6 +26,7 @@ from centernet_d2.ops.extreme_points import (
 from centernet_d2.ops.peaks import top_peaks
 from centernet_d2.ops.soft_nms import soft_nms
 from centernet_d2.structures import Candidates
+from centernet_d2.structures.keypoint_schema import get_schema
 
 CENTER_CELLS = ("positions", "cells")
 # Groups of one test-time pass that go into soft-NMS (published).
@@ -56,6 +55,7 @@ class ExtremePointTask(Task):
 
     own = ("center_heatmap", *(f"{side}_{what}" for side in SIDES for what in ("heatmap", "offset")))
     flip_closed = False
+    required_fields = ("keypoints",)
 
     @configurable
     def __init__(
@@ -81,9 +81,10 @@ class ExtremePointTask(Task):
 
     @classmethod
     def from_config(cls, cfg: CfgNode, in_channels: Sequence[int]) -> dict[str, Any]:
-        schema, settings = resolve_schema(cfg), cfg.MODEL.EXTREME
-        if schema is not EXTREME4:
-            raise ValueError(f"ExtremePointTask needs the landmarks {EXTREME4.name}, the datasets have {schema.name}")
+        schema, settings = get_schema(cfg.MODEL.KEYPOINT.SCHEMA), cfg.MODEL.EXTREME
+        if schema.names != SIDES:
+            needed = ", ".join(SIDES)
+            raise ValueError(f"ExtremePointTask needs the keypoints {needed}; the datasets have {schema.name}")
         if cfg.INPUT.AFFINE.ROTATION_PROB > 0:
             raise ValueError(
                 "the extreme points of a turned object are others: INPUT.AFFINE.ROTATION_PROB must be 0, "
@@ -95,9 +96,8 @@ class ExtremePointTask(Task):
         for index, side in enumerate(SIDES):
             heads[f"{side}_heatmap"] = HEAD_REGISTRY.get("ExtremeHeatmapHead")(cfg, in_channels, side=index)
             heads[f"{side}_offset"] = HEAD_REGISTRY.get("ExtremeOffsetHead")(cfg, in_channels, side=index)
-        extra = {name: build_head(name, cfg, in_channels) for name in cfg.MODEL.CENTERNET.EXTRA_HEADS}
         return {
-            "heads": {**heads, **extra},
+            "heads": {**heads, **build_extra_heads(cfg, in_channels)},
             "num_peaks": settings.TOPK,
             "aggregation": settings.EDGE_AGGREGATION,
             "point_threshold": settings.POINT_THRESH,
@@ -107,7 +107,7 @@ class ExtremePointTask(Task):
             "ghost_box_suppression": settings.GHOST_BOX_SUPPRESSION,
         }
 
-    def candidates(self, outputs: dict[str, Tensor]) -> Candidates:
+    def decode(self, outputs: dict[str, Tensor]) -> Candidates:
         probability, classes, cells, positions = self.peaks(outputs)
         center, category = outputs["center_heatmap"].sigmoid(), None
         if center.shape[1] > outputs["top_heatmap"].shape[1]:
@@ -153,6 +153,14 @@ class ExtremePointTask(Task):
             kept = replace(kept.select(order), scores=scores)
         # In a flipped image what is left now was right.
         return replace(kept, points={**kept.points, "keypoints": left_first(kept.points["keypoints"])})
+
+    def merge_spec(self) -> str:
+        return "extreme_points" if self.ghost_box_suppression else "soft_nms"
+
+    def decode_for_export(self, maps: dict[str, Tensor]) -> Candidates:
+        candidates = self.decode(maps)
+        candidates.points["keypoints"] = left_first(candidates.points["keypoints"])  # merging does this here
+        return candidates
 
     def finish(self, instances: Instances, sample: dict[str, Any]) -> Instances:
         if not self.masks:

@@ -10,9 +10,15 @@ import torch
 from detectron2.config import CfgNode
 from torch import Tensor
 
-from centernet_d2.data.datasets.keypoint_sets import resolve_schema
 from centernet_d2.layers.class_keypoints import ClassKeypoints
-from centernet_d2.modeling.heads import BoxSizeHead, Head, KeypointOffsetHead, PointOffsetHead, build_head
+from centernet_d2.modeling.heads import (
+    BoxSizeHead,
+    Head,
+    KeypointOffsetHead,
+    PointOffsetHead,
+    build_extra_heads,
+    build_head,
+)
 from centernet_d2.modeling.tasks.base import Task
 from centernet_d2.ops.indexing import image_index_of
 from centernet_d2.ops.keypoint_matching import extreme_box
@@ -20,6 +26,7 @@ from centernet_d2.ops.peaks import top_peaks
 from centernet_d2.ops.soft_nms import soft_nms
 from centernet_d2.ops.subpixel import dark_position, soft_argmax_position
 from centernet_d2.structures import Candidates, Targets
+from centernet_d2.structures.keypoint_schema import get_schema
 
 CENTERS = ("box", "nose", "mean")
 OFFSET_METHODS = ("offset", "dark", "soft_argmax", "none")
@@ -38,6 +45,8 @@ class KeypointTask(Task):
         num_candidates: centers read per image.
         num_peaks: peaks read per landmark and image.
     """
+
+    required_fields = ("keypoints",)
 
     def __init__(
         self,
@@ -71,17 +80,19 @@ class KeypointTask(Task):
         Raises:
             ValueError: the datasets' landmarks or classes are not what the task needs.
         """
-        schema = resolve_schema(cfg)
+        schema = get_schema(cfg.MODEL.KEYPOINT.SCHEMA)
         if len(schema.class_names) != cfg.MODEL.CENTERNET.NUM_CLASSES:
             raise ValueError(
                 f"MODEL.CENTERNET.NUM_CLASSES is {cfg.MODEL.CENTERNET.NUM_CLASSES}, "
                 f"but the landmarks {schema.name} have {len(schema.class_names)} classes"
             )
+        if len(schema.class_names) > 1 and not cfg.MODEL.KEYPOINT.BOX_SIZE:
+            raise ValueError(f"objects of {schema.name} have boxes of their own: set MODEL.KEYPOINT.BOX_SIZE to True")
         if list(cfg.MODEL.CENTERNET.GRID_POINTS) != [4]:
             raise ValueError("landmark tasks have one center per object: MODEL.CENTERNET.GRID_POINTS must be [4]")
-        names = {**names, **{name: name for name in cfg.MODEL.CENTERNET.EXTRA_HEADS}}
+        heads = {key: build_head(name, cfg, in_channels) for key, name in names.items()}
         return {
-            "heads": {key: build_head(name, cfg, in_channels) for key, name in names.items()},
+            "heads": heads | build_extra_heads(cfg, in_channels),
             "ranges": schema.ranges,
             "center": cfg.MODEL.KEYPOINT.CENTER,
             "nose_tip": schema.nose_tip,
@@ -90,6 +101,9 @@ class KeypointTask(Task):
             "num_candidates": cfg.MODEL.CENTERNET.TOPK_CANDIDATES,
             "num_peaks": cfg.MODEL.KEYPOINT.TOPK_PEAKS,
         }
+
+    def merge_spec(self) -> str:
+        return "soft_nms" if self.soft_nms else "top"
 
     def prepare(self, objects: Targets) -> Targets:
         """Adds "center" (P, 2) in grid cells, inside the grid, unless it is that of the box."""

@@ -45,7 +45,7 @@ class KeypointHeatmapTask(KeypointTask):
         settings = cls.settings(cfg, in_channels, {**keypoint_heads(cfg), **grouping})
         return {"one_object": one_object, **settings}
 
-    def candidates(self, outputs: dict[str, Tensor]) -> Candidates:
+    def decode(self, outputs: dict[str, Tensor]) -> Candidates:
         return self._only_one(outputs) if self.one_object else self._grouped(outputs)
 
     def _only_one(self, outputs: dict[str, Tensor]) -> Candidates:

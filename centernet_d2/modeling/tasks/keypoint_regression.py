@@ -47,7 +47,7 @@ class KeypointRegressionTask(KeypointTask):
             names.update(keypoint_heads(cfg))
         return {"peak_matching": cfg.MODEL.KEYPOINT.PEAK_MATCHING, **cls.settings(cfg, in_channels, names)}
 
-    def candidates(self, outputs: dict[str, Tensor]) -> Candidates:
+    def decode(self, outputs: dict[str, Tensor]) -> Candidates:
         score, classes, cells, centers = self.centers(outputs)
         offsets = cast(KeypointRegressionHead, self.heads["keypoint_regression"])
         keypoints = offsets.read(outputs["keypoint_regression"], image_index_of(score), cells)

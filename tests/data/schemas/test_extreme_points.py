@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from detectron2.data import DatasetCatalog
 
-from centernet_d2.config import get_cfg
 from centernet_d2.data.dataset_mapper import CenterNetDatasetMapper
 from centernet_d2.data.schemas.extreme4 import extreme_points
+from tests.helpers.tiny import base_cfg
 
 
 def test_middles_of_flat_sides_and_tips():
@@ -67,8 +67,8 @@ def test_synthetic_shapes_have_theirs():
 
 @pytest.mark.parametrize("flip", [0.0, 1.0])
 def test_the_mapper_turns_them_and_drops_those_outside(flip):
-    cfg = get_cfg()
-    cfg.MODEL.KEYPOINT_ON = True
+    cfg = base_cfg()
+    cfg.MODEL.CENTERNET.TASK = "KeypointRegressionTask"
     cfg.DATASETS.TRAIN = ("synthetic_extreme_train",)
     cfg.INPUT.SIZE_TRAIN = [96, 128]
     cfg.INPUT.AFFINE.FLIP_PROB = flip

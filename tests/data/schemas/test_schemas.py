@@ -13,7 +13,7 @@ from detectron2.data import MetadataCatalog
 from detectron2.data.detection_utils import create_keypoint_hflip_indices
 
 from centernet_d2.data.schemas import CLOTHES294, EXTREME4, FACE19, FACE68, SCHEMAS, KeypointSchema
-from centernet_d2.structures.keypoint_schema import check_schema
+from centernet_d2.structures.keypoint_schema import register_schema
 
 WITH_CLASSES = {name: schema for name, schema in SCHEMAS.items() if schema.class_names}
 OWN = pytest.mark.parametrize("schema", WITH_CLASSES.values(), ids=WITH_CLASSES)
@@ -113,9 +113,9 @@ def test_extreme_points_belong_to_any_class() -> None:
 def test_inconsistent_schemas_are_refused() -> None:
     names = {"name": "x", "names": ("a", "b"), "class_names": ("c",), "evaluator": "coco"}
     good = {**names, "chains": (), "ranges": ((0, 2),)}
-    check_schema(KeypointSchema(**good, flip_pairs=((0, 1),)))
+    register_schema(KeypointSchema(**good, flip_pairs=((0, 1),)))
     for pairs in (((0, 2),), ((0, 1), (1, 0)), ((-1, 0),)):
         with pytest.raises(ValueError, match="the keypoint schema x is inconsistent"):
-            check_schema(KeypointSchema(**good, flip_pairs=pairs))
+            register_schema(KeypointSchema(**good, flip_pairs=pairs))
     with pytest.raises(ValueError, match="one range per class"):
-        check_schema(KeypointSchema(**{**good, "ranges": ()}, flip_pairs=()))
+        register_schema(KeypointSchema(**{**good, "ranges": ()}, flip_pairs=()))

@@ -16,9 +16,9 @@ from centernet_d2.data.datasets.custom import register_custom_datasets
 from centernet_d2.data.image_io import read_image
 from centernet_d2.data.schemas import POSE17
 from centernet_d2.data.synthetic.canvas import Canvas
+from centernet_d2.data.synthetic.generation import register_synthetic
 from centernet_d2.data.synthetic.person_model import Pose, joints, parts, random_pose
 from centernet_d2.data.synthetic.persons import PersonsConfig, draw, draw_person, layout, random_look
-from centernet_d2.data.synthetic.registration import register_synthetic
 from centernet_d2.data.synthetic.shapes import overlap
 from centernet_d2.data.validation.checks import check_annotations
 from centernet_d2.evaluation import build_evaluator

@@ -8,7 +8,7 @@ import pytest
 from detectron2.data import DatasetCatalog, MetadataCatalog
 
 from centernet_d2.data.image_io import read_image
-from centernet_d2.data.synthetic.registration import register_synthetic
+from centernet_d2.data.synthetic.generation import register_synthetic
 from centernet_d2.data.synthetic.shapes import (
     CLASS_NAMES,
     OUTLINES,

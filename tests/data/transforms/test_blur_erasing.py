@@ -15,13 +15,12 @@ from detectron2.structures import BoxMode
 from fvcore.transforms.transform import NoOpTransform
 from PIL import Image
 
-from centernet_d2.config import get_cfg
 from centernet_d2.data.dataset_mapper import CenterNetDatasetMapper
 from centernet_d2.data.transforms.blur import FilterTransform, RandomBlur, gaussian_kernel, motion_kernel
 from centernet_d2.data.transforms.build import build_augmentations
 from centernet_d2.data.transforms.erasing import PatchTransform, RandomErasing
 from centernet_d2.structures import Targets
-from tests.helpers.tiny import tiny_model
+from tests.helpers.tiny import base_cfg, tiny_model
 
 
 @pytest.fixture(autouse=True)
@@ -136,9 +135,9 @@ def test_blur_is_as_frequent_and_strong_as_requested(noise: np.ndarray) -> None:
 @pytest.mark.parametrize(
     "make, key",
     [
-        (lambda: RandomErasing(prob=1.2), "OCCLUSION.PROB"),
-        (lambda: RandomErasing(max_patches=0), "OCCLUSION.MAX_PATCHES"),
-        (lambda: RandomErasing(max_size=1.5), "OCCLUSION.MAX_SIZE"),
+        (lambda: RandomErasing(prob=1.2), "RANDOM_ERASING.PROB"),
+        (lambda: RandomErasing(max_patches=0), "RANDOM_ERASING.MAX_PATCHES"),
+        (lambda: RandomErasing(max_size=1.5), "RANDOM_ERASING.MAX_SIZE"),
         (lambda: RandomBlur(prob=-1), "BLUR.PROB"),
         (lambda: RandomBlur(max_size=0), "BLUR.MAX_SIZE"),
     ],
@@ -149,7 +148,7 @@ def test_bad_settings_are_named(make, key: str) -> None:
 
 
 def _cfg() -> CfgNode:
-    cfg = get_cfg()
+    cfg = base_cfg()
     cfg.INPUT.SIZE_TRAIN = [64, 64]
     return cfg
 
@@ -174,7 +173,7 @@ def test_objects_and_keypoints_stay_as_they_are(tmp_path, noise: np.ndarray) -> 
     cfg.INPUT.AFFINE.MODE, cfg.INPUT.AFFINE.FLIP_PROB, cfg.INPUT.COLOR.JITTER = "none", 0.0, 0.0
     cfg.INPUT.RANDOM_ERASING.PROB, cfg.INPUT.RANDOM_ERASING.MAX_PATCHES, cfg.INPUT.RANDOM_ERASING.MAX_SIZE = 1.0, 8, 1.0
     cfg.INPUT.BLUR.PROB = 1.0
-    cfg.MODEL.KEYPOINT_ON = True
+    cfg.MODEL.CENTERNET.TASK = "KeypointRegressionTask"
     cfg.DATASETS.TRAIN = ("test_degradation",)
     MetadataCatalog.get("test_degradation").set(keypoint_names=["a", "b", "c"], keypoint_flip_map=[])
     sample = CenterNetDatasetMapper(cfg, is_train=True)(dataset_dict)

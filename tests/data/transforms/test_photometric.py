@@ -16,9 +16,9 @@ from fvcore.transforms.transform import NoOpTransform
 from PIL import Image, ImageOps
 from torchvision.transforms import v2
 
-from centernet_d2.config import get_cfg
 from centernet_d2.data.build import build_train_loader
 from centernet_d2.data.transforms.photometric import NAMES, RandomPhotometric, build_photometric
+from tests.helpers.tiny import base_cfg
 
 NAME = "test_photometric"
 ALWAYS: dict[str, dict[str, Any]] = {
@@ -155,7 +155,7 @@ def cfg(tmp_path: Path, noise: np.ndarray) -> Iterator[CfgNode]:
     box = {"bbox": [5, 6, 25, 20], "bbox_mode": BoxMode.XYXY_ABS, "category_id": 0}
     dataset_dict = {"file_name": str(tmp_path / "a.png"), "annotations": [box]}
     DatasetCatalog.register(NAME, lambda: [{**dataset_dict, "image_id": number} for number in range(6)])
-    cfg = get_cfg()
+    cfg = base_cfg()
     cfg.merge_from_file(str(Path(__file__).parents[3] / "configs" / "Base-strong-augmentation.yaml"))
     cfg.DATASETS.TRAIN, cfg.SEED = (NAME,), 5
     cfg.INPUT.SIZE_TRAIN = [64, 64]

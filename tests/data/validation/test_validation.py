@@ -17,12 +17,12 @@ import pytest
 from detectron2.structures import BoxMode
 from PIL import Image
 
-from centernet_d2.config import get_cfg
 from centernet_d2.data.datasets.coco import read_coco
 from centernet_d2.data.datasets.custom import register_custom_datasets
 from centernet_d2.data.validation.checks import check_annotations, check_quick, shared_cells
 from centernet_d2.data.validation.issues import AnnotationError, AnnotationIssue
 from centernet_d2.data.validation.report import report_coco, report_voc
+from tests.helpers.tiny import base_cfg
 
 CLASSES = ["cat", "dog", "cow"]
 TOOL = Path(__file__).resolve().parents[3] / "tools" / "check_dataset.py"
@@ -202,7 +202,7 @@ def test_training_stops_at_faults_and_warns_of_what_it_leaves_out(
     name = f"test_validation_{uuid.uuid4().hex}"
     data = _coco()
     data["annotations"][0]["bbox"] = [5, 5, 0, 9]
-    cfg = get_cfg()
+    cfg = base_cfg()
     cfg.DATASETS.CUSTOM = [(name, "coco", str(_write(tmp_path, data)), str(tmp_path))]
     cfg.DATASETS.TRAIN = (name,)
     register_custom_datasets(cfg)

@@ -1,0 +1,138 @@
+"""The base of the meta-architectures: images in, losses or ``Instances`` out."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import Any
+
+import torch
+from detectron2.config import CfgNode
+from detectron2.modeling import Backbone, build_backbone, detector_postprocess
+from detectron2.structures import ImageList, Instances
+from torch import Tensor, nn
+
+from centernet_d2.modeling.neck import Neck, build_neck
+from centernet_d2.modeling.test_time_augmentation import TestTimeAugmentation
+
+
+class DenseDetector(nn.Module, ABC):
+    """Backbone, neck, and what every dense detector does with images. Subclasses add the heads.
+
+    Args:
+        backbone, neck: together give the feature maps, one or several of each stride.
+        test_time_augmentation: input size, scales and flip of prediction.
+        pixel_mean, pixel_std: per channel, in the order and range (0..255) of the images.
+        channels_last: order of weights and maps in memory, which is faster on some devices; results are the same.
+
+    Attributes:
+        strides: of the feature maps in input pixels, in ascending order.
+        input_channels: of what the backbone takes.
+        input_names: of the parts of it, in the order of their channels.
+    """
+
+    input_channels = 3
+    input_names: tuple[str, ...] = ("image",)
+    pixel_mean: Tensor
+    pixel_std: Tensor
+
+    def __init__(
+        self,
+        *,
+        backbone: Backbone,
+        neck: Neck | None,
+        test_time_augmentation: TestTimeAugmentation,
+        pixel_mean: list[float],
+        pixel_std: list[float],
+        channels_last: bool = True,
+    ) -> None:
+        super().__init__()
+        self.backbone, self.neck, self.test_time_augmentation = backbone, neck, test_time_augmentation
+        self.register_buffer("pixel_mean", torch.tensor(pixel_mean).view(-1, 1, 1), persistent=False)
+        self.register_buffer("pixel_std", torch.tensor(pixel_std).view(-1, 1, 1), persistent=False)
+        self.strides = tuple(sorted({shape.stride for shape in (neck or backbone).output_shape().values()}))
+        self.memory_format = torch.channels_last if channels_last else torch.preserve_format
+
+    @classmethod
+    def from_config(cls, cfg: CfgNode) -> dict[str, Any]:
+        backbone = build_backbone(cfg)
+        return {
+            "backbone": backbone,
+            "neck": build_neck(cfg, backbone.output_shape()) if cfg.MODEL.NECK.NAME else None,
+            "test_time_augmentation": TestTimeAugmentation.from_config(cfg),
+            "pixel_mean": cfg.MODEL.PIXEL_MEAN,
+            "pixel_std": cfg.MODEL.PIXEL_STD,
+            "channels_last": cfg.MODEL.CHANNELS_LAST,
+        }
+
+    @property
+    def device(self) -> torch.device:
+        return self.pixel_mean.device
+
+    @property
+    def divisibility(self) -> int:
+        """What both sides of the network's input are multiples of."""
+        parts = (self.backbone, self.neck) if self.neck is not None else (self.backbone,)
+        return max(*self.strides, *(part.size_divisibility for part in parts))
+
+    def forward(self, batched_inputs: list[dict[str, Any]]) -> dict[str, Tensor] | list[dict[str, Any]]:
+        """Losses in training, else one ``{"instances": Instances}`` per image.
+
+        Args:
+            batched_inputs: Detectron2's dicts. Training: ``image`` (3, H, W) at network size and ``instances`` with
+                ``gt_boxes`` in its pixels. Inference: ``image`` as it was read, 0..255; boxes come back in pixels of
+                ``height`` and ``width`` where given, else of ``image``.
+        """
+        if not self.training:
+            return self.inference(batched_inputs)
+        assert "instances" in batched_inputs[0], "instances are missing in training"
+        images = self.preprocess_image(batched_inputs)
+        features = self.extract_features(images)
+        return self.forward_training(features, [x["instances"] for x in batched_inputs])
+
+    @torch.no_grad()
+    def inference(self, batched_inputs: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        """Images of equal input size share a batch; results do not depend on the batch."""
+        results: list[dict[str, Any]] = [{} for _ in batched_inputs]
+        sizes = [(int(x["image"].shape[-2]), int(x["image"].shape[-1])) for x in batched_inputs]
+        for group in self.test_time_augmentation.group(sizes, self.divisibility):
+            detections = self.detect([batched_inputs[i] for i in group])
+            for i, instances in zip(group, detections, strict=True):
+                results[i] = {"instances": self.rescale_to_original(instances, batched_inputs[i])}
+        return results
+
+    @abstractmethod
+    def forward_training(self, features: list[Tensor], gt_instances: list[Instances]) -> dict[str, Tensor]:
+        """Scalar losses by name; sums over processes are what one process would have."""
+
+    @abstractmethod
+    def detect(self, batched_inputs: list[dict[str, Any]]) -> list[Instances]:
+        """The objects of images that share an input size, in pixels of ``image``."""
+
+    def preprocess_image(self, batched_inputs: list[dict[str, Any]]) -> Tensor:
+        """What the backbone takes, (N, 3, H, W) here, of training images."""
+        return self.normalize([x["image"] for x in batched_inputs])
+
+    def preprocess_test_image(
+        self, batched_inputs: list[dict[str, Any]], scale: float
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """What the backbone takes, (N, 3, H, W) here, of images that share its size, at one test-time scale; and the
+        way back to their pixels, scale and shift (N, 2) x, y."""
+        images = [x["image"] for x in batched_inputs]
+        inputs, factor, shift = self.test_time_augmentation.letterbox(images, scale, self.divisibility)
+        return self.normalize(inputs), factor.to(self.device), shift.to(self.device)
+
+    def normalize(self, images: list[Tensor]) -> Tensor:
+        """(N, 3, H, W) float32 on the model's device, padded at the right and below with the mean color."""
+        normalized = [(x.to(self.device, non_blocking=True) - self.pixel_mean) / self.pixel_std for x in images]
+        return ImageList.from_tensors(normalized, self.divisibility).tensor
+
+    def extract_features(self, images: Tensor) -> list[Tensor]:
+        """The (N, c, H / R, W / R) maps of normalized images, in the order of the backbone or neck."""
+        maps = self.backbone(images.to(memory_format=self.memory_format))
+        return list((self.neck(maps) if self.neck is not None else maps).values())
+
+    @staticmethod
+    def rescale_to_original(instances: Instances, sample: dict[str, Any]) -> Instances:
+        """In pixels of ``height`` and ``width`` of the sample, where given."""
+        height, width = instances.image_size
+        return detector_postprocess(instances, sample.get("height", height), sample.get("width", width))
