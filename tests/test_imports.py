@@ -1,0 +1,93 @@
+"""Imports flow one way through the package, and importing it stays cheap."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import centernet_d2
+
+PACKAGE = Path(centernet_d2.__file__).parent
+#: Each part imports only from groups that stand before its own, and from its own group. See CONTRIBUTING.md.
+GROUPS = (
+    ("runtime", "geometry", "ops"),
+    ("layers", "structures", "config", "checkpoint", "registry", "tracking"),
+    ("data",),
+    ("modeling",),
+    ("visualization", "evaluation"),
+    ("engine", "video"),
+    ("export", "analysis"),
+    ("model_zoo", "api"),
+    ("cli",),
+)
+RANK = {part: rank for rank, group in enumerate(GROUPS) for part in group}
+#: Pairs that the order would allow, but that must not know each other.
+FORBIDDEN = {("modeling", "data")}
+
+
+def imported_parts(path: Path) -> set[str]:
+    """Top-level parts of the package that the file imports, at any depth of its code."""
+    names = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.ImportFrom) and node.level == 0 and node.module:
+            parts = node.module.split(".")
+            modules = [parts] if len(parts) > 1 else [[parts[0], alias.name] for alias in node.names]
+        elif isinstance(node, ast.Import):
+            modules = [alias.name.split(".") for alias in node.names]
+        else:
+            continue
+        names |= {module[1] for module in modules if module[0] == "centernet_d2" and len(module) > 1}
+    return names
+
+
+def test_imports_flow_one_way():
+    wrong = []
+    for path in PACKAGE.rglob("*.py"):
+        part = path.relative_to(PACKAGE).parts[0].removesuffix(".py")
+        if part == "__init__":
+            continue
+        for other in imported_parts(path) - {part}:
+            if RANK[other] > RANK[part] or (part, other) in FORBIDDEN:
+                wrong.append(f"{path.relative_to(PACKAGE)} imports {other}")
+    assert wrong == []
+
+
+def test_every_part_has_its_place():
+    parts = {path.name.removesuffix(".py") for path in PACKAGE.iterdir() if path.suffix == ".py" or path.is_dir()}
+    assert parts - {"__init__", "__pycache__", "typed"} - set(RANK) - {"py.typed"} == set()
+
+
+def test_runtime_needs_numpy_alone():
+    allowed = {"numpy", "onnxruntime", "openvino", *sys.stdlib_module_names}
+    for path in (PACKAGE / "runtime").glob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+            names += [node.module or ""] if isinstance(node, ast.ImportFrom) and node.level == 0 else []
+            assert {name.partition(".")[0] for name in names} <= allowed, path.name
+
+
+def test_folders_stay_small():
+    folders = {path.parent for path in PACKAGE.rglob("*.py")}
+    counts = {folder.name: len(list(folder.glob("*.py"))) for folder in folders}
+    assert {name: count for name, count in counts.items() if count > 16} == {}
+
+
+def test_importing_loads_no_plotting_and_no_generator():
+    code = "import sys, centernet_d2; print(*sys.modules)"
+    loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
+    assert "centernet_d2.data" in loaded
+    unwanted = ("matplotlib", "onnx", "centernet_d2.data.synthetic.generation", "centernet_d2.engine")
+    assert [name for name in loaded if name.startswith(unwanted)] == []
+
+
+def test_detectron2_keeps_its_defaults_and_classes():
+    """``add_centernet_config`` changes no key of Detectron2's, and models of others get Detectron2's checkpointer."""
+    code = (
+        "from detectron2.config import get_cfg; from detectron2.checkpoint import DetectionCheckpointer; import torch\n"
+        "import centernet_d2; before, after = get_cfg(), get_cfg(); centernet_d2.add_centernet_config(after)\n"
+        "def same(a, b): return all(same(v, b[k]) if hasattr(v, 'items') else v == b[k] for k, v in a.items())\n"
+        "assert same(before, after); assert type(DetectionCheckpointer(torch.nn.Linear(1, 1))) is DetectionCheckpointer"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
