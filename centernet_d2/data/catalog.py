@@ -7,27 +7,34 @@ import os
 
 from detectron2.data import DatasetCatalog, MetadataCatalog
 
+from centernet_d2.data.box_units import check_shares
 from centernet_d2.data.image_io import DatasetDict, datasets_root
+from centernet_d2.data.object_boxes import settle_objects
+from centernet_d2.data.validation.issues import raise_issues
 
 
 def load_dataset_dicts(name: str) -> list[DatasetDict]:
-    """The records of a registered dataset.
+    """The records of a registered dataset, of whatever origin, after ``settle_objects``.
 
     Raises:
         KeyError: no such name; the message has the closest ones.
         FileNotFoundError: its files are not there.
-        AnnotationError: its annotations cannot be used (sets from ``DATASETS.CUSTOM`` and Pascal VOC).
+        AnnotationError: its annotations cannot be used (sets from ``DATASETS.CUSTOM`` and Pascal VOC), or are not in
+            pixels.
     """
     if name not in DatasetCatalog:
         close = ", ".join(difflib.get_close_matches(name, DatasetCatalog.list(), n=3)) or "none is similar"
         raise KeyError(f"there is no dataset {name!r} ({close}); add your own through DATASETS.CUSTOM")
     try:
-        return DatasetCatalog.get(name)
+        dataset_dicts = DatasetCatalog.get(name)
     except FileNotFoundError as error:
         raise FileNotFoundError(
             f"dataset {name}: {error} (datasets are looked for in {os.path.abspath(datasets_root())}, "
             "set DETECTRON2_DATASETS to change that; datasets/README.md shows the layout)"
         ) from None
+    settle_objects(dataset_dicts)
+    raise_issues(f"dataset {name}", check_shares(dataset_dicts))
+    return dataset_dicts
 
 
 def class_names(name: str) -> list[str]:

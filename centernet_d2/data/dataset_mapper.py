@@ -16,9 +16,12 @@ from centernet_d2.data.annotations import corner_boxes, keypoint_boxes
 from centernet_d2.data.fields import Field, build_fields
 from centernet_d2.data.frame_pairs import PreviousFrames, previous_centers
 from centernet_d2.data.image_io import DatasetDict, read_image, read_reduced
+from centernet_d2.data.object_boxes import BOX_FINDINGS, LEFT_OUT
 from centernet_d2.data.transforms.affine import AffineTransform, RandomAffine, affine_parts
 from centernet_d2.data.transforms.build import build_augmentations
 from centernet_d2.registry import required_fields
+
+_NOT_OF_SAMPLES = ("annotations", "previous", BOX_FINDINGS, LEFT_OUT)
 
 
 class CenterNetDatasetMapper:
@@ -88,7 +91,7 @@ class CenterNetDatasetMapper:
             CorruptImageError: the image cannot be used (``centernet_d2.data.image_io``).
             ValueError: an annotation lacks what is asked for.
         """
-        result = {key: value for key, value in dataset_dict.items() if key not in ("annotations", "previous")}
+        result = {key: value for key, value in dataset_dict.items() if key not in _NOT_OF_SAMPLES}
         if self.is_train:
             image, transforms, size = self._augmented(dataset_dict)
         else:

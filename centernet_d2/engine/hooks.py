@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from detectron2.engine import HookBase, hooks
+from detectron2.evaluation.testing import flatten_results_dict
 from detectron2.utils import comm
 
 from centernet_d2.checkpoint.checkpointer import SafeCheckpointer
@@ -45,9 +46,14 @@ class Evaluation(hooks.EvalHook):
     """
 
     def __init__(self, period: int, function: Callable[[], Any], metric: str, checkpointer: SafeCheckpointer) -> None:
-        super().__init__(period, function)
+        super().__init__(period, self._evaluated)
+        self.function, self.results = function, None
         self.metric, self.checkpointer = metric, checkpointer
         self.best = -math.inf
+
+    def _evaluated(self) -> Any:
+        self.results = self.function()
+        return self.results
 
     def before_train(self) -> None:
         path = Path(self.checkpointer.save_dir) / f"{_BEST}.pth"
@@ -71,13 +77,26 @@ class Evaluation(hooks.EvalHook):
         if self.metric and comm.is_main_process():
             self._keep_best()
 
+    def _available(self) -> str:
+        """The names of the figures of this evaluation, those that are numbers."""
+        storage = self.trainer.storage
+        names = [name for name in flatten_results_dict(self.results or {}) if name in storage.latest()]
+        return ", ".join(name for name in names if not math.isnan(storage.latest()[name][0])) or "nothing"
+
     def _keep_best(self) -> None:
         storage = self.trainer.storage
         value, iteration = storage.latest().get(self.metric, (math.nan, -1))
         if iteration != storage.iter:
             _logger.warning(
-                "The evaluation gave no %s: %s.pth is not written (TEST.BEST_METRIC names what to go by, or is empty)",
-                *(self.metric, _BEST),
+                "The evaluation gave no %s: %s.pth is not written (TEST.BEST_METRIC names what to go by, or is empty); "
+                "it gave %s",
+                *(self.metric, _BEST, self._available()),
+            )
+        elif math.isnan(value):
+            _logger.warning(
+                "%s is not a number, because there is nothing that it could be computed of: %s.pth is not written "
+                "(TEST.BEST_METRIC names what to go by); the evaluation gave %s",
+                *(self.metric, _BEST, self._available()),
             )
         elif value > self.best:
             _logger.info("%s is %.4g, the best so far: saving %s.pth", self.metric, value, _BEST)

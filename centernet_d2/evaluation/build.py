@@ -7,10 +7,11 @@ from collections.abc import Callable
 
 from detectron2.config import CfgNode
 from detectron2.data import MetadataCatalog
-from detectron2.evaluation import COCOEvaluator, DatasetEvaluator
+from detectron2.evaluation import DatasetEvaluator
 
 from centernet_d2.data.catalog import class_names
 from centernet_d2.data.schemas import SCHEMAS
+from centernet_d2.evaluation.coco import CocoEvaluator
 from centernet_d2.evaluation.keypoints.clothes import ClothesLandmarkEvaluator
 from centernet_d2.evaluation.keypoints.faces import FaceLandmarkEvaluator
 from centernet_d2.evaluation.kitti.evaluator import KittiEvaluator
@@ -36,30 +37,17 @@ def build_evaluator(cfg: CfgNode, dataset_name: str, output_dir: str | None = No
 def _coco(cfg: CfgNode, dataset_name: str, output_dir: str) -> DatasetEvaluator:
     """COCO's metrics; a dataset without a JSON file has one written."""
     class_names(dataset_name)  # reads the file of a set that only then knows how it is scored
-    metadata = MetadataCatalog.get(dataset_name)
-    converted = metadata.get("json_file") is None
-    evaluator = COCOEvaluator(
-        dataset_name,
-        tasks=_scored(cfg, metadata.get("keypoint_schema")),
-        output_dir=output_dir,
-        # The fast one is compiled.
-        use_fast_impl=False,
-        kpt_oks_sigmas=cfg.TEST.KEYPOINT_OKS_SIGMAS,
-        # A file of an earlier run may be another dataset's by now.
-        allow_cached_coco=False,
-    )
-    if converted:
-        # Detectron2 notes the file for good; another output folder may be asked for next.
-        del metadata.json_file
-    return evaluator
+    schema_name = MetadataCatalog.get(dataset_name).get("keypoint_schema")
+    limit = cfg.TEST.DETECTIONS_PER_IMAGE
+    return CocoEvaluator(dataset_name, _scored(cfg, schema_name), output_dir, limit, cfg.TEST.KEYPOINT_OKS_SIGMAS)
 
 
-def _scored(cfg: CfgNode, schema_name: str | None) -> tuple[str, ...] | None:
-    """Everything that predictions have (None), except for keypoints that nobody published a tolerance for."""
+def _scored(cfg: CfgNode, schema_name: str | None) -> tuple[str, ...]:
+    """Everything that the model predicts, except for keypoints that nobody published a tolerance for."""
     schema = SCHEMAS.get(schema_name or "")
-    if schema is None or schema.sigmas:
-        return None
-    return ("bbox", "segm") if cfg.MODEL.MASK_ON else ("bbox",)
+    with_keypoints = cfg.MODEL.KEYPOINT_ON and (schema is None or bool(schema.sigmas))
+    chosen = {"bbox": True, "segm": cfg.MODEL.MASK_ON, "keypoints": with_keypoints}
+    return tuple(task for task, wanted in chosen.items() if wanted)
 
 
 def _pascal_voc(cfg: CfgNode, dataset_name: str, output_dir: str) -> DatasetEvaluator:
@@ -84,7 +72,7 @@ def _wider_face(cfg: CfgNode, dataset_name: str, output_dir: str) -> DatasetEval
 
 
 def _clothes_landmarks(cfg: CfgNode, dataset_name: str, output_dir: str) -> DatasetEvaluator:
-    return ClothesLandmarkEvaluator(dataset_name, output_dir)
+    return ClothesLandmarkEvaluator(dataset_name, output_dir, cfg.TEST.DETECTIONS_PER_IMAGE)
 
 
 _EVALUATORS: dict[str, Callable[[CfgNode, str, str], DatasetEvaluator]] = {

@@ -15,16 +15,16 @@ from __future__ import annotations
 
 import logging
 import math
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-from detectron2.data import MetadataCatalog
 from detectron2.evaluation import DatasetEvaluator
 from detectron2.structures import Instances
 
+from centernet_d2.data.annotations import corner_boxes
 from centernet_d2.data.catalog import load_dataset_dicts
-from centernet_d2.data.datasets.coco import read_coco_json
 from centernet_d2.data.image_io import DatasetDict
 from centernet_d2.data.preparation.wider_face import DIFFICULTIES
 from centernet_d2.evaluation.average_precision import area_under_curve, box_overlaps, first_of_each
@@ -73,8 +73,7 @@ class WiderFaceEvaluator(DatasetEvaluator):
         self._dataset_dicts = {
             dataset_dict["image_id"]: dataset_dict for dataset_dict in load_dataset_dicts(dataset_name)
         }
-        json_file = MetadataCatalog.get(dataset_name).get("json_file")
-        self._gt = {} if json_file is None else read_gt(json_file)
+        self._gt = read_gt(list(self._dataset_dicts.values()))
         if not any(any(faces.counts) for faces in self._gt.values()):
             problem = "have no difficulties: prepare it with eval_tools.zip in its folder, or score it in COCO's way"
             raise ValueError(f"dataset {dataset_name}: the faces {problem}")
@@ -106,19 +105,15 @@ class WiderFaceEvaluator(DatasetEvaluator):
         return {"wider_face": results}
 
 
-def read_gt(json_file: str) -> dict[int, Faces]:
-    """Image's id -> its faces, the crowds with them, of a file of ``data.preparation.wider_face``."""
-    content = read_coco_json(json_file)
-    entries: dict[int, list[dict[str, Any]]] = {image["id"]: [] for image in content["images"]}
-    for entry in content["annotations"]:
-        entries[entry["image_id"]].append(entry)
+def read_gt(dataset_dicts: Sequence[DatasetDict]) -> dict[Any, Faces]:
+    """Image's id -> its faces, the crowds with them, of the records of a file of ``data.preparation.wider_face``."""
     gt = {}
-    for number, faces in entries.items():
-        boxes = np.array([face["bbox"] for face in faces], dtype=np.float64).reshape(-1, 4)
-        boxes[:, 2:] += boxes[:, :2]
+    for dataset_dict in dataset_dicts:
+        faces = dataset_dict["annotations"]
         named = [face.get("difficulties", ()) for face in faces]
         known = DIFFICULTIES if any("difficulties" in face for face in faces) else ()
-        gt[number] = Faces(boxes, {name: np.array([name in names for names in named]) for name in known})
+        counts = {name: np.array([name in names for names in named]) for name in known}
+        gt[dataset_dict["image_id"]] = Faces(corner_boxes(faces), counts)
     return gt
 
 

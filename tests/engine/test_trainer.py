@@ -122,7 +122,24 @@ def test_a_missing_metric_is_a_warning(tmp_path, monkeypatch, caplog):
     monkeypatch.setattr(Trainer, "test", classmethod(lambda *_: {"segm": {"AP": 1.0}}))
     opts = ("DATASETS.TEST", ("engine_test_val",), "SOLVER.MAX_ITER", 1, "SOLVER.STEPS", ())
     assert run(engine_cfg(tmp_path, *opts)).error is None
-    assert "bbox/AP" in caplog.text and not (tmp_path / "model_best.pth").exists()
+    assert "gave no bbox/AP" in caplog.text and "it gave segm/AP" in caplog.text
+    assert not (tmp_path / "model_best.pth").exists()
+
+
+def test_a_metric_that_is_no_number_is_a_warning(tmp_path, monkeypatch, caplog):
+    results = {"bbox": {"AP": float("nan"), "AP50": 1.0, "AP-cat": float("nan")}}
+    monkeypatch.setattr(Trainer, "test", classmethod(lambda *_: results))
+    opts = ("DATASETS.TEST", ("engine_test_val",), "SOLVER.MAX_ITER", 1, "SOLVER.STEPS", ())
+    assert run(engine_cfg(tmp_path, *opts)).error is None
+    assert "bbox/AP is not a number" in caplog.text and "the evaluation gave bbox/AP50\n" in caplog.text
+    assert not (tmp_path / "model_best.pth").exists()
+
+
+def test_a_model_that_finds_nothing_is_the_best_until_another_is(tmp_path):
+    """0 and not NaN: the first evaluation's weights are kept."""
+    opts = ("DATASETS.TEST", ("engine_test_val",), "SOLVER.MAX_ITER", 1, "SOLVER.STEPS", ())
+    assert run(engine_cfg(tmp_path, *opts, "MODEL.CENTERNET.SCORE_THRESH_TEST", 1.0)).error is None
+    assert load_file(tmp_path / "model_best.pth")["value"] == 0
 
 
 def test_what_a_run_leaves(tmp_path):

@@ -13,6 +13,7 @@ from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.structures import BoxMode
 
 from centernet_d2.data.image_io import DatasetDict
+from centernet_d2.data.object_boxes import settle_objects
 from centernet_d2.data.validation.issues import (
     AnnotationError,
     AnnotationIssue,
@@ -31,8 +32,9 @@ class CocoFile:
 
     Attributes:
         records: Detectron2's, in the order of "images", and each image's "subset", a name that evaluators may group
-            by, where it has one; objects and images with fatal issues are left out. Boxes
-            are x, y, width, height in image pixels; keypoints are shifted by half a pixel to continuous coordinates.
+            by, where it has one; objects and images with fatal issues are left out, and ``settle_objects`` has been
+            done. Boxes are x, y, width, height in image pixels; keypoints are shifted by half a pixel to continuous
+            coordinates.
         class_names: in the order of the category ids.
         dataset_ids: category id to class, 0, 1, ...
         issues: the fatal ones; ``check_annotations`` on the records finds the rest.
@@ -110,6 +112,7 @@ def read_coco(json_file: str, image_root: str) -> CocoFile:
             dataset_dict["annotations"].append(_converted(annotation, dataset_ids))
             scores_itself &= _is_complete(annotation)
         issues += faults
+    settle_objects(images.values())
     names = [categories[number]["name"] for number in dataset_ids]
     return CocoFile(list(images.values()), names, dataset_ids, issues, scores_itself)
 
@@ -220,6 +223,8 @@ def _converted(annotation: dict[str, Any], dataset_ids: dict[int, int]) -> dict[
         # "ignore" marks Pascal VOC's difficult objects in some COCO files.
         "iscrowd": int(bool(annotation.get("iscrowd", 0) or annotation.get("ignore", 0))),
     }
+    if "difficulties" in annotation:  # of WIDER FACE
+        result["difficulties"] = annotation["difficulties"]
     if "keypoints" in annotation:
         result["keypoints"] = points = list(annotation["keypoints"])
         for i in range(0, len(points), 3):

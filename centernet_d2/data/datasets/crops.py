@@ -16,6 +16,7 @@ from detectron2.structures import BoxMode
 
 from centernet_d2.data.datasets.coco import set_metadata
 from centernet_d2.data.image_io import DatasetDict
+from centernet_d2.data.object_boxes import BOX_FINDINGS, LEFT_OUT, UNCUT_BOX, uncut
 from centernet_d2.data.validation.issues import is_number
 
 
@@ -52,7 +53,9 @@ def crop_objects(dataset_dicts: list[DatasetDict], margin: float) -> list[Datase
     """
     crops: list[DatasetDict] = []
     for dataset_dict in dataset_dicts:
-        for annotation in dataset_dict["annotations"]:
+        extra = {key: value for key, value in dataset_dict.items() if key not in (BOX_FINDINGS, LEFT_OUT)}
+        # A window may reach outside of the image, and so may what it shows of a box.
+        for annotation in uncut(dataset_dict["annotations"]):
             box = _corners(annotation)
             if annotation.get("iscrowd", 0) or box is None:
                 continue
@@ -61,7 +64,7 @@ def crop_objects(dataset_dicts: list[DatasetDict], margin: float) -> list[Datase
             left, top = dataset_dict.get("crop", (0, 0))[:2]
             crops.append(
                 {
-                    **dataset_dict,
+                    **extra,
                     "image_id": len(crops) + 1,
                     "source_image_id": dataset_dict.get("source_image_id", dataset_dict["image_id"]),
                     "source_size": dataset_dict.get("source_size", [dataset_dict["height"], dataset_dict["width"]]),
@@ -82,7 +85,7 @@ def _corners(annotation: dict[str, Any]) -> list[float] | None:
 
 
 def _shifted(annotation: dict[str, Any], box: list[float], x: int, y: int) -> dict[str, Any]:
-    result = {key: value for key, value in annotation.items() if key not in ("segmentation", "keypoints")}
+    result = {key: value for key, value in annotation.items() if key not in ("segmentation", "keypoints", UNCUT_BOX)}
     result |= {"bbox": [box[0] - x, box[1] - y, box[2] - x, box[3] - y], "bbox_mode": BoxMode.XYXY_ABS}
     if "keypoints" in annotation:
         points = np.array(annotation["keypoints"], dtype=float).reshape(-1, 3)

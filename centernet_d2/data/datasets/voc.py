@@ -12,6 +12,7 @@ from detectron2.structures import BoxMode
 from centernet_d2.data.datasets.coco import set_metadata
 from centernet_d2.data.formats.voc_xml import read_voc_names, read_voc_xml
 from centernet_d2.data.image_io import CorruptImageError, DatasetDict, read_image_size
+from centernet_d2.data.object_boxes import BOX_FINDINGS, settle_objects
 from centernet_d2.data.validation.issues import AnnotationIssue, escapes, raise_issues
 
 _SPLITS = {"2007": ("trainval", "train", "val", "test"), "2012": ("trainval", "train", "val")}
@@ -78,7 +79,19 @@ def read_voc(root: str, split: str, class_names: Sequence[str]) -> tuple[list[Da
         issues += faults
         if "height" in dataset_dict:
             dataset_dicts.append(dataset_dict)
+    _note_first_pixel(dataset_dicts, os.path.join(root, "Annotations"))
+    settle_objects(dataset_dicts)
     return dataset_dicts, issues
+
+
+def _note_first_pixel(dataset_dicts: list[DatasetDict], folder: str) -> None:
+    """An issue on labels that count pixels from 0, for all records together, in the first that shows it."""
+    boxes = [(dataset_dict, one["bbox"]) for dataset_dict in dataset_dicts for one in dataset_dict["annotations"]]
+    zero = [dataset_dict for dataset_dict, box in boxes if -1 in box[:2]]
+    if zero:
+        problem = f"of {len(zero)} of {len(boxes)} objects have an xmin or ymin of 0, but Pascal VOC counts from 1: if"
+        problem += " these labels count from 0, every box is learned one pixel too far left and too high"
+        zero[0].setdefault(BOX_FINDINGS, []).append(AnnotationIssue(folder, None, "bndbox", problem, fatal=False))
 
 
 def read_split(root: str, split: str) -> list[str]:

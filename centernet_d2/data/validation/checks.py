@@ -14,9 +14,11 @@ from detectron2.config import CfgNode
 from detectron2.data import MetadataCatalog
 
 from centernet_d2.data.annotations import corner_boxes
+from centernet_d2.data.box_units import check_units
 from centernet_d2.data.catalog import class_names as names_of
 from centernet_d2.data.catalog import load_dataset_dicts
 from centernet_d2.data.image_io import CorruptImageError, DatasetDict, read_image
+from centernet_d2.data.object_boxes import BOX_FINDINGS
 from centernet_d2.data.validation.issues import AnnotationIssue, check_image_entry, check_object, raise_issues
 from centernet_d2.geometry import letterbox_matrix, transform_points
 from centernet_d2.ops.grid_coding import grid_points
@@ -57,16 +59,17 @@ def check_annotations(
         if dataset_dict.get("image_id") is None or track_ids[track_id]:
             issues.append(AnnotationIssue(file, None, "image_id", f"is {track_id}: missing, or that of another image"))
         track_ids[track_id] += 1
+        issues += dataset_dict.get(BOX_FINDINGS, ())
         issues += _check_objects(dataset_dict, file, categories, num_keypoints)
         if check_images and isinstance(dataset_dict.get("file_name"), str):
             issues += _check_image_file(dataset_dict)
-    return issues
+    return issues + check_units(dataset_dicts)
 
 
 def check_quick(cfg: CfgNode) -> None:
     """What training checks first: all annotations of ``DATASETS.TRAIN`` and ``DATASETS.TEST``, and a few images.
 
-    Objects that training can leave out (no area, outside the image) are counted in a warning.
+    Objects that are left out or cut (``data.object_boxes``) are counted in a warning.
 
     Raises:
         AnnotationError: lists the first faults with file, annotation id and field; and the errors of
@@ -79,7 +82,7 @@ def check_quick(cfg: CfgNode) -> None:
         raise_issues(f"dataset {name}", issues)
         if issues:
             shown = "".join(f"\n  {issue}" for issue in issues[:3])
-            _logger.warning("Dataset %s: %d objects are left out or cut, such as:%s", name, len(issues), shown)
+            _logger.warning("Dataset %s: %d boxes are left out, cut or odd, such as:%s", name, len(issues), shown)
         unreadable = [
             fault
             for dataset_dict in dataset_dicts[:: max(len(dataset_dicts) // _OPENED, 1)]

@@ -86,7 +86,7 @@ def check_object(
 
     if not isinstance(annotation, dict):
         return [found("annotation", f"is {_shown(annotation)}, not an object with fields")]
-    issues = [found(*fault) for fault in _box_faults(annotation, size)]
+    issues = [found(*fault) for fault in box_faults(annotation, size)]
     category = annotation.get("category_id")
     if "category_id" not in annotation:
         issues.append(found("category_id", "is missing"))
@@ -123,7 +123,8 @@ def escapes(name: str) -> bool:
     return path.is_absolute() or ".." in path.parts or "\0" in name
 
 
-def _box_faults(annotation: dict[str, Any], size: tuple[Any, Any]) -> list[tuple[str, str, bool]]:
+def box_faults(annotation: dict[str, Any], size: tuple[Any, Any]) -> list[tuple[str, str, bool]]:
+    """Field, problem and whether it is fatal, of the faults of a box; arguments as of ``check_object``."""
     if "bbox" not in annotation:
         return [("bbox", "is missing", True)]
     box = annotation["bbox"]

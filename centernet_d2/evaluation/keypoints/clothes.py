@@ -32,13 +32,13 @@ from tabulate import tabulate
 from centernet_d2.data.catalog import load_dataset_dicts
 from centernet_d2.data.image_io import DatasetDict
 from centernet_d2.data.schemas import SCHEMAS
+from centernet_d2.evaluation.coco import max_detections
 
 _logger = logging.getLogger(__name__)
 
 #: Task -> the least visibility that counts: DeepFashion2's 2 is visible, 1 occluded, 0 not labelled.
 KEYPOINT_TASKS = {"keypoints_visible": 2, "keypoints_visible_and_occluded": 1}
-# COCO's: detections of one image and category that count, and names of the area ranges after "all".
-_MAX_DETECTIONS = {"bbox": 100, "keypoints": 20}
+# COCO's names of the area ranges after "all".
 _AREAS = {"bbox": ("s", "m", "l"), "keypoints": ("m", "l")}
 # From continuous coordinates to COCO's pixel indices.
 _HALF_PIXEL = np.array([0.5, 0.5, 0.0])
@@ -69,17 +69,19 @@ class ClothesLandmarkEvaluator(DatasetEvaluator):
     area is the annotation's ``area``, without one that of its box. Images never processed count as nothing found.
     """
 
-    def __init__(self, dataset_name: str, output_dir: str | None = None) -> None:
+    def __init__(self, dataset_name: str, output_dir: str | None = None, detections_per_image: int = 100) -> None:
         """
         Args:
             dataset_name: registered, with a ``keypoint_schema`` that has sigmas.
             output_dir: gets ``coco_instances_results.json``, COCO's format for results; None writes nothing.
+            detections_per_image: what the model gives; more than 100 make more count than in COCO.
 
         Raises:
             ValueError: the dataset's schema has no sigmas.
         """
         self._dataset_name = dataset_name
         self._output_dir = output_dir
+        self._limit = detections_per_image
         self._schema = SCHEMAS[MetadataCatalog.get(dataset_name).keypoint_schema]
         if self._schema.sigmas is None:
             raise ValueError(f"dataset {dataset_name!r}: its landmarks ({self._schema.name}) have no sigmas")
@@ -167,7 +169,8 @@ class ClothesLandmarkEvaluator(DatasetEvaluator):
             detections = [
                 _detection(entry, k) for entry in predictions for k in np.flatnonzero(entry.classes == number).tolist()
             ]
-            precisions.append(_precision(objects, detections, iou_type, self._sigmas[first:end]))
+            limit = max_detections(iou_type, self._limit)
+            precisions.append(_precision(objects, detections, iou_type, self._sigmas[first:end], limit))
         return _metrics(np.stack(precisions), _AREAS[iou_type], self._schema.class_names)
 
     def _save(self, predictions: list[_Found], output_dir: str) -> None:
@@ -210,13 +213,15 @@ def _counting(entry: CocoEntry, visibility: int) -> CocoEntry:
     return {**entry, "keypoints": points.ravel(), "num_keypoints": np.count_nonzero(points[:, 2])}
 
 
-def _precision(gt: list[CocoEntry], predictions: list[CocoEntry], iou_type: str, sigmas: np.ndarray) -> np.ndarray:
+def _precision(
+    gt: list[CocoEntry], predictions: list[CocoEntry], iou_type: str, sigmas: np.ndarray, limit: int
+) -> np.ndarray:
     """pycocotools' precision of one category: (T, R, A) for similarity threshold, recall and area; -1 for none."""
     with contextlib.redirect_stdout(io.StringIO()):
         evaluation = COCOeval(_coco(gt), _coco(predictions), iou_type)
         evaluation.params.imgIds = sorted({entry["image_id"] for entry in (*gt, *predictions)})
         evaluation.params.catIds = [1]
-        evaluation.params.maxDets = [_MAX_DETECTIONS[iou_type]]
+        evaluation.params.maxDets = [limit]
         if iou_type == "keypoints":
             evaluation.params.kpt_oks_sigmas = sigmas
         evaluation.evaluate()

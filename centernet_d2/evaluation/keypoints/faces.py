@@ -16,6 +16,7 @@ from detectron2.structures import Instances
 from centernet_d2.data.annotations import corner_boxes
 from centernet_d2.data.catalog import load_dataset_dicts
 from centernet_d2.data.image_io import DatasetDict, read_image
+from centernet_d2.data.object_boxes import LEFT_OUT, uncut
 from centernet_d2.data.schemas import SCHEMAS, KeypointSchema
 from centernet_d2.evaluation.common import gather_predictions
 from centernet_d2.evaluation.keypoints.errors import FaceError, by_subset, percentages, summary, table, write_errors
@@ -157,7 +158,8 @@ class FaceLandmarkEvaluator(DatasetEvaluator):
 
 def _image(dataset_dict: DatasetDict, schema: KeypointSchema) -> _Image:
     annotations = dataset_dict["annotations"]
-    boxes = corner_boxes(annotations)
+    # A face's size is that of the box as annotated, and not of the part inside of the image.
+    boxes = corner_boxes(uncut(annotations))
     unlabelled = [0.0] * (3 * len(schema))
     flat = [annotation.get("keypoints", unlabelled) for annotation in annotations]
     landmarks = np.array(flat, dtype=np.float64).reshape(len(flat), len(schema), 3)
@@ -170,7 +172,7 @@ def _image(dataset_dict: DatasetDict, schema: KeypointSchema) -> _Image:
 def _judge(image: _Image, predicted: np.ndarray, scores: np.ndarray, schema: KeypointSchema) -> list[FaceError]:
     """The errors of an image's faces; ``predicted`` (M, K, 3), ``scores`` (M,)."""
     lengths = [normalizers(face, box, schema) for face, box in zip(image.landmarks, image.boxes, strict=True)]
-    if len(image.dataset_dict["annotations"]) == 1 and len(scores):
+    if len(image.dataset_dict["annotations"]) + image.dataset_dict.get(LEFT_OUT, 0) == 1 and len(scores):
         chosen = np.full(len(lengths), scores.argmax())
     else:
         chosen = assign(predicted, scores, image.landmarks, np.array([x["box_size"] for x in lengths]))

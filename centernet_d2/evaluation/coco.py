@@ -1,0 +1,121 @@
+"""COCO's metrics, on the objects that the records have, with as many detections as the model may give."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import itertools
+import logging
+import math
+from typing import Any
+
+import numpy as np
+from detectron2.data import MetadataCatalog
+from detectron2.data.datasets.builtin import _PREDEFINED_SPLITS_COCO
+from detectron2.evaluation import COCOEvaluator
+from pycocotools.coco import COCO
+from pycocotools.cocoeval import COCOeval
+
+from centernet_d2.data.object_boxes import settle_coco
+
+_logger = logging.getLogger(__name__)
+
+#: Detections of an image that COCO counts.
+MAX_DETECTIONS = {"bbox": 100, "segm": 100, "keypoints": 20}
+_METRICS = ("AP", "AP50", "AP75")
+_AREAS = {"bbox": ("APs", "APm", "APl"), "segm": ("APs", "APm", "APl"), "keypoints": ("APm", "APl")}
+# Published numbers are those of the published files, whatever is in them.
+_PUBLISHED = {name for sets in _PREDEFINED_SPLITS_COCO.values() for name in sets}
+
+
+def max_detections(iou_type: str, detections_per_image: int) -> int:
+    """How many detections of an image count: COCO's number, or what the model gives where that is more than 100."""
+    return MAX_DETECTIONS[iou_type] if detections_per_image <= 100 else detections_per_image
+
+
+class CocoEvaluator(COCOEvaluator):
+    """Detectron2's, with three differences:
+
+    * Objects that the records leave out are neither missed nor matched, and boxes are cut as there
+      (``data.object_boxes.settle_coco``); but sets that Detectron2 itself registers are scored on their own files.
+    * More than 100 detections of an image count where the model may give more; AP is then not COCO's.
+    * Where nothing is predicted AP is 0; it is NaN only where there is nothing to find.
+    """
+
+    def __init__(
+        self, dataset_name: str, tasks: tuple[str, ...], output_dir: str, detections_per_image: int, sigmas: Any
+    ) -> None:
+        """
+        Args:
+            tasks: "bbox", "segm" and "keypoints": what the model predicts and is scored.
+            sigmas: of keypoints; () for COCO's.
+        """
+        metadata = MetadataCatalog.get(dataset_name)
+        converted = metadata.get("json_file") is None
+        super().__init__(
+            dataset_name,
+            output_dir=output_dir,
+            max_dets_per_image=max_detections("bbox", detections_per_image),
+            # The fast one is compiled.
+            use_fast_impl=False,
+            kpt_oks_sigmas=sigmas,
+            # A file of an earlier run may be another dataset's by now.
+            allow_cached_coco=False,
+        )
+        self._expected, self._limit = tasks, detections_per_image
+        if converted:
+            # Detectron2 notes the file for good; another output folder may be asked for next.
+            del metadata.json_file
+            # It writes no list where there is no object.
+            self._coco_api.dataset.setdefault("annotations", [])
+            self._do_evaluation, self._kpt_oks_sigmas = True, sigmas
+        if self._do_evaluation and dataset_name not in _PUBLISHED and settle_coco(self._coco_api.dataset):
+            _logger.info("%s is scored without the objects that the records leave out, boxes cut", dataset_name)
+            with contextlib.redirect_stdout(io.StringIO()):
+                self._coco_api.createIndex()
+        if detections_per_image > 100:
+            _logger.info("Up to %d detections of an image count in AP; COCO counts 100", detections_per_image)
+
+    def _tasks_from_predictions(self, predictions: list[dict[str, Any]]) -> list[str]:
+        if not predictions:
+            return list(self._expected)
+        return [task for task in super()._tasks_from_predictions(predictions) if task in self._expected]
+
+    def _eval_predictions(self, predictions: list[dict[str, Any]], img_ids: Any = None) -> None:
+        # Detectron2 makes these results' category ids those of the file, in place.
+        self._detections = list(itertools.chain(*(one["instances"] for one in predictions)))
+        if self._do_evaluation and not self._coco_api.anns:
+            _logger.warning("%s has no objects to score detections with", self._metadata.name)
+            for task in self._tasks_from_predictions(self._detections):
+                self._results[task] = dict.fromkeys((*_METRICS, *_AREAS[task]), math.nan)
+            return
+        super()._eval_predictions(predictions, img_ids)
+
+    def _derive_coco_results(
+        self, coco_eval: COCOeval | None, iou_type: str, class_names: list[str] | None = None
+    ) -> dict[str, float]:
+        if coco_eval is None or (iou_type == "keypoints" and self._limit > 100):
+            coco_eval = self._evaluated(iou_type)
+        return super()._derive_coco_results(coco_eval, iou_type, class_names)
+
+    def _evaluated(self, iou_type: str) -> COCOeval:
+        """What Detectron2's evaluation does not do: of no detections, and of more than 20 with keypoints."""
+        with contextlib.redirect_stdout(io.StringIO()):
+            if self._detections:
+                predictions = self._coco_api.loadRes(self._detections)
+            else:
+                predictions = COCO()
+                predictions.dataset = {**self._coco_api.dataset, "annotations": []}
+                predictions.createIndex()
+            evaluation = COCOeval(self._coco_api, predictions, iou_type)
+            evaluation.params.maxDets = [max_detections(iou_type, self._limit)]
+            if iou_type == "keypoints" and self._kpt_oks_sigmas:
+                evaluation.params.kpt_oks_sigmas = np.array(self._kpt_oks_sigmas)
+            evaluation.evaluate()
+            evaluation.accumulate()
+        # (overlap, recall, class, area); -1 where there is nothing to find.
+        precision = evaluation.eval["precision"][..., 0]
+        everywhere = precision[..., 0]
+        chosen = [everywhere, everywhere[0], everywhere[5], *np.moveaxis(precision[..., 1:], 3, 0)]
+        evaluation.stats = np.array([x[x > -1].mean() if (x > -1).any() else -1 for x in chosen])
+        return evaluation
