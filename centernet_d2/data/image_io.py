@@ -15,6 +15,8 @@ from detectron2.data.detection_utils import _apply_exif_orientation
 from detectron2.utils.file_io import PathManager
 from PIL import Image, UnidentifiedImageError
 
+from centernet_d2.data.missing import missing
+
 DatasetDict = dict[str, Any]
 ImageSource = Callable[[DatasetDict], np.ndarray]
 
@@ -183,7 +185,7 @@ def _errors_named(file_name: str) -> Iterator[None]:
     except CorruptImageError:
         raise
     except FileNotFoundError:
-        raise CorruptImageError(file_name, "the file does not exist") from None
+        raise CorruptImageError(file_name, f"the file {missing(file_name)}") from None
     except UnidentifiedImageError:
         empty = os.path.isfile(file_name) and os.path.getsize(file_name) == 0
         raise CorruptImageError(file_name, "the file is empty" if empty else "not an image") from None

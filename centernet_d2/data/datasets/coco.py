@@ -12,8 +12,11 @@ from typing import Any
 from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.structures import BoxMode
 
+from centernet_d2.data.conversions import convert_fields, warn_conversions
 from centernet_d2.data.image_io import DatasetDict
+from centernet_d2.data.missing import missing
 from centernet_d2.data.object_boxes import settle_objects
+from centernet_d2.data.text import NotTextError, read_text
 from centernet_d2.data.validation.issues import (
     AnnotationError,
     AnnotationIssue,
@@ -83,11 +86,12 @@ def read_coco(json_file: str, image_root: str) -> CocoFile:
         FileNotFoundError: no such file.
         AnnotationError: not JSON, or not a COCO file at all.
     """
-    data = read_coco_json(json_file)
+    data, conversions = _read_json(json_file)
+    warn_conversions(json_file, conversions)
     categories, issues = _categories(data["categories"], json_file)
     dataset_ids = {number: index for index, number in enumerate(sorted(categories))}
     images = _images(data["images"], json_file, image_root, issues)
-    scores_itself, seen = True, Counter[Any]()
+    scores_itself, seen = not conversions, Counter[Any]()
     for position, annotation in enumerate(data["annotations"], start=1):
         if not isinstance(annotation, dict):
             issues.append(
@@ -136,17 +140,23 @@ def set_metadata(name: str, values: dict[str, Any]) -> None:
 
 
 def read_coco_json(json_file: str) -> dict[str, list[Any]]:
-    """The file as it is, with the lists "images", "categories" and "annotations".
+    """The file with the lists "images", "categories" and "annotations"; numbers that are text are numbers.
 
     Raises:
         FileNotFoundError: no such file.
-        AnnotationError: not JSON, no such lists, or no images.
+        AnnotationError: not text, not JSON, no such lists, or no images.
     """
+    return _read_json(json_file)[0]
+
+
+def _read_json(json_file: str) -> tuple[dict[str, list[Any]], Counter[str]]:
+    """The file, and what of it was converted."""
     try:
-        with open(json_file, encoding="utf-8") as file:
-            data = json.load(file)
+        data = json.loads(read_text(json_file))
     except FileNotFoundError:
-        raise FileNotFoundError(f"the annotation file {json_file} does not exist") from None
+        raise FileNotFoundError(f"the annotation file {json_file} {missing(json_file)}") from None
+    except NotTextError as error:
+        raise AnnotationError(str(error)) from None
     except (ValueError, RecursionError) as error:
         raise AnnotationError(f"{json_file} is not JSON: {error}") from None
     for key in ("images", "categories", "annotations"):
@@ -154,7 +164,7 @@ def read_coco_json(json_file: str) -> dict[str, list[Any]]:
             raise AnnotationError(f'{json_file} is not a COCO file: it has no list "{key}"')
     if not data["images"]:
         raise AnnotationError(f"{json_file} lists no images")
-    return data
+    return data, convert_fields(data)
 
 
 def _categories(entries: list[Any], json_file: str) -> tuple[dict[int, dict[str, Any]], list[AnnotationIssue]]:
@@ -190,7 +200,8 @@ def _images(
                 faults.append(AnnotationIssue(str(name), None, "id", f"is {number!r}, not an integer"))
             elif number in images:
                 faults.append(AnnotationIssue(str(name), None, "id", f"is {number}, as that of another image"))
-            if isinstance(name, str) and escapes(name):
+            # An absolute name is one of a file elsewhere, as in Detectron2.
+            if isinstance(name, str) and not os.path.isabs(name) and escapes(name):
                 faults.append(AnnotationIssue(name, None, "file_name", f"leads out of the folder {image_root}"))
         issues += faults
         if not faults:

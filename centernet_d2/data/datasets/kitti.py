@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import json
 import math
 import os
 from typing import Any
@@ -12,7 +11,7 @@ import numpy as np
 from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.structures import BoxMode
 
-from centernet_d2.data.datasets.coco import read_coco, set_metadata
+from centernet_d2.data.datasets.coco import read_coco, read_coco_json, set_metadata
 from centernet_d2.data.image_io import DatasetDict
 from centernet_d2.data.preparation.kitti import CLASS_NAMES, SPLITS, TYPES
 from centernet_d2.data.validation.issues import AnnotationIssue, is_number, raise_issues
@@ -70,8 +69,7 @@ def read_kitti_json(json_file: str, image_root: str) -> tuple[list[DatasetDict],
     if tuple(coco.class_names) != CLASS_NAMES:
         problem = f"are {', '.join(coco.class_names)}, not {', '.join(CLASS_NAMES)}"
         issues.append(AnnotationIssue(json_file, None, "categories", problem))
-    with open(json_file, encoding="utf-8") as file:
-        content = json.load(file)
+    content = read_coco_json(json_file)
     images = {entry["id"]: entry for entry in content["images"]}
     objects = {entry["id"]: entry for entry in content["annotations"]}
     for dataset_dict in coco.dataset_dicts:

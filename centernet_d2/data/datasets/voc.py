@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import functools
 import os
+from collections import Counter
 from collections.abc import Sequence
 
 from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.structures import BoxMode
 
+from centernet_d2.data.conversions import warn_conversions
 from centernet_d2.data.datasets.coco import set_metadata
+from centernet_d2.data.datasets.voc_files import NamedFiles, find_annotation, find_image, read_split
 from centernet_d2.data.formats.voc_xml import read_voc_names, read_voc_xml
 from centernet_d2.data.image_io import CorruptImageError, DatasetDict, read_image_size
+from centernet_d2.data.missing import missing
 from centernet_d2.data.object_boxes import BOX_FINDINGS, settle_objects
-from centernet_d2.data.validation.issues import AnnotationIssue, escapes, raise_issues
+from centernet_d2.data.validation.issues import AnnotationIssue, raise_issues
 
 _SPLITS = {"2007": ("trainval", "train", "val", "test"), "2012": ("trainval", "train", "val")}
 _PUBLISHED = [f"voc_{year}_{split}" for year, splits in _SPLITS.items() for split in splits]
@@ -48,17 +52,17 @@ def read_voc(root: str, split: str, class_names: Sequence[str]) -> tuple[list[Da
     Raises:
         FileNotFoundError: the layout is not there.
     """
-    files = _image_files(root)
+    annotations, images = (NamedFiles(_folder(root, name)) for name in ("Annotations", "JPEGImages"))
     classes = {name: index for index, name in enumerate(class_names)}
-    dataset_dicts, issues = [], []
-    for stem in read_split(root, split):
-        if escapes(stem):
-            issues.append(AnnotationIssue(stem, None, "ImageSets", f"leads out of the folder {root}"))
-            continue
-        xml = os.path.join(root, "Annotations", f"{stem}.xml")
+    names, issues = read_split(root, split, annotations)
+    dataset_dicts: list[DatasetDict] = []
+    conversions: Counter[str] = Counter()
+    for stem in names:
+        xml = find_annotation(annotations, stem)
         image, faults = read_voc_xml(xml)
+        conversions.update(image.conversions)
         dataset_dict: DatasetDict = {
-            "file_name": os.path.join(root, "JPEGImages", files.get(stem, f"{stem}.jpg")),
+            "file_name": find_image(images, stem, image.file_name),
             "image_id": stem,
         }
         try:
@@ -81,6 +85,7 @@ def read_voc(root: str, split: str, class_names: Sequence[str]) -> tuple[list[Da
             dataset_dicts.append(dataset_dict)
     _note_first_pixel(dataset_dicts, os.path.join(root, "Annotations"))
     settle_objects(dataset_dicts)
+    warn_conversions(f"{root}, {split}", conversions)
     return dataset_dicts, issues
 
 
@@ -94,33 +99,17 @@ def _note_first_pixel(dataset_dicts: list[DatasetDict], folder: str) -> None:
         zero[0].setdefault(BOX_FINDINGS, []).append(AnnotationIssue(folder, None, "bndbox", problem, fatal=False))
 
 
-def read_split(root: str, split: str) -> list[str]:
-    """The stems listed in ``ImageSets/Main/<split>.txt``."""
-    path = os.path.join(root, "ImageSets", "Main", f"{split}.txt")
-    try:
-        with open(path, encoding="utf-8") as file:
-            stems = [line.split()[0] for line in file if line.strip()]
-    except FileNotFoundError:
-        raise FileNotFoundError(f"the list {path} does not exist") from None
-    if not stems:
-        raise FileNotFoundError(f"the list {path} is empty")
-    return stems
-
-
 @functools.lru_cache(maxsize=8)
 def voc_class_names(root: str) -> tuple[str, ...]:
     """The names in all of ``Annotations``, sorted: the same for every split."""
-    folder = os.path.join(root, "Annotations")
-    if not os.path.isdir(folder):
-        raise FileNotFoundError(f"the folder {folder} does not exist")
-    return tuple(read_voc_names(folder))
+    return tuple(read_voc_names(_folder(root, "Annotations")))
 
 
-def _image_files(root: str) -> dict[str, str]:
-    folder = os.path.join(root, "JPEGImages")
+def _folder(root: str, name: str) -> str:
+    folder = os.path.join(root, name)
     if not os.path.isdir(folder):
-        raise FileNotFoundError(f"the folder {folder} does not exist")
-    return {os.path.splitext(name)[0]: name for name in sorted(os.listdir(folder))}
+        raise FileNotFoundError(f"the folder {folder} {missing(folder)}")
+    return folder
 
 
 def _load_own(name: str, root: str, split: str) -> list[DatasetDict]:

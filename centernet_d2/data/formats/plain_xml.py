@@ -3,8 +3,14 @@
 from __future__ import annotations
 
 import os
+import re
 import xml.etree.ElementTree as ElementTree
+from pathlib import Path
 from typing import Any
+
+from centernet_d2.data.text import NotTextError, read_text
+
+_DECLARED = re.compile(rb"\s*<\?xml[^>]*\bencoding\s*=\s*[\"']([\w.:-]+)")
 
 
 def parse_xml(path: str | os.PathLike[str]) -> ElementTree.Element:
@@ -16,9 +22,27 @@ def parse_xml(path: str | os.PathLike[str]) -> ElementTree.Element:
     """
     parser = ElementTree.XMLParser(target=_Builder())
     try:
-        return ElementTree.parse(path, parser).getroot()
-    except (ElementTree.ParseError, LookupError) as error:  # the latter for an unknown encoding
-        raise ValueError(f"is not XML: {error}") from error
+        parser.feed(_content(path))
+        return parser.close()
+    except (ElementTree.ParseError, LookupError, UnicodeError) as error:  # the latter for encodings
+        raise ValueError(f"is not XML: {error}{_not_text(path)}") from error
+
+
+def _content(path: str | os.PathLike[str]) -> bytes | str:
+    """Text where the parser does not know the encoding that the file says, such as those of Chinese and Japanese."""
+    content = Path(path).read_bytes()
+    declared = _DECLARED.match(content)
+    name = declared[1].decode() if declared else "utf-8"
+    return content if name.lower().startswith("utf") else content.decode(name)
+
+
+def _not_text(path: str | os.PathLike[str]) -> str:
+    """The encoding, where that is what the parser stumbled over."""
+    try:
+        read_text(path)
+    except NotTextError as error:
+        return f" (the file {error.reason})"
+    return ""
 
 
 class _Builder(ElementTree.TreeBuilder):

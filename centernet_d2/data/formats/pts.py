@@ -9,19 +9,23 @@ from typing import Any
 
 import numpy as np
 
+from centernet_d2.data.missing import missing
 from centernet_d2.data.preparation.conversion import Converted
 from centernet_d2.data.preparation.faces import Face, convert_faces
+from centernet_d2.data.text import NotTextError, read_text
 from centernet_d2.data.validation.issues import AnnotationIssue
 
 
 def read_pts(path: Path, count: int) -> tuple[np.ndarray | None, list[AnnotationIssue]]:
     """The points, (count, 2) float64 x, y with whole numbers from 0 at pixel centers; or None and the fault."""
     try:
-        return _points(path.read_text(encoding="utf-8"), count) - 1, []
+        return _points(read_text(path), count) - 1, []
     except FileNotFoundError:
-        fault: tuple[str, str] = ("file", "does not exist")
-    except (UnicodeDecodeError, OSError) as error:
-        fault = ("file", f"is not text: {error}")
+        fault: tuple[str, str] = ("file", missing(path))
+    except NotTextError as error:
+        fault = ("file", error.reason)
+    except OSError as error:
+        fault = ("file", f"cannot be read: {error}")
     except _Fault as error:
         fault = error.args
     return None, [AnnotationIssue(str(path), None, *fault)]

@@ -8,7 +8,14 @@ import xml.etree.ElementTree as ElementTree
 from typing import NamedTuple
 
 from centernet_d2.data.formats.plain_xml import parse_xml
+from centernet_d2.data.missing import missing
 from centernet_d2.data.validation.issues import AnnotationIssue
+
+# What tools write for it; labelImg's default for a pose gets here, too.
+_DIFFICULT = {
+    **dict.fromkeys(("0", "0.0", "false", "no", "none", "unspecified"), 0),
+    **dict.fromkeys(("1", "1.0", "true", "yes"), 1),
+}
 
 
 class VocObject(NamedTuple):
@@ -21,10 +28,18 @@ class VocObject(NamedTuple):
 
 
 class VocImage(NamedTuple):
-    """``size`` is (height, width) in pixels, None where the file does not say."""
+    """What a file holds.
+
+    Attributes:
+        size: (height, width) in pixels, None where the file does not say.
+        file_name: of the image, "" where the file does not say; many tools write a wrong one.
+        conversions: a text for each value that was read as another.
+    """
 
     size: tuple[int, int] | None
     objects: list[VocObject]
+    file_name: str = ""
+    conversions: tuple[str, ...] = ()
 
 
 def read_voc_xml(file_name: str) -> tuple[VocImage, list[AnnotationIssue]]:
@@ -33,26 +48,27 @@ def read_voc_xml(file_name: str) -> tuple[VocImage, list[AnnotationIssue]]:
     try:
         root = parse_xml(file_name)
     except FileNotFoundError:
-        return nothing, [AnnotationIssue(file_name, None, "file", "does not exist")]
+        return nothing, [AnnotationIssue(file_name, None, "file", missing(file_name))]
     except OSError as error:
         return nothing, [AnnotationIssue(file_name, None, "file", f"cannot be read: {error}")]
     except ValueError as error:
         return nothing, [AnnotationIssue(file_name, None, "file", str(error))]
     issues: list[AnnotationIssue] = []
-    objects = []
+    objects, conversions = [], []
     for number, element in enumerate(root.findall("object"), start=1):
         try:
-            objects.append(_object(element, number))
+            objects.append(_object(element, number, conversions))
         except _Fault as fault:
             issues.append(AnnotationIssue(file_name, number, fault.args[0], fault.args[1]))
-    return VocImage(_size(root), objects), issues
+    image = (root.findtext("filename") or "").strip()
+    return VocImage(_size(root), objects, image, tuple(conversions)), issues
 
 
 class _Fault(Exception):
     """Field and problem."""
 
 
-def _object(element: ElementTree.Element, number: int) -> VocObject:
+def _object(element: ElementTree.Element, number: int, conversions: list[str]) -> VocObject:
     name = (element.findtext("name") or "").strip()
     if not name:
         raise _Fault("name", "is missing")
@@ -60,10 +76,17 @@ def _object(element: ElementTree.Element, number: int) -> VocObject:
     if box is None:
         raise _Fault("bndbox", "is missing")
     values = [_number(box, field) for field in ("xmin", "ymin", "xmax", "ymax")]
-    difficult = (element.findtext("difficult") or "0").strip()
-    if difficult not in ("0", "1"):
-        raise _Fault("difficult", f"is {difficult!r}, not 0 or 1")
-    return VocObject(number, name, (values[0] - 1, values[1] - 1, values[2], values[3]), difficult == "1")
+    difficult = _difficult((element.findtext("difficult") or "").strip() or "0", conversions)
+    return VocObject(number, name, (values[0] - 1, values[1] - 1, values[2], values[3]), difficult)
+
+
+def _difficult(text: str, conversions: list[str]) -> bool:
+    """Notes in ``conversions`` what is neither 0 nor 1 but is understood."""
+    if text not in ("0", "1"):
+        if text.lower() not in _DIFFICULT:
+            raise _Fault("difficult", f"is {text!r}, not 0 or 1")
+        conversions.append(f"difficult is {text!r}, read as {_DIFFICULT[text.lower()]}")
+    return bool(_DIFFICULT[text.lower()])
 
 
 def _number(box: ElementTree.Element, field: str) -> float:
@@ -86,10 +109,12 @@ def _size(root: ElementTree.Element) -> tuple[int, int] | None:
 
 
 def read_voc_names(folder: str) -> list[str]:
-    """The class names used in any XML file of ``folder``, sorted; files that are not XML count as empty."""
+    """The class names in any XML file in or below ``folder``, sorted; files that are not XML count as empty."""
     names: set[str] = set()
-    for entry in os.scandir(folder):
-        if entry.name.endswith(".xml"):
-            image, _ = read_voc_xml(entry.path)
-            names.update(found.name for found in image.objects)
+    for parent, below, files in os.walk(folder, followlinks=True):
+        below[:] = [name for name in below if not name.startswith(".")]
+        for file in files:
+            if file.lower().endswith(".xml"):
+                image, _ = read_voc_xml(os.path.join(parent, file))
+                names.update(found.name for found in image.objects)
     return sorted(names)

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 from centernet_d2.data.image_io import CorruptImageError
 from centernet_d2.data.preparation.conversion import Converted, Fields, Summary, convert, image_entry
+from centernet_d2.data.text import read_lines
 from centernet_d2.data.validation.issues import AnnotationIssue, check_object, escapes
 
 #: Kind -> key of the box, name of the class.
@@ -107,11 +108,7 @@ class _Fault(Exception):
 
 
 def _lines(path: Path) -> list[Line]:
-    try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except ValueError as error:
-        raise ValueError(f"{path} is not text: {error}") from error
-    return [Line(number, line) for number, line in enumerate(lines, start=1) if line.strip()]
+    return [Line(number, line) for number, line in enumerate(read_lines(path), start=1) if line.strip()]
 
 
 def _object(entry: Any, boxes: str) -> Fields:

@@ -16,6 +16,7 @@ from detectron2.structures import BoxMode
 from centernet_d2.data.image_io import CorruptImageError
 from centernet_d2.data.preparation.conversion import Converted, Fields, Summary, convert, image_entry
 from centernet_d2.data.schemas import CLOTHES294
+from centernet_d2.data.text import NotTextError, read_text
 from centernet_d2.data.validation.issues import AnnotationIssue, check_object, is_integer, is_number
 
 #: Split -> images in the published archives.
@@ -83,9 +84,11 @@ class _Fault(Exception):
 def _clothing(path: Path) -> Fields:
     """What the file holds, without its source."""
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = json.loads(read_text(path))
     except FileNotFoundError:
         raise _Fault("file", "does not exist, but there is an image") from None
+    except NotTextError as error:
+        raise _Fault("file", error.reason) from None
     except (ValueError, RecursionError) as error:
         raise _Fault("file", f"is not JSON: {error}") from None
     if not isinstance(content, dict):

@@ -12,7 +12,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 from centernet_d2.data.image_io import CorruptImageError
+from centernet_d2.data.missing import missing
 from centernet_d2.data.preparation.conversion import Converted, Fields, Summary, convert, image_entry
+from centernet_d2.data.text import NotTextError, read_lines
 from centernet_d2.data.validation.issues import AnnotationIssue, check_object
 
 #: Classes to be found, in the order of the category ids 1, 2, 3: that of CenterNet's published models.
@@ -68,8 +70,8 @@ def read_list(path: Path) -> list[str]:
         ValueError: one of them is no name.
     """
     if not path.is_file():
-        raise FileNotFoundError(f"the list of images {path} does not exist")
-    names = path.read_text(encoding="utf-8").split()
+        raise FileNotFoundError(f"the list of images {path} {missing(path)}")
+    names = [line.strip() for line in read_lines(path) if line.strip()]
     if not names:
         raise FileNotFoundError(f"the list of images {path} is empty")
     for name, count in Counter(names).items():
@@ -124,11 +126,11 @@ def _folder(root: Path, name: str) -> str:
 
 def _lines(root: Path, file: str) -> list[str]:
     try:
-        return (root / file).read_text(encoding="utf-8").splitlines()
+        return read_lines(root / file)
     except FileNotFoundError:
-        raise _Fault(file, None, "file", "does not exist") from None
-    except ValueError as error:
-        raise _Fault(file, None, "file", f"is not text: {error}") from None
+        raise _Fault(file, None, "file", missing(root / file)) from None
+    except NotTextError as error:
+        raise _Fault(file, None, "file", error.reason) from None
 
 
 def _calibration(root: Path, file: str) -> list[list[float]]:

@@ -14,7 +14,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from centernet_d2.data.image_io import CorruptImageError
+from centernet_d2.data.missing import missing
 from centernet_d2.data.preparation.conversion import Converted, Fields, Summary, convert, image_entry
+from centernet_d2.data.text import NotTextError, read_text
 from centernet_d2.data.validation.issues import AnnotationIssue, check_object
 
 # As COCO and CrowdHuman call them, so that networks and datasets go together.
@@ -82,7 +84,7 @@ def read_video(root: Path, folder: str, annotated: bool) -> Video:
     video = Video(folder)
     try:
         length = _length(root, f"{folder}/seqinfo.ini")
-        lines = _text(root, f"{folder}/gt/gt.txt").splitlines() if annotated else []
+        lines = _text(root, f"{folder}/gt/gt.txt").split("\n") if annotated else []
     except _Fault as fault:
         video.issues.append(AnnotationIssue(*fault.args))
         return video
@@ -150,11 +152,11 @@ def _frames(split: str, length: int) -> range:
 
 def _text(root: Path, file: str) -> str:
     try:
-        return (root / file).read_text(encoding="utf-8")
+        return read_text(root / file)
     except FileNotFoundError:
-        raise _Fault(file, None, "file", "does not exist: the video is left out") from None
-    except ValueError as error:
-        raise _Fault(file, None, "file", f"is not text: {error}") from None
+        raise _Fault(file, None, "file", f"{missing(root / file)}: the video is left out") from None
+    except NotTextError as error:
+        raise _Fault(file, None, "file", error.reason) from None
 
 
 def _length(root: Path, file: str) -> int:

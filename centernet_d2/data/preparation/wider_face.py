@@ -15,6 +15,7 @@ import numpy as np
 from centernet_d2.data.formats.matlab import read_mat
 from centernet_d2.data.image_io import CorruptImageError
 from centernet_d2.data.preparation.conversion import Converted, Fields, Summary, convert, image_entry
+from centernet_d2.data.text import read_lines
 from centernet_d2.data.validation.issues import AnnotationIssue, escapes
 
 #: The evaluation's, each with the largest faces of the next.
@@ -94,10 +95,7 @@ def read_list(path: Path) -> Iterator[Listed]:
     Raises:
         ValueError: it is not such a list.
     """
-    try:
-        lines = [line.strip() for line in path.read_text(encoding="utf-8").splitlines()]
-    except ValueError as error:
-        raise ValueError(f"{path} is not text: {error}") from error
+    lines = [line.strip() for line in read_lines(path)]
     starts = [number for number, line in enumerate(lines) if line.lower().endswith((".jpg", ".jpeg", ".png"))]
     if not starts or any(lines[: starts[0]]):
         raise ValueError(f"{path} is not a list of WIDER FACE: its first line is {''.join(lines[:1])!r}, not an image")

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from tabulate import tabulate
 
+from centernet_d2.data.text import read_text
 from centernet_d2.evaluation.keypoints.metrics import LIMITS, NORMALIZERS, area_under_curve, failure_rate, mean_error
 
 # What CenterNet-Multi-Func-Det prints: only faces found with a score above this, and two normalizers.
@@ -136,7 +137,7 @@ def read_errors(path: Path) -> list[FaceError]:
     """
     try:
         names = [field.name for field in fields(FaceError)]
-        entries = json.loads(path.read_text(encoding="utf-8"))["faces"]
+        entries = json.loads(read_text(path))["faces"]
         faces = [FaceError(**{name: entry[name] for name in names}) for entry in entries]
         for face in faces:
             face.error(NORMALIZERS[0])
