@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import os
 from collections.abc import Callable, Sequence
@@ -9,7 +10,7 @@ from collections.abc import Callable, Sequence
 from detectron2.config import CfgNode
 from detectron2.data import DatasetCatalog, MetadataCatalog
 
-from centernet_d2.data.catalog import class_names
+from centernet_d2.data.catalog import class_names, load_dataset_dicts
 from centernet_d2.data.datasets.coco import register_coco
 from centernet_d2.data.datasets.crops import register_crops
 from centernet_d2.data.datasets.keypoint_sets import KEYPOINT_TYPES
@@ -62,6 +63,25 @@ def location_of(name: str) -> tuple[str, str, str] | None:
     return _REGISTERED.get(name)
 
 
+def category_ids(name: str) -> list[int]:
+    """The ids that the annotation file of a registered dataset has for its classes, in their order; [] for none.
+
+    The class names must have been asked for before.
+    """
+    kind, source, _ = location_of(name) or ("", "", "")
+    if kind == "crops":
+        return category_ids(source)
+    metadata = MetadataCatalog.get(name)
+    if kind in KEYPOINT_TYPES and metadata.get("thing_dataset_id_to_contiguous_id") is None:
+        # The schema says the class names without the file, but not the ids.
+        with contextlib.suppress(OSError, ValueError):
+            load_dataset_dicts(name)
+    metadata = MetadataCatalog.get(name)
+    ids = metadata.get("thing_dataset_id_to_contiguous_id") or {}
+    one_each = sorted(ids.values()) == list(range(len(metadata.get("thing_classes", ()))))
+    return sorted(ids, key=lambda number: ids[number]) if one_each else []
+
+
 def resolve_num_classes(cfg: CfgNode) -> int:
     """``MODEL.CENTERNET.NUM_CLASSES``, or, where that is 0, what the datasets have.
 
@@ -92,9 +112,14 @@ def resolve_num_classes(cfg: CfgNode) -> int:
     return wanted or len(next(iter(names.values())))
 
 
-def _described(data_set: str, names: Sequence[str]) -> str:
+def describe_classes(owner: str, names: Sequence[str]) -> str:
+    """ "<owner> has 2 classes (cat, dog)", for messages."""
     shown = ", ".join(names[:10]) + (", ..." if len(names) > 10 else "")
-    return f"dataset {data_set} has {len(names)} classes ({shown})"
+    return f"{owner} has {len(names)} classes ({shown})"
+
+
+def _described(data_set: str, names: Sequence[str]) -> str:
+    return describe_classes(f"dataset {data_set}", names)
 
 
 def _rooted(path: str) -> str:

@@ -14,7 +14,8 @@ from detectron2.utils import comm
 from torch import Tensor, nn
 
 from centernet_d2.checkpoint.detectron2_patch import safely_loaded
-from centernet_d2.data.datasets.custom import register_custom_datasets, resolve_num_classes
+from centernet_d2.data.datasets.custom import register_custom_datasets
+from centernet_d2.metadata import ModelMetadata, resolve_metadata, write_metadata
 from centernet_d2.modeling.neck import Neck, build_neck
 from centernet_d2.modeling.tasks import Task, build_task
 from centernet_d2.modeling.test_time_augmentation import TestTimeAugmentation, prepare
@@ -33,6 +34,7 @@ class CenterNet(nn.Module):
         pixel_mean, pixel_std: per channel, in the order and range (0..255) of the images.
         detections_per_image, score_threshold: what is kept.
         channels_last: order of weights and maps in memory, which is faster on some devices; results are the same.
+        metadata: what the outputs mean; it goes into every checkpoint, and comes back from there.
 
     Attributes:
         input_channels: of what the backbone takes.
@@ -55,8 +57,10 @@ class CenterNet(nn.Module):
         detections_per_image: int = 100,
         score_threshold: float = 0.0,
         channels_last: bool = True,
+        metadata: ModelMetadata | None = None,
     ) -> None:
         super().__init__()
+        self.metadata = metadata or ModelMetadata()
         self.backbone, self.neck, self.task, self.test_time_augmentation = backbone, neck, task, test_time_augmentation
         self.detections_per_image, self.score_threshold = detections_per_image, score_threshold
         self.register_buffer("pixel_mean", torch.tensor(pixel_mean).view(-1, 1, 1), persistent=False)
@@ -74,7 +78,8 @@ class CenterNet(nn.Module):
         register_custom_datasets(cfg)
         cfg = cfg.clone()
         cfg.defrost()
-        cfg.MODEL.CENTERNET.NUM_CLASSES = resolve_num_classes(cfg)
+        metadata = resolve_metadata(cfg)
+        write_metadata(cfg, metadata)
         backbone = build_backbone(cfg)
         neck = build_neck(cfg, backbone.output_shape()) if cfg.MODEL.NECK.NAME else None
         shapes = (neck or backbone).output_shape()
@@ -88,6 +93,7 @@ class CenterNet(nn.Module):
             "detections_per_image": cfg.TEST.DETECTIONS_PER_IMAGE,
             "score_threshold": cfg.MODEL.CENTERNET.SCORE_THRESH_TEST,
             "channels_last": cfg.MODEL.CHANNELS_LAST,
+            "metadata": metadata,
         }
 
     @property
