@@ -26,4 +26,6 @@ demo: setup
 	$(BIN)/python tools/train_net.py --config-file configs/Synthetic/shapes_1pt.yaml OUTPUT_DIR $(DEMO)
 	$(BIN)/python tools/demo.py --config-file configs/Synthetic/shapes_1pt.yaml --weights $(DEMO)/model_final.pth \
 		--input synthetic_shapes_val --num-images 24 --output $(DEMO)/images
+	$(BIN)/python tools/visualize_data.py --config-file configs/Synthetic/shapes_1pt.yaml --source image \
+		--num-images 1 --output $(DEMO)
 	@echo "Images with what was found: $(DEMO)/images; training curves: $(BIN)/tensorboard --logdir $(DEMO)"

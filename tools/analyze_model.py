@@ -16,15 +16,10 @@ import argparse
 import sys
 from pathlib import Path
 
-from detectron2.modeling import build_model
 
-from centernet_d2.analysis.model_cost import describe_times, latency, model_cost
-from centernet_d2.engine import setup_cfg
-
-
-def parse(arguments: list[str] | None) -> argparse.Namespace:
+def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("configs", nargs="+", type=Path, metavar="CONFIG")
+    parser.add_argument("configs", nargs="+", type=Path, metavar="CONFIG", help="files of configs/, or your own")
     parser.add_argument(
         "--size", type=int, nargs=2, metavar=("H", "W"), help="of the input; INPUT.SIZE_TEST if not given"
     )
@@ -33,6 +28,15 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--no-latency", action="store_true", help="take no times")
     parser.add_argument("--opts", nargs="*", default=[], metavar="KEY=value", help="config keys to change")
     return parser.parse_args(arguments)
+
+
+if __name__ == "__main__":
+    parse()  # --help and mistakes are answered before the imports below, which take seconds
+
+from detectron2.modeling import build_model
+
+from centernet_d2.analysis.model_cost import describe_times, latency, model_cost
+from centernet_d2.engine import setup_cfg
 
 
 def row(config: Path, args: argparse.Namespace) -> str:

@@ -24,6 +24,25 @@ from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any
 
+CHOICES = ("loader", "targets", "loss", "decode", "deform", "network", "step", "predictor", "export", "memory")
+
+
+def parse() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--parts", nargs="+", choices=CHOICES, default=CHOICES, help="what to time (default: all)")
+    parser.add_argument("--threads", type=int, nargs="+", help="CPU threads, one table each (default: all)")
+    parser.add_argument("--processes", type=int, default=1, help="measure each part so often, each time in a new one")
+    parser.add_argument("--seconds", type=float, default=1.0, help="of repeats at least, for each row and process")
+    parser.add_argument("--networks", nargs="+", default=["R_18_DCN", "DLA_34"], help="names in configs/COCO-Detection")
+    parser.add_argument("--batches", type=int, nargs="+", default=[1], help="images at once, of networks")
+    parser.add_argument("--device", choices=("cpu", "cuda"), help="(default: a GPU where there is one)")
+    parser.add_argument("--reference", help="a checkout of CenterNet")
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    parse()  # --help and mistakes are answered before the imports below, which take seconds
+
 import benchmark_baselines as baselines
 import benchmark_networks
 import benchmark_parts
@@ -128,16 +147,9 @@ def print_memory() -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--parts", nargs="+", choices=[*PARTS, "memory"], default=[*PARTS, "memory"])
-    parser.add_argument("--threads", type=int, nargs="+", default=[torch.get_num_threads()])
-    parser.add_argument("--processes", type=int, default=1, help="measure each part so often, each time in a new one")
-    parser.add_argument("--seconds", type=float, default=1.0, help="of repeats at least, for each row and process")
-    parser.add_argument("--networks", nargs="+", default=["R_18_DCN", "DLA_34"], help="names in configs/COCO-Detection")
-    parser.add_argument("--batches", type=int, nargs="+", default=[1], help="images at once, of networks")
-    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
-    parser.add_argument("--reference", help="a checkout of CenterNet")
-    args = parser.parse_args()
+    args = parse()
+    args.threads = args.threads or [torch.get_num_threads()]
+    args.device = args.device or ("cuda" if torch.cuda.is_available() else "cpu")
     device = torch.cuda.get_device_name() if args.device == "cuda" else platform.processor() or platform.machine()
     print(f"{device}, Python {platform.python_version()}, torch {torch.__version__}\n")
     print("| what | threads | ours ms [p10-p90] | baseline ms | ratio |\n|---|---|---|---|---|")

@@ -16,6 +16,21 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+
+def parse() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument(
+        "--output", type=Path, default=Path("benchmark_curves.png"), help="the figure (default: %(default)s)"
+    )
+    parser.add_argument("--threads", type=int, default=1, help="CPU threads (default: %(default)s)")
+    parser.add_argument("--seconds", type=float, default=0.5, help="of repeats at least, for each value")
+    parser.add_argument("--network", default="R_18_DCN", help="a name in configs/COCO-Detection")
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    parse()  # --help and mistakes are answered before the imports below, which take seconds
+
 import cv2
 import matplotlib
 import torch
@@ -90,12 +105,7 @@ def panels(args: argparse.Namespace) -> dict[str, list[Curve]]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--output", type=Path, default=Path("benchmark_curves.png"))
-    parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--seconds", type=float, default=0.5, help="of repeats at least, for each value")
-    parser.add_argument("--network", default="R_18_DCN", help="a name in configs/COCO-Detection")
-    args = parser.parse_args()
+    args = parse()
     torch.set_num_threads(args.threads)
     cv2.setNumThreads(args.threads)
     figure, axes = plt.subplots(2, 2, figsize=(10, 8), layout="constrained")

@@ -13,9 +13,6 @@ from __future__ import annotations
 import argparse
 import sys
 
-from centernet_d2.config import get_cfg
-from centernet_d2.data.validation.report import Grid, report_coco, report_config, report_voc
-
 
 def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -26,10 +23,24 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--image-root", default="", help="folder of the images of --json")
     parser.add_argument("--split", default="train", help="list in ImageSets/Main of --voc")
     parser.add_argument("--no-images", action="store_true", help="do not decode the images")
-    parser.add_argument("--input-size", type=int, nargs=2, default=(512, 512), metavar=("HEIGHT", "WIDTH"))
+    parser.add_argument(
+        "--input-size",
+        type=int,
+        nargs=2,
+        default=(512, 512),
+        metavar=("HEIGHT", "WIDTH"),
+        help="of the network, to count shared cells in (default: 512 512)",
+    )
     parser.add_argument("--as-json", action="store_true", help="print one line of JSON for each dataset")
     parser.add_argument("opts", nargs=argparse.REMAINDER, help="KEY VALUE pairs over the configuration")
     return parser.parse_args(arguments)
+
+
+if __name__ == "__main__":
+    parse()  # --help and mistakes are answered before the imports below, which take seconds
+
+from centernet_d2.config import get_cfg
+from centernet_d2.data.validation.report import Grid, report_coco, report_config, report_voc
 
 
 def main(arguments: list[str] | None = None) -> int:

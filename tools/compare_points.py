@@ -20,24 +20,32 @@ import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from detectron2.checkpoint import DetectionCheckpointer
-
-from centernet_d2.engine.setup import setup_cfg
-from centernet_d2.engine.trainer import Trainer
-from centernet_d2.modeling.tasks.detection import MERGES
-
 POINTS = {1: [4], 3: [0, 4, 8], 5: [1, 3, 4, 5, 7], 9: list(range(9))}
 
 
 def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--config-file", required=True)
-    parser.add_argument("--points", type=int, nargs="+", default=[1, 3, 9], choices=POINTS)
-    parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3])
-    parser.add_argument("--jobs", type=int, default=1, help="trainings at a time")
-    parser.add_argument("--output", type=Path, default=Path("output/compare_points"))
+    parser.add_argument("--config-file", required=True, metavar="FILE", help="a file of configs/, or your own")
+    parser.add_argument(
+        "--points", type=int, nargs="+", default=[1, 3, 9], choices=POINTS, help="of the grid (default: 1 3 9)"
+    )
+    parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3], help="a training for each (default: 1 2 3)")
+    parser.add_argument("--jobs", type=int, default=1, help="trainings at a time (default: %(default)s)")
+    parser.add_argument(
+        "--output", type=Path, default=Path("output/compare_points"), help="folder (default: %(default)s)"
+    )
     parser.add_argument("opts", nargs=argparse.REMAINDER, help="KEY VALUE pairs over the configuration")
     return parser.parse_args()
+
+
+if __name__ == "__main__":
+    parse()  # --help and mistakes are answered before the imports below, which take seconds
+
+from detectron2.checkpoint import DetectionCheckpointer
+
+from centernet_d2.engine.setup import setup_cfg
+from centernet_d2.engine.trainer import Trainer
+from centernet_d2.modeling.tasks.detection import MERGES
 
 
 def options(args: argparse.Namespace, points: int, seed: int) -> list[str]:

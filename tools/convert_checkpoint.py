@@ -14,19 +14,25 @@ import argparse
 import sys
 from pathlib import Path
 
-from centernet_d2.checkpoint.conversion import NAMES, convert_file, describe_fit
-from centernet_d2.engine import setup_cfg
-
 
 def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("input", type=Path)
-    parser.add_argument("output", type=Path)
-    parser.add_argument("--to", choices=NAMES, default=NAMES[0], help="whose names to write (default: %(default)s)")
+    parser.add_argument("input", type=Path, help="checkpoint to read")
+    parser.add_argument("output", type=Path, help="checkpoint to write")
+    parser.add_argument(
+        "--to", choices=("ours", "published"), default="ours", help="whose names to write (default: %(default)s)"
+    )
     parser.add_argument(
         "--config-file", nargs="+", metavar=("FILE", "KEY=value"), help="compare the weights with this config's model"
     )
     return parser.parse_args(arguments)
+
+
+if __name__ == "__main__":
+    parse()  # --help and mistakes are answered before the imports below, which take seconds
+
+from centernet_d2.checkpoint.conversion import convert_file, describe_fit
+from centernet_d2.engine import setup_cfg
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -12,6 +12,8 @@ from __future__ import annotations
 import argparse
 import glob
 import json
+import os
+import re
 import sys
 import time
 from collections.abc import Iterator
@@ -19,13 +21,41 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+
+def parse(arguments: list[str] | None = None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--config-file", required=True, metavar="FILE", help="config.yaml of a training, or another")
+    parser.add_argument("--weights", metavar="FILE", help="checkpoint, in place of the config's MODEL.WEIGHTS")
+    parser.add_argument(
+        "--input",
+        nargs="+",
+        required=True,
+        help="images, videos, folders with their sub-folders, glob patterns, names of datasets; webcam, webcam:1 for a "
+        "camera",
+    )
+    parser.add_argument("--num-images", type=int, help="at most so many images, and frames of each video")
+    parser.add_argument(
+        "--output", type=Path, default=Path("output/demo"), help="folder that is written to (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--confidence-threshold", type=float, default=0.3, help="least score of what is drawn (default: %(default)s)"
+    )
+    parser.add_argument("opts", nargs=argparse.REMAINDER, metavar="KEY=value", help="config keys to change")
+    return parser.parse_args(arguments)
+
+
+if __name__ == "__main__":
+    parse()  # --help and mistakes are answered before the imports below, which take seconds
+
 import cv2
 import numpy as np
 import torch
 from detectron2.config import CfgNode
 from detectron2.data import DatasetCatalog
 from detectron2.structures import Instances
+from PIL import Image
 
+from centernet_d2.config import get_cfg
 from centernet_d2.data.image_io import CorruptImageError, read_image
 from centernet_d2.engine.predictor import Predictor
 from centernet_d2.engine.setup import setup_cfg
@@ -33,20 +63,52 @@ from centernet_d2.modeling.meta_arch import CenterNet
 from centernet_d2.video import VIDEO_SUFFIXES, Frame, VideoError, draw_frames, is_video, open_window, process_video
 from centernet_d2.visualization.visualizer import Visualizer
 
-SUFFIXES = {".bmp", ".gif", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp"}
 INTERRUPTED = 130
+# Suffixes that PIL knows and that are no photos: documents, and videos (VIDEO_SUFFIXES are read by OpenCV).
+NO_IMAGES = {".eps", ".ps", ".pdf", ".emf", ".wmf", ".mpg", ".mpeg", ".h5", ".hdf", ".grib", ".bufr", ".fit", ".fits"}
+_NUM_NAMED = 10
+_KEY = re.compile(r"[A-Z][A-Z0-9_]*(\.[A-Z0-9_]+)*(=.*)?", re.DOTALL)
 
 
-def find_inputs(source: str) -> list[dict[str, Any]]:
-    """Records (``file_name`` at least) of a file, the images and videos of a folder, a glob pattern, a registered
-    dataset or a camera.
+def image_suffixes() -> set[str]:
+    """Of the image files that the installed Pillow reads, in lower case."""
+    return {suffix for suffix, kind in Image.registered_extensions().items() if kind in Image.OPEN} - NO_IMAGES
+
+
+def find_files(folder: Path, skip: Path | None = None) -> list[str]:
+    """The images and videos of a folder and its sub-folders, sorted; hidden files are left out.
+
+    Files of other kinds are counted and named on stderr.
+
+    Args:
+        skip: a folder below that is not searched, such as that of the output.
+    """
+    known, names, unread, seen = image_suffixes() | VIDEO_SUFFIXES, [], [], set()
+    for parent, folders, files in os.walk(folder, followlinks=True):
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        real = Path(parent).resolve()
+        if real in seen or (real == skip and real != folder.resolve()):
+            folders.clear()
+            continue
+        seen.add(real)
+        for file in sorted(name for name in files if not name.startswith(".")):
+            (names if Path(file).suffix.lower() in known else unread).append(str(Path(parent, file)))
+    if unread:
+        shown = ", ".join(unread[:_NUM_NAMED]) + ", ..." * (len(unread) > _NUM_NAMED)
+        print(f"left out: {len(unread)} files that are no images or videos read here: {shown}", file=sys.stderr)
+    return names
+
+
+def find_inputs(source: str, skip: Path | None = None) -> list[dict[str, Any]]:
+    """Records (``file_name`` at least) of a file, the images and videos of a folder and its sub-folders, a glob
+    pattern, a registered dataset or a camera.
 
     Raises:
         FileNotFoundError: it is none of these, or holds no image.
     """
     path = Path(source)
     if path.is_dir():
-        names = sorted(str(p) for p in path.iterdir() if p.suffix.lower() in SUFFIXES | VIDEO_SUFFIXES)
+        names = find_files(path, skip)
     elif path.is_file():
         names = [source]
     elif source in DatasetCatalog:
@@ -62,6 +124,39 @@ def find_inputs(source: str) -> list[dict[str, Any]]:
     return [{"file_name": name} for name in names]
 
 
+def find_all(sources: list[str], skip: Path | None = None) -> list[dict[str, Any]]:
+    """The records of all inputs; an input without any costs a line on stderr, or ends the program if none is left."""
+    dataset_dicts, reasons = [], []
+    for source in sources:
+        try:
+            dataset_dicts += find_inputs(source, skip)
+        except (FileNotFoundError, ValueError) as error:
+            reasons.append(str(error))
+    if not dataset_dicts:
+        sys.exit("\n".join(reasons))
+    for reason in reasons:
+        print(f"left out: {reason}", file=sys.stderr)
+    return dataset_dicts
+
+
+def split_options(inputs: list[str]) -> tuple[list[str], list[str]]:
+    """What follows ``--input``, and the config keys with their values among it (``KEY=value`` or ``KEY value``).
+
+    A file of such a name is an input.
+    """
+    sources, options = [], []
+    rest = iter(inputs)
+    for text in rest:
+        is_key = _KEY.fullmatch(text) and ("=" in text or text.partition(".")[0] in get_cfg())
+        if not is_key or Path(text).exists():
+            sources.append(text)
+            continue
+        options.append(text)
+        if "=" not in text and (value := next(rest, None)) is not None:
+            options.append(value)
+    return sources, options
+
+
 @dataclass(frozen=True)
 class Network:
     """What is done with every frame: the model finds objects, the artist draws and tells them."""
@@ -73,7 +168,7 @@ class Network:
     @classmethod
     def load(cls, cfg: CfgNode, threshold: float) -> Network:
         model = Predictor(cfg).model
-        return cls(model, cfg.INPUT.FORMAT, Visualizer.from_config(cfg, threshold))
+        return cls(model, cfg.INPUT.FORMAT, Visualizer.from_config(cfg, threshold, model.metadata))
 
     def find(self, frame: Frame) -> Instances:
         """The model gets what evaluation gives it: a dataset's record but for the annotations, and the image."""
@@ -155,10 +250,7 @@ def draw_videos(sources: list[str], network: Network, output: Path, taken: set[s
 def run(args: argparse.Namespace) -> int:
     """Returns the exit status: 1 where no image and no video could be used, 130 after Ctrl-C."""
     cfg = setup_cfg(args.config_file, [*(["MODEL.WEIGHTS", args.weights] if args.weights else []), *args.opts])
-    try:
-        dataset_dicts = [dataset_dict for source in args.input for dataset_dict in find_inputs(source)]
-    except FileNotFoundError as error:
-        sys.exit(str(error))
+    dataset_dicts = find_all(args.input, args.output.resolve())
     images = [dataset_dict for dataset_dict in dataset_dicts if not is_video(dataset_dict["file_name"])][
         : args.num_images
     ]
@@ -181,20 +273,12 @@ def run(args: argparse.Namespace) -> int:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--config-file", required=True)
-    parser.add_argument("--weights", help="checkpoint, in place of the config's MODEL.WEIGHTS")
-    parser.add_argument(
-        "--input",
-        nargs="+",
-        required=True,
-        help="images, videos, folders, glob patterns, names of datasets; webcam, webcam:1 for a camera",
-    )
-    parser.add_argument("--num-images", type=int, help="at most so many images, and frames of each video")
-    parser.add_argument("--output", type=Path, default=Path("output/demo"))
-    parser.add_argument("--confidence-threshold", type=float, default=0.3)
-    parser.add_argument("opts", nargs=argparse.REMAINDER, metavar="KEY=value", help="config keys to change")
-    return run(parser.parse_args())
+    args = parse()
+    args.input, options = split_options(args.input)
+    args.opts = [*options, *args.opts]
+    if not args.input:
+        sys.exit(f"--input names no input, only config keys ({', '.join(options)})")
+    return run(args)
 
 
 if __name__ == "__main__":

@@ -15,14 +15,6 @@ import argparse
 import sys
 from pathlib import Path
 
-from detectron2.modeling import build_model
-
-from centernet_d2.checkpoint.checkpointer import SafeCheckpointer
-from centernet_d2.engine import setup_cfg
-from centernet_d2.export import check_file, export_onnx, export_torchscript
-
-_TOLERANCE = 1e-4
-
 
 def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -40,6 +32,18 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     if args.dynamic and args.output.suffix == ".pt":
         parser.error("--dynamic is for ONNX: TorchScript is traced at one size")
     return args
+
+
+if __name__ == "__main__":
+    parse()  # --help and mistakes are answered before the imports below, which take seconds
+
+from detectron2.modeling import build_model
+
+from centernet_d2.checkpoint.checkpointer import SafeCheckpointer
+from centernet_d2.engine import setup_cfg
+from centernet_d2.export import check_file, export_onnx, export_torchscript
+
+_TOLERANCE = 1e-4
 
 
 def main(arguments: list[str] | None = None) -> int:

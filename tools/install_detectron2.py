@@ -7,6 +7,7 @@ says where it came from (``pip show detectron2``). Nothing is compiled: centerne
 
 from __future__ import annotations
 
+import argparse
 import base64
 import hashlib
 import os
@@ -141,6 +142,7 @@ def install() -> str:
 
 
 if __name__ == "__main__":
+    argparse.ArgumentParser(description=__doc__).parse_args()  # there are no options but --help
     try:
         print(f"Detectron2 {install()}")
     except (OSError, RuntimeError, subprocess.SubprocessError) as error:

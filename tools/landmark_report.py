@@ -11,16 +11,35 @@ import argparse
 import sys
 from pathlib import Path
 
-from centernet_d2.evaluation.keypoints.errors import FaceError, by_subset, percentages, read_errors, summary, table
-from centernet_d2.evaluation.keypoints.metrics import NORMALIZERS
-from centernet_d2.evaluation.keypoints.plots import plot_cumulative_errors
-
 
 def named_file(text: str) -> tuple[str, Path]:
     name, equals, path = text.partition("=")
     if not (name and equals and path):
         raise argparse.ArgumentTypeError(f"{text!r} is not NAME=FILE")
     return name, Path(path)
+
+
+def parse(arguments: list[str] | None = None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument(
+        "runs", nargs="+", type=named_file, metavar="NAME=FILE", help="a name, and a landmark_errors.json"
+    )
+    parser.add_argument(
+        "--normalizer",
+        choices=("inter_ocular", "inter_pupil", "box_diagonal", "box_size"),
+        default="inter_ocular",
+        help="what errors are divided by (default: %(default)s)",
+    )
+    parser.add_argument("--subset", help="of those that the dataset names, such as challenge; default: all of them")
+    parser.add_argument("--output", type=Path, default=Path("cumulative_error.png"), help="the figure")
+    return parser.parse_args(arguments)
+
+
+if __name__ == "__main__":
+    parse()  # --help and mistakes are answered before the imports below, which take seconds
+
+from centernet_d2.evaluation.keypoints.errors import FaceError, by_subset, percentages, read_errors, summary, table
+from centernet_d2.evaluation.keypoints.plots import plot_cumulative_errors
 
 
 def read_runs(files: list[tuple[str, Path]], subset: str | None) -> dict[str, list[FaceError]]:
@@ -44,12 +63,7 @@ def read_runs(files: list[tuple[str, Path]], subset: str | None) -> dict[str, li
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("runs", nargs="+", type=named_file, metavar="NAME=FILE")
-    parser.add_argument("--normalizer", choices=NORMALIZERS, default="inter_ocular")
-    parser.add_argument("--subset", help="of those that the dataset names, such as challenge; default: all of them")
-    parser.add_argument("--output", type=Path, default=Path("cumulative_error.png"), help="the figure")
-    args = parser.parse_args()
+    args = parse()
     try:
         runs = read_runs(args.runs, args.subset)
     except (FileNotFoundError, ValueError) as error:

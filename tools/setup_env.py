@@ -5,6 +5,7 @@ A second run finds the marker that the first one left, a hash of all that decide
 
 from __future__ import annotations
 
+import argparse
 import hashlib
 import os
 import shutil
@@ -70,4 +71,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
+    argparse.ArgumentParser(description=__doc__).parse_args()  # there are no options but --help
     main()

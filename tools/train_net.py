@@ -11,10 +11,23 @@ or ``torchrun ... tools/train_net.py --config-file ...``; or, under SLURM, ``sru
 from __future__ import annotations
 
 import argparse
+import runpy
+from pathlib import Path
 from typing import Any
 
+# Read by its path: to import the package takes seconds.
+_OPTIONS = Path(__file__).resolve().parents[1] / "centernet_d2" / "engine" / "options.py"
+
+
+def parse() -> argparse.Namespace:
+    return runpy.run_path(str(_OPTIONS))["argument_parser"](__doc__ or "").parse_args()
+
+
+if __name__ == "__main__":
+    parse()  # --help and mistakes are answered before the imports below, which take seconds
+
 from centernet_d2.checkpoint.checkpointer import SafeCheckpointer
-from centernet_d2.engine import Trainer, argument_parser, launch, setup_cfg, start_run
+from centernet_d2.engine import Trainer, launch, setup_cfg, start_run
 
 
 def main(args: argparse.Namespace) -> Any:
@@ -32,7 +45,7 @@ def main(args: argparse.Namespace) -> Any:
 
 
 if __name__ == "__main__":
-    arguments = argument_parser(__doc__ or "").parse_args()
+    arguments = parse()
     launch(
         main,
         (arguments,),

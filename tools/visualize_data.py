@@ -8,6 +8,26 @@ from collections.abc import Iterator
 from itertools import chain, islice
 from pathlib import Path
 
+
+def parse() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--config-file", required=True, metavar="FILE", help="a file of configs/, or your own")
+    parser.add_argument(
+        "--source",
+        choices=["annotation", "loader"],
+        default="loader",
+        help="annotation: images with their annotations; loader: what the network sees, and its targets "
+        "(default: %(default)s)",
+    )
+    parser.add_argument("--num-images", type=int, default=16, help="how many to draw (default: %(default)s)")
+    parser.add_argument("--output", type=Path, default=Path("output/data"), help="folder (default: %(default)s)")
+    parser.add_argument("opts", nargs=argparse.REMAINDER, metavar="KEY=value", help="config keys to change")
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    parse()  # --help and mistakes are answered before the imports below, which take seconds
+
 import cv2
 import numpy as np
 import torch
@@ -128,13 +148,7 @@ def class_heatmaps(task: Task, maps: dict[str, torch.Tensor]) -> dict[str, np.nd
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--config-file", required=True)
-    parser.add_argument("--source", choices=["annotation", "loader"], default="loader")
-    parser.add_argument("--num-images", type=int, default=16)
-    parser.add_argument("--output", type=Path, default=Path("output/data"))
-    parser.add_argument("opts", nargs=argparse.REMAINDER, metavar="KEY=value", help="config keys to change")
-    args = parser.parse_args()
+    args = parse()
     cfg = setup_cfg(args.config_file, args.opts)
     args.output.mkdir(parents=True, exist_ok=True)
     images = draw_loader(cfg) if args.source == "loader" else draw_annotations(cfg)

@@ -24,6 +24,7 @@ from centernet_d2.checkpoint.naming import (
 )
 from centernet_d2.checkpoint.reading import load_file
 from centernet_d2.checkpoint.writing import read_pointer, remove_leftovers, save_checkpoint, save_pointer
+from centernet_d2.structures.model_metadata import CHECKPOINT_KEY, ModelMetadata, describe_classes
 
 _logger = logging.getLogger(__name__)
 
@@ -53,6 +54,8 @@ class SafeCheckpointer(DetectionCheckpointer):
         if corrupt:
             raise FloatingPointError(f"{corrupt[0]} (and {len(corrupt) - 1} more) is not finite: no checkpoint written")
         data = {"model": weights, **{key: obj.state_dict() for key, obj in self.checkpointables.items()}, **extra}
+        if isinstance(getattr(self.model, "metadata", None), ModelMetadata):
+            data[CHECKPOINT_KEY] = self.model.metadata.to_dict()
         remove_leftovers(self.save_dir)
         path = Path(self.save_dir) / f"{name}.pth"
         _logger.info("Saving checkpoint to %s", path)
@@ -174,10 +177,25 @@ class SafeCheckpointer(DetectionCheckpointer):
         self._log_incompatible_keys(self.incompatible)
         if complete:
             self.require_complete(path)
+        self._take_metadata(path, data)
         for key in self.checkpointables if checkpointables is None else checkpointables:
             if key in data:
                 self.checkpointables[key].load_state_dict(data.pop(key))
         return {key: value for key, value in data.items() if key != "model"}
+
+    def _take_metadata(self, path: str, data: dict[str, Any]) -> None:
+        """Weights that fill the whole model bring their class names with them."""
+        saved, ours = ModelMetadata.from_dict(data.get(CHECKPOINT_KEY)), getattr(self.model, "metadata", None)
+        faults = self.incompatible.incorrect_shapes or self.incompatible.missing_keys
+        if not isinstance(ours, ModelMetadata) or saved is None or faults:
+            return
+        if saved.class_names and ours.class_names and saved.class_names != ours.class_names:
+            _logger.warning(
+                "%s, but %s",
+                describe_classes(f"checkpoint {path}", saved.class_names),
+                describe_classes("the config or its dataset", ours.class_names),
+            )
+        self.model.metadata = saved
 
     def _log_incompatible_keys(self, incompatible: Any) -> None:
         for sentence in describe_differences(self.model, incompatible):

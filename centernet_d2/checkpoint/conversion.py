@@ -13,6 +13,7 @@ from centernet_d2.checkpoint.naming import compare, describe_differences, place_
 from centernet_d2.checkpoint.reading import load_file
 from centernet_d2.checkpoint.reference_names import convert_reference, to_reference
 from centernet_d2.checkpoint.writing import save_checkpoint
+from centernet_d2.structures.model_metadata import CHECKPOINT_KEY
 
 #: Whose names a file is written with.
 NAMES = ("ours", "published")
@@ -40,7 +41,9 @@ def convert_file(source: Path, target: Path, names: str = "ours") -> tuple[dict[
     except ValueError as error:
         raise ValueError(f"{source}: {error}") from error
     place = place_of_weights(data)
-    others = [key for key in data if key != place] if place is not None else []
+    others = [key for key in data if key not in (place, CHECKPOINT_KEY)] if place is not None else []
+    if place is not None and CHECKPOINT_KEY in data:
+        result[CHECKPOINT_KEY] = data[CHECKPOINT_KEY]
     save_checkpoint(result, target)
     beside = [f"left out, not weights: {', '.join(others)}"] if others else []
     return ours, [f"{source}: {len(weights)} tensors", *report, *beside, f"{target}: {len(ours)} tensors"]

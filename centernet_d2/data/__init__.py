@@ -4,5 +4,4 @@ Importing this registers the built-in datasets, the fields that tasks may requir
 config values. It reads no file.
 """
 
-from centernet_d2.data import datasets, fields_3d  # noqa: F401
-from centernet_d2.data.datasets import custom  # noqa: F401
+from centernet_d2.data import datasets, fields_3d, model_metadata  # noqa: F401

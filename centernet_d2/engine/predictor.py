@@ -22,6 +22,8 @@ class Predictor(DefaultPredictor):
 
     Attributes:
         model: in evaluation mode. Folded, it has no normalizations, so no checkpoint can be loaded into it any more.
+        metadata: class names, category ids and keypoints of the model, as Detectron2's ``Visualizer`` takes them:
+            ``predictor.metadata.thing_classes[k]`` names class k.
 
     Raises:
         ValueError: MODEL.INFERENCE asks for what there is not.
@@ -32,6 +34,8 @@ class Predictor(DefaultPredictor):
 
     def __init__(self, cfg: CfgNode) -> None:
         super().__init__(cfg)
+        # Detectron2's is of the first test dataset, which may be absent.
+        self.metadata = self.model.metadata.for_detectron2()
         accelerate(self.model, cfg)
 
     def __call__(self, original_image: np.ndarray) -> dict[str, Any]:

@@ -7,18 +7,23 @@ import difflib
 from collections.abc import Iterator, Sequence
 
 from detectron2.config import CfgNode
-from detectron2.engine import default_setup
+from detectron2.engine import default_setup, defaults
 from detectron2.utils import comm
+from detectron2.utils.collect_env import collect_env_info
 from detectron2.utils.logger import setup_logger
 
 from centernet_d2.config import get_cfg
 from centernet_d2.config.resolution import resolve
+from centernet_d2.engine.options import argument_parser
+
+__all__ = ["argument_parser", "setup_cfg", "start_run"]
 
 
 def setup_cfg(config_file: str = "", opts: Sequence[str] = ()) -> CfgNode:
     """The frozen configuration: defaults, then ``config_file``, then ``opts``.
 
-    ``DATASETS.CUSTOM`` is registered, and ``MODEL.CENTERNET.NUM_CLASSES: 0`` becomes what the datasets have.
+    ``DATASETS.CUSTOM`` is registered. ``MODEL.CENTERNET.NUM_CLASSES: 0`` and ``MODEL.METADATA`` become what the
+    datasets have (see ``resolve_metadata``).
 
     Args:
         opts: ``KEY=value`` or ``KEY value`` pairs, such as ``["SOLVER.MAX_ITER=100", "MODEL.DEVICE", "cpu"]``.
@@ -42,23 +47,15 @@ def setup_cfg(config_file: str = "", opts: Sequence[str] = ()) -> CfgNode:
 def start_run(cfg: CfgNode, args: argparse.Namespace) -> None:
     """Logging to the screen and OUTPUT_DIR/log.txt, a copy of the config there, and the seed of this process."""
     setup_logger(cfg.OUTPUT_DIR, distributed_rank=comm.get_rank(), name="centernet_d2")
+    # The colors of the config would stand in log.txt as escape codes.
+    defaults._highlight = lambda code, _: code
+    defaults.collect_env_info = _environment
     default_setup(cfg, args)
 
 
-def argument_parser(description: str) -> argparse.ArgumentParser:
-    """Detectron2's options for training and evaluation."""
-    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--config-file", default="", metavar="FILE", help="a file of configs/, or your own")
-    parser.add_argument(
-        "--eval-only", action="store_true", help="evaluate MODEL.WEIGHTS (with --resume: the last checkpoint)"
-    )
-    parser.add_argument("--resume", action="store_true", help="go on from the last checkpoint in OUTPUT_DIR, if any")
-    parser.add_argument("--num-gpus", type=int, default=1, help="per machine; with MODEL.DEVICE cpu: processes")
-    parser.add_argument("--num-machines", type=int, default=1)
-    parser.add_argument("--machine-rank", type=int, default=0, help="of this machine, 0 .. num-machines - 1")
-    parser.add_argument("--dist-url", default="auto", help="tcp://<address of machine 0>:<port>, with several machines")
-    parser.add_argument("opts", nargs=argparse.REMAINDER, metavar="KEY=value", help="config keys to change")
-    return parser
+def _environment() -> str:
+    """Detectron2's report, without what it says of its compiled operators: none of them is used here."""
+    return "\n".join(line for line in collect_env_info().splitlines() if not line.startswith("detectron2._C"))
 
 
 def _pairs(opts: Sequence[str]) -> Iterator[tuple[str, str]]:

@@ -22,6 +22,7 @@ from torch.optim.lr_scheduler import LRScheduler
 
 from centernet_d2.checkpoint.checkpointer import SafeCheckpointer
 from centernet_d2.data.build import build_test_loader, build_train_loader
+from centernet_d2.data.catalog import class_names
 from centernet_d2.data.validation.checks import check_quick
 from centernet_d2.engine.ema import ModelEma
 from centernet_d2.engine.hooks import Checkpoints, Evaluation
@@ -30,6 +31,7 @@ from centernet_d2.engine.solver import build_lr_scheduler, build_optimizer
 from centernet_d2.engine.train_step import TrainStep
 from centernet_d2.engine.wandb_writer import WandbWriter
 from centernet_d2.evaluation.build import build_evaluator
+from centernet_d2.structures.model_metadata import ModelMetadata, check_same_classes
 
 _logger = logging.getLogger(__name__)
 _PRECISIONS = {"float16": torch.float16, "bfloat16": torch.bfloat16}
@@ -95,7 +97,11 @@ class Trainer(DefaultTrainer):
 
     def resume_or_load(self, resume: bool = True) -> None:
         """Go on from ``OUTPUT_DIR`` if ``resume`` and there is a checkpoint, else load ``MODEL.WEIGHTS`` if given."""
+        kept = self.checkpointer.model
+        metadata = kept.metadata
         self.checkpointer.resume_or_load(self.cfg.MODEL.WEIGHTS, resume=resume)
+        # Fine-tuned, the model means what the dataset says from now on.
+        kept.metadata = metadata
         if self.checkpointer.resumed_from:
             self.start_iter = self.iter + 1
         if self._average:
@@ -147,7 +153,14 @@ class Trainer(DefaultTrainer):
     def test(
         cls, cfg: CfgNode, model: nn.Module, evaluators: list[DatasetEvaluator] | None = None
     ) -> OrderedDict[str, Any]:
-        """Evaluate on ``DATASETS.TEST``: what the main process would save, whatever the others' statistics are."""
+        """Evaluate on ``DATASETS.TEST``: what the main process would save, whatever the others' statistics are.
+
+        Raises:
+            ValueError: a dataset has the model's classes in another order.
+        """
+        assert isinstance(model.metadata, ModelMetadata)
+        for name in cfg.DATASETS.TEST:
+            check_same_classes(model.metadata, class_names(name), "the model", f"dataset {name}")
         with preserved_random_state():
             if comm.get_world_size() > 1:
                 for buffer in model.buffers():

@@ -18,6 +18,7 @@ from centernet_d2.evaluation.kitti.evaluator import KittiEvaluator
 from centernet_d2.evaluation.tracking.evaluator import TrackingEvaluator
 from centernet_d2.evaluation.voc import VocEvaluator
 from centernet_d2.evaluation.wider_face import WiderFaceEvaluator
+from centernet_d2.registry import required_fields
 
 
 def build_evaluator(cfg: CfgNode, dataset_name: str, output_dir: str | None = None) -> DatasetEvaluator:
@@ -45,7 +46,7 @@ def _coco(cfg: CfgNode, dataset_name: str, output_dir: str) -> DatasetEvaluator:
 def _scored(cfg: CfgNode, schema_name: str | None) -> tuple[str, ...]:
     """Everything that the model predicts, except for keypoints that nobody published a tolerance for."""
     schema = SCHEMAS.get(schema_name or "")
-    with_keypoints = cfg.MODEL.KEYPOINT_ON and (schema is None or bool(schema.sigmas))
+    with_keypoints = "keypoints" in required_fields(cfg) and (schema is None or bool(schema.sigmas))
     chosen = {"bbox": True, "segm": cfg.MODEL.MASK_ON, "keypoints": with_keypoints}
     return tuple(task for task, wanted in chosen.items() if wanted)
 

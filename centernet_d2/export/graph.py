@@ -11,7 +11,6 @@ from torch import Tensor, nn
 
 from centernet_d2.modeling.meta_arch import CenterNet
 from centernet_d2.structures import Candidates
-from centernet_d2.visualization.visualizer import Visualizer
 
 
 class ExportedGraph(nn.Module):
@@ -69,7 +68,7 @@ def describe(cfg: CfgNode, model: CenterNet, predictions: Candidates, size: tupl
     Raises:
         ValueError: the configuration asks for what one graph cannot do.
     """
-    times, metadata = model.test_time_augmentation, Visualizer.from_config(cfg).metadata
+    times, metadata = model.test_time_augmentation, model.metadata
     if times.flip or tuple(times.scales) != (1.0,):
         raise ValueError("an exported model looks at an image once: set TEST.AUG.ENABLED to False")
     if times.resize == "keep" and size is not None:
@@ -88,8 +87,8 @@ def describe(cfg: CfgNode, model: CenterNet, predictions: Candidates, size: tupl
         "divisibility": model.divisibility,
         "pad_always": times.pad_always,
         "fit_width": times.fit_width,
-        "class_names": list(metadata.names or ()),
-        "landmark_names": list(metadata.schema.names) if metadata.schema else [],
+        **metadata.to_dict(),
+        "landmark_names": list(metadata.keypoint_names),
     }
     if "box3d" in model.task.required_fields:
         described["calibration"] = list(cfg.MODEL.BOX3D.CALIBRATION)

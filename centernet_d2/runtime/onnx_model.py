@@ -4,6 +4,7 @@ copied by itself.
     predictor = OnnxPredictor("model.onnx")
     found = predictor(image)       # (H, W, 3) uint8, channels in the order of predictor.about["channel_order"]
     found["boxes"], found["scores"], found["classes"]
+    predictor.describe(found)        # category ids and names, as JSON takes them
 
 ``about`` is what ``tools/export_model.py`` wrote beside the network: class names, landmarks, sizes, how candidates of
 one object are merged.
@@ -82,6 +83,24 @@ class OnnxPredictor:
         image = np.ascontiguousarray(inputs.transpose(2, 0, 1))[None]
         candidates = {name: x[0] for name, x in zip(self._names, self._run(image), strict=True)}
         return self._objects(candidates, scale, shift, size, calibration)
+
+    def describe(self, predictions: Found) -> list[dict[str, Any]]:
+        """Of each object what COCO's result files have, and the class's name: JSON takes it. The category id is that of
+        the dataset that the model was trained on; the box is x, y, width, height."""
+        names = self.metadata["class_names"]
+        ids = self.metadata.get("category_ids") or range(len(names))  # files of earlier versions have none
+        rows = zip(
+            predictions["classes"].tolist(), predictions["scores"].tolist(), predictions["boxes"].tolist(), strict=True
+        )
+        return [
+            {
+                "category_id": ids[int(label)] if names else int(label),
+                "category_name": names[int(label)] if names else str(int(label)),
+                "score": score,
+                "bbox": [x1, y1, x2 - x1, y2 - y1],
+            }
+            for label, score, (x1, y1, x2, y2) in rows
+        ]
 
     def _objects(
         self, candidates: Found, scale: float, shift: np.ndarray, size: tuple[int, int], calibration: np.ndarray | None

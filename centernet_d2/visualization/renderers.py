@@ -45,11 +45,13 @@ class VisMetadata:
         names: of the classes.
         schema: of "pred_keypoints"; they get its lines, and of a class its own landmarks are shown only.
         calibration: (3, 4) of images that bring none.
+        category_ids: of the classes in their dataset; None: 0, 1, ...
     """
 
     names: Sequence[str] | None = None
     schema: KeypointSchema | None = None
     calibration: Tensor | None = None
+    category_ids: Sequence[int] | None = None
 
 
 @dataclass
@@ -172,7 +174,7 @@ def _draw_boxes(canvas: Canvas, predictions: Instances) -> None:
 
 
 def _describe_boxes(metadata: VisMetadata, predictions: Instances) -> list[dict[str, Any]]:
-    """x1, y1, x2, y2 in pixels of the image."""
+    """x1, y1, x2, y2 in pixels of the image; the dataset's category id ("category" is of earlier versions)."""
     columns = zip(
         predictions.pred_classes.tolist(),
         predictions.scores.tolist(),
@@ -181,7 +183,8 @@ def _describe_boxes(metadata: VisMetadata, predictions: Instances) -> list[dict[
     )
     return [
         {
-            "category_id": category,
+            "category_id": metadata.category_ids[category] if metadata.category_ids else category,
+            "category_name": metadata.names[category] if metadata.names else str(category),
             "category": metadata.names[category] if metadata.names else str(category),
             "score": round(score, 4),
             "box": [round(x, 2) for x in box],

@@ -16,7 +16,9 @@ from detectron2.config import CfgNode
 from detectron2.data import MetadataCatalog
 from detectron2.structures import Instances
 
+from centernet_d2.data.datasets.custom import category_ids
 from centernet_d2.structures.boxes3d import calibration_of
+from centernet_d2.structures.model_metadata import ModelMetadata
 from centernet_d2.visualization.draw_keypoints import find_schema
 from centernet_d2.visualization.primitives import write_labels
 from centernet_d2.visualization.renderers import KINDS, Canvas, Memory, VisMetadata, class_color, color_of
@@ -40,15 +42,18 @@ class Visualizer:
         self._memory = Memory()
 
     @classmethod
-    def from_config(cls, cfg: CfgNode, threshold: float = 0.3) -> Visualizer:
-        """With class names and landmarks of the configuration's datasets, and ``MODEL.BOX3D.CALIBRATION``."""
-        schema = find_schema(cfg)
-        metadata = [MetadataCatalog.get(name) for name in (*cfg.DATASETS.TEST, *cfg.DATASETS.TRAIN)]
-        names = next(filter(None, (known.get("thing_classes") for known in metadata)), None)
+    def from_config(cls, cfg: CfgNode, threshold: float = 0.3, metadata: ModelMetadata | None = None) -> Visualizer:
+        """With ``MODEL.BOX3D.CALIBRATION``, and class names and keypoints of the model.
+
+        Args:
+            metadata: ``model.metadata``; None takes ``MODEL.METADATA``, or what the datasets say.
+        """
+        schema = metadata.schema if metadata else find_schema(cfg)
+        names, ids = _names_and_ids(cfg, metadata)
         if names is None and schema and schema.class_names:
             names = list(schema.class_names)
         calibration = torch.tensor(cfg.MODEL.BOX3D.CALIBRATION, dtype=torch.float64).reshape(3, 4)
-        return cls(VisMetadata(names, schema, calibration), threshold)
+        return cls(VisMetadata(names, schema, calibration, ids), threshold)
 
     def draw(
         self, image: np.ndarray, predictions: Instances, dataset_dict: Mapping[str, Any] = _NOTHING, starts: bool = True
@@ -103,6 +108,18 @@ class Visualizer:
         return (predictions[predictions.scores > self.threshold] if predictions.has("scores") else predictions).to(
             "cpu"
         )
+
+
+def _names_and_ids(cfg: CfgNode, metadata: ModelMetadata | None) -> tuple[Sequence[str] | None, Sequence[int] | None]:
+    """Class names and category ids of the model, or of the config's first dataset that has any; None where unknown."""
+    if metadata and metadata.class_names:
+        return metadata.class_names, metadata.category_ids
+    if cfg.MODEL.METADATA.CLASS_NAMES:
+        return cfg.MODEL.METADATA.CLASS_NAMES, cfg.MODEL.METADATA.CATEGORY_IDS or None
+    for name in (*cfg.DATASETS.TEST, *cfg.DATASETS.TRAIN):
+        if names := MetadataCatalog.get(name).get("thing_classes"):
+            return names, category_ids(name) or None
+    return None, None
 
 
 def blend_heatmap(image: np.ndarray, heatmap: np.ndarray, strength: float = 0.7) -> np.ndarray:

@@ -39,7 +39,8 @@ def crowded(folder, count, kind="coco", crowd=0, num_classes=1):
     (folder / f"{name}.json").write_text(json.dumps(data))
     cfg = tiny_cfg("OUTPUT_DIR", str(folder / "out"), "TEST.DETECTIONS_PER_IMAGE", 300)
     cfg.defrost()
-    cfg.MODEL.KEYPOINT_ON = schema is not None
+    if schema is not None:
+        cfg.MODEL.CENTERNET.TASK = "KeypointRegressionTask"
     cfg.DATASETS.CUSTOM = [[name, kind, str(folder / f"{name}.json"), str(folder)]]
     register_custom_datasets(cfg)
     return cfg, name
@@ -57,7 +58,7 @@ def score(cfg, name, count=None):
         )
         predictions.scores = torch.linspace(0.9, 0.1, len(objects))
         predictions.pred_classes = torch.zeros(len(objects), dtype=torch.int64)
-        if cfg.MODEL.KEYPOINT_ON and objects:
+        if schema is not None and objects:
             predictions.pred_keypoints = torch.tensor([one["keypoints"] for one in objects]).reshape(
                 len(objects), -1, 3
             )

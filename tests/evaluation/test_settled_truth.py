@@ -259,7 +259,7 @@ def test_what_is_found_at_a_left_out_face_is_not_taken_for_the_other(cfg, tmp_pa
 
 
 def test_poses(cfg, tmp_path):
-    cfg.MODEL.KEYPOINT_ON = True
+    cfg.MODEL.CENTERNET.TASK = "KeypointRegressionTask"
     name = custom(cfg, "pose17", coco_file(tmp_path, "pose17"), tmp_path)
     results = score(cfg, name)
     assert results["bbox"]["AP"] == results["keypoints"]["AP"] == pytest.approx(100)
@@ -268,7 +268,7 @@ def test_poses(cfg, tmp_path):
 
 
 def test_clothes(cfg, tmp_path):
-    cfg.MODEL.KEYPOINT_ON = True
+    cfg.MODEL.CENTERNET.TASK = "KeypointRegressionTask"
     name = custom(cfg, "clothes294", coco_file(tmp_path, "clothes294", num_classes=2), tmp_path)
     results = score(cfg, name)
     assert {task: one["AP"] for task, one in results.items()} == pytest.approx(dict.fromkeys(results, 100))

@@ -12,7 +12,9 @@ import numpy as np
 import pytest
 import torch
 from detectron2.structures import Boxes, Instances
+from PIL import Image
 
+from centernet_d2.structures.model_metadata import ModelMetadata
 from centernet_d2.video import Video
 from tests.helpers.videos import number_of, write_video
 from tests.video.test_reader import fake
@@ -27,6 +29,7 @@ class Predictor:
 
     fails_at: int | None = None
     extra: dict[str, torch.Tensor] = {}
+    metadata = ModelMetadata(("a", "b"), (5, 8))
 
     def __init__(self, cfg) -> None:
         self.model = self
@@ -81,7 +84,7 @@ def test_images_and_videos_side_by_side(run, tmp_path, capsys):
     }
     (result,) = json.loads((out / "results.json").read_text())
     assert (result["image"], result["height"], result["width"]) == ("a.jpg", 80, 100)
-    entry = {"category_id": 1, "category": "rectangle", "score": 0.9, "box": [2.0, 10.0, 60.0, 50.0]}
+    entry = {"category_id": 8, "category_name": "b", "category": "b", "score": 0.9, "box": [2.0, 10.0, 60.0, 50.0]}
     assert result["objects"] == [entry]
     lines = lines_of(out / "clip.jsonl")
     assert [line["frame"] for line in lines] == list(range(8)) == [line["objects"][0]["box"][0] for line in lines]
@@ -238,3 +241,53 @@ def test_the_visualizer_gets_all_that_is_known_of_a_frame():
             dataset_dict,
             starts,
         )
+
+
+def test_a_phones_folder(run, tmp_path, capsys):
+    """All that Pillow reads, in sub-folders too; what it does not read is named; hidden files are nobody's."""
+    folder = tmp_path / "phone"
+    (folder / "2024" / "may").mkdir(parents=True)
+    image = Image.fromarray(np.full((80, 100, 3), 24, np.uint8))
+    for name, kind in {"a.jfif": "JPEG", "b.JPE": "JPEG", "c.tga": "TGA", "d.jp2": "JPEG2000"}.items():
+        image.save(folder / name, format=kind)
+    image.save(folder / "2024" / "may" / "e.png")
+    (folder / "f.heic").write_bytes(b"something")
+    (folder / "2024" / "notes.txt").touch()
+    (folder / "._a.jpg").touch()
+    (folder / "empty.png").touch()
+    assert run(folder) == 0
+    results = json.loads((tmp_path / "out" / "results.json").read_text())
+    assert {Path(one["file_name"]).name for one in results} == {"a.jfif", "b.JPE", "c.tga", "d.jp2", "e.png"}
+    printed = capsys.readouterr().err
+    assert "2 files that are no images or videos read here" in printed and "empty.png" in printed
+    assert "f.heic" in printed and "notes.txt" in printed and "._a.jpg" not in printed
+
+
+def test_what_was_synthetic_is_no_input_of_the_next_run(run, tmp_path):
+    image(tmp_path / "a.jpg")
+    for _ in range(2):
+        assert run(tmp_path) == 0
+        assert len(json.loads((tmp_path / "out" / "results.json").read_text())) == 1
+
+
+def test_one_empty_input_does_not_stop_the_others(run, tmp_path, capsys):
+    (tmp_path / "empty").mkdir()
+    assert run(tmp_path / "empty", tmp_path / "absent.jpg", image(tmp_path / "a.png")) == 0
+    printed = capsys.readouterr().err
+    assert f"left out: {tmp_path / 'empty'}: no image there" in printed and "absent.jpg: no image" in printed
+    with pytest.raises(SystemExit, match=r"(?s)empty: no image there.*absent"):
+        run(tmp_path / "empty", tmp_path / "absent.jpg")
+
+
+def test_config_keys_after_the_inputs(run, tmp_path, monkeypatch):
+    assert run(image(tmp_path / "a.png"), "INPUT.FORMAT=RGB", "TEST.DETECTIONS_PER_IMAGE", "5") == 0
+    (result,) = json.loads((tmp_path / "out" / "results.json").read_text())
+    assert result["file_name"] == str(tmp_path / "a.png")
+    with pytest.raises(ValueError, match=r"no config key 'INPUT\.FORMAL'"):
+        run(tmp_path / "a.png", "INPUT.FORMAL=RGB")
+    with pytest.raises(SystemExit, match="only config keys"):
+        run("SEED=3")
+    monkeypatch.chdir(tmp_path)
+    image(tmp_path / "A=1.png")
+    sources, options = demo.split_options(["A=1.png", "SEED", "3", "IMG_1.png", "B.C=(1, 2)", "clip"])
+    assert (sources, options) == (["A=1.png", "IMG_1.png", "clip"], ["SEED", "3", "B.C=(1, 2)"])

@@ -61,6 +61,17 @@ def test_training_leaves_what_is_needed(trained):
     assert "Saving checkpoint" in (trained / "log.txt").read_text(), "our own lines are in the log, too"
 
 
+def test_the_start_says_nothing_that_is_of_no_use(tmp_path):
+    """No color codes in files, nothing of compiled operators, which are not used, nothing on stderr."""
+    command = [sys.executable, str(TOOL), *arguments(tmp_path), "DATASETS.TEST=()", "SOLVER.MAX_ITER=1"]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0 and done.stderr == ""
+    for text in (done.stdout, (tmp_path / "log.txt").read_text()):
+        assert "\x1b" not in text and "detectron2._C" not in text and "CUDA_HOME" not in text
+        assert "sys.platform" in text and "HOURGLASS" in text
+
+
 def test_evaluation_alone(trained, tmp_path):
     final = f"MODEL.WEIGHTS={trained / 'model_final.pth'}"
     results = main(tmp_path, "--eval-only", extra=(final,))

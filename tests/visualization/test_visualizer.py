@@ -71,11 +71,11 @@ def test_small_images_are_enlarged_with_all_that_is_in_them():
 
 def test_the_better_object_is_told_first_and_numbers_are_plain():
     predictions = objects([[1, 2, 3, 4.126], [5, 6, 7, 8]], [1, 0], scores=torch.tensor([0.95, 0.31]))
-    first = {"category_id": 1, "category": "b", "score": 0.95, "box": [1.0, 2.0, 3.0, 4.13]}
+    first = {"category_id": 1, "category_name": "b", "category": "b", "score": 0.95, "box": [1.0, 2.0, 3.0, 4.13]}
     visualizer = Visualizer(VisMetadata(["a", "b"]))
     assert [entry["category"] for entry in visualizer.describe(predictions)] == ["b", "a"]
     assert visualizer.describe(predictions)[0] == first
-    assert Visualizer(threshold=0.5).describe(predictions) == [{**first, "category": "1"}]
+    assert Visualizer(threshold=0.5).describe(predictions) == [{**first, "category": "1", "category_name": "1"}]
 
 
 def test_what_a_configuration_says():

@@ -68,6 +68,12 @@ def add_centernet(cfg: CfgNode) -> None:
     cfg.MODEL.CENTERNET.EXTRA_HEADS = []
     # 0: as many as the (first) training dataset has.
     cfg.MODEL.CENTERNET.NUM_CLASSES = 0
+    # What the outputs mean; [] takes it from the datasets. Training writes it to config.yaml, so that prediction knows
+    # it where the annotation files are absent. A checkpoint has it too, and that counts in prediction.
+    cfg.MODEL.METADATA = CfgNode()
+    # Names of classes 0, 1, ..., and their category ids in the dataset.
+    cfg.MODEL.METADATA.CLASS_NAMES = []
+    cfg.MODEL.METADATA.CATEGORY_IDS = []
     # Width of the 3x3 convolution of each head.
     cfg.MODEL.CENTERNET.HEAD_CHANNELS = 64
 

@@ -59,11 +59,18 @@ def register_coco(
     The category ids may be any integers; records count classes from 0 in their order.
 
     Args:
-        class_names: known before; none for those of the file alone.
+        class_names: known before, with ids from 1; none for those of the file alone.
     """
     DatasetCatalog.register(name, lambda: load_coco(name, json_file, image_root, evaluator_type))
-    classes = {"thing_classes": list(class_names)} if class_names else {}
+    classes: dict[str, Any] = {"thing_classes": list(class_names)} if class_names else {}
+    if class_names:
+        classes["thing_dataset_id_to_contiguous_id"] = count_from_1(class_names)
     MetadataCatalog.get(name).set(image_root=image_root, evaluator_type=evaluator_type, **classes)
+
+
+def count_from_1(class_names: Sequence[str]) -> dict[int, int]:
+    """Category id to class in the files of this project's converters, as Detectron2's metadata has it."""
+    return {index + 1: index for index in range(len(class_names))}
 
 
 def load_coco(name: str, json_file: str, image_root: str, evaluator_type: str = "coco") -> list[DatasetDict]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import os
 from collections.abc import Callable, Sequence
@@ -9,15 +10,14 @@ from collections.abc import Callable, Sequence
 from detectron2.config import CfgNode
 from detectron2.data import DatasetCatalog, MetadataCatalog
 
-from centernet_d2.config.resolution import register_resolver
-from centernet_d2.data.catalog import class_names
+from centernet_d2.data.catalog import class_names, load_dataset_dicts
 from centernet_d2.data.datasets.coco import register_coco
 from centernet_d2.data.datasets.crops import register_crops
-from centernet_d2.data.datasets.keypoint_sets import KEYPOINT_TYPES, resolve_schema
+from centernet_d2.data.datasets.keypoint_sets import KEYPOINT_TYPES
 from centernet_d2.data.datasets.mot import register_video
 from centernet_d2.data.datasets.voc import register_voc
 from centernet_d2.data.image_io import datasets_root
-from centernet_d2.registry import required_fields
+from centernet_d2.structures.model_metadata import describe_classes
 
 # Functions of name and two strings; how many of these are paths, by kind: both, unless said here.
 _KINDS: dict[str, Callable[[str, str, str], None]] = {
@@ -64,6 +64,25 @@ def location_of(name: str) -> tuple[str, str, str] | None:
     return _REGISTERED.get(name)
 
 
+def category_ids(name: str) -> list[int]:
+    """The ids that the annotation file of a registered dataset has for its classes, in their order; [] for none.
+
+    The class names must have been asked for before.
+    """
+    kind, source, _ = location_of(name) or ("", "", "")
+    if kind == "crops":
+        return category_ids(source)
+    metadata = MetadataCatalog.get(name)
+    if kind in KEYPOINT_TYPES and metadata.get("thing_dataset_id_to_contiguous_id") is None:
+        # The schema says the class names without the file, but not the ids.
+        with contextlib.suppress(OSError, ValueError):
+            load_dataset_dicts(name)
+    metadata = MetadataCatalog.get(name)
+    ids = metadata.get("thing_dataset_id_to_contiguous_id") or {}
+    one_each = sorted(ids.values()) == list(range(len(metadata.get("thing_classes", ()))))
+    return sorted(ids, key=lambda number: ids[number]) if one_each else []
+
+
 def resolve_num_classes(cfg: CfgNode) -> int:
     """``MODEL.CENTERNET.NUM_CLASSES``, or, where that is 0, what the datasets have.
 
@@ -94,18 +113,8 @@ def resolve_num_classes(cfg: CfgNode) -> int:
     return wanted or len(next(iter(names.values())))
 
 
-@register_resolver
-def resolve_dataset_values(cfg: CfgNode) -> None:
-    """For :func:`centernet_d2.config.resolution.resolve`."""
-    register_custom_datasets(cfg)
-    cfg.MODEL.CENTERNET.NUM_CLASSES = resolve_num_classes(cfg)
-    if "keypoints" in required_fields(cfg):
-        cfg.MODEL.KEYPOINT.SCHEMA = resolve_schema(cfg).name
-
-
 def _described(data_set: str, names: Sequence[str]) -> str:
-    shown = ", ".join(names[:10]) + (", ..." if len(names) > 10 else "")
-    return f"dataset {data_set} has {len(names)} classes ({shown})"
+    return describe_classes(f"dataset {data_set}", names)
 
 
 def _rooted(path: str) -> str:

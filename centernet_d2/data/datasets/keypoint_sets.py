@@ -9,7 +9,7 @@ from typing import Any
 from detectron2.config import CfgNode
 from detectron2.data import DatasetCatalog, MetadataCatalog
 
-from centernet_d2.data.datasets.coco import CocoFile, read_coco, set_coco_metadata, set_metadata
+from centernet_d2.data.datasets.coco import CocoFile, count_from_1, read_coco, set_coco_metadata, set_metadata
 from centernet_d2.data.image_io import DatasetDict
 from centernet_d2.data.schemas import EXTREME4, POSE17, SCHEMAS, KeypointSchema
 from centernet_d2.data.validation.issues import AnnotationIssue, raise_issues
@@ -93,7 +93,8 @@ def load_keypoint_dataset(name: str, schema: KeypointSchema, json_file: str, ima
     if schema.evaluator == "coco":
         set_coco_metadata(name, coco, json_file, values)
     else:
-        set_metadata(name, values)
+        ids = count_from_1(schema.class_names) if len(schema.class_names) > 1 else coco.dataset_ids
+        set_metadata(name, {**values, "thing_dataset_id_to_contiguous_id": ids})
     return coco.dataset_dicts
 
 
@@ -105,6 +106,8 @@ def resolve_schema(cfg: CfgNode) -> KeypointSchema:
     """
     wanted = cfg.MODEL.KEYPOINT.SCHEMA
     for name in (*cfg.DATASETS.TRAIN, *cfg.DATASETS.TEST):
+        if wanted and name not in DatasetCatalog:
+            continue  # of the script that trained the model; prediction needs no dataset
         found = MetadataCatalog.get(name).get("keypoint_schema") if name in DatasetCatalog else None
         if found is None:
             raise ValueError(f"dataset {name} has no keypoint schema, which the task {cfg.MODEL.CENTERNET.TASK} needs")
@@ -119,16 +122,20 @@ def resolve_schema(cfg: CfgNode) -> KeypointSchema:
 def register_builtin_keypoints(root: str) -> None:
     """The sets of ``PUBLISHED``, COCO with extreme points, and the schema of those that Detectron2 registers."""
     for name in DETECTRON2_POSES:
-        MetadataCatalog.get(name).keypoint_schema = POSE17.name
+        ids = count_from_1(POSE17.class_names)
+        MetadataCatalog.get(name).set(keypoint_schema=POSE17.name, thing_dataset_id_to_contiguous_id=ids)
     for folder, (schema_name, splits) in PUBLISHED.items():
         for split in splits:
             json_file = os.path.join(root, folder, "annotations", f"{split}.json")
             register_keypoint_dataset(f"{folder}_{split}", schema_name, json_file, os.path.join(root, folder))
+            ids = count_from_1(SCHEMAS[schema_name].class_names)
+            MetadataCatalog.get(f"{folder}_{split}").set(thing_dataset_id_to_contiguous_id=ids)
     for split in ("train", "val"):
         name, coco = f"coco_2017_{split}_extreme", MetadataCatalog.get(f"coco_2017_{split}")
         json_file = os.path.join(root, "coco", "annotations", f"instances_{split}2017_extreme.json")
         register_keypoint_dataset(name, EXTREME4.name, json_file, os.path.join(root, "coco", f"{split}2017"))
-        MetadataCatalog.get(name).set(thing_classes=coco.thing_classes)
+        ids = coco.thing_dataset_id_to_contiguous_id
+        MetadataCatalog.get(name).set(thing_classes=coco.thing_classes, thing_dataset_id_to_contiguous_id=ids)
 
 
 def _register(schema_name: str, name: str, json_file: str, image_root: str) -> None:

@@ -11,7 +11,7 @@ import numpy as np
 from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.structures import BoxMode
 
-from centernet_d2.data.datasets.coco import read_coco, read_coco_json, set_metadata
+from centernet_d2.data.datasets.coco import count_from_1, read_coco, read_coco_json, set_metadata
 from centernet_d2.data.image_io import DatasetDict
 from centernet_d2.data.preparation.kitti import CLASS_NAMES, SPLITS, TYPES
 from centernet_d2.data.validation.issues import AnnotationIssue, is_number, raise_issues
@@ -31,6 +31,8 @@ def register_published_kitti(root: str) -> None:
         for part in parts:
             json_file = os.path.join(folder, "annotations", f"{split}_{part}.json")
             register_kitti(f"kitti_{split}_{part}", json_file, folder)
+            ids = count_from_1(CLASS_NAMES)
+            MetadataCatalog.get(f"kitti_{split}_{part}").set(thing_dataset_id_to_contiguous_id=ids)
 
 
 def register_kitti(name: str, json_file: str, image_root: str) -> None:
@@ -50,21 +52,22 @@ def load_kitti(name: str, json_file: str, image_root: str) -> list[DatasetDict]:
         FileNotFoundError: no such file.
         AnnotationError: the first faults, each with file, annotation id and field.
     """
-    dataset_dicts, issues = read_kitti_json(json_file, image_root)
+    dataset_dicts, issues, dataset_ids = read_kitti_json(json_file, image_root)
     raise_issues(f"dataset {name}, {json_file}", issues)
-    set_metadata(name, {"image_root": image_root, **KITTI_METADATA})
+    ids = {"thing_dataset_id_to_contiguous_id": dataset_ids}
+    set_metadata(name, {"image_root": image_root, **KITTI_METADATA, **ids})
     return dataset_dicts
 
 
-def read_kitti_json(json_file: str, image_root: str) -> tuple[list[DatasetDict], list[AnnotationIssue]]:
-    """Records as of ``load_kitti``, and what is wrong with the file.
+def read_kitti_json(json_file: str, image_root: str) -> tuple[list[DatasetDict], list[AnnotationIssue], dict[int, int]]:
+    """Records as of ``load_kitti``, what is wrong with the file, and category id to class.
 
     Raises:
         FileNotFoundError, AnnotationError: no such file, or nothing that can be read as such a file.
     """
     coco = read_coco(json_file, image_root)
     if coco.issues:
-        return coco.dataset_dicts, coco.issues
+        return coco.dataset_dicts, coco.issues, coco.dataset_ids
     issues: list[AnnotationIssue] = []
     if tuple(coco.class_names) != CLASS_NAMES:
         problem = f"are {', '.join(coco.class_names)}, not {', '.join(CLASS_NAMES)}"
@@ -82,7 +85,7 @@ def read_kitti_json(json_file: str, image_root: str) -> tuple[list[DatasetDict],
         faults += _faults(image, {"calib": (3, 4)}, file_name, None)
         dataset_dict["calib"] = None if faults else np.array(image["calib"], dtype=np.float64)
         issues += faults
-    return coco.dataset_dicts, issues
+    return coco.dataset_dicts, issues, coco.dataset_ids
 
 
 def _ignored(entries: Any, file: str) -> tuple[list[dict[str, Any]], list[AnnotationIssue]]:

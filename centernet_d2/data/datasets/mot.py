@@ -10,7 +10,7 @@ from typing import Any
 
 from detectron2.data import DatasetCatalog, MetadataCatalog
 
-from centernet_d2.data.datasets.coco import read_coco, read_coco_json, set_metadata
+from centernet_d2.data.datasets.coco import count_from_1, read_coco, read_coco_json, set_metadata
 from centernet_d2.data.image_io import DatasetDict
 from centernet_d2.data.preparation.mot import CLASS_NAMES, SPLITS
 from centernet_d2.data.validation.issues import AnnotationIssue, escapes, is_integer, raise_issues
@@ -21,7 +21,8 @@ def register_published_mot(root: str) -> None:
     folder = os.path.join(root, "mot17")
     for split in SPLITS:
         register_video(f"mot17_{split}", os.path.join(folder, "annotations", f"{split}.json"), folder)
-        MetadataCatalog.get(f"mot17_{split}").set(thing_classes=list(CLASS_NAMES))
+        ids = {"thing_dataset_id_to_contiguous_id": count_from_1(CLASS_NAMES)}
+        MetadataCatalog.get(f"mot17_{split}").set(thing_classes=list(CLASS_NAMES), **ids)
 
 
 def register_video(name: str, json_file: str, image_root: str) -> None:
@@ -49,7 +50,8 @@ def load_video(name: str, json_file: str, image_root: str) -> list[DatasetDict]:
         issues += _add_frames(coco.dataset_dicts, content["images"], names)
         issues += _add_track_ids(coco.dataset_dicts, content["annotations"])
     raise_issues(f"dataset {name}, {json_file}", coco.issues + issues)
-    values = {"thing_classes": coco.class_names, "video_names": names}
+    ids = {"thing_dataset_id_to_contiguous_id": coco.dataset_ids}
+    values = {"thing_classes": coco.class_names, "video_names": names, **ids}
     set_metadata(name, {"image_root": image_root, "evaluator_type": "tracking", **values})
     return sorted(coco.dataset_dicts, key=lambda dataset_dict: (dataset_dict["video_id"], dataset_dict["frame"]))
 

@@ -13,8 +13,34 @@ from centernet_d2.data.validation.issues import AnnotationIssue, escapes
 
 # What annotation tools leave beside images; of other suffixes these are tried first, in this order.
 _NO_IMAGES = frozenset(
-    ".xml .txt .json .jsonl .csv .tsv .yaml .yml .md .html .npy .npz .mat .pkl .pts .lab .log .bak .tmp .svg .zip "
-    ".lnk .ini .db .cfg .py".split()
+    [
+        ".xml",
+        ".txt",
+        ".json",
+        ".jsonl",
+        ".csv",
+        ".tsv",
+        ".yaml",
+        ".yml",
+        ".md",
+        ".html",
+        ".npy",
+        ".npz",
+        ".mat",
+        ".pkl",
+        ".pts",
+        ".lab",
+        ".log",
+        ".bak",
+        ".tmp",
+        ".svg",
+        ".zip",
+        ".lnk",
+        ".ini",
+        ".db",
+        ".cfg",
+        ".py",
+    ]
 )
 _IMAGES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".gif", ".jfif", ".avif", ".jp2", ".tga", ".ppm")
 # A class's list has "name -1", "name  0" or "name  1" in each line.

@@ -17,6 +17,7 @@ from centernet_d2.config.resolution import resolve
 from centernet_d2.modeling.meta_arch.dense_detector import DenseDetector
 from centernet_d2.modeling.tasks import Task, build_task
 from centernet_d2.structures import Candidates, Targets
+from centernet_d2.structures.model_metadata import ModelMetadata
 
 
 @META_ARCH_REGISTRY.register()
@@ -29,14 +30,22 @@ class CenterNet(DenseDetector):
     Args:
         task: heads, and how their maps become objects.
         detections_per_image, score_threshold: what is kept.
+        metadata: what the outputs mean; it goes into every checkpoint, and comes back from there.
         kwargs: of :class:`DenseDetector`.
     """
 
     @configurable
     def __init__(
-        self, *, task: Task, detections_per_image: int = 100, score_threshold: float = 0.0, **kwargs: Any
+        self,
+        *,
+        task: Task,
+        detections_per_image: int = 100,
+        score_threshold: float = 0.0,
+        metadata: ModelMetadata | None = None,
+        **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
+        self.metadata = metadata or ModelMetadata()
         if len(self.strides) != 1:
             raise ValueError(f"all maps must have one stride, not {self.strides}: name a neck (MODEL.NECK.NAME)")
         (self.stride,) = self.strides
@@ -54,6 +63,7 @@ class CenterNet(DenseDetector):
             "task": build_task(cfg, [shape.channels for shape in shapes.values()]),
             "detections_per_image": cfg.TEST.DETECTIONS_PER_IMAGE,
             "score_threshold": cfg.MODEL.CENTERNET.SCORE_THRESH_TEST,
+            "metadata": ModelMetadata.from_config(cfg),
         }
 
     def compile(self, *args: Any, **kwargs: Any) -> None:

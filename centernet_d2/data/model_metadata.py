@@ -1,0 +1,91 @@
+"""The metadata of a config's model, from its datasets."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from detectron2.config import CfgNode
+
+from centernet_d2.checkpoint.reading import load_file
+from centernet_d2.config.resolution import register_resolver
+from centernet_d2.data.catalog import class_names
+from centernet_d2.data.datasets.custom import category_ids, register_custom_datasets, resolve_num_classes
+from centernet_d2.data.datasets.keypoint_sets import resolve_schema
+from centernet_d2.registry import required_fields
+from centernet_d2.structures.model_metadata import CHECKPOINT_KEY, ModelMetadata, describe_classes
+
+
+@register_resolver
+def resolve_dataset_values(cfg: CfgNode) -> None:
+    """For :func:`centernet_d2.config.resolution.resolve`."""
+    register_custom_datasets(cfg)
+    write_metadata(cfg, resolve_metadata(cfg))
+
+
+def resolve_metadata(cfg: CfgNode) -> ModelMetadata:
+    """Of the model of a config whose ``DATASETS.CUSTOM`` is registered.
+
+    The datasets say it where their files are there; else MODEL.METADATA; else the checkpoint MODEL.WEIGHTS.
+
+    Raises:
+        ValueError: MODEL.METADATA, MODEL.CENTERNET.NUM_CLASSES and the datasets do not agree.
+        FileNotFoundError: the number of classes is said nowhere, and the datasets' files are absent.
+    """
+    settings, wanted = cfg.MODEL.METADATA, cfg.MODEL.CENTERNET.NUM_CLASSES
+    names, ids = list(settings.CLASS_NAMES), list(settings.CATEGORY_IDS)
+    if (ids and len(ids) != len(names)) or len(set(ids)) != len(ids):
+        raise ValueError(
+            f"MODEL.METADATA.CATEGORY_IDS is {ids}: it must have one id of its own for each of the {len(names)} "
+            "MODEL.METADATA.CLASS_NAMES"
+        )
+    if names and wanted not in (0, len(names)):
+        raise ValueError(
+            f"MODEL.CENTERNET.NUM_CLASSES is {wanted}, but {describe_classes('MODEL.METADATA.CLASS_NAMES', names)}"
+        )
+    saved = None
+    try:
+        resolve_num_classes(cfg)
+    except (FileNotFoundError, KeyError, ValueError) as error:
+        if isinstance(error, ValueError) and (*cfg.DATASETS.TRAIN, *cfg.DATASETS.TEST):
+            raise
+        saved = None if names or wanted else _saved_metadata(cfg.MODEL.WEIGHTS)
+        if not names and saved is None:
+            raise
+    known = _of_datasets(cfg)
+    if known is not None:
+        data_set, found = known
+        if names and wanted and found != names:
+            ours, theirs = ("MODEL.METADATA.CLASS_NAMES", names), (f"dataset {data_set}", found)
+            raise ValueError(
+                f"{describe_classes(*ours)}, but {describe_classes(*theirs)}. Set MODEL.METADATA.CLASS_NAMES and "
+                "CATEGORY_IDS to [] to take the dataset's"
+            )
+        names, ids = found, category_ids(data_set) or (ids if found == names else [])
+    elif saved is not None:
+        names, ids = list(saved.class_names), list(saved.category_ids)
+    return ModelMetadata.build(names, ids, resolve_schema(cfg) if "keypoints" in required_fields(cfg) else None)
+
+
+def write_metadata(cfg: CfgNode, metadata: ModelMetadata) -> None:
+    """Into the config, in place: it then describes the model without any dataset."""
+    cfg.MODEL.METADATA.CLASS_NAMES = list(metadata.class_names)
+    cfg.MODEL.METADATA.CATEGORY_IDS = list(metadata.category_ids)
+    cfg.MODEL.CENTERNET.NUM_CLASSES = len(metadata.class_names) or cfg.MODEL.CENTERNET.NUM_CLASSES
+    cfg.MODEL.KEYPOINT.SCHEMA = cfg.MODEL.KEYPOINT.SCHEMA or metadata.keypoint_schema
+
+
+def _of_datasets(cfg: CfgNode) -> tuple[str, list[str]] | None:
+    """The first of the datasets that says its class names, and these; None where the files of all are absent."""
+    for data_set in (*cfg.DATASETS.TRAIN, *cfg.DATASETS.TEST):
+        try:
+            return data_set, class_names(data_set)
+        except (FileNotFoundError, KeyError):
+            continue
+    return None
+
+
+def _saved_metadata(path: str) -> ModelMetadata | None:
+    """Of a checkpoint on this machine; None where there is none, or it does not say."""
+    if not path or not Path(path).is_file():
+        return None
+    return ModelMetadata.from_dict(load_file(path, mmap=True).get(CHECKPOINT_KEY))
