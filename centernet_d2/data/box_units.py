@@ -42,8 +42,8 @@ def check_shares(dataset_dicts: Sequence[DatasetDict]) -> list[AnnotationIssue]:
 
 
 def check_units(dataset_dicts: Sequence[DatasetDict]) -> list[AnnotationIssue]:
-    """``check_shares``, and an issue where all boxes look like percent or thousandths of the image, or like corners
-    named as x, y, width, height. The file is that of the first image with objects."""
+    """``check_shares``, and an issue where many boxes are shares, or all look like percent or thousandths of the
+    image, or like corners named as x, y, width, height. The file is that of the first image with objects."""
     issues = check_shares(dataset_dicts)
     objects = [(dataset_dict, one) for dataset_dict in dataset_dicts for one in _sound(dataset_dict)]
     if issues or not objects:
@@ -68,6 +68,10 @@ def _doubt(boxes: np.ndarray, sizes: np.ndarray, by_size: np.ndarray) -> str:
         if len(boxes) >= _MANY and (sizes >= 2 * unit).all() and (np.abs(np.hstack([boxes, ends])) <= unit).all():
             problem = f"all {len(boxes)} boxes end within {unit} pixels, in images of {sizes.min()} pixels or more"
             return f"{problem}: if they are {name} of the image, the model learns wrong places and sizes"
+    fractions = (np.abs(boxes) <= 1).all(axis=1).sum()
+    if fractions >= _MANY:
+        problem = f"{fractions} of {len(boxes)} boxes lie within 1 pixel: if they are shares of the image, multiply"
+        return f"{problem} them by its width and height; the model learns them as points in the corner"
     over = (ends > sizes + 1).any(axis=1)
     ordered = (boxes[:, 2:] > boxes[:, :2]).all() and (boxes[:, 2:] <= sizes + 1).all()
     if by_size.all() and ordered and over.sum() >= max(2, len(boxes) / 4):

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+from detectron2.data.datasets.builtin import _PREDEFINED_SPLITS_COCO
 from detectron2.structures import BoxMode
 
 from centernet_d2.data.image_io import DatasetDict
@@ -18,6 +19,9 @@ from centernet_d2.data.validation.issues import AnnotationIssue, box_faults, is_
 LEFT_OUT, BOX_FINDINGS = "left_out", "box_findings"
 #: Of annotations whose box was cut: the box as annotated, in the same ``bbox_mode``.
 UNCUT_BOX = "uncut_bbox"
+#: Published sets whose benchmarks score whole boxes, over the edge of the image, too. Their numbers must stay
+#: comparable, so evaluation takes boxes as annotated there, and only there.
+SCORED_WHOLE = {name for sets in _PREDEFINED_SPLITS_COCO.values() for name in sets}
 
 
 # Sums of floating-point numbers reach over an edge by so much; pixels.
@@ -26,7 +30,7 @@ _ROUNDING = 1e-6
 
 def is_inside(annotation: Any, size: tuple[Any, Any]) -> bool:
     """Whether the box is four plain numbers, has an area and is inside the image: fast, for nearly all objects."""
-    box = annotation.get("bbox") if isinstance(annotation, dict) else None
+    box: Any = annotation.get("bbox") if isinstance(annotation, dict) else None
     if type(box) not in (list, tuple) or len(box) != 4 or not all(type(value) in (int, float) for value in box):
         return False
     mode = annotation.get("bbox_mode", BoxMode.XYWH_ABS)
@@ -96,6 +100,11 @@ def settle_objects(dataset_dicts: Iterable[DatasetDict]) -> None:
 def uncut(annotations: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """The objects with their boxes as annotated, which may reach over the edge of the image."""
     return [{**one, "bbox": one[UNCUT_BOX]} if UNCUT_BOX in one else one for one in annotations]
+
+
+def scored_objects(annotations: list[dict[str, Any]], dataset_name: str) -> list[dict[str, Any]]:
+    """The objects of a record with the boxes that evaluation compares with: see ``SCORED_WHOLE``."""
+    return uncut(annotations) if dataset_name in SCORED_WHOLE else annotations
 
 
 def settle_coco(data: dict[str, Any]) -> bool:

@@ -38,17 +38,17 @@ def build_evaluator(cfg: CfgNode, dataset_name: str, output_dir: str | None = No
 def _coco(cfg: CfgNode, dataset_name: str, output_dir: str) -> DatasetEvaluator:
     """COCO's metrics; a dataset without a JSON file has one written."""
     class_names(dataset_name)  # reads the file of a set that only then knows how it is scored
-    schema_name = MetadataCatalog.get(dataset_name).get("keypoint_schema")
-    limit = cfg.TEST.DETECTIONS_PER_IMAGE
-    return CocoEvaluator(dataset_name, _scored(cfg, schema_name), output_dir, limit, cfg.TEST.KEYPOINT_OKS_SIGMAS)
-
-
-def _scored(cfg: CfgNode, schema_name: str | None) -> tuple[str, ...]:
-    """Everything that the model predicts, except for keypoints that nobody published a tolerance for."""
-    schema = SCHEMAS.get(schema_name or "")
-    with_keypoints = "keypoints" in required_fields(cfg) and (schema is None or bool(schema.sigmas))
-    chosen = {"bbox": True, "segm": cfg.MODEL.MASK_ON, "keypoints": with_keypoints}
-    return tuple(task for task, wanted in chosen.items() if wanted)
+    schema = SCHEMAS.get(MetadataCatalog.get(dataset_name).get("keypoint_schema") or "")
+    predicted = {"bbox": True, "segm": cfg.MODEL.MASK_ON, "keypoints": "keypoints" in required_fields(cfg)}
+    return CocoEvaluator(
+        dataset_name,
+        output_dir,
+        expected=[task for task, wanted in predicted.items() if wanted],
+        # Nobody published tolerances for these.
+        unscored=["keypoints"] if schema is not None and not schema.sigmas else [],
+        detections_per_image=cfg.TEST.DETECTIONS_PER_IMAGE,
+        sigmas=cfg.TEST.KEYPOINT_OKS_SIGMAS,
+    )
 
 
 def _pascal_voc(cfg: CfgNode, dataset_name: str, output_dir: str) -> DatasetEvaluator:

@@ -7,16 +7,16 @@ import io
 import itertools
 import logging
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 from detectron2.data import MetadataCatalog
-from detectron2.data.datasets.builtin import _PREDEFINED_SPLITS_COCO
 from detectron2.evaluation import COCOEvaluator
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
-from centernet_d2.data.object_boxes import settle_coco
+from centernet_d2.data.object_boxes import SCORED_WHOLE, settle_coco
 
 _logger = logging.getLogger(__name__)
 
@@ -24,8 +24,6 @@ _logger = logging.getLogger(__name__)
 MAX_DETECTIONS = {"bbox": 100, "segm": 100, "keypoints": 20}
 _METRICS = ("AP", "AP50", "AP75")
 _AREAS = {"bbox": ("APs", "APm", "APl"), "segm": ("APs", "APm", "APl"), "keypoints": ("APm", "APl")}
-# Published numbers are those of the published files, whatever is in them.
-_PUBLISHED = {name for sets in _PREDEFINED_SPLITS_COCO.values() for name in sets}
 
 
 def max_detections(iou_type: str, detections_per_image: int) -> int:
@@ -37,17 +35,26 @@ class CocoEvaluator(COCOEvaluator):
     """Detectron2's, with three differences:
 
     * Objects that the records leave out are neither missed nor matched, and boxes are cut as there
-      (``data.object_boxes.settle_coco``); but sets that Detectron2 itself registers are scored on their own files.
+      (``data.object_boxes.settle_coco``); but published sets are scored on their own files (``SCORED_WHOLE``).
     * More than 100 detections of an image count where the model may give more; AP is then not COCO's.
     * Where nothing is predicted AP is 0; it is NaN only where there is nothing to find.
     """
 
     def __init__(
-        self, dataset_name: str, tasks: tuple[str, ...], output_dir: str, detections_per_image: int, sigmas: Any
+        self,
+        dataset_name: str,
+        output_dir: str,
+        *,
+        expected: Sequence[str] = ("bbox",),
+        unscored: Sequence[str] = (),
+        detections_per_image: int = 100,
+        sigmas: Sequence[float] = (),
     ) -> None:
         """
         Args:
-            tasks: "bbox", "segm" and "keypoints": what the model predicts and is scored.
+            expected: of "bbox", "segm" and "keypoints", what the model predicts: scored with 0 where it finds nothing.
+            unscored: what is not scored, although it may be predicted.
+            detections_per_image: what the model gives at most.
             sigmas: of keypoints; () for COCO's.
         """
         metadata = MetadataCatalog.get(dataset_name)
@@ -62,14 +69,14 @@ class CocoEvaluator(COCOEvaluator):
             # A file of an earlier run may be another dataset's by now.
             allow_cached_coco=False,
         )
-        self._expected, self._limit = tasks, detections_per_image
+        self._expected, self._unscored, self._limit = expected, unscored, detections_per_image
         if converted:
             # Detectron2 notes the file for good; another output folder may be asked for next.
             del metadata.json_file
             # It writes no list where there is no object.
             self._coco_api.dataset.setdefault("annotations", [])
             self._do_evaluation, self._kpt_oks_sigmas = True, sigmas
-        if self._do_evaluation and dataset_name not in _PUBLISHED and settle_coco(self._coco_api.dataset):
+        if self._do_evaluation and dataset_name not in SCORED_WHOLE and settle_coco(self._coco_api.dataset):
             _logger.info("%s is scored without the objects that the records leave out, boxes cut", dataset_name)
             with contextlib.redirect_stdout(io.StringIO()):
                 self._coco_api.createIndex()
@@ -77,9 +84,8 @@ class CocoEvaluator(COCOEvaluator):
             _logger.info("Up to %d detections of an image count in AP; COCO counts 100", detections_per_image)
 
     def _tasks_from_predictions(self, predictions: list[dict[str, Any]]) -> list[str]:
-        if not predictions:
-            return list(self._expected)
-        return [task for task in super()._tasks_from_predictions(predictions) if task in self._expected]
+        tasks = super()._tasks_from_predictions(predictions) if predictions else self._expected
+        return [task for task in tasks if task not in self._unscored]
 
     def _eval_predictions(self, predictions: list[dict[str, Any]], img_ids: Any = None) -> None:
         # Detectron2 makes these results' category ids those of the file, in place.

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -26,6 +26,7 @@ from detectron2.structures import Instances
 from centernet_d2.data.annotations import corner_boxes
 from centernet_d2.data.catalog import load_dataset_dicts
 from centernet_d2.data.image_io import DatasetDict
+from centernet_d2.data.object_boxes import scored_objects
 from centernet_d2.data.preparation.wider_face import DIFFICULTIES
 from centernet_d2.evaluation.average_precision import area_under_curve, box_overlaps, first_of_each
 from centernet_d2.evaluation.common import finite_detections, gather_predictions
@@ -73,7 +74,7 @@ class WiderFaceEvaluator(DatasetEvaluator):
         self._dataset_dicts = {
             dataset_dict["image_id"]: dataset_dict for dataset_dict in load_dataset_dicts(dataset_name)
         }
-        self._gt = read_gt(list(self._dataset_dicts.values()))
+        self._gt = read_gt(self._dataset_dicts.values(), dataset_name)
         if not any(any(faces.counts) for faces in self._gt.values()):
             problem = "have no difficulties: prepare it with eval_tools.zip in its folder, or score it in COCO's way"
             raise ValueError(f"dataset {dataset_name}: the faces {problem}")
@@ -105,11 +106,11 @@ class WiderFaceEvaluator(DatasetEvaluator):
         return {"wider_face": results}
 
 
-def read_gt(dataset_dicts: Sequence[DatasetDict]) -> dict[Any, Faces]:
+def read_gt(dataset_dicts: Iterable[DatasetDict], dataset_name: str) -> dict[Any, Faces]:
     """Image's id -> its faces, the crowds with them, of the records of a file of ``data.preparation.wider_face``."""
     gt = {}
     for dataset_dict in dataset_dicts:
-        faces = dataset_dict["annotations"]
+        faces = scored_objects(dataset_dict["annotations"], dataset_name)
         named = [face.get("difficulties", ()) for face in faces]
         known = DIFFICULTIES if any("difficulties" in face for face in faces) else ()
         counts = {name: np.array([name in names for names in named]) for name in known}

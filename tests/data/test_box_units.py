@@ -88,6 +88,11 @@ def test_percent_and_thousandths_are_issues(unit, name, size, mode):
     assert check_units(records_of(boxes[:5], mode, size)) == [], "a few boxes may be anywhere"
 
 
+def test_some_fractions_among_pixels_are_a_issue():
+    (issue,) = check_units(records_of(np.vstack([boxes_in_pixels(), SHARES])))
+    assert not issue.fatal and "40 of 80 boxes lie within 1 pixel" in issue.problem
+
+
 def test_corners_named_as_sizes_are_a_issue():
     (issue,) = check_units(records_of(boxes_in_pixels(), BoxMode.XYWH_ABS))
     assert not issue.fatal and "as corners x1, y1, x2, y2" in issue.problem

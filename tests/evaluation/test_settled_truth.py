@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 import torch
 from detectron2.data import DatasetCatalog, MetadataCatalog
+from detectron2.data.datasets import register_coco_instances
 from detectron2.structures import Boxes, BoxMode, Instances
 
 from centernet_d2.data.annotations import corner_boxes
@@ -21,6 +22,7 @@ from centernet_d2.data.catalog import load_dataset_dicts
 from centernet_d2.data.datasets.coco import register_coco
 from centernet_d2.data.datasets.custom import register_custom_datasets
 from centernet_d2.data.datasets.kitti import register_kitti
+from centernet_d2.data.object_boxes import SCORED_WHOLE
 from centernet_d2.data.preparation.kitti import CLASS_NAMES
 from centernet_d2.data.preparation.wider_face import DIFFICULTIES
 from centernet_d2.data.schemas import SCHEMAS
@@ -159,6 +161,14 @@ def test_sets_that_other_code_registers(cfg):
     assert score(cfg, name)["bbox"]["AP"] == pytest.approx(100)
 
 
+def test_sets_that_are_registered_with_detectron2(cfg, tmp_path):
+    """Its reader and its evaluation on the file."""
+    name = f"settled_{uuid.uuid4().hex}"
+    register_coco_instances(name, {}, str(coco_file(tmp_path)), str(tmp_path))
+    assert [len(dataset_dict["annotations"]) for dataset_dict in load_dataset_dicts(name)] == [4, 4]
+    assert score(cfg, name)["bbox"]["AP"] == pytest.approx(100)
+
+
 def test_voc_folder(cfg, tmp_path):
     """The second box reaches over two edges, and the third has no area."""
     for folder in ("Annotations", "JPEGImages", "ImageSets/Main"):
@@ -214,6 +224,28 @@ def test_tracks(cfg, tmp_path):
     assert (results["MOTA"], results["IDF1"], results["HOTA"]) == pytest.approx((100, 100, 100))
     results = score(cfg, name, nothing=True)["tracking"]
     assert (results["MOTA"], results["IDF1"], results["HOTA"]) == (0, 0, 0)
+
+
+@pytest.mark.parametrize("kind", ["coco", "video"])
+def test_reference_benchmarks_score_whole_boxes(cfg, tmp_path, kind, monkeypatch):
+    """Of four objects that are found inside the image two overlap the whole boxes by 0.6 and a quarter."""
+    name = custom(cfg, kind, coco_file(tmp_path), tmp_path)
+    if kind == "coco":
+        data = json.loads((tmp_path / cfg.DATASETS.CUSTOM[0][2]).read_text())
+        data["annotations"] = [one for one in data["annotations"] if one["bbox"] in GOOD + OVER]
+        (tmp_path / cfg.DATASETS.CUSTOM[0][2]).write_text(json.dumps(data))
+    monkeypatch.setattr("centernet_d2.data.object_boxes.SCORED_WHOLE", SCORED_WHOLE | {name})
+    monkeypatch.setattr("centernet_d2.evaluation.coco.SCORED_WHOLE", SCORED_WHOLE | {name})
+    results = score(cfg, name)
+    if kind == "coco":
+        assert results["bbox"]["AP50"] == pytest.approx(100 * 76 / 101)
+    else:
+        assert (results["tracking"]["FN"], results["tracking"]["FP"]) == (2, 2)
+
+
+def test_which_sets_are_scored_whole():
+    names = {"coco_2017_val", "keypoints_coco_2017_val", "crowdhuman_val", "mot17_val_half", "wider_face_val"}
+    assert names <= SCORED_WHOLE <= set(DatasetCatalog.list())
 
 
 def test_face_keypoints(cfg, tmp_path):

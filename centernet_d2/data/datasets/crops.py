@@ -16,7 +16,7 @@ from detectron2.structures import BoxMode
 
 from centernet_d2.data.datasets.coco import set_metadata
 from centernet_d2.data.image_io import DatasetDict
-from centernet_d2.data.object_boxes import BOX_FINDINGS, LEFT_OUT, UNCUT_BOX, uncut
+from centernet_d2.data.object_boxes import BOX_FINDINGS, LEFT_OUT, UNCUT_BOX, settle_objects, uncut
 from centernet_d2.data.validation.issues import is_number
 
 
@@ -97,6 +97,7 @@ def _shifted(annotation: dict[str, Any], box: list[float], x: int, y: int) -> di
 
 def _load(name: str, source: str, margin: float) -> list[DatasetDict]:
     dataset_dicts = DatasetCatalog.get(source)
+    settle_objects(dataset_dicts)
     _copy_metadata(name, source)
     return crop_objects(dataset_dicts, margin)
 

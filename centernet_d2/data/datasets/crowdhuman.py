@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 
 from centernet_d2.data.datasets.coco import register_coco
+from centernet_d2.data.object_boxes import SCORED_WHOLE
 from centernet_d2.data.preparation.crowdhuman import BOXES, SPLITS
 
 
@@ -18,4 +19,5 @@ def register_published_crowdhuman(root: str) -> None:
         for kind, (_, class_name) in BOXES.items():
             stem = split if kind == "full" else f"{split}_{kind}"
             json_file = os.path.join(folder, "annotations", f"{stem}.json")
+            SCORED_WHOLE.add(f"crowdhuman_{stem}")
             register_coco(f"crowdhuman_{stem}", json_file, folder, class_names=[class_name])

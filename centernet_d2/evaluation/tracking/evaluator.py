@@ -19,6 +19,7 @@ from tabulate import tabulate
 from centernet_d2.data.annotations import corner_boxes
 from centernet_d2.data.catalog import load_dataset_dicts
 from centernet_d2.data.image_io import DatasetDict
+from centernet_d2.data.object_boxes import scored_objects
 
 if TYPE_CHECKING:
     from centernet_d2.evaluation.tracking import metrics as tracking_metrics
@@ -140,6 +141,7 @@ class TrackingEvaluator(DatasetEvaluator):
 
     def _compare(self, dataset_dict: DatasetDict, predictions: _Found, category: int) -> tracking_metrics.Frame:
         true = [one for one in dataset_dict.get("annotations", []) if one["category_id"] == category]
+        true = scored_objects(true, self._dataset_name)
         ids = np.array([one["track_id"] for one in true], dtype=np.int64)
         ignored = np.array([one.get("iscrowd", 0) for one in true], dtype=bool)
         same = predictions.classes == category
