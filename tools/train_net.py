@@ -14,7 +14,9 @@ import argparse
 from typing import Any
 
 from centernet_d2.checkpoint.checkpointer import SafeCheckpointer
+from centernet_d2.data.validation.checks import check_headers
 from centernet_d2.engine import Trainer, argument_parser, launch, setup_cfg, start_run
+from centernet_d2.engine.errors import in_main_process, run_tool
 
 
 def main(args: argparse.Namespace) -> Any:
@@ -22,6 +24,7 @@ def main(args: argparse.Namespace) -> Any:
     start_run(cfg, args)
     if args.eval_only:
         model = Trainer.build_model(cfg)
+        in_main_process(lambda: check_headers(cfg, train=False))
         checkpointer = SafeCheckpointer(model, cfg.OUTPUT_DIR)
         checkpointer.resume_or_load(cfg.MODEL.WEIGHTS, resume=args.resume)
         checkpointer.require_complete(cfg.MODEL.WEIGHTS)
@@ -33,12 +36,17 @@ def main(args: argparse.Namespace) -> Any:
 
 if __name__ == "__main__":
     arguments = argument_parser(__doc__ or "").parse_args()
-    launch(
-        main,
-        (arguments,),
-        device=setup_cfg(arguments.config_file, arguments.opts).MODEL.DEVICE,
-        processes=arguments.num_gpus,
-        machines=arguments.num_machines,
-        machine_rank=arguments.machine_rank,
-        url=arguments.dist_url,
+    # Whatever is wrong with a configuration is the user's to mend.
+    settings = (ValueError, KeyError, OSError)
+    cfg = run_tool(lambda: setup_cfg(arguments.config_file, arguments.opts), settings)
+    run_tool(
+        lambda: launch(
+            main,
+            (arguments,),
+            device=cfg.MODEL.DEVICE,
+            processes=arguments.num_gpus,
+            machines=arguments.num_machines,
+            machine_rank=arguments.machine_rank,
+            url=arguments.dist_url,
+        )
     )

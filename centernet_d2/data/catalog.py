@@ -7,7 +7,7 @@ import os
 
 from detectron2.data import DatasetCatalog, MetadataCatalog
 
-from centernet_d2.data.image_io import DatasetDict, datasets_root
+from centernet_d2.data.image_io import DatasetDict, datasets_root, exif_orientation
 
 
 def load_dataset_dicts(name: str) -> list[DatasetDict]:
@@ -22,12 +22,18 @@ def load_dataset_dicts(name: str) -> list[DatasetDict]:
         close = ", ".join(difflib.get_close_matches(name, DatasetCatalog.list(), n=3)) or "none is similar"
         raise KeyError(f"there is no dataset {name!r} ({close}); add your own through DATASETS.CUSTOM")
     try:
-        return DatasetCatalog.get(name)
+        dataset_dicts = DatasetCatalog.get(name)
     except FileNotFoundError as error:
         raise FileNotFoundError(
             f"dataset {name}: {error} (datasets are looked for in {os.path.abspath(datasets_root())}, "
             "set DETECTRON2_DATASETS to change that; datasets/README.md shows the layout)"
         ) from None
+    # In the records, so that worker processes know.
+    return (
+        [{"exif_orientation": False, **dataset_dict} for dataset_dict in dataset_dicts]
+        if not exif_orientation({})
+        else dataset_dicts
+    )
 
 
 def class_names(name: str) -> list[str]:
