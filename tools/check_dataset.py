@@ -5,7 +5,8 @@
     tools/check_dataset.py --json annotations.json --image-root images/
     tools/check_dataset.py --voc folder/ --split train
 
-Every image is decoded unless --no-images is given. The exit status is 1 where something was found.
+Relative paths start at DETECTRON2_DATASETS, as in DATASETS.CUSTOM, or, where the file is not there, at the current
+folder. Every image is decoded unless --no-images is given. The exit status is 1 where something was found.
 """
 
 from __future__ import annotations
@@ -40,6 +41,7 @@ if __name__ == "__main__":
     parse()  # --help and mistakes are answered before the imports below, which take seconds
 
 from centernet_d2.config import get_cfg
+from centernet_d2.data.datasets.custom import rooted
 from centernet_d2.data.validation.report import Grid, report_coco, report_config, report_voc
 
 
@@ -54,9 +56,11 @@ def main(arguments: list[str] | None = None) -> int:
             cfg.merge_from_list(args.opts)
             reports = report_config(cfg, images)
         elif args.json:
-            reports = [report_coco(args.json, args.image_root, images, grid)]
+            # As in DATASETS.CUSTOM; without --image-root, names start at the current folder.
+            json_file, *folder = rooted(*filter(None, (args.json, args.image_root)))
+            reports = [report_coco(json_file, folder[0] if folder else "", images, grid)]
         else:
-            reports = [report_voc(args.voc, args.split, images, grid)]
+            reports = [report_voc(rooted(args.voc)[0], args.split, images, grid)]
     except (OSError, ValueError, KeyError) as error:
         print(error.args[0] if isinstance(error, KeyError) else error, file=sys.stderr)
         return 1

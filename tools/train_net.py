@@ -27,7 +27,9 @@ if __name__ == "__main__":
     parse()  # --help and mistakes are answered before the imports below, which take seconds
 
 from centernet_d2.checkpoint.checkpointer import SafeCheckpointer
+from centernet_d2.data.validation.checks import check_headers
 from centernet_d2.engine import Trainer, launch, setup_cfg, start_run
+from centernet_d2.engine.errors import in_main_process, run_tool
 
 
 def main(args: argparse.Namespace) -> Any:
@@ -35,6 +37,7 @@ def main(args: argparse.Namespace) -> Any:
     start_run(cfg, args)
     if args.eval_only:
         model = Trainer.build_model(cfg)
+        in_main_process(lambda: check_headers(cfg, train=False))
         checkpointer = SafeCheckpointer(model, cfg.OUTPUT_DIR)
         checkpointer.resume_or_load(cfg.MODEL.WEIGHTS, resume=args.resume)
         checkpointer.require_complete(cfg.MODEL.WEIGHTS)
@@ -46,12 +49,17 @@ def main(args: argparse.Namespace) -> Any:
 
 if __name__ == "__main__":
     arguments = parse()
-    launch(
-        main,
-        (arguments,),
-        device=setup_cfg(arguments.config_file, arguments.opts).MODEL.DEVICE,
-        processes=arguments.num_gpus,
-        machines=arguments.num_machines,
-        machine_rank=arguments.machine_rank,
-        url=arguments.dist_url,
+    # Whatever is wrong with a configuration is the user's to mend.
+    settings = (ValueError, KeyError, OSError)
+    cfg = run_tool(lambda: setup_cfg(arguments.config_file, arguments.opts), settings)
+    run_tool(
+        lambda: launch(
+            main,
+            (arguments,),
+            device=cfg.MODEL.DEVICE,
+            processes=arguments.num_gpus,
+            machines=arguments.num_machines,
+            machine_rank=arguments.machine_rank,
+            url=arguments.dist_url,
+        )
     )

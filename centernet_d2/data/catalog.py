@@ -8,7 +8,7 @@ import os
 from detectron2.data import DatasetCatalog, MetadataCatalog
 
 from centernet_d2.data.box_units import check_shares
-from centernet_d2.data.image_io import DatasetDict, datasets_root
+from centernet_d2.data.image_io import DatasetDict, datasets_root, exif_orientation
 from centernet_d2.data.object_boxes import settle_objects
 from centernet_d2.data.validation.issues import raise_issues
 
@@ -34,7 +34,10 @@ def load_dataset_dicts(name: str) -> list[DatasetDict]:
         ) from None
     settle_objects(dataset_dicts)
     raise_issues(f"dataset {name}", check_shares(dataset_dicts))
-    return dataset_dicts
+    if exif_orientation({}):
+        return dataset_dicts
+    # In the dataset dicts, so that worker processes know.
+    return [{"exif_orientation": False, **dataset_dict} for dataset_dict in dataset_dicts]
 
 
 def class_names(name: str) -> list[str]:

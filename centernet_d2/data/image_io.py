@@ -7,7 +7,7 @@ import io
 import os
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from typing import IO, Any
+from typing import IO, Any, NamedTuple
 
 import cv2
 import numpy as np
@@ -21,6 +21,9 @@ DatasetDict = dict[str, Any]
 ImageSource = Callable[[DatasetDict], np.ndarray]
 
 _SOURCES: dict[str, ImageSource] = {}
+# Of this process; see ``set_exif_orientation``.
+_settings = {"exif_orientation": True}
+_METADATA = {"exif", "Raw profile type exif", "XML:com.adobe.xmp", "xmp"}
 _DEEP_MODES = ("I", "F")
 # OpenCV's flags to decode a JPEG file at a half, a quarter and an eighth of its size.
 _REDUCED = {
@@ -29,6 +32,38 @@ _REDUCED = {
     4: cv2.IMREAD_REDUCED_COLOR_4,
     8: cv2.IMREAD_REDUCED_COLOR_8,
 }
+
+
+class Header(NamedTuple):
+    """``height`` and ``width`` as stored, pixels; ``orientation`` of EXIF, 0 where upright."""
+
+    height: int
+    width: int
+    orientation: int
+
+    def size(self, upright: bool) -> tuple[int, int]:
+        """(height, width), turned as EXIF says where ``upright``."""
+        rotated = upright and self.orientation in (5, 6, 7, 8)
+        return (self.width, self.height) if rotated else (self.height, self.width)
+
+
+def set_exif_orientation(applied: bool) -> None:
+    """``INPUT.EXIF_ORIENTATION`` for this process: images are turned upright as their EXIF orientation says, or not.
+
+    A record's own "exif_orientation" goes before it.
+    """
+    _settings["exif_orientation"] = applied
+
+
+def exif_orientation(dataset_dict: DatasetDict) -> bool:
+    """Whether the image of a record is turned as its EXIF orientation says."""
+    return bool(dataset_dict.get("exif_orientation", _settings["exif_orientation"]))
+
+
+def is_drawn(file_name: str) -> bool:
+    """Whether an image comes from a function (``register_image_source``), not from a file."""
+    scheme, separator, _ = file_name.partition("://")
+    return bool(separator) and scheme in _SOURCES
 
 
 def datasets_root() -> str:
@@ -58,7 +93,9 @@ def register_image_source(scheme: str, function: ImageSource) -> None:
 
 
 def read_image(dataset_dict: DatasetDict, format: str = "BGR") -> np.ndarray:
-    """The image of a dataset record, upright (EXIF orientation applied), (H, W, 3) uint8, contiguous.
+    """The image of a dataset record, upright (EXIF orientation applied, but for ``set_exif_orientation``).
+
+    It is (H, W, 3) uint8, contiguous.
 
     Any 8-bit file that PIL knows is converted to three channels (transparency is dropped, of an animation the first
     frame is taken); the suffix does not matter.
@@ -92,14 +129,15 @@ def read_reduced(dataset_dict: DatasetDict, format: str, reduction: int) -> tupl
     if format not in ("BGR", "RGB"):
         raise ValueError(f"INPUT.FORMAT must be BGR or RGB, not {format!r}")
     file_name = os.fspath(dataset_dict["file_name"])
-    scheme, separator, _ = file_name.partition("://")
-    if separator and scheme in _SOURCES:
-        image, reduction = _in_order(_SOURCES[scheme](dataset_dict), format), 1
+    if is_drawn(file_name):
+        image, reduction = _in_order(_SOURCES[file_name.partition("://")[0]](dataset_dict), format), 1
         size = image.shape[:2]
     else:
         with _errors_named(file_name):
-            image, size, reduction = _decode(file_name, format, 1 if "crop" in dataset_dict else reduction)
-    _check_size(dataset_dict, size)
+            reduction = 1 if "crop" in dataset_dict else reduction
+            image, size, reduction = _decode(file_name, format, reduction, exif_orientation(dataset_dict))
+    if size != _expected(dataset_dict, size):
+        check_header(dataset_dict, Header(*size, 0) if is_drawn(file_name) else read_header(file_name))
     return (cut_out(image, dataset_dict["crop"]) if "crop" in dataset_dict else image), reduction
 
 
@@ -119,22 +157,56 @@ def read_image_size(file_name: str) -> tuple[int, int]:
     Raises:
         CorruptImageError: as ``read_image``, as far as the header shows.
     """
+    return read_header(file_name).size(_settings["exif_orientation"])
+
+
+def read_header(file_name: str) -> Header:
+    """Size and orientation without decoding; raises as ``read_image_size``."""
     with (
         _errors_named(file_name),
         PathManager.open(file_name, "rb") as file,
         _opened(file_name, file) as image,
     ):
-        # These turn the image by a quarter.
-        return image.size if _rotated(image) in (5, 6, 7, 8) else image.size[::-1]
+        # Asking a PNG file for metadata decodes it, as there may be some at the very end.
+        has_none = image.format == "PNG" and b"eXIf" not in _ends(file) and not _METADATA & image.info.keys()
+        return Header(image.height, image.width, 0 if has_none else _rotated(image))
 
 
-def _decode(file_name: str, format: str, reduction: int) -> tuple[np.ndarray, tuple[int, int], int]:
+def check_header(dataset_dict: DatasetDict, header: Header) -> None:
+    """
+    Raises:
+        CorruptImageError: the image is of another size than the record says; the text has EXIF where that is the cause.
+    """
+    upright = exif_orientation(dataset_dict)
+    height, width = header.size(upright)
+    expected = _expected(dataset_dict, (height, width))
+    if expected == (height, width):
+        return
+    said = f"its record says {expected[1]} and {expected[0]}"
+    if expected != header.size(not upright):
+        problem = f"the image, upright, is {width} wide and {height} high; {said}"
+    elif upright:
+        problem = (
+            f"turned upright by its EXIF orientation ({header.orientation}), the image is {width} wide and {height} "
+            f"high; {said}, its size without EXIF: it was annotated unrotated (set INPUT.EXIF_ORIENTATION to False), "
+            "or the record is wrong"
+        )
+    else:
+        problem = (
+            f"the image without its EXIF orientation ({header.orientation}) is {width} wide and {height} high; {said}"
+            ", its size upright (set INPUT.EXIF_ORIENTATION to True)"
+        )
+    raise CorruptImageError(os.fspath(dataset_dict["file_name"]), problem)
+
+
+def _decode(file_name: str, format: str, reduction: int, upright: bool) -> tuple[np.ndarray, tuple[int, int], int]:
     """The image, upright, the whole one's (height, width), and its reduction."""
     with PathManager.open(file_name, "rb") as file:
         content = file.read()
     with _opened(file_name, io.BytesIO(content)) as image:
-        if not _is_plain_jpeg(image, content):
-            pixels = _in_order(np.asarray(_apply_exif_orientation(image).convert("RGB")), format)
+        if not _is_plain_jpeg(image, content, upright):
+            rotated = _apply_exif_orientation(image) if upright else image
+            pixels = _in_order(np.asarray(rotated.convert("RGB")), format)
             return pixels, pixels.shape[:2], 1
         # The same values as PIL's, with fewer copies.
         decoded = cv2.imdecode(np.frombuffer(content, np.uint8), _REDUCED[reduction] | cv2.IMREAD_IGNORE_ORIENTATION)
@@ -149,21 +221,30 @@ def _in_order(image: np.ndarray, format: str) -> np.ndarray:
     return cv2.cvtColor(image, cv2.COLOR_RGB2BGR) if format == "BGR" else np.array(image)
 
 
-def _is_plain_jpeg(image: Image.Image, content: bytes) -> bool:
-    """Whether OpenCV can be trusted with it: stored upright, no colors for printing, and with an end.
+def _is_plain_jpeg(image: Image.Image, content: bytes, upright: bool) -> bool:
+    """Whether OpenCV can be trusted with it: stored as it is wanted, no colors for printing, and with an end.
 
     OpenCV fills what is missing of a truncated file with grey. The end marker cannot stand within the pixels' code, and
     where it ends something in front of them there are no pixels.
     """
-    return (
-        image.format == "JPEG" and image.mode in ("L", "RGB") and content.endswith(b"\xff\xd9") and not _rotated(image)
-    )
+    kind = image.format == "JPEG" and image.mode in ("L", "RGB")
+    return kind and content.endswith(b"\xff\xd9") and not (upright and _rotated(image))
+
+
+def _ends(file: IO[bytes]) -> bytes:
+    """The last bytes of a file, where a PNG file may have metadata behind its pixels."""
+    place = file.tell()
+    file.seek(max(file.seek(0, io.SEEK_END) - (1 << 16), 0))
+    content = file.read()
+    file.seek(place)
+    return content
 
 
 def _rotated(image: Image.Image) -> int:
     """The EXIF orientation if it is another than upright, else 0; metadata that cannot be read counts as none."""
     with contextlib.suppress(Exception):
-        return next((number for number in range(2, 9) if image.getexif().get(0x0112) == number), 0)
+        number = image.getexif().get(0x0112)
+        return int(number) if number in range(2, 9) else 0
     return 0
 
 
@@ -195,14 +276,10 @@ def _errors_named(file_name: str) -> Iterator[None]:
         raise CorruptImageError(file_name, f"damaged: {error or type(error).__name__}") from error
 
 
-def _check_size(dataset_dict: DatasetDict, size: tuple[int, int]) -> None:
-    height, width = size
+def _expected(dataset_dict: DatasetDict, size: tuple[int, int]) -> tuple[int, int]:
+    """(height, width) of the file's whole image by the record; ``size`` where that does not say."""
     if "crop" in dataset_dict:
-        expected = tuple(dataset_dict.get("source_size", (height, width)))
+        height, width = dataset_dict.get("source_size", size)
     else:
-        expected = (dataset_dict.get("height", height), dataset_dict.get("width", width))
-    if expected != (height, width):
-        raise CorruptImageError(
-            str(dataset_dict["file_name"]),
-            f"the image, upright, is {width} wide and {height} high; its record says {expected[1]} and {expected[0]}",
-        )
+        height, width = dataset_dict.get("height", size[0]), dataset_dict.get("width", size[1])
+    return height, width

@@ -25,6 +25,7 @@ from centernet_d2.data.build import build_test_loader, build_train_loader
 from centernet_d2.data.catalog import class_names
 from centernet_d2.data.validation.checks import check_quick
 from centernet_d2.engine.ema import ModelEma
+from centernet_d2.engine.errors import in_main_process
 from centernet_d2.engine.hooks import Checkpoints, Evaluation
 from centernet_d2.engine.random_state import preserved_random_state, random_state, set_random_state
 from centernet_d2.engine.solver import build_lr_scheduler, build_optimizer
@@ -114,7 +115,7 @@ class Trainer(DefaultTrainer):
             NonFiniteLossError: a loss is not a number.
             AnnotationError: the datasets have faults; see ``check_quick``.
         """
-        check_quick(self.cfg)
+        in_main_process(lambda: check_quick(self.cfg))
         self._trainer.reset_data_loader(lambda: self.build_train_loader(self.cfg, self.start_iter))
         super().train()
         return getattr(self, "_last_eval_results", None)

@@ -58,7 +58,7 @@ def score(cfg, name, count=None):
         )
         predictions.scores = torch.linspace(0.9, 0.1, len(objects))
         predictions.pred_classes = torch.zeros(len(objects), dtype=torch.int64)
-        if schema is not None and objects:
+        if "keypoints" in (objects or [{}])[0]:
             predictions.pred_keypoints = torch.tensor([one["keypoints"] for one in objects]).reshape(
                 len(objects), -1, 3
             )

@@ -17,6 +17,10 @@ def add_input(cfg: CfgNode) -> None:
     # for KITTI).
     cfg.INPUT.FIT_WIDTH = False
 
+    # Images are turned upright as their EXIF orientation says, as most annotation tools show them. False: as they are
+    # stored, for datasets that were annotated so; in training, evaluation, prediction and drawing.
+    cfg.INPUT.EXIF_ORIENTATION = True
+
     # JPEG files that the warp of training makes smaller by 2 or more are decoded smaller at once. Faster, and the small
     # image is nearer to the mean over what each of its pixels covers; but prediction does not average, so off.
     cfg.INPUT.REDUCED_DECODING = False

@@ -16,7 +16,7 @@ from centernet_d2.data.datasets.crops import register_crops
 from centernet_d2.data.datasets.keypoint_sets import KEYPOINT_TYPES
 from centernet_d2.data.datasets.mot import register_video
 from centernet_d2.data.datasets.voc import register_voc
-from centernet_d2.data.image_io import datasets_root
+from centernet_d2.data.image_io import datasets_root, set_exif_orientation
 from centernet_d2.structures.model_metadata import describe_classes
 
 # Functions of name and two strings; how many of these are paths, by kind: both, unless said here.
@@ -29,15 +29,18 @@ _KINDS: dict[str, Callable[[str, str, str], None]] = {
     **KEYPOINT_TYPES,
 }
 _NUM_PATHS = {"voc": 1, "crops": 0}
-_REGISTERED: dict[str, tuple[str, str, str]] = {}
+_REGISTERED: dict[str, tuple[str, ...]] = {}
 
 
 def register_custom_datasets(cfg: CfgNode) -> None:
     """Register the sets of ``DATASETS.CUSTOM``; no file is read. Doing it again changes nothing.
 
+    ``INPUT.EXIF_ORIENTATION`` holds from here on for images and records of this process.
+
     Raises:
         ValueError: an entry is malformed, or its name is that of another set.
     """
+    set_exif_orientation(cfg.INPUT.EXIF_ORIENTATION)
     for entry in cfg.DATASETS.CUSTOM:
         if not isinstance(entry, list | tuple) or len(entry) != 4 or not all(isinstance(x, str) for x in entry):
             raise ValueError(
@@ -47,7 +50,7 @@ def register_custom_datasets(cfg: CfgNode) -> None:
         if kind not in _KINDS:
             raise ValueError(f"DATASETS.CUSTOM: the kind of {name!r} is {kind!r}, not one of {', '.join(_KINDS)}")
         num_paths = _NUM_PATHS.get(kind, 2)
-        location = (kind, _rooted(first) if num_paths > 0 else first, _rooted(second) if num_paths > 1 else second)
+        location = (kind, *rooted(*(first, second)[:num_paths]), *(first, second)[num_paths:])
         if _REGISTERED.get(name) == location:
             continue
         if name in _REGISTERED:
@@ -55,11 +58,11 @@ def register_custom_datasets(cfg: CfgNode) -> None:
             MetadataCatalog.remove(name)
         elif name in DatasetCatalog:
             raise ValueError(f"DATASETS.CUSTOM: the name {name!r} belongs to a built-in dataset, choose another")
-        _KINDS[kind](name, *location[1:])
+        _KINDS[kind](name, location[1], location[2])
         _REGISTERED[name] = location
 
 
-def location_of(name: str) -> tuple[str, str, str] | None:
+def location_of(name: str) -> tuple[str, ...] | None:
     """Kind and place, as in ``DATASETS.CUSTOM``, of a set that ``DATASETS.CUSTOM`` registered, None for others."""
     return _REGISTERED.get(name)
 
@@ -117,5 +120,12 @@ def _described(data_set: str, names: Sequence[str]) -> str:
     return describe_classes(f"dataset {data_set}", names)
 
 
-def _rooted(path: str) -> str:
-    return os.path.join(datasets_root(), os.path.expanduser(path))
+def rooted(*paths: str) -> tuple[str, ...]:
+    """Paths as ``DATASETS.CUSTOM`` and tools mean them: relative ones start at ``DETECTRON2_DATASETS``.
+
+    Where the first relative one is not there but is in the current folder, all of them start at that.
+    """
+    expanded = [os.path.expanduser(path) for path in paths]
+    first = next((path for path in expanded if not os.path.isabs(path)), "")
+    elsewhere = os.path.exists(first) and not os.path.exists(os.path.join(datasets_root(), first))
+    return tuple(os.path.join("" if elsewhere else datasets_root(), path) for path in expanded)

@@ -13,34 +13,10 @@ from centernet_d2.data.validation.issues import AnnotationIssue, escapes
 
 # What annotation tools leave beside images; of other suffixes these are tried first, in this order.
 _NO_IMAGES = frozenset(
-    [
-        ".xml",
-        ".txt",
-        ".json",
-        ".jsonl",
-        ".csv",
-        ".tsv",
-        ".yaml",
-        ".yml",
-        ".md",
-        ".html",
-        ".npy",
-        ".npz",
-        ".mat",
-        ".pkl",
-        ".pts",
-        ".lab",
-        ".log",
-        ".bak",
-        ".tmp",
-        ".svg",
-        ".zip",
-        ".lnk",
-        ".ini",
-        ".db",
-        ".cfg",
-        ".py",
-    ]
+    (
+        *(".xml", ".txt", ".json", ".jsonl", ".csv", ".tsv", ".yaml", ".yml", ".md", ".html", ".npy", ".npz", ".mat"),
+        *(".pkl", ".pts", ".lab", ".log", ".bak", ".tmp", ".svg", ".zip", ".lnk", ".ini", ".db", ".cfg", ".py"),
+    )
 )
 _IMAGES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".gif", ".jfif", ".avif", ".jp2", ".tga", ".ppm")
 # A class's list has "name -1", "name  0" or "name  1" in each line.
@@ -55,8 +31,7 @@ class NamedFiles:
         self._listed: dict[str, dict[str, list[str]]] = {}
 
     def find(self, name: str, fits: Callable[[str], bool]) -> list[str]:
-        """Those called ``name`` (with / for sub-folders) whose lower-case suffix fits, relative to the folder,
-        sorted."""
+        """Those called ``name`` (/ parts sub-folders) whose lower-case suffix fits, relative to the folder, sorted."""
         parent, stem = posixpath.split(name)
         if parent not in self._listed:
             path = os.path.join(self.folder, parent)

@@ -54,7 +54,8 @@ def read_voc_xml(file_name: str) -> tuple[VocImage, list[AnnotationIssue]]:
     except ValueError as error:
         return nothing, [AnnotationIssue(file_name, None, "file", str(error))]
     issues: list[AnnotationIssue] = []
-    objects, conversions = [], []
+    objects: list[VocObject] = []
+    conversions: list[str] = []
     for number, element in enumerate(root.findall("object"), start=1):
         try:
             objects.append(_object(element, number, conversions))

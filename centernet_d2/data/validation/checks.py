@@ -15,8 +15,11 @@ from detectron2.data import MetadataCatalog
 
 from centernet_d2.data.annotations import corner_boxes
 from centernet_d2.data.box_units import check_units
+from centernet_d2.data.build import load_training_dicts
 from centernet_d2.data.catalog import class_names as names_of
 from centernet_d2.data.catalog import load_dataset_dicts
+from centernet_d2.data.corrupt_images import CorruptImages
+from centernet_d2.data.headers import HeaderReader
 from centernet_d2.data.image_io import CorruptImageError, DatasetDict, read_image
 from centernet_d2.data.object_boxes import BOX_FINDINGS
 from centernet_d2.data.validation.issues import AnnotationIssue, check_image_entry, check_object, raise_issues
@@ -25,7 +28,6 @@ from centernet_d2.ops.grid_coding import grid_points
 from centernet_d2.registry import required_fields
 
 _logger = logging.getLogger(__name__)
-_OPENED = 5
 
 
 class SharedCells(NamedTuple):
@@ -67,13 +69,15 @@ def check_annotations(
 
 
 def check_quick(cfg: CfgNode) -> None:
-    """What training checks first: all annotations of ``DATASETS.TRAIN`` and ``DATASETS.TEST``, and a few images.
+    """What training checks first: all annotations and image headers of ``DATASETS.TRAIN`` and ``DATASETS.TEST``.
 
-    Objects that are left out or cut (``data.object_boxes``) are counted in a warning.
+    Objects that are left out or cut (``data.object_boxes``) are counted in a warning, and so are images that cannot be
+    used, of ``DATASETS.TRAIN`` up to ``DATALOADER.MAX_CORRUPT_FRACTION``.
 
     Raises:
-        AnnotationError: lists the first faults with file, annotation id and field; and the errors of
-            ``load_dataset_dicts``.
+        AnnotationError: lists the first faults with file, annotation id and field, or the first images that evaluation
+            cannot use; and the errors of ``load_dataset_dicts``.
+        TooManyCorruptError: too many images of ``DATASETS.TRAIN`` cannot be used.
     """
     for name in dict.fromkeys((*cfg.DATASETS.TRAIN, *cfg.DATASETS.TEST)):
         dataset_dicts = load_dataset_dicts(name)
@@ -83,13 +87,24 @@ def check_quick(cfg: CfgNode) -> None:
         if issues:
             shown = "".join(f"\n  {issue}" for issue in issues[:3])
             _logger.warning("Dataset %s: %d boxes are left out, cut or odd, such as:%s", name, len(issues), shown)
-        unreadable = [
-            fault
-            for dataset_dict in dataset_dicts[:: max(len(dataset_dicts) // _OPENED, 1)]
-            for fault in _check_image_file(dataset_dict)
-        ]
-        if unreadable:
-            _logger.warning("Dataset %s: images that cannot be used, such as %s", name, unreadable[0])
+    check_headers(cfg, train=bool(cfg.DATASETS.TRAIN))
+
+
+def check_headers(cfg: CfgNode, train: bool = True) -> None:
+    """Look at the images of ``DATASETS.TEST`` and, if ``train``, of ``DATASETS.TRAIN``; raises as ``check_quick``."""
+    reader = HeaderReader(cfg.OUTPUT_DIR)
+    try:
+        for name in cfg.DATASETS.TEST:
+            corrupt = reader.check(load_dataset_dicts(name))
+            issues = [AnnotationIssue(error.file_name, None, "image", error.reason) for error in corrupt]
+            raise_issues(f"dataset {name} (a score without these images would be wrong)", issues)
+        if train:
+            dataset_dicts = load_training_dicts(cfg)
+            corrupt = reader.check(dataset_dicts)
+            counted = CorruptImages(len(dataset_dicts), cfg.DATALOADER.MAX_CORRUPT_FRACTION)
+            counted.add(len(dataset_dicts) - len(corrupt), corrupt)
+    finally:
+        reader.save()
 
 
 def shared_cells(

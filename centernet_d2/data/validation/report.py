@@ -104,7 +104,7 @@ def report_config(cfg: CfgNode, check_images: bool = True) -> list[Report]:
         if location is None or location[0] not in _REPORTS:
             reports.append(_report(name, load_dataset_dicts(name), class_names(name), [], check_images, grid))
             continue
-        kind, first, second = location
+        kind, first, second, *_ = location
         reports.append(_REPORTS[kind](first, second, check_images, grid))
     return reports
 

@@ -69,7 +69,7 @@ def test_faults_have_file_and_field(tmp_path: Path, field: str, text: str) -> No
 def test_files_that_are_no_text(tmp_path: Path) -> None:
     (tmp_path / "a.pts").write_bytes(b"\xff\xfe\x00version: 1")
     (tmp_path / "b.pts").mkdir()
-    for name, problem in (("a", "is not text"), ("b", "is not text"), ("c", "does not exist")):
+    for name, problem in (("a", "is not text"), ("b", "cannot be read"), ("c", "does not exist")):
         _, (issue,) = read_pts(tmp_path / f"{name}.pts", 68)
         assert str(issue).startswith(f"{tmp_path / name}.pts, file: {problem}")
 

@@ -143,7 +143,8 @@ def test_corrupt_videos_and_frames_are_named_and_the_rest_is_converted(tmp_path:
     (summary,) = convert_300vw(tmp_path)
     assert [str(issue) for issue in summary.issues] == [
         f"{tmp_path}/002/vid.avi, video: cannot be decoded",
-        f"{tmp_path}/003/extraction/000001.jpg, image: the file does not exist",
+        f"{tmp_path}/003/extraction/000001.jpg, image: the file does not exist: there is no folder "
+        f"'{tmp_path}/003/extraction'",
         f"{tmp_path}/003/annot/000002.pts, n_points: is 67, not 68",
     ]
     names = [image["file_name"] for image in json.loads(summary.json_file.read_text())["images"]]

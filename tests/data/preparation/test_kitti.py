@@ -168,7 +168,7 @@ def test_images_with_faults_are_left_out_and_named(tmp_path: Path, file: str) ->
         ("P0: 1 2 3\n", "P2: is missing"),
         ("P2: 1 2 3\n", "P2: is '1 2 3', not twelve finite numbers"),
         ("P2:" + " nan" * 12, "P2: is 'nan nan"),
-        (b"\xff\xfe\x00P2".decode("latin-1"), "P2: is missing"),
+        (b"\xff\xfe\x00P2".decode("latin-1"), "file: is not text"),
     ],
 )
 def test_calibrations_with_faults_are_named(tmp_path: Path, calib: str, problem: str) -> None:
@@ -190,7 +190,8 @@ def test_labels_that_are_no_text(tmp_path: Path) -> None:
         (None, "train.txt does not exist"),
         ("\n", "train.txt is empty"),
         ("000001\n../000002\n", r"train.txt has '../000002', which is not an image's number"),
-        ("000001 000001", "train.txt has '000001' 2 times"),
+        ("000001\n000001", "train.txt has '000001' 2 times"),
+        ("a 1", "train.txt has 'a 1', which is not"),
     ],
 )
 def test_lists_with_faults(tmp_path: Path, content: str | None, problem: str) -> None:

@@ -239,7 +239,7 @@ def test_a_video_set_of_ones_own(tmp_path: Path) -> None:
 
 OWN_FAULTS: dict[str, tuple[tuple[Any, ...], Any, str]] = {
     "no-videos": (("videos",), None, r"own.json, videos: is not a list"),
-    "video": (("videos", 0), {"id": "1", "name": "one"}, r"own.json, videos: has the entry .*'id': '1'"),
+    "video": (("videos", 0), {"id": "first", "name": "one"}, r"own.json, videos: has the entry .*'id': 'first'"),
     "video-twice": (("videos", 0, "name"), "two", r"own.json, videos: uses the id 2 or the name 'two' twice"),
     "escaping": (("videos", 0, "name"), "../one", r"own.json, videos: has the entry .*a name that can be a file's"),
     "video-id": (("images", 2, "video_id"), 9, r"2/0.jpg, video_id: is 9, but there is no such video"),

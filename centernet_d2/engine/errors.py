@@ -1,0 +1,47 @@
+"""Errors of users' files: known to all processes, and said in one sentence."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from collections.abc import Callable
+from typing import Any
+
+from detectron2.utils import comm
+
+from centernet_d2.data.corrupt_images import TooManyCorruptError
+from centernet_d2.data.image_io import CorruptImageError
+from centernet_d2.data.text import NotTextError
+from centernet_d2.data.validation.issues import AnnotationError
+
+#: What a message alone explains; for all others the traceback is needed.
+USER_ERRORS = (AnnotationError, TooManyCorruptError, CorruptImageError, NotTextError, FileNotFoundError)
+
+
+def in_main_process(check: Callable[[], None]) -> None:
+    """Call ``check`` in the main process while the others wait; what it raises is raised in all of them."""
+    error: Exception | None = None
+    if comm.is_main_process():
+        try:
+            check()
+        except Exception as raised:
+            error = raised
+    error = comm.all_gather(error)[0]
+    if error is not None:
+        raise error
+
+
+def run_tool(main: Callable[[], Any], errors: tuple[type[BaseException], ...] = USER_ERRORS) -> Any:
+    """What ``main`` returns; with one of ``errors``, print its message to stderr and exit with status 1."""
+    # Detectron2 logs the traceback of whatever ends training.
+    logging.getLogger("detectron2.engine.train_loop").addFilter(_is_no_user_error)
+    try:
+        return main()
+    except errors as error:
+        text = error.args[0] if isinstance(error, KeyError) and error.args else error
+        print(f"error: {text}", file=sys.stderr)
+        raise SystemExit(1) from None
+
+
+def _is_no_user_error(dataset_dict: logging.LogRecord) -> bool:
+    return not (dataset_dict.exc_info and isinstance(dataset_dict.exc_info[1], USER_ERRORS))
