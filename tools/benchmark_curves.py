@@ -19,9 +19,7 @@ from typing import Any
 
 def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument(
-        "--output", type=Path, default=Path("benchmark_curves.png"), help="the figure (default: %(default)s)"
-    )
+    parser.add_argument("--output", type=Path, default=Path("benchmark_curves.png"), help="the figure")
     parser.add_argument("--threads", type=int, default=1, help="CPU threads (default: %(default)s)")
     parser.add_argument("--seconds", type=float, default=0.5, help="of repeats at least, for each value")
     parser.add_argument("--network", default="R_18_DCN", help="a name in configs/COCO-Detection")

@@ -98,11 +98,10 @@ class Trainer(DefaultTrainer):
 
     def resume_or_load(self, resume: bool = True) -> None:
         """Go on from ``OUTPUT_DIR`` if ``resume`` and there is a checkpoint, else load ``MODEL.WEIGHTS`` if given."""
-        kept = self.checkpointer.model
-        metadata = kept.metadata
+        metadata = getattr(self.checkpointer.model, "metadata", None)
         self.checkpointer.resume_or_load(self.cfg.MODEL.WEIGHTS, resume=resume)
         # Fine-tuned, the model means what the dataset says from now on.
-        kept.metadata = metadata
+        self.checkpointer.model.metadata = metadata
         if self.checkpointer.resumed_from:
             self.start_iter = self.iter + 1
         if self._average:
@@ -159,9 +158,9 @@ class Trainer(DefaultTrainer):
         Raises:
             ValueError: a dataset has the model's classes in another order.
         """
-        assert isinstance(model.metadata, ModelMetadata)
-        for name in cfg.DATASETS.TEST:
-            check_same_classes(model.metadata, class_names(name), "the model", f"dataset {name}")
+        metadata = getattr(model, "metadata", None)
+        for name in cfg.DATASETS.TEST if isinstance(metadata, ModelMetadata) else ():
+            check_same_classes(metadata, class_names(name), "the model", f"dataset {name}")
         with preserved_random_state():
             if comm.get_world_size() > 1:
                 for buffer in model.buffers():
