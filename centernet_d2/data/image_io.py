@@ -137,7 +137,7 @@ def read_reduced(dataset_dict: DatasetDict, format: str, reduction: int) -> tupl
             reduction = 1 if "crop" in dataset_dict else reduction
             image, size, reduction = _decode(file_name, format, reduction, exif_orientation(dataset_dict))
     if size != _expected(dataset_dict, size):
-        check_header(dataset_dict, Header(*size, 0) if is_drawn(file_name) else read_header(file_name))
+        check_header(dataset_dict, Header(size[0], size[1], 0) if is_drawn(file_name) else read_header(file_name))
     return (cut_out(image, dataset_dict["crop"]) if "crop" in dataset_dict else image), reduction
 
 
@@ -244,7 +244,7 @@ def _rotated(image: Image.Image) -> int:
     """The EXIF orientation if it is another than upright, else 0; metadata that cannot be read counts as none."""
     with contextlib.suppress(Exception):
         number = image.getexif().get(0x0112)
-        return int(number) if number in range(2, 9) else 0
+        return int(number) if number is not None and number in range(2, 9) else 0
     return 0
 
 
