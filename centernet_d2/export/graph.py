@@ -86,6 +86,7 @@ def describe(cfg: CfgNode, model: CenterNet, predictions: Candidates, size: tupl
         "sources": int(predictions.source.max()) + 1,
         "points": list(predictions.points),
         "limit": model.detections_per_image,
+        "nms": model.nms_threshold,
         "score_threshold": model.score_threshold,
         "channel_order": cfg.INPUT.FORMAT,
         "pixel_center": times.pixel_center,
@@ -106,7 +107,7 @@ def _merging(task: Task) -> str:
     """How candidates become objects: "top" (the best scores), "soft_nms", "vote" (of sources, then soft-NMS), or
     "extreme_points" (soft-NMS, then ghost boxes are suppressed)."""
     if isinstance(task, DetectionTask):
-        if len(task.point_flags) == 1:
+        if len(task.point_flags) == 1 and task.merge_method != "soft_nms":
             return "top"
         return "vote" if task.merge_method == "vote" else "soft_nms"
     if isinstance(task, KeypointTask):

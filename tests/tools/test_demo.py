@@ -238,3 +238,12 @@ def test_the_visualizer_gets_all_that_is_known_of_a_frame():
             dataset_dict,
             starts,
         )
+
+
+def test_no_weights_no_demo(monkeypatch, tmp_path, capsys):
+    """In one sentence, and no random boxes."""
+    command = ["demo.py", "--config-file", str(CONFIG), "--input", str(image(tmp_path / "a.png"))]
+    monkeypatch.setattr(sys, "argv", [*command, "--output", str(tmp_path / "out"), "MODEL.DEVICE=cpu"])
+    with pytest.raises(SystemExit, match="no weights to predict with"):
+        demo.main()
+    assert not (tmp_path / "out").exists()

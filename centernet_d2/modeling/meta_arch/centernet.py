@@ -12,12 +12,14 @@ from detectron2.modeling import META_ARCH_REGISTRY, Backbone, build_backbone, de
 from detectron2.structures import ImageList, Instances
 from detectron2.utils import comm
 from torch import Tensor, nn
+from torchvision.ops import nms
 
 from centernet_d2.checkpoint.detectron2_patch import safely_loaded
+from centernet_d2.config import warn_of_unused_keys
 from centernet_d2.data.datasets.custom import register_custom_datasets, resolve_num_classes
 from centernet_d2.modeling.neck import Neck, build_neck
 from centernet_d2.modeling.tasks import Task, build_task
-from centernet_d2.modeling.test_time_augmentation import TestTimeAugmentation, prepare
+from centernet_d2.modeling.test_time_augmentation import TestTimeAugmentation, check_tensor, prepare
 from centernet_d2.structures import Candidates, Targets
 
 
@@ -33,6 +35,8 @@ class CenterNet(nn.Module):
         pixel_mean, pixel_std: per channel, in the order and range (0..255) of the images.
         detections_per_image, score_threshold: what is kept.
         channels_last: order of weights and maps in memory, which is faster on some devices; results are the same.
+        allow_incomplete_weights: ``SafeCheckpointer`` may fill the model in part, or not at all, for prediction.
+        nms_threshold: IoU above which the lower of two detections is removed, whatever their classes; 0: none is.
 
     Attributes:
         input_channels: of what the backbone takes.
@@ -55,9 +59,14 @@ class CenterNet(nn.Module):
         detections_per_image: int = 100,
         score_threshold: float = 0.0,
         channels_last: bool = True,
+        allow_incomplete_weights: bool = False,
+        nms_threshold: float = 0.0,
     ) -> None:
         super().__init__()
         self.backbone, self.neck, self.task, self.test_time_augmentation = backbone, neck, task, test_time_augmentation
+        if not 0 <= nms_threshold <= 1:
+            raise ValueError(f"TEST.NMS must be an IoU of 0 (off) to 1, not {nms_threshold}")
+        self.nms_threshold, self.allow_incomplete_weights = nms_threshold, allow_incomplete_weights
         self.detections_per_image, self.score_threshold = detections_per_image, score_threshold
         self.register_buffer("pixel_mean", torch.tensor(pixel_mean).view(-1, 1, 1), persistent=False)
         self.register_buffer("pixel_std", torch.tensor(pixel_std).view(-1, 1, 1), persistent=False)
@@ -71,6 +80,7 @@ class CenterNet(nn.Module):
 
     @classmethod
     def from_config(cls, cfg: CfgNode) -> dict[str, Any]:
+        warn_of_unused_keys(cfg)
         register_custom_datasets(cfg)
         cfg = cfg.clone()
         cfg.defrost()
@@ -88,6 +98,8 @@ class CenterNet(nn.Module):
             "detections_per_image": cfg.TEST.DETECTIONS_PER_IMAGE,
             "score_threshold": cfg.MODEL.CENTERNET.SCORE_THRESH_TEST,
             "channels_last": cfg.MODEL.CHANNELS_LAST,
+            "nms_threshold": cfg.TEST.NMS,
+            "allow_incomplete_weights": cfg.MODEL.ALLOW_INCOMPLETE_WEIGHTS,
         }
 
     @property
@@ -101,8 +113,14 @@ class CenterNet(nn.Module):
             batched_inputs: Detectron2's dicts. Training: ``image`` (3, H, W) at network size and ``instances`` with
                 ``gt_boxes`` in its pixels. Testing: ``image`` as it was read, 0..255; boxes come back in pixels of
                 ``height`` and ``width`` where given, else of ``image``.
+
+        Raises:
+            TypeError, ValueError: in testing, an ``image`` is none, see
+                :func:`~centernet_d2.modeling.test_time_augmentation.check_tensor`.
         """
-        return self.losses(batched_inputs) if self.training else self.predict(batched_inputs)
+        if self.training:
+            return self.losses(batched_inputs)
+        return self.predict([{**x, "image": check_tensor(x["image"])} for x in batched_inputs])
 
     def compile(self, *args: Any, **kwargs: Any) -> None:
         """Backbone, neck and heads, in place, with the arguments of ``torch.compile``; names of weights stay as they
@@ -162,6 +180,8 @@ class CenterNet(nn.Module):
             passes += self._candidates(*self.test_input(inputs, scale))
         merged = self.task.merge(Candidates.cat(passes), self.detections_per_image)
         predictions = merged.to_instances([tuple(x["image"].shape[-2:]) for x in inputs], self.score_threshold)
+        if self.nms_threshold:
+            predictions = [x[nms(x.pred_boxes.tensor, x.scores, self.nms_threshold)] for x in predictions]
         return [self.task.finish(*pair) for pair in zip(predictions, inputs, strict=True)]
 
     @staticmethod
