@@ -41,8 +41,8 @@ def parse() -> argparse.Namespace:
 if __name__ == "__main__":
     parse()  # --help and mistakes are answered before the imports below, which take seconds
 
-from detectron2.checkpoint import DetectionCheckpointer
 
+from centernet_d2.checkpoint.checkpointer import SafeCheckpointer
 from centernet_d2.engine.setup import setup_cfg
 from centernet_d2.engine.trainer import Trainer
 from centernet_d2.modeling.tasks.detection import MERGES
@@ -78,10 +78,10 @@ def train(args: argparse.Namespace, points: int, seed: int) -> Path:
 def evaluate(args: argparse.Namespace, points: int, seed: int, weights: Path) -> dict[str, dict[str, float]]:
     """Box metrics (COCO, per cent) by merge; one point has nothing to merge."""
     cfg = setup_cfg(args.config_file, [*options(args, points, seed), "MODEL.WEIGHTS", str(weights)])
-    model = Trainer.build_model(cfg)
-    DetectionCheckpointer(model).load(str(weights))
+    model = Trainer.build_model(cfg).eval()
+    SafeCheckpointer(model).load(str(weights))
     predictions = {}
-    for merge in MERGES if points > 1 else MERGES[:1]:
+    for merge in MERGES if points > 1 else ("vote",):
         model.task.merge_method = merge
         predictions[merge if points > 1 else "none"] = {
             k: float(v) for k, v in Trainer.test(cfg, model)["bbox"].items()

@@ -255,7 +255,10 @@ def run(args: argparse.Namespace) -> int:
         : args.num_images
     ]
     videos = [dataset_dict["file_name"] for dataset_dict in dataset_dicts if is_video(dataset_dict["file_name"])]
-    network = Network.load(cfg, args.confidence_threshold)
+    try:
+        network = Network.load(cfg, args.confidence_threshold)
+    except (OSError, ValueError) as error:
+        sys.exit(str(error))
     args.output.mkdir(parents=True, exist_ok=True)
     # What is read must not be written over.
     paths = [Path(dataset_dict["file_name"]).resolve() for dataset_dict in dataset_dicts]

@@ -51,10 +51,7 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         cfg = setup_cfg(args.config_file, args.opts)
         model = build_model(cfg).eval()
-        if cfg.MODEL.WEIGHTS:
-            checkpointer = SafeCheckpointer(model)
-            checkpointer.load(cfg.MODEL.WEIGHTS)
-            checkpointer.require_complete(cfg.MODEL.WEIGHTS)
+        SafeCheckpointer(model).load(cfg.MODEL.WEIGHTS)
         if args.output.suffix == ".onnx":
             graph = export_onnx(cfg, model, args.output, args.batch_size, args.dynamic)
         else:

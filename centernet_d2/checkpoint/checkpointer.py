@@ -23,10 +23,12 @@ from centernet_d2.checkpoint.naming import (
     weights_of,
 )
 from centernet_d2.checkpoint.reading import load_file
+from centernet_d2.checkpoint.reference_names import UNKNOWN
 from centernet_d2.checkpoint.writing import read_pointer, remove_leftovers, save_checkpoint, save_pointer
 from centernet_d2.structures.model_metadata import CHECKPOINT_KEY, ModelMetadata, describe_classes
 
 _logger = logging.getLogger(__name__)
+_ASK = "MODEL.ALLOW_INCOMPLETE_WEIGHTS True predicts with random parameters all the same"
 
 
 class SafeCheckpointer(DetectionCheckpointer):
@@ -75,15 +77,23 @@ class SafeCheckpointer(DetectionCheckpointer):
     def load(self, path: str, checkpointables: list[str] | None = None) -> dict[str, Any]:
         """Load weights, and those of the ``checkpointables`` (None: all) that the file has; returns the rest of it.
 
+        A model in evaluation mode, as all that predict are, must be filled completely, unless it was built with
+        ``MODEL.ALLOW_INCOMPLETE_WEIGHTS``.
+
         Raises:
             FileNotFoundError, UnsafeCheckpointError, CorruptCheckpointError: see ``load_file``.
-            ValueError: the file belongs to another model.
+            ValueError: the file belongs to another model, or weights for prediction are incomplete.
         """
+        plain: Any = getattr(self.model, "module", self.model)
+        complete = not plain.training and not getattr(plain, "allow_incomplete_weights", True)
         if not path:
+            if complete:
+                raise ValueError(f"no weights to predict with: set MODEL.WEIGHTS to a trained checkpoint. {_ASK}")
             _logger.info("No weights to load: the model starts from its random initialisation")
             return {}
         address = urlparse(path)._replace(query="").geturl()
-        return self._apply(path, load_file(self.path_manager.get_local_path(address)), checkpointables)
+        data = load_file(self.path_manager.get_local_path(address))
+        return self._apply(path, data, checkpointables, complete)
 
     def has_checkpoint(self) -> bool:
         """Whether this process sees anything to resume from."""
@@ -126,7 +136,15 @@ class SafeCheckpointer(DetectionCheckpointer):
         faults += [f"{name} is missing" for name in self.incompatible.missing_keys]
         if faults:
             shown = "; ".join(faults[:3]) + (f"; and {len(faults) - 3} more" if len(faults) > 3 else "")
-            raise ValueError(f"{path} does not hold all of this model ({shown}): does the config belong to it?")
+            raise ValueError(f"{path} does not hold all of this model ({shown}): {self._likely_cause()} {_ASK}")
+
+    def _likely_cause(self) -> str:
+        shapes, missing = self.incompatible.incorrect_shapes, self.incompatible.missing_keys
+        if shapes:
+            return "is MODEL.CENTERNET.NUM_CLASSES, or another key of the config, not that of its training?"
+        if not any(name.startswith("backbone.") for name in missing):
+            return "it holds a backbone, such as one trained on ImageNet, but no trained heads: train the model first."
+        return "does the config belong to it?"
 
     def _try(self, file: str) -> tuple[dict[str, Any], str | None]:
         """The file's data, or the first process's reason why one of them can't read it."""
@@ -163,7 +181,7 @@ class SafeCheckpointer(DetectionCheckpointer):
             weights = align_and_update_state_dicts(ours, weights, c2_conversion=True)
         match = match_names(weights, ours)
         fitting = count_fitting(match.weights, ours)
-        if 2 * fitting < min(len(weights), len(ours)):
+        if 2 * fitting < min(len(match.weights), len(ours)) or not fitting:
             raise ValueError(
                 f"{path} ({recognized(weights) or 'of no known network'}) is not a checkpoint of this model or its "
                 f"backbone: of its {len(weights)} tensors (such as {next(iter(weights))}) {fitting} fit the model's "
@@ -172,7 +190,7 @@ class SafeCheckpointer(DetectionCheckpointer):
         if match.network:
             _logger.info("%s holds the weights of %s", path, match.network)
         for line in match.describe_left_out():
-            _logger.info("%s", line)
+            _logger.log(logging.WARNING if UNKNOWN in line else logging.INFO, "%s", line)
         self.incompatible = self._load_model({"model": match.weights})
         self._log_incompatible_keys(self.incompatible)
         if complete:

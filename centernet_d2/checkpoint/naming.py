@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
@@ -12,8 +13,10 @@ import torch
 from fvcore.common.checkpoint import _IncompatibleKeys
 from torch import Tensor, nn
 
-from centernet_d2.checkpoint.reference_names import Conversion, convert_imagenet, convert_reference
+from centernet_d2.checkpoint.reference_names import UNKNOWN, Conversion, convert_imagenet, convert_reference
 from centernet_d2.checkpoint.renamed import rename_parameters
+
+_logger = logging.getLogger(__name__)
 
 # Where whole files keep their weights: Detectron2, most others, pycls, Caffe2.
 _KEYS = ("model", "state_dict", "model_state", "blobs")
@@ -27,27 +30,38 @@ def place_of_weights(data: Mapping[str, Any]) -> str | None:
 def weights_of(data: Mapping[str, Any], path: str) -> dict[str, Tensor]:
     """The tensors by name in what a checkpoint file holds, without the "module." of (Distributed)DataParallel.
 
+    What is no tensor is left out, with a line in the log for each kind.
+
     Raises:
-        ValueError: there are none, or there is something else among them.
+        ValueError: there are none.
     """
     place = place_of_weights(data)
     weights = data if place is None else data[place]
     weights = {name: torch.from_numpy(x) if isinstance(x, np.ndarray) else x for name, x in weights.items()}
     strange = [name for name, x in weights.items() if not isinstance(x, Tensor)]
-    if strange or not weights:
+    if len(strange) == len(weights):
         found = f"{strange[0]!r} is a {type(weights[strange[0]]).__name__}" if strange else "it is empty"
         raise ValueError(f"{path} holds no weights under any of {', '.join(_KEYS)}, or directly: {found}")
-    if all(name.startswith("module.") for name in weights):
+    for kind in sorted({type(weights[name]).__name__ for name in strange}):
+        names = [name for name in strange if type(weights[name]).__name__ == kind]
+        shown = ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
+        _logger.warning("left out, no tensor but a %s: %s", kind, shown)
+    weights = {name: x for name, x in weights.items() if isinstance(x, Tensor)}
+    # A counter beside them need not have the prefix.
+    if 2 * sum(name.startswith("module.") for name in weights) > len(weights):
         weights = {name.removeprefix("module."): x for name, x in weights.items()}
     return rename_parameters(weights)
 
 
 def match_names(weights: dict[str, Tensor], model: Mapping[str, Tensor]) -> Conversion[Tensor]:
-    """``weights`` under the names that fit most of the ``model``'s tensors.
+    """``weights`` under the names that fit most of the ``model``'s tensors, without tensors of an unknown kind.
 
     Tried are the names as they are, those of CenterNet's published models, of torchvision's ResNets and of DLA-34 on
     ImageNet, and each of these below a part of the model (a bare backbone of any family).
     """
+    kinds = {_kind(name) for name in model} | {"weight", "bias", "running_mean", "running_var", "num_batches_tracked"}
+    strange = {name: f"{UNKNOWN} this model" for name in weights if _kind(name) not in kinds}
+    weights = {name: x for name, x in weights.items() if name not in strange}
     best = Conversion("", weights, {})
     best_count = count_fitting(weights, model)
     for candidate in _candidates(weights):
@@ -56,7 +70,12 @@ def match_names(weights: dict[str, Tensor], model: Mapping[str, Tensor]) -> Conv
             count = count_fitting(prefixed, model)
             if count > best_count:
                 best, best_count = candidate._replace(weights=prefixed), count
-    return best
+    return best._replace(left_out={**best.left_out, **strange})
+
+
+def _kind(name: str) -> str:
+    """What a tensor is in its module, such as "weight"; profilers add kinds of their own, such as "total_ops"."""
+    return name.rpartition(".")[2]
 
 
 def recognized(weights: dict[str, Tensor]) -> str:

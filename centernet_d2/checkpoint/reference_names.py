@@ -43,6 +43,9 @@ _EXTREMENET_HEADS = {
     **{f"{side[0]}_regrs": f"{side}_offset" for side in _SIDES},
 }
 
+#: How the reason begins why a tensor that no rule knows is left out.
+UNKNOWN = "unknown to"
+
 # {p} is a parameter or buffer, {path} modules inside each other; other fields are numbers.
 _FIELDS = {"p": "weight|bias|running_mean|running_var|num_batches_tracked", "path": r"\w+(?:\.\w+)*?"}
 
@@ -61,10 +64,13 @@ class Conversion(NamedTuple, Generic[T]):
     left_out: dict[str, str]
 
     def describe_left_out(self) -> list[str]:
-        """A line for each reason, with the heads and modules and how many tensors of each."""
+        """A line for each reason, with the heads and modules and how many tensors of each; of unknown tensors, with
+        the last parts of their names, since profilers and the like leave some in every module."""
         modules: dict[str, Counter[str]] = {}
         for name, reason in self.left_out.items():
-            modules.setdefault(reason, Counter())[re.sub(r"(\.\d+|\.conv)*\.\w+$", "", name)] += 1
+            unknown = reason.startswith(UNKNOWN)
+            kind = name.rpartition(".")[2] if unknown else re.sub(r"(\.\d+|\.conv)*\.\w+$", "", name)
+            modules.setdefault(reason, Counter())[kind] += 1
         return [
             f"left out, {reason}: {', '.join(f'{module} ({count})' for module, count in counts.items())}"
             for reason, counts in modules.items()
@@ -250,13 +256,13 @@ _IMAGENET = (
 def convert_reference(state_dict: Mapping[str, T]) -> Conversion[T]:
     """CenterNet's names (DLA-34, ResNet with and without DCN, Hourglass-104) to ours.
 
-    Left out are parameters that no output depends on and heads that are not in :data:`HEADS`.
+    Left out are parameters that no output depends on, heads that are not in :data:`HEADS`, and what is unknown.
 
     Args:
         state_dict: the published file's ``["state_dict"]``; a "module." before its names is ignored.
 
     Raises:
-        ValueError: it is none of these networks, or has a parameter that they do not have.
+        ValueError: it is none of these networks, or most of its parameters are unknown.
     """
     return _convert(state_dict, _NETWORKS)
 
@@ -266,7 +272,7 @@ def convert_imagenet(state_dict: Mapping[str, T]) -> Conversion[T]:
     ``backbone``.
 
     They were trained on RGB images, and CenterNet feeds them BGR ones without a change; so does this. Left out are
-    the classifier and what nothing depends on.
+    the classifier, what nothing depends on, and what is unknown.
 
     Raises:
         ValueError: as :func:`convert_reference`.
@@ -302,7 +308,11 @@ def _convert(state_dict: Mapping[str, T], networks: tuple[_Network, ...]) -> Con
         elif reason := _reason(name, network.others):
             left_out[name] = reason
         else:
-            raise ValueError(f"{network.name} has nothing like {name}")
+            left_out[name] = f"{UNKNOWN} {network.name}"
+    # Of parameters; tensors of other kinds (a profiler's, a counter) may be many and mean nothing.
+    strange = [x for x, why in left_out.items() if why.startswith(UNKNOWN) and re.search(rf"\.({_FIELDS['p']})$", x)]
+    if len(strange) > len(converted):
+        raise ValueError(f"{network.name} has nothing like {strange[0]} and {len(strange) - 1} more")
     return Conversion(network.name, converted, left_out)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -12,6 +12,7 @@ from detectron2.engine import DefaultPredictor
 
 from centernet_d2.engine.acceleration import accelerate
 from centernet_d2.modeling.meta_arch import CenterNet
+from centernet_d2.runtime.images import check_image
 
 
 class Predictor(DefaultPredictor):
@@ -39,20 +40,36 @@ class Predictor(DefaultPredictor):
         accelerate(self.model, cfg)
 
     def __call__(self, original_image: np.ndarray) -> dict[str, Any]:
-        """``{"instances": Instances}`` in pixels of the image (H, W, 3), BGR, 0..255."""
-        return self.predict_batch([original_image])[0]
+        """``{"instances": Instances}`` in pixels of the image (H, W, 3), BGR, 0..255.
+
+        Raises:
+            TypeError, ValueError: it is no image, see :func:`~centernet_d2.runtime.images.check_image`.
+        """
+        return self.predict_batch([check_image(original_image)])[0]
 
     def predict_batch(self, images: Sequence[np.ndarray]) -> list[dict[str, Any]]:
         """The same of each of some images (H, W, 3), BGR, 0..255.
 
         They may be of any sizes. Those that become inputs of one size go through the network together, so that memory
         limits their number; what is found does not depend on it. To a tracker they are frames in order.
-        """
-        return self.model([self._sample(image) for image in images])
 
-    def _sample(self, original_image: np.ndarray) -> dict[str, Any]:
-        height, width = original_image.shape[:2]
-        resized = self.aug.get_transform(original_image).apply_image(original_image)
+        Raises:
+            TypeError, ValueError: one is no image, see :func:`~centernet_d2.runtime.images.check_image`; nothing is
+                predicted.
+        """
+        if isinstance(images, str | bytes | dict) or not isinstance(images, Iterable):
+            raise TypeError(f"predict_batch takes a list of images (H, W, 3), not a {type(images).__name__}")
+        if isinstance(images, np.ndarray) and images.ndim < 4 and images.dtype != object:
+            raise ValueError(f"predict_batch takes a list of images, not one array {images.shape}: use [image]")
+        return self.model([self._sample(*numbered) for numbered in enumerate(images)])
+
+    def _sample(self, number: int, image: Any) -> dict[str, Any]:
+        try:
+            original = check_image(image)
+        except (TypeError, ValueError) as error:
+            raise type(error)(f"image {number} of the batch: {error}") from None
+        height, width = original.shape[:2]
+        resized = self.aug.get_transform(original).apply_image(original)
         ordered = resized[:, :, ::-1] if self.input_format == "RGB" else resized
         image = torch.from_numpy(np.require(ordered, requirements=["C", "W"])).permute(2, 0, 1)
         return {"image": image, "height": height, "width": width}

@@ -159,8 +159,9 @@ class Trainer(DefaultTrainer):
             ValueError: a dataset has the model's classes in another order.
         """
         metadata = getattr(model, "metadata", None)
-        for name in cfg.DATASETS.TEST if isinstance(metadata, ModelMetadata) else ():
-            check_same_classes(metadata, class_names(name), "the model", f"dataset {name}")
+        if isinstance(metadata, ModelMetadata):
+            for name in cfg.DATASETS.TEST:
+                check_same_classes(metadata, class_names(name), "the model", f"dataset {name}")
         with preserved_random_state():
             if comm.get_world_size() > 1:
                 for buffer in model.buffers():

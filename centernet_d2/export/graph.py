@@ -79,6 +79,7 @@ def describe(cfg: CfgNode, model: CenterNet, predictions: Candidates, size: tupl
         "sources": int(predictions.source.max()) + 1,
         "points": list(predictions.points),
         "limit": model.detections_per_image,
+        "nms": model.nms_threshold,
         "score_threshold": model.score_threshold,
         "channel_order": cfg.INPUT.FORMAT,
         "pixel_center": times.pixel_center,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -14,6 +14,7 @@ from torch import Tensor
 
 from centernet_d2.geometry import fitting_scale, inverse, letterbox_matrix, warp_image
 from centernet_d2.modeling.tasks import Task
+from centernet_d2.runtime.images import to_uint8
 from centernet_d2.structures import Candidates
 
 
@@ -89,11 +90,11 @@ class TestTimeAugmentation:
             shift (N, 2).
 
         Raises:
-            ValueError: an image has a NaN or infinite pixel.
+            TypeError, ValueError: as :func:`check_tensor`.
         """
         warped, scales, shifts = [], [], []
         for image in images:
-            pixels = _as_uint8(image)
+            pixels = _as_array(image)
             image_size = pixels.shape[:2]
             size = self.input_size(image_size, scale, divisibility)
             zoom = scale if self.resize == "keep" else fitting_scale(image_size, size, self.fit_width)
@@ -150,10 +151,29 @@ def forward_with_flip(
     return {name: x[:count] for name, x in both.items()}, {name: x[count:] for name, x in both.items()}
 
 
-def _as_uint8(image: Tensor) -> np.ndarray:
-    """(h, w, 3) uint8, so that an image gives the same answer as bytes and as the floats DefaultPredictor makes."""
-    if image.is_floating_point():
-        if not torch.isfinite(image).all():
-            raise ValueError("the image has NaN or infinite pixels")
-        image = image.round().clamp(0, 255).byte()
-    return np.ascontiguousarray(image.cpu().numpy().transpose(1, 2, 0))
+def check_tensor(image: Any) -> Tensor:
+    """``image``, as Detectron2's dicts have it, as a (3, H, W) uint8 tensor.
+
+    One channel becomes three. Floats may be the uint8 image that ``DefaultPredictor`` cast; they are looked at on the
+    CPU, where the letterbox wants them anyway. The values of uint8 images are not looked at.
+
+    Raises:
+        TypeError: it is no tensor.
+        ValueError: its shape, dtype or values are not those of an image, see :mod:`centernet_d2.runtime.images`.
+    """
+    if not isinstance(image, Tensor):
+        raise TypeError(f'"image" must be a tensor (3, H, W) of 0..255, not a {type(image).__name__}')
+    if image.dim() != 3 or image.shape[0] not in (1, 3) or image.numel() == 0:
+        raise ValueError(
+            f'"image" must be a tensor (3, H, W) of 0..255, not {tuple(image.shape)} {image.dtype}: give an image '
+            "(H, W, 3), such as image[:, :, :3] of one with alpha"
+        )
+    if image.dtype != torch.uint8:
+        pixels = (image.float() if image.is_floating_point() else image).detach().cpu().numpy()
+        image = torch.from_numpy(to_uint8(pixels.transpose(1, 2, 0), was_cast=True)).permute(2, 0, 1)
+    return image.expand(3, -1, -1)
+
+
+def _as_array(image: Tensor) -> np.ndarray:
+    """(h, w, 3) uint8, contiguous."""
+    return np.ascontiguousarray(check_tensor(image).cpu().numpy().transpose(1, 2, 0))

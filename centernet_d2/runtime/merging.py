@@ -71,6 +71,15 @@ def vote(candidates: Found, sources: int, limit: int) -> Found:
     return {**predictions, "boxes": np.reshape(fused, (-1, 4)), "scores": np.array(scores, dtype=np.float32)}
 
 
+def suppress(predictions: Found, threshold: float) -> Found:
+    """Without those whose IoU with one of a higher score, of any class, is above ``threshold``."""
+    kept: list[int] = []
+    for i, box in enumerate(predictions["boxes"]):  # from the highest score down
+        if not (overlaps(box, predictions["boxes"][kept]) > threshold).any():
+            kept.append(i)
+    return _rows(predictions, np.array(kept, dtype=np.int64))
+
+
 def overlaps(box: np.ndarray, boxes: np.ndarray) -> np.ndarray:
     """IoU (M,) of ``box`` (4,) with ``boxes`` (M, 4)."""
     sides = (np.minimum(box[2:], boxes[:, 2:]) - np.maximum(box[:2], boxes[:, :2])).clip(min=0)

@@ -21,8 +21,9 @@ from typing import Any
 
 import numpy as np
 
+from .images import check_image
 from .letterbox import letterbox, warp
-from .merging import Found, _rows, merge
+from .merging import Found, _rows, merge, suppress
 
 
 class OnnxPredictor:
@@ -67,16 +68,18 @@ class OnnxPredictor:
         """The objects of one image, the surest first, in its pixels.
 
         Args:
-            image: (H, W, 3) uint8.
+            image: (H, W, 3) uint8; what else is taken is said at :func:`check_image`.
             calibration: (3, 4) of the camera, for 3D boxes; None: the model's own.
 
         Returns:
             "boxes" (P, 4) x1, y1, x2, y2, "scores" (P,), "classes" (P,); and what else the model tells: "keypoints"
             (P, K, 3) x, y, score; of 3D boxes "dimensions" (P, 3) height, width, length, "locations" (P, 3),
             "rotation_y" and "alpha" (P,), metres and radians, see ``centernet_d2.ops.box3d_geometry``.
+
+        Raises:
+            TypeError, ValueError: ``image`` is no image, see :func:`check_image`.
         """
-        if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
-            raise ValueError(f"an image is (H, W, 3) uint8, not {image.shape} {image.dtype}")
+        image = check_image(image)
         size = image.shape[:2]
         scale, shift, input_size = letterbox(size, self.metadata)
         inputs = warp(image, scale, shift, input_size, self.metadata["pixel_center"])
@@ -114,6 +117,8 @@ class OnnxPredictor:
             candidates[name][..., :2] = xy
         predictions = merge(candidates, self.metadata["merge"], self.metadata["sources"], self.metadata["limit"])
         predictions = _rows(predictions, np.flatnonzero(predictions["scores"] > self.metadata["score_threshold"]))
+        if self.metadata.get("nms"):
+            predictions = suppress(predictions, self.metadata["nms"])
         for name in self.metadata["points"]:
             # Landmarks that objects of this class do not have.
             predictions[name] *= predictions[name][..., 2:] > 0

@@ -18,6 +18,7 @@ from torch import nn
 
 from centernet_d2.checkpoint.checkpointer import SafeCheckpointer
 from centernet_d2.checkpoint.reference_names import to_reference
+from centernet_d2.engine.predictor import Predictor
 from centernet_d2.modeling.backbone.dla import DLA
 from tests.helpers.tiny import tiny_cfg, tiny_model
 
@@ -51,6 +52,38 @@ def test_torchvision_resnets_by_value(tmp_path):
     y = source.maxpool(source.relu(source.bn1(source.conv1(x))))
     y = source.layer4(source.layer3(source.layer2(source.layer1(y))))
     assert torch.allclose(model.backbone(x)["res5"], y, atol=1e-5)
+
+
+@pytest.mark.parametrize("prefix", ["", "module."])
+def test_unknown_tensors_do_not_spoil_a_checkpoint(prefix, tmp_path, caplog):
+    """Of a profiler, a counter and what is no tensor: a ResNet-18 with them loads what it loads without them."""
+    source = torchvision.models.resnet18(weights=None)
+    weights = {prefix + name: x for name, x in source.state_dict().items()}
+    extra = {f"{prefix}{name}.total_ops".lstrip("."): torch.zeros(1) for name, _ in source.named_modules()}
+    extra |= {"n_averaged": torch.tensor(3), "epoch": 7, "optimizer": {"state": {}}, "ema.decay": torch.zeros(1)}
+    torch.save({**extra, **weights}, tmp_path / "resnet18.pth")
+    model = resnet18()
+    checkpointer = SafeCheckpointer(model)
+    with caplog.at_level(logging.WARNING):
+        checkpointer.load(str(tmp_path / "resnet18.pth"))
+    assert sorted(checkpointer.incompatible.missing_keys) == ["head.bias", "head.weight"]
+    assert torch.equal(model.backbone.state_dict()["res5.1.conv2.weight"], source.layer4[1].conv2.weight)
+    said = [r.getMessage() for r in caplog.dataset_dicts]
+    assert [x for x in said if "left out" in x] == [
+        "left out, no tensor but a dict: optimizer",
+        "left out, no tensor but a int: epoch",
+        f"left out, unknown to this model: total_ops ({len([*source.modules()])}), n_averaged (1), decay (1)",
+    ]
+
+
+def test_unknown_tensors_beside_our_own_names(tmp_path):
+    source = tiny_model()
+    extra = {f"{name}.total_ops".lstrip("."): torch.zeros(1) for name, _ in source.named_modules()}
+    torch.save({"model": {**extra, **source.state_dict()}}, tmp_path / "x.pth")
+    checkpointer = SafeCheckpointer(tiny_model())
+    checkpointer.load(str(tmp_path / "x.pth"))
+    checkpointer.require_complete("x.pth")
+    assert not checkpointer.incompatible.unexpected_keys
 
 
 def test_a_bare_backbone(tmp_path):
@@ -131,6 +164,35 @@ def test_the_predictor_says_which_head_is_new(tmp_path, caplog):
     with caplog.at_level(logging.WARNING):
         DefaultPredictor(cfg)
     assert [r.getMessage() for r in caplog.records] == ["checkpoint has 80 classes, the model 3: heatmap head is new"]
+
+
+COMPLETE = ("MODEL.ALLOW_INCOMPLETE_WEIGHTS", False, "DATASETS.TEST", ())
+
+
+@pytest.mark.parametrize("predictor", [DefaultPredictor, Predictor])
+def test_prediction_needs_complete_weights(predictor, tmp_path):
+    whole, path = tiny_model(), str(tmp_path / "x.pth")
+    with pytest.raises(ValueError, match=r"no weights to predict with: set MODEL\.WEIGHTS"):
+        predictor(tiny_cfg(*COMPLETE))
+    parts = {
+        r"x\.pth does not hold all .*task\.heads\.heatmap.* is missing.*holds a backbone": {
+            name: x for name, x in whole.state_dict().items() if name.startswith("backbone.")
+        },
+        r"checkpoint has 80 classes, the model 3.*NUM_CLASSES": tiny_model(
+            "MODEL.CENTERNET.NUM_CLASSES", 80
+        ).state_dict(),
+        r"backbone\.layers\.0\.bias is missing.*does the config": {
+            name: x for name, x in whole.state_dict().items() if name != "backbone.layers.0.bias"
+        },
+    }
+    for words, weights in parts.items():
+        torch.save({"model": weights}, path)
+        with pytest.raises(ValueError, match=words):
+            predictor(tiny_cfg(*COMPLETE, "MODEL.WEIGHTS", path))
+        predictor(tiny_cfg("MODEL.WEIGHTS", path, "DATASETS.TEST", ()))  # on demand
+        SafeCheckpointer(tiny_model(*COMPLETE)).load(path)  # training starts from it
+    torch.save({"model": whole.state_dict()}, path)
+    predictor(tiny_cfg(*COMPLETE, "MODEL.WEIGHTS", path))
 
 
 def test_the_predictor_refuses_other_networks(tmp_path):

@@ -231,12 +231,28 @@ def test_imagenet_names(key_lists):
     assert converted == {name: shape for name, shape in expected.items() if name.startswith("backbone.")}
 
 
+@pytest.mark.parametrize("network", PAIRS)
+def test_unknown_tensors_are_dropped_kind_by_kind(network):
+    """Profilers leave tensors in every module, and counters beside them."""
+    pairs = PAIRS[network]
+    expected = convert_reference(pairs)
+    modules = sorted({name.rpartition(".")[0] for name in pairs})
+    extra = {f"{module}.{kind}": 0 for module in modules for kind in ("total_ops", "total_params")}
+    found = convert_reference({**extra, **pairs, "iterations": 0, "layer1.0.surplus.scale": 0, "total_ops": 0})
+    assert found.weights == expected.weights and found.network == expected.network
+    (line,) = [x for x in found.describe_left_out() if "unknown" in x]
+    count = len(modules)
+    for kind in (f"total_ops ({count + 1})", f"total_params ({count})", "iterations (1)", "scale (1)"):
+        assert kind in line and line.startswith("left out, unknown to ")
+
+
 def test_other_files_are_refused():
     with pytest.raises(ValueError, match=r"of no known network.*rpn\.conv\.weight"):
         convert_reference({"rpn.conv.weight": 0})
     with pytest.raises(ValueError, match="nothing"):
         convert_imagenet({})
-    with pytest.raises(ValueError, match=r"CenterNet's DLA-34 has nothing like base\.level9\.conv1\.gain"):
-        convert_reference({**PAIRS["dla34"], "base.level9.conv1.gain": 0})
+    strange = {f"base.tower{i}.weight": 0 for i in range(len(PAIRS["dla34"]) + 1)}
+    with pytest.raises(ValueError, match=r"CenterNet's DLA-34 has nothing like base\.tower0\.weight"):
+        convert_reference({**PAIRS["dla34"], **strange})
     with pytest.raises(ValueError, match=r"nothing like task\.heads\.area"):
         to_reference({**dict.fromkeys(PAIRS["res"].values(), 0), "task.heads.area.layers.0.0.bias": 0})

@@ -77,6 +77,7 @@ def test_detectron2s_own_config_will_do(run):
     cfg = get_detectron2_cfg()
     centernet_d2.add_centernet_config(cfg)
     cfg.MODEL.DEVICE, cfg.MODEL.CENTERNET.NUM_CLASSES = "cpu", 3
+    cfg.MODEL.ALLOW_INCOMPLETE_WEIGHTS = True
     cfg.MODEL.BACKBONE.NAME, cfg.MODEL.NECK.NAME = "build_hourglass_backbone", ""
     cfg.MODEL.HOURGLASS.CHANNELS, cfg.MODEL.HOURGLASS.BLOCKS, cfg.MODEL.WEIGHTS = [8, 8], [1, 1], ""
     cfg.INPUT.SIZE_TEST = [64, 64]

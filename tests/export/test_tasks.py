@@ -39,6 +39,9 @@ TRACKING += ("MODEL.HOURGLASS.CHANNELS", [8, 8], "MODEL.HOURGLASS.BLOCKS", [1, 1
 CONFIGS = {
     "boxes of one point": lambda: tiny_cfg(*SIZE),
     "boxes of three points": lambda: tiny_cfg("MODEL.CENTERNET.GRID_POINTS", [0, 4, 8], *SIZE),
+    "boxes, suppressed": lambda: tiny_cfg(*SIZE, "TEST.NMS", 0.3),
+    "one point, soft-NMS": lambda: tiny_cfg(*SIZE, "MODEL.CENTERNET.MERGE", "soft_nms"),
+    "boxes of nine points, suppressed": lambda: tiny_cfg(*ALL_POINTS, "TEST.NMS", 0.3, *SIZE),
     "boxes of nine points": lambda: tiny_cfg(*ALL_POINTS, "MODEL.CENTERNET.MERGE", "soft_nms", *SIZE),
     "boxes, resampled": lambda: tiny_cfg(*ALL_POINTS, "MODEL.CENTERNET.MERGE", "resample", *SIZE),
     "poses": lambda: keypoint_cfg("pose17", "KeypointRegressionTask", *SIZE),

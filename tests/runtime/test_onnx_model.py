@@ -126,6 +126,7 @@ def test_positions_in_space():
 
 
 def test_a_image_of_another_kind_is_refused():
+    """The rules are tested in tests/runtime/test_images.py."""
     predictor = object.__new__(onnx_model.OnnxPredictor)
     with pytest.raises(ValueError, match=r"\(H, W, 3\) uint8"):
-        predictor(np.zeros((10, 10, 3), dtype=np.float32))
+        predictor(np.full((10, 10, 3), 0.5, dtype=np.float32))

@@ -291,3 +291,12 @@ def test_config_keys_after_the_inputs(run, tmp_path, monkeypatch):
     image(tmp_path / "A=1.png")
     sources, options = demo.split_options(["A=1.png", "SEED", "3", "IMG_1.png", "B.C=(1, 2)", "clip"])
     assert (sources, options) == (["A=1.png", "IMG_1.png", "clip"], ["SEED", "3", "B.C=(1, 2)"])
+
+
+def test_no_weights_no_demo(monkeypatch, tmp_path, capsys):
+    """In one sentence, and no random boxes."""
+    command = ["demo.py", "--config-file", str(CONFIG), "--input", str(image(tmp_path / "a.png"))]
+    monkeypatch.setattr(sys, "argv", [*command, "--output", str(tmp_path / "out"), "MODEL.DEVICE=cpu"])
+    with pytest.raises(SystemExit, match="no weights to predict with"):
+        demo.main()
+    assert not (tmp_path / "out").exists()

@@ -36,7 +36,10 @@ def test_a_checkpoint_becomes_a_file_that_is_checked(name, tmp_path, capsys):
 
 def test_what_goes_wrong_is_said_in_a_sentence(tmp_path, capsys):
     arguments = ["--config-file", CONFIG, "--output", str(tmp_path / "model.onnx"), *SMALL]
-    assert export_model.main([*arguments, "MODEL.WEIGHTS=", "TEST.AUG.ENABLED=True", "TEST.AUG.FLIP=True"]) == 1
+    assert export_model.main([*arguments, "MODEL.WEIGHTS="]) == 1
+    assert "no weights to predict with" in capsys.readouterr().err
+    random = ["MODEL.WEIGHTS=", "MODEL.ALLOW_INCOMPLETE_WEIGHTS=True"]
+    assert export_model.main([*arguments, *random, "TEST.AUG.ENABLED=True", "TEST.AUG.FLIP=True"]) == 1
     assert "set TEST.AUG.ENABLED to False" in capsys.readouterr().err
     assert export_model.main([*arguments, f"MODEL.WEIGHTS={tmp_path / 'none.pth'}"]) == 1
     assert "none.pth" in capsys.readouterr().err

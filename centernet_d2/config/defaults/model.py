@@ -48,6 +48,8 @@ def add_networks(cfg: CfgNode) -> None:
 
 
 def add_inference(cfg: CfgNode) -> None:
+    # Predict although MODEL.WEIGHTS is empty, or does not fill the whole model: what it lacks is random.
+    cfg.MODEL.ALLOW_INCOMPLETE_WEIGHTS = False
     # What engine.predictor.Predictor does for speed; nothing else reads these.
     cfg.MODEL.INFERENCE = CfgNode()
     # Batch normalizations become part of the convolutions before them. Same results.
@@ -114,7 +116,8 @@ def add_centernet(cfg: CfgNode) -> None:
 
     # Peaks read per point and image.
     cfg.MODEL.CENTERNET.TOPK_CANDIDATES = 100
-    # How candidates from different points become one object: "soft_nms", "vote", "resample" (docs/multi_point.md).
+    # How candidates from different points become one object: "soft_nms", "vote", "resample" (docs/multi_point.md). With
+    # one point "soft_nms" lowers the scores of neighboring peaks of a class, and the others do nothing.
     cfg.MODEL.CENTERNET.MERGE = "vote"
     cfg.MODEL.CENTERNET.SCORE_THRESH_TEST = 0.0
 

@@ -23,6 +23,8 @@ def add_training(cfg: CfgNode) -> None:
     cfg.WANDB = CfgNode()
     cfg.WANDB.PROJECT = ""
 
+    # IoU above which the lower of two detections is removed, whatever their classes and MERGE; 0: none is.
+    cfg.TEST.NMS = 0.0
     # Metric whose best checkpoint is kept as model_best.pth, such as "bbox/AP"; "" keeps none.
     cfg.TEST.BEST_METRIC = "bbox/AP"
     # Used where TEST.AUG.ENABLED: scales of the network input, and flipped images (TEST.AUG.FLIP).

@@ -11,8 +11,10 @@ from detectron2.modeling import META_ARCH_REGISTRY
 from detectron2.structures import Instances
 from detectron2.utils import comm
 from torch import Tensor
+from torchvision.ops import nms
 
 from centernet_d2.checkpoint.detectron2_patch import safely_loaded
+from centernet_d2.config import warn_of_unused_keys
 from centernet_d2.config.resolution import resolve
 from centernet_d2.modeling.meta_arch.dense_detector import DenseDetector
 from centernet_d2.modeling.tasks import Task, build_task
@@ -30,7 +32,9 @@ class CenterNet(DenseDetector):
     Args:
         task: heads, and how their maps become objects.
         detections_per_image, score_threshold: what is kept.
+        nms_threshold: IoU above which the lower of two detections is removed, whatever their classes; 0: none is.
         metadata: what the outputs mean; it goes into every checkpoint, and comes back from there.
+        allow_incomplete_weights: ``SafeCheckpointer`` may fill the model in part, or not at all, for prediction.
         kwargs: of :class:`DenseDetector`.
     """
 
@@ -41,11 +45,16 @@ class CenterNet(DenseDetector):
         task: Task,
         detections_per_image: int = 100,
         score_threshold: float = 0.0,
+        nms_threshold: float = 0.0,
         metadata: ModelMetadata | None = None,
+        allow_incomplete_weights: bool = False,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
+        if not 0 <= nms_threshold <= 1:
+            raise ValueError(f"TEST.NMS must be an IoU of 0 (off) to 1, not {nms_threshold}")
         self.metadata = metadata or ModelMetadata()
+        self.nms_threshold, self.allow_incomplete_weights = nms_threshold, allow_incomplete_weights
         if len(self.strides) != 1:
             raise ValueError(f"all maps must have one stride, not {self.strides}: name a neck (MODEL.NECK.NAME)")
         (self.stride,) = self.strides
@@ -55,6 +64,7 @@ class CenterNet(DenseDetector):
 
     @classmethod
     def from_config(cls, cfg: CfgNode) -> dict[str, Any]:
+        warn_of_unused_keys(cfg)
         cfg = resolve(cfg)
         arguments = super().from_config(cfg)
         shapes = (arguments["neck"] or arguments["backbone"]).output_shape()
@@ -63,7 +73,9 @@ class CenterNet(DenseDetector):
             "task": build_task(cfg, [shape.channels for shape in shapes.values()]),
             "detections_per_image": cfg.TEST.DETECTIONS_PER_IMAGE,
             "score_threshold": cfg.MODEL.CENTERNET.SCORE_THRESH_TEST,
+            "nms_threshold": cfg.TEST.NMS,
             "metadata": ModelMetadata.from_config(cfg),
+            "allow_incomplete_weights": cfg.MODEL.ALLOW_INCOMPLETE_WEIGHTS,
         }
 
     def compile(self, *args: Any, **kwargs: Any) -> None:
@@ -90,6 +102,8 @@ class CenterNet(DenseDetector):
         merged = self.task.merge(Candidates.cat(passes), self.detections_per_image)
         sizes = [(int(x["image"].shape[-2]), int(x["image"].shape[-1])) for x in batched_inputs]
         detections = merged.to_instances(sizes, self.score_threshold)
+        if self.nms_threshold:
+            detections = [x[nms(x.pred_boxes.tensor, x.scores, self.nms_threshold)] for x in detections]
         return [self.task.finish(*pair) for pair in zip(detections, batched_inputs, strict=True)]
 
     def predict_maps(self, images: Tensor) -> dict[str, Tensor]:

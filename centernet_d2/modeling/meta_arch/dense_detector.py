@@ -12,7 +12,7 @@ from detectron2.structures import ImageList, Instances
 from torch import Tensor, nn
 
 from centernet_d2.modeling.neck import Neck, build_neck
-from centernet_d2.modeling.test_time_augmentation import TestTimeAugmentation
+from centernet_d2.modeling.test_time_augmentation import TestTimeAugmentation, check_tensor
 
 
 class DenseDetector(nn.Module, ABC):
@@ -81,9 +81,13 @@ class DenseDetector(nn.Module, ABC):
             batched_inputs: Detectron2's dicts. Training: ``image`` (3, H, W) at network size and ``instances`` with
                 ``gt_boxes`` in its pixels. Inference: ``image`` as it was read, 0..255; boxes come back in pixels of
                 ``height`` and ``width`` where given, else of ``image``.
+
+        Raises:
+            TypeError, ValueError: in inference, an ``image`` is none, see
+                :func:`~centernet_d2.modeling.test_time_augmentation.check_tensor`.
         """
         if not self.training:
-            return self.inference(batched_inputs)
+            return self.inference([{**x, "image": check_tensor(x["image"])} for x in batched_inputs])
         assert "instances" in batched_inputs[0], "instances are missing in training"
         images = self.preprocess_image(batched_inputs)
         features = self.extract_features(images)

@@ -67,7 +67,7 @@ class DetectionTask(Task):
         }
 
     def merge_spec(self) -> str:
-        if len(self.point_flags) == 1:
+        if len(self.point_flags) == 1 and self.merge_method != "soft_nms":
             return "top"
         return "vote" if self.merge_method == "vote" else "soft_nms"
 
@@ -105,7 +105,7 @@ class DetectionTask(Task):
         """Points of one test-time pass are merged as ``merge`` says, passes by soft-NMS (as published)."""
         k = len(self.point_flags)
         passes = candidates.scores.shape[1] // (k * self.candidates_per_point)
-        if k == passes == 1:
+        if k == passes == 1 and self.merge_method != "soft_nms":
             return candidates.select(candidates.scores.topk(min(limit, candidates.scores.shape[1])).indices)
         if self.merge_method == "vote" and k > 1:
             candidates = self._vote(candidates, limit, passes)
