@@ -68,7 +68,7 @@ def test_unknown_tensors_do_not_spoil_a_checkpoint(prefix, tmp_path, caplog):
         checkpointer.load(str(tmp_path / "resnet18.pth"))
     assert sorted(checkpointer.incompatible.missing_keys) == ["head.bias", "head.weight"]
     assert torch.equal(model.backbone.state_dict()["res5.1.conv2.weight"], source.layer4[1].conv2.weight)
-    said = [r.getMessage() for r in caplog.dataset_dicts]
+    said = [r.getMessage() for r in caplog.records]
     assert [x for x in said if "left out" in x] == [
         "left out, no tensor but a dict: optimizer",
         "left out, no tensor but a int: epoch",

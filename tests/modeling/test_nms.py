@@ -10,6 +10,7 @@ import torch
 from detectron2.modeling import build_model
 from torchvision.ops import box_iou
 
+from centernet_d2.runtime import merging
 from tests.helpers.keypoints import keypoint_cfg
 from tests.helpers.tiny import tiny_cfg, tiny_model
 from tests.modeling.test_boxes3d import box3d_cfg
@@ -20,11 +21,11 @@ NINE = ("MODEL.CENTERNET.GRID_POINTS", list(range(9)))
 def boxes_of_one_object(*opts) -> tuple[list[int], list[float]]:
     """Classes and scores above 0.3 of one object that has two peaks of class 0, and one of class 1."""
     model = tiny_model(*opts).eval()
-    maps = model.outputs(torch.zeros(1, 3, 64, 64))
+    maps = model.predict_maps(torch.zeros(1, 3, 64, 64))
     maps["heatmap"].fill_(-9)
     maps["heatmap"][0, 0, 8, 7], maps["heatmap"][0, 0, 8, 9], maps["heatmap"][0, 1, 8, 7] = 2.0, 1.0, 1.5
     maps["box_size"].fill_(10.0), maps["offset"].fill_(0.5)
-    model.outputs = lambda images: maps
+    model.predict_maps = lambda images: maps
     predictions = model([{"image": torch.zeros(3, 64, 64, dtype=torch.uint8)}])[0]["instances"]
     predictions = predictions[predictions.scores > 0.3]
     return predictions.pred_classes.tolist(), predictions.scores.tolist()
@@ -89,7 +90,7 @@ def said(caplog, *opts) -> list[str]:
     caplog.clear()
     with caplog.at_level(logging.WARNING):
         tiny_model(*opts)
-    return [r.getMessage() for r in caplog.dataset_dicts if "no effect" in r.getMessage()]
+    return [r.getMessage() for r in caplog.records if "no effect" in r.getMessage()]
 
 
 @pytest.mark.parametrize(
