@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections import defaultdict
 from typing import Any
 
@@ -33,6 +34,7 @@ class CenterNet(nn.Module):
         pixel_mean, pixel_std: per channel, in the order and range (0..255) of the images.
         detections_per_image, score_threshold: what is kept.
         channels_last: order of weights and maps in memory, which is faster on some devices; results are the same.
+            Left out where it is not safe.
 
     Attributes:
         input_channels: of what the backbone takes.
@@ -66,7 +68,13 @@ class CenterNet(nn.Module):
         if len(strides) != 1:
             raise ValueError(f"all maps must have one stride, not {shapes}: name a neck (MODEL.NECK.NAME)")
         self.stride = strides.pop()
-        self.memory_format = torch.channels_last if channels_last else torch.preserve_format
+        spoilt = _corrupt_in_channels_last(self)
+        if channels_last and spoilt:
+            logging.getLogger(__name__).info(
+                "MODEL.CHANNELS_LAST is off in this network: PyTorch's backward pass on a CPU would corrupt memory at %s",
+                ", ".join(spoilt),
+            )
+        self.memory_format = torch.channels_last if channels_last and not spoilt else torch.preserve_format
         self.to(memory_format=self.memory_format)  # type: ignore[call-overload]  # PyTorch's types lack it
 
     @classmethod
@@ -213,6 +221,23 @@ class CenterNet(nn.Module):
             self.task.candidates(outputs).transformed(scale * self.stride, shift),
             self.task.candidates(flipped).transformed(scale * self.stride * flip, far_side),
         ]
+
+
+def _corrupt_in_channels_last(model: nn.Module) -> list[str]:
+    """Names of the convolutions whose gradient on a CPU writes beyond its memory when channels are innermost.
+
+    A fault of oneDNN (https://github.com/uxlfoundation/oneDNN/issues/6035; seen in PyTorch 2.11.0, reported up to
+    2.14.0): float32, 1x1, a stride of 2, fewer than 16 input channels (8 on CPUs without AVX-512), any number of
+    threads. No published network has such a layer.
+    """
+    return [
+        name
+        for name, module in model.named_modules()
+        if isinstance(module, nn.Conv2d)
+        and max(module.kernel_size) == 1
+        and max(module.stride) > 1
+        and module.in_channels < 16
+    ]
 
 
 def _mean_over_processes(num_objects: Tensor) -> Tensor:
