@@ -107,7 +107,8 @@ class Targets:
             k: v.to(device, non_blocking=True) for k, v in vars(self).items() if isinstance(v, Tensor)
         }
         fields = {k: v.to(device, non_blocking=True) for k, v in self.fields.items()}
-        return replace(self, **moved, fields=fields, ignored=self.ignored and self.ignored.to(device))
+        ignored = None if self.ignored is None else self.ignored.to(device)
+        return replace(self, **moved, fields=fields, ignored=ignored)
 
 
 def _flat(values: list[Keypoints] | list[Tensor], stride: int) -> Tensor:

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 import torch
 from detectron2.modeling import build_model
+from torch import nn
 
 import centernet_d2
-from tests.helpers.tiny import training_input
+from centernet_d2.modeling.meta_arch.centernet import CenterNet
+from tests.helpers.tiny import tiny_model, training_input
 
 CONFIGS = Path(__file__).resolve().parents[2] / "configs" / "COCO-Detection"
 
@@ -42,3 +46,53 @@ def test_maps_losses_and_gradients_are_the_same(name):
     for (key, ours), theirs in zip(other.named_parameters(), plain.parameters(), strict=True):
         assert torch.allclose(ours.grad, theirs.grad, rtol=1e-5, atol=1e-5 * float(theirs.grad.abs().max()) + 1e-9), key
     assert other.state_dict().keys() == plain.state_dict().keys()
+
+
+STEPS = """
+import torch
+from tests.helpers.tiny import tiny_model, training_input
+
+torch.set_num_threads(1)
+model = tiny_model(
+    "MODEL.BACKBONE.NAME", "build_hourglass_backbone", "MODEL.HOURGLASS.CHANNELS", [8, 8], "MODEL.HOURGLASS.BLOCKS", [1,
+    1]
+)
+batch = [training_input([[10, 20, 70, 90]], [0], (256, 256), seed) for seed in range(4)]
+for _ in range(6):
+    sum(model(batch).values()).backward()
+print("done")
+"""
+
+
+def test_narrow_networks_train_without_corrupting_memory():
+    """In a process of its own, which oneDNN's fault would end (``layers.memory_format``)."""
+    root = Path(__file__).resolve().parents[2]
+    run = subprocess.run([sys.executable, "-c", STEPS], cwd=root, capture_output=True, text=True, check=False)
+    assert run.returncode == 0, run.stderr[-1000:]
+    assert run.stdout.endswith("done\n")
+
+
+@pytest.mark.parametrize(
+    ("layer", "corrupt"),
+    [
+        (nn.Conv2d(15, 8, 1, stride=2), True),
+        (nn.Conv2d(1, 64, 1, stride=2, bias=False), True),
+        (nn.Conv2d(16, 8, 1, stride=2), False),
+        (nn.Conv2d(4, 8, 1), False),
+        (nn.Conv2d(4, 8, 3, stride=2), False),
+    ],
+)
+def test_the_order_is_left_out_where_it_is_not_safe(layer, corrupt, caplog):
+    model = tiny_model()
+    model.backbone.shortcut = layer
+    with caplog.at_level("INFO"):
+        other = CenterNet(
+            backbone=model.backbone,
+            neck=None,
+            task=model.task,
+            test_time_augmentation=model.test_time_augmentation,
+            pixel_mean=[0.0] * 3,
+            pixel_std=[1.0] * 3,
+        )
+    assert (other.memory_format == torch.preserve_format) == corrupt
+    assert ("backbone.shortcut" in caplog.text) == corrupt

@@ -44,6 +44,27 @@ def test_corrected_radius_values():
     torch.testing.assert_close(gaussian_radius(sizes, 0.7, "corrected").float(), expected, atol=6e-3, rtol=0)
 
 
+@pytest.mark.parametrize("size", [(40.0, 20.0), (100.0, 100.0), (3.0, 57.0), (1000.0, 10.0)])
+@pytest.mark.parametrize("overlap", [0.3, 0.7, 0.95])
+def test_the_corrected_radius_is_the_smallest_of_three_roots(size, overlap):
+    """Each case solved by bisection: the IoU falls as both corners move. Which case is the worst depends on the box."""
+    w, h = size
+
+    def root(iou, most):
+        low, high = 0.0, most
+        for _ in range(200):
+            middle = (low + high) / 2
+            low, high = (middle, high) if iou(middle) > overlap else (low, middle)
+        return low
+
+    area = w * h
+    shifted = root(lambda r: (w - r) * (h - r) / (2 * area - (w - r) * (h - r)), min(w, h))
+    shrunk = root(lambda r: (w - 2 * r) * (h - 2 * r) / area, min(w, h) / 2)
+    grown = root(lambda r: area / ((w + 2 * r) * (h + 2 * r)), 10 * max(w, h))
+    radius = gaussian_radius(torch.tensor(size), overlap, "corrected").item()
+    assert radius == pytest.approx(min(shifted, shrunk, grown), rel=1e-6)
+
+
 def test_reference_radius_where_a_last_bit_decides():
     """A radius of exactly 35 must not become 34 by rounding: the published code gets 35."""
     assert window_radius(torch.tensor([[100.0, 175.0]]), 0.7, "cornernet", False).tolist() == [[35, 35]]

@@ -34,6 +34,14 @@ def test_dark_stays_inside_the_cell_and_in_the_center_of_a_plateau():
     assert ((position >= 0) & (position <= 1)).all()
 
 
+@pytest.mark.parametrize("place", [(7.4, 6.5), (3.6, 6.5), (5.5, 8.4), (5.5, 4.6), (7.4, 8.4)])
+def test_dark_stops_at_every_side_of_the_cell(place):
+    """The top of the parabola lies beyond the cell, on either side."""
+    position = dark_position(gaussian(place, 1.5).logit(), *indices(), torch.tensor([[5, 6]]))[0]
+    expected = [min(max(at - cell, 0.0), 1.0) for at, cell in zip(place, (5, 6), strict=True)]
+    assert position.tolist() == pytest.approx(expected, abs=1e-6)
+
+
 def test_soft_argmax_is_the_weighted_mean():
     maps = torch.randn(1, 1, 6, 6, dtype=torch.float64)
     position = soft_argmax_position(maps, *indices(), torch.tensor([[3, 2]]))[0]

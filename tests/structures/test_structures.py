@@ -86,3 +86,15 @@ def test_points_belong_to_the_objects_they_are_requested_of():
     moved = replace(targets, fields={"center": torch.tensor([[3.5, 2.5], [15.75, 0.0], [0.0, 11.0]])})
     assert moved.points((4,)).tolist() == [[[3.5, 2.5]], [[15.75, 0.0]], [[0.0, 11.0]]]
     assert moved.cells((4,)).tolist() == [[[3, 2]], [[15, 0]], [[0, 11]]]
+
+
+@pytest.mark.parametrize("ignored", [None, [False, False, False], [True, False, True], [True, True, True]])
+def test_all_of_the_objects_move_to_a_device(ignored):
+    """Also a list of ignored regions that is empty."""
+    targets = Targets.from_instances(images([3], ignored), 4, (12, 16))
+    moved = targets.to(torch.device("meta"))
+    parts = [moved] if ignored is None else [moved, moved.ignored]
+    assert (moved.ignored is None) == (ignored is None)
+    for part in parts:
+        tensors = [part.boxes, part.classes, part.image_index, part.num_objects, *part.fields.values()]
+        assert {str(tensor.device) for tensor in tensors} == {"meta"}

@@ -60,7 +60,7 @@ class CenterNet(DenseDetector):
         (self.stride,) = self.strides
         self.task = task
         self.detections_per_image, self.score_threshold = detections_per_image, score_threshold
-        self.to(memory_format=self.memory_format)  # type: ignore[call-overload]  # PyTorch's types lack it
+        self.apply_memory_format()
 
     @classmethod
     def from_config(cls, cfg: CfgNode) -> dict[str, Any]:

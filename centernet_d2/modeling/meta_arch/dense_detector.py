@@ -11,6 +11,7 @@ from detectron2.modeling import Backbone, build_backbone, detector_postprocess
 from detectron2.structures import ImageList, Instances
 from torch import Tensor, nn
 
+from centernet_d2.layers.memory_format import choose_memory_format
 from centernet_d2.modeling.neck import Neck, build_neck
 from centernet_d2.modeling.test_time_augmentation import TestTimeAugmentation, check_tensor
 
@@ -22,7 +23,8 @@ class DenseDetector(nn.Module, ABC):
         backbone, neck: together give the feature maps, one or several of each stride.
         test_time_augmentation: input size, scales and flip of prediction.
         pixel_mean, pixel_std: per channel, in the order and range (0..255) of the images.
-        channels_last: order of weights and maps in memory, which is faster on some devices; results are the same.
+        channels_last: order of weights and maps in memory, which is faster on some devices; results are the same. It
+            is left out where it is not safe.
 
     Attributes:
         strides: of the feature maps in input pixels, in ascending order.
@@ -50,7 +52,7 @@ class DenseDetector(nn.Module, ABC):
         self.register_buffer("pixel_mean", torch.tensor(pixel_mean).view(-1, 1, 1), persistent=False)
         self.register_buffer("pixel_std", torch.tensor(pixel_std).view(-1, 1, 1), persistent=False)
         self.strides = tuple(sorted({shape.stride for shape in (neck or backbone).output_shape().values()}))
-        self.memory_format = torch.channels_last if channels_last else torch.preserve_format
+        self.channels_last = channels_last
 
     @classmethod
     def from_config(cls, cfg: CfgNode) -> dict[str, Any]:
@@ -63,6 +65,11 @@ class DenseDetector(nn.Module, ABC):
             "pixel_std": cfg.MODEL.PIXEL_STD,
             "channels_last": cfg.MODEL.CHANNELS_LAST,
         }
+
+    def apply_memory_format(self) -> None:
+        """To be called at the end of ``__init__``, when all layers are there."""
+        self.memory_format = choose_memory_format(self, self.channels_last)
+        self.to(memory_format=self.memory_format)  # type: ignore[call-overload]  # PyTorch's types lack it
 
     @property
     def device(self) -> torch.device:
