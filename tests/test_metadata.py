@@ -86,7 +86,7 @@ def test_every_checkpoint_has_it(trained):
 
 
 def test_a_converted_checkpoint_keeps_it(trained, tmp_path, monkeypatch):
-    monkeypatch.setattr("centernet_d2.checkpoint.conversion.to_published", lambda weights: weights)
+    monkeypatch.setattr("centernet_d2.checkpoint.conversion.to_reference", lambda weights: weights)
     convert_file(trained / "model_final.pth", tmp_path / "published.pth", "published")
     assert load_file(tmp_path / "published.pth")["metadata"]["class_names"] == NAMES
 
@@ -141,7 +141,7 @@ def test_keypoints_come_with_their_names_and_twins(tmp_path):
     saved = ModelMetadata.from_dict(load_file(tmp_path / "a.pth")["metadata"])
     assert saved.keypoint_names == POSE17.names and saved.keypoint_flip_pairs == POSE17.flip_pairs
     with torch.no_grad():
-        found = model.task.candidates(model.outputs(torch.zeros(1, 3, 64, 64)))
+        found = model.task.decode(model.predict_maps(torch.zeros(1, 3, 64, 64)))
     described = describe(cfg, model, found, (64, 64))
     assert described["keypoint_names"] == described["landmark_names"] == list(POSE17.names)
     assert described["keypoint_flip_pairs"] == [list(pair) for pair in POSE17.flip_pairs]

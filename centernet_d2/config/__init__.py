@@ -47,6 +47,22 @@ _UNUSED = {
 }
 
 
+#: Values of Detectron2's own keys that this project's models need; ``configs/Base-CenterNet.yaml`` has the same.
+RECOMMENDED: dict[str, Any] = {
+    "MODEL.META_ARCHITECTURE": "CenterNet",
+    "MODEL.BACKBONE.FREEZE_AT": 0,
+    # COCO statistics of the paper, BGR, 0..255.
+    "MODEL.PIXEL_MEAN": [104.01362, 114.034225, 119.916595],
+    "MODEL.PIXEL_STD": [73.602765, 69.890825, 70.915075],
+    # The model letterboxes by itself; 0 keeps DefaultPredictor from resizing first.
+    "INPUT.MIN_SIZE_TEST": 0,
+    "SOLVER.BASE_LR": 5e-4,
+    "SOLVER.WEIGHT_DECAY": 0.0,
+    "SOLVER.WEIGHT_DECAY_NORM": 0.0,
+    "SOLVER.WARMUP_ITERS": 0,
+}
+
+
 class Config(CfgNode):
     """Detectron2's config, with two differences: reading a YAML file never runs code from it (upstream's default allows
     that), and old names of this project's keys are translated (``config.renamed``)."""
@@ -64,13 +80,10 @@ class Config(CfgNode):
 
 
 def get_cfg() -> CfgNode:
-    """Detectron2's defaults with this project's keys added, on a GPU where there is one.
-
-    A file of ``configs/`` has to be merged next: ``Base-CenterNet.yaml``, which all others start from, has the values
-    of Detectron2's own keys that this project's models need.
-    """
+    """Detectron2's defaults with this project's keys and :data:`RECOMMENDED`, on a GPU where there is one."""
     cfg = get_detectron2_cfg()
     add_centernet_config(cfg)
+    cfg.merge_from_list([x for pair in RECOMMENDED.items() for x in pair])
     cfg.MODEL.DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
     return Config(cfg)  # converts every node, so that merging finds equal types
 

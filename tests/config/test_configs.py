@@ -11,12 +11,14 @@ import numpy as np
 import pytest
 import torch
 from detectron2.config import CfgNode
+from detectron2.config import get_cfg as get_detectron2_cfg
 from detectron2.data import MetadataCatalog
 from detectron2.data.transforms import TransformList
 from detectron2.modeling import build_model
 from detectron2.structures import Boxes, Instances, Keypoints
 
 import centernet_d2
+from centernet_d2.config import RECOMMENDED, add_centernet_config
 from centernet_d2.data.datasets.keypoint_sets import resolve_schema
 from centernet_d2.data.fields_3d import object_fields
 from centernet_d2.registry import required_fields
@@ -188,6 +190,14 @@ def test_longer_reference_schedules(name, per_epoch, epochs, steps):
     assert epochs * per_epoch == solver.MAX_ITER and list(solver.STEPS) == [step * per_epoch for step in steps]
 
 
+def test_the_base_config_has_what_get_cfg_recommends():
+    """For users who merge it into Detectron2's own config."""
+    cfg = get_detectron2_cfg()
+    add_centernet_config(cfg)
+    cfg.merge_from_file(str(ROOT / "Base-CenterNet.yaml"))
+    assert {key: get(cfg, key) for key in RECOMMENDED} == RECOMMENDED
+
+
 def test_names_say_what_is_inside():
     for name in CONFIGS:
         cfg, parts = load(name), Path(name).stem.split("_")
@@ -213,8 +223,6 @@ def test_a_config_says_only_what_its_base_does_not():
             continue
         content = CfgNode.load_cfg(path.open())
         bases = content.pop("_BASE_", [])
-        if not bases:  # a fragment, for any base
-            continue
         base = centernet_d2.get_cfg()
         for name in [bases] if isinstance(bases, str) else bases:
             base.merge_from_file(str(path.parent / name))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 
 import cv2
@@ -98,6 +97,7 @@ def test_a_image_that_cannot_be_written_to(trained):
 def test_frames_of_a_tracker_come_in_order():
     """Untrained, it follows whatever it finds."""
     cfg = tracking_cfg("MODEL.TRACKING.SCORE_THRESH", 0.05, "MODEL.TRACKING.NEW_THRESH", 0.05)
+    cfg.MODEL.ALLOW_INCOMPLETE_WEIGHTS = True
     torch.manual_seed(0)
     ours = Predictor(cfg)
     torch.manual_seed(0)
@@ -128,9 +128,9 @@ def test_precision_of_the_network_and_of_its_heads(trained, name, dtype):
     for module in predictor.model.modules():
         if isinstance(module, (nn.Conv2d, Conv2d)):
             module.register_forward_hook(note)
-    images = torch.randn(1, 3, 96, 128)
+    inputs = torch.randn(1, 3, 96, 128)
     with torch.no_grad():
-        maps, expected = predictor.model.predict_maps(images), DefaultPredictor(trained).model.predict_maps(images)
+        maps, expected = predictor.model.predict_maps(inputs), DefaultPredictor(trained).model.predict_maps(inputs)
     assert seen == {False: {dtype}, True: {torch.float32}}
     for key, value in expected.items():
         away = (maps[key] - value).abs().max() / value.abs().max()
@@ -176,15 +176,3 @@ def test_cuda_graphs(trained, precision, compiled):
         for predictions, expected in zip(predictor.predict_batch(images()), plain, strict=True):
             assert_same(predictions["instances"].to("cpu"), expected["instances"].to("cpu"))
     assert len(predictor.model.predict_maps._recorded) == 4
-
-
-def test_the_example_of_the_document_runs(trained, tmp_path, monkeypatch, capsys):
-    (example,) = re.findall(r"```python\n(.*?)```", (ROOT / "docs" / "inference.md").read_text(), flags=re.DOTALL)
-    monkeypatch.chdir(tmp_path)
-    (tmp_path / "output" / "demo").mkdir(parents=True)
-    (tmp_path / "model_final.pth").rename("output/demo/model_final.pth")
-    (tmp_path / "output" / "demo" / "config.yaml").write_text(trained.dump())
-    for name, image in zip(("photo.jpg", "a.jpg", "b.jpg"), images(), strict=False):
-        cv2.imwrite(name, image)
-    exec(example, {})
-    assert len(re.findall(r"Boxes", capsys.readouterr().out)) == 3

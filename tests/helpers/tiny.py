@@ -38,7 +38,8 @@ def base_cfg() -> CfgNode:
     cfg = centernet_d2.get_cfg()
     cfg.merge_from_file(str(BASE))
     cfg.DATASETS.TRAIN = cfg.DATASETS.TEST = ()
-    cfg.MODEL.DEVICE, cfg.SOLVER.IMS_PER_BATCH = "cpu", 16
+    cfg.MODEL.DEVICE, cfg.SOLVER.IMS_PER_BATCH, cfg.SOLVER.REFERENCE_WORLD_SIZE = "cpu", 16, 0
+    cfg.SOLVER.STEPS, cfg.SOLVER.MAX_ITER, cfg.TEST.EVAL_PERIOD = (30000,), 40000, 0
     return cfg
 
 
