@@ -35,6 +35,7 @@ from detectron2.config import CfgNode
 from detectron2.data.detection_utils import convert_image_to_rgb
 from detectron2.structures import Boxes, Instances
 
+from centernet_d2.config.resolution import resolve
 from centernet_d2.data.annotations import corner_boxes
 from centernet_d2.data.build import build_train_loader
 from centernet_d2.data.catalog import load_dataset_dicts
@@ -67,6 +68,7 @@ def draw_annotations(cfg: CfgNode) -> Iterator[np.ndarray]:
 
 def draw_loader(cfg: CfgNode) -> Iterator[np.ndarray]:
     """The loader's images with their objects, and beside them each heatmap (the strongest point in each cell)."""
+    cfg = resolve(cfg)
     loader, task, visualizer = build_train_loader(cfg), build_task(cfg, [1]), Visualizer.from_config(cfg)
     for sample in chain.from_iterable(loader):
         height, width = sample["image"].shape[-2:]

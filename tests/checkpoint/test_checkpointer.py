@@ -143,7 +143,9 @@ def test_the_predictor_takes_reference_files(suffix, tmp_path, caplog):
     with caplog.at_level(logging.INFO):
         predictor = DefaultPredictor(tiny_cfg(*HOURGLASS, "MODEL.WEIGHTS", str(path)))
     said = [
-        dataset_dict.getMessage() for dataset_dict in caplog.records if dataset_dict.name.startswith("centernet_d2.checkpoint")
+        dataset_dict.getMessage()
+        for dataset_dict in caplog.records
+        if dataset_dict.name.startswith("centernet_d2.checkpoint")
     ]
     assert said == [
         f"Loading {path}",

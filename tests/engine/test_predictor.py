@@ -97,7 +97,6 @@ def test_a_image_that_cannot_be_written_to(trained):
 def test_frames_of_a_tracker_come_in_order():
     """Untrained, it follows whatever it finds."""
     cfg = tracking_cfg("MODEL.TRACKING.SCORE_THRESH", 0.05, "MODEL.TRACKING.NEW_THRESH", 0.05)
-    cfg.MODEL.ALLOW_INCOMPLETE_WEIGHTS = True
     torch.manual_seed(0)
     ours = Predictor(cfg)
     torch.manual_seed(0)

@@ -24,7 +24,7 @@ def tracking_cfg(*opts):
     cfg.MODEL.HOURGLASS.NUM_STACKS = 1
     cfg.MODEL.HOURGLASS.CHANNELS, cfg.MODEL.HOURGLASS.BLOCKS = [8, 8], [1, 1]
     cfg.MODEL.CENTERNET.NUM_CLASSES, cfg.MODEL.CENTERNET.HEAD_CHANNELS = 2, 8
-    cfg.MODEL.WEIGHTS = ""
+    cfg.MODEL.WEIGHTS, cfg.MODEL.ALLOW_INCOMPLETE_WEIGHTS = "", True
     cfg.INPUT.SIZE_TRAIN, cfg.INPUT.SIZE_TEST = [64, 64], [96, 128]
     cfg.merge_from_list(list(opts))
     return cfg

@@ -65,7 +65,7 @@ def test_no_two_boxes_overlap_more(name):
         if "box_size" in model.task.heads:
             for parameter in model.task.heads["box_size"].parameters():
                 parameter.fill_(0)
-            model.task.heads["box_size"].heads[-1][2].bias.fill_(4)
+            model.task.heads["box_size"].layers[-1][2].bias.fill_(4)
     with torch.no_grad():
         (plain,) = model.detect([{"image": image}])
     model.nms_threshold = 0.3
