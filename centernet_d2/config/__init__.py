@@ -14,7 +14,7 @@ from centernet_d2.config.defaults.input import add_augmentation, add_data, add_i
 from centernet_d2.config.defaults.model import add_centernet, add_inference, add_networks
 from centernet_d2.config.defaults.solver import add_training
 from centernet_d2.config.defaults.tasks import add_keypoints, add_tasks, add_tracking
-from centernet_d2.config.renamed import rename_key, rename_node, rename_value
+from centernet_d2.config.renamed import rename_node, rename_pairs
 
 _logger = logging.getLogger(__name__)
 # Keys (and nodes) of Detectron2 that nothing here reads, and which of ours does what they promise.
@@ -74,9 +74,8 @@ class Config(CfgNode):
         super().merge_from_other_cfg(rename_node(cfg_other))
 
     def merge_from_list(self, cfg_list: list[Any]) -> None:
-        pairs = zip(cfg_list[0::2], cfg_list[1::2], strict=True)
-        renamed = [(rename_key(key), value) for key, value in pairs]
-        super().merge_from_list([x for key, value in renamed if key for x in (key, rename_value(key, value))])
+        pairs = rename_pairs(zip(cfg_list[0::2], cfg_list[1::2], strict=True))
+        super().merge_from_list([x for pair in pairs for x in pair])
 
 
 def get_cfg() -> CfgNode:

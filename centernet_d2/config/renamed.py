@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from detectron2.config import CfgNode
@@ -76,10 +76,10 @@ def rename_value(key: str, value: Any) -> Any:
     return table.get(value, value) if isinstance(value, str) else value
 
 
-def rename_node(node: CfgNode) -> CfgNode:
-    """``node`` with today's keys and values; one warning lists what was renamed."""
-    result, changes = type(node)(), []
-    for key, value in _leaves(node):
+def rename_pairs(pairs: Iterable[tuple[str, Any]]) -> list[tuple[str, Any]]:
+    """Keys and values under today's names, without keys that are gone; one warning lists what was renamed."""
+    result, changes = [], []
+    for key, value in pairs:
         new_key = rename_key(key)
         new_value = rename_value(new_key, value)
         if new_key != key:
@@ -87,10 +87,17 @@ def rename_node(node: CfgNode) -> CfgNode:
         elif new_value != value:
             changes.append(f"{key} {value!r} is now {new_value!r}")
         if new_key:
-            _set(result, new_key, new_value)
-    if not changes:
-        return node
-    _logger.warning("Config with old names, translated: %s", "; ".join(changes))
+            result.append((new_key, new_value))
+    if changes:
+        _logger.warning("Config with old names, translated: %s", "; ".join(changes))
+    return result
+
+
+def rename_node(node: CfgNode) -> CfgNode:
+    """``node`` as :func:`rename_pairs` has it."""
+    result = type(node)()
+    for key, value in rename_pairs(_leaves(node)):
+        _set(result, key, value)
     return result
 
 

@@ -13,6 +13,7 @@ from detectron2.utils.collect_env import collect_env_info
 from detectron2.utils.logger import setup_logger
 
 from centernet_d2.config import get_cfg
+from centernet_d2.config.renamed import rename_pairs
 from centernet_d2.config.resolution import resolve
 from centernet_d2.engine.options import argument_parser
 
@@ -35,7 +36,7 @@ def setup_cfg(config_file: str = "", opts: Sequence[str] = ()) -> CfgNode:
     cfg = get_cfg()
     if config_file:
         cfg.merge_from_file(config_file)
-    pairs = list(_pairs(opts))
+    pairs = rename_pairs(_pairs(opts))
     for key, _ in pairs:
         _check_key(cfg, key)
     cfg.merge_from_list([part for pair in pairs for part in pair])
