@@ -1,4 +1,7 @@
-"""How each kind of result is drawn and told: a field of ``Instances``, two functions and a line in ``KINDS``."""
+"""How each field of ``Instances`` is drawn and described: two functions and a line in :data:`RENDERERS` for each.
+
+Fields without a renderer are written into the label, so a new task draws without any change here.
+"""
 
 from __future__ import annotations
 
@@ -93,16 +96,19 @@ class Canvas:
 
 @dataclass(frozen=True)
 class Renderer:
-    """
+    """Draws and describes one field of predictions.
+
     Attributes:
-        field: of ``Instances`` that have such a result.
-        draw: on a sheet.
+        field: of ``Instances``.
+        draw: on a canvas.
         describe: each object's entries in JSON.
+        uses: further fields that are drawn or described together with this one.
     """
 
     field: str
     draw: Callable[[Canvas, Instances], None]
     describe: Callable[[VisMetadata, Instances], list[dict[str, Any]]]
+    uses: tuple[str, ...] = ()
 
 
 def color_of(index: int) -> Color:
@@ -250,10 +256,52 @@ def class_name(names: Sequence[str] | None, index: int) -> str:
 
 
 #: In the order of drawing: later ones are on top, and their words behind those before.
-KINDS = (
-    Renderer("pred_track_ids", _draw_tracks, _describe_tracks),
+RENDERERS: list[Renderer] = [
+    Renderer("pred_track_ids", _draw_tracks, _describe_tracks, uses=("pred_displacement",)),
     Renderer("pred_masks", _draw_masks, _describe_masks),
-    Renderer("pred_boxes", _draw_boxes, _describe_boxes),
-    Renderer("pred_locations", _draw_boxes_3d, _describe_boxes_3d),
+    Renderer("pred_boxes", _draw_boxes, _describe_boxes, uses=("pred_classes",)),
+    Renderer(
+        "pred_locations",
+        _draw_boxes_3d,
+        _describe_boxes_3d,
+        uses=("pred_dimensions", "pred_rotation_y", "pred_alpha", "pred_depth"),
+    ),
     Renderer("pred_keypoints", _draw_keypoints, _describe_keypoints),
-)
+]
+
+
+def register_renderer(renderer: Renderer) -> None:
+    """Draw ``renderer.field`` by ``renderer`` from now on, on top of the others."""
+    RENDERERS[:] = [known for known in RENDERERS if known.field != renderer.field] + [renderer]
+
+
+def find_renderers(predictions: Instances) -> list[Renderer]:
+    """Those of the fields of ``predictions``; ``pred_<name>`` (P,) or (P, n) that no other takes becomes a number or a
+    list in the label and in JSON."""
+    chosen = [renderer for renderer in RENDERERS if predictions.has(renderer.field)]
+    known = {name for renderer in RENDERERS for name in (renderer.field, *renderer.uses)}
+    others = [
+        name
+        for name, value in predictions.get_fields().items()
+        if name.startswith("pred_") and name not in known and isinstance(value, Tensor) and value.dim() <= 2
+    ]
+    return chosen + [_number_renderer(name) for name in others]
+
+
+def _number_renderer(field: str) -> Renderer:
+    title = field.removeprefix("pred_")
+
+    def values(predictions: Instances) -> list[Any]:
+        columns = predictions.get(field).double()
+        columns = columns[:, 0] if columns.dim() == 2 and columns.shape[1] == 1 else columns
+        return columns.numpy().round(4).tolist()
+
+    def draw(canvas: Canvas, predictions: Instances) -> None:
+        for words, value in zip(canvas.words, values(predictions), strict=True):
+            numbers = value if isinstance(value, list) else [value]
+            words.append(f"{title} {' '.join(f'{x:.3g}' for x in numbers)}")
+
+    def describe(metadata: VisMetadata, predictions: Instances) -> list[dict[str, Any]]:
+        return [{title: value} for value in values(predictions)]
+
+    return Renderer(field, draw, describe)

@@ -21,7 +21,7 @@ from centernet_d2.structures.boxes3d import calibration_of
 from centernet_d2.structures.model_metadata import ModelMetadata
 from centernet_d2.visualization.draw_keypoints import find_schema
 from centernet_d2.visualization.primitives import write_labels
-from centernet_d2.visualization.renderers import KINDS, Canvas, Memory, VisMetadata, class_color, color_of
+from centernet_d2.visualization.renderers import Canvas, Memory, VisMetadata, class_color, color_of, find_renderers
 
 # Small images are drawn enlarged to this shorter side, so that names can be read.
 _MIN_SIDE = 400
@@ -86,9 +86,8 @@ class Visualizer:
             colors=[color_of(index) for index in shown.pred_classes.tolist()],
             words=[[] for _ in range(len(shown))],
         )
-        for kind in KINDS:
-            if shown.has(kind.field):
-                kind.draw(canvas, shown)
+        for renderer in find_renderers(shown):
+            renderer.draw(canvas, shown)
         texts, boxes = [" ".join(words) for words in canvas.words], shown.pred_boxes.tensor.double().numpy() * scale
         write_labels(canvas.image, texts, boxes, canvas.colors, max(12, min(size) // 40))
         self._memory.frame += 1
@@ -98,10 +97,9 @@ class Visualizer:
         """Objects above the threshold, best first, as JSON takes them."""
         shown = self._shown(predictions)
         entries: list[dict[str, Any]] = [{} for _ in range(len(shown))]
-        for kind in KINDS:
-            if shown.has(kind.field):
-                for entry, extra in zip(entries, kind.describe(self.metadata, shown), strict=True):
-                    entry.update(extra)
+        for renderer in find_renderers(shown):
+            for entry, extra in zip(entries, renderer.describe(self.metadata, shown), strict=True):
+                entry.update(extra)
         return entries
 
     def _shown(self, predictions: Instances) -> Instances:
