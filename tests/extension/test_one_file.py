@@ -31,8 +31,8 @@ from detectron2.structures import BoxMode
 
 def load():
     annotations = [
-        {"bbox": [8, 8, 40, 36], "bbox_mode": BoxMode.XYXY_ABS, "category_id": 0, "weight": 3.0},
-        {"bbox": [44, 20, 60, 52], "bbox_mode": BoxMode.XYXY_ABS, "category_id": 1, "weight": 0.5},
+        {"bbox": [8, 8, 22, 20], "bbox_mode": BoxMode.XYXY_ABS, "category_id": 0, "weight": 3.0},
+        {"bbox": [44, 30, 58, 44], "bbox_mode": BoxMode.XYXY_ABS, "category_id": 1, "weight": 0.5},
     ]
     return [
         {"file_name": FOLDER + f"/{i}.png", "image_id": i, "height": 64, "width": 64, "annotations": annotations}
@@ -78,8 +78,8 @@ def trained(tmp_path_factory):
     for path in (TASK, folder / "weighed_things.py", folder / "two_convolutions.py"):
         import_file(path)
     image = np.full((64, 64, 3), 90, np.uint8)
-    cv2.rectangle(image, (8, 8), (39, 35), (20, 200, 60), -1)
-    cv2.rectangle(image, (44, 20), (59, 51), (200, 40, 20), -1)
+    cv2.rectangle(image, (8, 8), (21, 19), (20, 200, 60), -1)
+    cv2.rectangle(image, (44, 30), (57, 43), (200, 40, 20), -1)
     for i in range(4):
         cv2.imwrite(str(folder / f"{i}.png"), image)
     (folder / "weight.yaml").write_text(
@@ -90,7 +90,7 @@ def trained(tmp_path_factory):
     )
     cfg = tiny_cfg("OUTPUT_DIR", str(folder / "output"))
     cfg.merge_from_file(str(folder / "weight.yaml"))
-    options = ["SOLVER.IMS_PER_BATCH", 4, "SOLVER.MAX_ITER", 250, "SOLVER.STEPS", (), "SOLVER.BASE_LR", 0.005]
+    options = ["SOLVER.IMS_PER_BATCH", 4, "SOLVER.MAX_ITER", 150, "SOLVER.STEPS", (), "SOLVER.BASE_LR", 0.005]
     options += [
         "INPUT.AFFINE.MODE",
         "none",
