@@ -33,6 +33,9 @@ def add_keypoints(cfg: CfgNode) -> None:
     cfg.MODEL.KEYPOINT.OFFSET_PER_KEYPOINT = True
     # Cells around a landmark's own at which its offset is learned; 0: at its own alone (published).
     cfg.MODEL.KEYPOINT.OFFSET_RADIUS = 1
+    # What keypoint losses are divided by: "objects" (each object counts once), or "keypoints" (the reference: the
+    # heatmap loss by the number of its peaks, regression and offsets by the number of labeled keypoints).
+    cfg.MODEL.KEYPOINT.LOSS_NORMALIZER = "objects"
     cfg.MODEL.KEYPOINT.REGRESSION_WEIGHT = 1.0
     cfg.MODEL.KEYPOINT.HEATMAP_WEIGHT = 1.0
     cfg.MODEL.KEYPOINT.OFFSET_WEIGHT = 1.0

@@ -10,9 +10,10 @@ from detectron2.config import CfgNode, configurable
 from torch import Tensor
 
 from centernet_d2.layers.class_keypoints import ClassKeypoints
+from centernet_d2.layers.distributed import mean_over_processes
 from centernet_d2.modeling.heads.base import HEAD_REGISTRY
 from centernet_d2.modeling.heads.class_heatmap import HEATMAP_PRIOR, mean_probability
-from centernet_d2.modeling.heads.sparse import DeferredMap, SparseHead
+from centernet_d2.modeling.heads.sparse import DeferredMap, SparseHead, check_normalizer
 from centernet_d2.ops.focal_loss import heatmap_focal_loss
 from centernet_d2.ops.gaussian import SparseMaps, splat_gaussians, window_radius
 from centernet_d2.ops.indexing import cells_of
@@ -28,12 +29,14 @@ class KeypointMaps(NamedTuple):
         channels: (Q, L) int64, in the head's output.
         used: (Q, L) bool; padding is not learned.
         maps: of shape (Q, L, H, W).
+        num_peaks: () float32, cells with the value 1, per process; None where objects are counted.
     """
 
     image_index: Tensor
     channels: Tensor
     used: Tensor
     maps: SparseMaps
+    num_peaks: Tensor | None
 
 
 @HEAD_REGISTRY.register()
@@ -49,6 +52,8 @@ class KeypointHeatmapHead(SparseHead):
         radius: of the Gaussians in cells; -1: from the object's size by ``min_overlap`` and ``radius_method``
             (:func:`~centernet_d2.ops.gaussian.window_radius`).
         exact_centers: center the Gaussians on the landmarks, not on the middles of their cells.
+        normalizer: "objects": the loss is divided by their number times the mean number of keypoints of a class;
+            "keypoints": by the number of peaks (the reference).
     """
 
     @configurable
@@ -61,6 +66,7 @@ class KeypointHeatmapHead(SparseHead):
         exact_centers: bool = False,
         min_overlap: float = 0.7,
         radius_method: str = "cornernet",
+        normalizer: str = "objects",
         **kwargs: Any,
     ) -> None:
         super().__init__(out_channels=len(flip_indices), bias=HEATMAP_PRIOR, **kwargs)
@@ -68,6 +74,7 @@ class KeypointHeatmapHead(SparseHead):
         self.flip_indices = list(flip_indices)
         self.radius, self.exact_centers = radius, exact_centers
         self.min_overlap, self.radius_method = min_overlap, radius_method
+        self.normalizer = check_normalizer(normalizer)
 
     @classmethod
     def from_config(cls, cfg: CfgNode, in_channels: Sequence[int]) -> dict[str, Any]:
@@ -79,6 +86,7 @@ class KeypointHeatmapHead(SparseHead):
             "exact_centers": cfg.MODEL.KEYPOINT.OFFSET in ("dark", "soft_argmax"),
             "min_overlap": cfg.MODEL.CENTERNET.GAUSSIAN_MIN_OVERLAP,
             "radius_method": cfg.MODEL.CENTERNET.GAUSSIAN_RADIUS,
+            "normalizer": cfg.MODEL.KEYPOINT.LOSS_NORMALIZER,
             "in_channels": in_channels,
             "head_channels": cfg.MODEL.CENTERNET.HEAD_CHANNELS,
             "loss_weight": cfg.MODEL.KEYPOINT.HEATMAP_WEIGHT,
@@ -97,7 +105,9 @@ class KeypointHeatmapHead(SparseHead):
         first = group[:, None] * channels.shape[1]
         local = first + torch.arange(channels.shape[1], device=group.device)
         maps = self._splat(targets, keypoints, local, (len(pairs), channels.shape[1], *targets.grid_size))
-        return KeypointMaps(image_index, channels, used, maps)
+        count_peaks = self.normalizer == "keypoints"
+        num_peaks = mean_over_processes((maps.value == 1).sum().float()) if count_peaks else None
+        return KeypointMaps(image_index, channels, used, maps, num_peaks)
 
     def _splat(
         self, targets: Targets, keypoints: Tensor, channel: Tensor, shape: tuple[int, int, int, int]
@@ -115,12 +125,14 @@ class KeypointHeatmapHead(SparseHead):
         return splat_gaussians(cells, channel[owner, keypoint][:, None], radius, shape, centers)
 
     def loss(self, output: DeferredMap, target: KeypointMaps, num_objects: Tensor) -> Tensor:
-        """Focal loss divided by the number of objects times the mean number of landmarks of a class."""
+        """Focal loss, divided as ``normalizer`` says."""
         if len(self.own.index) == 1:
             logits = output.dense()
         else:
             # No loss and no gradient where p is 0 and so is the target.
             logits = output.maps(target.image_index, target.channels).masked_fill(~target.used[..., None, None], -100.0)
+        if target.num_peaks is not None:
+            return heatmap_focal_loss(logits, target.maps) / target.num_peaks
         mean_count = self.out_channels / len(self.own.index)
         return heatmap_focal_loss(logits, target.maps) / (num_objects * mean_count)
 

@@ -10,9 +10,10 @@ import torch
 from detectron2.config import CfgNode, configurable
 from torch import Tensor
 
+from centernet_d2.layers.distributed import mean_over_processes
 from centernet_d2.modeling.heads.base import HEAD_REGISTRY
 from centernet_d2.modeling.heads.keypoint_regression import unflip_offsets
-from centernet_d2.modeling.heads.sparse import DeferredMap, SparseHead, per_object_mean
+from centernet_d2.modeling.heads.sparse import DeferredMap, SparseHead, check_normalizer, per_object_mean
 from centernet_d2.ops.indexing import cells_of
 from centernet_d2.structures import Targets
 from centernet_d2.structures.keypoint_schema import get_schema
@@ -49,14 +50,23 @@ class CellRegressionHead(SparseHead):
         radius: also learned in the cells up to this far from a landmark's own, so that a peak in a neighbouring cell
             still leads to the landmark.
         pixel_center: see :mod:`centernet_d2.geometry`.
+        normalizer: as of ``KeypointRegressionHead``.
     """
 
     def __init__(
-        self, *, flip_indices: Sequence[int], shared: bool, radius: int = 0, pixel_center: float = 0.5, **kwargs: Any
+        self,
+        *,
+        flip_indices: Sequence[int],
+        shared: bool,
+        radius: int = 0,
+        pixel_center: float = 0.5,
+        normalizer: str = "objects",
+        **kwargs: Any,
     ) -> None:
         super().__init__(out_channels=2 if shared else 2 * len(flip_indices), **kwargs)
         self.flip_indices = [0] if shared else list(flip_indices)
         self.shared, self.radius, self.pixel_center = shared, radius, pixel_center
+        self.normalizer = check_normalizer(normalizer)
 
     @abstractmethod
     def place(self, targets: Targets, owner: Tensor, keypoint: Tensor) -> Tensor:
@@ -79,9 +89,11 @@ class CellRegressionHead(SparseHead):
         return CellValues(len(targets), owner, targets.image_index[owner], cells, inside, channels, values)
 
     def loss(self, output: DeferredMap, target: CellValues, num_objects: Tensor) -> Tensor:
-        """Absolute difference, averaged over an object's labelled landmarks, then over objects."""
+        """Absolute difference, averaged over the cells of a keypoint and as ``normalizer`` says."""
         read = output.read_channels(target.image_index, target.cells, target.channels).float()
         difference = ((read - target.values).abs().mean(dim=-1) * target.inside).sum(dim=1) / target.inside.sum(dim=1)
+        if self.normalizer == "keypoints":
+            return difference.sum() / mean_over_processes(difference.new_tensor(float(len(difference))))
         return per_object_mean(difference, target.owner, target.num_objects).sum() / num_objects
 
     def encode_dense(self, targets: Targets) -> Tensor:
@@ -115,6 +127,7 @@ def _settings(cfg: CfgNode, in_channels: Sequence[int], loss_weight: float) -> d
         "shared": not cfg.MODEL.KEYPOINT.OFFSET_PER_KEYPOINT,
         "radius": cfg.MODEL.KEYPOINT.OFFSET_RADIUS,
         "pixel_center": cfg.MODEL.CENTERNET.PIXEL_CENTER,
+        "normalizer": cfg.MODEL.KEYPOINT.LOSS_NORMALIZER,
         "in_channels": in_channels,
         "head_channels": cfg.MODEL.CENTERNET.HEAD_CHANNELS,
         "loss_weight": loss_weight,

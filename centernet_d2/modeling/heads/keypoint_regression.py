@@ -9,8 +9,9 @@ import torch
 from detectron2.config import CfgNode, configurable
 from torch import Tensor
 
+from centernet_d2.layers.distributed import mean_over_processes
 from centernet_d2.modeling.heads.base import HEAD_REGISTRY
-from centernet_d2.modeling.heads.sparse import DeferredMap, SparseHead, per_object_mean
+from centernet_d2.modeling.heads.sparse import DeferredMap, SparseHead, check_normalizer, per_object_mean
 from centernet_d2.ops.indexing import read_at
 from centernet_d2.structures import Targets
 from centernet_d2.structures.keypoint_schema import get_schema
@@ -24,19 +25,29 @@ class KeypointRegressionHead(SparseHead):
     Args:
         flip_indices: (K,) which landmark each becomes in a flipped image.
         pixel_center: see :mod:`centernet_d2.geometry`.
+        normalizer: "objects": the mean over an object's labeled keypoints, then over objects; "keypoints": the mean
+            over all labeled keypoints (the reference).
     """
 
     @configurable
-    def __init__(self, *, flip_indices: Sequence[int], pixel_center: float = 0.5, **kwargs: Any) -> None:
+    def __init__(
+        self,
+        *,
+        flip_indices: Sequence[int],
+        pixel_center: float = 0.5,
+        normalizer: str = "objects",
+        **kwargs: Any,
+    ) -> None:
         super().__init__(out_channels=2 * len(flip_indices), **kwargs)
         self.flip_indices = list(flip_indices)
-        self.pixel_center = pixel_center
+        self.pixel_center, self.normalizer = pixel_center, check_normalizer(normalizer)
 
     @classmethod
     def from_config(cls, cfg: CfgNode, in_channels: Sequence[int]) -> dict[str, Any]:
         return {
             "flip_indices": get_schema(cfg.MODEL.KEYPOINT.SCHEMA).flip_indices().tolist(),
             "pixel_center": cfg.MODEL.CENTERNET.PIXEL_CENTER,
+            "normalizer": cfg.MODEL.KEYPOINT.LOSS_NORMALIZER,
             "in_channels": in_channels,
             "head_channels": cfg.MODEL.CENTERNET.HEAD_CHANNELS,
             "loss_weight": cfg.MODEL.KEYPOINT.REGRESSION_WEIGHT,
@@ -53,9 +64,11 @@ class KeypointRegressionHead(SparseHead):
         return read_at(output, image_index, cells).unflatten(-1, (-1, 2)) + cells[..., None, :]
 
     def loss(self, output: DeferredMap, target: tuple[Tensor, Tensor, Tensor, Tensor], num_objects: Tensor) -> Tensor:
-        """Absolute difference, averaged over coordinates of an object's labelled landmarks, then over objects."""
+        """Absolute difference, averaged over coordinates and as ``normalizer`` says."""
         image_index, cells, offsets, labelled = target
         difference = (output.read(image_index, cells).float().unflatten(-1, (-1, 2)) - offsets).abs().mean(dim=-1)
+        if self.normalizer == "keypoints":
+            return (difference * labelled).sum() / mean_over_processes(labelled.sum().float())
         owner, keypoint = labelled.nonzero(as_tuple=True)
         return per_object_mean(difference[owner, keypoint], owner, len(cells)).sum() / num_objects
 

@@ -65,6 +65,20 @@ def _defer(layers: nn.Module, feature: Tensor) -> DeferredMap:
     return DeferredMap(layers[:-1](feature), last.weight.flatten(1), last.bias)
 
 
+NORMALIZERS = ("objects", "keypoints")
+
+
+def check_normalizer(name: str) -> str:
+    """``name`` itself.
+
+    Raises:
+        ValueError: it is none of :data:`NORMALIZERS`.
+    """
+    if name not in NORMALIZERS:
+        raise ValueError(f"the normalizer of keypoint losses must be one of {NORMALIZERS}, not {name!r}")
+    return name
+
+
 def per_object_mean(errors: Tensor, object_index: Tensor, num_objects: int) -> Tensor:
     """(num_objects,) mean of ``errors`` (E,) over those of each object, 0 where it has none."""
     total = errors.new_zeros(num_objects).index_add(0, object_index, errors)

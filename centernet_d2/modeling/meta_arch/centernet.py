@@ -4,18 +4,16 @@ from __future__ import annotations
 
 from typing import Any
 
-import torch
-import torch.distributed
 from detectron2.config import CfgNode, configurable
 from detectron2.modeling import META_ARCH_REGISTRY
 from detectron2.structures import Instances
-from detectron2.utils import comm
 from torch import Tensor
 from torchvision.ops import nms
 
 from centernet_d2.checkpoint.detectron2_patch import safely_loaded
 from centernet_d2.config import warn_of_unused_keys
 from centernet_d2.config.resolution import resolve
+from centernet_d2.layers.distributed import mean_over_processes
 from centernet_d2.modeling.meta_arch.dense_detector import DenseDetector
 from centernet_d2.modeling.tasks import Task, build_task
 from centernet_d2.structures import Candidates, Targets
@@ -92,7 +90,7 @@ class CenterNet(DenseDetector):
         grid_size = (int(features[0].shape[-2]), int(features[0].shape[-1]))
         objects = Targets.from_instances(gt_instances, self.stride, grid_size).to(self.device)
         targets = self.task.encode(objects)
-        return self.task.losses(features, targets, _mean_over_processes(objects.num_objects))
+        return self.task.losses(features, targets, mean_over_processes(objects.num_objects))
 
     def detect(self, batched_inputs: list[dict[str, Any]]) -> list[Instances]:
         passes = []
@@ -109,15 +107,3 @@ class CenterNet(DenseDetector):
     def predict_maps(self, images: Tensor) -> dict[str, Tensor]:
         """The heads' float32 maps of normalized images (N, 3, H, W), in inference."""
         return self.task.predict_maps(self.extract_features(images)[-1])
-
-
-def _mean_over_processes(num_objects: Tensor) -> Tensor:
-    """Objects per process, counted over all of them and at least one in all.
-
-    Gradients are averaged over processes, so dividing by this equals one process with the whole batch.
-    """
-    world = comm.get_world_size()
-    if world > 1:
-        num_objects = num_objects.clone()
-        torch.distributed.all_reduce(num_objects)
-    return num_objects.clamp(min=1) / world
