@@ -7,10 +7,10 @@ import os
 
 from detectron2.data import DatasetCatalog, MetadataCatalog
 
-from centernet_d2.data.box_units import check_shares
 from centernet_d2.data.image_io import DatasetDict, datasets_root, exif_orientation
-from centernet_d2.data.object_boxes import settle_objects
+from centernet_d2.data.validation.box_units import check_shares
 from centernet_d2.data.validation.issues import raise_issues
+from centernet_d2.data.validation.object_boxes import settle_objects
 
 
 def load_dataset_dicts(name: str) -> list[DatasetDict]:

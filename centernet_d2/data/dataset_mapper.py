@@ -16,9 +16,9 @@ from centernet_d2.data.annotations import corner_boxes, keypoint_boxes
 from centernet_d2.data.fields import Field, build_fields
 from centernet_d2.data.frame_pairs import PreviousFrames, previous_centers
 from centernet_d2.data.image_io import DatasetDict, read_image, read_reduced
-from centernet_d2.data.object_boxes import BOX_FINDINGS, LEFT_OUT
 from centernet_d2.data.transforms.affine import AffineTransform, RandomAffine, affine_parts
 from centernet_d2.data.transforms.build import build_augmentations
+from centernet_d2.data.validation.object_boxes import BOX_FINDINGS, LEFT_OUT
 from centernet_d2.registry import required_fields
 
 _NOT_OF_SAMPLES = ("annotations", "previous", BOX_FINDINGS, LEFT_OUT)

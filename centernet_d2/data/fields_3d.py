@@ -12,21 +12,14 @@ from detectron2.data.transforms import TransformList
 from detectron2.structures import Keypoints
 from torch import Tensor
 
+from centernet_d2.data.datasets.kitti import CLASS_NAMES, IGNORED_AS
 from centernet_d2.data.fields import Field, register_field
 from centernet_d2.data.image_io import DatasetDict
-from centernet_d2.data.preparation.kitti import CLASS_NAMES
 from centernet_d2.data.transforms.affine import affine_parts
 from centernet_d2.data.validation.issues import is_number
 from centernet_d2.ops.box3d_geometry import project, wrap_angle
 from centernet_d2.structures.boxes3d import calibration_of
 
-#: Types of KITTI's labels that look like the objects of some classes and are none, after CenterNet.
-IGNORED_AS: dict[str, tuple[str, ...]] = {
-    "Van": ("car",),
-    "Truck": ("car",),
-    "Person_sitting": ("pedestrian",),
-    "DontCare": CLASS_NAMES,
-}
 #: Of annotations: field -> how many numbers.
 _FIELDS = {"dim": 3, "location": 3, "alpha": 1}
 

@@ -15,7 +15,7 @@ from detectron2.data.detection_utils import _apply_exif_orientation
 from detectron2.utils.file_io import PathManager
 from PIL import Image, UnidentifiedImageError
 
-from centernet_d2.data.missing import missing
+from centernet_d2.data.validation.missing import missing
 
 DatasetDict = dict[str, Any]
 ImageSource = Callable[[DatasetDict], np.ndarray]

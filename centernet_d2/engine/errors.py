@@ -10,8 +10,8 @@ from typing import Any
 from detectron2.utils import comm
 
 from centernet_d2.data.corrupt_images import TooManyCorruptError
+from centernet_d2.data.formats.text import NotTextError
 from centernet_d2.data.image_io import CorruptImageError
-from centernet_d2.data.text import NotTextError
 from centernet_d2.data.validation.issues import AnnotationError
 
 #: What a message alone explains; for all others the traceback is needed.

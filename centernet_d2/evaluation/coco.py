@@ -16,7 +16,7 @@ from detectron2.evaluation import COCOEvaluator
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
-from centernet_d2.data.object_boxes import SCORED_WHOLE, settle_coco
+from centernet_d2.data.validation.object_boxes import SCORED_WHOLE, settle_coco
 
 _logger = logging.getLogger(__name__)
 
@@ -35,7 +35,7 @@ class CocoEvaluator(COCOEvaluator):
     """Detectron2's, with three differences:
 
     * Objects that the records leave out are neither missed nor matched, and boxes are cut as there
-      (``data.object_boxes.settle_coco``); but published sets are scored on their own files (``SCORED_WHOLE``).
+      (``validation.object_boxes.settle_coco``); but published sets are scored on their own files (``SCORED_WHOLE``).
     * More than 100 detections of an image count where the model may give more; AP is then not COCO's.
     * Where nothing is predicted AP is 0; it is NaN only where there is nothing to find.
     """

@@ -26,8 +26,8 @@ from detectron2.structures import Instances
 from centernet_d2.data.annotations import corner_boxes
 from centernet_d2.data.catalog import load_dataset_dicts
 from centernet_d2.data.image_io import DatasetDict
-from centernet_d2.data.object_boxes import scored_objects
 from centernet_d2.data.preparation.wider_face import DIFFICULTIES
+from centernet_d2.data.validation.object_boxes import scored_objects
 from centernet_d2.evaluation.average_precision import area_under_curve, box_overlaps, first_of_each
 from centernet_d2.evaluation.common import finite_detections, gather_predictions
 

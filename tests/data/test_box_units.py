@@ -12,9 +12,9 @@ from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.structures import BoxMode
 
 from centernet_d2.config import get_cfg
-from centernet_d2.data.box_units import check_shares, check_units
 from centernet_d2.data.catalog import load_dataset_dicts
 from centernet_d2.data.datasets.custom import register_custom_datasets
+from centernet_d2.data.validation.box_units import check_shares, check_units
 from centernet_d2.data.validation.checks import check_quick
 from centernet_d2.data.validation.issues import AnnotationError
 from centernet_d2.data.validation.report import report_coco, report_voc

@@ -20,12 +20,12 @@ from centernet_d2.data.corrupt_images import TooManyCorruptError
 from centernet_d2.data.datasets.coco import read_coco
 from centernet_d2.data.datasets.custom import register_custom_datasets, rooted
 from centernet_d2.data.datasets.voc import read_voc
-from centernet_d2.data.headers import HeaderReader
+from centernet_d2.data.formats.text import NotTextError, read_lines, read_text
 from centernet_d2.data.image_io import CorruptImageError, read_image, set_exif_orientation
-from centernet_d2.data.missing import missing
-from centernet_d2.data.text import NotTextError, read_lines, read_text
 from centernet_d2.data.validation.checks import check_headers
+from centernet_d2.data.validation.headers import HeaderReader
 from centernet_d2.data.validation.issues import AnnotationError
+from centernet_d2.data.validation.missing import missing
 
 
 def _voc(root: Path, lines: str, *names: str) -> Path:
@@ -191,7 +191,7 @@ def test_headers_are_kept_until_a_file_changes(tmp_path: Path, monkeypatch: pyte
     assert reader.read(str(tmp_path / "a.png")) == (6, 8, 0)
     reader.save()
     with monkeypatch.context() as patch:
-        patch.setattr("centernet_d2.data.headers.read_header", lambda _: pytest.fail("read again"))
+        patch.setattr("centernet_d2.data.validation.headers.read_header", lambda _: pytest.fail("read again"))
         assert HeaderReader(str(tmp_path)).read(str(tmp_path / "a.png")) == (6, 8, 0)
     Image.fromarray(np.zeros((16, 18, 3), np.uint8)).save(tmp_path / "a.png")
     assert HeaderReader(str(tmp_path)).read(str(tmp_path / "a.png")) == (16, 18, 0)

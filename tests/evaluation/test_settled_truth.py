@@ -21,11 +21,10 @@ from centernet_d2.data.annotations import corner_boxes
 from centernet_d2.data.catalog import load_dataset_dicts
 from centernet_d2.data.datasets.coco import register_coco
 from centernet_d2.data.datasets.custom import register_custom_datasets
-from centernet_d2.data.datasets.kitti import register_kitti
-from centernet_d2.data.object_boxes import SCORED_WHOLE
-from centernet_d2.data.preparation.kitti import CLASS_NAMES
+from centernet_d2.data.datasets.kitti import CLASS_NAMES, register_kitti
 from centernet_d2.data.preparation.wider_face import DIFFICULTIES
 from centernet_d2.data.schemas import SCHEMAS
+from centernet_d2.data.validation.object_boxes import SCORED_WHOLE
 from centernet_d2.evaluation import build_evaluator
 from tests.helpers.tiny import tiny_cfg
 
@@ -234,7 +233,7 @@ def test_reference_benchmarks_score_whole_boxes(cfg, tmp_path, kind, monkeypatch
         data = json.loads((tmp_path / cfg.DATASETS.CUSTOM[0][2]).read_text())
         data["annotations"] = [one for one in data["annotations"] if one["bbox"] in GOOD + OVER]
         (tmp_path / cfg.DATASETS.CUSTOM[0][2]).write_text(json.dumps(data))
-    monkeypatch.setattr("centernet_d2.data.object_boxes.SCORED_WHOLE", SCORED_WHOLE | {name})
+    monkeypatch.setattr("centernet_d2.data.validation.object_boxes.SCORED_WHOLE", SCORED_WHOLE | {name})
     monkeypatch.setattr("centernet_d2.evaluation.coco.SCORED_WHOLE", SCORED_WHOLE | {name})
     results = score(cfg, name)
     if kind == "coco":

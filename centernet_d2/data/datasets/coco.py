@@ -12,11 +12,9 @@ from typing import Any
 from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.structures import BoxMode
 
-from centernet_d2.data.conversions import convert_fields, warn_conversions
+from centernet_d2.data.formats.text import NotTextError, read_text
 from centernet_d2.data.image_io import DatasetDict
-from centernet_d2.data.missing import missing
-from centernet_d2.data.object_boxes import settle_objects
-from centernet_d2.data.text import NotTextError, read_text
+from centernet_d2.data.validation.conversions import convert_fields, warn_conversions
 from centernet_d2.data.validation.issues import (
     AnnotationError,
     AnnotationIssue,
@@ -27,6 +25,8 @@ from centernet_d2.data.validation.issues import (
     is_number,
     raise_issues,
 )
+from centernet_d2.data.validation.missing import missing
+from centernet_d2.data.validation.object_boxes import settle_objects
 
 
 @dataclass

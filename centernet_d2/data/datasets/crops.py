@@ -16,8 +16,8 @@ from detectron2.structures import BoxMode
 
 from centernet_d2.data.datasets.coco import set_metadata
 from centernet_d2.data.image_io import DatasetDict
-from centernet_d2.data.object_boxes import BOX_FINDINGS, LEFT_OUT, UNCUT_BOX, settle_objects, uncut
 from centernet_d2.data.validation.issues import is_number
+from centernet_d2.data.validation.object_boxes import BOX_FINDINGS, LEFT_OUT, UNCUT_BOX, settle_objects, uncut
 
 
 def register_crops(name: str, source: str, margin: str) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import os
 from typing import Any
 
 from detectron2.config import CfgNode
@@ -11,19 +10,8 @@ from detectron2.data import DatasetCatalog, MetadataCatalog
 
 from centernet_d2.data.datasets.coco import CocoFile, count_from_1, read_coco, set_coco_metadata, set_metadata
 from centernet_d2.data.image_io import DatasetDict
-from centernet_d2.data.schemas import EXTREME4, POSE17, SCHEMAS, KeypointSchema
+from centernet_d2.data.schemas import SCHEMAS, KeypointSchema
 from centernet_d2.data.validation.issues import AnnotationIssue, raise_issues
-
-#: Folder under DETECTRON2_DATASETS -> schema and splits; ``<folder>/annotations/<split>.json`` names images in the
-#: folder, and the set is called ``<folder>_<split>``.
-PUBLISHED = {
-    "300w": ("face68", ("train", "common", "challenge", "full", "test")),
-    "300vw": ("face68", ("train", "test_1", "test_2", "test_3")),
-    "aflw": ("face19", ("train", "full", "frontal")),
-    "deepfashion2": ("clothes294", ("train", "validation")),
-}
-
-DETECTRON2_POSES = [f"keypoints_coco_{split}" for split in ("2014_train", "2014_val", "2017_train", "2017_val")]
 
 
 def register_keypoint_dataset(name: str, schema_name: str, json_file: str, image_root: str) -> None:
@@ -117,25 +105,6 @@ def resolve_schema(cfg: CfgNode) -> KeypointSchema:
     if wanted not in SCHEMAS:
         raise ValueError(f"MODEL.KEYPOINT.SCHEMA is {wanted!r}, not one of {', '.join(SCHEMAS)}")
     return SCHEMAS[wanted]
-
-
-def register_builtin_keypoints(root: str) -> None:
-    """The sets of ``PUBLISHED``, COCO with extreme points, and the schema of those that Detectron2 registers."""
-    for name in DETECTRON2_POSES:
-        ids = count_from_1(POSE17.class_names)
-        MetadataCatalog.get(name).set(keypoint_schema=POSE17.name, thing_dataset_id_to_contiguous_id=ids)
-    for folder, (schema_name, splits) in PUBLISHED.items():
-        for split in splits:
-            json_file = os.path.join(root, folder, "annotations", f"{split}.json")
-            register_keypoint_dataset(f"{folder}_{split}", schema_name, json_file, os.path.join(root, folder))
-            ids = count_from_1(SCHEMAS[schema_name].class_names)
-            MetadataCatalog.get(f"{folder}_{split}").set(thing_dataset_id_to_contiguous_id=ids)
-    for split in ("train", "val"):
-        name, coco = f"coco_2017_{split}_extreme", MetadataCatalog.get(f"coco_2017_{split}")
-        json_file = os.path.join(root, "coco", "annotations", f"instances_{split}2017_extreme.json")
-        register_keypoint_dataset(name, EXTREME4.name, json_file, os.path.join(root, "coco", f"{split}2017"))
-        ids = coco.thing_dataset_id_to_contiguous_id
-        MetadataCatalog.get(name).set(thing_classes=coco.thing_classes, thing_dataset_id_to_contiguous_id=ids)
 
 
 def _register(schema_name: str, name: str, json_file: str, image_root: str) -> None:

@@ -4,35 +4,35 @@ from __future__ import annotations
 
 import functools
 import math
-import os
 from typing import Any
 
 import numpy as np
 from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.structures import BoxMode
 
-from centernet_d2.data.datasets.coco import count_from_1, read_coco, read_coco_json, set_metadata
+from centernet_d2.data.datasets.coco import read_coco, read_coco_json, set_metadata
 from centernet_d2.data.image_io import DatasetDict
-from centernet_d2.data.preparation.kitti import CLASS_NAMES, SPLITS, TYPES
 from centernet_d2.data.validation.issues import AnnotationIssue, is_number, raise_issues
 
+#: Classes to be found, in the order of the category ids 1, 2, 3: that of CenterNet's published models.
+CLASS_NAMES = ("pedestrian", "car", "cyclist")
+#: The labels' types; those after the first three become "ignored" regions.
+TYPES = ("Pedestrian", "Car", "Cyclist", "Van", "Truck", "Person_sitting", "Tram", "Misc", "DontCare")
+#: Split of the training images -> part -> number of images (Chen et al. 2015; Xiang et al. 2017).
+SPLITS = {"3dop": {"train": 3712, "val": 3769}, "subcnn": {"train": 3682, "val": 3799}}
+#: Types of KITTI's labels that look like the objects of some classes and are none, after CenterNet.
+IGNORED_AS: dict[str, tuple[str, ...]] = {
+    "Van": ("car",),
+    "Truck": ("car",),
+    "Person_sitting": ("pedestrian",),
+    "DontCare": CLASS_NAMES,
+}
 #: Of annotations and, except for DontCare, of ignored objects: field -> how many numbers; () is a single one.
 FIELDS: dict[str, tuple[int, ...]] = {
     **dict.fromkeys(("truncated", "occluded", "alpha", "rotation_y", "depth"), ()),
     **dict.fromkeys(("dim", "location"), (3,)),
 }
 KITTI_METADATA: dict[str, Any] = {"thing_classes": list(CLASS_NAMES), "evaluator_type": "kitti"}
-
-
-def register_published_kitti(root: str) -> None:
-    """``kitti_{3dop,subcnn}_{train,val}`` in the folder ``kitti`` of ``root``; a file is read when it is first used."""
-    folder = os.path.join(root, "kitti")
-    for split, parts in SPLITS.items():
-        for part in parts:
-            json_file = os.path.join(folder, "annotations", f"{split}_{part}.json")
-            register_kitti(f"kitti_{split}_{part}", json_file, folder)
-            ids = count_from_1(CLASS_NAMES)
-            MetadataCatalog.get(f"kitti_{split}_{part}").set(thing_dataset_id_to_contiguous_id=ids)
 
 
 def register_kitti(name: str, json_file: str, image_root: str) -> None:

@@ -3,28 +3,20 @@
 from __future__ import annotations
 
 import functools
-import os
 from collections import Counter
 from pathlib import PurePath
 from typing import Any
 
 from detectron2.data import DatasetCatalog, MetadataCatalog
 
-from centernet_d2.data.datasets.coco import count_from_1, read_coco, read_coco_json, set_metadata
+from centernet_d2.data.datasets.coco import read_coco, read_coco_json, set_metadata
 from centernet_d2.data.image_io import DatasetDict
-from centernet_d2.data.object_boxes import SCORED_WHOLE
-from centernet_d2.data.preparation.mot import CLASS_NAMES, SPLITS
 from centernet_d2.data.validation.issues import AnnotationIssue, escapes, is_integer, raise_issues
 
-
-def register_published_mot(root: str) -> None:
-    """``mot17_<split>`` in the folder ``mot17`` of ``root``; a file is read when it is first used."""
-    folder = os.path.join(root, "mot17")
-    for split in SPLITS:
-        SCORED_WHOLE.add(f"mot17_{split}")
-        register_video(f"mot17_{split}", os.path.join(folder, "annotations", f"{split}.json"), folder)
-        ids = {"thing_dataset_id_to_contiguous_id": count_from_1(CLASS_NAMES)}
-        MetadataCatalog.get(f"mot17_{split}").set(thing_classes=list(CLASS_NAMES), **ids)
+# As COCO and CrowdHuman call them, so that networks and datasets go together.
+CLASS_NAMES = ("person",)
+#: Split -> folder, and its images in MOT17. The halves are those of CenterTrack (Zhou et al. 2020).
+SPLITS = {"train": ("train", 5316), "train_half": ("train", 2664), "val_half": ("train", 2652), "test": ("test", 5919)}
 
 
 def register_video(name: str, json_file: str, image_root: str) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import logging
-import os
 from typing import Any
 
 from detectron2.data import DatasetCatalog, MetadataCatalog
@@ -20,13 +19,10 @@ _METADATA: dict[str, Any] = {"thing_classes": list(CLASS_NAMES), "evaluator_type
 _logger = logging.getLogger(__name__)
 
 
-def register_published_shwd(root: str) -> None:
-    """``shwd_{trainval,train,val,test}`` in the folder ``VOC2028`` of ``root``, as it unpacks."""
-    folder = os.path.join(root, "VOC2028")
-    for split in ("trainval", "train", "val", "test"):
-        name = f"shwd_{split}"
-        DatasetCatalog.register(name, functools.partial(load_shwd, name, folder, split))
-        MetadataCatalog.get(name).set(dirname=folder, split=split, **_METADATA)
+def register_shwd(name: str, root: str, split: str) -> None:
+    """Register a split of the folder ``root``, as it unpacks."""
+    DatasetCatalog.register(name, functools.partial(load_shwd, name, root, split))
+    MetadataCatalog.get(name).set(dirname=root, split=split, **_METADATA)
 
 
 def load_shwd(name: str, root: str, split: str) -> list[DatasetDict]:

@@ -10,17 +10,14 @@ from collections.abc import Sequence
 from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.structures import BoxMode
 
-from centernet_d2.data.conversions import warn_conversions
 from centernet_d2.data.datasets.coco import set_metadata
 from centernet_d2.data.datasets.voc_files import NamedFiles, find_annotation, find_image, read_split
 from centernet_d2.data.formats.voc_xml import read_voc_names, read_voc_xml
 from centernet_d2.data.image_io import CorruptImageError, DatasetDict, read_image_size
-from centernet_d2.data.missing import missing
-from centernet_d2.data.object_boxes import BOX_FINDINGS, settle_objects
+from centernet_d2.data.validation.conversions import warn_conversions
 from centernet_d2.data.validation.issues import AnnotationIssue, raise_issues
-
-_SPLITS = {"2007": ("trainval", "train", "val", "test"), "2012": ("trainval", "train", "val")}
-_PUBLISHED = [f"voc_{year}_{split}" for year, splits in _SPLITS.items() for split in splits]
+from centernet_d2.data.validation.missing import missing
+from centernet_d2.data.validation.object_boxes import BOX_FINDINGS, settle_objects
 
 
 def register_voc(name: str, root: str, split: str) -> None:
@@ -31,17 +28,6 @@ def register_voc(name: str, root: str, split: str) -> None:
     """
     DatasetCatalog.register(name, lambda: _load_own(name, root, split))
     MetadataCatalog.get(name).set(dirname=root, split=split, evaluator_type="coco")
-
-
-def register_published_voc() -> None:
-    """Replace Detectron2's readers of the VOC sets by the one here, which says what is wrong with a file.
-
-    Records, class names and the year stay; difficult objects are trained on, as in Detectron2, and have "difficult".
-    """
-    for name in _PUBLISHED:
-        metadata = MetadataCatalog.get(name)
-        DatasetCatalog.pop(name, None)
-        DatasetCatalog.register(name, functools.partial(_load_published, name, metadata.dirname, metadata.split))
 
 
 def read_voc(root: str, split: str, class_names: Sequence[str]) -> tuple[list[DatasetDict], list[AnnotationIssue]]:
@@ -124,7 +110,7 @@ def _load_own(name: str, root: str, split: str) -> list[DatasetDict]:
     return dataset_dicts
 
 
-def _load_published(name: str, root: str, split: str) -> list[DatasetDict]:
+def load_pascal_voc(name: str, root: str, split: str) -> list[DatasetDict]:
     dataset_dicts, issues = read_voc(root, split, MetadataCatalog.get(name).thing_classes)
     raise_issues(f"dataset {name}, {root}", issues)
     for dataset_dict in dataset_dicts:

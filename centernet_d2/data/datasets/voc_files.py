@@ -7,9 +7,9 @@ import posixpath
 import re
 from collections.abc import Callable
 
-from centernet_d2.data.missing import missing
-from centernet_d2.data.text import read_lines
+from centernet_d2.data.formats.text import read_lines
 from centernet_d2.data.validation.issues import AnnotationIssue, escapes
+from centernet_d2.data.validation.missing import missing
 
 # What annotation tools leave beside images; of other suffixes these are tried first, in this order.
 _NO_IMAGES = frozenset(

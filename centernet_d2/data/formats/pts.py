@@ -9,11 +9,11 @@ from typing import Any
 
 import numpy as np
 
-from centernet_d2.data.missing import missing
+from centernet_d2.data.formats.text import NotTextError, read_text
 from centernet_d2.data.preparation.conversion import Converted
 from centernet_d2.data.preparation.faces import Face, convert_faces
-from centernet_d2.data.text import NotTextError, read_text
 from centernet_d2.data.validation.issues import AnnotationIssue
+from centernet_d2.data.validation.missing import missing
 
 
 def read_pts(path: Path, count: int) -> tuple[np.ndarray | None, list[AnnotationIssue]]:

@@ -8,8 +8,8 @@ import xml.etree.ElementTree as ElementTree
 from typing import NamedTuple
 
 from centernet_d2.data.formats.plain_xml import parse_xml
-from centernet_d2.data.missing import missing
 from centernet_d2.data.validation.issues import AnnotationIssue
+from centernet_d2.data.validation.missing import missing
 
 # What tools write for it; labelImg's default for a pose gets here, too.
 _DIFFICULT = {

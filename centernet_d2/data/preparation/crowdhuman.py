@@ -10,9 +10,9 @@ import json
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from centernet_d2.data.formats.text import read_lines
 from centernet_d2.data.image_io import CorruptImageError
 from centernet_d2.data.preparation.conversion import Converted, Fields, Summary, convert, image_entry
-from centernet_d2.data.text import read_lines
 from centernet_d2.data.validation.issues import AnnotationIssue, check_object, escapes
 
 #: Kind -> key of the box, name of the class.

@@ -13,10 +13,10 @@ from typing import Any
 import numpy as np
 from detectron2.structures import BoxMode
 
+from centernet_d2.data.formats.text import NotTextError, read_text
 from centernet_d2.data.image_io import CorruptImageError
 from centernet_d2.data.preparation.conversion import Converted, Fields, Summary, convert, image_entry
 from centernet_d2.data.schemas import CLOTHES294
-from centernet_d2.data.text import NotTextError, read_text
 from centernet_d2.data.validation.issues import AnnotationIssue, check_object, is_integer, is_number
 
 #: Split -> images in the published archives.

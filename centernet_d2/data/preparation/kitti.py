@@ -11,18 +11,13 @@ from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
+from centernet_d2.data.datasets.kitti import CLASS_NAMES, SPLITS, TYPES
+from centernet_d2.data.formats.text import NotTextError, read_lines
 from centernet_d2.data.image_io import CorruptImageError
-from centernet_d2.data.missing import missing
 from centernet_d2.data.preparation.conversion import Converted, Fields, Summary, convert, image_entry
-from centernet_d2.data.text import NotTextError, read_lines
 from centernet_d2.data.validation.issues import AnnotationIssue, check_object
+from centernet_d2.data.validation.missing import missing
 
-#: Classes to be found, in the order of the category ids 1, 2, 3: that of CenterNet's published models.
-CLASS_NAMES = ("pedestrian", "car", "cyclist")
-#: The labels' types; those after the first three become "ignored" regions.
-TYPES = ("Pedestrian", "Car", "Cyclist", "Van", "Truck", "Person_sitting", "Tram", "Misc", "DontCare")
-#: Split of the training images -> part -> number of images (Chen et al. 2015; Xiang et al. 2017).
-SPLITS = {"3dop": {"train": 3712, "val": 3769}, "subcnn": {"train": 3682, "val": 3799}}
 _NUMBERS = (
     *("truncated", "occluded", "alpha", "x1", "y1", "x2", "y2"),
     *("height", "width", "length", "x", "y", "z", "rotation_y"),

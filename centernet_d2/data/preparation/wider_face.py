@@ -13,9 +13,9 @@ from typing import NamedTuple
 import numpy as np
 
 from centernet_d2.data.formats.matlab import read_mat
+from centernet_d2.data.formats.text import read_lines
 from centernet_d2.data.image_io import CorruptImageError
 from centernet_d2.data.preparation.conversion import Converted, Fields, Summary, convert, image_entry
-from centernet_d2.data.text import read_lines
 from centernet_d2.data.validation.issues import AnnotationIssue, escapes
 
 #: The evaluation's, each with the largest faces of the next.

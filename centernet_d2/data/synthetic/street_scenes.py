@@ -16,7 +16,7 @@ import cv2
 import numpy as np
 import torch
 
-from centernet_d2.data.preparation.kitti import CLASS_NAMES
+from centernet_d2.data.datasets.kitti import CLASS_NAMES
 from centernet_d2.data.synthetic.canvas import Canvas
 from centernet_d2.data.synthetic.shapes import SyntheticConfig, draw_clutter
 from centernet_d2.ops.box3d_geometry import project, rotation_y_to_alpha

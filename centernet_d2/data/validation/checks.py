@@ -14,15 +14,15 @@ from detectron2.config import CfgNode
 from detectron2.data import MetadataCatalog
 
 from centernet_d2.data.annotations import corner_boxes
-from centernet_d2.data.box_units import check_units
 from centernet_d2.data.build import load_training_dicts
 from centernet_d2.data.catalog import class_names as names_of
 from centernet_d2.data.catalog import load_dataset_dicts
 from centernet_d2.data.corrupt_images import CorruptImages
-from centernet_d2.data.headers import HeaderReader
 from centernet_d2.data.image_io import CorruptImageError, DatasetDict, read_image
-from centernet_d2.data.object_boxes import BOX_FINDINGS
+from centernet_d2.data.validation.box_units import check_units
+from centernet_d2.data.validation.headers import HeaderReader
 from centernet_d2.data.validation.issues import AnnotationIssue, check_image_entry, check_object, raise_issues
+from centernet_d2.data.validation.object_boxes import BOX_FINDINGS
 from centernet_d2.geometry import letterbox_matrix, transform_points
 from centernet_d2.ops.grid_coding import grid_points
 from centernet_d2.registry import required_fields
@@ -71,8 +71,8 @@ def check_annotations(
 def check_quick(cfg: CfgNode) -> None:
     """What training checks first: all annotations and image headers of ``DATASETS.TRAIN`` and ``DATASETS.TEST``.
 
-    Objects that are left out or cut (``data.object_boxes``) are counted in a warning, and so are images that cannot be
-    used, of ``DATASETS.TRAIN`` up to ``DATALOADER.MAX_CORRUPT_FRACTION``.
+    Objects that are left out or cut (``validation.object_boxes``) are counted in a warning, and so are images that
+    cannot be used, of ``DATASETS.TRAIN`` up to ``DATALOADER.MAX_CORRUPT_FRACTION``.
 
     Raises:
         AnnotationError: lists the first faults with file, annotation id and field, or the first images that evaluation

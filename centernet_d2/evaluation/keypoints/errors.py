@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from tabulate import tabulate
 
-from centernet_d2.data.text import read_text
+from centernet_d2.data.formats.text import read_text
 from centernet_d2.evaluation.keypoints.metrics import LIMITS, NORMALIZERS, area_under_curve, failure_rate, mean_error
 
 # What CenterNet-Multi-Func-Det prints: only faces found with a score above this, and two normalizers.

@@ -16,8 +16,8 @@ from detectron2.structures import Instances
 from centernet_d2.data.annotations import corner_boxes
 from centernet_d2.data.catalog import load_dataset_dicts
 from centernet_d2.data.image_io import DatasetDict, read_image
-from centernet_d2.data.object_boxes import LEFT_OUT, uncut
 from centernet_d2.data.schemas import SCHEMAS, KeypointSchema
+from centernet_d2.data.validation.object_boxes import LEFT_OUT, uncut
 from centernet_d2.evaluation.common import gather_predictions
 from centernet_d2.evaluation.keypoints.errors import FaceError, by_subset, percentages, summary, table, write_errors
 from centernet_d2.evaluation.keypoints.metrics import NORMALIZERS, assign, landmark_distances, normalizers

@@ -19,7 +19,7 @@ from tabulate import tabulate
 from centernet_d2.data.annotations import corner_boxes
 from centernet_d2.data.catalog import load_dataset_dicts
 from centernet_d2.data.image_io import DatasetDict
-from centernet_d2.data.object_boxes import scored_objects
+from centernet_d2.data.validation.object_boxes import scored_objects
 
 if TYPE_CHECKING:
     from centernet_d2.evaluation.tracking import metrics as tracking_metrics

@@ -10,7 +10,8 @@ from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.data.detection_utils import create_keypoint_hflip_indices
 
 import centernet_d2  # noqa: F401  (registers)
-from centernet_d2.data.datasets.keypoint_sets import PUBLISHED, load_keypoint_dataset
+from centernet_d2.data.datasets.builtin import KEYPOINTS
+from centernet_d2.data.datasets.keypoint_sets import load_keypoint_dataset
 from centernet_d2.data.schemas import CLOTHES294, EXTREME4, FACE19, FACE68, POSE17, SCHEMAS
 from centernet_d2.data.validation.issues import AnnotationError
 
@@ -35,13 +36,9 @@ def name():
 
 
 def test_the_reference_sets_are_registered():
-    for folder, (schema, splits) in PUBLISHED.items():
-        for split in splits:
-            metadata = MetadataCatalog.get(f"{folder}_{split}")
-            assert f"{folder}_{split}" in DatasetCatalog
-            assert metadata.keypoint_schema == schema
-            flips = create_keypoint_hflip_indices([f"{folder}_{split}"])
-            assert list(flips) == SCHEMAS[schema].flip_indices().tolist()
+    for name, (_, _, schema) in KEYPOINTS.items():
+        assert name in DatasetCatalog and MetadataCatalog.get(name).keypoint_schema == schema
+        assert list(create_keypoint_hflip_indices([name])) == SCHEMAS[schema].flip_indices().tolist()
 
 
 def test_dataset_dicts_have_the_schemas_classes(tmp_path, name):

@@ -17,7 +17,8 @@ from detectron2.structures import BoxMode
 
 from centernet_d2.data.annotations import corner_boxes
 from centernet_d2.data.catalog import load_dataset_dicts
-from centernet_d2.data.datasets.kitti import register_kitti, register_published_kitti
+from centernet_d2.data.datasets.builtin import register_all_kitti
+from centernet_d2.data.datasets.kitti import register_kitti
 from centernet_d2.data.preparation.kitti import convert_kitti, read_kitti
 from centernet_d2.data.validation.issues import AnnotationError
 from tests.helpers.files import run_script, write_image
@@ -261,7 +262,7 @@ def test_reference_names() -> None:
     root, names = f"/{uuid.uuid4().hex}", {f"kitti_{s}_{part}" for s in ("3dop", "subcnn") for part in ("train", "val")}
     known = {name: (DatasetCatalog.pop(name), MetadataCatalog.pop(name)) for name in names if name in DatasetCatalog}
     try:
-        register_published_kitti(root)
+        register_all_kitti(root)
         assert names <= set(DatasetCatalog.list())
         with pytest.raises(FileNotFoundError, match=f"{root}/kitti/annotations/subcnn_val.json does not exist"):
             DatasetCatalog.get("kitti_subcnn_val")
@@ -270,7 +271,7 @@ def test_reference_names() -> None:
             DatasetCatalog.pop(name)
             MetadataCatalog.pop(name)
         if known:
-            register_published_kitti(os.path.expanduser(os.getenv("DETECTRON2_DATASETS", "datasets")))
+            register_all_kitti(os.path.expanduser(os.getenv("DETECTRON2_DATASETS", "datasets")))
 
 
 RECORDS: dict[str, tuple[list[Any], Any, str]] = {

@@ -13,8 +13,9 @@ from detectron2.data import DatasetCatalog, MetadataCatalog
 
 from centernet_d2.config import get_cfg
 from centernet_d2.data.catalog import class_names, load_dataset_dicts
+from centernet_d2.data.datasets.builtin import register_all_mot
 from centernet_d2.data.datasets.custom import register_custom_datasets
-from centernet_d2.data.datasets.mot import register_published_mot, register_video
+from centernet_d2.data.datasets.mot import register_video
 from centernet_d2.data.image_io import datasets_root
 from centernet_d2.data.preparation.mot import SPLITS, _frames, convert_mot, read_video
 from centernet_d2.data.validation.issues import AnnotationError
@@ -190,7 +191,7 @@ def test_reference_names(root: Path, tmp_path: Path) -> None:
     names = [f"mot17_{split}" for split in SPLITS]
     known = [DatasetCatalog.pop(name) and MetadataCatalog.pop(name) for name in names if name in DatasetCatalog]
     try:
-        register_published_mot(str(tmp_path))
+        register_all_mot(str(tmp_path))
         assert class_names("mot17_val_half") == ["person"]
         dataset_dicts = load_dataset_dicts("mot17_val_half")
         assert [(one["video_id"], one["frame"]) for one in dataset_dicts] == [(1, 0), (1, 1), (2, 0), (2, 1)]
@@ -206,7 +207,7 @@ def test_reference_names(root: Path, tmp_path: Path) -> None:
             DatasetCatalog.pop(name)
             MetadataCatalog.pop(name)
         if known:
-            register_published_mot(datasets_root())
+            register_all_mot(datasets_root())
 
 
 def own() -> dict[str, Any]:

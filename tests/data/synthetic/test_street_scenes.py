@@ -11,8 +11,8 @@ import torch
 from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.structures import Boxes, Instances
 
+from centernet_d2.data.datasets.kitti import CLASS_NAMES
 from centernet_d2.data.image_io import read_image
-from centernet_d2.data.preparation.kitti import CLASS_NAMES
 from centernet_d2.data.synthetic.street_scenes import Scene, StreetScenesConfig, annotate, calibration, draw, layout
 from centernet_d2.data.validation.checks import check_annotations
 from centernet_d2.data.validation.issues import raise_issues

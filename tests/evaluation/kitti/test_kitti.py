@@ -15,8 +15,7 @@ from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.structures import Boxes, BoxMode, Instances
 from detectron2.utils import comm
 
-from centernet_d2.data.datasets.kitti import KITTI_METADATA
-from centernet_d2.data.preparation.kitti import CLASS_NAMES
+from centernet_d2.data.datasets.kitti import CLASS_NAMES, KITTI_METADATA
 from centernet_d2.evaluation import build_evaluator
 from centernet_d2.evaluation.kitti.evaluator import KittiEvaluator
 from centernet_d2.evaluation.kitti.metrics import LOOSE, OFFICIAL, recall_thresholds

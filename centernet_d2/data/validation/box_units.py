@@ -9,8 +9,8 @@ import numpy as np
 from detectron2.structures import BoxMode
 
 from centernet_d2.data.image_io import DatasetDict
-from centernet_d2.data.object_boxes import is_inside, uncut
 from centernet_d2.data.validation.issues import AnnotationIssue, box_faults, is_number
+from centernet_d2.data.validation.object_boxes import is_inside, uncut
 
 # So many boxes do not lie in one corner of large images by chance.
 _MANY = 20
