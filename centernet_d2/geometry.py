@@ -19,22 +19,22 @@ import numpy as np
 def affine_matrix(
     center: tuple[float, float], scale: float, rotation: float, output_size: tuple[int, int], flip: bool = False
 ) -> np.ndarray:
-    """Similarity that puts ``center`` (x, y) in the middle of the output.
+    """Similarity that puts ``center`` (x, y) in the center of the output.
 
     Args:
         scale: output pixels per image pixel.
         rotation: degrees, counter-clockwise as seen on the screen.
         output_size: (height, width).
-        flip: mirror left and right, after the rest.
+        flip: flip left and right, after the rest.
     """
     height, width = output_size
     cosine, sine = scale * math.cos(math.radians(rotation)), scale * math.sin(math.radians(rotation))
     linear = np.array([[cosine, sine], [-sine, cosine]])
     matrix = np.column_stack([linear, np.array([width / 2, height / 2]) - linear @ np.asarray(center, dtype=float)])
-    return flipped(matrix, width) if flip else matrix
+    return flip_matrix(matrix, width) if flip else matrix
 
 
-def flipped(matrix: np.ndarray, output_width: float) -> np.ndarray:
+def flip_matrix(matrix: np.ndarray, output_width: float) -> np.ndarray:
     """``matrix`` followed by exchanging left and right of the output."""
     result = matrix * [[-1], [1]]
     result[0, 2] += output_width
@@ -44,7 +44,7 @@ def flipped(matrix: np.ndarray, output_width: float) -> np.ndarray:
 def fitting_scale(image_size: tuple[int, int], output_size: tuple[int, int], by_width: bool = False) -> float:
     """Output pixels per image pixel of an image as large as fits, or as wide as the output. Sizes: height, width.
 
-    By its width, an image that is higher than the output's shape is cut above and below, as published for KITTI.
+    By its width, an image that is higher than the output's shape is cut above and below, as in the reference for KITTI.
     """
     across = output_size[1] / image_size[1]
     return across if by_width else min(output_size[0] / image_size[0], across)
@@ -74,7 +74,7 @@ def inverse(matrix: np.ndarray) -> np.ndarray:
 def reduced_matrix(matrix: np.ndarray, reduction: int, pixel_center: float = 0.5) -> np.ndarray:
     """``matrix`` for an image of which each pixel stands for ``reduction`` x ``reduction`` of the whole one."""
     linear = matrix[:, :2]
-    # The middle of the first such pixel, in the whole image, is at reduction / 2 of its own corner.
+    # The center of the first such pixel, in the whole image, is at reduction / 2 of its own corner.
     shift = (reduction - 1) * (0.5 - pixel_center)
     return np.column_stack([reduction * linear, matrix[:, 2] + shift * linear.sum(axis=1)])
 

@@ -108,9 +108,9 @@ def test_both_predictors_know_it(trained):
     for predictor in (ours, DefaultPredictor(cfg)):
         assert predictor.model.metadata.class_names == tuple(NAMES)
         found = predictor(np.full((64, 96, 3), 90, np.uint8))["instances"]
-        told = Visualizer.from_config(cfg, 0.0, predictor.model.metadata).describe(found)
-        assert told and {one["category_name"] for one in told} <= set(NAMES)
-        assert all(IDS[one["category_name"]] == one["category_id"] for one in told)
+        given = Visualizer.from_config(cfg, 0.0, predictor.model.metadata).describe(found)
+        assert given and {one["category_name"] for one in given} <= set(NAMES)
+        assert all(IDS[one["category_name"]] == one["category_id"] for one in given)
 
 
 def test_exports_have_it(trained, tmp_path):
@@ -125,8 +125,8 @@ def test_exports_have_it(trained, tmp_path):
     pytest.importorskip("onnxruntime")
     export_onnx(cfg, model, tmp_path / "a.onnx")
     predictor = OnnxPredictor(tmp_path / "a.onnx", threads=1)
-    told = predictor.describe(predictor(np.full((64, 96, 3), 90, np.uint8)))
-    assert told and all(IDS[one["category_name"]] == one["category_id"] for one in told)
+    given = predictor.describe(predictor(np.full((64, 96, 3), 90, np.uint8)))
+    assert given and all(IDS[one["category_name"]] == one["category_id"] for one in given)
     predictor.metadata["category_ids"] = None  # as in files of earlier versions
     assert {one["category_id"] for one in predictor.describe(predictor(np.zeros((9, 9, 3), np.uint8)))} <= {0, 1, 2}
 

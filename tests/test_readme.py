@@ -1,4 +1,4 @@
-"""What README prints runs as it stands, with a network of a few steps in place of the demo's."""
+"""What README prints runs as it stands, with a network of a few steps instead of the demo's."""
 
 from __future__ import annotations
 

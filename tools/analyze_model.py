@@ -5,7 +5,7 @@
                            [--seconds 3 | --no-latency] [--opts KEY=value ...]
 
 Prints a Markdown table. Operations are those of convolutions and matrix products, a multiplication with its addition
-being one, from the normalised image to the maps. Size is that of a file with weights and statistics, without an
+being one, from the normalized image to the maps. Size is that of a file with weights and statistics, without an
 optimizer's. The time is from an image in memory to its objects (batch 1; normalization, network, decoding, merging),
 with random weights: the median, and the 10th and 90th percentiles.
 """

@@ -7,7 +7,7 @@
 Ours and the baseline take turns; the medians and the 10th and 90th percentiles of at least a second of repeats in each
 process are printed as a Markdown table, with baseline / ours as the ratio (the median of the processes' ratios, and the
 extremes where there are several). The baselines are in ``tools/benchmark_baselines.py``; with ``--reference`` the
-published implementation's own functions take their place where it has them, and its networks, training step and
+reference implementation's own functions take their place where it has them, and its networks, training step and
 predictor are timed, too.
 """
 

@@ -86,20 +86,20 @@ def decode(logits: Tensor, size: Tensor, offset: Tensor, points: int, k: int = 1
 
 
 def load(path: str, rng: np.random.Generator, size: int = 512) -> np.ndarray:
-    """Decode, warp, color in floating point step by step, normalise: (3, size, size) float32."""
+    """Decode, warp, color in floating point step by step, normalize: (3, size, size) float32."""
     image = cv2.imread(path)
     height, width = image.shape[:2]
     scale = size / (max(height, width) * rng.choice(np.arange(0.6, 1.4, 0.1)))
     matrix = np.array([[scale, 0, size / 2 - scale * width / 2], [0, scale, size / 2 - scale * height / 2]])
     inputs = cv2.warpAffine(image, matrix, (size, size)).astype(np.float32) / 255
-    grey = cv2.cvtColor(inputs, cv2.COLOR_BGR2GRAY)
-    mean = grey.mean()
+    gray = cv2.cvtColor(inputs, cv2.COLOR_BGR2GRAY)
+    mean = gray.mean()
     for kind in rng.permutation(3):
         alpha = 1 + rng.uniform(-0.4, 0.4)
         inputs *= alpha
         if kind == 1:
             inputs += (1 - alpha) * mean
         elif kind == 2:
-            inputs += (1 - alpha) * grey[..., None]
+            inputs += (1 - alpha) * gray[..., None]
     inputs += rng.normal(0, 0.1, 3).astype(np.float32) * np.float32(0.1)
     return ((inputs - MEAN) / STD).transpose(2, 0, 1).copy()

@@ -3,7 +3,7 @@
 
     tools/benchmark_curves.py [--output curves.png] [--threads 1] [--seconds 0.5] [--network R_18_DCN]
 
-Lines are divided by their first value, so that all begin at 1; grey is linear growth. "Growth" in the table is the
+Lines are divided by their first value, so that all begin at 1; gray is linear growth. "Growth" in the table is the
 exponent between the two largest sizes: 1 is linear, 0 nothing.
 """
 

@@ -43,7 +43,7 @@ def published(name: str, args: argparse.Namespace) -> Reference | None:
 
 
 def network_rows(args: argparse.Namespace) -> list[Row]:
-    """As training and ``Predictor`` run it; the baseline is the published network in float32."""
+    """As training and ``Predictor`` run it; the baseline is the reference network in float32."""
     rows: list[Row] = []
     low = "float16" if args.device == "cuda" else "bfloat16"
     for name in args.networks:
@@ -51,8 +51,8 @@ def network_rows(args: argparse.Namespace) -> list[Row]:
         theirs = reference.network(name, args.device).eval() if reference else None
         for label, fold, precision in [
             ("as trained, float32", False, "float32"),
-            ("folded, float32", True, "float32"),
-            (f"folded, {low}", True, low),
+            ("fused, float32", True, "float32"),
+            (f"fused, {low}", True, low),
         ]:
             cfg = network(name, args)
             cfg.MODEL.INFERENCE.FUSE_BATCH_NORM, cfg.MODEL.INFERENCE.PRECISION = fold, precision
@@ -75,7 +75,7 @@ def network_rows(args: argparse.Namespace) -> list[Row]:
 
 
 def step_rows(args: argparse.Namespace) -> list[Row]:
-    """Forward, backward and Adam's step, eight objects each; the baseline is the published network with its losses."""
+    """Forward, backward and Adam's step, eight objects each; the baseline is the reference network with its losses."""
     rows: list[Row] = []
     boxes, classes = random_objects(8)
     image = torch.randint(0, 256, (3, 512, 512), dtype=torch.uint8)

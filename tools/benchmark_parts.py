@@ -187,7 +187,7 @@ def decode_rows(args: argparse.Namespace) -> list[Row]:
             task.decode(maps)
 
         @torch.no_grad()
-        def merged(task: DetectionTask = task, maps: dict[str, Tensor] = maps) -> None:
+        def decode_and_merge(task: DetectionTask = task, maps: dict[str, Tensor] = maps) -> None:
             task.merge(task.decode(maps), 100)
 
         @torch.no_grad()
@@ -200,7 +200,7 @@ def decode_rows(args: argparse.Namespace) -> list[Row]:
         label = f"points {points}, images {count}, {'smooth maps' if smooth else 'noise'}"
         rows.append((f"decode, {label}", ours, plain))
         if points > 1:
-            rows.append((f"decode and merge, {label}", merged, plain))
+            rows.append((f"decode and merge, {label}", decode_and_merge, plain))
     return rows
 
 

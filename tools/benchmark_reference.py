@@ -1,4 +1,4 @@
-"""The published implementation of CenterNet as the baseline of ``tools/benchmark.py``: a checkout of it is needed.
+"""The reference implementation of CenterNet as the baseline of ``tools/benchmark.py``: a checkout of it is needed.
 
 Its modules are imported with the stand-ins of ``tools/reference`` for what needs a compiler; the deformable convolution
 is torchvision's.
@@ -25,7 +25,7 @@ ARCHITECTURES = {"DLA_34": "dla_34", "R_18_DCN": "resdcn_18", "HG_104": "hourgla
 
 
 class Reference:
-    """What is timed of the published code, one point and COCO's 80 classes.
+    """What is timed of the reference code, one point and COCO's 80 classes.
 
     Args:
         root: of the checkout.

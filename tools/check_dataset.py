@@ -41,7 +41,7 @@ if __name__ == "__main__":
     parse()  # --help and mistakes are answered before the imports below, which take seconds
 
 from centernet_d2.config import get_cfg
-from centernet_d2.data.datasets.custom import rooted
+from centernet_d2.data.datasets.custom import resolve_paths
 from centernet_d2.data.validation.report import Grid, report_coco, report_config, report_voc
 
 
@@ -57,10 +57,10 @@ def main(arguments: list[str] | None = None) -> int:
             reports = report_config(cfg, images)
         elif args.json:
             # As in DATASETS.CUSTOM; without --image-root, names start at the current folder.
-            json_file, *folder = rooted(*filter(None, (args.json, args.image_root)))
+            json_file, *folder = resolve_paths(*filter(None, (args.json, args.image_root)))
             reports = [report_coco(json_file, folder[0] if folder else "", images, grid)]
         else:
-            reports = [report_voc(rooted(args.voc)[0], args.split, images, grid)]
+            reports = [report_voc(resolve_paths(args.voc)[0], args.split, images, grid)]
     except (OSError, ValueError, KeyError) as error:
         print(error.args[0] if isinstance(error, KeyError) else error, file=sys.stderr)
         return 1

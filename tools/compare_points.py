@@ -100,8 +100,8 @@ def table(results: dict[str, dict[str, dict[str, float]]], points: list[int]) ->
 
 
 def _spread(values: list[float]) -> str:
-    middle = f"{statistics.mean(values):.1f}"
-    return middle if len(values) == 1 else f"{middle} ± {statistics.stdev(values):.1f}"
+    center = f"{statistics.mean(values):.1f}"
+    return center if len(values) == 1 else f"{center} ± {statistics.stdev(values):.1f}"
 
 
 def main() -> None:

@@ -25,7 +25,7 @@ from typing import Any
 def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--config-file", required=True, metavar="FILE", help="config.yaml of a training, or another")
-    parser.add_argument("--weights", metavar="FILE", help="checkpoint, in place of the config's MODEL.WEIGHTS")
+    parser.add_argument("--weights", metavar="FILE", help="checkpoint, instead of the config's MODEL.WEIGHTS")
     parser.add_argument(
         "--input",
         nargs="+",
@@ -100,7 +100,7 @@ def find_files(folder: Path, skip: Path | None = None) -> list[str]:
 
 
 def find_inputs(source: str, skip: Path | None = None) -> list[dict[str, Any]]:
-    """Records (``file_name`` at least) of a file, the images and videos of a folder and its sub-folders, a glob
+    """Dataset dicts (``file_name`` at least) of a file, the images and videos of a folder and its sub-folders, a glob
     pattern, a registered dataset or a camera.
 
     Raises:
@@ -125,7 +125,8 @@ def find_inputs(source: str, skip: Path | None = None) -> list[dict[str, Any]]:
 
 
 def find_all(sources: list[str], skip: Path | None = None) -> list[dict[str, Any]]:
-    """The records of all inputs; an input without any costs a line on stderr, or ends the program if none is left."""
+    """The dataset dicts of all inputs; an input without any costs a line on stderr, or ends the program if none is
+    left."""
     dataset_dicts, reasons = [], []
     for source in sources:
         try:
@@ -171,7 +172,7 @@ class Network:
         return cls(model, cfg.INPUT.FORMAT, Visualizer.from_config(cfg, threshold, model.metadata))
 
     def find(self, frame: Frame) -> Instances:
-        """The model gets what evaluation gives it: a dataset's record but for the annotations, and the image."""
+        """The model gets what evaluation gives it: a dataset's dataset dict but for the annotations, and the image."""
         if frame.starts:
             self.model.reset()
         image = frame.image if self.image_format == "BGR" else frame.image[:, :, ::-1]
@@ -189,9 +190,9 @@ class Network:
 
 
 def read_all(dataset_dicts: list[dict[str, Any]]) -> Iterator[Frame]:
-    """The images of records, numbered as these; one that cannot be read costs a line on stderr.
+    """The images of dataset dicts, numbered as these; one that cannot be read costs a line on stderr.
 
-    Records with the same "video_id" that follow each other are frames of one video.
+    Dataset dicts with the same "video_id" that follow each other are frames of one video.
     """
     video = None
     for index, dataset_dict in enumerate(dataset_dicts):

@@ -43,7 +43,7 @@ from centernet_d2.evaluation.keypoints.plots import plot_cumulative_errors
 
 
 def read_runs(files: list[tuple[str, Path]], subset: str | None) -> dict[str, list[FaceError]]:
-    """Faces by name of the run and subset; of one subset only, where asked for.
+    """Faces by name of the run and subset; of one subset only, where requested.
 
     Raises:
         FileNotFoundError, ValueError: a file is not there, is none of ours, or has no such subset; or two names agree.

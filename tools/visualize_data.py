@@ -63,7 +63,7 @@ def draw_annotations(cfg: CfgNode) -> Iterator[np.ndarray]:
     visualizer = Visualizer.from_config(cfg)
     for dataset_dict in dataset_dicts:
         image = read_image(dataset_dict)
-        yield visualizer.draw(image, annotated(cfg, dataset_dict, image.shape[:2]), dataset_dict)
+        yield visualizer.draw(image, annotations_as_predictions(cfg, dataset_dict, image.shape[:2]), dataset_dict)
 
 
 def draw_loader(cfg: CfgNode) -> Iterator[np.ndarray]:
@@ -75,7 +75,11 @@ def draw_loader(cfg: CfgNode) -> Iterator[np.ndarray]:
         targets = Targets.from_instances([sample["instances"]], STRIDE, (height // STRIDE, width // STRIDE))
         image = convert_image_to_rgb(sample["image"].permute(1, 2, 0).numpy(), cfg.INPUT.FORMAT)[:, :, ::-1]
         calibration = input_calibration(cfg, sample) if "calib" in sample else None
-        panels = [visualizer.draw(image, prepared(cfg, sample["instances"], calibration), {"calib": calibration})]
+        panels = [
+            visualizer.draw(
+                image, targets_as_predictions(cfg, sample["instances"], calibration), {"calib": calibration}
+            )
+        ]
         high = panels[0].shape[0]
         # Colors of an image would be taken for those of the heatmaps.
         dim = cv2.cvtColor(cv2.resize(image, (round(width * high / height), high)) // 2, cv2.COLOR_BGR2GRAY)
@@ -85,8 +89,8 @@ def draw_loader(cfg: CfgNode) -> Iterator[np.ndarray]:
         yield side_by_side(panels)
 
 
-def annotated(cfg: CfgNode, dataset_dict: DatasetDict, size: tuple[int, int]) -> Instances:
-    """A record's objects as if a model had found them; ``size`` is (height, width) of the image."""
+def annotations_as_predictions(cfg: CfgNode, dataset_dict: DatasetDict, size: tuple[int, int]) -> Instances:
+    """A dataset dict's objects as if a model had found them; ``size`` is (height, width) of the image."""
     objects = dataset_dict["annotations"]
 
     def column(name: str, width: int) -> torch.Tensor:
@@ -103,10 +107,10 @@ def annotated(cfg: CfgNode, dataset_dict: DatasetDict, size: tuple[int, int]) ->
     return with_grid_points(cfg, predictions)
 
 
-def prepared(cfg: CfgNode, gt: Instances, calibration: np.ndarray | None) -> Instances:
-    """A training sample's objects as if a model had found them, without those that are neither right nor wrong.
+def targets_as_predictions(cfg: CfgNode, gt: Instances, calibration: np.ndarray | None) -> Instances:
+    """A training sample's objects as if a model had found them, without those that are ignored.
 
-    3D boxes are there where the sample says how many metres they are.
+    3D boxes are there where the sample says how many meters they are.
     """
     if gt.has("gt_ignored"):
         gt = gt[~gt.gt_ignored]
@@ -124,7 +128,7 @@ def prepared(cfg: CfgNode, gt: Instances, calibration: np.ndarray | None) -> Ins
 
 def input_calibration(cfg: CfgNode, sample: DatasetDict) -> np.ndarray:
     """(3, 4) of the network's input where the whole image is in it. (That of a flipped image has its principal
-    point elsewhere; the middles of boxes are drawn where they are all the same.)"""
+    point elsewhere; the centers of boxes are drawn where they are all the same.)"""
     size, source = tuple(sample["image"].shape[-2:]), (sample["height"], sample["width"])
     matrix = letterbox_matrix(source, size, fitting_scale(source, size, cfg.INPUT.FIT_WIDTH))
     return np.vstack([matrix, [0.0, 0.0, 1.0]]) @ calibration_of(sample).numpy()

@@ -19,7 +19,7 @@ from centernet_d2.checkpoint.naming import (
     describe_differences,
     describe_mismatches,
     match_names,
-    recognized,
+    recognize_network,
     weights_of,
 )
 from centernet_d2.checkpoint.reading import load_file
@@ -176,16 +176,16 @@ class SafeCheckpointer(DetectionCheckpointer):
         _logger.info("Loading %s", path)
         ours = self.model.state_dict()
         weights = weights_of(data, path)
-        if path.endswith(".pkl") and "__author__" not in data and not recognized(weights):
+        if path.endswith(".pkl") and "__author__" not in data and not recognize_network(weights):
             # A Caffe2 model; Detectron2 knows their names.
             weights = align_and_update_state_dicts(ours, weights, c2_conversion=True)
         match = match_names(weights, ours)
         fitting = count_fitting(match.weights, ours)
         if 2 * fitting < min(len(match.weights), len(ours)) or not fitting:
             raise ValueError(
-                f"{path} ({recognized(weights) or 'of no known network'}) is not a checkpoint of this model or its "
-                f"backbone: of its {len(weights)} tensors (such as {next(iter(weights))}) {fitting} fit the model's "
-                f"{len(ours)} (such as {next(iter(ours))})"
+                f"{path} ({recognize_network(weights) or 'of no known network'}) is not a checkpoint of this model or "
+                f"its backbone: of its {len(weights)} tensors (such as {next(iter(weights))}) {fitting} fit the "
+                f"model's {len(ours)} (such as {next(iter(ours))})"
             )
         if match.network:
             _logger.info("%s holds the weights of %s", path, match.network)

@@ -1,4 +1,4 @@
-"""Whole files from published names to ours and back, with a report of everything that is in them."""
+"""Whole files from reference names to ours and back, with a report of everything that is in them."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def convert_file(source: Path, target: Path, names: str = "ours") -> tuple[dict[
 
     Raises:
         OSError, UnsafeCheckpointError, CorruptCheckpointError: as ``load_file`` and ``save_checkpoint``.
-        ValueError: the weights are of no known network, or the published one has no such parameter.
+        ValueError: the weights are of no known network, or the reference one has no such parameter.
     """
     if target.exists() and target.samefile(source):
         raise ValueError(f"{target} would be overwritten: give the result another name")

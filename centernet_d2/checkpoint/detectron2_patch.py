@@ -13,7 +13,7 @@ _Model = TypeVar("_Model", bound=type[nn.Module])
 _model_classes: list[type[nn.Module]] = []
 
 
-def safely_loaded(model_class: _Model) -> _Model:
+def load_safely(model_class: _Model) -> _Model:
     """Class decorator: ``DetectionCheckpointer(model)`` gives a :class:`SafeCheckpointer` for models of this class.
 
     So does what Detectron2 itself makes (``DefaultPredictor``, ``DefaultTrainer``). Nothing on the model could do that:

@@ -56,7 +56,7 @@ def weights_of(data: Mapping[str, Any], path: str) -> dict[str, Tensor]:
 def match_names(weights: dict[str, Tensor], model: Mapping[str, Tensor]) -> Conversion[Tensor]:
     """``weights`` under the names that fit most of the ``model``'s tensors, without tensors of an unknown kind.
 
-    Tried are the names as they are, those of CenterNet's published models, of torchvision's ResNets and of DLA-34 on
+    Tried are the names as they are, those of CenterNet's reference models, of torchvision's ResNets and of DLA-34 on
     ImageNet, and each of these below a part of the model (a bare backbone of any family).
     """
     kinds = {_kind(name) for name in model} | {"weight", "bias", "running_mean", "running_var", "num_batches_tracked"}
@@ -78,8 +78,8 @@ def _kind(name: str) -> str:
     return name.rpartition(".")[2]
 
 
-def recognized(weights: dict[str, Tensor]) -> str:
-    """Of which published network they are, in words; "" where that is not known."""
+def recognize_network(weights: dict[str, Tensor]) -> str:
+    """Of which reference network they are, in words; "" where that is not known."""
     return next((candidate.network for candidate in _candidates(weights) if candidate.network), "")
 
 

@@ -72,7 +72,7 @@ def _load_torch(path: str, mmap: bool) -> Any:
     try:
         return torch.load(path, map_location="cpu", weights_only=True, mmap=mmap and is_zip)
     except Exception as error:
-        raise _explained(path, error) from None
+        raise _explain(path, error) from None
 
 
 def _check_sums(path: str) -> None:
@@ -86,7 +86,7 @@ def _check_sums(path: str) -> None:
         raise CorruptCheckpointError(f"{path} is damaged: the checksum of its record {damaged!r} is wrong")
 
 
-def _explained(path: str, error: Exception) -> Exception:
+def _explain(path: str, error: Exception) -> Exception:
     """torch's message without its advice to load unsafely."""
     text = str(error)
     if found := re.search(r"(?:Unsupported (?:global|class|type)\D*?|GLOBAL )([\w.]+\.[\w.]+)", text):

@@ -54,7 +54,7 @@ class Conversion(NamedTuple, Generic[T]):
     """A file's weights under our names.
 
     Attributes:
-        network: what published network they are of; "" where the names were ours already.
+        network: what reference network they are of; "" where the names were ours already.
         weights: what our network has.
         left_out: for every other name of the file, why.
     """
@@ -79,7 +79,7 @@ class Conversion(NamedTuple, Generic[T]):
 
 @dataclass(frozen=True)
 class _Network:
-    """One published network.
+    """One reference network.
 
     Attributes:
         name: in words.
@@ -104,20 +104,20 @@ class _Network:
 
 def _rename(name: str, rules: tuple[Rule, ...]) -> str | None:
     for source, target in rules:
-        if found := _compiled(source).fullmatch(name):
+        if found := _compile_rules(source).fullmatch(name):
             return target.format(**found.groupdict())
     return None
 
 
 @cache
-def _compiled(template: str) -> re.Pattern[str]:
+def _compile_rules(template: str) -> re.Pattern[str]:
     parts = re.split(r"\{(\w+)\}", template)
     fields = [f"(?P<{name}>{_FIELDS.get(name, '[0-9]+')})" for name in parts[1::2]]
     return re.compile("".join(a + b for a, b in zip(map(re.escape, parts[::2]), [*fields, ""], strict=True)))
 
 
 def _norm_after(theirs: str, ours: str) -> tuple[Rule, Rule]:
-    """A convolution and its normalization, neighbours in a ``Sequential``."""
+    """A convolution and its normalization, neighbors in a ``Sequential``."""
     return (f"{theirs}.0.{{p}}", f"{ours}.{{p}}"), (f"{theirs}.1.{{p}}", f"{ours}.norm.{{p}}")
 
 
@@ -286,7 +286,7 @@ def to_reference(state_dict: Mapping[str, T]) -> dict[str, T]:
     Raises:
         ValueError: a parameter has no published counterpart.
     """
-    network = _recognized(state_dict, {network: network.to_ours(network.marker) for network in _NETWORKS})
+    network = _recognize(state_dict, {network: network.to_ours(network.marker) for network in _NETWORKS})
     result = {}
     for name, value in state_dict.items():
         published = network.to_reference(name)
@@ -298,7 +298,7 @@ def to_reference(state_dict: Mapping[str, T]) -> dict[str, T]:
 
 def _convert(state_dict: Mapping[str, T], networks: tuple[_Network, ...]) -> Conversion[T]:
     weights = {name.removeprefix("module."): value for name, value in state_dict.items()}
-    network = _recognized(weights, {network: network.marker for network in networks})
+    network = _recognize(weights, {network: network.marker for network in networks})
     converted, left_out = {}, {}
     for name, value in weights.items():
         if reason := _reason(name, network.unused):
@@ -320,7 +320,7 @@ def _reason(name: str, reasons: Reasons) -> str | None:
     return next((reason for pattern, reason in reasons if re.fullmatch(pattern, name)), None)
 
 
-def _recognized(weights: Mapping[str, T], markers: Mapping[_Network, str | None]) -> _Network:
+def _recognize(weights: Mapping[str, T], markers: Mapping[_Network, str | None]) -> _Network:
     for network, marker in markers.items():
         if marker in weights:
             return network

@@ -10,7 +10,7 @@ from detectron2.structures import BoxMode
 
 
 def corner_boxes(annotations: list[dict[str, Any]]) -> np.ndarray:
-    """(P, 4) float64 x1, y1, x2, y2 of a record's objects, in image pixels.
+    """(P, 4) float64 x1, y1, x2, y2 of a dataset dict's objects, in image pixels.
 
     Raises:
         ValueError: a ``bbox_mode`` other than XYXY_ABS and XYWH_ABS.
@@ -24,11 +24,11 @@ def corner_boxes(annotations: list[dict[str, Any]]) -> np.ndarray:
 
 
 def keypoint_boxes(annotations: list[dict[str, Any]], transforms: TransformList, boxes: np.ndarray) -> np.ndarray:
-    """(P, 4) x1, y1, x2, y2 around the labelled keypoints after the warp; of ``boxes`` where these span no area."""
+    """(P, 4) x1, y1, x2, y2 around the labeled keypoints after the warp; of ``boxes`` where these span no area."""
     result = boxes.copy()
     for box, annotation in zip(result, annotations, strict=True):
         points = np.asarray(annotation.get("keypoints", []), dtype=np.float64).reshape(-1, 3)
-        labelled = transforms.apply_coords(points[points[:, 2] > 0, :2])
-        if len(labelled) and (np.ptp(labelled, axis=0) > 0).all():
-            box[:] = [*labelled.min(axis=0), *labelled.max(axis=0)]
+        labeled = transforms.apply_coords(points[points[:, 2] > 0, :2])
+        if len(labeled) and (np.ptp(labeled, axis=0) > 0).all():
+            box[:] = [*labeled.min(axis=0), *labeled.max(axis=0)]
     return result

@@ -82,7 +82,8 @@ def build_train_loader(cfg: CfgNode, start_iteration: int = 0, mapper: Mapper | 
 
 
 def load_training_dicts(cfg: CfgNode) -> list[DatasetDict]:
-    """All records of ``DATASETS.TRAIN``; those without objects only if ``DATALOADER.FILTER_EMPTY_ANNOTATIONS`` is off.
+    """All dataset dicts of ``DATASETS.TRAIN``; those without objects only if ``DATALOADER.FILTER_EMPTY_ANNOTATIONS`` is
+    off.
 
     Raises:
         ValueError: nothing is left.
@@ -97,7 +98,7 @@ def load_training_dicts(cfg: CfgNode) -> list[DatasetDict]:
 
 
 def build_test_loader(cfg: CfgNode, name: str, mapper: Mapper | None = None) -> DataLoader:
-    """Every image of a dataset once, in order, each process its share; batches of ``TEST.IMS_PER_BATCH``.
+    """Every image of a dataset once, in order, each process its fraction; batches of ``TEST.IMS_PER_BATCH``.
 
     Shares do not part the frames of a video. An image that cannot be read is an error here: a score without it would
     be wrong.
@@ -105,7 +106,7 @@ def build_test_loader(cfg: CfgNode, name: str, mapper: Mapper | None = None) -> 
     dataset_dicts = load_dataset_dicts(name)
     return DataLoader(
         MapDataset(DatasetFromList(dataset_dicts, copy=False), mapper or CenterNetDatasetMapper(cfg, is_train=False)),
-        sampler=_share(dataset_dicts),
+        sampler=_share_of_process(dataset_dicts),
         batch_size=cfg.TEST.IMS_PER_BATCH,
         num_workers=cfg.DATALOADER.NUM_WORKERS,
         collate_fn=trivial_batch_collator,
@@ -113,8 +114,8 @@ def build_test_loader(cfg: CfgNode, name: str, mapper: Mapper | None = None) -> 
     )
 
 
-def _share(dataset_dicts: Sequence[DatasetDict]) -> Sequence[int]:
-    """The records of this process: a stretch of them, whole videos."""
+def _share_of_process(dataset_dicts: Sequence[DatasetDict]) -> Sequence[int]:
+    """The dataset dicts of this process: a stretch of them, whole videos."""
     rank, world_size = comm.get_rank(), comm.get_world_size()
     starts = [
         i

@@ -14,7 +14,7 @@ from centernet_d2.data.validation.object_boxes import settle_objects
 
 
 def load_dataset_dicts(name: str) -> list[DatasetDict]:
-    """The records of a registered dataset, of whatever origin, after ``settle_objects``.
+    """The dataset dicts of a registered dataset, of whatever origin, after ``settle_objects``.
 
     Raises:
         KeyError: no such name; the message has the closest ones.

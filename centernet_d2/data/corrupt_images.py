@@ -21,8 +21,8 @@ class TooManyCorruptError(RuntimeError):
 class CorruptImages:
     """Counts what could not be read, reports each file once, and stops when it is too much.
 
-    It is too much when the files exceed the allowed share of the whole dataset, or when their share of those seen so
-    far is beyond chance (six standard deviations), so that a hopeless set does not take an epoch to be noticed.
+    It is too much when the files exceed the allowed fraction of the whole dataset, or when their fraction of those seen
+    so far is beyond chance (six standard deviations), so that a hopeless set does not take an epoch to be noticed.
     """
 
     def __init__(self, num_images: int, max_fraction: float) -> None:

@@ -1,4 +1,4 @@
-"""From a dataset record to what the model takes: one decode, one warp, one map of color, sparse objects."""
+"""From a dataset dict to what the model takes: one decode, one warp, one map of color, sparse objects."""
 
 from __future__ import annotations
 
@@ -51,11 +51,11 @@ class CenterNetDatasetMapper:
             augmentations: used in training only; the first is expected to give the network's input size.
             fields: read values of the objects besides box and class.
             box_from_keypoints: "never", "rotated" (where the image was) or "always": an object's box becomes that of
-                its labelled keypoints, those outside the input included, before it is cut to the input. Objects whose
-                labelled keypoints span no area keep their own.
-            previous_frames: training records have "previous", the previous frame (``data.frame_pairs``).
+                its labeled keypoints, those outside the input included, before it is cut to the input. Objects whose
+                labeled keypoints span no area keep their own.
+            previous_frames: training dataset dicts have "previous", the previous frame (``data.frame_pairs``).
             reduced_decoding: JPEG files that the warp makes smaller by 2, 4 or 8 at least are decoded so much smaller;
-                for records with their height and width, where ``RandomAffine`` comes first.
+                for dataset dicts with their height and width, where ``RandomAffine`` comes first.
 
         Raises:
             ValueError: another ``box_from_keypoints``.
@@ -89,11 +89,11 @@ class CenterNetDatasetMapper:
         """
         Raises:
             CorruptImageError: the image cannot be used (``centernet_d2.data.image_io``).
-            ValueError: an annotation lacks what is asked for.
+            ValueError: an annotation lacks what is requested.
         """
         result = {key: value for key, value in dataset_dict.items() if key not in _NOT_OF_SAMPLES}
         if self.is_train:
-            image, transforms, size = self._augmented(dataset_dict)
+            image, transforms, size = self._augment(dataset_dict)
         else:
             image = read_image(dataset_dict, self.image_format)
             size = image.shape[:2]
@@ -102,10 +102,10 @@ class CenterNetDatasetMapper:
             result["instances"] = self._instances({**dataset_dict, **result}, transforms, image.shape[:2])
             if self.previous_frames is not None:
                 result |= self._previous(dataset_dict["previous"], transforms, result["instances"])
-        result["image"] = _channels_first(image)
+        result["image"] = _to_channels_first(image)
         return result
 
-    def _augmented(self, dataset_dict: DatasetDict) -> tuple[np.ndarray, TransformList, tuple[int, int]]:
+    def _augment(self, dataset_dict: DatasetDict) -> tuple[np.ndarray, TransformList, tuple[int, int]]:
         """The image as the network gets it, what was done to it, and its own (height, width)."""
         if not (
             self.reduced_decoding
@@ -120,26 +120,26 @@ class CenterNetDatasetMapper:
             first, *rest = self.augmentations.augs
             size = dataset_dict["height"], dataset_dict["width"]
             affine = first.draw(size)
-            seen = AugInput(self._warped(dataset_dict, affine))
+            seen = AugInput(self._warp_reduced(dataset_dict, affine))
             transforms = TransformList([affine]) + AugmentationList(rest)(seen)
         return seen.image, transforms, size
 
-    def _warped(self, dataset_dict: DatasetDict, affine: AffineTransform) -> np.ndarray:
+    def _warp_reduced(self, dataset_dict: DatasetDict, affine: AffineTransform) -> np.ndarray:
         image, reduction = read_reduced(dataset_dict, self.image_format, affine.reduction())
-        return affine.of_reduced(reduction).apply_image(image)
+        return affine.for_reduced(reduction).apply_image(image)
 
     def _previous(self, dataset_dict: DatasetDict, transforms: TransformList, instances: Instances) -> dict[str, Any]:
         assert self.previous_frames is not None
         transforms = self.previous_frames.transforms(transforms)
         if self.reduced_decoding:
             affine, *rest = transforms.transforms
-            image = TransformList(rest).apply_image(self._warped(dataset_dict, affine))
+            image = TransformList(rest).apply_image(self._warp_reduced(dataset_dict, affine))
         else:
             image = transforms.apply_image(read_image(dataset_dict, self.image_format))
         before = self._instances(dataset_dict, transforms, image.shape[:2])
         instances.gt_previous_center = Keypoints(previous_centers(instances.gt_track_ids, before))
-        shown = self.previous_frames.shown(before.gt_boxes.tensor)
-        return {"previous_image": _channels_first(image), "previous_boxes": shown}
+        shown = self.previous_frames.sample_previous_boxes(before.gt_boxes.tensor)
+        return {"previous_image": _to_channels_first(image), "previous_boxes": shown}
 
     def _instances(
         self, dataset_dict: DatasetDict, transforms: TransformList, image_size: tuple[int, int]
@@ -164,7 +164,7 @@ class CenterNetDatasetMapper:
         return instances
 
 
-def _channels_first(image: np.ndarray) -> torch.Tensor:
+def _to_channels_first(image: np.ndarray) -> torch.Tensor:
     """(H, W, 3) to (3, H, W), contiguous."""
     result = np.empty((image.shape[2], *image.shape[:2]), image.dtype)
     cv2.split(image, list(result))  # several times as fast as a transposed copy

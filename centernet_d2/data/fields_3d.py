@@ -59,16 +59,16 @@ def object_fields(
     """Fields of the P objects of ``annotations`` after ``transforms``; those with "ignored" have that only.
 
     * ``gt_ignored`` (P,) bool.
-    * ``gt_dimensions`` (P, 3) height, width, length in metres.
-    * ``gt_depth`` (P,) of the middle of the box, metres, as ``ops.box3d_geometry.project`` has it.
+    * ``gt_dimensions`` (P, 3) height, width, length in meters.
+    * ``gt_depth`` (P,) of the center of the box, meters, as ``ops.box3d_geometry.project`` has it.
     * ``gt_metric`` (P,) bool: whether depth and dimensions can be learned. Something half as far away is seen twice as
-      large, so an image that was scaled, shifted or turned says nothing about metres, but its flipped image does.
+      large, so an image that was scaled, shifted or turned says nothing about meters, but its flipped image does.
     * ``gt_alpha`` (P,) radians in [-pi, pi).
-    * ``gt_center_3d`` (P, 1, 3): where the middle of the box is seen, x, y input pixels, and 2; 0 where it is
+    * ``gt_center_3d`` (P, 1, 3): where the center of the box is seen, x, y input pixels, and 2; 0 where it is
       behind the camera.
 
     Args:
-        record: with "calib" (3, 4), "height" and "width".
+        dataset_dict: with "calib" (3, 4), "height" and "width".
         annotations: with "dim", "location" and "alpha", as KITTI's.
 
     Raises:
@@ -76,14 +76,14 @@ def object_fields(
     """
     ignored = torch.tensor([a.get("ignored", False) for a in annotations], dtype=torch.bool)
     values = {name: _numbers(dataset_dict, annotations, name, count) for name, count in _FIELDS.items()}
-    middle = values["location"].clone()
-    middle[:, 1] -= values["dim"][:, 0] / 2
-    x, y, depth = project(middle, calibration_of(dataset_dict)).unbind(-1)
+    center = values["location"].clone()
+    center[:, 1] -= values["dim"][:, 0] / 2
+    x, y, depth = project(center, calibration_of(dataset_dict)).unbind(-1)
     seen = ~ignored & (depth > 0)
     points = torch.where(seen[:, None], torch.stack([x, y], dim=-1), 0)
     points = torch.from_numpy(transforms.apply_coords(points.numpy()))
     affine = affine_parts(transforms)
-    whole = all(part.shows_whole((dataset_dict["height"], dataset_dict["width"])) for part in affine)
+    whole = all(part.is_letterbox((dataset_dict["height"], dataset_dict["width"])) for part in affine)
     alpha = values["alpha"][:, 0]
     alpha = math.pi - alpha if any(part.flips for part in affine) else alpha
     return {

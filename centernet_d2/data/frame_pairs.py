@@ -1,4 +1,4 @@
-"""The previous frame, for training a tracker: which one, how it is warped, and what of it the network is told."""
+"""The previous frame in training: its choice, its warp, and the simulated tracker's heatmap."""
 
 # As everything random in the loader: NumPy's global state, which is seeded for each image.
 # ruff: noqa: NPY002
@@ -21,11 +21,11 @@ from centernet_d2.data.transforms.affine import AffineTransform
 
 
 class WithPrevious(Sequence[DatasetDict]):
-    """Records, each with another one of its video, at random, as "previous".
+    """Dataset dicts, each with another one of its video, at random, as "previous".
 
     Args:
-        records: those of a video one after the other, in the order of "frame". One without "video_id" is a video of its
-            own.
+        dataset_dicts: those of a video one after the other, in the order of "frame". One without "video_id" is a video
+            of its own.
         max_distance: frames that lie between both at most, in either direction; 0: the frame itself.
     """
 
@@ -63,9 +63,9 @@ class PreviousFrames:
     """How previous frames become inputs (Zhou et al. 2020, "Tracking Objects as Points", section 4.4).
 
     Attributes:
-        shift, scale: standard deviations of a shift (share of the input's longer side) and a zoom of its own, clipped
-            at two of the first and one of the second.
-        center_noise: standard deviation of what is added to the place of an object, in its widths and heights.
+        shift, scale: standard deviations of a shift (fraction of the input's longer side) and a zoom of its own,
+            clipped at two of the first and one of the second.
+        center_noise: standard deviation of what is added to the position of an object, in its widths and heights.
         lost_prob: probability that an object is not shown.
         false_prob: probability that another one is shown close to an object.
     """
@@ -84,22 +84,22 @@ class PreviousFrames:
     def transforms(self, transforms: TransformList) -> TransformList:
         """Those of the previous frame: the frame's own, shifted and zoomed a little."""
         return TransformList(
-            [self._moved(one) if isinstance(one, AffineTransform) else one for one in transforms.transforms]
+            [self._jitter_camera(one) if isinstance(one, AffineTransform) else one for one in transforms.transforms]
         )
 
-    def _moved(self, affine: AffineTransform) -> AffineTransform:
+    def _jitter_camera(self, affine: AffineTransform) -> AffineTransform:
         if self.shift == self.scale == 0:
             return affine
         height, width = affine.output_size
         zoom = 1 + np.clip(np.random.randn() * self.scale, -self.scale, self.scale)
         shift = max(height, width) * np.clip(np.random.randn(2) * self.shift, -2 * self.shift, 2 * self.shift)
-        middle = np.array([width, height]) / 2
+        center = np.array([width, height]) / 2
         matrix = affine.matrix * zoom
-        matrix[:, 2] += (1 - zoom) * middle + shift
+        matrix[:, 2] += (1 - zoom) * center + shift
         return AffineTransform(matrix, affine.output_size, affine.pixel_center)
 
-    def shown(self, boxes: Tensor) -> Tensor:
-        """(T, 4) of what the network is told of ``boxes`` (P, 4), x1, y1, x2, y2: some are lost, some are false."""
+    def sample_previous_boxes(self, boxes: Tensor) -> Tensor:
+        """(T, 4) of what the network is given ``boxes`` (P, 4), x1, y1, x2, y2: some are lost, some are false."""
         size = (boxes[:, 2:] - boxes[:, :2]).repeat(1, 2)
 
         def moved(deviation: float) -> Tensor:
@@ -110,7 +110,7 @@ class PreviousFrames:
         return torch.cat([near[lost >= self.lost_prob], false[doubled < self.false_prob]])
 
 
-# Widths and heights between an object and a false one beside it (published).
+# Widths and heights between an object and a false one beside it (reference).
 _FALSE_NOISE = 0.05
 
 

@@ -48,15 +48,15 @@ class Header(NamedTuple):
 
 
 def set_exif_orientation(applied: bool) -> None:
-    """``INPUT.EXIF_ORIENTATION`` for this process: images are turned upright as their EXIF orientation says, or not.
+    """``INPUT.EXIF_ORIENTATION`` for this process: images are rotated upright as their EXIF orientation says, or not.
 
-    A record's own "exif_orientation" goes before it.
+    A dataset dict's own "exif_orientation" goes before it.
     """
     _settings["exif_orientation"] = applied
 
 
 def exif_orientation(dataset_dict: DatasetDict) -> bool:
-    """Whether the image of a record is turned as its EXIF orientation says."""
+    """Whether the image of a dataset dict is turned as its EXIF orientation says."""
     return bool(dataset_dict.get("exif_orientation", _settings["exif_orientation"]))
 
 
@@ -84,16 +84,16 @@ class CorruptImageError(ValueError):
 
 
 def register_image_source(scheme: str, function: ImageSource) -> None:
-    """Images of records whose ``file_name`` starts with ``<scheme>://`` come from ``function``, not from a file.
+    """Images of dataset dicts whose ``file_name`` starts with ``<scheme>://`` come from ``function``, not from a file.
 
     Args:
-        function: given the record, returns the (H, W, 3) uint8 image in *RGB* order. Registering again replaces.
+        function: given the dataset dict, returns the (H, W, 3) uint8 image in *RGB* order. Registering again replaces.
     """
     _SOURCES[scheme] = function
 
 
 def read_image(dataset_dict: DatasetDict, format: str = "BGR") -> np.ndarray:
-    """The image of a dataset record, upright (EXIF orientation applied, but for ``set_exif_orientation``).
+    """The image of a dataset dict, upright (EXIF orientation applied, but for ``set_exif_orientation``).
 
     It is (H, W, 3) uint8, contiguous.
 
@@ -101,14 +101,14 @@ def read_image(dataset_dict: DatasetDict, format: str = "BGR") -> np.ndarray:
     frame is taken); the suffix does not matter.
 
     Args:
-        record: needs ``file_name``; ``height`` and ``width``, where given, must be those of the image. With ``crop``
-            (x1, y1, x2, y2, whole pixels) it is that part of the image, black outside of it, and ``source_size``
-            (height, width), where given, must be that of the whole.
+        dataset_dict: needs ``file_name``; ``height`` and ``width``, where given, must be those of the image. With
+            ``crop`` (x1, y1, x2, y2, whole pixels) it is that part of the image, black outside of it, and
+            ``source_size`` (height, width), where given, must be that of the whole.
         format: "BGR" or "RGB".
 
     Raises:
         CorruptImageError: absent, truncated, empty, not an image, more than 8 bits a channel, too many pixels to
-            decode safely, or of another size than the record says.
+            decode safely, or of another size than the dataset dict says.
     """
     return read_reduced(dataset_dict, format, 1)[0]
 
@@ -133,10 +133,10 @@ def read_reduced(dataset_dict: DatasetDict, format: str, reduction: int) -> tupl
         image, reduction = _in_order(_SOURCES[file_name.partition("://")[0]](dataset_dict), format), 1
         size = image.shape[:2]
     else:
-        with _errors_named(file_name):
+        with _name_errors(file_name):
             reduction = 1 if "crop" in dataset_dict else reduction
             image, size, reduction = _decode(file_name, format, reduction, exif_orientation(dataset_dict))
-    if size != _expected(dataset_dict, size):
+    if size != _expected_size(dataset_dict, size):
         check_header(dataset_dict, Header(size[0], size[1], 0) if is_drawn(file_name) else read_header(file_name))
     return (cut_out(image, dataset_dict["crop"]) if "crop" in dataset_dict else image), reduction
 
@@ -163,33 +163,34 @@ def read_image_size(file_name: str) -> tuple[int, int]:
 def read_header(file_name: str) -> Header:
     """Size and orientation without decoding; raises as ``read_image_size``."""
     with (
-        _errors_named(file_name),
+        _name_errors(file_name),
         PathManager.open(file_name, "rb") as file,
-        _opened(file_name, file) as image,
+        _open(file_name, file) as image,
     ):
         # Asking a PNG file for metadata decodes it, as there may be some at the very end.
         has_none = image.format == "PNG" and b"eXIf" not in _ends(file) and not _METADATA & image.info.keys()
-        return Header(image.height, image.width, 0 if has_none else _rotated(image))
+        return Header(image.height, image.width, 0 if has_none else _exif_rotation(image))
 
 
 def check_header(dataset_dict: DatasetDict, header: Header) -> None:
     """
     Raises:
-        CorruptImageError: the image is of another size than the record says; the text has EXIF where that is the cause.
+        CorruptImageError: the image is of another size than the dataset dict says; the text has EXIF where that is the
+            cause.
     """
     upright = exif_orientation(dataset_dict)
     height, width = header.size(upright)
-    expected = _expected(dataset_dict, (height, width))
+    expected = _expected_size(dataset_dict, (height, width))
     if expected == (height, width):
         return
-    said = f"its record says {expected[1]} and {expected[0]}"
+    said = f"its dataset dict says {expected[1]} and {expected[0]}"
     if expected != header.size(not upright):
         problem = f"the image, upright, is {width} wide and {height} high; {said}"
     elif upright:
         problem = (
-            f"turned upright by its EXIF orientation ({header.orientation}), the image is {width} wide and {height} "
+            f"rotated upright by its EXIF orientation ({header.orientation}), the image is {width} wide and {height} "
             f"high; {said}, its size without EXIF: it was annotated unrotated (set INPUT.EXIF_ORIENTATION to False), "
-            "or the record is wrong"
+            "or the dataset dict is wrong"
         )
     else:
         problem = (
@@ -203,7 +204,7 @@ def _decode(file_name: str, format: str, reduction: int, upright: bool) -> tuple
     """The image, upright, the whole one's (height, width), and its reduction."""
     with PathManager.open(file_name, "rb") as file:
         content = file.read()
-    with _opened(file_name, io.BytesIO(content)) as image:
+    with _open(file_name, io.BytesIO(content)) as image:
         if not _is_plain_jpeg(image, content, upright):
             rotated = _apply_exif_orientation(image) if upright else image
             pixels = _in_order(np.asarray(rotated.convert("RGB")), format)
@@ -224,11 +225,11 @@ def _in_order(image: np.ndarray, format: str) -> np.ndarray:
 def _is_plain_jpeg(image: Image.Image, content: bytes, upright: bool) -> bool:
     """Whether OpenCV can be trusted with it: stored as it is wanted, no colors for printing, and with an end.
 
-    OpenCV fills what is missing of a truncated file with grey. The end marker cannot stand within the pixels' code, and
+    OpenCV fills what is missing of a truncated file with gray. The end marker cannot stand within the pixels' code, and
     where it ends something in front of them there are no pixels.
     """
     kind = image.format == "JPEG" and image.mode in ("L", "RGB")
-    return kind and content.endswith(b"\xff\xd9") and not (upright and _rotated(image))
+    return kind and content.endswith(b"\xff\xd9") and not (upright and _exif_rotation(image))
 
 
 def _ends(file: IO[bytes]) -> bytes:
@@ -240,7 +241,7 @@ def _ends(file: IO[bytes]) -> bytes:
     return content
 
 
-def _rotated(image: Image.Image) -> int:
+def _exif_rotation(image: Image.Image) -> int:
     """The EXIF orientation if it is another than upright, else 0; metadata that cannot be read counts as none."""
     with contextlib.suppress(Exception):
         number = image.getexif().get(0x0112)
@@ -249,7 +250,7 @@ def _rotated(image: Image.Image) -> int:
 
 
 @contextlib.contextmanager
-def _opened(file_name: str, file: IO[bytes]) -> Iterator[Image.Image]:
+def _open(file_name: str, file: IO[bytes]) -> Iterator[Image.Image]:
     with warnings.catch_warnings():
         # Palette transparency and large (but permitted) images are not worth a line for each.
         warnings.simplefilter("ignore")
@@ -260,7 +261,7 @@ def _opened(file_name: str, file: IO[bytes]) -> Iterator[Image.Image]:
 
 
 @contextlib.contextmanager
-def _errors_named(file_name: str) -> Iterator[None]:
+def _name_errors(file_name: str) -> Iterator[None]:
     try:
         yield
     except CorruptImageError:
@@ -276,8 +277,8 @@ def _errors_named(file_name: str) -> Iterator[None]:
         raise CorruptImageError(file_name, f"damaged: {error or type(error).__name__}") from error
 
 
-def _expected(dataset_dict: DatasetDict, size: tuple[int, int]) -> tuple[int, int]:
-    """(height, width) of the file's whole image by the record; ``size`` where that does not say."""
+def _expected_size(dataset_dict: DatasetDict, size: tuple[int, int]) -> tuple[int, int]:
+    """(height, width) of the file's whole image by the dataset dict; ``size`` where that does not say."""
     if "crop" in dataset_dict:
         height, width = dataset_dict.get("source_size", size)
     else:

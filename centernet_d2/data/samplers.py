@@ -48,7 +48,7 @@ class PositionDataset(Dataset[tuple[Sample | None, list[CorruptImageError]]]):
         order = self._permutation(epoch)
         for attempt in range(min(_MAX_IN_A_ROW, len(order))):
             try:
-                with _seeded(self.seed, position):
+                with _seed_globals(self.seed, position):
                     return self.mapper(self.dataset_dicts[int(order[(index + attempt) % len(order)])]), corrupt
             except CorruptImageError as error:
                 corrupt.append(error)
@@ -62,7 +62,7 @@ class PositionDataset(Dataset[tuple[Sample | None, list[CorruptImageError]]]):
 
 
 @contextmanager
-def _seeded(seed: int, position: int) -> Iterator[None]:
+def _seed_globals(seed: int, position: int) -> Iterator[None]:
     """Global random states of NumPy and Python that depend on the arguments alone; the ones before are put back."""
     numpy_state, python_state = np.random.get_state(), random.getstate()  # noqa: NPY002
     state = np.random.SeedSequence((seed, position)).generate_state(4)

@@ -40,7 +40,7 @@ def accelerate(model: CenterNet, cfg: CfgNode) -> None:
 
 class _InPrecision:
     """``CenterNet.predict_maps`` with backbone and neck under autocast. The heads are not: rounded to bfloat16,
-    peaks would tie with their neighbours, and sides of large boxes be wrong by a quarter of a cell."""
+    peaks would tie with their neighbors, and sides of large boxes be wrong by a quarter of a cell."""
 
     def __init__(self, model: CenterNet, precision: torch.dtype) -> None:
         self._model, self._precision = model, precision

@@ -1,4 +1,4 @@
-"""Batch normalizations of a network in evaluation mode, folded into the convolutions before them."""
+"""Batch normalizations of a network in evaluation mode, fused into the convolutions before them."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from torch.utils.weak import WeakTensorKeyDictionary
 
 from centernet_d2.layers.deform_conv import ModulatedDeformConv2d
 
-#: Normalizations that can be folded; timm's, which are frozen or not, are subclasses.
+#: Normalizations that can be fused; timm's, which are frozen or not, are subclasses.
 BATCH_NORMS = (_BatchNorm, FrozenBatchNorm2d)
 
 
@@ -25,9 +25,10 @@ BATCH_NORMS = (_BatchNorm, FrozenBatchNorm2d)
 def fuse_batch_norm(network: nn.Module, run: Callable[[], Any]) -> None:
     """Change ``network`` in place: the same function but for rounding, without the normalizations that can be spared.
 
-    Folded is what reads the result of a convolution (also a transposed or deformable one), where nothing else reads
+    Fused is what reads the result of a convolution (also a transposed or deformable one), where nothing else reads
     that. Others stay: in front of convolutions, behind additions, activations and concatenations (as in DenseNet), and
-    behind transposed convolutions of several groups. Modules keep their places, so that hooks stay as well, but there
+    behind transposed convolutions of several groups. Modules keep their positions, so that hooks stay as well, but
+    there
     are no weights of normalizations any more: load a checkpoint before.
 
     Args:
@@ -39,7 +40,7 @@ def fuse_batch_norm(network: nn.Module, run: Callable[[], Any]) -> None:
         ValueError: the network is in training mode, where normalizations depend on the batch.
     """
     if network.training:
-        raise ValueError("only a network in evaluation mode can be folded: call eval() first")
+        raise ValueError("only a network in evaluation mode can be fused: call eval() first")
     watch = _Watch(network)
     with watch:
         for result in _tensors(run()):
@@ -96,7 +97,7 @@ class _Watch(TorchFunctionMode):
         self, function: Callable[..., Any], types: Any, args: Sequence[Any] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         result = function(*args, **(kwargs or {}))
-        if not _tensors(result):  # sizes and types are asked for
+        if not _tensors(result):  # sizes and types are requested
             return result
         given = _tensors((args, kwargs))
         norm = next((self._norms[id(x)] for x in given if id(x) in self._norms), None)

@@ -46,12 +46,12 @@ class Evaluation(hooks.EvalHook):
     """
 
     def __init__(self, period: int, function: Callable[[], Any], metric: str, checkpointer: SafeCheckpointer) -> None:
-        super().__init__(period, self._evaluated)
+        super().__init__(period, self._evaluate)
         self.function, self.results = function, None
         self.metric, self.checkpointer = metric, checkpointer
         self.best = -math.inf
 
-    def _evaluated(self) -> Any:
+    def _evaluate(self) -> Any:
         self.results = self.function()
         return self.results
 

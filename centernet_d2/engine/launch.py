@@ -48,7 +48,7 @@ def launch(
         return main(*args)
     if device != "cpu" and processes > torch.cuda.device_count():
         raise ValueError(
-            f"{processes} processes were asked for, but this machine has {torch.cuda.device_count()} GPUs "
+            f"{processes} processes were requested, but this machine has {torch.cuda.device_count()} GPUs "
             "(several processes on the CPU need MODEL.DEVICE cpu)"
         )
     if url == "auto":

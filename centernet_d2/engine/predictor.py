@@ -22,7 +22,7 @@ class Predictor(DefaultPredictor):
         cfg: MODEL.WEIGHTS is a file of any kind that ``SafeCheckpointer`` reads.
 
     Attributes:
-        model: in evaluation mode. Folded, it has no normalizations, so no checkpoint can be loaded into it any more.
+        model: in evaluation mode. Fused, it has no normalizations, so no checkpoint can be loaded into it any more.
         metadata: class names, category ids and keypoints of the model, as Detectron2's ``Visualizer`` takes them:
             ``predictor.metadata.thing_classes[k]`` names class k.
 

@@ -3,22 +3,22 @@
 from __future__ import annotations
 
 import numpy as np
+import torch
+from torchvision.ops import box_iou
 
 # Recalls are quotients of integers: 3 of 10 reach 0.3, whatever rounding says.
 _ROUNDING = 1e-12
 
 
 def box_overlaps(a: np.ndarray, b: np.ndarray, margin: float = 0.0) -> np.ndarray:
-    """(A, B) intersection over union of boxes (A, 4) and (B, 4), float64 x1, y1, x2, y2.
+    """(A, B) intersection over union of boxes (A, 4) and (B, 4), float64 x1, y1, x2, y2; 0 of empty ones.
 
     Args:
         margin: added to all widths and heights, 1 where both ends are pixels inside.
     """
-    low, high = np.maximum(a[:, None, :2], b[:, :2]), np.minimum(a[:, None, 2:], b[:, 2:])
-    shared = (high - low + margin).clip(min=0).prod(axis=2)
-    areas = [(x[:, 2:] - x[:, :2] + margin).prod(axis=1) for x in (a, b)]
-    union = areas[0][:, None] + areas[1] - shared
-    return np.divide(shared, union, out=np.zeros_like(shared), where=union > 0)
+    widened = (np.asarray(x, dtype=np.float64) + np.array([0, 0, margin, margin]) for x in (a, b))
+    boxes = (torch.from_numpy(x) for x in widened)
+    return box_iou(*boxes).nan_to_num(0).numpy()
 
 
 def first_of_each(numbers: np.ndarray) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""COCO's metrics, on the objects that the records have, with as many detections as the model may give."""
+"""COCO's metrics, on the objects that the dataset dicts have, with as many detections as the model may give."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def max_detections(iou_type: str, detections_per_image: int) -> int:
 class CocoEvaluator(COCOEvaluator):
     """Detectron2's, with three differences:
 
-    * Objects that the records leave out are neither missed nor matched, and boxes are cut as there
+    * Objects that the dataset dicts leave out are neither missed nor matched, and boxes are cut as there
       (``validation.object_boxes.settle_coco``); but published sets are scored on their own files (``SCORED_WHOLE``).
     * More than 100 detections of an image count where the model may give more; AP is then not COCO's.
     * Where nothing is predicted AP is 0; it is NaN only where there is nothing to find.
@@ -71,13 +71,13 @@ class CocoEvaluator(COCOEvaluator):
         )
         self._expected, self._unscored, self._limit = expected, unscored, detections_per_image
         if converted:
-            # Detectron2 notes the file for good; another output folder may be asked for next.
+            # Detectron2 notes the file for good; another output folder may be requested next.
             del metadata.json_file
             # It writes no list where there is no object.
             self._coco_api.dataset.setdefault("annotations", [])
             self._do_evaluation, self._kpt_oks_sigmas = True, sigmas
         if self._do_evaluation and dataset_name not in SCORED_WHOLE and settle_coco(self._coco_api.dataset):
-            _logger.info("%s is scored without the objects that the records leave out, boxes cut", dataset_name)
+            _logger.info("%s is scored without the objects that the dataset dicts leave out, boxes cut", dataset_name)
             with contextlib.redirect_stdout(io.StringIO()):
                 self._coco_api.createIndex()
         if detections_per_image > 100:
@@ -101,10 +101,10 @@ class CocoEvaluator(COCOEvaluator):
         self, coco_eval: COCOeval | None, iou_type: str, class_names: list[str] | None = None
     ) -> dict[str, float]:
         if coco_eval is None or (iou_type == "keypoints" and self._limit > 100):
-            coco_eval = self._evaluated(iou_type)
+            coco_eval = self._evaluate_type(iou_type)
         return super()._derive_coco_results(coco_eval, iou_type, class_names)
 
-    def _evaluated(self, iou_type: str) -> COCOeval:
+    def _evaluate_type(self, iou_type: str) -> COCOeval:
         """What Detectron2's evaluation does not do: of no detections, and of more than 20 with keypoints."""
         with contextlib.redirect_stdout(io.StringIO()):
             if self._detections:

@@ -1,4 +1,4 @@
-"""Pascal VOC's mean average precision (Everingham et al. 2010), for the records of any dataset.
+"""Pascal VOC's mean average precision (Everingham et al. 2010), for the dataset dicts of any dataset.
 
 Boxes are edges in continuous coordinates, which gives the overlaps of the development kit, whose whole pixels have both
 ends inside. A detection belongs to the object of its class that it overlaps most, if by more than the least overlap,
@@ -105,11 +105,11 @@ def average_precisions(
     NaN where there is nothing to find.
 
     Args:
-        truth: by image.
-        found: by image, of which some may be missing.
+        gt: by image.
+        predictions: by image, of which some may be missing.
 
     Raises:
-        KeyError: an image of ``found`` is not in ``truth``.
+        KeyError: an image of ``found`` is not in ``gt``.
     """
     curves = _curves(gt, predictions, number)
     return [(100 * eleven_points(*curve), 100 * area_under_curve(*curve)) for curve in curves]

@@ -107,7 +107,8 @@ class WiderFaceEvaluator(DatasetEvaluator):
 
 
 def read_gt(dataset_dicts: Iterable[DatasetDict], dataset_name: str) -> dict[Any, Faces]:
-    """Image's id -> its faces, the crowds with them, of the records of a file of ``data.preparation.wider_face``."""
+    """Image's id -> its faces, the crowds with them, of the dataset dicts of a file of
+    ``data.preparation.wider_face``."""
     gt = {}
     for dataset_dict in dataset_dicts:
         faces = scored_objects(dataset_dict["annotations"], dataset_name)
@@ -122,8 +123,8 @@ def average_precisions(gt: dict[Any, Faces], predictions: dict[Any, Found]) -> d
     """Difficulty -> AP in percent; NaN where no face counts.
 
     Args:
-        truth: by image.
-        found: by image, of which some may be missing; scores of any range.
+        gt: by image.
+        predictions: by image, of which some may be missing; scores of any range.
     """
     low, high = _score_range(predictions)
     thresholds = 1 - np.arange(1, _NUM_THRESHOLDS + 1) / _NUM_THRESHOLDS

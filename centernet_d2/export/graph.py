@@ -39,14 +39,14 @@ class ExportedGraph(nn.Module):
         outputs = self.model.predict_maps(torch.cat([*images, *inputs[2:]], dim=1))
         predictions = self.model.task.decode_for_export(outputs)
         one = predictions.boxes.new_ones(1, 2)
-        return predictions.transformed(self.model.stride * one, 0 * one)
+        return predictions.transform(self.model.stride * one, 0 * one)
 
     def forward(self, *inputs: Tensor) -> tuple[Tensor, ...]:
         """What :func:`named` gives, without the names."""
-        return tuple(named(self.candidates(*inputs)).values())
+        return tuple(name_outputs(self.candidates(*inputs)).values())
 
 
-def named(predictions: Candidates) -> dict[str, Tensor]:
+def name_outputs(predictions: Candidates) -> dict[str, Tensor]:
     """ "boxes" (N, M, 4), "scores" (N, M), "classes" (N, M), and what else there is of each candidate."""
     return {
         "boxes": predictions.boxes,
@@ -62,7 +62,7 @@ def describe(cfg: CfgNode, model: CenterNet, predictions: Candidates, size: tupl
 
     Args:
         cfg: which ``model`` was built from.
-        found: of any images.
+        predictions: of any images.
         size: (height, width) of the input; None where the graph takes all multiples of "divisibility".
 
     Raises:

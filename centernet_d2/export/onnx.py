@@ -12,7 +12,7 @@ from detectron2.config import CfgNode
 from torch import Tensor
 
 from centernet_d2.checkpoint.writing import write_atomically
-from centernet_d2.export.graph import ExportedGraph, describe, named
+from centernet_d2.export.graph import ExportedGraph, describe, name_outputs
 from centernet_d2.export.verify import synthetic_inputs
 from centernet_d2.modeling.meta_arch import CenterNet
 
@@ -37,7 +37,7 @@ def export_onnx(
         ValueError: the configuration asks for what the graph cannot do.
         ImportError: onnx or onnxscript is not installed.
     """
-    graph, inputs, description = _prepared(cfg, model, batch_size, dynamic)
+    graph, inputs, description = _prepare(cfg, model, batch_size, dynamic)
     shapes = _dynamic_shapes(len(inputs), model.divisibility) if dynamic else None
     with torch.no_grad(), warnings.catch_warnings():
         # Of the exporter about itself and about initializers that it copies.
@@ -49,7 +49,7 @@ def export_onnx(
             program,
             opset_version=OPSET,
             input_names=graph.input_names,
-            output_names=list(named(graph.candidates(*inputs))),
+            output_names=list(name_outputs(graph.candidates(*inputs))),
             verbose=False,
         )
     assert converted is not None
@@ -59,7 +59,7 @@ def export_onnx(
     return graph
 
 
-def _prepared(
+def _prepare(
     cfg: CfgNode, model: CenterNet, batch_size: int, dynamic: bool
 ) -> tuple[ExportedGraph, tuple[Tensor, ...], dict[str, Any]]:
     graph = ExportedGraph(model).eval()

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from centernet_d2.data.synthetic.shapes import ShapesConfig, draw, layout
-from centernet_d2.export.graph import ExportedGraph, named
+from centernet_d2.export.graph import ExportedGraph, name_outputs
 from centernet_d2.modeling.meta_arch import CenterNet, CenterTrack
 from centernet_d2.structures import Candidates
 
@@ -48,7 +48,7 @@ def check_file(graph: ExportedGraph, path: str | Path, batch_size: int = 1, dyna
         inputs = synthetic_inputs(graph.model, count, (size[0], size[1]), seed=1)
         with torch.no_grad():
             expected = graph.candidates(*inputs)
-        outputs = dict(zip(named(expected), run(inputs), strict=True))
+        outputs = dict(zip(name_outputs(expected), run(inputs), strict=True))
         worst = {name: max(worst.get(name, 0.0), away) for name, away in differences(expected, outputs).items()}
     return worst
 
@@ -66,16 +66,16 @@ def _runner(path: Path, names: Sequence[str]) -> Callable[[Sequence[Tensor]], li
 
 
 def differences(expected: Candidates, predictions: Mapping[str, np.ndarray]) -> dict[str, float]:
-    """The largest difference of each output, as a share of its largest expected value (where that is above 1).
+    """The largest difference of each output, as a fraction of its largest expected value (where that is above 1).
 
     Candidates of scores that are equal but for rounding may come in another order: each is compared with the one of its
     class and score whose box is nearest; without such a one all differences are infinite. Empty slots (score 0), and
     points of score 0, may be anything.
 
     Args:
-        found: outputs by their names, see :func:`~centernet_d2.export.graph.named`.
+        predictions: outputs by their names, see :func:`~centernet_d2.export.graph.named`.
     """
-    gt = {name: value.double().cpu().numpy() for name, value in named(expected).items()}
+    gt = {name: value.double().cpu().numpy() for name, value in name_outputs(expected).items()}
     image, slot = np.nonzero(gt["scores"] > 0)
     same = np.abs(gt["scores"][image, slot, None] - predictions["scores"][image]) <= _SAME_SCORE
     same &= gt["classes"][image, slot, None] == predictions["classes"][image]

@@ -9,10 +9,10 @@ from torch import Tensor, nn
 
 
 class ClassKeypoints(nn.Module):
-    """Which landmarks belong to a class, as tables padded to L, the largest number.
+    """Which keypoints belong to a class, as tables padded to L, the largest number.
 
     Attributes:
-        index: (C, L) int64; padding repeats the class's first landmark.
+        index: (C, L) int64; padding repeats the class's first keypoint.
         used: (C, L) bool, False for padding.
     """
 
@@ -29,12 +29,12 @@ class ClassKeypoints(nn.Module):
         self.register_buffer("used", used, persistent=False)
 
     def gather(self, keypoints: Tensor, classes: Tensor) -> Tensor:
-        """The own ones (..., L, d) of ``landmarks`` (..., K, d) of objects of ``classes`` (...); padding is zero."""
+        """The own ones (..., L, d) of ``keypoints`` (..., K, d) of objects of ``classes`` (...); padding is zero."""
         index = self.index[classes][..., None].expand(*classes.shape, -1, keypoints.shape[-1])
         return keypoints.gather(-2, index) * self.used[classes][..., None]
 
     def scatter(self, own: Tensor, classes: Tensor) -> Tensor:
-        """The inverse: (..., K, d) with zeros for landmarks of other classes."""
+        """The inverse: (..., K, d) with zeros for keypoints of other classes."""
         result = own.new_zeros(*classes.shape, self.num_keypoints, own.shape[-1])
         index = self.index[classes][..., None].expand(own.shape)
         return result.scatter_add(-2, index, own * self.used[classes][..., None])

@@ -1,8 +1,8 @@
 """Modulated deformable convolution for CPUs, in plain PyTorch operations.
 
 A tap's value is a weighted sum of four cells: one bag of rows of a channels-last map. Bags are summed by the operator
-made for embeddings, and a matrix product with the weights does the rest. A part of the places at a time, so that what
-is in between stays in the cache; in the backward pass it is computed again.
+made for embeddings, and a matrix product with the weights does the rest. A part of the positions at a time, so that
+what is in between stays in the cache; in the backward pass it is computed again.
 """
 
 from __future__ import annotations
@@ -47,14 +47,14 @@ def deform_conv_cpu(
     size = (height + 2 * _BORDER, width + 2 * _BORDER)
     positions = torch.stack([y, x_at, mask]).permute(0, 1, 3, 4, 2).reshape(3, -1, taps)
     # Without gradients there is no need of the function, which graphs cannot be traced through.
-    function = _OnRows.apply if torch.is_grad_enabled() else _on_rows
+    function = _OnRows.apply if torch.is_grad_enabled() else _convolve_rows
     result = function(rows, positions, weight.permute(0, 2, 3, 1).flatten(1), bias, size, out_height * out_width)
     return result.view(count, out_height, out_width, -1).permute(0, 3, 1, 2)
 
 
 def _corners(positions: Tensor, first: int, size: tuple[int, int]) -> tuple[Tensor, Tensor]:
-    """Rows (E, 4) int32 of the cells around E places of an image whose rows start at ``first``, and their weights
-    (E, 4): bilinear, times the mask. ``places`` are y, x and mask (3, E); ``size`` is the map's, with its border."""
+    """Rows (E, 4) int32 of the cells around E positions of an image whose rows start at ``first``, and their weights
+    (E, 4): bilinear, times the mask. ``positions`` are y, x and mask (3, E); ``size`` is the map's, with its border."""
     y, x, mask = positions
     low_y, low_x = y.detach().floor(), x.detach().floor()
     row, column = (
@@ -69,27 +69,27 @@ def _corners(positions: Tensor, first: int, size: tuple[int, int]) -> tuple[Tens
     return index, torch.stack([left - down_left, right - down_right, down_left, down_right], dim=-1)
 
 
-def _sampled(rows: Tensor, positions: Tensor, first: int, size: tuple[int, int]) -> tuple[Tensor, Tensor, Tensor]:
-    """Corners and weights of ``places`` (3, P, T), and the taps' values (P, T * c)."""
+def _sample(rows: Tensor, positions: Tensor, first: int, size: tuple[int, int]) -> tuple[Tensor, Tensor, Tensor]:
+    """Corners and weights of ``positions`` (3, P, T), and the taps' values (P, T * c)."""
     index, fraction = _corners(positions.flatten(1), first, size)
     values = F.embedding_bag(index, rows, per_sample_weights=fraction, mode="sum")
     return index, fraction, values.view(positions.shape[1], -1)
 
 
 def _parts(count: int, each: int, size: tuple[int, int]) -> Iterator[tuple[slice, int]]:
-    """Slices of ``count`` places, ``each`` per image, within images; and where the image's rows start."""
+    """Slices of ``count`` positions, ``each`` per image, within images; and where the image's rows start."""
     length = _PART * torch.get_num_threads()
     for image in range(count // each):
         for start in range(image * each, (image + 1) * each, length):
             yield slice(start, min(start + length, (image + 1) * each)), image * size[0] * size[1]
 
 
-def _on_rows(
+def _convolve_rows(
     rows: Tensor, positions: Tensor, weight: Tensor, bias: Tensor | None, size: tuple[int, int], each: int
 ) -> Tensor:
     result = weight.new_empty(positions.shape[1], len(weight))
     for part, first in _parts(len(result), each, size):
-        values = _sampled(rows, positions[:, part], first, size)[2]
+        values = _sample(rows, positions[:, part], first, size)[2]
         result[part] = F.linear(values.to(weight.dtype), weight, bias)
     return result
 
@@ -101,7 +101,7 @@ class _OnRows(torch.autograd.Function):
     ) -> Tensor:
         ctx.save_for_backward(rows, positions, weight)
         ctx.size, ctx.each = size, each
-        return _on_rows(rows, positions, weight, bias, size, each)
+        return _convolve_rows(rows, positions, weight, bias, size, each)
 
     @staticmethod
     @once_differentiable
@@ -113,7 +113,7 @@ class _OnRows(torch.autograd.Function):
         for part, first in _parts(len(gradient), ctx.each, ctx.size):
             own = positions[:, part].detach().requires_grad_()
             with torch.enable_grad():
-                index, fraction, values = _sampled(rows, own, first, ctx.size)
+                index, fraction, values = _sample(rows, own, first, ctx.size)
             of_weight += gradient[part].t() @ values.detach().to(weight.dtype)
             of_values = (gradient[part] @ weight).to(rows.dtype)
             (of_positions[:, part],) = torch.autograd.grad(values, own, of_values)

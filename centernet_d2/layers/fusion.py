@@ -57,7 +57,7 @@ class Fuse(nn.Module):
         super().__init__()
         if fusion not in FUSIONS:
             raise ValueError(f"MODEL.NECK.FUSION must be one of {FUSIONS}, not {fusion!r}")
-        self.inputs = nn.ModuleList(_brought_to(channels, width, scale) for channels, scale in inputs)
+        self.inputs = nn.ModuleList(_build_resampler(channels, width, scale) for channels, scale in inputs)
         self.weights = nn.Parameter(torch.ones(len(inputs))) if fusion == "weighted" else None
         self.concat = fusion == "concat"
         self.conv = conv3x3(width * len(inputs) if self.concat else width, out_channels, conv, norm)
@@ -73,7 +73,7 @@ class Fuse(nn.Module):
         return F.relu(self.conv(reduce(torch.add, brought)))
 
 
-def _brought_to(channels: int, width: int, scale: float) -> nn.Sequential:
+def _build_resampler(channels: int, width: int, scale: float) -> nn.Sequential:
     layers: list[nn.Module] = [nn.Conv2d(channels, width, 1)] if channels != width else []
     if scale == 2:
         layers.append(nn.Upsample(scale_factor=2))

@@ -28,7 +28,7 @@ class TestTimeAugmentation:
         scales: factors of the input size; each is a pass of its own.
         flip: also look at the flipped image.
         pixel_center: see :mod:`centernet_d2.geometry`.
-        pad_always: a kept size is padded even where it needs no padding (as published).
+        pad_always: a kept size is padded even where it needs no padding (as in the reference).
         fit_width: fixed sizes are fitted by the image's width alone (``geometry.fitting_scale``).
     """
 
@@ -114,15 +114,15 @@ class TestTimeAugmentation:
         """
         task, scale_of_cells = model.task, scale * model.stride
         if not self.flip:
-            return [task.decode(model.predict_maps(images)).transformed(scale_of_cells, shift)]
+            return [task.decode(model.predict_maps(images)).transform(scale_of_cells, shift)]
         maps, flipped = forward_with_flip(model.predict_maps, images, at_once=images.is_cuda)
         if task.flip_closed:
-            return [task.decode(task.merge_flipped(maps, flipped)).transformed(scale_of_cells, shift)]
+            return [task.decode(task.merge_flipped(maps, flipped)).transform(scale_of_cells, shift)]
         flip = scale.new_tensor([-1.0, 1.0])
         far_side = shift + scale * scale.new_tensor([images.shape[-1], 0.0])
         return [
-            task.decode(maps).transformed(scale_of_cells, shift),
-            task.decode(flipped).transformed(scale_of_cells * flip, far_side),
+            task.decode(maps).transform(scale_of_cells, shift),
+            task.decode(flipped).transform(scale_of_cells * flip, far_side),
         ]
 
 

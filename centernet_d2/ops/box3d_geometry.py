@@ -1,6 +1,6 @@
 """Upright 3D boxes: corners, projection, angles, and exact overlaps.
 
-Camera coordinates are KITTI's (Geiger et al. 2012), metres: x to the right, y down, z into the image. A location is
+Camera coordinates are KITTI's (Geiger et al. 2012), meters: x to the right, y down, z into the image. A location is
 the center of a box's *bottom*; dimensions are height, width, length. At ``rotation_y`` 0 the length lies along x and
 the front looks to +x; rotation is about y, positive from z to x, radians. A calibration is the 3x4 matrix P of a
 rectified camera: rows (fx, 0, cx, tx), (0, fy, cy, ty), (0, 0, 1, tz). Images' x, y are in the frame of cx, cy.
@@ -17,7 +17,7 @@ from torch import Tensor
 def project(points: Tensor, calibration: Tensor) -> Tensor:
     """(..., 3) image x, y and depth of (..., 3) camera coordinates; ``calibration`` (..., 3, 4).
 
-    Depth is what x and y were divided by, z + tz: ``unproject`` is the exact inverse. (tz is some millimetres.)
+    Depth is what x and y were divided by, z + tz: ``unproject`` is the exact inverse. (tz is some millimeters.)
     """
     x, y, depth = ((calibration[..., :3] @ points[..., None])[..., 0] + calibration[..., 3]).unbind(-1)
     return torch.stack([x / depth, y / depth, depth], dim=-1)

@@ -8,9 +8,9 @@ import torch
 from torch import Tensor
 
 from centernet_d2.ops.gaussian import window_radius
-from centernet_d2.ops.indexing import cells_of
+from centernet_d2.ops.indexing import gather_cells
 
-#: "peak": the cell of the point alone. "square": 3x3 cells around, those with their middle in the box (FCOS, section
+#: "peak": the cell of the point alone. "square": 3x3 cells around, those with their center in the box (FCOS, section
 #: 3.2). "gaussian": the window of a Gaussian, which weighs them (TTFNet, section 3.3).
 SAMPLINGS = ("peak", "square", "gaussian")
 
@@ -56,17 +56,17 @@ def box_samples(
     owner, shift = _window_cells(radius)
     positions = cells[owner] + shift[:, None]
     peak = (shift == 0).all(dim=1, keepdim=True)
-    nearest = cells_of(positions, grid_size)
+    nearest = gather_cells(positions, grid_size)
     inside = (positions == nearest).all(dim=-1)
     if sampling == "square":
-        middle, own = positions + 0.5, boxes[owner, None]
-        inside &= ((middle > own[..., :2]) & (middle < own[..., 2:])).all(dim=-1) | peak
+        center, own = positions + 0.5, boxes[owner, None]
+        inside &= ((center > own[..., :2]) & (center < own[..., 2:])).all(dim=-1) | peak
     weight = _gaussian_at(shift, (2 * radius + 1)[owner])[:, None] if sampling == "gaussian" else 1.0
     weight = weight * inside
     weight = weight / torch.zeros_like(cells[..., 0], dtype=weight.dtype).index_add(0, owner, weight)[owner]
     if sampling == "gaussian":
         weight = weight * _log_area(sizes)[owner, None]
-    owned = _owned(sizes, image_index[owner], owner, nearest, inside, peak, grid_size)
+    owned = _keep_owned(sizes, image_index[owner], owner, nearest, inside, peak, grid_size)
     return BoxSamples(owner, nearest, weight * owned)
 
 
@@ -75,7 +75,7 @@ def _log_area(sizes: Tensor) -> Tensor:
     return (_CELL * sizes.prod(dim=1)).log().clamp(min=1) / torch.tensor(_UNIT_AREA).log()
 
 
-def _owned(
+def _keep_owned(
     sizes: Tensor,
     image_index: Tensor,
     owner: Tensor,
@@ -97,7 +97,8 @@ def _owned(
 
 
 def _window_cells(radius: Tensor) -> tuple[Tensor, Tensor]:
-    """The E cells of all windows of ``radius`` (P, 2): owners (E,) int64, and places (E, 2) int64 x, y from the middle.
+    """The E cells of all windows of ``radius`` (P, 2): owners (E,) int64, and positions (E, 2) int64 x, y from the
+    center.
 
     Row by row, one window after the other.
     """
@@ -110,5 +111,5 @@ def _window_cells(radius: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _gaussian_at(away: Tensor, span: Tensor) -> Tensor:
-    """(...) float32 at ``away`` (..., 2) cells from the middle of a Gaussian ``span`` = 6 sigma wide and high."""
+    """(...) float32 at ``away`` (..., 2) cells from the center of a Gaussian ``span`` = 6 sigma wide and high."""
     return (-18 * (away.double() / span).square().sum(dim=-1)).exp().float()

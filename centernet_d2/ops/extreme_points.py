@@ -10,9 +10,9 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from centernet_d2.ops.indexing import cells_of
+from centernet_d2.ops.indexing import gather_cells
 
-# How far an octagon's segments reach from their extreme point, as a share of the box's side (section 4.4).
+# How far an octagon's segments reach from their extreme point, as a fraction of the box's side (section 4.4).
 _REACH = 1 / 8
 #: Order of an object's extreme points.
 SIDES = ("top", "left", "bottom", "right")
@@ -55,13 +55,13 @@ def group_extreme_points(
     """The best of all K^4 groups of one peak per side that are an object (algorithm 1), in the memory of K^3.
 
     All four are of one class, none is less probable than ``point_threshold`` or farther out to a side than that side's
-    own, and the center map has at least ``center_threshold`` in the middle of the group. The score is the mean of the
+    own, and the center map has at least ``center_threshold`` in the center of the group. The score is the mean of the
     four probabilities and twice that of the center.
 
     Args:
         probability, classes: (N, 4, K), in [0, 1] and int64.
         cells: (N, 4, K, 2) int64 x, y of the peaks.
-        places: (N, 4, K, 2) float x, y in grid cells, between which the middle is.
+        places: (N, 4, K, 2) float x, y in grid cells, between which the center is.
         center: (N, C, H, W) probabilities, C larger than all classes.
 
     Returns:
@@ -97,11 +97,11 @@ def group_extreme_points(
 
 
 def center_cells(positions: Tensor, grid_size: Sequence[int]) -> Tensor:
-    """(..., 2) int64 x, y of the cell in the middle of four extreme points ``places`` (..., 4, 2) in grid cells;
+    """(..., 2) int64 x, y of the cell in the center of four extreme points ``positions`` (..., 4, 2) in grid cells;
     ``grid_size`` is (height, width)."""
     top, left, bottom, right = positions.unbind(-2)
-    middle = torch.stack([left[..., 0] + right[..., 0], top[..., 1] + bottom[..., 1]], dim=-1) / 2
-    return cells_of(middle, (grid_size[0], grid_size[1]))
+    center = torch.stack([left[..., 0] + right[..., 0], top[..., 1] + bottom[..., 1]], dim=-1) / 2
+    return gather_cells(center, (grid_size[0], grid_size[1]))
 
 
 def extreme_boxes(points: Tensor) -> Tensor:
@@ -112,7 +112,7 @@ def extreme_boxes(points: Tensor) -> Tensor:
 
 def suppress_ghost_boxes(boxes: Tensor, scores: Tensor, classes: Tensor) -> Tensor:
     """(N, M) ``scores``, halved where the boxes of the same class inside one have more than three times its score
-    together: objects in a row have extreme points that frame the one in the middle (section 4.3).
+    together: objects in a row have extreme points that frame the one in the center (section 4.3).
 
     Args:
         boxes: (N, M, 4) x1, y1, x2, y2.
@@ -127,7 +127,7 @@ def suppress_ghost_boxes(boxes: Tensor, scores: Tensor, classes: Tensor) -> Tens
     return torch.where(ghost, scores / 2, scores)
 
 
-def left_first(points: Tensor) -> Tensor:
+def order_left_first(points: Tensor) -> Tensor:
     """(..., 4, d) x, y, ...: left and right exchanged where left lies to the right, as after flipping."""
     swapped = points[..., 1, :1] > points[..., 3, :1]
     return torch.where(swapped[..., None], points[..., [0, 3, 2, 1], :], points)

@@ -24,7 +24,7 @@ def heatmap_focal_loss(logits: Tensor, target: SparseMaps) -> Tensor:
 
     -(1 - p)^2 log p where the target is 1, elsewhere -(1 - y)^4 p^2 log(1 - p) (CenterNet, equation 1; alpha 2, beta
     4). float32 inside, whatever the logits are; finite for any finite logit, because the logarithms are softplus of the
-    logits. (Published code clamps p to 1e-4..0.9999 instead: beyond, a cell has no gradient there.)
+    logits. (Reference code clamps p to 1e-4..0.9999 instead: beyond, a cell has no gradient there.)
 
     Args:
         logits: (N, D, H, W).

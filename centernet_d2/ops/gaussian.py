@@ -106,7 +106,7 @@ def splat_gaussians(
     sigma is (2 r + 1) / 6 in each direction, the peak exactly 1, the window +-r cells (CornerNet, section 3.2).
 
     Args:
-        points: (P, K, 2) x, y in grid cells inside ``cells``: the Gaussians' centers, where they are not the middles of
+        points: (P, K, 2) x, y in grid cells inside ``cells``: the Gaussians' centers, where they are not the centers of
             the cells (DARK, section 3.2). The cell itself is 1 all the same.
         cells: (P, K, 2) int64 x, y inside the grid.
         channel: (P, K) int64, the map to draw on: image * D + map of the image.
@@ -116,7 +116,7 @@ def splat_gaussians(
     middle = _windows(cells)
     reach = _array(radius).T.repeat(cells.shape[1], axis=1)
     center = middle if points is None else _windows(points.double()) - 0.5
-    maps = _drawn(center, 2 * reach + 1, middle - reach, middle + reach, channel, shape)
+    maps = _compute_gaussians(center, 2 * reach + 1, middle - reach, middle + reach, channel, shape)
     return maps if points is None else _with_peaks(maps, cells, channel)
 
 
@@ -124,7 +124,7 @@ def splat_in_boxes(cells: Tensor, channel: Tensor, boxes: Tensor, shape: tuple[i
     """As :func:`splat_gaussians`, of the boxes' width and height and cut at their sides.
 
     sigma is 0.15 n + 0.35 in each direction, for boxes n cells wide and high: OpenCV's for n taps. (The TensorFlow
-    CenterNets for faces and VOC draw them around the exact middle, so that an object with an even number of cells has
+    CenterNets for faces and VOC draw them around the exact center, so that an object with an even number of cells has
     no peak; here it is the cell of the point, and exactly 1.)
 
     Args:
@@ -134,7 +134,7 @@ def splat_in_boxes(cells: Tensor, channel: Tensor, boxes: Tensor, shape: tuple[i
     first, last = np.floor(corners[:2]).astype(np.int64), np.ceil(corners[2:]).astype(np.int64) - 1
     span = 6 * (0.15 * (last - first + 1) + 0.35)
     # A point that stands for an object but lies outside its box has its peak.
-    return _with_peaks(_drawn(_windows(cells), span, first, last, channel, shape), cells, channel)
+    return _with_peaks(_compute_gaussians(_windows(cells), span, first, last, channel, shape), cells, channel)
 
 
 def _array(x: Tensor) -> np.ndarray:
@@ -148,7 +148,7 @@ def _windows(xy: Tensor) -> np.ndarray:
     return _array(xy).reshape(-1, 2).T
 
 
-def _drawn(
+def _compute_gaussians(
     center: np.ndarray,
     span: np.ndarray,
     first: np.ndarray,
@@ -162,7 +162,7 @@ def _drawn(
     first = np.maximum(first, 0)
     size = np.minimum(last, [[width - 1], [height - 1]]) - first + 1
     # A Gaussian is the product of one value per column and one per row: here of all columns, then of all rows.
-    place = _counted(first.ravel(), size.ravel())
+    place = _concat_ranges(first.ravel(), size.ravel())
     away = (place - np.repeat(center.ravel(), size.ravel())) / np.repeat(span.ravel(), size.ravel())
     value = np.exp(-18 * away**2)
     start, rows = size[0].cumsum() - size[0], size[0].sum()
@@ -171,14 +171,14 @@ def _drawn(
     order = begin.argsort(kind="stable")
     owner = np.repeat(np.arange(len(start)), size[1])[order]
     start, length = start[owner], size[0][owner]
-    column = _counted(start, length)
+    column = _concat_ranges(start, length)
     drawn = value[column]
     drawn *= np.repeat(value[rows:][order], length)
     column += np.repeat(begin[order] - start, length)
-    return _maximum(column, drawn.astype(np.float32), shape, channel.device)
+    return _reduce_maximum(column, drawn.astype(np.float32), shape, channel.device)
 
 
-def _counted(first: np.ndarray, count: np.ndarray) -> np.ndarray:
+def _concat_ranges(first: np.ndarray, count: np.ndarray) -> np.ndarray:
     """first_i, first_i + 1, ...: count_i of them, one i after the other."""
     numbers = np.repeat(first - count.cumsum() + count, count)
     numbers += np.arange(len(numbers))
@@ -189,21 +189,21 @@ def _with_peaks(maps: SparseMaps, cells: Tensor, channel: Tensor) -> SparseMaps:
     """``maps`` with 1 at ``cells``."""
     height, width = maps.shape[2:]
     index = ((channel * height + cells[..., 1]) * width + cells[..., 0]).flatten()
-    return _larger(maps, SparseMaps(index, torch.ones_like(index, dtype=torch.float32), maps.shape))
+    return _merge_maximum(maps, SparseMaps(index, torch.ones_like(index, dtype=torch.float32), maps.shape))
 
 
 def with_ignored(maps: SparseMaps, ignored: SparseMaps) -> SparseMaps:
-    """``maps`` where what ``ignored`` (of the same shape) shows is neither right nor wrong; peaks of ``maps`` stay."""
-    return _larger(maps, replace(ignored, value=ignored.value.clamp(max=_IGNORED)))
+    """``maps`` where what ``ignored`` (of the same shape) shows is ignored; peaks of ``maps`` stay."""
+    return _merge_maximum(maps, replace(ignored, value=ignored.value.clamp(max=_IGNORED)))
 
 
-def _larger(a: SparseMaps, b: SparseMaps) -> SparseMaps:
+def _merge_maximum(a: SparseMaps, b: SparseMaps) -> SparseMaps:
     """The larger value of each cell."""
     index, value = torch.cat([a.index, b.index]), torch.cat([a.value, b.value])
-    return _maximum(_array(index), _array(value), a.shape, index.device)
+    return _reduce_maximum(_array(index), _array(value), a.shape, index.device)
 
 
-def _maximum(
+def _reduce_maximum(
     index: np.ndarray, value: np.ndarray, shape: tuple[int, int, int, int], device: torch.device
 ) -> SparseMaps:
     """The largest value of each cell. Bits of positive floats sort like the floats, so one sort of packed integers

@@ -23,7 +23,7 @@ def check_point_flags(point_flags: Sequence[int]) -> tuple[int, ...]:
     return flags
 
 
-def flipped(point_flags: Sequence[int]) -> tuple[int, ...]:
+def flip_grid_points(point_flags: Sequence[int]) -> tuple[int, ...]:
     """The point that each point becomes when left and right are swapped."""
     return tuple(3 * (p // 3) + 2 - p % 3 for p in point_flags)
 

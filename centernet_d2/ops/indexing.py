@@ -17,7 +17,7 @@ def read_at(maps: Tensor, image_index: Tensor, cells: Tensor) -> Tensor:
     return maps[image_index, :, cells[..., 1], cells[..., 0]]
 
 
-def cells_of(points: Tensor, grid_size: tuple[int, int]) -> Tensor:
+def gather_cells(points: Tensor, grid_size: tuple[int, int]) -> Tensor:
     """The cells (..., 2) int64 that hold ``points`` (..., 2) x, y in grid cells, float or int64; outside ones go to
     the nearest."""
     height, width = grid_size

@@ -1,15 +1,15 @@
-"""Landmarks of classes that each have their own, peaks of their heatmaps, and which object a peak belongs to."""
+"""Keypoints of classes that each have their own, peaks of their heatmaps, and which object a peak belongs to."""
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor
 
-# A peak is taken for a regressed landmark if it is at least this probable and, as a share of the box's longer side,
+# A peak is taken for a regressed keypoint if it is at least this probable and, as a fraction of the box's longer side,
 # this close (CenterNet's code for poses).
 _MIN_PROBABILITY = 0.1
 _REACH = 0.3
-#: How far a peak is from where its object expects it, one standard deviation as a share of the box's longer side.
+#: How far a peak is from where its object expects it, one standard deviation as a fraction of the box's longer side.
 TOLERANCE = 0.1
 
 
@@ -20,15 +20,15 @@ def extreme_box(points: Tensor, used: Tensor) -> Tensor:
 
 
 def match_to_peaks(points: Tensor, peaks: Tensor, probability: Tensor, boxes: Tensor, nearest: bool = False) -> Tensor:
-    """Regressed landmarks (..., L, 2), moved to a peak of their heatmaps where one is probable and close.
+    """Regressed keypoints (..., L, 2), moved to a peak of their heatmaps where one is probable and close.
 
     Args:
         points: (..., L, 2) x, y.
         peaks: (..., L, S, 2) x, y.
         probability: (..., L, S) of the peaks, in [0, 1].
         boxes: (..., 4) in the same unit.
-        nearest: take the nearest probable peak, if it is inside the box (as published), not the one with the largest
-            log p - d^2 / (2 t^2), d the distance and t a tenth of the box's longer side.
+        nearest: take the nearest probable peak, if it is inside the box (as in the reference), not the one with the
+            largest log p - d^2 / (2 t^2), d the distance and t a tenth of the box's longer side.
     """
     distance = (peaks - points[..., None, :]).norm(dim=-1)
     low, high = boxes[..., None, None, :2], boxes[..., None, None, 2:]
@@ -49,7 +49,7 @@ def match_to_peaks(points: Tensor, peaks: Tensor, probability: Tensor, boxes: Te
 def choose_peaks(
     votes: Tensor, peaks: Tensor, probability: Tensor, centers: Tensor, tolerance: Tensor
 ) -> tuple[Tensor, Tensor]:
-    """For each object, the peak of every landmark that is probable and votes for the object's center.
+    """For each object, the peak of every keypoint that is probable and votes for the object's center.
 
     The peak with the largest log p - d^2 / (2 tolerance^2) is taken, d from the vote to the center.
 
@@ -59,7 +59,7 @@ def choose_peaks(
         centers, tolerance: (..., 2) and (...).
 
     Returns:
-        Landmarks (..., L, 2) and their probabilities (..., L).
+        Keypoints (..., L, 2) and their probabilities (..., L).
     """
     away = (votes - centers[..., None, None, :]).square().sum(dim=-1) / (2 * tolerance[..., None, None].square())
     chosen = (probability.clamp(min=1e-12).log() - away).argmax(dim=-1, keepdim=True)

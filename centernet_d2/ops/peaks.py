@@ -1,4 +1,4 @@
-"""Peaks of heatmaps: cells that no cell of their 3x3 neighbourhood exceeds."""
+"""Peaks of heatmaps: cells that no cell of their 3x3 neighborhood exceeds."""
 
 from __future__ import annotations
 
@@ -6,15 +6,15 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from centernet_d2.ops.indexing import cells_of
+from centernet_d2.ops.indexing import gather_cells
 
 
-def neighbourhood_maximum(maps: Tensor) -> Tensor:
+def local_maximum(maps: Tensor) -> Tensor:
     """Maximum over 3x3 cells of (..., H, W) maps, the same shape; cells outside do not count.
 
     On a CPU shifted slices are an order of magnitude faster than PyTorch's pooling, with the same result.
     """
-    if maps.is_cuda or _recorded():
+    if maps.is_cuda or _is_exporting():
         return F.max_pool2d(maps.flatten(0, -3), 3, 1, 1).view_as(maps)
     rows = maps.clone()
     torch.maximum(rows[..., 1:], maps[..., :-1], out=rows[..., 1:])
@@ -35,22 +35,22 @@ def top_peaks(maps: Tensor, k: int) -> tuple[Tensor, Tensor, Tensor]:
         logits (N, K, k) in descending order, -inf where there are fewer peaks; classes (N, K, k) int64; cells
         (N, K, k, 2) int64 x, y. Of equal peaks any may come first.
     """
-    found = None if maps.is_cuda or _recorded() else _top_of_high_rows(maps, k)
+    found = None if maps.is_cuda or _is_exporting() else _select_top_by_rows(maps, k)
     if found is not None:
         return found
-    values, classes, cells = _top_of_all(maps, k)
+    values, classes, cells = _select_top(maps, k)
     missing = k - values.shape[-1]
     return F.pad(values, (0, missing), value=-torch.inf), F.pad(classes, (0, missing)), F.pad(cells, (0, 0, 0, missing))
 
 
-def _recorded() -> bool:
+def _is_exporting() -> bool:
     """Whether a graph is made that other images will go through: no step may depend on this one's values."""
     return torch.compiler.is_exporting() or torch.jit.is_tracing()
 
 
-def _top_of_all(maps: Tensor, k: int) -> tuple[Tensor, Tensor, Tensor]:
+def _select_top(maps: Tensor, k: int) -> tuple[Tensor, Tensor, Tensor]:
     height, width = maps.shape[-2:]
-    peaks = maps.masked_fill(maps != neighbourhood_maximum(maps), -torch.inf).transpose(1, 2).flatten(2)
+    peaks = maps.masked_fill(maps != local_maximum(maps), -torch.inf).transpose(1, 2).flatten(2)
     values, index = peaks.topk(min(k, peaks.shape[-1]))
     # Of sizes that are not known in advance, ONNX's exporter has no remainders.
     row = index // width
@@ -58,7 +58,7 @@ def _top_of_all(maps: Tensor, k: int) -> tuple[Tensor, Tensor, Tensor]:
     return values, classes, torch.stack([index - row * width, row - classes * height], dim=-1)
 
 
-def _top_of_high_rows(maps: Tensor, k: int) -> tuple[Tensor, Tensor, Tensor] | None:
+def _select_top_by_rows(maps: Tensor, k: int) -> tuple[Tensor, Tensor, Tensor] | None:
     """The same, where all but a few rows are read once, for their maxima; None where these do not tell enough.
 
     The maximum of a row is a peak if those of the rows beside it are no higher. So the k best peaks are at least as
@@ -91,12 +91,12 @@ def _top_of_high_rows(maps: Tensor, k: int) -> tuple[Tensor, Tensor, Tensor] | N
     value = lines[line, x]
     peak = (value == flat[near_row[:, :, None], near_x[:, None]].amax((1, 2))).nonzero()[:, 0]
 
-    best = peak[_best_of_each(value[peak], owner[line[peak]], images * points, k)].view(images, points, k)
+    best = peak[_select_best_class(value[peak], owner[line[peak]], images * points, k)].view(images, points, k)
     line = line[best]
     return value[best], category[line], torch.stack([x[best], y[line]], dim=-1)
 
 
-def _best_of_each(values: Tensor, owner: Tensor, owners: int, k: int) -> Tensor:
+def _select_best_class(values: Tensor, owner: Tensor, owners: int, k: int) -> Tensor:
     """(owners, k) int64 into ``values`` (E,), descending; each of the owners 0, 1, ... has at least ``k`` of them."""
     order = values.argsort(descending=True)
     order = order[owner[order].argsort(stable=True)]
@@ -104,7 +104,7 @@ def _best_of_each(values: Tensor, owner: Tensor, owners: int, k: int) -> Tensor:
     return order[first[:, None] + torch.arange(k)]
 
 
-def maximum_near(maps: Tensor, image_index: Tensor, channel: Tensor, points: Tensor) -> Tensor:
+def max_in_window(maps: Tensor, image_index: Tensor, channel: Tensor, points: Tensor) -> Tensor:
     """The largest of 3x3 cells around the cell that holds each point; points outside go to the nearest cell.
 
     Args:
@@ -115,6 +115,6 @@ def maximum_near(maps: Tensor, image_index: Tensor, channel: Tensor, points: Ten
     size = (maps.shape[-2], maps.shape[-1])
     near = torch.tensor([-1, 0, 1], device=maps.device)
     shift = torch.cartesian_prod(near, near)
-    # Cells beyond the border become border cells, which the neighbourhood holds anyway.
-    cells = cells_of(cells_of(points, size)[..., None, :] + shift, size)
+    # Cells beyond the border become border cells, which the neighborhood holds anyway.
+    cells = gather_cells(gather_cells(points, size)[..., None, :] + shift, size)
     return maps[image_index[..., None], channel[..., None], cells[..., 1], cells[..., 0]].amax(dim=-1)

@@ -1,35 +1,26 @@
 """Merging detections of one object: soft-NMS and cluster voting, batched over images.
 
-Both go from box to box, with little to compute for each. On a CPU NumPy does it, which starts small operations several
-times faster, with the boxes of one class in one image alone; on a GPU all images take each step together, and the
-host does not wait.
+On a GPU all images take each step together and the host does not wait. On a CPU the NumPy text of
+``centernet_d2.runtime.merging`` goes through one image after another, which is several times faster there.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import numpy as np
 import torch
 from torch import Tensor
+from torchvision.ops import box_iou
 
-
-def pairwise_iou(a: Tensor, b: Tensor) -> Tensor:
-    """IoU (..., A, B) of boxes (..., A, 4) and (..., B, 4); 0 where both are empty."""
-    low = torch.maximum(a[..., :, None, :2], b[..., None, :, :2])
-    high = torch.minimum(a[..., :, None, 2:], b[..., None, :, 2:])
-    overlap = (high - low).clamp(min=0).prod(dim=-1)
-    area_a = (a[..., 2:] - a[..., :2]).prod(dim=-1)[..., :, None]
-    area_b = (b[..., 2:] - b[..., :2]).prod(dim=-1)[..., None, :]
-    return overlap / (area_a + area_b - overlap).clamp(min=1e-12)
+from centernet_d2.runtime.merging import find_clusters, pick_by_soft_nms
 
 
 def _overlap_with(row: Tensor, index: Tensor, boxes: Tensor, classes: Tensor) -> Tensor:
-    """IoU (N, M) of box ``index`` (N,) of each image with all boxes of its class; 0 with other classes.
+    """IoU (N, M) of box ``index`` (N,) of each image with all boxes of its class; 0 with other classes, and of empty
+    boxes.
 
     A row at a time: far fewer overlaps are needed than there are pairs.
     """
-    overlap = pairwise_iou(boxes[row, index][:, None], boxes)[:, 0]
+    overlap = box_iou(boxes[row, index][:, None], boxes)[:, 0].nan_to_num(0)
     return overlap * (classes == classes[row, index][:, None])
 
 
@@ -73,46 +64,18 @@ def _soft_nms_in_turn(
 ) -> tuple[Tensor, Tensor]:
     """One image after another, on the CPU."""
     picked, kept = classes.new_zeros(len(boxes), limit), scores.new_zeros(len(boxes), limit)
-    for image, index, new_scores in zip(_images(boxes, scores, classes), picked.numpy(), kept.numpy(), strict=True):
-        remaining, count = image.scores, 0
-        while count < limit and remaining[best := int(remaining.argmax())] >= threshold:
-            index[count], new_scores[count] = best, remaining[best]
-            same, overlap = image.overlaps(best)
-            remaining[same] *= np.exp(overlap * overlap / -sigma)
-            remaining[best] = -np.inf
-            count += 1
-        # Of the rest, which are not told apart, any will do.
-        index[count:] = np.flatnonzero(remaining > -np.inf)[: limit - count]
+    for image in range(len(boxes)):
+        arrays = _to_numpy(boxes[image], scores[image], classes[image])
+        index, lowered = map(torch.from_numpy, pick_by_soft_nms(*arrays, limit, sigma, threshold))
+        kept[image, : len(index)] = lowered
+        # The order of the remaining ones does not matter.
+        rest = torch.ones(scores.shape[1], dtype=torch.bool).index_fill(0, index, False).nonzero()[:, 0]
+        picked[image] = torch.cat([index, rest])[:limit]
     return picked, kept
 
 
-class _Image:
-    """The boxes of one image; those of a class are kept side by side, from the highest score down.
-
-    Attributes:
-        scores: (M,), a copy.
-    """
-
-    def __init__(self, boxes: np.ndarray, scores: np.ndarray, classes: np.ndarray) -> None:
-        self.scores = scores.copy()
-        self._order = np.lexsort((-scores, classes))
-        self._place = self._order.argsort().tolist()
-        self._reach = (boxes[self._order] * np.array([-1, -1, 1, 1], dtype=np.float32)).T.copy()  # to each side
-        self._area = np.multiply(*(self._reach[:2] + self._reach[2:]))
-        self._first, self._last = (classes[self._order].searchsorted(classes, x).tolist() for x in ("left", "right"))
-
-    def overlaps(self, i: int) -> tuple[np.ndarray, np.ndarray]:
-        """Which boxes are of the class of box ``i``, itself too, and its IoU with each of them."""
-        same, here = slice(self._first[i], self._last[i]), self._place[i]
-        reach = np.minimum(self._reach[:, here, None], self._reach[:, same])
-        width, height = np.maximum(reach[:2] + reach[2:], 0)
-        shared = width * height
-        return self._order[same], shared / np.maximum(self._area[here] + self._area[same] - shared, 1e-12)
-
-
-def _images(*tensors: Tensor) -> Iterator[_Image]:
-    """Of boxes (N, M, 4), scores (N, M) and classes (N, M)."""
-    return map(_Image, *(x.detach().numpy() for x in tensors))
+def _to_numpy(boxes: Tensor, scores: Tensor, classes: Tensor) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    return boxes.detach().numpy(), scores.detach().numpy(), classes.detach().numpy()
 
 
 def cluster_vote(
@@ -165,19 +128,9 @@ def _clusters_in_turn(
     """The same, one image after another, on the CPU."""
     seeds = classes.new_zeros(len(boxes), limit)
     members, weights = (like.new_zeros(*seeds.shape, num_sources) for like in (classes, scores))
-    results = zip(*(x.numpy() for x in (seeds, members, weights)), strict=True)
-    for image, (seed, member, weight) in zip(_images(boxes, scores, classes), results, strict=True):
-        remaining, count, source = image.scores, 0, np.arange(scores.shape[1]) // (scores.shape[1] // num_sources)
-        for i in (-remaining).argsort(kind="stable").tolist():
-            if count == limit:
-                break
-            if remaining[i] <= 0:
-                continue
-            same, overlap = image.overlaps(i)
-            seed[count] = i
-            for voter in same[(overlap >= min_overlap) & (remaining[same] > 0)].tolist():  # from the highest score down
-                place = count, source[voter]
-                if not weight[place]:
-                    member[place], weight[place], remaining[voter] = voter, remaining[voter], 0
-            count += 1
+    for image in range(len(boxes)):
+        arrays = _to_numpy(boxes[image], scores[image], classes[image])
+        clusters = map(torch.from_numpy, find_clusters(*arrays, num_sources, limit, min_overlap))
+        for batch, values in zip((seeds, members, weights), clusters, strict=True):
+            batch[image, : len(values)] = values
     return seeds, members, weights

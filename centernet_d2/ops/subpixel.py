@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from centernet_d2.ops.indexing import cells_of
+from centernet_d2.ops.indexing import gather_cells
 
 
 def dark_position(maps: Tensor, image_index: Tensor, channel: Tensor, cells: Tensor) -> Tensor:
@@ -18,13 +18,13 @@ def dark_position(maps: Tensor, image_index: Tensor, channel: Tensor, cells: Ten
         cells: (..., 2) int64 x, y of peaks.
 
     Returns:
-        (..., 2) x, y in [0, 1] from the cell's corner; 0.5, the middle, in a direction without a maximum.
+        (..., 2) x, y in [0, 1] from the cell's corner; 0.5, the center, in a direction without a maximum.
     """
     log = torch.nn.functional.logsigmoid(_window(maps, image_index, channel, cells))
     left, right = log[..., 1, 0], log[..., 1, 2]
-    above, below, middle = log[..., 0, 1], log[..., 2, 1], log[..., 1, 1]
+    above, below, center = log[..., 0, 1], log[..., 2, 1], log[..., 1, 1]
     gradient = torch.stack([right - left, below - above], dim=-1) / 2
-    curvature = torch.stack([left + right - 2 * middle, above + below - 2 * middle], dim=-1)
+    curvature = torch.stack([left + right - 2 * center, above + below - 2 * center], dim=-1)
     mixed = (log[..., 2, 2] - log[..., 2, 0] - log[..., 0, 2] + log[..., 0, 0]) / 4
     determinant = curvature.prod(dim=-1) - mixed**2
     # -inverse(Hessian) @ gradient, written out.
@@ -34,7 +34,7 @@ def dark_position(maps: Tensor, image_index: Tensor, channel: Tensor, cells: Ten
 
 
 def soft_argmax_position(maps: Tensor, image_index: Tensor, channel: Tensor, cells: Tensor) -> Tensor:
-    """The mean of the middles of the 3x3 cells around a peak, weighted by probability; otherwise as above."""
+    """The mean of the centers of the 3x3 cells around a peak, weighted by probability; otherwise as above."""
     probability = _window(maps, image_index, channel, cells).sigmoid()
     step = torch.tensor([-1.0, 0.0, 1.0], device=maps.device)
     total = probability.sum(dim=(-2, -1)).clamp(min=1e-12)
@@ -46,5 +46,5 @@ def _window(maps: Tensor, image_index: Tensor, channel: Tensor, cells: Tensor) -
     """(..., 3, 3) rows, columns; the border repeats."""
     near = torch.tensor([-1, 0, 1], device=maps.device)
     shift = torch.stack(torch.meshgrid(near, near, indexing="xy"), dim=-1)
-    around = cells_of(cells[..., None, None, :] + shift, (maps.shape[-2], maps.shape[-1]))
+    around = gather_cells(cells[..., None, None, :] + shift, (maps.shape[-2], maps.shape[-1]))
     return maps[image_index[..., None, None], channel[..., None, None], around[..., 1], around[..., 0]]

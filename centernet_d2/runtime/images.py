@@ -71,7 +71,7 @@ def to_uint8(pixels: np.ndarray, was_cast: bool = False) -> np.ndarray:
 
 
 def _describe_other(image: Any) -> str:
-    """What was given in place of an array, and what to do instead."""
+    """What was given instead of an array, and what to do instead."""
     if image is None:
         return "None: cv2.imread gives None where an image is missing or cannot be read"
     if isinstance(image, str | os.PathLike):

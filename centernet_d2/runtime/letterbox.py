@@ -23,7 +23,7 @@ def letterbox(size: tuple[int, int], metadata: dict[str, Any]) -> tuple[float, n
 
 
 def warp(image: np.ndarray, scale: float, shift: np.ndarray, size: tuple[int, int], pixel_center: float) -> np.ndarray:
-    """Bilinear, black outside: (rows, columns, 3) uint8 of ``size``; pixel i has its middle at i + ``pixel_center``."""
+    """Bilinear, black outside: (rows, columns, 3) uint8 of ``size``; pixel i has its center at i + ``pixel_center``."""
     rows, columns = (
         (np.arange(count) + pixel_center - start) / scale - pixel_center
         for count, start in zip(size, shift[::-1], strict=True)
@@ -32,7 +32,7 @@ def warp(image: np.ndarray, scale: float, shift: np.ndarray, size: tuple[int, in
 
 
 def _between(image: np.ndarray, place: np.ndarray, axis: int) -> np.ndarray:
-    """``image`` (H, W, 3) at places along an axis, in pixels; 0 outside."""
+    """``image`` (H, W, 3) at positions along an axis, in pixels; 0 outside."""
     first = np.floor(place).astype(np.int64)
     fraction = (place - first).astype(np.float32)
     last = image.shape[axis] - 1

@@ -1,4 +1,4 @@
-"""Merging of the candidates of one object, in NumPy."""
+"""Merging of the candidates of one object, in NumPy. ``centernet_d2.ops.soft_nms`` uses it on CPUs."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _MIN_OVERLAP = 0.6
 
 
 def merge(candidates: Found, method: str, sources: int, limit: int) -> Found:
-    """At most ``limit`` objects, the surest first, by "top", "soft_nms", "vote" or "extreme_points"."""
+    """At most ``limit`` objects, highest-scoring first, by "top", "soft_nms", "vote" or "extreme_points"."""
     if method == "vote":
         candidates = vote(candidates, sources, 2 * limit)
     if method == "top":
@@ -23,18 +23,38 @@ def merge(candidates: Found, method: str, sources: int, limit: int) -> Found:
 
 
 def soft_nms(candidates: Found, limit: int) -> Found:
-    """From the highest score down, each lowers the others of its class by exp(-IoU^2 / sigma)."""
-    boxes, classes = candidates["boxes"], candidates["classes"]
-    remaining, picked, scores = candidates["scores"].copy(), [], []
+    """At most ``limit`` candidates with lowered scores, highest first; see :func:`pick_by_soft_nms`."""
+    arrays = candidates["boxes"], candidates["scores"], candidates["classes"]
+    index, scores = pick_by_soft_nms(*arrays, limit, _SIGMA, _MIN_SCORE)
+    return {**_rows(candidates, index), "scores": scores}
+
+
+def pick_by_soft_nms(
+    boxes: np.ndarray, scores: np.ndarray, classes: np.ndarray, limit: int, sigma: float, threshold: float
+) -> tuple[np.ndarray, np.ndarray]:
+    """Gaussian soft-NMS per class of one image (Bodla et al. 2017, equation 3).
+
+    Args:
+        boxes, scores, classes: (M, 4) x1, y1, x2, y2; (M,); (M,) integers.
+        threshold: boxes whose score falls below it are dropped.
+
+    Returns:
+        index (m,) int64 into M and new scores (m,), in descending order, m <= ``limit``.
+    """
+    image = _GroupedBoxes(boxes, scores, classes)
+    remaining = scores.copy()
+    picked: list[int] = []
+    lowered: list[float] = []
     for _ in range(min(limit, len(remaining))):
         best = int(remaining.argmax())
-        if remaining[best] < _MIN_SCORE:
+        if remaining[best] < threshold:
             break
         picked.append(best)
-        scores.append(remaining[best])
-        remaining *= np.exp(-((overlaps(boxes[best], boxes) * (classes == classes[best])) ** 2) / _SIGMA)
-        remaining[best] = -1
-    return {**_rows(candidates, np.array(picked, dtype=np.int64)), "scores": np.array(scores, dtype=np.float32)}
+        lowered.append(remaining[best])
+        same, overlap = image.overlaps(best)
+        remaining[same] *= np.exp(overlap * overlap / -sigma)
+        remaining[best] = -np.inf
+    return np.array(picked, dtype=np.int64), np.array(lowered, dtype=scores.dtype)
 
 
 def suppress_ghost_boxes(predictions: Found) -> Found:
@@ -49,26 +69,52 @@ def suppress_ghost_boxes(predictions: Found) -> Found:
 
 
 def vote(candidates: Found, sources: int, limit: int) -> Found:
-    """Clusters from the highest score down: each takes the best box of its class from every source. Its box is their
-    mean, weighted by their scores; its score their mean, of sources without a vote 0."""
-    boxes, classes = candidates["boxes"], candidates["classes"]
-    remaining = candidates["scores"].copy()
-    first = np.arange(sources) * (len(remaining) // sources)
-    seeds, fused, scores = [], [], []
-    for _ in range(min(limit, len(remaining))):
-        seed = int(remaining.argmax())
-        if remaining[seed] <= 0:
+    """At most ``limit`` clusters of candidates, see :func:`find_clusters`.
+
+    A cluster's box is the mean of its members, weighted by their scores; its score is their mean, 0 for sources
+    without a member.
+    """
+    boxes = candidates["boxes"]
+    seeds, members, weights = find_clusters(boxes, candidates["scores"], candidates["classes"], sources, limit)
+    total = np.maximum(weights.sum(axis=1, keepdims=True), np.float32(1e-12))
+    fused = (boxes[members] * weights[..., None]).sum(axis=1) / total
+    return {**_rows(candidates, seeds), "boxes": fused, "scores": weights.mean(axis=1)}
+
+
+def find_clusters(
+    boxes: np.ndarray,
+    scores: np.ndarray,
+    classes: np.ndarray,
+    sources: int,
+    limit: int,
+    min_overlap: float = _MIN_OVERLAP,
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Clusters of one image, from the highest score down: each takes the best box of its class from every source.
+
+    Args:
+        boxes, scores, classes: (M, 4), (M,), (M,), M = sources x m, grouped by source.
+        min_overlap: IoU with the cluster's first box.
+
+    Returns:
+        index (k,) int64 of each cluster's first box, k <= ``limit``; its members (k, sources) int64; and their scores
+        (k, sources), 0 (with member 0) for a source without a vote.
+    """
+    image = _GroupedBoxes(boxes, scores, classes)
+    remaining, source = scores.copy(), np.arange(len(scores)) // max(len(scores) // sources, 1)
+    seeds: list[int] = []
+    members, weights = np.zeros((limit, sources), np.int64), np.zeros((limit, sources), scores.dtype)
+    for i in (-remaining).argsort(kind="stable").tolist():
+        if len(seeds) == limit:
             break
-        near = (overlaps(boxes[seed], boxes) >= _MIN_OVERLAP) & (classes == classes[seed])
-        votes = (remaining * near).reshape(sources, -1)
-        member, weight = votes.argmax(axis=1) + first, votes.max(axis=1)
-        remaining[member] -= weight
-        remaining[seed] = 0
-        seeds.append(seed)
-        fused.append((boxes[member] * weight[:, None]).sum(axis=0) / max(weight.sum(), 1e-12))
-        scores.append(weight.mean())
-    predictions = _rows(candidates, np.array(seeds, dtype=np.int64))
-    return {**predictions, "boxes": np.reshape(fused, (-1, 4)), "scores": np.array(scores, dtype=np.float32)}
+        if remaining[i] <= 0:
+            continue
+        same, overlap = image.overlaps(i)
+        for voter in same[(overlap >= min_overlap) & (remaining[same] > 0)].tolist():  # from the highest score down
+            cell = len(seeds), source[voter]
+            if not weights[cell]:
+                members[cell], weights[cell], remaining[voter] = voter, remaining[voter], 0
+        seeds.append(i)
+    return np.array(seeds, dtype=np.int64), members[: len(seeds)], weights[: len(seeds)]
 
 
 def suppress(predictions: Found, threshold: float) -> Found:
@@ -86,6 +132,25 @@ def overlaps(box: np.ndarray, boxes: np.ndarray) -> np.ndarray:
     shared = sides.prod(axis=1)
     area, areas = (box[2:] - box[:2]).prod(), (boxes[:, 2:] - boxes[:, :2]).prod(axis=1)
     return shared / np.maximum(area + areas - shared, np.float32(1e-12))
+
+
+class _GroupedBoxes:
+    """The boxes of one image; those of a class are stored side by side, from the highest score down."""
+
+    def __init__(self, boxes: np.ndarray, scores: np.ndarray, classes: np.ndarray) -> None:
+        self._order = np.lexsort((-scores, classes))
+        self._position = self._order.argsort().tolist()
+        self._reach = (boxes[self._order] * np.array([-1, -1, 1, 1], dtype=np.float32)).T.copy()  # to each side
+        self._area = np.multiply(*(self._reach[:2] + self._reach[2:]))
+        self._first, self._last = (classes[self._order].searchsorted(classes, x).tolist() for x in ("left", "right"))
+
+    def overlaps(self, i: int) -> tuple[np.ndarray, np.ndarray]:
+        """The boxes of the class of box ``i``, including itself, and its IoU with each of them."""
+        same, here = slice(self._first[i], self._last[i]), self._position[i]
+        reach = np.minimum(self._reach[:, here, None], self._reach[:, same])
+        width, height = np.maximum(reach[:2] + reach[2:], 0)
+        shared = width * height
+        return self._order[same], shared / np.maximum(self._area[here] + self._area[same] - shared, 1e-12)
 
 
 def _rows(predictions: Found, rows: np.ndarray) -> Found:

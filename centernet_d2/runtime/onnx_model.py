@@ -1,13 +1,12 @@
-"""Images to objects with NumPy and ONNX Runtime (or OpenVINO) alone: no PyTorch, no Detectron2. This file can be
-copied by itself.
+"""Run an exported model with NumPy and ONNX Runtime (or OpenVINO), without PyTorch and Detectron2.
 
     predictor = OnnxPredictor("model.onnx")
-    found = predictor(image)       # (H, W, 3) uint8, channels in the order of predictor.about["channel_order"]
-    found["boxes"], found["scores"], found["classes"]
-    predictor.describe(found)        # category ids and names, as JSON takes them
+    predictions = predictor(image)     # (H, W, 3) uint8, channels in the order of predictor.metadata["channel_order"]
+    predictions["boxes"], predictions["scores"], predictions["classes"]
+    predictor.describe(predictions)    # entries with category ids and names, ready for JSON
 
-``about`` is what ``tools/export_model.py`` wrote beside the network: class names, landmarks, sizes, how candidates of
-one object are merged.
+``metadata`` is what ``tools/export_model.py`` wrote into the file: class names, keypoints, input size, and how
+candidates of one object are merged.
 """
 
 from __future__ import annotations
@@ -27,7 +26,7 @@ from .merging import Found, _rows, merge, suppress
 
 
 class OnnxPredictor:
-    """Finds what the exported model finds, with the same answers but for the last digits of the warp.
+    """Predicts as the model itself does, except for the last digits of the warp.
 
     Args:
         path: of an exported model that looks at single images.
@@ -36,7 +35,7 @@ class OnnxPredictor:
         providers: of ONNX Runtime, in the order of preference.
 
     Attributes:
-        about: what the exporter wrote beside the network.
+        metadata: what the exporter wrote into the file.
 
     Raises:
         ValueError: the file was not exported by this project, or looks at more than an image.
@@ -65,7 +64,7 @@ class OnnxPredictor:
         self.metadata: dict[str, Any] = {name: json.loads(value) for name, value in network.metadata.items()}
 
     def __call__(self, image: np.ndarray, calibration: np.ndarray | None = None) -> Found:
-        """The objects of one image, the surest first, in its pixels.
+        """The objects of one image, highest-scoring first, in its pixels.
 
         Args:
             image: (H, W, 3) uint8; what else is taken is said at :func:`check_image`.
@@ -74,7 +73,7 @@ class OnnxPredictor:
         Returns:
             "boxes" (P, 4) x1, y1, x2, y2, "scores" (P,), "classes" (P,); and what else the model tells: "keypoints"
             (P, K, 3) x, y, score; of 3D boxes "dimensions" (P, 3) height, width, length, "locations" (P, 3),
-            "rotation_y" and "alpha" (P,), metres and radians, see ``centernet_d2.ops.box3d_geometry``.
+            "rotation_y" and "alpha" (P,), meters and radians, see ``centernet_d2.ops.box3d_geometry``.
 
         Raises:
             TypeError, ValueError: ``image`` is no image, see :func:`check_image`.
@@ -120,7 +119,7 @@ class OnnxPredictor:
         if self.metadata.get("nms"):
             predictions = suppress(predictions, self.metadata["nms"])
         for name in self.metadata["points"]:
-            # Landmarks that objects of this class do not have.
+            # Keypoints that objects of this class do not have.
             predictions[name] *= predictions[name][..., 2:] > 0
         if "calibration" in self.metadata:
             default = np.reshape(self.metadata["calibration"], (3, 4))

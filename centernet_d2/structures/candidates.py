@@ -30,8 +30,8 @@ class Candidates:
     points: dict[str, Tensor] = field(default_factory=dict)
     values: dict[str, Tensor] = field(default_factory=dict)
 
-    def transformed(self, scale: Tensor, shift: Tensor) -> Candidates:
-        """Coordinates times ``scale`` plus ``shift``, both (N, 2) x, y; a negative x scale mirrors."""
+    def transform(self, scale: Tensor, shift: Tensor) -> Candidates:
+        """Coordinates times ``scale`` plus ``shift``, both (N, 2) x, y; a negative x scale flips."""
         scale, shift = scale[:, None], shift[:, None]
         low, high = self.boxes[..., :2] * scale + shift, self.boxes[..., 2:] * scale + shift
         boxes = torch.cat([torch.minimum(low, high), torch.maximum(low, high)], dim=-1)

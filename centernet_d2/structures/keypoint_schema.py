@@ -1,4 +1,5 @@
-"""What a set of landmarks is: names, twins under a flip, lines to draw, normalizers, and which classes own which."""
+"""What a set of keypoints is: names, flip pairs under a flip, lines to draw, normalizers, and which classes own
+which."""
 
 from __future__ import annotations
 
@@ -15,18 +16,18 @@ SCHEMAS: dict[str, KeypointSchema] = {}
 
 @dataclass(frozen=True)
 class KeypointSchema:
-    """Landmarks count from 0.
+    """Keypoints count from 0.
 
     Attributes:
         name: key of ``SCHEMES``; the ``keypoint_schema`` of a dataset's metadata.
-        names: of the landmarks, all different.
-        class_names: of the dataset's classes; empty where any classes will do, each with all landmarks.
-        flip_pairs: landmarks that exchange their roles in a flipped image; the others are their own twins.
-        chains: lines through landmarks, drawn as the skeleton; a closed one ends where it starts.
-        ranges: (first, end) of each class's own landmarks, in the order of ``class_names``; see :meth:`own`.
-        evaluator: the ``evaluator_type`` of datasets with these landmarks.
-        outer_eye_corners: right and left, as the person has them; None where there is no such landmark.
-        pupils: landmarks whose mean is the right and the left pupil; None as above.
+        names: of the keypoints, all different.
+        class_names: of the dataset's classes; empty where any classes will do, each with all keypoints.
+        flip_pairs: keypoints that exchange their roles in a flipped image; the others are their own flip pairs.
+        chains: lines through keypoints, drawn as the skeleton; a closed one ends where it starts.
+        ranges: (first, end) of each class's own keypoints, in the order of ``class_names``; see :meth:`own`.
+        evaluator: the ``evaluator_type`` of datasets with these keypoints.
+        outer_eye_corners: right and left, as the person has them; None where there is no such keypoint.
+        pupils: keypoints whose mean is the right and the left pupil; None as above.
         nose_tip: None as above.
         sigmas: of COCO's object keypoint similarity; None where nobody published any.
     """
@@ -47,14 +48,14 @@ class KeypointSchema:
         return len(self.names)
 
     def flip_indices(self) -> np.ndarray:
-        """(K,) int64: landmark k of a flipped image is landmark ``flip_indices[k]`` of the image."""
+        """(K,) int64: keypoint k of a flipped image is keypoint ``flip_indices[k]`` of the image."""
         indices = np.arange(len(self))
         for a, b in self.flip_pairs:
             indices[[a, b]] = b, a
         return indices
 
     def own(self, label: int) -> tuple[int, int]:
-        """(first, end) of the landmarks of class ``label``."""
+        """(first, end) of the keypoints of class ``label``."""
         return self.ranges[label] if self.ranges else (0, len(self))
 
     def metadata(self) -> dict[str, Any]:
@@ -68,7 +69,7 @@ class KeypointSchema:
         }
 
     def coco_fields(self) -> dict[str, Any]:
-        """What an entry of the "categories" of a COCO file says of its landmarks."""
+        """What an entry of the "categories" of a COCO file says of its keypoints."""
         skeleton = [[a + 1, b + 1] for chain in self.chains for a, b in pairwise(chain)]
         return {"keypoints": list(self.names), "skeleton": skeleton}
 

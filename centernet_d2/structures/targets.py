@@ -12,7 +12,7 @@ from detectron2.structures import Instances, Keypoints
 from torch import Tensor
 
 from centernet_d2.ops.grid_coding import grid_points
-from centernet_d2.ops.indexing import cells_of
+from centernet_d2.ops.indexing import gather_cells
 
 
 @dataclass
@@ -26,9 +26,9 @@ class Targets:
         num_images: N.
         grid_size: (H, W).
         num_objects: () float32, the count that losses are divided by.
-        fields: further values per object (landmarks, depth, ...), (P, ...) each, points among them in grid cells;
+        fields: extra values per object (keypoints, depth, ...), (P, ...) each, points among them in grid cells;
             "center" (P, 2), where a task adds it, stands for the objects instead of points of their boxes.
-        ignored: regions in whose middle an object of their class is neither right nor wrong, as such a list.
+        ignored: regions in whose center an object of their class is ignored, as such a list.
     """
 
     boxes: Tensor
@@ -85,18 +85,18 @@ class Targets:
 
     def points(self, point_flags: Sequence[int]) -> Tensor:
         """(P, K, 2) x, y of the points that stand for the objects: those of ``ops.grid_coding``, or the "center"."""
-        return self._located(tuple(point_flags))[0]
+        return self._locate_points(tuple(point_flags))[0]
 
     def cells(self, point_flags: Sequence[int]) -> Tensor:
         """(P, K, 2) int64 x, y of the cells that hold :meth:`points`."""
-        return self._located(tuple(point_flags))[1]
+        return self._locate_points(tuple(point_flags))[1]
 
-    def _located(self, point_flags: tuple[int, ...]) -> tuple[Tensor, Tensor]:
+    def _locate_points(self, point_flags: tuple[int, ...]) -> tuple[Tensor, Tensor]:
         """Points and cells, found once for all heads."""
         if point_flags not in self._found:
             center = self.fields.get("center")
             points = grid_points(self.boxes, point_flags) if center is None else center[:, None]
-            self._found[point_flags] = points, cells_of(points, self.grid_size)
+            self._found[point_flags] = points, gather_cells(points, self.grid_size)
         return self._found[point_flags]
 
     def to(self, device: torch.device) -> Targets:

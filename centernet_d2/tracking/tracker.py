@@ -12,14 +12,14 @@ class Tracker:
     """The tracks of one video.
 
     An object goes to the nearest free track of its class around the place where it says that it was in the frame
-    before, the surest objects first; not farther than the side of a square as large as the smaller of both boxes.
-    Without a track it becomes a new one, or, below ``new_threshold``, is left out.
+    before, the highest-scoring objects first; not farther than the side of a square as large as the smaller of both
+    boxes. Without a track it becomes a new one, or, below ``new_threshold``, is left out.
 
     Args:
         score_threshold: objects whose score is not above it are left out.
         new_threshold: score above which an object without a track becomes a new one.
         heatmap_threshold: least score of a track that the network is shown in the next frame.
-        max_age: frames for which a track that finds no object stays where it was seen last; 0: none (published).
+        max_age: frames for which a track that finds no object stays where it was seen last; 0: none (reference).
     """
 
     def __init__(
@@ -39,10 +39,10 @@ class Tracker:
         self._tracks = _no_tracks()
 
     def update(self, predictions: Instances, previous_centers: Tensor) -> Instances:
-        """The objects of the next frame with their track ids, the surest first.
+        """The objects of the next frame with their track ids, highest-scoring first.
 
         Args:
-            found: with ``pred_boxes`` in pixels of the frame, ``scores`` and ``pred_classes``.
+            predictions: with ``pred_boxes`` in pixels of the frame, ``scores`` and ``pred_classes``.
             previous_centers: (P, 2) x, y, pixels, where they were in the previous frame.
 
         Returns:
@@ -66,7 +66,7 @@ class Tracker:
         self._remember(predictions, chosen)
         return predictions
 
-    def shown(self) -> Tensor:
+    def visible_boxes(self) -> Tensor:
         """(T, 4) boxes, pixels of the last frame, of the tracks that the network is to see: those that it held."""
         tracks = self._tracks
         return tracks.pred_boxes.tensor[(tracks.age == 0) & (tracks.scores >= self.heatmap_threshold)]

@@ -1,6 +1,6 @@
 """Videos and cameras: frames in, drawn frames out, with decoding, network and drawing at the same time."""
 
-from centernet_d2.video.pipeline import DrawnFrame, draw_frames, pipelined
+from centernet_d2.video.pipeline import DrawnFrame, draw_frames, run_pipeline
 from centernet_d2.video.process import process_video
 from centernet_d2.video.reader import VIDEO_SUFFIXES, Frame, Video, VideoError, is_video
 from centernet_d2.video.writer import VideoWriter, Window, open_window
@@ -16,6 +16,6 @@ __all__ = [
     "draw_frames",
     "is_video",
     "open_window",
-    "pipelined",
     "process_video",
+    "run_pipeline",
 ]

@@ -51,14 +51,14 @@ def draw_frames(
     def find(frame: Frame) -> tuple[Frame, Any]:
         return frame, predict(frame)
 
-    def drawn(pair: tuple[Frame, Any]) -> DrawnFrame:
+    def draw_frame(pair: tuple[Frame, Any]) -> DrawnFrame:
         frame, predictions = pair
         return DrawnFrame(frame, predictions, draw(frame, predictions))
 
-    return pipelined(frames, find, drawn, capacity=capacity)
+    return run_pipeline(frames, find, draw_frame, capacity=capacity)
 
 
-def pipelined(items: Iterable[Any], *stages: Callable[[Any], Any], capacity: int = 4) -> Generator[Any, None, None]:
+def run_pipeline(items: Iterable[Any], *stages: Callable[[Any], Any], capacity: int = 4) -> Generator[Any, None, None]:
     """``stages[-1](... stages[0](item))`` of every item, in their order.
 
     Items are read, and every stage runs, in a thread of its own. The threads start with the first ``next()`` and end

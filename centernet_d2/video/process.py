@@ -1,4 +1,4 @@
-"""A whole video or a camera's images, drawn into a film, a window and lines of JSON."""
+"""A whole video or a camera's images, drawn into a video, a window and lines of JSON."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from centernet_d2.video.writer import VideoWriter, Window
 _PROGRESS = 2.0
 # Frames that wait before each step; of a camera's, the newest ones are wanted.
 _CAPACITY, _LIVE_CAPACITY = 4, 1
-# Numbers of corrupt frames that are told.
+# Numbers of corrupt frames that are given.
 _MOST_TOLD = 20
 
 
@@ -41,19 +41,19 @@ def process_video(
         source: as :class:`Video` has it.
         predict, draw: see :func:`draw_frames`.
         describe: "objects" of what ``predict`` found.
-        window: shows the frames as well; ends the film where it is closed.
+        window: shows the frames as well; ends the video where it is closed.
         limit: of frames.
 
     Returns:
         The number of frames.
 
     Raises:
-        VideoError: the source cannot be read, or the film not be written.
+        VideoError: the source cannot be read, or the video not be written.
         Whatever ``predict``, ``draw`` or ``describe`` raises.
     """
     video = Video(source)
     num_frames, start = 0, time.perf_counter()
-    told = start
+    given = start
     capacity = _LIVE_CAPACITY if video.live else _CAPACITY
     frames = draw_frames(video.frames(limit), predict, draw, capacity)
     try:
@@ -74,9 +74,9 @@ def process_video(
                 num_frames += 1
                 if window and not window.show(drawn.image):
                     break
-                if time.perf_counter() - told > _PROGRESS:
-                    told = time.perf_counter()
-                    print(_progress(video, num_frames, told - start), flush=True)
+                if time.perf_counter() - given > _PROGRESS:
+                    given = time.perf_counter()
+                    print(_progress(video, num_frames, given - start), flush=True)
             else:
                 if video.missing(num_frames) and (limit is None or num_frames < limit):
                     print(f"{source}: the last {video.missing(num_frames)} frames cannot be read", file=sys.stderr)

@@ -34,7 +34,7 @@ class Frame:
         seconds: since the first frame; in a file, by its frame rate.
         image: (H, W, 3) uint8, BGR.
         starts: whether it is the first of a video, or an image of its own.
-        record: what else is known of it, as Detectron2's records have it ("calib", for one).
+        dataset_dict: what else is known of it, as Detectron2's dataset dicts have it ("calib", for one).
     """
 
     index: int

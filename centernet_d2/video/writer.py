@@ -46,7 +46,7 @@ class VideoWriter:
         self.num_written += copies
 
     def copies_at(self, seconds: float) -> int:
-        """How often to write an image for the film to last ``seconds`` with it: those of a camera come irregularly."""
+        """How often to write an image for the video to last ``seconds`` with it: those of a camera come irregularly."""
         return max(round(seconds * self.rate) + 1 - self.num_written, 0)
 
     def close(self) -> None:

@@ -20,10 +20,10 @@ from centernet_d2.visualization.primitives import Color, draw_line, line_width, 
 # Pairs of corners (``Boxes3D.corners``): the front, with a cross that shows which it is, then the other edges.
 _FRONT = ((0, 1), (1, 5), (5, 4), (4, 0), (0, 5), (1, 4))
 _OTHERS = ((2, 3), (3, 7), (7, 6), (6, 2), (0, 3), (1, 2), (4, 7), (5, 6))
-# Edges are cut where they come closer to the camera than this, metres.
+# Edges are cut where they come closer to the camera than this, meters.
 _NEAR = 0.1
 _GROUND, _LINES, _WORDS, _PAPER = (32, 32, 32), (70, 70, 70), (140, 140, 140), (180, 180, 180)
-# Up to this reach, metres, there is an arc each 5 m, not each 10 m.
+# Up to this reach, meters, there is an arc each 5 m, not each 10 m.
 _CLOSE = 32.0
 
 
@@ -52,16 +52,16 @@ def birds_eye_view(
     sight: tuple[float, float] | None = None,
     gt: Boxes3D | None = None,
 ) -> np.ndarray:
-    """A square of the ground from above: the camera at the middle of the lower side, looking up; arcs with metres.
+    """A square of the ground from above: the camera at the center of the lower side, looking up; arcs with meters.
 
     P boxes are outlined; the thick side is the front. What is out of reach is left out.
 
     Args:
         colors: of each box.
         size: side of the result, pixels.
-        reach: side of the square, metres.
+        reach: side of the square, meters.
         sight: x / z of what is seen farthest to the left and to the right; lines are drawn there.
-        truth: drawn in grey below them.
+        gt: drawn in gray below them.
     """
     image = np.full((size, size, 3), _GROUND, np.uint8)
     scale = size / reach

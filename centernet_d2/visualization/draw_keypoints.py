@@ -75,10 +75,10 @@ def draw_comparison(
             draw_line(image, predicted[k], gt[k], _GAP_COLOR)
     draw_keypoints(image, gt, schema, label, TRUE_COLOR)
     if predicted is not None:
-        draw_keypoints(image, shown_whole(predicted), schema, label, PREDICTED_COLOR)
+        draw_keypoints(image, set_full_scores(predicted), schema, label, PREDICTED_COLOR)
 
 
-def shown_whole(predicted: np.ndarray) -> np.ndarray:
+def set_full_scores(predicted: np.ndarray) -> np.ndarray:
     """(..., K, 3) predicted landmarks with the score 1: one of score 0, that no peak confirms, is to be seen too."""
     return np.concatenate([predicted[..., :2], np.ones_like(predicted[..., 2:])], axis=-1)
 
@@ -89,7 +89,7 @@ def crop_square(image: np.ndarray, box: np.ndarray, size: int, margin: float = 0
     Args:
         box: x1, y1, x2, y2, pixels.
         size: side of the result, pixels.
-        margin: added on each side, as a share of the box's longer side; what is outside the image is dark.
+        margin: added on each side, as a fraction of the box's longer side; what is outside the image is dark.
     """
     side = max(box[2] - box[0], box[3] - box[1], 1.0) * (1 + 2 * margin)
     scale = size / side

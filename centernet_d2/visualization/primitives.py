@@ -21,7 +21,7 @@ Place = Sequence[float] | np.ndarray
 _SHIFT = 4
 # Far outside all the same; OpenCV's integers have 32 bits.
 _FARTHEST = 2**24
-# Around words, as a share of their height; how much of the image is seen behind them.
+# Around words, as a fraction of their height; how much of the image is seen behind them.
 _MARGIN, _SEEN_BEHIND = 0.2, 0.35
 
 
@@ -33,13 +33,13 @@ def line_width(image: np.ndarray) -> int:
 def draw_line(image: np.ndarray, start: Place, end: Place, color: Color, width: int = 1) -> None:
     """Draw into ``image``."""
     if np.isfinite([*start[:2], *end[:2]]).all():
-        cv2.line(image, _fixed(start), _fixed(end), color, width, cv2.LINE_AA, _SHIFT)
+        cv2.line(image, _to_fixed_point(start), _to_fixed_point(end), color, width, cv2.LINE_AA, _SHIFT)
 
 
 def draw_dot(image: np.ndarray, center: Place, radius: float, color: Color) -> None:
     """Draw a filled circle into ``image``."""
     if np.isfinite(center[:2]).all():
-        cv2.circle(image, _fixed(center), round(radius * (1 << _SHIFT)), color, -1, cv2.LINE_AA, _SHIFT)
+        cv2.circle(image, _to_fixed_point(center), round(radius * (1 << _SHIFT)), color, -1, cv2.LINE_AA, _SHIFT)
 
 
 def write_labels(
@@ -102,6 +102,6 @@ def _free_place(
     return x, y
 
 
-def _fixed(point: Place) -> tuple[int, int]:
+def _to_fixed_point(point: Place) -> tuple[int, int]:
     values = [round(min(max((float(value) - 0.5) * (1 << _SHIFT), -_FARTHEST), _FARTHEST)) for value in point[:2]]
     return values[0], values[1]

@@ -31,12 +31,12 @@ _TRAIL = 20
 # How much of a mask's color covers the image.
 _COVER = 0.4
 _RING: Color = (0, 0, 0)
-# Sides of the ground seen from above, metres; the least one that holds every box.
+# Sides of the ground seen from above, meters; the least one that holds every box.
 _REACHES = (16.0, 32.0, 64.0, 128.0)
 
 
 def class_color(index: int) -> tuple[float, float, float]:
-    """A color (RGB, 0..1) that is far from those of neighbouring classes."""
+    """A color (RGB, 0..1) that is far from those of neighboring classes."""
     return colorsys.hsv_to_rgb((index * 0.618034) % 1.0, 0.55 + 0.4 * (index % 2), 1.0)
 
 
@@ -64,7 +64,7 @@ class Memory:
     Attributes:
         frame: number of the present one.
         trails: of each identity, frames and centers (x, y) of its boxes, image pixels.
-        reach: side of the ground seen from above, metres; it only grows.
+        reach: side of the ground seen from above, meters; it only grows.
     """
 
     frame: int = 0
@@ -102,7 +102,7 @@ class Renderer:
         field: of ``Instances``.
         draw: on a canvas.
         describe: each object's entries in JSON.
-        uses: further fields that are drawn or described together with this one.
+        uses: extra fields that are drawn or described together with this one.
     """
 
     field: str
@@ -213,8 +213,8 @@ def _draw_boxes_3d(canvas: Canvas, predictions: Instances) -> None:
     memory = canvas.memory
     memory.reach = max(memory.reach, next((reach for reach in _REACHES if reach > needed), _REACHES[-1]))
     height, width = canvas.image.shape[:2]
-    focal, middle = calibration[0, [0, 2]].tolist()
-    sight = (-middle / focal, (width - middle) / focal)
+    focal, center = calibration[0, [0, 2]].tolist()
+    sight = (-center / focal, (width - center) / focal)
     canvas.beside.append(birds_eye_view(boxes, canvas.colors, size=height, reach=memory.reach, sight=sight))
 
 

@@ -63,8 +63,8 @@ class Visualizer:
         What comes back has the same size for all images of a video.
 
         Args:
-            found: as models give it, in pixels of ``image``.
-            record: of the image; "calib", where it has one, is its calibration.
+            predictions: as models give it, in pixels of ``image``.
+            dataset_dict: of the image; "calib", where it has one, is its calibration.
             starts: whether a video (or a single image) begins.
 
         Raises:
@@ -125,7 +125,7 @@ def blend_heatmap(image: np.ndarray, heatmap: np.ndarray, strength: float = 0.7)
 
     Args:
         heatmap: (C, h, w) float in 0..1, covering the whole of ``image``.
-        strength: share of the color where the heatmap is 1.
+        strength: fraction of the color where the heatmap is 1.
     """
     size = (image.shape[1], image.shape[0])
     palette = np.array([class_color(i)[::-1] for i in range(len(heatmap))], dtype=np.float32) * 255

@@ -1,4 +1,4 @@
-"""The names and shapes of the published networks."""
+"""The names and shapes of the reference networks."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ import pytest
 
 @pytest.fixture(scope="session")
 def key_lists(shared_data: Path) -> dict[str, dict[str, tuple[int, ...]]]:
-    """Shape by name of the published networks' state."""
+    """Shape by name of the reference networks' state."""
     path = shared_data.parent / "spec" / "centernet_state_dict_keys.txt"
     if not path.is_file():
-        pytest.skip(f"no list of published names at {path}")
+        pytest.skip(f"no list of reference names at {path}")
     lists: dict[str, dict[str, tuple[int, ...]]] = {}
     for line in path.read_text().splitlines():
         if line.startswith("####"):

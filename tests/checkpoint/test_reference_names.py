@@ -1,4 +1,4 @@
-"""Published names to ours and back, against the key lists of the published models and our own models' state."""
+"""Reference names to ours and back, against the key lists of the reference models and our own models' state."""
 
 from __future__ import annotations
 
@@ -93,7 +93,7 @@ PASCAL = {**DETECTION, "hm": 20}
 POSE = {"hm": 1, "wh": 2, "hps": 34, "reg": 2, "hm_hp": 17, "hp_offset": 2}
 BOXES_IN_SPACE = {"hm": 3, "dep": 1, "rot": 8, "dim": 3, "wh": 2, "reg": 2}
 EXTREMES = {f"hm_{part}": 80 for part in "ctlbr"} | {f"reg_{side}": 2 for side in "tlbr"}
-# Config -> network and channels by head, of every published model and of the networks that no published model has.
+# Config -> network and channels by head, of every reference model and of the networks that no reference model has.
 MODELS: dict[str, tuple[str, dict[str, int]]] = {
     "COCO-Detection/centernet_R_18_1pt": ("res_18", DETECTION),
     "COCO-Detection/centernet_R_50_1pt": ("res_50", DETECTION),

@@ -1,6 +1,6 @@
 """Every configuration is built, and run one training and one test step on small images.
 
-Those of published models are recipes among the others with other settings of pixels: they are built without weights.
+Those of reference models are recipes among the others with other settings of pixels: they are built without weights.
 """
 
 from __future__ import annotations

@@ -124,7 +124,7 @@ def test_a_file_in_fractions_is_refused_at_loading_and_named_by_the_check(tmp_pa
 
 
 def test_corners_are_a_issue_of_a_file(tmp_path):
-    """Although the records have the boxes cut."""
+    """Although the dataset dicts have the boxes cut."""
     coco_file(tmp_path, boxes_in_pixels())
     last = report_coco(str(tmp_path / "a.json"), str(tmp_path)).issues[-1]
     assert "as corners" in last.problem and not last.fatal

@@ -128,7 +128,7 @@ def test_keypoints_follow_the_warp_and_change_sides(cfg: CfgNode, make_dataset_d
 
 
 def test_boxes_lie_on_what_they_enclose_under_all_augmentations(cfg: CfgNode, tmp_path: Path) -> None:
-    """A bright box on black: after crop, scale and mirror, its pixels are inside the box that the sample has."""
+    """A bright box on black: after crop, scale and flip, its pixels are inside the box that the sample has."""
     image = np.zeros((120, 160, 3), np.uint8)
     image[40:80, 50:100] = 255
     Image.fromarray(image).save(tmp_path / "box.png")
@@ -152,13 +152,13 @@ def _with_keypoints(cfg: CfgNode) -> None:
     MetadataCatalog.get("test_mapper_box_from_keypoints").set(keypoint_names=["a", "b", "c"], keypoint_flip_map=[])
 
 
-def test_box_becomes_that_of_the_labelled_keypoints(cfg: CfgNode, make_dataset_dict: MakeDatasetDict) -> None:
+def test_box_becomes_that_of_the_labeled_keypoints(cfg: CfgNode, make_dataset_dict: MakeDatasetDict) -> None:
     _with_keypoints(cfg)
     dataset_dict = make_dataset_dict(
         {"bbox": [5, 20, 50, 40], "keypoints": [20, 30, 2, 10, 25, 1, 1, 1, 0]},
         {"bbox": [60, 10, 80, 30], "keypoints": [70, 20, 2, 120, -10, 1, 65, 28, 2]},  # one outside
         {"bbox": [5, 5, 9, 9]},  # none
-        {"bbox": [30, 5, 39, 9], "keypoints": [31, 6, 0, 33, 7, 0, 35, 8, 0]},  # none labelled
+        {"bbox": [30, 5, 39, 9], "keypoints": [31, 6, 0, 33, 7, 0, 35, 8, 0]},  # none labeled
         {"bbox": [50, 5, 59, 9], "keypoints": [51, 6, 2, 53, 6, 2, 35, 8, 0]},  # on a line
         {"bbox": [5, 40, 60, 60], "keypoints": [-9, 45, 2, -5, 50, 2, -1, 44, 1]},  # all outside
     )

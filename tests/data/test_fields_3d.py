@@ -11,14 +11,14 @@ from detectron2.structures import BoxMode
 
 from centernet_d2.data.dataset_mapper import CenterNetDatasetMapper
 from centernet_d2.data.fields_3d import ignored_regions
-from tests.helpers.boxes3d import CLASSES, P2, STREET, box3d_cfg, dataset_dict_of, mapped
+from tests.helpers.boxes3d import CLASSES, P2, STREET, box3d_cfg, dataset_dict_of, map_training_sample
 
 SCALE = 416 / 1242
 TOP = (128 - 375 * SCALE) / 2
 
 
 def test_fields_of_a_image_that_is_fitted_in():
-    instances = mapped(dataset_dict_of())
+    instances = map_training_sample(dataset_dict_of())
     h, w, length, x, y, z, _ = STREET.unbind(1)
     assert torch.allclose(instances.gt_dimensions.double(), torch.stack([h, w, length], dim=1))
     assert torch.allclose(instances.gt_depth.double(), z + P2[2, 3])
@@ -41,8 +41,8 @@ def test_a_flipped_image_is_that_of_the_flipped_scene():
     camera[0, 2] = 1242 - P2[0, 2]
     # u = (f x + cx z + tx) / (z + tz) becomes 1242 - u.
     camera[0, 3] = 1242 * P2[2, 3] - P2[0, 3]
-    expected = mapped(dataset_dict_of(table, calibration=camera))
-    found = mapped(dataset_dict_of(), box3d_cfg("INPUT.AFFINE.FLIP_PROB", 1.0))
+    expected = map_training_sample(dataset_dict_of(table, calibration=camera))
+    found = map_training_sample(dataset_dict_of(), box3d_cfg("INPUT.AFFINE.FLIP_PROB", 1.0))
     assert torch.allclose(found.gt_boxes.tensor, expected.gt_boxes.tensor, atol=1e-3)
     for name in ("gt_depth", "gt_dimensions", "gt_metric"):
         assert torch.allclose(found.get(name).float(), expected.get(name).float()), name
@@ -64,17 +64,17 @@ def test_a_flipped_image_is_that_of_the_flipped_scene():
         (("INPUT.AFFINE.ROTATION_PROB", 1.0, "INPUT.AFFINE.ROTATION", 5.0), False),
     ],
 )
-def test_metres_are_learned_where_the_image_is_seen_as_in_prediction(opts, expected):
+def test_meters_are_learned_where_the_image_is_seen_as_in_prediction(opts, expected):
     np.random.seed(3)  # noqa: NPY002
-    instances = mapped(dataset_dict_of(), box3d_cfg(*opts))
+    instances = map_training_sample(dataset_dict_of(), box3d_cfg(*opts))
     assert len(instances) > 2
     assert instances.gt_metric.tolist() == [expected] * len(instances)
 
 
-def test_objects_behind_the_camera_have_no_metres():
+def test_objects_behind_the_camera_have_no_meters():
     dataset_dict = dataset_dict_of()
     dataset_dict["annotations"][1]["location"] = [1.0, 1.5, -2.0]
-    instances = mapped(dataset_dict)
+    instances = map_training_sample(dataset_dict)
     assert instances.gt_metric.tolist() == [i != 1 for i in range(len(CLASSES))]
     assert instances.gt_center_3d.tensor[:, 0, 2].tolist() == [2.0 * (i != 1) for i in range(len(CLASSES))]
     assert all(torch.isfinite(instances.get(name)).all() for name in ("gt_depth", "gt_alpha", "gt_dimensions"))
@@ -86,11 +86,11 @@ def test_ignored_regions_are_those_of_neighbouring_classes():
     assert [a["category_id"] for a in ignored_regions({"ignored": ignored})] == [1, 1, 0, 0, 1, 2]
     assert ignored_regions({}) == []
     dataset_dict = dataset_dict_of(STREET[:1], [0], ignored=ignored[:1])
-    instances = mapped(dataset_dict)
+    instances = map_training_sample(dataset_dict)
     assert instances.gt_ignored.tolist() == [False, True] and instances.gt_metric.tolist() == [True, False]
     expected = [9 * SCALE, 9 * SCALE + TOP, 29 * SCALE, 29 * SCALE + TOP]
     assert instances.gt_boxes.tensor[1].tolist() == pytest.approx(expected, rel=1e-5)
-    assert len(dataset_dict["annotations"]) == 1, "the record stays as it is"
+    assert len(dataset_dict["annotations"]) == 1, "the dataset dict stays as it is"
 
 
 @pytest.mark.parametrize(
@@ -103,12 +103,12 @@ def test_what_is_missing_is_named(name, value, count):
     if value is None:
         del dataset_dict["annotations"][2][name]
     with pytest.raises(ValueError, match=rf"test-black://0, annotation 2, {name}: is .*, not {count} finite numbers"):
-        mapped(dataset_dict)
+        map_training_sample(dataset_dict)
 
 
 def test_a_image_without_a_calibration_is_named():
     with pytest.raises(ValueError, match="test-black://0: calib is None, not 3x4 finite numbers"):
-        mapped(dataset_dict_of(calib=None))
+        map_training_sample(dataset_dict_of(calib=None))
 
 
 def test_prediction_keeps_the_calibration_and_asks_for_no_object():

@@ -1,4 +1,4 @@
-"""Which frame comes before, how it is warped, and what the network is told of it."""
+"""Which frame comes before, how it is warped, and what the network is given it."""
 
 from __future__ import annotations
 
@@ -150,8 +150,8 @@ def test_own_shift_and_zoom_are_about_the_center_of_the_input():
     shifts, zooms = [], []
     for _ in range(400):
         (moved,) = frames.transforms(TransformList([base])).transforms
-        middle = base.inverse().apply_coords(np.array([[64.0, 48.0]]))
-        shifts.append(moved.apply_coords(middle)[0] - [64, 48])
+        center = base.inverse().apply_coords(np.array([[64.0, 48.0]]))
+        shifts.append(moved.apply_coords(center)[0] - [64, 48])
         zooms.append(np.sqrt(np.linalg.det(moved.matrix[:, :2])) / 1.7)
     assert np.abs(shifts).max() <= 2 * 0.05 * 128 + 1e-9
     assert np.std(shifts) == pytest.approx(0.05 * 128, rel=0.1)
@@ -163,18 +163,18 @@ def test_own_shift_and_zoom_are_about_the_center_of_the_input():
 def test_what_is_shown_is_near_lost_or_false_as_often_as_requested():
     np.random.seed(2)  # noqa: NPY002
     boxes = torch.tensor([[10.0, 20, 50, 100]]).repeat(4000, 1)
-    assert torch.equal(PreviousFrames(center_noise=0, lost_prob=0, false_prob=0).shown(boxes), boxes)
-    shown = PreviousFrames(center_noise=0.1, lost_prob=0.25, false_prob=0.0).shown(boxes)
+    assert torch.equal(PreviousFrames(center_noise=0, lost_prob=0, false_prob=0).sample_previous_boxes(boxes), boxes)
+    shown = PreviousFrames(center_noise=0.1, lost_prob=0.25, false_prob=0.0).sample_previous_boxes(boxes)
     assert len(shown) == pytest.approx(3000, abs=100)
     assert torch.allclose(shown[:, 2:] - shown[:, :2], torch.tensor([40.0, 80.0]).expand(len(shown), 2), atol=1e-4)
     deviation = (shown - boxes[: len(shown)])[:, :2].std(dim=0)
     assert torch.allclose(deviation, torch.tensor([4.0, 8.0]), rtol=0.08)
-    assert len(PreviousFrames(lost_prob=1.0, false_prob=0.1).shown(boxes)) == pytest.approx(400, abs=60)
-    assert PreviousFrames().shown(boxes[:0]).shape == (0, 4)
+    assert len(PreviousFrames(lost_prob=1.0, false_prob=0.1).sample_previous_boxes(boxes)) == pytest.approx(400, abs=60)
+    assert PreviousFrames().sample_previous_boxes(boxes[:0]).shape == (0, 4)
 
 
 def test_pairs_depend_on_the_seed_and_the_place_alone(videos):
-    """So that a run can be resumed: the second batch is the same, asked for first."""
+    """So that a run can be resumed: the second batch is the same, requested first."""
     cfg = tracking_cfg()
     two = [batch for batch, _ in zip(build_train_loader(cfg), range(2), strict=False)][1]
     (second,) = [batch for batch, _ in zip(build_train_loader(cfg, 1), range(1), strict=False)]

@@ -51,7 +51,7 @@ def test_pixels_are_means_of_those_they_stand_for(path: Path, smooth: np.ndarray
     assert done == reduction and image.shape == expected.shape
     # The last row and column are what the encoder made up, in part.
     assert np.abs(image - expected)[:-1, :-1].mean() < 0.7 and np.abs(image - expected)[:-1, :-1].max() <= 4
-    with pytest.raises(CorruptImageError, match="419 wide and 301 high; its record says 210 and 151"):
+    with pytest.raises(CorruptImageError, match="419 wide and 301 high; its dataset dict says 210 and 151"):
         read_reduced({"file_name": str(path), "height": 151, "width": 210}, format, reduction)
 
 
@@ -93,7 +93,7 @@ def test_everything_stays_in_its_place(
     dataset_dict = {"file_name": str(path)}
     whole = transform.apply_image(read_image(dataset_dict)).astype(float)
     image, done = read_reduced(dataset_dict, "BGR", reduction)
-    reduced = transform.of_reduced(done).apply_image(image)
+    reduced = transform.for_reduced(done).apply_image(image)
     inside = slice(5, -5), slice(5, -5)
     difference = np.abs(whole - reduced)[inside].mean()
     # A mean over ``reduction`` pixels flattens a wave a little: by the square of their number.
@@ -101,7 +101,7 @@ def test_everything_stays_in_its_place(
     assert difference < limit
     matrix = transform.matrix.copy()
     matrix[:, 2] += (reduction - 1) / 2 * matrix[:, :2].sum(axis=1)
-    shifted = AffineTransform(matrix, size, pixel_center).of_reduced(done).apply_image(image)
+    shifted = AffineTransform(matrix, size, pixel_center).for_reduced(done).apply_image(image)
     assert np.abs(whole - shifted)[inside].mean() > 2 * limit
 
 
@@ -159,22 +159,22 @@ def test_objects_are_the_same_and_images_nearly(dataset_dict: dict[str, Any]) ->
 def test_without_the_switch_or_the_size_images_are_decoded_whole(
     dataset_dict: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    asked: list[int] = []
+    requested: list[int] = []
 
     def noted(dataset_dict: dict[str, Any], format: str, reduction: int) -> tuple[np.ndarray, int]:
-        asked.append(reduction)
+        requested.append(reduction)
         return read_reduced(dataset_dict, format, reduction)
 
     monkeypatch.setattr("centernet_d2.data.dataset_mapper.read_reduced", noted)
     CenterNetDatasetMapper(_cfg(), is_train=True)(dataset_dict)
-    assert asked == [2]
+    assert requested == [2]
     CenterNetDatasetMapper(_cfg(REDUCED_DECODING=False), is_train=True)(dataset_dict)
     CenterNetDatasetMapper(_cfg(), is_train=False)(dataset_dict)
     CenterNetDatasetMapper(_cfg(), is_train=True)(
         {k: v for k, v in dataset_dict.items() if k not in ("height", "width")}
     )
     CenterNetDatasetMapper(_cfg(), is_train=True)({**dataset_dict, "crop": [0, 0, 419, 301]})
-    assert asked == [2] and not get_cfg().INPUT.REDUCED_DECODING
+    assert requested == [2] and not get_cfg().INPUT.REDUCED_DECODING
 
 
 def test_the_previous_frame_is_decoded_as_its_follower(dataset_dict: dict[str, Any]) -> None:
@@ -187,7 +187,7 @@ def test_the_previous_frame_is_decoded_as_its_follower(dataset_dict: dict[str, A
 
 @pytest.mark.parametrize("shrink", [2.5, 3.75, 5.5, 11.0])
 def test_photos_come_close_to_the_mean_over_each_pixels_area(shared_data: Path, shrink: float) -> None:
-    """The stated difference: 4 grey levels in the mean; a whole image, warped bilinearly, skips pixels and is
+    """The stated difference: 4 gray levels in the mean; a whole image, warped bilinearly, skips pixels and is
     further away."""
     ours, plain = [], []
     for path in sorted((shared_data / "voc" / "images").glob("*.jpg")):
@@ -197,6 +197,6 @@ def test_photos_come_close_to_the_mean_over_each_pixels_area(shared_data: Path, 
         fine = AffineTransform(8 * transform.matrix, (8 * size[0], 8 * size[1])).apply_image(image)
         gt = cv2.resize(fine.astype(np.float32), size[::-1], interpolation=cv2.INTER_AREA)[1:-1, 1:-1]
         reduced, done = read_reduced({"file_name": str(path)}, "BGR", transform.reduction())
-        ours.append(np.abs(transform.of_reduced(done).apply_image(reduced)[1:-1, 1:-1] - gt).mean())
+        ours.append(np.abs(transform.for_reduced(done).apply_image(reduced)[1:-1, 1:-1] - gt).mean())
         plain.append(np.abs(transform.apply_image(image)[1:-1, 1:-1] - gt).mean())
     assert max(ours) < 6 and np.mean(ours) < 4 and np.mean(ours) < 0.6 * np.mean(plain)

@@ -18,7 +18,7 @@ from centernet_d2.config import get_cfg
 from centernet_d2.data.catalog import load_dataset_dicts
 from centernet_d2.data.corrupt_images import TooManyCorruptError
 from centernet_d2.data.datasets.coco import read_coco
-from centernet_d2.data.datasets.custom import register_custom_datasets, rooted
+from centernet_d2.data.datasets.custom import register_custom_datasets, resolve_paths
 from centernet_d2.data.datasets.voc import read_voc
 from centernet_d2.data.formats.text import NotTextError, read_lines, read_text
 from centernet_d2.data.image_io import CorruptImageError, read_image, set_exif_orientation
@@ -137,10 +137,10 @@ def test_relative_paths(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
     (tmp_path / "sets").mkdir()
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("DETECTRON2_DATASETS", "sets")
-    assert rooted("a.json", "images") == ("sets/a.json", "sets/images")
+    assert resolve_paths("a.json", "images") == ("sets/a.json", "sets/images")
     (tmp_path / "a.json").write_text("")
-    assert rooted("a.json", "images") == ("a.json", "images")
-    assert rooted("/x/a.json", "images") == ("/x/a.json", "sets/images")
+    assert resolve_paths("a.json", "images") == ("a.json", "images")
+    assert resolve_paths("/x/a.json", "images") == ("/x/a.json", "sets/images")
 
 
 def _cfg(folder: Path, train: Path, test: Path | None = None) -> CfgNode:

@@ -106,7 +106,7 @@ FUSED = {
     "transposed": lambda m, x: m.norm(m.up(x)),
     "the same twice": lambda m, x: m.norm(m.conv(m.norm(m.conv(x)))),
     "two into one": lambda m, x: m.norm(m.conv(x)) + m.norm2(m.other(x)),
-    "its size is asked for": lambda m, x: (y := m.conv(x)).shape[0] * m.norm(y),
+    "its size is requested": lambda m, x: (y := m.conv(x)).shape[0] * m.norm(y),
     "deformable": lambda m, x: m.deformable(x) + m.deformable.offset_mask(x).sum(),
 }
 KEPT = {

@@ -9,7 +9,7 @@ from detectron2.engine import DefaultPredictor
 from detectron2.structures import Boxes, Instances, Keypoints
 
 from centernet_d2.data.schemas import SCHEMAS
-from centernet_d2.geometry import flipped, letterbox_matrix, transform_points
+from centernet_d2.geometry import flip_matrix, letterbox_matrix, transform_points
 from centernet_d2.structures import Targets
 from tests.helpers.keypoints import keypoint_cfg, objects
 
@@ -17,8 +17,8 @@ HEIGHT, WIDTH = 150, 230
 
 
 def perfect_network(model, gt: Instances, schema):
-    """Replaces ``model.predict_maps`` by the maps of ``truth`` (image pixels), letterboxed; every second call is of the
-    flipped input."""
+    """Replaces ``model.predict_maps`` by the maps of ``gt`` (image pixels), letterboxed; every second call is
+    of the flipped input."""
     calls = []
 
     def outputs(images):
@@ -26,7 +26,7 @@ def perfect_network(model, gt: Instances, schema):
         matrix = letterbox_matrix((HEIGHT, WIDTH), size, 1.0 if model.test_time_augmentation.resize == "keep" else None)
         flip = model.test_time_augmentation.flip and len(calls) % 2 == 1
         calls.append(flip)
-        matrix = flipped(matrix, size[1]) if flip else matrix
+        matrix = flip_matrix(matrix, size[1]) if flip else matrix
         keypoints = gt.gt_keypoints.tensor.clone()
         keypoints[..., :2] = torch.from_numpy(transform_points(keypoints[..., :2].double().numpy(), matrix))
         corners = transform_points(gt.gt_boxes.tensor.double().numpy().reshape(-1, 2, 2), matrix)
@@ -71,6 +71,6 @@ def test_keypoints_come_back_in_pixels_of_the_image(name, task, flip, resize):
     order = distance.argmin(dim=0)
     assert torch.equal(predictions.pred_classes[order], gt.gt_classes)
     assert (predictions.pred_boxes.tensor[order] - gt.gt_boxes.tensor).abs().max() < 0.01
-    labelled = gt.gt_keypoints.tensor[..., 2] > 0
-    assert (predictions.pred_keypoints[order][labelled][:, 2] > 0.4).all()
-    assert (predictions.pred_keypoints[order][~labelled] == 0).all()
+    labeled = gt.gt_keypoints.tensor[..., 2] > 0
+    assert (predictions.pred_keypoints[order][labeled][:, 2] > 0.4).all()
+    assert (predictions.pred_keypoints[order][~labeled] == 0).all()

@@ -1,5 +1,5 @@
-"""Training leads to networks that find things: of each task a few drawn images are learned by heart, and half the demo
-leads to a network that finds what it has not seen."""
+"""Training leads to networks that find things: of each task a few drawn images are learned by overfitting, and half the
+demo leads to a network that finds what it has not seen."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ def test_a_few_images_are_learned_overfit(config, metric, bound, select_supervis
 
 @pytest.mark.slow
 def test_a_few_scenes_are_learned_overfit(select_supervised):
-    """Most objects are found within half a metre (KITTI's AP of fewer than forty objects says little)."""
+    """Most objects are found within half a meter (KITTI's AP of fewer than forty objects says little)."""
     _, trainer = select_supervised("boxes3d", count=8)
     model, predictions, wanted = trainer.model.eval(), 0, 0
     (batch,) = build_test_loader(trainer.cfg, NAME)

@@ -116,7 +116,7 @@ def test_without_folding_the_model_is_what_it_was(trained):
 
 @pytest.mark.parametrize(("name", "dtype"), [("bfloat16", torch.bfloat16), ("float16", torch.float16)])
 def test_precision_of_the_network_and_of_its_heads(trained, name, dtype):
-    """Convolutions of the network get what was asked for, those of the heads float32; the maps are near, not equal."""
+    """Convolutions of the network get what was requested, those of the heads float32; the maps are near, not equal."""
     trained.MODEL.INFERENCE.PRECISION = name
     predictor, seen = Predictor(trained), {}
 

@@ -12,9 +12,9 @@ from detectron2.structures import Boxes, Instances
 from centernet_d2.data.annotations import corner_boxes
 from centernet_d2.data.fields_3d import object_fields
 from centernet_d2.data.transforms.affine import AffineTransform
-from centernet_d2.geometry import flipped, letterbox_matrix
+from centernet_d2.geometry import flip_matrix, letterbox_matrix
 from centernet_d2.structures import Targets
-from tests.helpers.boxes3d import P2, SIZE, STREET, assert_found, box3d_cfg, dataset_dict_of
+from tests.helpers.boxes3d import P2, SIZE, STREET, assert_predictions, box3d_cfg, dataset_dict_of
 
 
 def perfect_network(model, record):
@@ -26,14 +26,14 @@ def perfect_network(model, record):
         matrix = letterbox_matrix(image, size, 1.0 if model.test_time_augmentation.resize == "keep" else None)
         flip = model.test_time_augmentation.flip and len(calls) % 2 == 1
         calls.append(flip)
-        transform = AffineTransform(flipped(matrix, size[1]) if flip else matrix, size)
+        transform = AffineTransform(flip_matrix(matrix, size[1]) if flip else matrix, size)
         instances = Instances(size)
         boxes = transform.apply_box(corner_boxes(record["annotations"]))
         instances.gt_boxes = Boxes(torch.from_numpy(boxes).float())
         instances.gt_classes = torch.tensor([a["category_id"] for a in record["annotations"]])
         for name, values in object_fields(record, record["annotations"], TransformList([transform])).items():
             instances.set(name, values)
-        # Where resolution is kept, metres are learned from images that were not fitted in either.
+        # Where resolution is kept, meters are learned from images that were not fitted in either.
         instances.gt_metric = torch.ones(len(instances), dtype=torch.bool)
         return model.task.encode_dense(Targets.from_instances([instances], 4, (size[0] // 4, size[1] // 4)))
 
@@ -59,7 +59,7 @@ def test_3d_boxes_come_back_from_a_image(factor, flip, resize):
     calls = perfect_network(predictor.model, record)
     predictions = predictor(black(*size))["instances"]
     assert len(calls) == 1 + flip
-    assert_found(predictions)
+    assert_predictions(predictions)
     assert predictions.has("pred_alpha") and not predictions.has("pred_orientation")
 
 
@@ -74,8 +74,8 @@ def test_the_calibration_comes_with_the_image():
         image = torch.zeros(3, 375, 1242, dtype=torch.uint8)
         sample = {"image": image, "calib": calibration.numpy(), "height": 375, "width": 1242}
         (result,) = model([sample])
-        assert_found(result["instances"])
+        assert_predictions(result["instances"])
         halved = {**sample, "calib": calibration.numpy() * [[2], [2], [1]], "height": 750, "width": 2484}
         (result,) = model([halved])
-        assert_found(result["instances"])
+        assert_predictions(result["instances"])
         assert result["instances"].image_size == (750, 2484)

@@ -1,4 +1,4 @@
-"""What Weights & Biases is told, by a stand-in for its package; and what is said where it is absent."""
+"""Values sent to Weights & Biases (a stand-in for its package), and the error without the package."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tests.helpers.runs import engine_cfg, run
 
 
 class Run:
-    """Writes down what it is told."""
+    """Keeps the logged values."""
 
     def __init__(self, **how) -> None:
         self.how, self.metrics, self.rows, self.finished = how, [], [], False

@@ -1,4 +1,4 @@
-"""Boxes without area, outside the image and over its edge: what the records have, given as the prediction, is
+"""Boxes without area, outside the image and over its edge: what the dataset dicts have, given as the prediction, is
 perfect for every evaluator. What is left out is not missed."""
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ def landmarks(schema, box) -> dict[str, Any]:
 
 
 def predictions(dataset_dict: dict[str, Any]) -> Instances:
-    """The objects of a record, inside the image."""
+    """The objects of a dataset dict, inside the image."""
     objects = [one for one in dataset_dict["annotations"] if not one.get("iscrowd")]
     predictions = Instances((HEIGHT, WIDTH))
     predictions.pred_boxes = Boxes(torch.tensor(corner_boxes(objects), dtype=torch.float32))
@@ -148,7 +148,7 @@ def test_the_reference_file_is_used_as_it_is_where_nothing_matters(cfg, tmp_path
 
 
 def test_sets_that_other_code_registers(cfg):
-    """Records without a file, which Detectron2 converts without asking for what is left out."""
+    """Dataset dicts without a file, which Detectron2 converts without asking for what is left out."""
     boxes = [*GOOD, *OVER, *LEFT_OUT]
     name = f"settled_{uuid.uuid4().hex}"
     dataset_dicts = [

@@ -1,5 +1,5 @@
-"""The truth given as the prediction scores 100, for every kind of dataset; a little less than the truth scores
-less."""
+"""The ground truth given as the prediction scores 100, for every kind of dataset; a little less than the ground truth
+scores less."""
 
 from __future__ import annotations
 

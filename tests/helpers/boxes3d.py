@@ -1,4 +1,4 @@
-"""Images with 3D boxes for tests: records as KITTI's, and what the mapper makes of them."""
+"""Images with 3D boxes for tests: dataset dicts as KITTI's, and what the mapper makes of them."""
 
 from __future__ import annotations
 
@@ -54,8 +54,8 @@ def dataset_dict_of(table=STREET, classes=CLASSES, calibration=P2, size=SIZE, **
     """A black image; boxes are those around the corners in the image."""
     boxes = boxes_of(table)
     corners = project(boxes.corners(), calibration)[..., :2]
-    middle = boxes.locations - torch.stack([torch.zeros(len(table)), table[:, 0] / 2, torch.zeros(len(table))], dim=1)
-    alpha = rotation_y_to_alpha(boxes.rotation_y, project(middle, calibration)[:, 0], calibration)
+    center = boxes.locations - torch.stack([torch.zeros(len(table)), table[:, 0] / 2, torch.zeros(len(table))], dim=1)
+    alpha = rotation_y_to_alpha(boxes.rotation_y, project(center, calibration)[:, 0], calibration)
     annotations = [
         {
             "id": i,
@@ -73,15 +73,15 @@ def dataset_dict_of(table=STREET, classes=CLASSES, calibration=P2, size=SIZE, **
     return {**image, "annotations": annotations, **extra}
 
 
-def mapped(dataset_dict: dict[str, Any], cfg: CfgNode | None = None) -> Instances:
+def map_training_sample(dataset_dict: dict[str, Any], cfg: CfgNode | None = None) -> Instances:
     """Of the training sample."""
     return CenterNetDatasetMapper(cfg or box3d_cfg(), is_train=True)(dataset_dict)["instances"]
 
 
-def assert_found(
+def assert_predictions(
     predictions: Instances, table: torch.Tensor = STREET, classes=CLASSES, tolerance: float = 1e-3
 ) -> None:
-    """Every box of ``table`` in space is found, and nothing else: metres and radians to ``tolerance``."""
+    """Every box of ``table`` in space is found, and nothing else: meters and radians to ``tolerance``."""
     assert len(predictions) == len(table)
     distance = torch.cdist(predictions.pred_locations.double(), table[:, 3:6])
     order = distance.argmin(dim=0)

@@ -120,7 +120,7 @@ def run(
     stop_after: int | None = None,
     poison: tuple[int, int, str, float] | None = None,
 ) -> Record:
-    """Train as ``tools/train_net.py`` does. Errors that were asked for end up in the record."""
+    """Train as ``tools/train_net.py`` does. Errors that were requested end up in the dataset dict."""
     Path(cfg.OUTPUT_DIR).mkdir(parents=True, exist_ok=True)
     seed_all_rng(None if cfg.SEED < 0 else cfg.SEED + comm.get_rank())
     record = Record()

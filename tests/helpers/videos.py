@@ -1,4 +1,4 @@
-"""Videos for tests, written by OpenCV: frame k is grey of 8 k + 8."""
+"""Videos for tests, written by OpenCV: frame k is gray of 8 k + 8."""
 
 from __future__ import annotations
 

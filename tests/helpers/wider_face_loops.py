@@ -19,7 +19,7 @@ def average_precision(images):
     for step in range(1, 1001):
         hits = shown = 0
         for faces, predictions in images:
-            above = [one for one in predictions if stretched(one[4], scores) >= 1 - step / 1000]
+            above = [one for one in predictions if normalize_score(one[4], scores) >= 1 - step / 1000]
             h, s = tally(faces, above)
             hits, shown = hits + h, shown + s
         precisions.append(hits / shown if shown else 0.0)
@@ -31,7 +31,7 @@ def average_precision(images):
     return 100 * area
 
 
-def stretched(score, scores):
+def normalize_score(score, scores):
     low, high = min(scores), max(scores)
     return (score - low) / (high - low) if high > low else 1.0
 

@@ -95,7 +95,7 @@ def random_inputs(size, count=2, channels=4, out_channels=6, dtype=torch.float64
     return tuple(v.to(dtype).requires_grad_() for v in (x, offset, weight, bias, mask))
 
 
-# The last is more than one part of the places for each image, and no whole number of them.
+# The last is more than one part of the positions for each image, and no whole number of them.
 @pytest.mark.parametrize(
     ("size", "dtype", "tolerance"),
     [

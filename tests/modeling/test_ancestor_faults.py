@@ -36,9 +36,9 @@ def test_02_boxes_are_rescaled_to_the_requested_size():
     model = tiny_model().eval()
     model.task.heads["box_size"].layers[0][2].bias.data.fill_(3)
     half = image(32, 48)
-    own, asked = (model([{**half, **size}])[0]["instances"] for size in ({}, {"height": 64, "width": 96}))
-    assert asked.image_size == (64, 96)
-    torch.testing.assert_close(asked.pred_boxes.tensor, own.pred_boxes.tensor * 2)
+    own, requested = (model([{**half, **size}])[0]["instances"] for size in ({}, {"height": 64, "width": 96}))
+    assert requested.image_size == (64, 96)
+    torch.testing.assert_close(requested.pred_boxes.tensor, own.pred_boxes.tensor * 2)
 
 
 @pytest.mark.parametrize("size", [(101, 63), (64, 65), (33, 200)])

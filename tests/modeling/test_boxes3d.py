@@ -12,7 +12,16 @@ from detectron2.structures import BoxMode
 
 from centernet_d2.modeling.heads.box3d_orientation import decode_angle, encode_angle
 from centernet_d2.structures import Targets
-from tests.helpers.boxes3d import CLASSES, P2, SIZE, STREET, assert_found, box3d_cfg, dataset_dict_of, mapped
+from tests.helpers.boxes3d import (
+    CLASSES,
+    P2,
+    SIZE,
+    STREET,
+    assert_predictions,
+    box3d_cfg,
+    dataset_dict_of,
+    map_training_sample,
+)
 
 GRID = (32, 104)
 # How the image (1242 x 375) lies in the network's input (416 x 128).
@@ -25,12 +34,12 @@ def task_of(*opts):
 
 
 def targets_of(*dataset_dicts, cfg=None) -> Targets:
-    return Targets.from_instances([mapped(dataset_dict, cfg) for dataset_dict in dataset_dicts], 4, GRID)
+    return Targets.from_instances([map_training_sample(dataset_dict, cfg) for dataset_dict in dataset_dicts], 4, GRID)
 
 
 def positioned(task, maps, sample=None):
     """Instances of one image out of maps of the network's input."""
-    candidates = task.decode(maps).transformed(torch.full((1, 2), 4 / SCALE), torch.tensor([[0.0, -SHIFT / SCALE]]))
+    candidates = task.decode(maps).transform(torch.full((1, 2), 4 / SCALE), torch.tensor([[0.0, -SHIFT / SCALE]]))
     (instances,) = task.merge(candidates, len(STREET)).to_instances([SIZE], 0.0)
     return task.finish(
         instances, {"calib": P2.numpy(), "height": SIZE[0], "width": SIZE[1]} if sample is None else sample
@@ -48,7 +57,7 @@ def rotated(angles) -> torch.Tensor:
 def test_3d_boxes_come_back(first):
     table = rotated([math.radians(first + step) - math.pi for step in (0, 7, 13, 19, 26)])
     task = task_of()
-    assert_found(positioned(task, task.encode_dense(targets_of(dataset_dict_of(table)))), table)
+    assert_predictions(positioned(task, task.encode_dense(targets_of(dataset_dict_of(table)))), table)
 
 
 def test_all_angles_come_back_from_both_bins():
@@ -80,7 +89,7 @@ def test_depths_come_back():
 
 
 def test_without_a_center_offset_the_box_says_where_it_is():
-    """As published: exact only where both middles are the same."""
+    """As published: exact only where both centers are the same."""
     task = task_of("MODEL.BOX3D.CENTER_OFFSET", False)
     assert "center_offset" not in task.heads
     predictions = positioned(task, task.encode_dense(targets_of(dataset_dict_of())))
@@ -105,14 +114,17 @@ def test_maps_of_a_flipped_image_are_turned_back():
         task.merge_flipped(maps, flip_pair),
     ):
         together["offset"] = maps["offset"]  # always the image's own
-        assert_found(positioned(task, together))
+        assert_predictions(positioned(task, together))
 
 
-def test_what_was_scaled_says_nothing_of_metres():
+def test_what_was_scaled_says_nothing_of_meters():
     """Its depth and dimensions are not learned; its orientation is."""
     cfg = box3d_cfg("INPUT.AFFINE.MODE", "crop", "INPUT.AFFINE.SCALES", [0.9])
     np.random.seed(0)  # noqa: NPY002
-    sample = {"image": torch.zeros(3, 128, 416, dtype=torch.uint8), "instances": mapped(dataset_dict_of(), cfg)}
+    sample = {
+        "image": torch.zeros(3, 128, 416, dtype=torch.uint8),
+        "instances": map_training_sample(dataset_dict_of(), cfg),
+    }
     assert len(sample["instances"]) > 2
     losses = build_model(cfg).train()([sample])
     assert losses["loss_depth"] == losses["loss_dimensions"] == 0
@@ -184,7 +196,7 @@ def test_an_object_in_an_ignored_region_is_an_object():
 @pytest.mark.parametrize("ignored", [[], [{"type": "Van", "bbox": [100, 100, 200, 160], "bbox_mode": 0}]])
 def test_without_objects_every_parameter_gets_a_gradient(ignored):
     model = build_model(box3d_cfg()).train()
-    instances = mapped(dataset_dict_of(STREET[:0], [], ignored=ignored))
+    instances = map_training_sample(dataset_dict_of(STREET[:0], [], ignored=ignored))
     losses = model([{"image": torch.zeros(3, 128, 416, dtype=torch.uint8), "instances": instances}])
     sum(losses.values()).backward()
     assert [name for name, p in model.named_parameters() if p.grad is None] == []
@@ -210,16 +222,16 @@ def test_a_calibration_is_in_pixels_of_the_image_that_was_requested_for():
     """An image that came at a third of its size gives the same places."""
     task = task_of()
     maps = task.encode_dense(targets_of(dataset_dict_of()))
-    candidates = task.decode(maps).transformed(
+    candidates = task.decode(maps).transform(
         torch.full((1, 2), 4 / SCALE / 3), torch.tensor([[0.0, -SHIFT / SCALE / 3]])
     )
     (instances,) = task.merge(candidates, len(STREET)).to_instances([(125, 414)], 0.0)
-    assert_found(task.finish(instances, {"calib": P2.numpy(), "height": 375, "width": 1242}))
+    assert_predictions(task.finish(instances, {"calib": P2.numpy(), "height": 375, "width": 1242}))
 
 
 def test_without_a_calibration_it_is_that_of_the_configuration():
     task = task_of("MODEL.BOX3D.CALIBRATION", P2.flatten().tolist())
-    assert_found(positioned(task, task.encode_dense(targets_of(dataset_dict_of())), sample={}))
+    assert_predictions(positioned(task, task.encode_dense(targets_of(dataset_dict_of())), sample={}))
     default = task_of().calibration
     assert default[0].tolist() == pytest.approx([707.0493, 0, 604.0814, 45.75831])
     assert default[1:].flatten().tolist() == pytest.approx([0, 707.0493, 180.5066, -0.3454157, 0, 0, 1, 0.004981016])

@@ -11,7 +11,7 @@ from detectron2.engine import DefaultPredictor
 from detectron2.modeling import build_model
 from detectron2.structures import Boxes, Instances, Keypoints
 
-from centernet_d2.geometry import flipped, letterbox_matrix, transform_points
+from centernet_d2.geometry import flip_matrix, letterbox_matrix, transform_points
 from centernet_d2.structures import Targets
 from tests.helpers.tiny import base_cfg, training_input
 
@@ -158,7 +158,7 @@ def test_only_objects_that_were_there_teach_the_displacement():
 
 
 class PerfectVideo:
-    """Stands in for ``model.predict_maps``: the maps of the frame that is asked for; flipped passes come second."""
+    """Stands in for ``model.predict_maps``: the maps of the frame that is requested; flipped passes come second."""
 
     def __init__(self, model, size, frames):
         self.model, self.size, self.frames, self.calls = model, size, frames, 0
@@ -171,15 +171,15 @@ class PerfectVideo:
         self.calls += 1
         keep = self.model.test_time_augmentation.resize == "keep"
         matrix = letterbox_matrix(self.size, size, 1.0 if keep else None)
-        matrix = flipped(matrix, size[1]) if is_flipped else matrix
+        matrix = flip_matrix(matrix, size[1]) if is_flipped else matrix
         now, before = self.frames[frame], self.frames[max(frame - 1, 0)]
         instances = Instances(size)
         corners = transform_points(now.reshape(-1, 2), matrix).reshape(-1, 2, 2)
         instances.gt_boxes = Boxes(torch.tensor(np.concatenate([corners.min(1), corners.max(1)], axis=1)))
         instances.gt_classes = torch.arange(len(now)) % 2
-        middles = transform_points((before[:, :2] + before[:, 2:]) / 2, matrix)
+        centers = transform_points((before[:, :2] + before[:, 2:]) / 2, matrix)
         known = torch.ones(len(now), 1)
-        instances.gt_previous_center = Keypoints(torch.cat([torch.tensor(middles).float(), known], dim=1)[:, None])
+        instances.gt_previous_center = Keypoints(torch.cat([torch.tensor(centers).float(), known], dim=1)[:, None])
         return self.model.task.encode_dense(Targets.from_instances([instances], 4, (size[0] // 4, size[1] // 4)))
 
 

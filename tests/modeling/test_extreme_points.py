@@ -73,7 +73,7 @@ def targets_of(*instances: Instances) -> Targets:
     return Targets.from_instances(list(instances), 4, (height // 4, width // 4))
 
 
-def assert_found(boxes: Tensor, classes: Tensor, keypoints: Tensor, gt: Instances) -> None:
+def assert_predictions(boxes: Tensor, classes: Tensor, keypoints: Tensor, gt: Instances) -> None:
     distance = (keypoints[:, None, :, :2] - gt.gt_keypoints.tensor[None, ..., :2]).abs().amax(dim=(2, 3))
     order = distance.argmin(dim=0)
     assert distance.min(dim=0).values.max() < 0.01 and len(set(order.tolist())) == len(gt)
@@ -88,15 +88,15 @@ def test_what_is_rendered_comes_back(opts, layout, seed):
     gt = extremes(LAYOUTS[layout], [0, 2], seed=seed)
     task = task_of(*opts)
     candidates = task.decode(task.encode_dense(targets_of(gt, gt[:1])))
-    result = task.merge(candidates.transformed(torch.full((2, 2), 4.0), torch.zeros(2, 2)), 2)
+    result = task.merge(candidates.transform(torch.full((2, 2), 4.0), torch.zeros(2, 2)), 2)
     assert (result.scores[0] > 0.9).all()
-    assert_found(result.boxes[0], result.classes[0], result.points["keypoints"][0], gt)
-    assert_found(result.boxes[1, :1], result.classes[1, :1], result.points["keypoints"][1, :1], gt[:1])
+    assert_predictions(result.boxes[0], result.classes[0], result.points["keypoints"][0], gt)
+    assert_predictions(result.boxes[1, :1], result.classes[1, :1], result.points["keypoints"][1, :1], gt[:1])
 
 
 def test_the_center_is_where_the_points_say_not_their_cells():
     """A small object whose points lie late in their cells: published, its center is sought in the cell before."""
-    gt = extremes([[7.6, 7.6, 19.6, 19.6]], [1])  # cells 1.9 to 4.9, their middle 3.4, that of the cells 2
+    gt = extremes([[7.6, 7.6, 19.6, 19.6]], [1])  # cells 1.9 to 4.9, their center 3.4, that of the cells 2
     task, published = task_of(), task_of("MODEL.EXTREME.CENTER_LOOKUP", "cells")
     maps = task.encode_dense(targets_of(gt))
     spread = torch.full_like(maps["center_heatmap"], -16.0)
@@ -113,9 +113,9 @@ def test_a_flipped_image_adds_its_objects_right_way_round(opts):
     gt = extremes(LAYOUTS["apart"], [0, 2])
     task = task_of(*opts)
     predictions = task.decode(task.encode_dense(targets_of(flipped(gt))))
-    back = predictions.transformed(torch.tensor([[-4.0, 4.0]]), torch.tensor([[128.0, 0.0]]))
+    back = predictions.transform(torch.tensor([[-4.0, 4.0]]), torch.tensor([[128.0, 0.0]]))
     result = task.merge(back, 2)
-    assert_found(result.boxes[0], result.classes[0], result.points["keypoints"][0], gt)
+    assert_predictions(result.boxes[0], result.classes[0], result.points["keypoints"][0], gt)
 
 
 @pytest.mark.parametrize("resize", ["fixed", "keep"])
@@ -129,7 +129,7 @@ def test_points_boxes_and_octagons_in_pixels_of_the_image(flip, resize):
     calls = perfect_network(predictor.model, gt, EXTREME4)
     predictions = predictor(np.zeros((HEIGHT, WIDTH, 3), np.uint8))["instances"]
     assert len(calls) == 1 + flip and len(predictions) == 2
-    assert_found(predictions.pred_boxes.tensor, predictions.pred_classes, predictions.pred_keypoints, gt)
+    assert_predictions(predictions.pred_boxes.tensor, predictions.pred_classes, predictions.pred_keypoints, gt)
     assert (predictions.pred_keypoints[..., 2] > 0.9).all()
     assert predictions.pred_masks.shape == (2, HEIGHT, WIDTH) and predictions.pred_masks.dtype == torch.bool
     for mask, box in zip(predictions.pred_masks, predictions.pred_boxes.tensor, strict=True):

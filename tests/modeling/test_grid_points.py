@@ -7,13 +7,13 @@ import torch
 from detectron2.structures import Boxes, Instances
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torchvision.ops import box_iou
 
 from centernet_d2.modeling.heads import BoxHead, BoxSizeHead, ClassHeatmapHead, PointOffsetHead
 from centernet_d2.modeling.tasks import DetectionTask
 from centernet_d2.ops import grid_coding as grid
 from centernet_d2.ops.box_losses import BOX_LOSSES
-from centernet_d2.ops.indexing import cells_of
-from centernet_d2.ops.soft_nms import pairwise_iou
+from centernet_d2.ops.indexing import gather_cells
 from centernet_d2.structures import Targets
 
 STRIDE, ALL = 4, tuple(range(9))
@@ -46,7 +46,7 @@ def make_objects(boxes, classes, image_index=None, grid_size=(64, 64)):
 def decode(task, objects, limit=100):
     predictions = task.decode(task.encode_dense(objects))
     ones = torch.ones(objects.num_images, 2)
-    return task.merge(predictions.transformed(ones * STRIDE, ones * 0), limit)
+    return task.merge(predictions.transform(ones * STRIDE, ones * 0), limit)
 
 
 def worst_error(predictions, boxes, classes, n=0):
@@ -60,7 +60,7 @@ def worst_error(predictions, boxes, classes, n=0):
 
 def alone(boxes, flags, grid_size):
     """Objects none of whose points lies in a cell that holds the same point of another object."""
-    cells = cells_of(grid.grid_points(boxes / STRIDE, flags), grid_size)
+    cells = gather_cells(grid.grid_points(boxes / STRIDE, flags), grid_size)
     shared = (cells[:, None] == cells[None]).all(dim=-1) & ~torch.eye(len(boxes), dtype=torch.bool)[..., None]
     return ~shared.any(dim=(1, 2))
 
@@ -121,7 +121,7 @@ def test_round_trip_of_random_scenes(seed, count, flags, method, box, size):
     classes = torch.randint(0, 3, (count,), generator=generator)
     objects = make_objects(boxes, classes, grid_size=size)
     task = make_task(sorted(flags), merge="soft_nms", box=box, radius_method=method)
-    predictions = task.decode(task.encode_dense(objects)).transformed(torch.full((1, 2), 4.0), torch.zeros(1, 2))
+    predictions = task.decode(task.encode_dense(objects)).transform(torch.full((1, 2), 4.0), torch.zeros(1, 2))
     apart = alone(boxes, task.point_flags, size)
     for point in range(len(task.point_flags)):
         own = predictions.source == point
@@ -135,18 +135,18 @@ def test_objects_in_one_cell_lose_all_but_the_smallest():
     """Three boxes of a class with one center: one comes back; with nine points the two that lie apart do too."""
     boxes = torch.tensor([[80.0, 80, 120, 120], [60, 60, 140, 140], [98, 98, 102, 102]])
     classes = torch.zeros(3, dtype=torch.long)
-    centre = decode(make_task((4,)), make_objects(boxes, classes))
-    assert (centre.scores[0] > 0.1).sum() == 1
-    assert worst_error(centre, boxes[2:], classes[2:]) < 1e-3
+    center = decode(make_task((4,)), make_objects(boxes, classes))
+    assert (center.scores[0] > 0.1).sum() == 1
+    assert worst_error(center, boxes[2:], classes[2:]) < 1e-3
     predictions = make_task(ALL, merge="soft_nms").decode(make_task(ALL).encode_dense(make_objects(boxes, classes)))
-    predictions = predictions.transformed(torch.full((1, 2), 4.0), torch.zeros(1, 2))
+    predictions = predictions.transform(torch.full((1, 2), 4.0), torch.zeros(1, 2))
     assert worst_error(predictions, boxes, classes) < 1e-3
 
 
 @pytest.mark.parametrize("flags", [(4,), ALL])
 @pytest.mark.parametrize("box", BOXES[2:])
 def test_every_cell_says_the_box(flags, box):
-    """Also cells far from the middle: what the perfect network says there is the whole box of the cell's object."""
+    """Also cells far from the center: what the perfect network says there is the whole box of the cell's object."""
     head = make_task(flags, 7, box=box).heads["box_size"]
     objects = make_objects(SIZES, torch.arange(7))
     target, output = head.encode(objects), head.encode_dense(objects)
@@ -174,7 +174,7 @@ def test_boxes_are_found_by_descent(kind, box):
         optimizer.step()
         schedule.step()
     maps["box_size"] = output.detach()
-    predictions = task.decode(maps).transformed(torch.full((1, 2), 4.0), torch.zeros(1, 2))
+    predictions = task.decode(maps).transform(torch.full((1, 2), 4.0), torch.zeros(1, 2))
     assert worst_error(predictions, boxes, classes) < 0.5
 
 
@@ -240,7 +240,7 @@ def test_votes_outrank_a_lonely_peak():
 def test_merged_duplicates_are_one_object(merge):
     objects = make_objects([[40, 40, 120, 120]], [0])
     predictions = decode(make_task(ALL, merge=merge), objects)
-    overlap = pairwise_iou(predictions.boxes[0, :1], predictions.boxes[0])[0]
+    overlap = box_iou(predictions.boxes[0, :1], predictions.boxes[0])[0]
     assert overlap[0] == 1
     assert (predictions.scores[0][1:] < 0.14).all()  # exp(-1 / sigma): what soft-NMS leaves of an exact copy
 

@@ -1,4 +1,4 @@
-"""Landmark tasks: what is rendered comes back, and each part against a plain version of itself."""
+"""Keypoint tasks: what is rendered comes back, and each part against a plain version of itself."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def task_of(schema, task, opts):
 
 def decoded(task, targets, limit):
     candidates = task.decode(task.encode_dense(targets))
-    moved = candidates.transformed(torch.full((targets.num_images, 2), 4.0), torch.zeros(targets.num_images, 2))
+    moved = candidates.transform(torch.full((targets.num_images, 2), 4.0), torch.zeros(targets.num_images, 2))
     return task.merge(moved, limit)
 
 
@@ -140,7 +140,7 @@ def loss_by_loop(head, dense, targets):
 
 
 def test_only_the_maps_of_present_classes_are_learned():
-    """Focal loss over a clothing item's own maps alone, and no gradient for the landmarks of absent classes."""
+    """Focal loss over a clothing item's own maps alone, and no gradient for the keypoints of absent classes."""
     schema = SCHEMAS["clothes294"]
     head = task_of("clothes294", REGRESSION, ()).heads["keypoint_heatmap"]
     torch.nn.init.normal_(head.layers[0][-1].weight, std=0.1)

@@ -13,7 +13,7 @@ from detectron2.structures import Boxes, Instances
 from centernet_d2.geometry import letterbox_matrix, transform_points
 from centernet_d2.modeling.heads import HEAD_REGISTRY, Head
 from centernet_d2.modeling.test_time_augmentation import forward_with_flip
-from centernet_d2.ops.indexing import cells_of, read_at
+from centernet_d2.ops.indexing import gather_cells, read_at
 from centernet_d2.structures import Targets
 from tests.helpers.tiny import tiny_cfg, tiny_model, training_input
 
@@ -196,7 +196,7 @@ class AreaHead(Head):
     def encode(self, targets):
         size = targets.boxes[:, 2:] - targets.boxes[:, :2]
         centers = targets.boxes[:, :2] + size / 2
-        return targets.image_index, cells_of(centers, targets.grid_size), size.prod(dim=1, keepdim=True).log()
+        return targets.image_index, gather_cells(centers, targets.grid_size), size.prod(dim=1, keepdim=True).log()
 
     def loss(self, output, target, num_objects):
         return F.l1_loss(read_at(output, *target[:2]), target[2], reduction="sum") / num_objects
@@ -224,7 +224,7 @@ def test_a_head_of_ones_own_trains_and_predicts():
 
 
 def test_a_few_objects_are_learned():
-    """The whole chain has a gradient that leads somewhere: one image learned by heart."""
+    """The whole chain has a gradient that leads somewhere: one image learned by overfitting."""
     model = tiny_model("MODEL.CENTERNET.GRID_POINTS", [0, 4, 8])
     sample = training_input([[8, 8, 40, 36], [36, 30, 60, 62]], [0, 2])
     optimizer = torch.optim.Adam(model.parameters(), 5e-3)

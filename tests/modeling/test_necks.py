@@ -36,9 +36,9 @@ def transparent(neck: nn.Module) -> nn.Module:
     """Every convolution hands its input through (the sum of several parts, where it has concatenated ones)."""
     for module in neck.modules():
         if isinstance(module, nn.Conv2d):
-            middle = module.kernel_size[0] // 2
+            center = module.kernel_size[0] // 2
             nn.init.zeros_(module.weight)
-            module.weight.data[:, :, middle, middle] = 1.0
+            module.weight.data[:, :, center, center] = 1.0
             if module.bias is not None:
                 nn.init.zeros_(module.bias)
     return neck.eval()
@@ -75,7 +75,7 @@ def test_fpn(fusion):
 
 @pytest.mark.parametrize("fusion", ["sum", "weighted"])
 def test_ida(fusion):
-    """Three rounds of neighbours: binomial coefficients."""
+    """Three rounds of neighbors: binomial coefficients."""
     maps = maps_of(shapes_of(1, 1, 1, 1))
     expected = np.zeros((16, 16), np.float32)
     for i, x in enumerate(numbers(maps)):
@@ -122,7 +122,7 @@ def test_semantic_embedding():
     coarse = torch.tensor([[0.0, 8.0], [16.0, 24.0]])[None, None]
     head.embed.weight.data *= 0.5
     head.embed.bias.data[:] = 3.0
-    at = torch.tensor([0.0, 0.25, 0.75, 1.0])  # bilinear between the middles of two cells, the border's value beyond
+    at = torch.tensor([0.0, 0.25, 0.75, 1.0])  # bilinear between the centers of two cells, the border's value beyond
     factor = 3.0 + 0.5 * (8.0 * at + 16.0 * at[:, None])
     torch.testing.assert_close(head(fine, coarse), fine * factor)
     fresh.conv = nn.Identity()

@@ -1,4 +1,4 @@
-"""Every kind of backbone with every neck: built, trained one step, asked for objects."""
+"""Every kind of backbone with every neck: built, trained one step, requested objects."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def detectron2_fpn() -> Backbone:
 
 
 def detectron2_swin() -> Backbone:
-    """In an FPN, as in its published configurations: by itself it fails when asked for its ``size_divisibility``."""
+    """In an FPN, as in its published configurations: by itself it fails when requested its ``size_divisibility``."""
     swin = SwinTransformer(embed_dim=8, depths=(1, 1, 1, 1), num_heads=(1, 1, 2, 2), drop_path_rate=0.0)
     return FPN(swin, ["p0", "p1", "p2", "p3"], 12, norm="BN")
 

@@ -29,7 +29,7 @@ def test_an_odd_image_is_moved_by_whole_pixels_as_reference():
 
 @pytest.mark.parametrize(("height", "width"), [(375, 1242), (370, 1224), (376, 1241), (374, 1238)])
 def test_kittis_images_are_fitted_by_their_width_as_reference(height, width):
-    """CenterNet maps the middle to the middle and the width to the width: three points that say where all others go."""
+    """CenterNet maps the center to the center and the width to the width: three points that say where all others go."""
     image = np.random.default_rng(0).integers(0, 256, (height, width, 3), dtype=np.uint8)
     there = np.array([[640, 192], [1280, 192], [640, 192 - 640]], np.float32)
     here = np.array([[width / 2, height / 2], [width, height / 2], [width / 2, (height - width) / 2]], np.float32)
@@ -45,7 +45,7 @@ def test_kittis_images_are_fitted_by_their_width_as_reference(height, width):
     assert 0.990 < whole < 0.994
     # In training it is seen in the same way, and known to be.
     drawn = RandomAffine((384, 1280), mode="none", flip_prob=0.0, fit_width=True).get_transform(image)
-    assert np.allclose(drawn.matrix[:, :2] * scale[0, 0].item(), np.eye(2)) and drawn.shows_whole((height, width))
+    assert np.allclose(drawn.matrix[:, :2] * scale[0, 0].item(), np.eye(2)) and drawn.is_letterbox((height, width))
     assert drawn.matrix[1, 2] == pytest.approx(-(shift / scale)[0, 1].item(), abs=1e-3)
 
 

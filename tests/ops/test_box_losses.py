@@ -16,8 +16,8 @@ def defined(kind: str, a: list[float], b: list[float]) -> float:
     both = max(0, min(a[2], b[2]) - max(a[0], b[0])) * max(0, min(a[3], b[3]) - max(a[1], b[1]))
     union = w * h + v * g - both
     width, height = max(a[2], b[2]) - min(a[0], b[0]), max(a[3], b[3]) - min(a[1], b[1])
-    middle = ((a[0] + a[2] - b[0] - b[2]) ** 2 + (a[1] + a[3] - b[1] - b[3]) ** 2) / 4
-    iou, apart = both / union, middle / (width**2 + height**2)
+    center = ((a[0] + a[2] - b[0] - b[2]) ** 2 + (a[1] + a[3] - b[1] - b[3]) ** 2) / 4
+    iou, apart = both / union, center / (width**2 + height**2)
     aspect = 4 / math.pi**2 * (math.atan(v / g) - math.atan(w / h)) ** 2
     return {
         "l1": sum(abs(x - y) for x, y in zip(a, b, strict=True)) / 4,
@@ -47,7 +47,7 @@ def test_equals_the_definition(kind, pairs):
     ("kind", "value"), [("l1", 2.0), ("iou", 1.0), ("giou", 1 + 4 / 12), ("diou", 1 + 16 / 40), ("ciou", 1 + 16 / 40)]
 )
 def test_two_squares_apart(kind, value):
-    """2x2 each, 4 between the middles: a third of the 6x2 box around them is neither's."""
+    """2x2 each, 4 between the centers: a third of the 6x2 box around them is neither's."""
     a, b = torch.tensor([[0.0, 0, 2, 2]]), torch.tensor([[4.0, 0, 6, 2]])
     assert box_loss(kind, a, b).item() == pytest.approx(value, abs=1e-6)
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from centernet_d2.ops.box_sampling import SAMPLINGS, box_samples
-from centernet_d2.ops.indexing import cells_of
+from centernet_d2.ops.indexing import gather_cells
 
 GRID = (14, 20)
 
@@ -18,9 +18,9 @@ def scene(seed, count=9):
     low = torch.rand(count, 2, generator=generator) * torch.tensor([19.0, 13.0])
     high = torch.minimum(low + 0.2 + torch.rand(count, 2, generator=generator) ** 2 * 18, torch.tensor([20.0, 14.0]))
     boxes = torch.cat([low, high], dim=1)
-    fraction = torch.tensor([[0.25, 0.5], [0.5, 0.5]])  # two points: left of the middle, and the middle
+    fraction = torch.tensor([[0.25, 0.5], [0.5, 0.5]])  # two points: left of the center, and the center
     points = boxes[:, None, :2] + fraction * (boxes[:, None, 2:] - boxes[:, None, :2])
-    return boxes, torch.randint(0, 2, (count,), generator=generator), cells_of(points, GRID)
+    return boxes, torch.randint(0, 2, (count,), generator=generator), gather_cells(points, GRID)
 
 
 def weights_of(sampling, box, cell, fraction):

@@ -147,7 +147,7 @@ def test_masks_are_the_octagons(seed):
 
 
 def test_ghost_boxes_are_those_that_hold_more_than_three_times_their_own_score():
-    """Against a loop over all pairs, on boxes of few places, so that many are inside others or the same."""
+    """Against a loop over all pairs, on boxes of few positions, so that many are inside others or the same."""
     generator = torch.Generator().manual_seed(3)
     corners = torch.randint(0, 6, (4, 30, 2, 2), generator=generator).float().sort(dim=2).values
     boxes, scores = corners.flatten(2), torch.rand(4, 30, generator=generator)

@@ -1,4 +1,4 @@
-"""Gaussian radius and rendering against published values and a loop that draws one cell at a time."""
+"""Gaussian radius and rendering against reference values and a loop that draws one cell at a time."""
 
 from __future__ import annotations
 
@@ -53,8 +53,8 @@ def test_the_corrected_radius_is_the_smallest_of_three_roots(size, overlap):
     def root(iou, most):
         low, high = 0.0, most
         for _ in range(200):
-            middle = (low + high) / 2
-            low, high = (middle, high) if iou(middle) > overlap else (low, middle)
+            center = (low + high) / 2
+            low, high = (center, high) if iou(center) > overlap else (low, center)
         return low
 
     area = w * h
@@ -66,7 +66,7 @@ def test_the_corrected_radius_is_the_smallest_of_three_roots(size, overlap):
 
 
 def test_reference_radius_where_a_last_bit_decides():
-    """A radius of exactly 35 must not become 34 by rounding: the published code gets 35."""
+    """A radius of exactly 35 must not become 34 by rounding: the reference code gets 35."""
     assert window_radius(torch.tensor([[100.0, 175.0]]), 0.7, "cornernet", False).tolist() == [[35, 35]]
 
 
@@ -89,7 +89,7 @@ def test_radii_of_ttfnet_and_fixed_ones():
 
 
 def test_reference_window_values():
-    """Radius 2: the row through the center, a diagonal neighbour and a corner."""
+    """Radius 2: the row through the center, a diagonal neighbor and a corner."""
     cells, channel = torch.tensor([[[5, 5]]]), torch.tensor([[0]])
     maps = splat_gaussians(cells, channel, torch.tensor([[2, 2]]), (1, 1, 11, 11)).dense()[0, 0]
     torch.testing.assert_close(
@@ -191,9 +191,9 @@ def box_scene(seed, count=10):
     extent = torch.tensor([23.0, 17.0])
     low = torch.rand(count, 2, generator=generator) * (extent - 1)
     boxes = torch.cat([low, torch.minimum(low + 0.1 + torch.rand(count, 2, generator=generator) * 15, extent)], dim=1)
-    middle = ((boxes[:, :2] + boxes[:, 2:]) / 2).long()
+    center = ((boxes[:, :2] + boxes[:, 2:]) / 2).long()
     anywhere = torch.stack([torch.randint(0, size, (count,), generator=generator) for size in (23, 17)], dim=1)
-    return boxes, torch.stack([middle, anywhere], dim=1), torch.randint(0, 6, (count, 2), generator=generator)
+    return boxes, torch.stack([center, anywhere], dim=1), torch.randint(0, 6, (count, 2), generator=generator)
 
 
 @pytest.mark.parametrize("seed", range(5))

@@ -53,7 +53,7 @@ def test_conversion_folds_into_weights():
 
 
 def test_flipped_points():
-    assert grid.flipped(ALL) == (2, 1, 0, 5, 4, 3, 8, 7, 6)
+    assert grid.flip_grid_points(ALL) == (2, 1, 0, 5, 4, 3, 8, 7, 6)
 
 
 @pytest.mark.parametrize("flags", [[], [9], [-1, 4], [4.5]])

@@ -63,7 +63,7 @@ def test_snapping_is_what_a_loop_does(nearest):
 
 
 def test_a_peak_goes_to_the_object_it_votes_for():
-    """Two faces, one landmark with two peaks: the stronger one belongs to the second face."""
+    """Two faces, one keypoint with two peaks: the stronger one belongs to the second face."""
     peaks = torch.tensor([[[[5.0, 5.0], [15.0, 5.0]]]]).expand(1, 2, 1, 2, 2)
     votes = torch.tensor([[[[4.0, 8.0], [16.0, 8.0]]]]).expand(1, 2, 1, 2, 2)
     probability = torch.tensor([[[0.4, 0.9]]]).expand(1, 2, 1, 2)

@@ -6,13 +6,13 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from centernet_d2.ops.peaks import _top_of_all, _top_of_high_rows, maximum_near, neighbourhood_maximum, top_peaks
+from centernet_d2.ops.peaks import _select_top, _select_top_by_rows, local_maximum, max_in_window, top_peaks
 
 
-def test_neighbourhood_maximum_equals_pooling():
+def test_neighborhood_maximum_equals_pooling():
     for shape in [(2, 3, 7, 9), (1, 1, 1, 1), (1, 2, 1, 5), (1, 2, 5, 1)]:
         maps = torch.randn(shape)
-        assert torch.equal(neighbourhood_maximum(maps), F.max_pool2d(maps, 3, 1, 1))
+        assert torch.equal(local_maximum(maps), F.max_pool2d(maps, 3, 1, 1))
 
 
 def search(maps, k):
@@ -26,7 +26,7 @@ def search(maps, k):
 
 
 @pytest.mark.parametrize("k", [3, 10])
-@pytest.mark.parametrize("function", [top_peaks, _top_of_all])
+@pytest.mark.parametrize("function", [top_peaks, _select_top])
 def test_top_peaks_equal_a_search(function, k):
     maps = torch.randn(2, 4, 3, 12, 9, generator=torch.Generator().manual_seed(0))
     values, classes, cells = function(maps, k)
@@ -48,7 +48,7 @@ def test_a_slope_has_few_peaks_in_its_best_rows():
     assert values[0, 0].tolist() == [v for v, *_ in search(maps, 8)]
 
 
-def test_equal_neighbours_are_both_peaks():
+def test_equal_neighbors_are_both_peaks():
     maps = torch.full((1, 1, 1, 3, 5), -5.0)
     maps[..., 1, 1] = maps[..., 1, 2] = 1.0
     values, _, cells = top_peaks(maps, 2)
@@ -75,15 +75,15 @@ def test_plateaus(size, levels):
 def test_rows_tell_enough():
     """Also where the highest are high throughout, or all are; one class has too few, and on slopes they are no help."""
     flat = torch.zeros(1, 20, 1, 32, 48)
-    assert (_top_of_high_rows(flat, 50)[0] == 0).all()
+    assert (_select_top_by_rows(flat, 50)[0] == 0).all()
     slopes = torch.arange(20.0)[:, None, None] - (torch.arange(32.0) - 16)[:, None].expand(-1, 48) ** 2 / 1000
-    assert _top_of_high_rows(slopes[None, :, None], 20) is None
+    assert _select_top_by_rows(slopes[None, :, None], 20) is None
     assert top_peaks(slopes[None, :, None], 20)[0][0, 0].tolist() == [v for v, *_ in search(slopes, 20)]
     noise = torch.randn(2, 20, 3, 32, 48, generator=torch.Generator().manual_seed(0))
     noise[:, 3, :, 10:14] = 5.0
-    found, expected = _top_of_high_rows(noise, 50), _top_of_all(noise, 50)
+    found, expected = _select_top_by_rows(noise, 50), _select_top(noise, 50)
     assert torch.equal(found[0], expected[0])
-    assert _top_of_high_rows(noise[:, :1], 50) is None
+    assert _select_top_by_rows(noise[:, :1], 50) is None
 
 
 @pytest.mark.parametrize("size", [(3, 3), (1, 1), (1, 4)])
@@ -111,5 +111,5 @@ def test_maximum_near_points():
     maps = torch.randn(2, 3, 6, 7)
     points = torch.tensor([[3.5, 2.5], [-4.0, 9.0], [6.99, 0.0]])
     image, channel = torch.tensor([0, 1, 1]), torch.tensor([2, 0, 1])
-    expected = neighbourhood_maximum(maps)[image, channel, [2, 5, 0], [3, 0, 6]]
-    assert torch.equal(maximum_near(maps, image, channel, points), expected)
+    expected = local_maximum(maps)[image, channel, [2, 5, 0], [3, 0, 6]]
+    assert torch.equal(max_in_window(maps, image, channel, points), expected)

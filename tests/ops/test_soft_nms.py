@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 import pytest
 import torch
 
-from centernet_d2.ops.soft_nms import _clusters_in_step, _soft_nms_in_step, cluster_vote, pairwise_iou, soft_nms
+from centernet_d2.ops.soft_nms import _clusters_in_step, _overlap_with, _soft_nms_in_step, cluster_vote, soft_nms
+from centernet_d2.runtime import merging
 
 
 def random_scene(seed, count=40):
@@ -138,4 +140,30 @@ def test_one_source_votes_once_per_object():
 
 
 def test_iou_of_empty_boxes_is_zero():
-    assert pairwise_iou(torch.zeros(1, 4), torch.zeros(1, 4)).item() == 0
+    row = torch.zeros(1, dtype=torch.long)
+    assert _overlap_with(row, row, torch.zeros(1, 1, 4), torch.zeros(1, 1)).item() == 0
+
+
+@pytest.mark.parametrize("limit", [7, 60])
+@pytest.mark.parametrize("seed", range(5))
+def test_the_runtime_merges_as_the_batched_ops(seed, limit):
+    """``runtime.merging`` for one image, and what a GPU does for a batch."""
+    boxes, scores, classes = crowded_scene(seed)
+    index, lowered = _soft_nms_in_step(boxes, scores, classes, limit, 0.5, 0.001)
+    seeds, members, weights = _clusters_in_step(boxes, scores, classes, 4, limit, 0.6)
+    for n in range(2):
+        candidates = {
+            name: values[n].numpy() for name, values in {"boxes": boxes, "scores": scores, "classes": classes}.items()
+        }
+        candidates["number"] = np.arange(60)
+        kept = merging.soft_nms(candidates, limit)
+        count = len(kept["scores"])
+        assert kept["number"].tolist() == index[n, :count].tolist() and (lowered[n, count:] < 0.001).all()
+        np.testing.assert_allclose(kept["scores"], lowered[n, :count], rtol=1e-5)
+        voted = merging.vote(candidates, 4, limit)
+        count = len(voted["scores"])
+        assert voted["number"].tolist() == seeds[n, :count].tolist() and (weights[n, count:] == 0).all()
+        np.testing.assert_allclose(voted["scores"], weights[n, :count].mean(dim=1), rtol=1e-6)
+        total = weights[n].sum(dim=1, keepdim=True).clamp(min=1e-12)
+        mean = (boxes[n][members[n]] * weights[n][..., None]).sum(dim=1) / total
+        np.testing.assert_allclose(voted["boxes"], mean[:count], rtol=1e-5, atol=1e-5)

@@ -8,9 +8,9 @@ from centernet_d2.ops.subpixel import dark_position, soft_argmax_position
 
 
 def gaussian(point, sigma, size=12):
-    """Probabilities of an unquantised Gaussian, sampled at the cells' middles."""
-    middle = torch.arange(size, dtype=torch.float64) + 0.5
-    squared = (middle[None, :] - point[0]) ** 2 + (middle[:, None] - point[1]) ** 2
+    """Probabilities of an unquantised Gaussian, sampled at the cells' centers."""
+    center = torch.arange(size, dtype=torch.float64) + 0.5
+    squared = (center[None, :] - point[0]) ** 2 + (center[:, None] - point[1]) ** 2
     return (-squared / (2 * sigma**2)).exp()[None, None] * 0.99
 
 
@@ -52,7 +52,7 @@ def test_soft_argmax_is_the_weighted_mean():
 
 
 def test_gaussians_around_exact_points():
-    """Cells have the value at their middles, the cell of the point itself is 1."""
+    """Cells have the value at their centers, the cell of the point itself is 1."""
     point = torch.tensor([[[5.2, 6.7]]])
     maps = splat_gaussians(
         torch.tensor([[[5, 6]]]), torch.tensor([[0]]), torch.tensor([[2, 2]]), (1, 1, 12, 12), point

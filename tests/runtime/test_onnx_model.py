@@ -116,8 +116,8 @@ def test_positions_in_space():
     predictions = crowd(20) | {"orientation": np.linspace(-3, 3, 20), "dimensions": np.full((20, 3), 1.5)}
     predictions["depth"] = np.linspace(3, 60, 20)
     positioned = onnx_model.in_space(predictions, P2.numpy())
-    middle = (predictions["boxes"][:, :2] + predictions["boxes"][:, 2:]) / 2
-    seen = torch.from_numpy(np.concatenate([middle, predictions["depth"][:, None]], axis=1))
+    center = (predictions["boxes"][:, :2] + predictions["boxes"][:, 2:]) / 2
+    seen = torch.from_numpy(np.concatenate([center, predictions["depth"][:, None]], axis=1))
     expected = unproject(seen, P2) + torch.tensor([0, 0.75, 0])
     np.testing.assert_allclose(positioned["locations"], expected, atol=1e-4)
     turn = alpha_to_rotation_y(torch.from_numpy(predictions["orientation"]), seen[:, 0], P2)

@@ -64,9 +64,9 @@ def test_corners_lie_on_the_box_at_any_angle():
     some = random_boxes(50, 0)
     for i, corners in enumerate(some.corners()):
         one = Boxes3D(*(x[i] for x in some))
-        middle = one.locations - torch.tensor([0, 1, 0]) * one.dimensions[0] / 2
-        assert holds(one, middle + 0.9999 * (corners - middle)).all()
-        assert not holds(one, middle + 1.0001 * (corners - middle)).any()
+        center = one.locations - torch.tensor([0, 1, 0]) * one.dimensions[0] / 2
+        assert holds(one, center + 0.9999 * (corners - center)).all()
+        assert not holds(one, center + 1.0001 * (corners - center)).any()
 
 
 @pytest.mark.parametrize("turns", range(-2, 4))
@@ -122,7 +122,7 @@ def test_the_same_box_and_boxes_with_a_common_side():
 
 
 def test_against_points():
-    """From the share of a lattice of 60^3 points in the first box that is in the second, too: within 0.02."""
+    """From the fraction of a lattice of 60^3 points in the first box that is in the second, too: within 0.02."""
     first, second = random_boxes(30, 3), random_boxes(30, 4)
     steps = (torch.arange(60).double() + 0.5) / 60
     lattice = torch.cartesian_prod(steps, steps, steps) - torch.tensor([0.5, 0, 0.5])

@@ -72,7 +72,7 @@ def test_images_keep_their_boxes():
 
 
 def test_points_belong_to_the_objects_they_are_requested_of():
-    """Also after they were asked for with other flags, or of other objects."""
+    """Also after they were requested with other flags, or of other objects."""
     targets = Targets.from_instances(images([3]), 4, (12, 16))
     for flags in [(4,), (0, 8), [4]]:
         points = [

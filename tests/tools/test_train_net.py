@@ -89,7 +89,7 @@ def test_evaluating_what_does_not_fit_is_an_error(trained, tmp_path):
 
 
 def test_resuming(trained, tmp_path):
-    """From the checkpoint in the middle to the same weights."""
+    """From the checkpoint in the center to the same weights."""
     (tmp_path / "model_0000001.pth").write_bytes((trained / "model_0000001.pth").read_bytes())
     (tmp_path / "last_checkpoint").write_text("model_0000001.pth")
     main(tmp_path, "--resume")

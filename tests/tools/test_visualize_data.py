@@ -17,7 +17,15 @@ from centernet_d2.data.schemas import FACE68
 from centernet_d2.engine.setup import setup_cfg
 from centernet_d2.modeling.tasks import build_task
 from centernet_d2.ops.box3d_geometry import project
-from tests.helpers.boxes3d import CLASSES, STREET, assert_found, box3d_cfg, boxes_of, dataset_dict_of, mapped
+from tests.helpers.boxes3d import (
+    CLASSES,
+    STREET,
+    assert_predictions,
+    box3d_cfg,
+    boxes_of,
+    dataset_dict_of,
+    map_training_sample,
+)
 from tests.helpers.tiny import tiny_cfg
 
 CONFIGS = Path(__file__).resolve().parents[2] / "configs" / "Synthetic"
@@ -79,7 +87,9 @@ def test_every_task_shows_its_heatmaps(name, heatmaps, ground, tmp_path, monkeyp
 def test_annotations_in_space_are_synthetic(tmp_path):
     cfg = config("boxes3d", tmp_path)
     dataset_dict = next(r for r in DatasetCatalog.get("synthetic_boxes3d_val") if r["annotations"])
-    predictions = visualize_data.annotated(cfg, dataset_dict, (dataset_dict["height"], dataset_dict["width"]))
+    predictions = visualize_data.annotations_as_predictions(
+        cfg, dataset_dict, (dataset_dict["height"], dataset_dict["width"])
+    )
     first = dataset_dict["annotations"][0]
     assert (
         predictions.pred_locations[0].tolist() == first["location"]
@@ -88,7 +98,7 @@ def test_annotations_in_space_are_synthetic(tmp_path):
     assert float(predictions.pred_rotation_y[0]) == first["rotation_y"]
     image = next(visualize_data.draw_annotations(cfg))
     assert image.shape == (400, 1200, 3)
-    empty = visualize_data.annotated(cfg, {**dataset_dict, "annotations": []}, (128, 256))
+    empty = visualize_data.annotations_as_predictions(cfg, {**dataset_dict, "annotations": []}, (128, 256))
     assert len(empty) == 0 and empty.has("pred_locations")
 
 
@@ -97,8 +107,10 @@ def test_the_networks_input_has_the_boxes_of_the_scene(size):
     """Of an image that is letterboxed into the input; through its calibration the boxes come back."""
     cfg, dataset_dict = box3d_cfg("INPUT.SIZE_TRAIN", size, "INPUT.SIZE_TEST", size), dataset_dict_of()
     calibration = visualize_data.input_calibration(cfg, {**dataset_dict, "image": torch.zeros(3, *size)})
-    assert_found(visualize_data.prepared(cfg, mapped(dataset_dict, cfg), calibration), classes=CLASSES)
-    # Corners in the input by this calibration, and in the image by the record's own, differ by the letterbox.
+    assert_predictions(
+        visualize_data.targets_as_predictions(cfg, map_training_sample(dataset_dict, cfg), calibration), classes=CLASSES
+    )
+    # Corners in the input by this calibration, and in the image by the dataset dict's own, differ by the letterbox.
     inside = project(boxes_of(STREET).corners(), torch.from_numpy(calibration))[..., :2]
     before = project(boxes_of(STREET).corners(), calibration_of(dataset_dict))[..., :2]
     scale = min(size[0] / 375, size[1] / 1242)
@@ -106,14 +118,14 @@ def test_the_networks_input_has_the_boxes_of_the_scene(size):
     assert torch.allclose(inside, before * scale + shift, atol=1e-6)
 
 
-def test_scaled_images_have_no_metres_and_ignored_objects_are_not_synthetic():
+def test_scaled_images_have_no_meters_and_ignored_objects_are_not_synthetic():
     ignored = [{"type": "Van", "bbox": [10, 10, 60, 60], "bbox_mode": 0}]
     cfg = box3d_cfg()
-    gt = mapped(dataset_dict_of(ignored=ignored), cfg)
+    gt = map_training_sample(dataset_dict_of(ignored=ignored), cfg)
     assert len(gt) == len(STREET) + 1
-    assert len(visualize_data.prepared(cfg, gt, np.eye(3, 4))) == len(STREET)
+    assert len(visualize_data.targets_as_predictions(cfg, gt, np.eye(3, 4))) == len(STREET)
     gt.gt_metric[:] = False
-    assert not visualize_data.prepared(cfg, gt, np.eye(3, 4)).has("pred_locations")
+    assert not visualize_data.targets_as_predictions(cfg, gt, np.eye(3, 4)).has("pred_locations")
 
 
 @pytest.mark.parametrize("draw", [visualize_data.draw_annotations, visualize_data.draw_loader])

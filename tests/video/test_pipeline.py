@@ -7,7 +7,7 @@ import threading
 import numpy as np
 import pytest
 
-from centernet_d2.video import Frame, draw_frames, pipelined
+from centernet_d2.video import Frame, draw_frames, run_pipeline
 
 
 @pytest.fixture(autouse=True)
@@ -18,7 +18,7 @@ def no_thread_is_left():
 
 
 class Items:
-    """0, 1, 2, ...: counts what has been asked for, and says who closed it."""
+    """0, 1, 2, ...: counts what has been requested, and says who closed it."""
 
     def __init__(self, count: int, error: Exception | None = None) -> None:
         self.count, self.error, self.given = count, error, 0
@@ -42,16 +42,16 @@ class Items:
 @pytest.mark.parametrize("capacity", [1, 3])
 @pytest.mark.parametrize("count", [0, 1, 50])
 def test_all_results_in_their_order(count, capacity):
-    results = pipelined(range(count), lambda x: x + 1, str, capacity=capacity)
+    results = run_pipeline(range(count), lambda x: x + 1, str, capacity=capacity)
     assert list(results) == [str(x + 1) for x in range(count)]
 
 
 def test_without_stages_the_items_come_back():
-    assert list(pipelined(iter("abc"))) == ["a", "b", "c"]
+    assert list(run_pipeline(iter("abc"))) == ["a", "b", "c"]
 
 
 def test_none_is_a_result_like_others():
-    assert list(pipelined(range(3), lambda x: None)) == [None] * 3
+    assert list(run_pipeline(range(3), lambda x: None)) == [None] * 3
 
 
 def test_reading_and_all_stages_are_at_work_at_the_same_time():
@@ -71,7 +71,7 @@ def test_reading_and_all_stages_are_at_work_at_the_same_time():
 
         return stage
 
-    assert list(pipelined(items(), waits_at(1), waits_at(0), capacity=1)) == [0, 1, 2]
+    assert list(run_pipeline(items(), waits_at(1), waits_at(0), capacity=1)) == [0, 1, 2]
 
 
 def test_a_slow_stage_holds_up_reading():
@@ -84,7 +84,7 @@ def test_a_slow_stage_holds_up_reading():
                 full.set()
             yield item
 
-    results = pipelined(counted(), lambda x: gate.wait(10) and x, capacity=3)
+    results = run_pipeline(counted(), lambda x: gate.wait(10) and x, capacity=3)
     taker = threading.Thread(target=lambda: next(results))
     taker.start()
     assert full.wait(10)
@@ -106,7 +106,7 @@ def test_what_came_before_an_error_is_given_out_first(place):
 
     items = Items(5 if place == "reading" else 10**9, CorruptError("frame 5"))
     stages = {"reading": [], "first": [fails_at_5], "last": [lambda x: x, fails_at_5]}[place]
-    results, seen = pipelined(items, *stages, capacity=2), []
+    results, seen = run_pipeline(items, *stages, capacity=2), []
     with pytest.raises(CorruptError, match="frame 5"):
         for result in results:
             seen.append(result)
@@ -120,12 +120,12 @@ def test_a_stage_that_wants_to_end_the_program_does(error):
         raise error
 
     with pytest.raises(error):
-        list(pipelined(range(3), stage))
+        list(run_pipeline(range(3), stage))
 
 
 def test_whoever_takes_the_results_may_stop():
     items = Items(10**9)
-    results = pipelined(items, lambda x: x, lambda x: x, capacity=1)
+    results = run_pipeline(items, lambda x: x, lambda x: x, capacity=1)
     assert [next(results), next(results)] == [0, 1]
     results.close()
     assert items.closed_by is not None and items.given < 20

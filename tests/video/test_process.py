@@ -1,4 +1,4 @@
-"""A film has every frame, in order, and is complete whatever ended it."""
+"""A video has every frame, in order, and is complete whatever ended it."""
 
 from __future__ import annotations
 
@@ -28,13 +28,13 @@ def shoot(source, path, predict=number_of, **options) -> int:
 
 
 def filmed(path) -> tuple[list[int], list[dict]]:
-    """Numbers of the frames in the film, and the lines beside it."""
+    """Numbers of the frames in the video, and the lines beside it."""
     frames = [number_of(frame.image) for frame in Video(str(path)).frames()]
     return frames, [json.loads(line) for line in path.with_suffix(".jsonl").read_text().splitlines()]
 
 
 def test_every_frame_is_synthetic_and_described(tmp_path, capsys):
-    source, path = write_video(tmp_path / "a.avi", 25), tmp_path / "film.mp4"
+    source, path = write_video(tmp_path / "a.avi", 25), tmp_path / "video.mp4"
     assert shoot(source, path) == 25
     frames, lines = filmed(path)
     assert frames == list(range(25))
@@ -46,7 +46,7 @@ def test_every_frame_is_synthetic_and_described(tmp_path, capsys):
 
 
 def test_an_error_in_the_center_leaves_a_complete_video(tmp_path):
-    source, path = write_video(tmp_path / "a.avi", 25), tmp_path / "film.mp4"
+    source, path = write_video(tmp_path / "a.avi", 25), tmp_path / "video.mp4"
 
     def predict(image):
         if number_of(image) == 9:
@@ -68,7 +68,7 @@ def interruptible():
 
 
 def test_ctrl_c_leaves_a_complete_video(tmp_path, capsys, interruptible):
-    source, path = write_video(tmp_path / "a.avi", 25), tmp_path / "film.mp4"
+    source, path = write_video(tmp_path / "a.avi", 25), tmp_path / "video.mp4"
 
     def predict(image):
         if number_of(image) == 12:
@@ -94,58 +94,58 @@ class ClosedWindow:
 
 
 def test_closing_the_window_ends_the_video(tmp_path, capsys):
-    source, path, window = write_video(tmp_path / "a.avi", 25), tmp_path / "film.mp4", ClosedWindow(6)
+    source, path, window = write_video(tmp_path / "a.avi", 25), tmp_path / "video.mp4", ClosedWindow(6)
     assert shoot(source, path, window=window) == 6
     assert window.shown == filmed(path)[0] == list(range(6))
     assert capsys.readouterr().err == ""
 
 
-def test_corrupt_and_missing_frames_are_told(tmp_path, monkeypatch, capsys):
+def test_corrupt_and_missing_frames_are_given(tmp_path, monkeypatch, capsys):
     (tmp_path / "a.mov").touch()
     with monkeypatch.context() as patch:
         fake(patch, "110011", CAP_PROP_FRAME_COUNT=10, CAP_PROP_FPS=30)
-        assert shoot(tmp_path / "a.mov", tmp_path / "film.mp4") == 4
+        assert shoot(tmp_path / "a.mov", tmp_path / "video.mp4") == 4
     error = capsys.readouterr().err
     assert "a.mov: 2 corrupt frames are left out: 2, 3\n" in error
     assert "a.mov: the last 4 frames cannot be read" in error
-    assert [line["frame"] for line in filmed(tmp_path / "film.mp4")[1]] == [0, 1, 4, 5]
+    assert [line["frame"] for line in filmed(tmp_path / "video.mp4")[1]] == [0, 1, 4, 5]
 
 
 def test_a_limit_is_not_a_fault(tmp_path, capsys):
     source = write_video(tmp_path / "a.avi", 25)
-    assert shoot(source, tmp_path / "film.mp4", limit=7) == 7
+    assert shoot(source, tmp_path / "video.mp4", limit=7) == 7
     assert capsys.readouterr().err == ""
 
 
 def test_an_empty_video_is_named(tmp_path):
     source = write_video(tmp_path / "empty.avi", 0)
     with pytest.raises(VideoError, match=r"empty\.avi: has no frame"):
-        shoot(source, tmp_path / "film.mp4")
+        shoot(source, tmp_path / "video.mp4")
 
 
 def test_a_video_that_cannot_be_written_is_named(tmp_path):
     source = write_video(tmp_path / "a.avi", 3)
-    (tmp_path / "film.mp4").mkdir()
-    with pytest.raises(VideoError, match=r"film\.mp4: OpenCV cannot write"):
-        shoot(source, tmp_path / "film.mp4")
+    (tmp_path / "video.mp4").mkdir()
+    with pytest.raises(VideoError, match=r"video\.mp4: OpenCV cannot write"):
+        shoot(source, tmp_path / "video.mp4")
 
 
 def test_a_cameras_video_lasts_as_long_as_what_was_filmed(tmp_path):
     """Images at 0, 0.1, 0.42 and 0.43 s, at ten frames a second: the last one comes too early for a frame."""
-    with VideoWriter(tmp_path / "film.mp4", 10) as one:
+    with VideoWriter(tmp_path / "video.mp4", 10) as one:
         copies = []
         for k, seconds in enumerate((0.0, 0.1, 0.42, 0.43)):
             copies.append(one.copies_at(seconds))
             one.write(np.full((32, 32, 3), 8 * k + 8, np.uint8), copies[-1])
     assert copies == [1, 1, 3, 0]
-    assert [number_of(frame.image) for frame in Video(str(tmp_path / "film.mp4")).frames()] == [0, 1, 2, 2, 2]
+    assert [number_of(frame.image) for frame in Video(str(tmp_path / "video.mp4")).frames()] == [0, 1, 2, 2, 2]
 
 
 def test_images_of_another_size_are_fitted_in(tmp_path):
-    with VideoWriter(tmp_path / "film.mp4", 10) as one:
+    with VideoWriter(tmp_path / "video.mp4", 10) as one:
         one.write(np.full((32, 48, 3), 8, np.uint8))
         one.write(np.full((64, 20, 3), 16, np.uint8))
-    frames = list(Video(str(tmp_path / "film.mp4")).frames())
+    frames = list(Video(str(tmp_path / "video.mp4")).frames())
     assert [frame.image.shape for frame in frames] == [(32, 48, 3)] * 2
     assert [number_of(frame.image) for frame in frames] == [0, 1]
 

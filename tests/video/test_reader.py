@@ -47,8 +47,8 @@ def test_files_without_frames_are_named(tmp_path):
 def test_corrupt_frames_are_counted_and_the_others_keep_their_numbers(tmp_path):
     path = write_video(tmp_path / "a.mp4", 30, (160, 120), noise=True)
     content = bytearray(path.read_bytes())
-    middle, tenth = len(content) // 2, len(content) // 10
-    for k in range(middle, middle + tenth):
+    center, tenth = len(content) // 2, len(content) // 10
+    for k in range(center, center + tenth):
         content[k] = (content[k] * 7 + 13) % 256
     path.write_bytes(content)
     video = Video(str(path))
@@ -126,11 +126,11 @@ def test_a_camera_may_miss_a_image_and_is_named_when_it_ends(monkeypatch):
 
 
 def test_cameras_have_numbers(monkeypatch):
-    asked = []
-    monkeypatch.setattr(cv2, "VideoCapture", lambda source: asked.append(source) or FakeCapture("1", {}))
+    requested = []
+    monkeypatch.setattr(cv2, "VideoCapture", lambda source: requested.append(source) or FakeCapture("1", {}))
     for source in ("webcam", "webcam:0", "webcam:12"):
         Video(source)
-    assert asked == [0, 0, 12]
+    assert requested == [0, 0, 12]
 
 
 def test_an_absent_camera_is_named(monkeypatch):

@@ -13,7 +13,7 @@ from tests.helpers.boxes3d import P2, SIZE, STREET, boxes_of
 RED, GREEN = (0, 0, 255), (0, 255, 0)
 
 
-def drawn(boxes: Boxes3D, colors) -> np.ndarray:
+def draw_frame(boxes: Boxes3D, colors) -> np.ndarray:
     image = np.zeros((*SIZE, 3), np.uint8)
     draw_boxes_3d(image, boxes, P2, colors)
     return image
@@ -27,7 +27,7 @@ def pixel(point: np.ndarray) -> tuple[int, int, int]:
 
 def test_edges_are_where_the_corners_are_seen():
     boxes = boxes_of(STREET[[0, 2, 3]])
-    image = drawn(boxes, [RED] * 3)
+    image = draw_frame(boxes, [RED] * 3)
     corners = boxes.corners().numpy()
     for box in corners:
         for a, b in ((0, 1), (4, 5), (2, 6), (3, 7), (5, 6), (0, 5)):
@@ -43,7 +43,7 @@ def test_edges_are_where_the_corners_are_seen():
 def test_only_the_front_has_a_cross(rotation):
     """One that looks at the camera, and one away from it; far enough aside that front and back are apart."""
     box = boxes_of(torch.tensor([[2.0, 2.0, 5.0, 5.0, 1.5, 11.0, rotation]]).double())
-    image, corners = drawn(box, [RED]), box.corners()[0].numpy()
+    image, corners = draw_frame(box, [RED]), box.corners()[0].numpy()
     for side, expected in (([0, 1, 5, 4], True), ([2, 3, 7, 6], False)):
         row, column = pixel(corners[side].mean(axis=0))
         assert (image[row - 2 : row + 3, column - 2 : column + 3].max() > 150) == expected
@@ -51,17 +51,17 @@ def test_only_the_front_has_a_cross(rotation):
 
 def test_the_nearer_box_is_synthetic_over_the_farther_one():
     table = torch.tensor([[1.5, 2.0, 2.0, 0.0, 1.5, 10.0, 0.0], [3.0, 4.0, 4.0, 0.0, 3.0, 20.0, 0.0]]).double()
-    both = drawn(boxes_of(table), [RED, GREEN])
-    alone = drawn(boxes_of(table[:1]), [RED])
-    crossing = (alone[..., 2] == 255) & (drawn(boxes_of(table[1:]), [GREEN])[..., 1] > 0)
+    both = draw_frame(boxes_of(table), [RED, GREEN])
+    alone = draw_frame(boxes_of(table[:1]), [RED])
+    crossing = (alone[..., 2] == 255) & (draw_frame(boxes_of(table[1:]), [GREEN])[..., 1] > 0)
     assert crossing.sum() > 3 and (both[crossing] == RED).all()
-    assert np.array_equal(both, drawn(boxes_of(table.flip(0)), [GREEN, RED]))
+    assert np.array_equal(both, draw_frame(boxes_of(table.flip(0)), [GREEN, RED]))
 
 
 @pytest.mark.parametrize("z", [-20.0, 0.5, 1.0, math.nan, math.inf])
 def test_boxes_around_and_behind_the_camera(z):
     box = boxes_of(torch.tensor([[1.5, 1.6, 4.0, 0.5, 1.6, z, 0.7]]).double())
-    image = drawn(box, [RED])
+    image = draw_frame(box, [RED])
     assert (image.max() > 0) == (0 < z < 10)
     birds_eye_view(box, [RED])
 

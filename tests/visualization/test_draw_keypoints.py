@@ -23,12 +23,12 @@ from tests.helpers.tiny import tiny_cfg
 GREY = 100
 
 
-def grey(height: int = 300, width: int = 400) -> np.ndarray:
+def gray(height: int = 300, width: int = 400) -> np.ndarray:
     return np.full((height, width, 3), GREY, dtype=np.uint8)
 
 
 def ring(count: int, center: float = 150.0, radius: float = 100.0) -> np.ndarray:
-    """(count, 3), far enough apart that no line but those to neighbours touches one."""
+    """(count, 3), far enough apart that no line but those to neighbors touches one."""
     angle = np.arange(count) * 2 * np.pi / count
     return np.stack([center + radius * np.cos(angle), center + radius * np.sin(angle), np.ones(count)], axis=1)
 
@@ -44,7 +44,7 @@ def is_drawn(image: np.ndarray, point: np.ndarray) -> bool:
 
 @pytest.mark.parametrize("schema", [FACE68, FACE19])
 def test_keypoints_are_where_they_are(schema):
-    image, landmarks = grey(), ring(len(schema))
+    image, landmarks = gray(), ring(len(schema))
     draw_keypoints(image, landmarks, schema, color=TRUE_COLOR)
     assert all(np.abs(color_at(image, p) - TRUE_COLOR).max() < 60 for p in landmarks)
     a, b = schema.chains[0][:2]
@@ -57,7 +57,7 @@ def test_dots_are_centred():
     landmarks = np.zeros((68, 3))
     landmarks[[8, 30]] = (40.5, 60.5, 1), (240.5, 60.5, 1)
     for k in (8, 30):
-        image = grey()
+        image = gray()
         draw_keypoints(image, landmarks, FACE68, color=(255, 255, 255))
         near = image[50:72, int(landmarks[k, 0]) - 10 : int(landmarks[k, 0]) + 11].astype(float).mean(axis=2) - GREY
         y, x = np.mgrid[0:22, 0:21]
@@ -65,13 +65,13 @@ def test_dots_are_centred():
         assert (near * y).sum() / near.sum() == pytest.approx(10, abs=0.1)
 
 
-def test_what_is_not_labelled_is_not_synthetic():
-    image, landmarks = grey(), ring(68)
+def test_what_is_not_labeled_is_not_synthetic():
+    image, landmarks = gray(), ring(68)
     landmarks[5, 2] = 0
     draw_keypoints(image, landmarks, FACE68, color=TRUE_COLOR)
     assert not is_drawn(image, landmarks[5]) and is_drawn(image, landmarks[3])
     assert not is_drawn(image, (landmarks[4] + landmarks[5]) / 2)
-    untouched = grey()
+    untouched = gray()
     draw_keypoints(untouched, landmarks * [1, 1, 0], FACE68)
     assert (untouched == GREY).all()
 
@@ -81,13 +81,13 @@ def test_a_clothing_item_has_the_keypoints_of_its_class_only():
     first, end = CLOTHES294.ranges[7]
     landmarks[:, :2] = (380, 20)
     landmarks[first:end] = ring(end - first)
-    image = grey()
+    image = gray()
     draw_keypoints(image, landmarks, CLOTHES294, label=7)
     assert all(is_drawn(image, p) for p in landmarks[first:end]) and not is_drawn(image, landmarks[0])
 
 
 def test_parts_have_colors_and_flipped_parts_the_same():
-    image, landmarks = grey(), ring(68)
+    image, landmarks = gray(), ring(68)
     draw_keypoints(image, landmarks, FACE68)
     numbers = {"jaw": 3, "brow": 18, "other brow": 25, "nose": 28, "eye": 37, "other eye": 44, "mouth": 50}
     part = {name: tuple(color_at(image, landmarks[k]) // 40) for name, k in numbers.items()}
@@ -97,7 +97,7 @@ def test_parts_have_colors_and_flipped_parts_the_same():
 
 @pytest.mark.parametrize(("size", "minimum", "most"), [(40, 1, 4), (400, 4, 9), (2000, 25, 34)])
 def test_dots_suit_the_object(size, minimum, most):
-    image = grey(size, size)
+    image = gray(size, size)
     landmarks = np.zeros((68, 3))
     landmarks[[8, 30]] = (0.1 * size, size / 2, 1), (0.9 * size, size / 2, 1)
     draw_keypoints(image, landmarks, FACE68)
@@ -105,21 +105,21 @@ def test_dots_suit_the_object(size, minimum, most):
 
 
 def test_predicted_against_true():
-    image, gt = grey(), ring(68)
+    image, gt = gray(), ring(68)
     predicted = ring(68, radius=60)
     predicted[:, 2] = 0.0
     draw_comparison(image, predicted, gt, FACE68)
     assert np.abs(color_at(image, gt[8]) - TRUE_COLOR).max() < 60
     assert np.abs(color_at(image, predicted[8]) - PREDICTED_COLOR).max() < 60
     assert is_drawn(image, (gt[0] + predicted[0]) / 2), "the gap"
-    missed = grey()
+    missed = gray()
     draw_comparison(missed, None, gt, FACE68)
     assert is_drawn(missed, gt[8]) and not is_drawn(missed, predicted[8])
 
 
 @pytest.mark.parametrize("size", [50, 200, 331])
 def test_a_crop_and_its_matrix_agree(size):
-    """The middle of a disk, found in the crop, is where the matrix takes it."""
+    """The center of a disk, found in the crop, is where the matrix takes it."""
     image = np.zeros((200, 300, 3), dtype=np.uint8)
     y, x = np.mgrid[0:200, 0:300] + 0.5
     image[np.hypot(x - 120.0, y - 90.0) < 15] = 255
@@ -152,12 +152,12 @@ def test_objects_with_a_schema_have_lines_also_when_enlarged():
     keypoints, boxes = torch.tensor(landmarks)[None], torch.tensor([[15.0, 15.0, 85.0, 85.0]])
     instances = Instances((100, 100), pred_boxes=Boxes(boxes), scores=torch.tensor([0.9]))
     instances.pred_classes, instances.pred_keypoints = torch.tensor([0]), keypoints
-    drawn = Visualizer(VisMetadata(schema=FACE68)).draw(grey(100, 100), instances)
+    drawn = Visualizer(VisMetadata(schema=FACE68)).draw(gray(100, 100), instances)
     assert drawn.shape == (400, 400, 3)
     assert all(is_drawn(drawn, 4 * p) for p in landmarks) and is_drawn(drawn, 2 * (landmarks[8] + landmarks[9]))
     # What no heatmap confirms is not drawn.
     instances.pred_keypoints[0, 30, 2] = 0.01
-    assert not is_drawn(Visualizer(VisMetadata(schema=FACE68)).draw(grey(100, 100), instances), 4 * landmarks[30])
+    assert not is_drawn(Visualizer(VisMetadata(schema=FACE68)).draw(gray(100, 100), instances), 4 * landmarks[30])
 
 
 def test_the_schema_of_a_configuration():

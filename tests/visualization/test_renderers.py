@@ -21,7 +21,7 @@ from tests.helpers.boxes3d import P2, SIZE, STREET, boxes_of
 GREY = 100
 
 
-def grey(height: int = 400, width: int = 600) -> np.ndarray:
+def gray(height: int = 400, width: int = 600) -> np.ndarray:
     return np.full((height, width, 3), GREY, np.uint8)
 
 
@@ -46,7 +46,7 @@ def octagons() -> Instances:
 
 
 def test_masks_are_translucent_and_the_better_one_is_on_top():
-    image = Visualizer(VisMetadata(["a", "b"], EXTREME4)).draw(grey(), octagons())
+    image = Visualizer(VisMetadata(["a", "b"], EXTREME4)).draw(gray(), octagons())
     first, second = (np.rint(0.6 * GREY + 0.4 * np.array(color_of(k))) for k in (0, 1))
     assert has_color(image[180:220, 170:210], first).all()
     assert has_color(image[190:195, 240:280], first).all(), "both are there"
@@ -56,7 +56,7 @@ def test_masks_are_translucent_and_the_better_one_is_on_top():
 
 
 def test_extreme_points_are_dots_without_lines():
-    image = Visualizer(VisMetadata(["a", "b"], EXTREME4)).draw(grey(), octagons())
+    image = Visualizer(VisMetadata(["a", "b"], EXTREME4)).draw(gray(), octagons())
     for x, y, k in ((200, 300, 0), (100, 200, 0), (300, 150, 1), (380, 200, 1)):
         assert (image[y, x] == color_of(k)).all()
         assert image[y - 6 : y + 7, x - 6 : x + 7].max(axis=2).min() < 60, "a dark ring"
@@ -89,7 +89,7 @@ def tracked(positions: dict[int, tuple[float, float]]) -> Instances:
 
 def process_video(frames, visualizer: Visualizer | None = None) -> list[np.ndarray]:
     visualizer = visualizer or Visualizer()
-    return [visualizer.draw(grey(), tracked(positions), starts=k == 0) for k, positions in enumerate(frames)]
+    return [visualizer.draw(gray(), tracked(positions), starts=k == 0) for k, positions in enumerate(frames)]
 
 
 def test_the_track_id_gives_the_color_whatever_the_class():
@@ -133,7 +133,7 @@ def test_each_video_begins_without_trails():
     assert np.array_equal(again, process_video([{1: (500, 200)}])[0])
 
 
-def test_track_ids_are_told():
+def test_track_ids_are_given():
     entries = Visualizer().describe(tracked({12: (100, 100), 5: (200, 200)}))
     assert [entry["track_id"] for entry in entries] == [12, 5] and json.dumps(entries)
 
@@ -150,7 +150,7 @@ def street(rows=slice(None), scores=0.9) -> Instances:
 
 
 def test_3d_boxes_are_synthetic_by_the_dataset_dicts_calibration_or_the_default():
-    predictions, image = street([0]), grey(*SIZE)
+    predictions, image = street([0]), gray(*SIZE)
     row, column = map(int, project(boxes_of(STREET).corners()[0, 0], P2)[[1, 0]])
     moved = P2.clone()
     moved[0, 2] += 200
@@ -169,7 +169,7 @@ def test_3d_boxes_are_synthetic_by_the_dataset_dicts_calibration_or_the_default(
 
 
 def test_the_ground_is_beside_the_image_also_without_objects():
-    visualizer, image = Visualizer(VisMetadata(calibration=P2)), grey(*SIZE)
+    visualizer, image = Visualizer(VisMetadata(calibration=P2)), gray(*SIZE)
     drawn = visualizer.draw(image, street())
     wide = round(SIZE[1] * 400 / SIZE[0])
     assert drawn.shape == (400, wide + 400, 3)
@@ -189,14 +189,14 @@ def test_what_is_seen_of_the_ground_only_grows_in_a_video():
     visualizer, near, far = Visualizer(VisMetadata(calibration=P2)), street([1]), street([3])
 
     def place(predictions: Instances, starts: bool = False) -> float:
-        ground = visualizer.draw(grey(*SIZE), predictions, starts=starts)[:, -400:]
+        ground = visualizer.draw(gray(*SIZE), predictions, starts=starts)[:, -400:]
         return 400 - np.nonzero(has_color(ground, color_of(0)))[0].mean()
 
     positions = [place(near, True), place(far), place(near), place(near, True)]
     assert positions == pytest.approx([9 * 400 / 16, 45 * 400 / 64, 9 * 400 / 64, 9 * 400 / 16], abs=5)
 
 
-def test_3d_boxes_are_told():
+def test_3d_boxes_are_given():
     entries = json.loads(json.dumps(Visualizer(VisMetadata(calibration=P2)).describe(street())))
     for entry, row in zip(entries, STREET.tolist(), strict=True):
         assert entry["dimensions"] == pytest.approx(row[:3], abs=1e-4)
@@ -214,13 +214,13 @@ def test_kinds_go_together():
     predictions.pred_masks = torch.zeros(1, *SIZE, dtype=torch.bool)
     (entry,) = Visualizer(VisMetadata(["face"], FACE68, P2)).describe(predictions)
     assert {"track_id", "segmentation", "box", "location", "keypoints", "category"} <= entry.keys()
-    assert Visualizer(VisMetadata(["face"], FACE68, P2)).draw(grey(*SIZE), predictions).shape[0] == 400
+    assert Visualizer(VisMetadata(["face"], FACE68, P2)).draw(gray(*SIZE), predictions).shape[0] == 400
 
 
 def test_the_ground_shows_what_the_camera_sees():
     """A camera whose principal point is at the left side of the image, which is as wide as half its focal length."""
     calibration = torch.tensor([[1200.0, 0, 0, 0], [0, 1200, 200, 0], [0, 0, 1, 0]], dtype=torch.float64)
-    drawn = Visualizer(VisMetadata(calibration=calibration)).draw(grey(), street(slice(0, 0)))
+    drawn = Visualizer(VisMetadata(calibration=calibration)).draw(gray(), street(slice(0, 0)))
     lit = drawn[:, 600:].max(axis=2) > 50
     for row in (37, 163, 337):
         assert lit[row, 199:202].any() and lit[row, 200 + (400 - row) // 2 - 1 : 200 + (400 - row) // 2 + 2].any()

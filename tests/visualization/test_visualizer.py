@@ -26,38 +26,40 @@ def changed_pixels(before: np.ndarray, after: np.ndarray) -> np.ndarray:
 
 
 @pytest.fixture
-def grey() -> np.ndarray:
+def gray() -> np.ndarray:
     return np.full((400, 600, 3), 100, dtype=np.uint8)
 
 
-def test_a_box_is_synthetic_where_it_is(grey):
-    drawn = Visualizer(VisMetadata(["cat"])).draw(grey, objects([100, 200, 300, 350], [0]))
-    assert drawn.shape == grey.shape and drawn.dtype == np.uint8 and (grey == 100).all()
-    low, high = changed_pixels(grey, drawn).min(axis=0), changed_pixels(grey, drawn).max(axis=0)
+def test_a_box_is_synthetic_where_it_is(gray):
+    drawn = Visualizer(VisMetadata(["cat"])).draw(gray, objects([100, 200, 300, 350], [0]))
+    assert drawn.shape == gray.shape and drawn.dtype == np.uint8 and (gray == 100).all()
+    low, high = changed_pixels(gray, drawn).min(axis=0), changed_pixels(gray, drawn).max(axis=0)
     assert np.allclose(low, [200, 100], atol=2) and np.allclose(high, [350, 300], atol=2)
-    assert np.array_equal(drawn[250:340, 150:290], grey[250:340, 150:290])
+    assert np.array_equal(drawn[250:340, 150:290], gray[250:340, 150:290])
     for y, x in ((200, 250), (349, 250), (275, 100), (275, 299)):
         assert (drawn[y, x] == color_of(0)).all()
 
 
-def test_colors_are_not_mixed_up_between_rgb_and_bgr(grey):
+def test_colors_are_not_mixed_up_between_rgb_and_bgr(gray):
     red, green, blue = class_color(0)
     assert red > max(green, blue) and color_of(0)[2] == 255 > color_of(0)[0]
 
 
-def test_predictions_below_the_threshold_are_left_out(grey):
+def test_predictions_below_the_threshold_are_left_out(gray):
     boxes, scores = [[50, 50, 150, 150], [300, 200, 500, 350]], torch.tensor([0.2, 0.9])
     predictions, visualizer = objects(boxes, [0, 5], scores=scores), Visualizer(VisMetadata(["a"]), threshold=0.5)
-    assert changed_pixels(grey, visualizer.draw(grey, predictions))[:, 1].min() > 290
-    assert np.array_equal(visualizer.draw(grey, predictions[:0]), grey)
-    assert changed_pixels(grey, visualizer.draw(grey, objects(boxes, [0, 5])))[:, 1].min() < 60, "truth has no scores"
+    assert changed_pixels(gray, visualizer.draw(gray, predictions))[:, 1].min() > 290
+    assert np.array_equal(visualizer.draw(gray, predictions[:0]), gray)
+    assert changed_pixels(gray, visualizer.draw(gray, objects(boxes, [0, 5])))[:, 1].min() < 60, (
+        "ground truth has no scores"
+    )
 
 
-def test_keypoints_that_no_heatmap_confirms_are_not_marked(grey):
+def test_keypoints_that_no_heatmap_confirms_are_not_marked(gray):
     points = torch.tensor([[[400.0, 50.0, 0.9], [500.0, 50.0, 0.01]]])
-    drawn = Visualizer().draw(grey, objects([100, 100, 300, 300], [1], pred_keypoints=points))
+    drawn = Visualizer().draw(gray, objects([100, 100, 300, 300], [1], pred_keypoints=points))
     assert (drawn[50, 400] == color_of(1)).all()
-    assert np.array_equal(drawn[40:61, 490:511], grey[40:61, 490:511])
+    assert np.array_equal(drawn[40:61, 490:511], gray[40:61, 490:511])
 
 
 def test_small_images_are_enlarged_with_all_that_is_in_them():
@@ -69,7 +71,7 @@ def test_small_images_are_enlarged_with_all_that_is_in_them():
     assert np.allclose(low, [160, 80], atol=2) and np.allclose(high, [360, 320], atol=2)
 
 
-def test_the_better_object_is_told_first_and_numbers_are_plain():
+def test_the_better_object_is_given_first_and_numbers_are_plain():
     predictions = objects([[1, 2, 3, 4.126], [5, 6, 7, 8]], [1, 0], scores=torch.tensor([0.95, 0.31]))
     first = {"category_id": 1, "category_name": "b", "category": "b", "score": 0.95, "box": [1.0, 2.0, 3.0, 4.13]}
     visualizer = Visualizer(VisMetadata(["a", "b"]))

@@ -1,5 +1,5 @@
 """3D boxes through the whole detector, from the same maps, and the targets of orientation, ours and CenterNet's
-published code.
+reference code.
 
     git clone https://github.com/xingyizhou/CenterNet /tmp/CenterNet
     python tools/reference/compare_boxes3d.py --reference /tmp/CenterNet
@@ -65,7 +65,7 @@ def random_maps(seed: int, keep: bool) -> Maps:
     return maps
 
 
-def added_to_sizes(reference: Path, image: tuple[int, int], keep: bool) -> np.ndarray:
+def measure_added_size(reference: Path, image: tuple[int, int], keep: bool) -> np.ndarray:
     """(2,) what theirs adds to widths and heights: where it would put a point of the grid's corner."""
     transform = load(reference, "utils/image").transform_preds
     height, width = image
@@ -73,7 +73,7 @@ def added_to_sizes(reference: Path, image: tuple[int, int], keep: bool) -> np.nd
     return transform(np.zeros((1, 2)), np.array([width / 2, height / 2], dtype=np.float32), side, GRID[::-1])[0]
 
 
-def mended(rows: np.ndarray, added: np.ndarray) -> np.ndarray:
+def correct_sizes(rows: np.ndarray, added: np.ndarray) -> np.ndarray:
     """Their rows with boxes of the sizes they mean."""
     rows = rows.copy()
     rows[:, :4] += np.array([*added, *-added]) / 2
@@ -88,7 +88,7 @@ def compare_boxes(reference: Path, seed: int, image: tuple[int, int], keep: bool
     (our_input,), a = ours(MODEL, cfg, pixels, [own], calib=CALIBRATION)
     (their_input,), unmended = theirs(MODEL, cfg, pixels, [maps], calib=CALIBRATION)
     sides = slice(4 * MARGIN, -4 * MARGIN) if keep else slice(None)
-    b = inside(mended(unmended, added_to_sizes(reference, image, keep)), image)
+    b = inside(correct_sizes(unmended, measure_added_size(reference, image, keep)), image)
     partner = partners(a, b)
     # By the score, which nothing changes, and the location: boxes that only theirs leaves empty are in neither.
     b, unmended = b[partner], unmended[partners(a[:, LOCATED], unmended[:, LOCATED])]
@@ -129,7 +129,7 @@ def angle_between(a: np.ndarray, b: np.ndarray) -> float:
 
 def compare_orientation(reference: Path) -> dict[str, float]:
     """Targets at all angles, and the loss: that of belonging to bins, with perfect angles, and that of angles, where
-    all is sure. Theirs averages angles over those that belong to a bin, which is half of the objects asked for here."""
+    all is sure. Theirs averages angles over those that belong to a bin, which is half of the objects requested here."""
     theirs = load(reference, "datasets/sample/ddd").DddDataset._alpha_to_8
     angles = np.linspace(-math.pi, math.pi, 1441)[:-1] + 1e-4
     expected = torch.tensor([theirs(None, a) for a in angles], dtype=torch.float64).unflatten(1, (2, 4))

@@ -3,7 +3,7 @@
     git clone https://github.com/xingyizhou/CenterNet /tmp/CenterNet
     python tools/reference/compare_detections.py --reference /tmp/CenterNet
 
-Every published model of ctdet, multi_pose and exdet (ddd: ``compare_boxes3d.py``), fixed and kept resolution, with and
+Every reference model of ctdet, multi_pose and exdet (ddd: ``compare_boxes3d.py``), fixed and kept resolution, with and
 without flip test, on images of odd sides and of sides that need no padding. Only the network is replaced, by random
 maps.
 
@@ -63,7 +63,7 @@ TOLERANCE = 1e-3
 
 
 def random_maps(task: str, size: tuple[int, int], generator: torch.Generator, classes: int | None = None) -> Maps:
-    """Of one image whose grid has ``size`` (height, width), by published names."""
+    """Of one image whose grid has ``size`` (height, width), by reference names."""
     settings = dict(MAPS[task])
     if classes is not None and "hm" in settings:
         settings["hm"] = (classes, *settings["hm"][1:])

@@ -1,4 +1,4 @@
-"""Edge aggregation, targets and decoding of extreme points, ours and CenterNet's published code ("exdet"), on the same
+"""Edge aggregation, targets and decoding of extreme points, ours and CenterNet's reference code ("exdet"), on the same
 numbers.
 
     git clone https://github.com/xingyizhou/CenterNet /tmp/CenterNet
@@ -86,12 +86,12 @@ def show_differences(decode: types.ModuleType) -> None:
     """What is different on purpose."""
     agnostic = our_task("MODEL.EXTREME.CLASS_AGNOSTIC", True)
     scores = theirs(decode, random_maps(agnostic, 0), 0.0, True)[0, :, 4]
-    print("without flip test theirs mirrors the worse half of an image's rows, here with")
-    print(f"    {int((scores[len(scores) // 2 :] > 0).sum())} of {int((scores > 0).sum())} objects; ours mirrors none")
+    print("without flip test theirs flips the worse half of an image's rows, here with")
+    print(f"    {int((scores[len(scores) // 2 :] > 0).sum())} of {int((scores > 0).sum())} objects; ours flips none")
     task = our_task("MODEL.EXTREME.EDGE_AGGREGATION", 0.0)
     gt = extremes([[10, 12, 60, 70]], [1])
     back = task.decode(task.encode_dense(targets_of(flipped(gt))))
-    merged = task.merge(back.transformed(torch.tensor([[-4.0, 4.0]]), torch.tensor([[128.0, 0.0]])), 1)
+    merged = task.merge(back.transform(torch.tensor([[-4.0, 4.0]]), torch.tensor([[128.0, 0.0]])), 1)
     away = (merged.points["keypoints"][0, 0, :, :2] - gt.gt_keypoints.tensor[0, :, :2]).abs().max()
     print(f"points of a flipped image: theirs stay flipped (boxes alone are turned); ours are {float(away):.1e} px off")
 

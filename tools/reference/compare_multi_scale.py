@@ -3,11 +3,12 @@
     git clone https://github.com/xingyizhou/CenterNet /tmp/CenterNet
     python tools/reference/compare_multi_scale.py --reference /tmp/CenterNet
 
-The published scales, at kept resolution, as published. Theirs has two faults (``published_detectors.FAULTS``): what
-soft-NMS suppresses stays as copies of other rows with old scores, and boxes overlap as if they were a pixel larger.
+The published scales, at kept resolution, as in the reference. Theirs has two faults (``published_detectors.FAULTS``):
+what soft-NMS suppresses stays as copies of other rows with old scores, and boxes overlap as if they were a pixel
+larger.
 Theirs is compared as it is, without the pixel, and without the copies too: the last is ours.
 
-Two further ones are shown. Theirs rounds the scaled image to whole pixels, and its middle too, but scales boxes back
+Two further ones are shown. Theirs rounds the scaled image to whole pixels, and its center too, but scales boxes back
 by the plain factor: no matter for the sides compared here, which are multiples of 8. And it resizes images with pixel
 centers at a half, but all else with centers at whole numbers: what the network sees is off by up to half a pixel.
 """
@@ -30,7 +31,7 @@ SCALES = (0.5, 0.75, 1.0, 1.25, 1.5)
 EVEN, ODD = (208, 304), (201, 301)
 # Few, so that soft-NMS has something to do.
 CLASSES = {"ctdet": 1, "multi_pose": 1, "exdet": 4}
-# Levels per column in the middle of the image. It is steep, for levels are rounded.
+# Levels per column in the center of the image. It is steep, for levels are rounded.
 SLOPE = 7.9
 VARIANTS = (("as it is", ("flip",)), ("no pixel", ("flip", "pixel")), ("no pixel, no copies", FAULTS))
 
@@ -38,7 +39,7 @@ VARIANTS = (("as it is", ("flip",)), ("no pixel", ("flip", "pixel")), ("no pixel
 def sides(
     model: Model, size: tuple[int, int], flip: bool, scales: Sequence[float], seed: int
 ) -> tuple[np.ndarray, dict[str, np.ndarray], tuple[list[Tensor], list[Tensor]]]:
-    """Our rows, theirs by variant, and both sides' inputs, of an image whose middle is a ramp, dark to bright."""
+    """Our rows, theirs by variant, and both sides' inputs, of an image whose center is a ramp, dark to bright."""
     generator = torch.Generator().manual_seed(seed)
     ramp = (128 + SLOPE * (np.arange(size[1]) - size[1] / 2)).clip(0, 255).round()
     image = np.tile(ramp.astype(np.uint8)[None, :, None], (size[0], 1, 3))
@@ -60,8 +61,8 @@ def show_placement(model: Model) -> None:
     """By how many pixels of the image theirs sees something else, and says it is somewhere else."""
     for scale in SCALES:
         _, _, inputs = sides(model, EVEN, False, [scale], 0)
-        middle = [x[0, 0, x.shape[2] // 2, x.shape[3] // 2 - 6 : x.shape[3] // 2 + 6] for (x,) in inputs]
-        seen = (middle[1] - middle[0]).mean().item() * our_config(model, 1, True, False).MODEL.PIXEL_STD[0] / SLOPE
+        center = [x[0, 0, x.shape[2] // 2, x.shape[3] // 2 - 6 : x.shape[3] // 2 + 6] for (x,) in inputs]
+        seen = (center[1] - center[0]).mean().item() * our_config(model, 1, True, False).MODEL.PIXEL_STD[0] / SLOPE
         rows, predictions, _ = sides(model, ODD, False, [scale], 0)
         said = dict(differences(rows, predictions["as it is"]))["boxes"]
         print(f"    scale {scale:4}: sees {seen:5.2f} px to the right; boxes, odd sides: {said:.2f} px off")

@@ -1,4 +1,4 @@
-"""Outputs of our networks and of the published code of CenterNet and ExtremeNet, with the same weights.
+"""Outputs of our networks and of the reference code of CenterNet and ExtremeNet, with the same weights.
 
     git clone https://github.com/xingyizhou/CenterNet /tmp/CenterNet
     git clone https://github.com/xingyizhou/ExtremeNet /tmp/ExtremeNet
@@ -74,7 +74,7 @@ def import_networks(reference: Path) -> Callable[[str], types.ModuleType]:
 
 
 class Reference(NamedTuple):
-    """A published network.
+    """A reference network.
 
     Attributes:
         config: ours, below ``configs/``.

@@ -1,4 +1,4 @@
-"""Gaussian radius, targets, losses and decoding of one point, ours and CenterNet's published code, on the same numbers.
+"""Gaussian radius, targets, losses and decoding of one point, ours and CenterNet's reference code, on the same numbers.
 
     git clone https://github.com/xingyizhou/CenterNet /tmp/CenterNet
     python tools/reference/compare_targets_decode.py --reference /tmp/CenterNet

@@ -21,7 +21,8 @@ from pathlib import Path
 
 import numpy as np
 
-from centernet_d2.evaluation.tracking.metrics import Frame, box_overlaps, compare_frame, score
+from centernet_d2.evaluation.average_precision import box_overlaps
+from centernet_d2.evaluation.tracking.metrics import Frame, compare_frame, score
 
 TOLERANCE = 1e-6
 # Ours -> kind, name and factor of theirs.

@@ -39,14 +39,14 @@ DETECTORS = {
     "ddd": "DddDetector",
 }
 # What is wrong with theirs, and can be mended: soft-NMS leaves rows behind ("stale") and adds a pixel to sides and
-# overlaps, as if coordinates were those of whole pixels ("pixel"); extreme points mirror the worse half of an image's
-# own groups where there is no flip test ("mirror").
+# overlaps, as if coordinates were those of whole pixels ("pixel"); extreme points flip the worse half of an image's
+# own groups where there is no flip test ("flip").
 FAULTS = ("stale", "pixel", "flip")
 Maps = dict[str, Tensor]
 
 
 class Model(NamedTuple):
-    """A published model.
+    """A reference model.
 
     Attributes:
         task, arch: their options.
@@ -99,7 +99,7 @@ def ours(
 
     Args:
         image: (h, w, 3) uint8.
-        maps: of each pass by published names: scales in order, of each the image and, in a flip test, its mirror
+        maps: of each pass by reference names: scales in order, of each the image and, in a flip test, its flip
             image.
         sample: what the model is given beside the image.
     """
@@ -239,7 +239,7 @@ def import_detectors(reference: Path) -> None:
 
 
 def grid_size(model: Model, image: tuple[int, int], keep: bool, scale: float = 1.0) -> tuple[int, int]:
-    """(height, width) of the maps of a published model; 512 x 512 pixels where the resolution is not kept."""
+    """(height, width) of the maps of a reference model; 512 x 512 pixels where the resolution is not kept."""
     pad = model.divisibility - 1
     height, width = (((int(side * scale) | pad) + 1) // 4 if keep else 128 for side in image)
     return height, width

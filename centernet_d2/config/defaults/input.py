@@ -11,13 +11,13 @@ def add_input(cfg: CfgNode) -> None:
     # "fixed": the whole image is fitted into SIZE_TEST; "keep": its own size, padded to what the backbone needs.
     cfg.INPUT.RESIZE_TEST = "fixed"
     cfg.INPUT.SIZE_TEST = [512, 512]
-    # Kept sizes are padded even where they are what the backbone needs already, by one step of it (published).
+    # Kept sizes are padded even where they are what the backbone needs already, by one step of it (reference).
     cfg.INPUT.PAD_ALWAYS = False
-    # Images are fitted into SIZE_TRAIN and SIZE_TEST by their width alone, and what is too high is cut (as published
-    # for KITTI).
+    # Images are fitted into SIZE_TRAIN and SIZE_TEST by their width alone, and what is too high is cut (as in the
+    # reference for KITTI).
     cfg.INPUT.FIT_WIDTH = False
 
-    # Images are turned upright as their EXIF orientation says, as most annotation tools show them. False: as they are
+    # Images are rotated upright as their EXIF orientation says, as most annotation tools show them. False: as they are
     # stored, for datasets that were annotated so; in training, evaluation, prediction and drawing.
     cfg.INPUT.EXIF_ORIENTATION = True
 
@@ -29,11 +29,11 @@ def add_input(cfg: CfgNode) -> None:
 def add_augmentation(cfg: CfgNode) -> None:
     cfg.INPUT.AFFINE = CfgNode()
     # "crop": a scale out of SCALES and a center out of the image less a border of BORDER pixels (halved until it
-    # fits in); "shift": Gaussian shift and scale around the middle; "none": letterbox.
+    # fits in); "shift": Gaussian shift and scale around the center; "none": letterbox.
     cfg.INPUT.AFFINE.MODE = "crop"
     # Probability of that mode; else the image is letterboxed.
     cfg.INPUT.AFFINE.PROB = 1.0
-    # Of the window, as a share of the longer side: small values zoom in.
+    # Of the window, as a fraction of the longer side: small values zoom in.
     cfg.INPUT.AFFINE.SCALES = [0.6, 0.7, 0.8, 0.9, 1.0, 1.1, 1.2, 1.3]
     cfg.INPUT.AFFINE.BORDER = 128
     # Standard deviations of mode "shift", clipped at two (shift) and one (scale) of them.
@@ -52,13 +52,13 @@ def add_augmentation(cfg: CfgNode) -> None:
     # SIZE_TRAIN; never for images with a side above KEEP_RESOLUTION_MAX pixels.
     cfg.INPUT.AFFINE.KEEP_RESOLUTION_PROB = 0.0
     cfg.INPUT.AFFINE.KEEP_RESOLUTION_MAX = 1024
-    # Whether a training object's box becomes that of its labelled keypoints after the warp: "never", "rotated" (where
+    # Whether a training object's box becomes that of its labeled keypoints after the warp: "never", "rotated" (where
     # the image was rotated: the box around a rotated box is too large), "always".
     cfg.INPUT.BOX_FROM_KEYPOINTS = "never"
 
     cfg.INPUT.RANDOM_ERASING = CfgNode()
     # Probability that patches are laid over a training image, how many at most, and the longest side of one as a
-    # share of the image's shorter side.
+    # fraction of the image's shorter side.
     cfg.INPUT.RANDOM_ERASING.PROB = 0.0
     cfg.INPUT.RANDOM_ERASING.MAX_PATCHES = 2
     cfg.INPUT.RANDOM_ERASING.MAX_SIZE = 0.3
@@ -70,7 +70,7 @@ def add_augmentation(cfg: CfgNode) -> None:
     cfg.INPUT.BLUR.MAX_SIZE = 3.0
 
     cfg.INPUT.COLOR = CfgNode()
-    # Brightness, contrast and saturation each vary by this share; 0 switches the jitter off.
+    # Brightness, contrast and saturation each vary by this fraction; 0 switches the jitter off.
     cfg.INPUT.COLOR.JITTER = 0.4
     # Standard deviation of the noise along the principal components of COCO's colors (AlexNet's lighting noise).
     cfg.INPUT.COLOR.LIGHTING = 0.1
@@ -82,11 +82,11 @@ def add_augmentation(cfg: CfgNode) -> None:
 
 def add_data(cfg: CfgNode) -> None:
     # Datasets of one's own, registered from here: (name, "coco", JSON file, image folder) or
-    # (name, "voc", folder with Annotations/ JPEGImages/ ImageSets/Main/, split), or, with landmarks, (name, "face68" |
+    # (name, "voc", folder with Annotations/ JPEGImages/ ImageSets/Main/, split), or, with keypoints, (name, "face68" |
     # "face19" | "clothes294" | "pose17" | "extreme4", JSON file, image folder), or, with tracks, (name, "video", JSON
     # file, image folder). Relative paths start at DETECTRON2_DATASETS. (name, "crops", dataset, margin) has an image
     # for each object of that set (built in, or an entry before): a square of margin (such as "1.5") times the longer
     # side of its box.
     cfg.DATASETS.CUSTOM = []
-    # Share of unreadable images (of those seen) above which training stops.
+    # Fraction of unreadable images (of those seen) above which training stops.
     cfg.DATALOADER.MAX_CORRUPT_FRACTION = 0.05

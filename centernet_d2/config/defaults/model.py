@@ -85,8 +85,8 @@ def add_centernet(cfg: CfgNode) -> None:
     # checkpoints), "ltrb" (distances to all four sides); grid cells.
     cfg.MODEL.CENTERNET.BOX_ENCODING = "wh"
 
-    # Which head learns boxes: "BoxSizeHead", BOX_ENCODING's numbers by L1 at the points' own cells (published); or
-    # "BoxHead", boxes as boxes, in DetectionTask. There "ltrb" are distances from the middle of the cell, and no offset
+    # Which head learns boxes: "BoxSizeHead", BOX_ENCODING's numbers by L1 at the points' own cells (reference); or
+    # "BoxHead", boxes as boxes, in DetectionTask. There "ltrb" are distances from the center of the cell, and no offset
     # is learned.
     cfg.MODEL.CENTERNET.BOX_HEAD = "BoxSizeHead"
     # Of BoxHead: "l1" (of the corners, grid cells), "iou", "giou", "diou", "ciou".
@@ -97,13 +97,13 @@ def add_centernet(cfg: CfgNode) -> None:
 
     # Size of the Gaussians in grid points' heatmaps. "cornernet": CornerNet's formula with its slip, about 3.3 times
     # larger; "corrected"; "ellipse": GAUSSIAN_ALPHA of the box (TTFNet); "fixed"; "box": the whole box and no further.
-    # (Landmarks' heatmaps sized like objects, and trackers': one of the first two.)
+    # (Keypoints' heatmaps sized like objects, and trackers': one of the first two.)
     cfg.MODEL.CENTERNET.GAUSSIAN_RADIUS = "cornernet"
     # IoU that a box keeps when its corners move by the radius ("cornernet", "corrected").
     cfg.MODEL.CENTERNET.GAUSSIAN_MIN_OVERLAP = 0.7
     # Radius from width and height apart ("cornernet", "corrected").
     cfg.MODEL.CENTERNET.GAUSSIAN_ELLIPTICAL = False
-    # Share of the box's width and height that a window covers (TTFNet's alpha and beta).
+    # Fraction of the box's width and height that a window covers (TTFNet's alpha and beta).
     cfg.MODEL.CENTERNET.GAUSSIAN_ALPHA = 0.54
     # Radius of "fixed", grid cells.
     cfg.MODEL.CENTERNET.GAUSSIAN_FIXED_RADIUS = 1

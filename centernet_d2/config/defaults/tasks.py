@@ -9,29 +9,30 @@ def add_keypoints(cfg: CfgNode) -> None:
     cfg.MODEL.KEYPOINT = CfgNode()
     # A name of data.schemas.SCHEMES; "": that of the training set.
     cfg.MODEL.KEYPOINT.SCHEMA = ""
-    # Which point of an object the center heatmap marks: "box", "nose" (the tip, faces only), "mean" of the landmarks.
+    # Which point of an object the center heatmap marks: "box", "nose" (the tip, faces only), "mean" of the keypoints.
     cfg.MODEL.KEYPOINT.CENTER = "box"
-    # Regress boxes (at the box's center). Without, the box of an object is that of its landmarks.
+    # Regress boxes (at the box's center). Without, the box of an object is that of its keypoints.
     cfg.MODEL.KEYPOINT.BOX_SIZE = True
     # One object fills the image (cropped faces): heatmap tasks need no center then.
     cfg.MODEL.KEYPOINT.SINGLE_INSTANCE = False
-    # Refine regressed landmarks by the peaks of a heatmap per landmark.
+    # Refine regressed keypoints by the peaks of a heatmap per keypoint.
     cfg.MODEL.KEYPOINT.REFINE = True
-    # To which peak: "probable" (and close), or the "nearest" in the box (published).
+    # To which peak: "probable" (and close), or the "nearest" in the box (reference).
     cfg.MODEL.KEYPOINT.PEAK_MATCHING = "probable"
-    # Peaks read per landmark and image.
+    # Peaks read per keypoint and image.
     cfg.MODEL.KEYPOINT.TOPK_PEAKS = 32
-    # Candidates with overlapping boxes lower each other's scores (False: only between test-time passes, as published).
+    # Candidates with overlapping boxes lower each other's scores (False: only between test-time passes, as in the
+    # reference).
     cfg.MODEL.KEYPOINT.SOFT_NMS = True
-    # Radius in cells of the Gaussians in landmark heatmaps; 0: one cell (published for faces); -1: from the object's
+    # Radius in cells of the Gaussians in keypoint heatmaps; 0: one cell (published for faces); -1: from the object's
     # size, as for centers (published for clothes).
     cfg.MODEL.KEYPOINT.HEATMAP_RADIUS = 2
     # How a peak's place inside its cell is found: "offset" (regressed), "dark" (Taylor expansion of the logarithm),
-    # "soft_argmax" (mean of the cells around), "none" (the middle of the cell).
+    # "soft_argmax" (mean of the cells around), "none" (the center of the cell).
     cfg.MODEL.KEYPOINT.OFFSET = "offset"
-    # Offset maps for every landmark; False: one pair of maps for all of them (published).
+    # Offset maps for every keypoint; False: one pair of maps for all of them (reference).
     cfg.MODEL.KEYPOINT.OFFSET_PER_KEYPOINT = True
-    # Cells around a landmark's own at which its offset is learned; 0: at its own alone (published).
+    # Cells around a keypoint's own at which its offset is learned; 0: at its own alone (reference).
     cfg.MODEL.KEYPOINT.OFFSET_RADIUS = 1
     # What keypoint losses are divided by: "objects" (each object counts once), or "keypoints" (the reference: the
     # heatmap loss by the number of its peaks, regression and offsets by the number of labeled keypoints).
@@ -56,14 +57,14 @@ def add_tasks(cfg: CfgNode) -> None:
     cfg.MODEL.EXTREME.EDGE_AGGREGATION = 0.1
     # Halve scores of boxes that hold several objects of their class: ExtremeNet, but not CenterNet.
     cfg.MODEL.EXTREME.GHOST_BOX_SUPPRESSION = True
-    # Where the center is looked for: in the middle of the points' "positions", or (published) of their "cells".
+    # Where the center is looked for: in the center of the points' "positions", or (reference) of their "cells".
     cfg.MODEL.EXTREME.CENTER_LOOKUP = "positions"
 
     cfg.MODEL.BOX3D = CfgNode()
-    # Also regress where the middle of the 3D box is seen. Without (published), in the middle of the box.
+    # Also regress where the center of the 3D box is seen. Without (reference), in the center of the box.
     cfg.MODEL.BOX3D.CENTER_OFFSET = True
     # P, 3x4 row by row, of images that come without a calibration; pixels of the image, not of the network's input.
-    # That of some of KITTI's images (published).
+    # That of some of KITTI's images (reference).
     cfg.MODEL.BOX3D.CALIBRATION = [
         *(707.0493, 0.0, 604.0814, 45.75831),
         *(0.0, 707.0493, 180.5066, -0.3454157),
@@ -88,7 +89,8 @@ def add_tracking(cfg: CfgNode) -> None:
     cfg.MODEL.TRACKING.MAX_AGE = 0
     # In training the previous frame is one at most so many frames away, on either side.
     cfg.MODEL.TRACKING.MAX_FRAME_DISTANCE = 2
-    # Its own shift and zoom against the frame: standard deviations, shares of the input's longer side and of its size.
+    # Its own shift and zoom against the frame: standard deviations, fractions of the input's longer side and of its
+    # size.
     cfg.MODEL.TRACKING.SHIFT = 0.0
     cfg.MODEL.TRACKING.SCALE = 0.0
     # Its heatmap: noise of the centers in widths and heights, and probabilities that an object is not shown, and that

@@ -34,13 +34,13 @@ class CocoFile:
     """A COCO file, read.
 
     Attributes:
-        records: Detectron2's, in the order of "images", and each image's "subset", a name that evaluators may group
-            by, where it has one; objects and images with fatal issues are left out, and ``settle_objects`` has been
-            done. Boxes are x, y, width, height in image pixels; keypoints are shifted by half a pixel to continuous
-            coordinates.
+        dataset_dicts: Detectron2's, in the order of "images", and each image's "subset", a name that evaluators may
+            group by, where it has one; objects and images with fatal issues are left out, and ``settle_objects`` has
+            been done. Boxes are x, y, width, height in image pixels; keypoints are shifted by half a pixel to
+            continuous coordinates.
         class_names: in the order of the category ids.
         dataset_ids: category id to class, 0, 1, ...
-        issues: the fatal ones; ``check_annotations`` on the records finds the rest.
+        issues: the fatal ones; ``check_annotations`` on the dataset dicts finds the rest.
         scores_itself: whether pycocotools can evaluate on this very file.
     """
 
@@ -56,7 +56,7 @@ def register_coco(
 ) -> None:
     """Register a COCO-format set; the file is read when the set is first used, and so are its class names.
 
-    The category ids may be any integers; records count classes from 0 in their order.
+    The category ids may be any integers; dataset dicts count classes from 0 in their order.
 
     Args:
         class_names: known before, with ids from 1; none for those of the file alone.
@@ -74,7 +74,7 @@ def count_from_1(class_names: Sequence[str]) -> dict[int, int]:
 
 
 def load_coco(name: str, json_file: str, image_root: str, evaluator_type: str = "coco") -> list[DatasetDict]:
-    """The records; sets the metadata of ``name``.
+    """The dataset dicts; sets the metadata of ``name``.
 
     Raises:
         FileNotFoundError: no such file.
@@ -120,7 +120,7 @@ def read_coco(json_file: str, image_root: str) -> CocoFile:
         if dataset_dict is None:
             faults.append(AnnotationIssue(file, shown, "image_id", f"is {image_id!r}, but there is no such image"))
         elif not faults:
-            dataset_dict["annotations"].append(_converted(annotation, dataset_ids))
+            dataset_dict["annotations"].append(_to_dataset_ids(annotation, dataset_ids))
             scores_itself &= _is_complete(annotation)
         issues += faults
     settle_objects(images.values())
@@ -232,7 +232,7 @@ def _is_complete(annotation: dict[str, Any]) -> bool:
     return complete and "ignore" not in annotation and ("num_keypoints" in annotation or "keypoints" not in annotation)
 
 
-def _converted(annotation: dict[str, Any], dataset_ids: dict[int, int]) -> dict[str, Any]:
+def _to_dataset_ids(annotation: dict[str, Any], dataset_ids: dict[int, int]) -> dict[str, Any]:
     result = {
         "id": annotation["id"],
         "bbox": annotation["bbox"],

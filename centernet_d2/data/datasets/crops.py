@@ -1,8 +1,8 @@
 """Datasets of cropped objects: from any dataset, one image for each object.
 
 In ``DATASETS.CUSTOM``: ``["faces_train_crops", "crops", "300w_train", "1.5"]`` makes of every object of ``300w_train``
-a record of its own whose image is a square of 1.5 times the longer side of the object's box, around its center. The
-source is a built-in set or an earlier entry. Landmark models for cropped faces train and are scored on such sets.
+a dataset dict of its own whose image is a square of 1.5 times the longer side of the object's box, around its center.
+The source is a built-in set or an earlier entry. Landmark models for cropped faces train and are scored on such sets.
 """
 
 from __future__ import annotations
@@ -17,7 +17,13 @@ from detectron2.structures import BoxMode
 from centernet_d2.data.datasets.coco import set_metadata
 from centernet_d2.data.image_io import DatasetDict
 from centernet_d2.data.validation.issues import is_number
-from centernet_d2.data.validation.object_boxes import BOX_FINDINGS, LEFT_OUT, UNCUT_BOX, settle_objects, uncut
+from centernet_d2.data.validation.object_boxes import (
+    BOX_FINDINGS,
+    LEFT_OUT,
+    UNCUT_BOX,
+    restore_uncut_boxes,
+    settle_objects,
+)
 
 
 def register_crops(name: str, source: str, margin: str) -> None:
@@ -45,17 +51,17 @@ def register_crops(name: str, source: str, margin: str) -> None:
 
 
 def crop_objects(dataset_dicts: list[DatasetDict], margin: float) -> list[DatasetDict]:
-    """One record for each object that is no crowd and has a box with area.
+    """One dataset dict for each object that is no crowd and has a box with area.
 
     ``crop`` is its window x1, y1, x2, y2 in whole pixels of the image, which may reach outside (black); ``height``
     and ``width`` are the window's, ``source_size`` the image's; ``image_id`` counts from 1, ``source_image_id`` is
-    that of the image. Box and keypoints are in pixels of the window. Records may themselves be crops.
+    that of the image. Box and keypoints are in pixels of the window. Dataset dicts may themselves be crops.
     """
     crops: list[DatasetDict] = []
     for dataset_dict in dataset_dicts:
         extra = {key: value for key, value in dataset_dict.items() if key not in (BOX_FINDINGS, LEFT_OUT)}
         # A window may reach outside of the image, and so may what it shows of a box.
-        for annotation in uncut(dataset_dict["annotations"]):
+        for annotation in restore_uncut_boxes(dataset_dict["annotations"]):
             box = _corners(annotation)
             if annotation.get("iscrowd", 0) or box is None:
                 continue
@@ -71,7 +77,7 @@ def crop_objects(dataset_dicts: list[DatasetDict], margin: float) -> list[Datase
                     "crop": [left + x, top + y, left + x + side, top + y + side],
                     "height": side,
                     "width": side,
-                    "annotations": [_shifted(annotation, box, x, y)],
+                    "annotations": [_shift(annotation, box, x, y)],
                 }
             )
     return crops
@@ -84,12 +90,12 @@ def _corners(annotation: dict[str, Any]) -> list[float] | None:
     return [float(value) for value in box] if valid else None
 
 
-def _shifted(annotation: dict[str, Any], box: list[float], x: int, y: int) -> dict[str, Any]:
+def _shift(annotation: dict[str, Any], box: list[float], x: int, y: int) -> dict[str, Any]:
     result = {key: value for key, value in annotation.items() if key not in ("segmentation", "keypoints", UNCUT_BOX)}
     result |= {"bbox": [box[0] - x, box[1] - y, box[2] - x, box[3] - y], "bbox_mode": BoxMode.XYXY_ABS}
     if "keypoints" in annotation:
         points = np.array(annotation["keypoints"], dtype=float).reshape(-1, 3)
-        # Places of landmarks that are not labelled mean nothing.
+        # Places of landmarks that are not labeled mean nothing.
         points[points[:, 2] > 0, :2] -= (x, y)
         result["keypoints"] = points.ravel().tolist()
     return result

@@ -35,7 +35,7 @@ _REGISTERED: dict[str, tuple[str, ...]] = {}
 def register_custom_datasets(cfg: CfgNode) -> None:
     """Register the sets of ``DATASETS.CUSTOM``; no file is read. Doing it again changes nothing.
 
-    ``INPUT.EXIF_ORIENTATION`` holds from here on for images and records of this process.
+    ``INPUT.EXIF_ORIENTATION`` holds from here on for images and dataset dicts of this process.
 
     Raises:
         ValueError: an entry is malformed, or its name is that of another set.
@@ -50,7 +50,7 @@ def register_custom_datasets(cfg: CfgNode) -> None:
         if kind not in _KINDS:
             raise ValueError(f"DATASETS.CUSTOM: the kind of {name!r} is {kind!r}, not one of {', '.join(_KINDS)}")
         num_paths = _NUM_PATHS.get(kind, 2)
-        location = (kind, *rooted(*(first, second)[:num_paths]), *(first, second)[num_paths:])
+        location = (kind, *resolve_paths(*(first, second)[:num_paths]), *(first, second)[num_paths:])
         if _REGISTERED.get(name) == location:
             continue
         if name in _REGISTERED:
@@ -70,7 +70,7 @@ def location_of(name: str) -> tuple[str, ...] | None:
 def category_ids(name: str) -> list[int]:
     """The ids that the annotation file of a registered dataset has for its classes, in their order; [] for none.
 
-    The class names must have been asked for before.
+    The class names must have been requested before.
     """
     kind, source, _ = location_of(name) or ("", "", "")
     if kind == "crops":
@@ -89,7 +89,7 @@ def category_ids(name: str) -> list[int]:
 def resolve_num_classes(cfg: CfgNode) -> int:
     """``MODEL.CENTERNET.NUM_CLASSES``, or, where that is 0, what the datasets have.
 
-    With a number given, datasets whose files are absent are not asked: prediction needs no dataset.
+    With a number given, datasets with missing files are skipped: prediction needs no dataset.
 
     Raises:
         ValueError: the configuration and the datasets, or these among each other, do not agree.
@@ -105,10 +105,10 @@ def resolve_num_classes(cfg: CfgNode) -> int:
     for data_set, found in names.items():
         first = next(iter(names))
         if found != names[first]:
-            raise ValueError(f"{_described(first, names[first])}, but {_described(data_set, found)}")
+            raise ValueError(f"{_describe_classes(first, names[first])}, but {_describe_classes(data_set, found)}")
         if wanted and wanted != len(found):
             raise ValueError(
-                f"MODEL.CENTERNET.NUM_CLASSES is {wanted}, but {_described(data_set, found)}; "
+                f"MODEL.CENTERNET.NUM_CLASSES is {wanted}, but {_describe_classes(data_set, found)}; "
                 f"set it to {len(found)}, or to 0 to take it from the dataset"
             )
     if not wanted and not names:
@@ -116,11 +116,11 @@ def resolve_num_classes(cfg: CfgNode) -> int:
     return wanted or len(next(iter(names.values())))
 
 
-def _described(data_set: str, names: Sequence[str]) -> str:
+def _describe_classes(data_set: str, names: Sequence[str]) -> str:
     return describe_classes(f"dataset {data_set}", names)
 
 
-def rooted(*paths: str) -> tuple[str, ...]:
+def resolve_paths(*paths: str) -> tuple[str, ...]:
     """Paths as ``DATASETS.CUSTOM`` and tools mean them: relative ones start at ``DETECTRON2_DATASETS``.
 
     Where the first relative one is not there but is in the current folder, all of them start at that.

@@ -24,13 +24,13 @@ def register_keypoint_dataset(name: str, schema_name: str, json_file: str, image
     DatasetCatalog.register(name, lambda: load_keypoint_dataset(name, schema, json_file, image_root))
     values = {"image_root": image_root, **keypoint_metadata(schema)}
     if schema.evaluator == "coco":
-        # What the evaluator needs is only known when the file has been read, so let the classes be asked for.
+        # What the evaluator needs is only known when the file has been read, so let the classes be requested.
         values.pop("thing_classes", None)
     MetadataCatalog.get(name).set(**values)
 
 
 def keypoint_metadata(schema: KeypointSchema) -> dict[str, Any]:
-    """Metadata of any dataset with these landmarks: names, twins, the schema's classes, evaluator."""
+    """Metadata of any dataset with these landmarks: names, flip pairs, the schema's classes, evaluator."""
     classes = {"thing_classes": list(schema.class_names)} if schema.class_names else {}
     return {**classes, "evaluator_type": schema.evaluator, **schema.metadata()}
 
@@ -69,7 +69,7 @@ def _use_classes(coco: CocoFile, schema: KeypointSchema, json_file: str) -> None
 
 
 def load_keypoint_dataset(name: str, schema: KeypointSchema, json_file: str, image_root: str) -> list[DatasetDict]:
-    """The records; sets the metadata of ``name``.
+    """The dataset dicts; sets the metadata of ``name``.
 
     Raises:
         FileNotFoundError: no such file.

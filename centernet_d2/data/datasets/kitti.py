@@ -14,7 +14,7 @@ from centernet_d2.data.datasets.coco import read_coco, read_coco_json, set_metad
 from centernet_d2.data.image_io import DatasetDict
 from centernet_d2.data.validation.issues import AnnotationIssue, is_number, raise_issues
 
-#: Classes to be found, in the order of the category ids 1, 2, 3: that of CenterNet's published models.
+#: Classes to be found, in the order of the category ids 1, 2, 3: that of CenterNet's reference models.
 CLASS_NAMES = ("pedestrian", "car", "cyclist")
 #: The labels' types; those after the first three become "ignored" regions.
 TYPES = ("Pedestrian", "Car", "Cyclist", "Van", "Truck", "Person_sitting", "Tram", "Misc", "DontCare")
@@ -42,7 +42,7 @@ def register_kitti(name: str, json_file: str, image_root: str) -> None:
 
 
 def load_kitti(name: str, json_file: str, image_root: str) -> list[DatasetDict]:
-    """Detectron2's records, with more:
+    """Detectron2's dataset dicts, with more:
 
     * of an image "calib", (3, 4) float64 (``ops.box3d_geometry``), and "ignored", a list of objects of other types with
       "type", "bbox", "bbox_mode", "line" and, except for DontCare, the fields of an annotation;
@@ -60,7 +60,7 @@ def load_kitti(name: str, json_file: str, image_root: str) -> list[DatasetDict]:
 
 
 def read_kitti_json(json_file: str, image_root: str) -> tuple[list[DatasetDict], list[AnnotationIssue], dict[int, int]]:
-    """Records as of ``load_kitti``, what is wrong with the file, and category id to class.
+    """Dataset dicts as of ``load_kitti``, what is wrong with the file, and category id to class.
 
     Raises:
         FileNotFoundError, AnnotationError: no such file, or nothing that can be read as such a file.
@@ -81,14 +81,14 @@ def read_kitti_json(json_file: str, image_root: str) -> tuple[list[DatasetDict],
             entry = objects[annotation["id"]]
             issues += _faults(entry, {**FIELDS, "line": ()}, file_name, annotation["id"])
             annotation.update({name: entry.get(name) for name in (*FIELDS, "line")})
-        dataset_dict["ignored"], faults = _ignored(image.get("ignored", []), file_name)
+        dataset_dict["ignored"], faults = _read_ignored(image.get("ignored", []), file_name)
         faults += _faults(image, {"calib": (3, 4)}, file_name, None)
         dataset_dict["calib"] = None if faults else np.array(image["calib"], dtype=np.float64)
         issues += faults
     return coco.dataset_dicts, issues, coco.dataset_ids
 
 
-def _ignored(entries: Any, file: str) -> tuple[list[dict[str, Any]], list[AnnotationIssue]]:
+def _read_ignored(entries: Any, file: str) -> tuple[list[dict[str, Any]], list[AnnotationIssue]]:
     if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
         return [], [AnnotationIssue(file, None, "ignored", "is not a list of objects with fields")]
     issues: list[AnnotationIssue] = []

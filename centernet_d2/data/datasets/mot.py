@@ -26,9 +26,9 @@ def register_video(name: str, json_file: str, image_root: str) -> None:
 
 
 def load_video(name: str, json_file: str, image_root: str) -> list[DatasetDict]:
-    """Detectron2's records, each video's together and in the order of its frames, with more:
+    """Detectron2's dataset dicts, each video's together and in the order of its frames, with more:
 
-    * of an image ``video_id``, and ``frame``, its place in the video, from 0 in the published ones;
+    * of an image ``video_id``, and ``frame``, its place in the video, from 0 in the reference ones;
     * of an annotation ``track_id``, from 1, which is the object's identity in its video.
 
     Sets the metadata of ``name``; ``video_names`` are names by ``video_id``.

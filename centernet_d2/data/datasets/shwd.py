@@ -26,7 +26,7 @@ def register_shwd(name: str, root: str, split: str) -> None:
 
 
 def load_shwd(name: str, root: str, split: str) -> list[DatasetDict]:
-    """The records of ``read_voc``, with numbers for ``image_id``.
+    """The dataset dicts of ``read_voc``, with numbers for ``image_id``.
 
     Objects of other classes are left out, with a warning for each: the first release has four dogs that are helmets.
 

@@ -31,7 +31,7 @@ def register_voc(name: str, root: str, split: str) -> None:
 
 
 def read_voc(root: str, split: str, class_names: Sequence[str]) -> tuple[list[DatasetDict], list[AnnotationIssue]]:
-    """Records in the order of the split's list, and what is wrong with the files (such objects are left out).
+    """Dataset dicts in the order of the split's list, and what is wrong with the files (such objects are left out).
 
     ``image_id`` is the stem of the file's name; difficult objects have ``iscrowd`` 1; boxes are x1, y1, x2, y2.
 
@@ -76,7 +76,7 @@ def read_voc(root: str, split: str, class_names: Sequence[str]) -> tuple[list[Da
 
 
 def _note_first_pixel(dataset_dicts: list[DatasetDict], folder: str) -> None:
-    """An issue on labels that count pixels from 0, for all records together, in the first that shows it."""
+    """An issue on labels that count pixels from 0, for all dataset dicts together, in the first that shows it."""
     boxes = [(dataset_dict, one["bbox"]) for dataset_dict in dataset_dicts for one in dataset_dict["annotations"]]
     zero = [dataset_dict for dataset_dict, box in boxes if -1 in box[:2]]
     if zero:

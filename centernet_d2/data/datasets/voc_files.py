@@ -49,17 +49,17 @@ def find_annotation(annotations: NamedFiles, name: str) -> str:
     return os.path.join(annotations.folder, found[0] if found else f"{name}.xml")
 
 
-def find_image(images: NamedFiles, name: str, told: str) -> str:
+def find_image(images: NamedFiles, name: str, given: str) -> str:
     """The image of a name of the list; where there is none, what it should be.
 
     Args:
-        told: the name of the file in the annotation, which decides where there are several.
+        given: the name of the file in the annotation, which decides where there are several.
     """
     found = images.find(name, lambda suffix: suffix not in _NO_IMAGES)
 
     def order(file: str) -> tuple[bool, int]:
         suffix = os.path.splitext(file)[1].lower()
-        return posixpath.basename(file) != told, _IMAGES.index(suffix) if suffix in _IMAGES else len(_IMAGES)
+        return posixpath.basename(file) != given, _IMAGES.index(suffix) if suffix in _IMAGES else len(_IMAGES)
 
     return os.path.join(images.folder, min(found, key=order) if found else f"{name}.jpg")
 

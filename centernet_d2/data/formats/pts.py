@@ -47,10 +47,10 @@ def _points(text: str, count: int) -> np.ndarray:
     lines = [line.strip() for line in text.split("\n")]
     lines = [line for line in lines if line]
     if not lines or not re.fullmatch(r"version:\s*1(\.0)?", lines[0]):
-        raise _Fault("version", f"the file starts with {_shown(lines[0] if lines else '')}, not with 'version: 1'")
+        raise _Fault("version", f"the file starts with {_shorten(lines[0] if lines else '')}, not with 'version: 1'")
     match = re.fullmatch(r"n_points:\s*(\d+)", lines[1]) if len(lines) > 1 else None
     if not match:
-        raise _Fault("n_points", f"{_shown(lines[1] if len(lines) > 1 else '')} is not a number of points")
+        raise _Fault("n_points", f"{_shorten(lines[1] if len(lines) > 1 else '')} is not a number of points")
     if lines[2:3] != ["{"] or lines[-1] != "}":
         raise _Fault("points", "are not between braces")
     points = [_point(line, number) for number, line in enumerate(lines[3:-1], start=1)]
@@ -67,9 +67,9 @@ def _point(line: str, number: int) -> tuple[float, float]:
     except ValueError:
         x = y = math.nan
     if not (math.isfinite(x) and math.isfinite(y)):
-        raise _Fault("points", f"number {number} is {_shown(line)}, not two finite numbers")
+        raise _Fault("points", f"number {number} is {_shorten(line)}, not two finite numbers")
     return x, y
 
 
-def _shown(line: str) -> str:
+def _shorten(line: str) -> str:
     return repr(line[:40])

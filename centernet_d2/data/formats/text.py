@@ -34,7 +34,7 @@ def read_text(path: str | os.PathLike[str]) -> str:
 
     Raises:
         OSError: the file cannot be read.
-        NotTextError: it is in another encoding, which the message names where it can be told.
+        NotTextError: it is in another encoding, which the message names if it is known.
     """
     content = Path(path).read_bytes()
     encoding = next((name for mark, name in _MARKS.items() if content.startswith(mark)), "utf-8-sig")

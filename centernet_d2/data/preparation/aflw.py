@@ -24,8 +24,8 @@ FEATURE_IDS = tuple(number for number in range(1, 22) if number not in (13, 17))
 NUM_FACES = {"train": 20000, "full": 4386, "frontal": 1314}
 _TEST_FRACTION = NUM_FACES["full"] / (NUM_FACES["train"] + NUM_FACES["full"])
 _OWN_SPLIT = (
-    "AFLWinfo_release.mat is not there: images are split by a hash of their names, not as published, and hidden "
-    "landmarks are missing; do not compare with published numbers"
+    "AFLWinfo_release.mat is not there: images are split by a hash of their names, not as in the reference, and hidden "
+    "landmarks are missing; do not compare with reference numbers"
 )
 
 
@@ -39,7 +39,7 @@ class Image(NamedTuple):
 def convert_aflw(root: Path) -> list[Summary]:
     """Write ``root/annotations/{train,full,frontal}.json``; "frontal" are those of "full" with all landmarks visible.
 
-    With ``AFLWinfo_release.mat`` below ``root``, faces, landmarks, boxes and split are the published ones; hidden
+    With ``AFLWinfo_release.mat`` below ``root``, faces, landmarks, boxes and split are the reference ones; hidden
     landmarks have visibility 1. Otherwise they come from ``aflw.sqlite``, where hidden landmarks are absent (visibility
     0), and an image is a test image if the SHA-256 of its name, as a number from 0 to 1, is below 4386 / 24386.
     Boxes are the annotated ones. In the published split faces of one image may be on both sides: each file has only
@@ -61,7 +61,7 @@ def convert_aflw(root: Path) -> list[Summary]:
     folders = [Path(folder, "flickr") for folder, names, _ in os.walk(root, followlinks=True) if "flickr" in names]
     folders = sorted(folders, key=lambda path: (len(path.parts), path)) or [root / "data" / "flickr"]
 
-    def located(name: str) -> str:
+    def locate(name: str) -> str:
         if escapes(name):
             return name
         folder = next((folder for folder in folders if (folder / name).is_file()), folders[0])
@@ -70,8 +70,8 @@ def convert_aflw(root: Path) -> list[Summary]:
     summaries = []
     for split, known in NUM_FACES.items():
         summary = convert(
-            _grouped(splits[split]),
-            lambda image: convert_faces(root, located(image.file_name), image.faces),
+            _group_by_image(splits[split]),
+            lambda image: convert_faces(root, locate(image.file_name), image.faces),
             root / "annotations" / f"{split}.json",
             FACE19.coco_categories(),
             known={"objects": known},
@@ -153,7 +153,7 @@ def _number(value: Any) -> float:
     return float(value) if is_number(value) else np.nan
 
 
-def _grouped(faces: Iterable[tuple[str, Face]]) -> list[Image]:
+def _group_by_image(faces: Iterable[tuple[str, Face]]) -> list[Image]:
     images: dict[str, list[Face]] = {}
     for name, face in faces:
         images.setdefault(name, []).append(face)

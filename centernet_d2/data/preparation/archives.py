@@ -104,7 +104,7 @@ def _zip_entries(parts: list[Path], password: str | None, stack: ExitStack) -> t
 
 
 def _zip_opener(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> Callable[[], IO[bytes]]:
-    def opened() -> IO[bytes]:
+    def open_entry() -> IO[bytes]:
         try:
             return archive.open(info)
         except RuntimeError as error:
@@ -112,7 +112,7 @@ def _zip_opener(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> Callable[[],
                 raise
             raise _PasswordError("is encrypted: the password is missing or wrong") from error
 
-    return opened
+    return open_entry
 
 
 def _tar_entries(parts: list[Path], password: str | None, stack: ExitStack) -> tuple[Iterator[_Entry], int]:

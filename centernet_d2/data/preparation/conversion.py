@@ -43,7 +43,7 @@ class Summary:
     """Of one JSON file.
 
     Attributes:
-        known: the published numbers of "images" and "objects", where there are any.
+        known: the reference numbers of "images" and "objects", where there are any.
         notes: further warnings.
     """
 
@@ -106,7 +106,7 @@ def convert(
     Args:
         items: anything whose ``repr`` tells it from others.
         options: whatever else ``read_item`` depends on.
-        known: published numbers of "images" and "objects", to be warned about.
+        known: reference numbers of "images" and "objects", to be warned about.
         videos: entries of "videos", of which images have a "video_id"; none for images of their own.
 
     Raises:

@@ -100,7 +100,7 @@ def _polygons(segmentation: Any) -> list[np.ndarray]:
 
 
 def _mask_outlines(segmentation: Fields, size: tuple[int, int]) -> list[np.ndarray]:
-    """Outlines of a mask's parts, through the middles of their pixels."""
+    """Outlines of a mask's parts, through the centers of their pixels."""
     if segmentation.get("size") != list(size):
         raise ValueError(f"has the size {segmentation.get('size')}, the image {list(size)}")
     counts = segmentation.get("counts")

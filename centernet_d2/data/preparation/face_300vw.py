@@ -97,11 +97,11 @@ def video_frames(root: Path, folder: Path, corrupt: Collection[int], every: int)
     Raises:
         VideoError: frames are missing, and the video they should come from cannot be decoded.
     """
-    annotated = _numbered(folder / "annot", (".pts",))
+    annotated = _list_by_number(folder / "annot", (".pts",))
     numbers = [number for number in sorted(annotated) if number not in corrupt][::every]
     images: dict[int, Path] = {}
     for name in reversed(_FRAME_FOLDERS):
-        images.update(_numbered(folder / name, (".jpg", ".jpeg", ".png", ".bmp")))
+        images.update(_list_by_number(folder / name, (".jpg", ".jpeg", ".png", ".bmp")))
     missing = [number for number in numbers if number not in images]
     for number in missing:
         images[number] = folder / _EXTRACTED / f"{number:06d}.jpg"
@@ -111,7 +111,7 @@ def video_frames(root: Path, folder: Path, corrupt: Collection[int], every: int)
     return [Frame(*(path.relative_to(root).as_posix() for path in pair)) for pair in pairs]
 
 
-def _numbered(folder: Path, suffixes: Collection[str]) -> dict[int, Path]:
+def _list_by_number(folder: Path, suffixes: Collection[str]) -> dict[int, Path]:
     paths = sorted(folder.iterdir()) if folder.is_dir() else []
     return {int(path.stem): path for path in paths if path.suffix.lower() in suffixes and path.stem.isdecimal()}
 

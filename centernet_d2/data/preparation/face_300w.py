@@ -16,7 +16,7 @@ from centernet_d2.data.validation.issues import AnnotationIssue
 
 
 class Part(NamedTuple):
-    """Number of images, the "subset" that results are told for, and whether there is an official box file."""
+    """Number of images, the "subset" for which results are reported, and whether there is an official box file."""
 
     images: int
     subset: str = ""

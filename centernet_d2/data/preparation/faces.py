@@ -13,7 +13,7 @@ from centernet_d2.data.image_io import CorruptImageError
 from centernet_d2.data.preparation.conversion import Converted, Fields, image_entry
 from centernet_d2.data.validation.issues import AnnotationIssue, escapes
 
-# Landmarks of a face at the border may lie outside the image, but not further than this share of its longer side.
+# Landmarks of a face at the border may lie outside the image, but not further than this fraction of its longer side.
 _MAX_OUTSIDE = 0.2
 
 
@@ -24,8 +24,8 @@ class Face(NamedTuple):
         points: (K, 2) x, y; pixel centers are whole numbers from 0.
         file: of the annotation.
         number: of the face in its image or file, None where there is but one.
-        visibility: (K,) 0 not labelled, 1 hidden, 2 visible; None where all are visible.
-        box: x1, y1, x2, y2 in continuous image coordinates; None for the smallest around the labelled points.
+        visibility: (K,) 0 not labeled, 1 hidden, 2 visible; None where all are visible.
+        box: x1, y1, x2, y2 in continuous image coordinates; None for the smallest around the labeled points.
     """
 
     points: ArrayLike
@@ -40,7 +40,7 @@ def convert_faces(
 ) -> Converted:
     """The image ``root / file_name`` with its faces; left out where something is wrong with all of them.
 
-    A face is left out if a coordinate is not a finite number, if more than half of its labelled points are outside the
+    A face is left out if a coordinate is not a finite number, if more than half of its labeled points are outside the
     image or one is outside by more than a fifth of the longer side, or if its box has no area.
 
     Args:
@@ -69,15 +69,15 @@ class _Fault(Exception):
 def _face_object(face: Face, size: tuple[int, int]) -> Fields:
     points = np.asarray(face.points, dtype=np.float64)
     visibility = np.full(len(points), 2) if face.visibility is None else np.asarray(face.visibility)
-    labelled = points[visibility > 0]
-    if not len(labelled):
-        raise _Fault("points", "none is labelled")
-    if not np.isfinite(labelled).all():
+    labeled = points[visibility > 0]
+    if not len(labeled):
+        raise _Fault("points", "none is labeled")
+    if not np.isfinite(labeled).all():
         raise _Fault("points", "hold something that is not a finite number")
-    _check_inside(labelled, size)
+    _check_inside(labeled, size)
     box = face.box
     if box is None:
-        box = [*(labelled.min(axis=0) + 0.5), *(labelled.max(axis=0) + 0.5)]
+        box = [*(labeled.min(axis=0) + 0.5), *(labeled.max(axis=0) + 0.5)]
     x1, y1, x2, y2 = (float(value) for value in box)
     if not np.isfinite([x1, y1, x2, y2]).all():
         raise _Fault("box", "is missing, or not four finite numbers")
@@ -89,7 +89,7 @@ def _face_object(face: Face, size: tuple[int, int]) -> Fields:
         "bbox": [round(value, 4) for value in (x1, y1, x2 - x1, y2 - y1)],
         "area": round((x2 - x1) * (y2 - y1), 4),
         "iscrowd": 0,
-        "num_keypoints": len(labelled),
+        "num_keypoints": len(labeled),
         "keypoints": [n for (x, y), v in zip(points, visibility, strict=True) for n in (_short(x), _short(y), int(v))],
     }
 

@@ -1,7 +1,7 @@
 """KITTI's object benchmark (Geiger et al. 2012): a text file of labels and one of calibration for each image.
 
 Boxes stay as they are in the labels, as edges x1, y1, x2, y2: both published evaluations and P2, which projects into
-the same frame, take them so. Lengths are metres in camera coordinates, see ``centernet_d2.ops.box3d_geometry``.
+the same frame, take them so. Lengths are meters in camera coordinates, see ``centernet_d2.ops.box3d_geometry``.
 """
 
 from __future__ import annotations
@@ -81,7 +81,7 @@ def read_kitti(root: Path, folders: dict[str, str], name: str) -> Converted:
 
     The image has "calib", the 3x4 matrix P2, and "ignored", the objects of other types than the classes. An object
     has "line", its place in the label file from 1; "truncated" 0 to 1; "occluded" 0 to 3; "alpha", "rotation_y"
-    radians; "dim" height, width, length; "location" x, y, z; "depth" (its z); metres. DontCare regions have but
+    radians; "dim" height, width, length; "location" x, y, z; "depth" (its z); meters. DontCare regions have but
     "type", "line", "bbox".
 
     Args:
@@ -158,7 +158,7 @@ def _object(
     ]
     if words[0] != "DontCare":
         faults += [AnnotationIssue(file, line, *fault) for fault in _faults(values)]
-        fields |= _positioned(values)
+        fields |= _convert_3d(values)
     if words[0].lower() in CLASS_NAMES:
         category = CLASS_NAMES.index(words[0].lower()) + 1
         fields |= {"category_id": category, "area": fields["bbox"][2] * fields["bbox"][3], "iscrowd": 0}
@@ -167,7 +167,7 @@ def _object(
     return None if faults else fields, faults
 
 
-def _positioned(values: dict[str, float]) -> Fields:
+def _convert_3d(values: dict[str, float]) -> Fields:
     location = [values["x"], values["y"], values["z"]]
     dimensions = [values["height"], values["width"], values["length"]]
     shown = {name: values[name] for name in ("truncated", "alpha", "rotation_y")}
@@ -178,10 +178,10 @@ def _positioned(values: dict[str, float]) -> Fields:
 def _faults(values: dict[str, float]) -> list[tuple[str, str]]:
     """Field and problem of everything but the box's edges."""
     expected: list[tuple[tuple[str, ...], str, Callable[[float], bool]]] = [
-        (("truncated",), "a share from 0 to 1", lambda x: 0 <= x <= 1),
+        (("truncated",), "a fraction from 0 to 1", lambda x: 0 <= x <= 1),
         (("occluded",), "0, 1, 2 or 3", lambda x: x in _OCCLUSIONS),
         (("alpha", "rotation_y"), "an angle from -pi to pi", lambda x: abs(x) <= _HALF_TURN),
-        (("height", "width", "length"), "a positive number of metres", lambda x: 0 < x < math.inf),
+        (("height", "width", "length"), "a positive number of meters", lambda x: 0 < x < math.inf),
         (("x", "y", "z"), "a finite number", math.isfinite),
     ]
     return [

@@ -23,8 +23,8 @@ from centernet_d2.data.validation.missing import missing
 # MOT17 has each video three times, with the detections of three detectors.
 _COPIES = ("-DPM", "-SDP")
 _PEDESTRIAN = 1
-# Persons that are not to be tracked: on a vehicle, static, distractor, reflection, crowd. AnnotationIssue them is no
-# fault.
+# Persons that are not to be tracked: on a vehicle, static, distractor, reflection, crowd. A prediction there is
+# no error.
 _REGIONS = (2, 7, 8, 12, 13)
 _FIELDS = ("frame", "id", "left", "top", "width", "height", "confidence", "class", "visibility")
 # Names of images have six digits.
@@ -143,8 +143,8 @@ def _convert_split(root: Path, split: str, videos: list[Video], known: int) -> S
 
 def _frames(split: str, length: int) -> range:
     """Frames of a video, from 1; the first half has one or two more than the second."""
-    middle = length // 2 + 2
-    return {"train_half": range(1, middle), "val_half": range(middle, length + 1)}.get(split, range(1, length + 1))
+    center = length // 2 + 2
+    return {"train_half": range(1, center), "val_half": range(center, length + 1)}.get(split, range(1, length + 1))
 
 
 def _text(root: Path, file: str) -> str:
@@ -181,7 +181,7 @@ def _values(words: list[str], length: int) -> tuple[dict[str, float], list[tuple
         "id": ("a whole number from 1", lambda x: x >= 1 and x.is_integer()),
         "confidence": ("0 or 1", lambda x: x in (0, 1)),
         "class": ("a class from 1 to 13", lambda x: x in range(1, 14)),
-        "visibility": ("a share from 0 to 1", lambda x: 0 <= x <= 1),
+        "visibility": ("a fraction from 0 to 1", lambda x: 0 <= x <= 1),
     }
     faults = [
         (key, f"is {values[key]:g}, not {what}") for key, (what, holds) in expected.items() if not holds(values[key])

@@ -12,10 +12,11 @@ def _nested(first: int, last: int) -> Pairs:
     return [(first + k, last - k) for k in range((last - first + 1) // 2)]
 
 
-# Neckline 1 (middle of the back), 2..6 from side to side; the outline follows from one shoulder to the other.
+# Neckline 1 (center of the back), 2..6 from side to side; the outline follows from one shoulder to the other.
 _NECK: Pairs = [(2, 6), (3, 5)]
-# Name, number of landmarks, twins; landmarks of a category count from 1, as in the official drawings.
-# The twins of 92 (category 4) are 4 and 34; the reference's table has 31 there, which leaves a landmark without a twin.
+# Name, number of landmarks, flip pairs; landmarks of a category count from 1, as in the official drawings.
+# The flip pairs of 92 (category 4) are 4 and 34; the reference's table has 31 there, which leaves a landmark without a
+# flip pair.
 _CATEGORIES: tuple[tuple[str, int, Pairs], ...] = (
     ("short_sleeved_shirt", 25, [*_NECK, *_nested(7, 25)]),
     ("long_sleeved_shirt", 33, [*_NECK, *_nested(7, 33)]),

@@ -28,16 +28,16 @@ _SIDES = ((1, 1), (0, 1), (1, -1), (0, -1))
 
 
 def extreme_points(outlines: Sequence[np.ndarray], margin: float = 0.0) -> np.ndarray:
-    """(4, 2) x, y of an object's extreme points, after the rule of ExtremeNet's published code.
+    """(4, 2) x, y of an object's extreme points, after the rule of ExtremeNet's reference code.
 
     From the extreme vertex, both ways along its outline, all vertices count that are within 2 % of the object's extent
-    of the extreme. The point is in their middle, at the extreme coordinate. (Unlike the published code, whole outlines
+    of the extreme. The point is in their center, at the extreme coordinate. (Unlike the reference code, whole outlines
     are gone around, an outline does not go on into the object's next one, and nothing is cut to whole pixels.)
 
     Args:
         outlines: (V, 2) x, y each, closed.
         margin: how far the object reaches beyond its outlines, same unit; half a pixel where these go through the
-            middles of pixels.
+            centers of pixels.
     """
     vertices = np.concatenate(outlines)
     owner = np.repeat(np.arange(len(outlines)), [len(outline) for outline in outlines])

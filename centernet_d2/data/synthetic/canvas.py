@@ -25,7 +25,7 @@ class Canvas:
 
     def polygon(self, points: np.ndarray, color: np.ndarray) -> None:
         """Fill with one color."""
-        cv2.fillPoly(self._fine, [_fixed(points)], color.tolist(), cv2.LINE_AA, _FIXED_POINT_BITS)
+        cv2.fillPoly(self._fine, [_to_fixed_point(points)], color.tolist(), cv2.LINE_AA, _FIXED_POINT_BITS)
 
     def polygon_of(self, points: np.ndarray, texture: np.ndarray, inside: np.ndarray | None = None) -> None:
         """Fill with an image (h, w, 3) uint8 that is stretched to the box of ``points``.
@@ -42,7 +42,7 @@ class Canvas:
         mask = np.full((bottom - top, right - left), 255, np.uint8)
         for polygon in (points, inside) if inside is not None else (points,):
             part, corner = np.zeros_like(mask), np.array([left, top]) / _SCALE
-            cv2.fillPoly(part, [_fixed(polygon - corner)], 255, cv2.LINE_8, _FIXED_POINT_BITS)
+            cv2.fillPoly(part, [_to_fixed_point(polygon - corner)], 255, cv2.LINE_8, _FIXED_POINT_BITS)
             mask &= part
         fill = cv2.resize(texture, (x2 - x1, y2 - y1), interpolation=cv2.INTER_LINEAR)
         cv2.copyTo(fill[top - y1 : bottom - y1, left - x1 : right - x1], mask, self._fine[top:bottom, left:right])
@@ -50,7 +50,9 @@ class Canvas:
     def line(self, points: np.ndarray, color: np.ndarray, width: float, closed: bool = False) -> None:
         """``width`` in image pixels, at least half of one."""
         thickness = max(1, round(width * _SCALE))
-        cv2.polylines(self._fine, [_fixed(points)], closed, color.tolist(), thickness, cv2.LINE_AA, _FIXED_POINT_BITS)
+        cv2.polylines(
+            self._fine, [_to_fixed_point(points)], closed, color.tolist(), thickness, cv2.LINE_AA, _FIXED_POINT_BITS
+        )
 
     def disc(self, center: np.ndarray, radius: float, color: np.ndarray) -> None:
         """``center`` (2,), ``radius`` in image pixels."""
@@ -84,6 +86,6 @@ def smooth(points: np.ndarray, closed: bool = False, steps: int = 4) -> np.ndarr
     return curve if closed else np.concatenate([curve, points[-1:]])
 
 
-def _fixed(points: np.ndarray) -> np.ndarray:
+def _to_fixed_point(points: np.ndarray) -> np.ndarray:
     # cv2 has pixel centers at integers.
     return np.rint((points * _SCALE - 0.5) * 2**_FIXED_POINT_BITS).astype(np.int32)

@@ -2,7 +2,7 @@
 
 A clothing item (``centernet_d2.data.synthetic.clothing_model``) is bent, turned and painted; as with the shapes of
 ``centernet_d2.data.synthetic.shapes``, an image is a pure function of (config, seed, index), and the landmarks of a
-whole set cost no drawing. Patches lie over some clothing items; what is under one is labelled as occluded.
+whole set cost no drawing. Patches lie over some clothing items; what is under one is labeled as occluded.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ class ClothingConfig(SyntheticConfig):
 
     Attributes:
         rotation: largest turn in degrees.
-        occlusion: share of the clothing items with a patch over them.
+        occlusion: fraction of the clothing items with a patch over them.
     """
 
     height: int = 192
@@ -73,7 +73,7 @@ def layout(config: ClothingConfig, seed: int, index: int) -> list[ClothingItem]:
     positioned: list[tuple[int, np.ndarray]] = []
     for _ in range(int(rng.integers(config.min_objects, config.max_objects + 1))):
         category = int(rng.integers(len(CLOTHES294.class_names)))
-        worn = _worn(clothing_item(CLOTHES294.class_names[category], random_shape(rng)), config.rotation, rng)
+        worn = _deform(clothing_item(CLOTHES294.class_names[category], random_shape(rng)), config.rotation, rng)
         for _ in range(10):
             points = place(config, worn, bounds(worn), rng)
             if all(overlap(bounds(points), bounds(other)) == 0 for _, other in positioned):
@@ -94,7 +94,7 @@ def occluded_by(points: np.ndarray, polygon: np.ndarray) -> np.ndarray:
     return np.array([cv2.pointPolygonTest(outline, point, measureDist=False) >= 0 for point in points.tolist()])
 
 
-def _worn(points: np.ndarray, rotation: float, rng: np.random.Generator) -> np.ndarray:
+def _deform(points: np.ndarray, rotation: float, rng: np.random.Generator) -> np.ndarray:
     """Made wider or narrower, swung to one side, waved a little and turned."""
     x, y = (points * [rng.uniform(0.85, 1.2), 1.0]).T
     height = np.ptp(y)

@@ -1,6 +1,6 @@
 """Clothing items of DeepFashion2's 13 categories as points: its landmarks, in its order.
 
-Places in a clothing item's own frame: x to the right of the image, 0 in the middle; y down, from the neck (or the
+Places in a clothing item's own frame: x to the right of the image, 0 in the center; y down, from the neck (or the
 waist); half the width at the armpits is about 1. Each side has an arm or leg of its own, so a clothing item is
 symmetric only where both do the same. An open front has two edges, each with points from top to bottom.
 """
@@ -59,7 +59,7 @@ class ClothingShape:
     right_bend: float = 5.0
 
     def flipped(self) -> ClothingShape:
-        """The same clothing item in a mirror."""
+        """The same clothing item in a flip."""
         sides = {"left": self.right, "right": self.left, "left_bend": self.right_bend, "right_bend": self.left_bend}
         return ClothingShape(**{**vars(self), **sides})
 
@@ -101,17 +101,17 @@ def clothing_item(category: str, shape: ClothingShape) -> np.ndarray:
     )
     neck_side, neck_middle, front, back = _neckline(sleeve, shape)
     if category not in _OPEN:
-        neck = [back, neck_side, neck_middle, front, _flipped(neck_middle), _flipped(neck_side)]
-        return np.vstack([neck, left, (0, bottom + 0.06), _flipped(right)[::-1]])
+        neck = [back, neck_side, neck_middle, front, _flip(neck_middle), _flip(neck_side)]
+        return np.vstack([neck, left, (0, bottom + 0.06), _flip(right)[::-1]])
     top = np.array([-shape.gap, front[1] + 0.3])
     foot = np.array([-1.4 * shape.gap, bottom + 0.03])
     edge = [top + (foot - top) * fraction for fraction in (1 / 3, 2 / 3)]
     # The short-sleeved one counts its left neckline from the front, the long-sleeved one from the shoulder; the points
     # added for the front are counted right side first in both, the left hem's between the sides.
     neck_left = [top, neck_middle, neck_side] if sleeve == "short" else [neck_side, neck_middle, top]
-    neck = [back, *neck_left, _flipped(neck_middle), _flipped(neck_side)]
-    right_front = [_flipped(point) for point in (top, *edge, foot)]
-    return np.vstack([neck, left, foot, _flipped(right)[::-1], right_front, edge])
+    neck = [back, *neck_left, _flip(neck_middle), _flip(neck_side)]
+    right_front = [_flip(point) for point in (top, *edge, foot)]
+    return np.vstack([neck, left, foot, _flip(right)[::-1], right_front, edge])
 
 
 def parts(category: str) -> Parts:
@@ -119,7 +119,7 @@ def parts(category: str) -> Parts:
     first, end = CLOTHES294.ranges[CLOTHES294.class_names.index(category)]
     count = end - first
     if category not in _TOPS:
-        # From the middle of the waist to the crotch.
+        # From the center of the waist to the crotch.
         seams = [[1, (count + 2) // 2]] if category != "skirt" else []
         return Parts([], [[0, 1, 2, *range(count - 1, 2, -1)]], seams)
     arm = {"short": 5, "long": 9, "none": 0, "strap": 0}[_TOPS[category][0]]
@@ -141,12 +141,12 @@ def parts(category: str) -> Parts:
     return Parts(lining, panels, [[left[0], left[arm]], [right[-1], right[-1 - arm]]])
 
 
-def _flipped(points: np.ndarray) -> np.ndarray:
+def _flip(points: np.ndarray) -> np.ndarray:
     return points * np.array([-1, 1])
 
 
 def _neckline(sleeve: str, shape: ClothingShape) -> Sequence[np.ndarray]:
-    """Left end, between, middle of the front, middle of the back."""
+    """Left end, between, center of the front, center of the back."""
     width, depth = shape.neck_width, shape.neck_depth
     if sleeve == "strap":
         positions = [
@@ -193,9 +193,9 @@ def _lower(category: str, shape: ClothingShape) -> np.ndarray:
     waist = 0.75 * shape.waist
     rows = {"shorts": _shorts, "trousers": _trousers, "skirt": _skirt}[category]
     left, right = (np.array(rows(shape, (75 - angle) / 100)) for angle in (shape.left, shape.right))
-    middle = {"shorts": 0.95, "trousers": 0.95, "skirt": 2.06 * shape.length}[category]
+    center = {"shorts": 0.95, "trousers": 0.95, "skirt": 2.06 * shape.length}[category]
     ends = np.array([[-waist, 0.0], [0.0, 0.06], [waist, 0.0]])
-    return np.vstack([ends, left, (0, middle), _flipped(right)[::-1]])
+    return np.vstack([ends, left, (0, center), _flip(right)[::-1]])
 
 
 def _shorts(shape: ClothingShape, spread: float) -> list[tuple[float, float]]:

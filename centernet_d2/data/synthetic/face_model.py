@@ -41,7 +41,7 @@ class FaceShape:
     gaze: float = 0.0  # of the irises, to the right of the image
 
     def flipped(self) -> FaceShape:
-        """The same face in a mirror."""
+        """The same face in a flip."""
         values = {field.name: getattr(self, field.name) for field in fields(self)}
         for part in ("eye", "brow"):
             values[f"right_{part}"], values[f"left_{part}"] = values[f"left_{part}"], values[f"right_{part}"]

@@ -23,7 +23,7 @@ class FacesConfig(SyntheticConfig):
 
     Attributes:
         yaw, pitch, roll: largest turns in degrees.
-        at_border: share of the faces whose landmarks touch a side of the image (hair and forehead may be cut).
+        at_border: fraction of the faces whose landmarks touch a side of the image (hair and forehead may be cut).
     """
 
     height: int = 192
@@ -87,7 +87,7 @@ class Look:
     hair: np.ndarray
     lips: np.ndarray
     iris: np.ndarray
-    light: np.ndarray  # (2,) share of brightness gained towards the right and the lower end of the face
+    light: np.ndarray  # (2,) fraction of brightness gained towards the right and the lower end of the face
     bald: bool
     strands: bool  # down to the chin
 
@@ -124,10 +124,10 @@ def draw_face(canvas: Canvas, points: np.ndarray, look: Look) -> None:
     brow_color = look.hair * 0.6 + look.skin * 0.1
     outline = np.concatenate([smooth(points[:17]), smooth(points[FOREHEAD][::-1])])
     if not look.bald:
-        middle = points[30]
-        ends = (middle + 1.25 * (points[[4, 12]] - middle)) if look.strands else points[[1, 15]]
+        center = points[30]
+        ends = (center + 1.25 * (points[[4, 12]] - center)) if look.strands else points[[1, 15]]
         canvas.polygon(smooth(np.concatenate([ends[:1], points[HAIR], ends[1:]])), look.hair * 0.75)
-    canvas.polygon_of(outline, _shaded(look))
+    canvas.polygon_of(outline, _shade_skin(look))
     if not look.bald:
         canvas.polygon(np.concatenate([smooth(points[FOREHEAD]), smooth(points[FRINGE][::-1])]), look.hair)
     edge = outline if look.bald else smooth(points[:17])
@@ -140,7 +140,7 @@ def draw_face(canvas: Canvas, points: np.ndarray, look: Look) -> None:
     _draw_mouth(canvas, points[48:60], points[60:68], look, unit)
 
 
-def _shaded(look: Look) -> np.ndarray:
+def _shade_skin(look: Look) -> np.ndarray:
     """(8, 8, 3) uint8 skin, brighter where the light comes from."""
     y, x = np.mgrid[-1:1:8j, -1:1:8j]
     brightness = 1 + look.light[0] * x + look.light[1] * y - 0.12 * (x**2 + y**2)

@@ -1,4 +1,4 @@
-"""Generation of the synthetic datasets: dataset dicts with exact labels, and the images when they are asked for."""
+"""Generation of the synthetic datasets: dataset dicts with exact labels, and the images when they are requested."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class _Kind:
         objects: of (config, seed, index), each with class, box and, where there are any, keypoints and identity.
         draw: the image of (config, seed, index), (H, W, 3) uint8, RGB.
         metadata: of a set.
-        image: further fields of the record of (config, seed, index).
+        image: extra fields of the dataset dict of (config, seed, index).
     """
 
     objects: Callable[[Any, int, int], Annotations]
@@ -84,7 +84,7 @@ def _persons(config: PersonsConfig, seed: int, index: int) -> Annotations:
     ]
 
 
-def _calibrated(config: StreetScenesConfig, seed: int, index: int) -> dict[str, Any]:
+def _add_calibration(config: StreetScenesConfig, seed: int, index: int) -> dict[str, Any]:
     return {"calib": street_scenes.calibration(config, seed, index)}
 
 
@@ -94,7 +94,7 @@ _KINDS: dict[type, _Kind] = {
     FacesConfig: _Kind(_faces, faces.draw, METADATA["faces"]),
     ClothingConfig: _Kind(_clothing, clothing.draw, METADATA["clothing"]),
     PersonsConfig: _Kind(_persons, persons.draw, METADATA["persons"]),
-    StreetScenesConfig: _Kind(street_scenes.annotate, street_scenes.draw, METADATA["boxes3d"], _calibrated),
+    StreetScenesConfig: _Kind(street_scenes.annotate, street_scenes.draw, METADATA["boxes3d"], _add_calibration),
     TracksConfig: _Kind(videos.annotate, videos.draw, METADATA["tracks"], place_in_video),
     PoseVideosConfig: _Kind(pose_videos.annotate, pose_videos.draw, METADATA["pose_videos"], place_in_video),
 }
@@ -104,7 +104,7 @@ assert tuple(shapes.OUTLINES) == SHAPE_NAMES
 
 
 def register_synthetic(name: str, config: SyntheticConfig, num_images: int, seed: int) -> None:
-    """Register a set of drawn images; nothing is drawn or laid out before it is asked for.
+    """Register a set of drawn images; nothing is drawn or laid out before it is requested.
 
     Args:
         name: of the dataset; must be new.
@@ -118,7 +118,8 @@ def register_synthetic(name: str, config: SyntheticConfig, num_images: int, seed
 
 
 def synthetic_dataset_dicts(name: str, num_images: int) -> list[dict[str, Any]]:
-    """Detectron2's standard records; boxes and landmarks are exact, in pixels of the image; objects count from 1."""
+    """Detectron2's standard dataset dicts; boxes and landmarks are exact, in pixels of the image; objects count from
+    1."""
     config, seed = SETS[name]
     kind = _KINDS[type(config)]
     dataset_dicts: list[dict[str, Any]] = []
@@ -135,7 +136,7 @@ def synthetic_dataset_dicts(name: str, num_images: int) -> list[dict[str, Any]]:
 
 
 def draw_dataset_dict(dataset_dict: dict[str, Any]) -> np.ndarray:
-    """The image of a record, (H, W, 3) uint8, RGB.
+    """The image of a dataset dict, (H, W, 3) uint8, RGB.
 
     Raises:
         KeyError: ``file_name`` names a set that is not registered.

@@ -1,6 +1,6 @@
 """A person of limbs: a pose in space, and the polygons that it shows in an image.
 
-Points in space are (x to the person's left, y down, z to the back), the hips' middle is (0, 0, 0), and a standing
+Points in space are (x to the person's left, y down, z to the back), the hips' center is (0, 0, 0), and a standing
 person is about 1 high. Seen from the front (yaw 0) the person's left is on the right of the image.
 """
 
@@ -47,7 +47,7 @@ class Pose:
     legs: np.ndarray
 
     def flipped(self) -> Pose:
-        """The same pose in a mirror."""
+        """The same pose in a flip."""
         return Pose(-self.yaw, -self.roll, -self.head, self.arms[::-1], self.legs[::-1])
 
 

@@ -25,10 +25,10 @@ class PersonsConfig(SyntheticConfig):
     """Images of persons; sizes are the longer sides of the bodies' boxes, in the image or not.
 
     Attributes:
-        yaw: largest turn in degrees off the viewer, or, of the share ``back``, off the opposite direction.
+        yaw: largest turn in degrees off the viewer, or, of the fraction ``back``, off the opposite direction.
         roll: largest turn in the image.
-        max_overlap: largest share of the smaller of two boxes that the other may cover.
-        cut: share of the persons that reach out of the image, by up to 30 % of their box on a side.
+        max_overlap: largest fraction of the smaller of two boxes that the other may cover.
+        cut: fraction of the persons that reach out of the image, by up to 30 % of their box on a side.
     """
 
     height: int = 192
@@ -69,7 +69,7 @@ def layout(config: PersonsConfig, seed: int, index: int) -> list[Person]:
         pose = random_pose(rng, config.yaw, config.roll, config.back)
         points, body = joints(pose)[:, :2], parts(pose)
         for _ in range(10):
-            moved, moved_body = _positioned(config, points, body, rng)
+            moved, moved_body = _place_in_image(config, points, body, rng)
             box = _box(config, moved_body)
             if all(overlap(box, other) <= config.max_overlap for other in boxes):
                 positioned.append((moved, moved_body))
@@ -82,7 +82,7 @@ def layout(config: PersonsConfig, seed: int, index: int) -> list[Person]:
     return persons
 
 
-def _positioned(
+def _place_in_image(
     config: PersonsConfig, points: np.ndarray, body: list[Part], rng: np.random.Generator
 ) -> tuple[np.ndarray, list[Part]]:
     """Joints and parts in the image, or partly out of it."""

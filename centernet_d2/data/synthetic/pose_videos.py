@@ -53,10 +53,10 @@ class WalkingPerson:
     """One person of a video.
 
     Attributes:
-        motion: of the middle of the hips.
+        motion: of the center of the hips.
         pose: what the walking is added to.
         cycle: frames.
-        growth: the largest, as a share.
+        growth: the largest, as a fraction.
     """
 
     motion: Motion
@@ -73,10 +73,10 @@ class WalkingPerson:
 
     def at(self, frame: int) -> tuple[np.ndarray, list[Part]]:
         """Joints (17, 2) and parts from the back to the front, image pixels."""
-        pose, middle = self.pose_at(frame), self.motion.at(frame)
+        pose, center = self.pose_at(frame), self.motion.at(frame)
         scale = self.motion.size * (1 + self.growth * self.motion.swing(frame))
-        body = [replace(part, outline=middle + scale * part.outline) for part in parts(pose)]
-        return middle + scale * joints(pose)[:, :2], body
+        body = [replace(part, outline=center + scale * part.outline) for part in parts(pose)]
+        return center + scale * joints(pose)[:, :2], body
 
 
 def walking_persons(config: PoseVideosConfig, seed: int, video: int) -> list[WalkingPerson]:

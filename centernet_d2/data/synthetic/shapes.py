@@ -4,7 +4,7 @@ An image is a pure function of (config, seed, index). What is where (:func:`layo
 use random streams of their own, so that the annotations of a whole set cost no drawing. Color says nothing about the
 class: the outline has to be learned.
 
-In the *occluded* mode an opaque patch lies on the middle of every object. All classes differ in their outline, not in
+In the *occluded* mode an opaque patch lies on the center of every object. All classes differ in their outline, not in
 their inside, so an object can be told by what shows around the patch, and not by its center. Patches of the same kind
 lie about in the background of every image, so that a patch alone says nothing.
 """
@@ -89,10 +89,10 @@ class ShapesConfig(SyntheticConfig):
     Attributes:
         max_aspect: largest ratio of an object's sides.
         rotation: outlines are turned by up to this many degrees before they are stretched into the box.
-        max_overlap: largest share of the smaller of two boxes that the other may cover.
+        max_overlap: largest fraction of the smaller of two boxes that the other may cover.
         contrast: least distance (Euclid, RGB) of an object's color from what is behind its center.
         occluded: put an opaque patch on every object's center.
-        cover_size: (least, largest) sides of that patch as a share of the object's.
+        cover_size: (least, largest) sides of that patch as a fraction of the object's.
     """
 
     max_aspect: float = 2.0

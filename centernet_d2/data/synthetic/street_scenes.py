@@ -22,13 +22,13 @@ from centernet_d2.data.synthetic.shapes import SyntheticConfig, draw_clutter
 from centernet_d2.ops.box3d_geometry import project, rotation_y_to_alpha
 from centernet_d2.structures import Boxes3D
 
-# Of the classes: height, width, length in metres; each varies by this share.
+# Of the classes: height, width, length in meters; each varies by this fraction.
 _SIZES = np.array([[1.75, 0.6, 0.8], [1.5, 1.7, 4.0], [1.7, 0.7, 1.8]])
 _VARIATION = 0.06
 _FRACTIONS = (0.15, 0.7, 0.15)
-# The camera's place as in KITTI's rig, metres: to the right of and in front of the origin.
+# The camera's place as in KITTI's rig, meters: to the right of and in front of the origin.
 _RIGHT, _FRONT = 0.06, 0.003
-# Least visible share of objects that count as not, partly and largely occluded; others are left out.
+# Least visible fraction of objects that count as not, partly and largely occluded; others are left out.
 _VISIBLE = (0.85, 0.5, 0.3)
 # Outlines are painted at so many times the resolution to find that share: OpenCV's are half a pixel too large.
 _FINE = 4
@@ -70,11 +70,11 @@ class StreetScenesConfig(SyntheticConfig):
 
     Attributes:
         focal: pixels.
-        horizon: as a share of the image's height, of a principal point in the middle of its range.
+        horizon: as a fraction of the image's height, of a principal point in the center of its range.
         wander: how far the principal point is from there, pixels, in x; half as much in y.
-        camera_height: metres.
-        nearest, farthest: of the objects' middles, metres.
-        max_truncation: largest share of an object's box that is outside of the image.
+        camera_height: meters.
+        nearest, farthest: of the objects' centers, meters.
+        max_truncation: largest fraction of an object's box that is outside of the image.
     """
 
     height: int = 128
@@ -100,7 +100,7 @@ class Scene:
         calibration: (3, 4) float64.
         classes: (P,) int64, indices of ``converters.kitti.CLASS_NAMES``.
         boxes: float64.
-        visible: (P,) share of an object in the image that no other hides.
+        visible: (P,) fraction of an object in the image that no other hides.
     """
 
     calibration: np.ndarray
@@ -119,7 +119,7 @@ class Scene:
         return Scene(self.calibration, self.classes[rows], boxes, self.visible[rows])
 
     def image_boxes(self, config: StreetScenesConfig) -> tuple[np.ndarray, np.ndarray]:
-        """(P, 4) x1, y1, x2, y2, cut to the image, and (P,) share of the area that is outside of it."""
+        """(P, 4) x1, y1, x2, y2, cut to the image, and (P,) fraction of the area that is outside of it."""
         corners = self.corners()
         whole = np.hstack([corners.min(axis=1), corners.max(axis=1)])
         size = np.array([config.width, config.height] * 2)
@@ -132,10 +132,10 @@ class Scene:
 
     def alpha(self) -> np.ndarray:
         """(P,) radians."""
-        middle = self.boxes.locations.clone()
-        middle[:, 1] -= self.boxes.dimensions[:, 0] / 2
+        center = self.boxes.locations.clone()
+        center[:, 1] -= self.boxes.dimensions[:, 0] / 2
         calibration = torch.from_numpy(self.calibration)
-        return rotation_y_to_alpha(self.boxes.rotation_y, project(middle, calibration)[:, 0], calibration).numpy()
+        return rotation_y_to_alpha(self.boxes.rotation_y, project(center, calibration)[:, 0], calibration).numpy()
 
 
 def layout(config: StreetScenesConfig, seed: int, index: int) -> Scene:

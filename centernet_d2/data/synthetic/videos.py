@@ -36,11 +36,11 @@ class VideosConfig(SyntheticConfig):
         frames: of a video.
         min_speed, max_speed: pixels a frame.
         slope: largest angle in degrees between a way and the horizontal.
-        bouncing: share of the objects that are thrown back at the sides of the image.
+        bouncing: fraction of the objects that are thrown back at the sides of the image.
         companions: probability that the next object goes with one and looks like it.
-        spacing: least distance between both, as a share of the size.
+        spacing: least distance between both, as a fraction of the size.
         growth: largest share by which a size changes.
-        min_visible: least share of an object that is in the image and not covered; below, it is not annotated.
+        min_visible: least fraction of an object that is in the image and not covered; below, it is not annotated.
     """
 
     height: int = 128
@@ -90,14 +90,14 @@ class TracksConfig(VideosConfig):
 
 @dataclass(frozen=True)
 class Motion:
-    """Of an object's middle: straight on, or thrown back at the sides of a field; and its slow change.
+    """Of an object's center: straight on, or thrown back at the sides of a field; and its slow change.
 
     Attributes:
         start: (x, y) in frame 0, image pixels, as if there was no field.
         velocity: (x, y), pixels a frame.
         size: pixels, on average.
         phase: of the slow change, radians.
-        field: x1, y1, x2, y2 that the middle stays in; None where it goes on.
+        field: x1, y1, x2, y2 that the center stays in; None where it goes on.
         companion: goes with the object before and looks like it.
     """
 
@@ -126,7 +126,7 @@ def random_motions(config: VideosConfig, rng: np.random.Generator) -> list[Motio
     motions: list[Motion] = []
     for _ in range(int(rng.integers(config.min_objects, config.max_objects + 1))):
         if motions and not motions[-1].companion and rng.random() < config.companions:
-            motions.append(_accompanied(motions[-1], config.spacing, rng))
+            motions.append(_walk_beside(motions[-1], config.spacing, rng))
         else:
             motions.append(_random_motion(config, rng))
     return motions
@@ -137,7 +137,7 @@ def _random_motion(config: VideosConfig, rng: np.random.Generator) -> Motion:
     angle = math.radians(rng.uniform(-config.slope, config.slope) + 180 * rng.integers(2))
     velocity = rng.uniform(config.min_speed, config.max_speed) * np.array([math.cos(angle), math.sin(angle)])
     image = np.array([config.width, config.height])
-    # Even at its largest it fits, or is in the middle.
+    # Even at its largest it fits, or is in the center.
     margin = np.minimum(size * (1 + config.growth), image - 1) / 2
     place = margin + rng.random(2) * (image - 2 * margin)
     start = place - velocity * rng.uniform(0, config.frames)
@@ -145,7 +145,7 @@ def _random_motion(config: VideosConfig, rng: np.random.Generator) -> Motion:
     return Motion(_pair(start), _pair(velocity), size, float(rng.uniform(0, 2 * math.pi)), field)
 
 
-def _accompanied(leader: Motion, spacing: float, rng: np.random.Generator) -> Motion:
+def _walk_beside(leader: Motion, spacing: float, rng: np.random.Generator) -> Motion:
     """In front of it or behind, a little to one side, and hardly slower."""
     velocity, speed = np.array(leader.velocity), math.hypot(*leader.velocity)
     ahead = velocity / max(speed, 1e-9) * max(spacing * leader.size, rng.uniform(1.1, 1.5) * speed)
@@ -168,7 +168,7 @@ class MovingShape:
     Attributes:
         category: index into ``CLASS_NAMES``.
         sides: width and height for a size of 1.
-        growth, rotation: the largest, as a share and in degrees.
+        growth, rotation: the largest, as a fraction and in degrees.
     """
 
     motion: Motion
@@ -181,8 +181,8 @@ class MovingShape:
         """With the whole box, in the image or not."""
         swing = self.motion.swing(frame)
         half = np.array(self.sides) * self.motion.size * (1 + self.growth * swing) / 2
-        middle = self.motion.at(frame)
-        return Shape(self.category, (*_pair(middle - half), *_pair(middle + half)), self.rotation * swing)
+        center = self.motion.at(frame)
+        return Shape(self.category, (*_pair(center - half), *_pair(center + half)), self.rotation * swing)
 
 
 def moving_shapes(config: TracksConfig, seed: int, video: int) -> list[MovingShape]:
@@ -211,7 +211,7 @@ def annotate(config: TracksConfig, seed: int, index: int) -> list[dict[str, Any]
 
 
 def place_in_video(config: VideosConfig, seed: int, index: int) -> dict[str, Any]:
-    """Fields of a frame's record: its video, counted from 1, and its number there, from 0."""
+    """Fields of a frame's dataset dict: its video, counted from 1, and its number there, from 0."""
     video, frame = divmod(index, config.frames)
     return {"video_id": video + 1, "frame": frame}
 

@@ -18,7 +18,7 @@ from fvcore.transforms.transform import Transform
 from centernet_d2.geometry import (
     affine_matrix,
     fitting_scale,
-    flipped,
+    flip_matrix,
     inverse,
     letterbox_matrix,
     reduced_matrix,
@@ -53,12 +53,12 @@ class AffineTransform(Transform):
         """Whether a box's sides do not stay level."""
         return bool(self.matrix[0, 1] != 0 or self.matrix[1, 0] != 0)
 
-    def shows_whole(self, image_size: tuple[int, int]) -> bool:
+    def is_letterbox(self, image_size: tuple[int, int]) -> bool:
         """Whether an image of ``image_size`` (height, width) is seen as in prediction, or as its flipped image.
 
         It is, fitted in wholly or by its width: that one is the other by chance does not happen.
         """
-        matrix = flipped(self.matrix, self.output_size[1]) if self.flips else self.matrix
+        matrix = flip_matrix(self.matrix, self.output_size[1]) if self.flips else self.matrix
         fitted = (fitting_scale(image_size, self.output_size, by_width) for by_width in (False, True))
         return any(np.allclose(matrix, letterbox_matrix(image_size, self.output_size, scale)) for scale in fitted)
 
@@ -67,7 +67,7 @@ class AffineTransform(Transform):
         largest = np.linalg.norm(self.matrix[:, :2], ord=2)  # output pixels of one image pixel, in any direction
         return next((factor for factor in (8, 4, 2) if factor * largest <= 1 + 1e-9), 1)
 
-    def of_reduced(self, reduction: int) -> AffineTransform:
+    def for_reduced(self, reduction: int) -> AffineTransform:
         """The same for images of which each pixel stands for ``reduction`` x ``reduction`` of the whole one."""
         matrix = reduced_matrix(self.matrix, reduction, self.pixel_center)
         return AffineTransform(matrix, self.output_size, self.pixel_center)
@@ -95,7 +95,7 @@ def affine_parts(transforms: TransformList) -> list[AffineTransform]:
 
 
 class RandomAffine(Augmentation):
-    """Crop, scale, shift, rotate, shear, stretch and mirror in one resampling; sizes and shifts in image pixels."""
+    """Crop, scale, shift, rotate, shear, stretch and flip in one resampling; sizes and shifts in image pixels."""
 
     def __init__(
         self,
@@ -121,14 +121,14 @@ class RandomAffine(Augmentation):
         Args:
             output_size: (height, width) of the network input.
             mode: "crop" (a window of ``scales`` times the fitted size, its center at least ``border`` pixels inside),
-                "shift" (Gaussian of standard deviation ``shift`` and ``scale`` around the middle), "none" (letterbox).
+                "shift" (Gaussian of standard deviation ``shift`` and ``scale`` around the center), "none" (letterbox).
             prob: that ``mode`` is applied; else the image is letterboxed.
             rotation: standard deviation in degrees.
             shear: largest lean of what was upright, degrees to either side; uniform.
             stretch: largest factor by which width divided by height becomes more or less, at the same area; its
                 logarithm is uniform. 1: none.
             keep_resolution_prob: that an image is neither scaled nor shifted and the output has its size; the model
-                pads a batch to its largest. Flipping and rotation (around the middle) stay.
+                pads a batch to its largest. Flipping and rotation (around the center) stay.
             keep_resolution_max: pixels; not for images with a longer side.
             fit_width: images are fitted by their width alone (``geometry.fitting_scale``).
         """
@@ -167,9 +167,9 @@ class RandomAffine(Augmentation):
             center, zoom = ((width / 2, height / 2), 1.0) if keep else self._window(mode, height, width)
             matrix = affine_matrix(center, fitted / zoom, angle, size)
         if self.shear > 0 or self.aspect_jitter > 1:
-            matrix = _deformed(matrix, center, self._deformation())
+            matrix = _deform_about(matrix, center, self._deformation())
         if flip:
-            matrix = flipped(matrix, size[1])
+            matrix = flip_matrix(matrix, size[1])
         return AffineTransform(matrix, size, self.pixel_center)
 
     def _keeps_resolution(self, height: int, width: int) -> bool:
@@ -196,7 +196,7 @@ class RandomAffine(Augmentation):
         return (width / 2, height / 2), 1.0
 
 
-def _deformed(matrix: np.ndarray, fixed: tuple[float, float], linear: np.ndarray) -> np.ndarray:
+def _deform_about(matrix: np.ndarray, fixed: tuple[float, float], linear: np.ndarray) -> np.ndarray:
     """``linear`` (2, 2) around the image's point ``fixed`` (x, y), then ``matrix``."""
     shift = np.asarray(fixed) - linear @ fixed
     return np.column_stack([matrix[:, :2] @ linear, matrix[:, :2] @ shift + matrix[:, 2]])

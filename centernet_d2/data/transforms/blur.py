@@ -1,7 +1,7 @@
-"""Things in front of the object, and blur. Neither moves anything: boxes and landmarks stay as they are.
+"""Things in front of the object, and blur. Neither moves anything: boxes and keypoints stay as they are.
 
-Landmarks under a patch keep their visibility, too. Where a hidden landmark is can be guessed from the rest, learning to
-guess is what the patches are for, and the datasets' own hidden landmarks count in training and scores likewise.
+Keypoints under a patch keep their visibility, too. Where a hidden keypoint is can be guessed from the rest, learning to
+guess is what the patches are for, and the datasets' own hidden keypoints count in training and scores likewise.
 """
 
 # Detectron2's augmentations draw from NumPy's global state, which the loader seeds for each image.
@@ -71,7 +71,7 @@ def gaussian_kernel(deviation: float) -> np.ndarray:
 
 
 def motion_kernel(length: float, angle: float) -> np.ndarray:
-    """(k, k) float64: a line of ``length`` pixels around the middle, ``angle`` degrees from the x axis."""
+    """(k, k) float64: a line of ``length`` pixels around the center, ``angle`` degrees from the x axis."""
     reach = math.ceil(length / 2) + 1
     along = np.linspace(-0.5, 0.5, 8 * reach + 1) * length
     direction = np.array([math.cos(math.radians(angle)), math.sin(math.radians(angle))])

@@ -13,7 +13,7 @@ from centernet_d2.data.transforms.photometric import build_photometric
 
 
 def build_augmentations(cfg: CfgNode) -> list[Augmentation]:
-    """Those of ``INPUT.AFFINE``, ``OCCLUSION``, ``BLUR``, ``COLOR`` and ``PHOTOMETRIC``, in this order."""
+    """Those of ``INPUT.AFFINE``, ``RANDOM_ERASING``, ``BLUR``, ``COLOR`` and ``PHOTOMETRIC``, in this order."""
     affine, occlusion, blur, color = cfg.INPUT.AFFINE, cfg.INPUT.RANDOM_ERASING, cfg.INPUT.BLUR, cfg.INPUT.COLOR
     augmentations: list[Augmentation] = [
         RandomAffine(

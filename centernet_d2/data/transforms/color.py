@@ -12,7 +12,7 @@ from fvcore.transforms.transform import Transform
 
 from centernet_d2.data.transforms.pixel import PixelTransform
 
-# Shares of blue, green and red in grey (ITU-R BT.601).
+# Shares of blue, green and red in gray (ITU-R BT.601).
 _GREY = np.array([0.114, 0.587, 0.299])
 # Standard deviations and (columns) directions of the principal components of COCO's colors in 0..1, BGR.
 _EIGENVALUES = np.array([0.2141788, 0.01817699, 0.00341571])
@@ -44,8 +44,8 @@ class ColorTransform(PixelTransform):
 class RandomColor(Augmentation):
     """Brightness, contrast and saturation in random order, then noise along the principal components of color.
 
-    The grey that contrast and saturation blend with is that of the image before any of them, as published; so the
-    whole is affine in the image's colors and is applied once, without rounding in between.
+    The gray that contrast and saturation blend with is that of the image before any of them, as in the reference; so
+    the whole is affine in the image's colors and is applied once, without rounding in between.
     """
 
     def __init__(self, jitter: float = 0.4, lighting: float = 0.1, format: str = "BGR") -> None:

@@ -42,7 +42,7 @@ class RandomErasing(Augmentation):
         """
         Args:
             prob: of any patch at all; then 1 .. ``max_patches``, equally likely.
-            max_size: longest side as a share of the image's shorter side.
+            max_size: longest side as a fraction of the image's shorter side.
 
         Raises:
             ValueError: a value out of range.

@@ -1,4 +1,4 @@
-"""Labels in other units than pixels: told by a whole set, because a single box can be anywhere."""
+"""Detects labels in other units than pixels, from all boxes of a dataset: one box alone proves nothing."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from detectron2.structures import BoxMode
 
 from centernet_d2.data.image_io import DatasetDict
 from centernet_d2.data.validation.issues import AnnotationIssue, box_faults, is_number
-from centernet_d2.data.validation.object_boxes import is_inside, uncut
+from centernet_d2.data.validation.object_boxes import is_inside, restore_uncut_boxes
 
 # So many boxes do not lie in one corner of large images by chance.
 _MANY = 20
 
 
 def check_shares(dataset_dicts: Sequence[DatasetDict]) -> list[AnnotationIssue]:
-    """Fatal issues where all boxes, or all labeled keypoints, of the records together are shares of the image.
+    """Fatal issues where all boxes, or all labeled keypoints, of the dataset dicts together are fractions of the image.
 
     Fast: the first box and the first keypoint in pixels end the search.
     """
@@ -31,13 +31,13 @@ def check_shares(dataset_dicts: Sequence[DatasetDict]) -> list[AnnotationIssue]:
     file, issues = str(with_objects[0].get("file_name")), []
     count, fractions = _count_shares(np.array(one["bbox"], dtype=float) for one in _all_objects(with_objects))
     if fractions:
-        problem = f"all {count} boxes lie within 1 pixel: they must be in pixels, not shares of the image (multiply"
+        problem = f"all {count} boxes lie within 1 pixel: they must be in pixels, not fractions of the image (multiply"
         issues.append(AnnotationIssue(file, None, "bbox", f"{problem} by its width and height)"))
     # An index of 1 is at 1.5 in continuous coordinates.
-    count, fractions = _count_shares(_labeled(one) / 1.5 for one in _all_objects(with_objects))
+    count, fractions = _count_shares(_labeled_keypoints(one) / 1.5 for one in _all_objects(with_objects))
     if fractions:
         problem = f"all labeled points of {count} objects lie within 1 pixel of the corner: they must be in pixels"
-        issues.append(AnnotationIssue(file, None, "keypoints", f"{problem}, not shares of the image"))
+        issues.append(AnnotationIssue(file, None, "keypoints", f"{problem}, not fractions of the image"))
     return issues
 
 
@@ -45,7 +45,7 @@ def check_units(dataset_dicts: Sequence[DatasetDict]) -> list[AnnotationIssue]:
     """``check_shares``, and an issue where many boxes are shares, or all look like percent or thousandths of the
     image, or like corners named as x, y, width, height. The file is that of the first image with objects."""
     issues = check_shares(dataset_dicts)
-    objects = [(dataset_dict, one) for dataset_dict in dataset_dicts for one in _sound(dataset_dict)]
+    objects = [(dataset_dict, one) for dataset_dict in dataset_dicts for one in _comparable_objects(dataset_dict)]
     if issues or not objects:
         return issues
     boxes = np.array([one["bbox"] for _, one in objects], dtype=np.float64)
@@ -70,7 +70,7 @@ def _doubt(boxes: np.ndarray, sizes: np.ndarray, by_size: np.ndarray) -> str:
             return f"{problem}: if they are {name} of the image, the model learns wrong places and sizes"
     fractions = (np.abs(boxes) <= 1).all(axis=1).sum()
     if fractions >= _MANY:
-        problem = f"{fractions} of {len(boxes)} boxes lie within 1 pixel: if they are shares of the image, multiply"
+        problem = f"{fractions} of {len(boxes)} boxes lie within 1 pixel: if they are fractions of the image, multiply"
         return f"{problem} them by its width and height; the model learns them as points in the corner"
     over = (ends > sizes + 1).any(axis=1)
     ordered = (boxes[:, 2:] > boxes[:, :2]).all() and (boxes[:, 2:] <= sizes + 1).all()
@@ -91,10 +91,10 @@ def _count_shares(values: Iterable[np.ndarray]) -> tuple[int, bool]:
 
 
 def _all_objects(dataset_dicts: Iterable[DatasetDict]) -> Iterator[dict[str, Any]]:
-    return (one for dataset_dict in dataset_dicts for one in _sound(dataset_dict))
+    return (one for dataset_dict in dataset_dicts for one in _comparable_objects(dataset_dict))
 
 
-def _sound(dataset_dict: DatasetDict) -> list[dict[str, Any]]:
+def _comparable_objects(dataset_dict: DatasetDict) -> list[dict[str, Any]]:
     """The objects whose boxes can be compared, as annotated; none of an image without a size or of 2 pixels."""
     if not isinstance(dataset_dict, dict) or not isinstance(dataset_dict.get("annotations"), list):
         return []
@@ -102,10 +102,12 @@ def _sound(dataset_dict: DatasetDict) -> list[dict[str, Any]]:
     if not all(is_number(value) and value > 2 for value in size):
         return []
     objects = [one for one in dataset_dict["annotations"] if isinstance(one, dict)]
-    return uncut([one for one in objects if is_inside(one, size) or not any(x[2] for x in box_faults(one, size))])
+    return restore_uncut_boxes(
+        [one for one in objects if is_inside(one, size) or not any(x[2] for x in box_faults(one, size))]
+    )
 
 
-def _labeled(annotation: dict[str, Any]) -> np.ndarray:
+def _labeled_keypoints(annotation: dict[str, Any]) -> np.ndarray:
     """(N, 2) x, y of the labeled keypoints; none where they cannot be read."""
     values = annotation.get("keypoints", ())
     if not hasattr(values, "__len__") or len(values) % 3 or not all(is_number(value) for value in values):

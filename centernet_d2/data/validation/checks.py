@@ -46,17 +46,17 @@ def check_annotations(
     """Everything wrong with Detectron2-style records.
 
     Args:
-        check_images: decode every image, too: unreadable and absent ones, and sizes other than the record's.
+        check_images: decode every image, too: unreadable and absent ones, and sizes other than the dataset dict's.
         num_keypoints: of every object that has any; None where not known.
     """
     issues: list[AnnotationIssue] = []
     categories = range(len(class_names))
     track_ids: Counter[str] = Counter()
     for position, dataset_dict in enumerate(dataset_dicts, start=1):
-        issues += check_image_entry(dataset_dict, f"record {position}")
+        issues += check_image_entry(dataset_dict, f"dataset dict {position}")
         if not isinstance(dataset_dict, dict):
             continue
-        file = str(dataset_dict.get("file_name", f"record {position}"))
+        file = str(dataset_dict.get("file_name", f"dataset dict {position}"))
         track_id = repr(dataset_dict.get("image_id"))
         if dataset_dict.get("image_id") is None or track_ids[track_id]:
             issues.append(AnnotationIssue(file, None, "image_id", f"is {track_id}: missing, or that of another image"))

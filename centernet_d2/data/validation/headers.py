@@ -47,7 +47,7 @@ class HeaderReader:
         return Header(*known[2:])
 
     def check(self, dataset_dicts: Iterable[DatasetDict]) -> list[CorruptImageError]:
-        """What is wrong with the images of records, by header and size; drawn images are passed over."""
+        """What is wrong with the images of dataset dicts, by header and size; drawn images are passed over."""
         corrupt = []
         for dataset_dict in dataset_dicts:
             file_name = os.fspath(dataset_dict["file_name"])

@@ -85,28 +85,28 @@ def check_object(
         return AnnotationIssue(file, annotation_id, field, problem, fatal)
 
     if not isinstance(annotation, dict):
-        return [found("annotation", f"is {_shown(annotation)}, not an object with fields")]
+        return [found("annotation", f"is {_shorten(annotation)}, not an object with fields")]
     issues = [found(*fault) for fault in box_faults(annotation, size)]
     category = annotation.get("category_id")
     if "category_id" not in annotation:
         issues.append(found("category_id", "is missing"))
     elif not is_integer(category):
-        issues.append(found("category_id", f"is {_shown(category)}, not an integer"))
+        issues.append(found("category_id", f"is {_shorten(category)}, not an integer"))
     elif category not in categories:
         issues.append(found("category_id", f"is {category}, but there is no such category"))
     for field in ("iscrowd", "ignore"):
         flag = annotation.get(field, 0)
         if not is_integer(flag) or flag not in (0, 1):
-            issues.append(found(field, f"is {_shown(flag)}, not 0 or 1"))
+            issues.append(found(field, f"is {_shorten(flag)}, not 0 or 1"))
     if "keypoints" in annotation:
         issues += [found("keypoints", fault) for fault in _keypoint_faults(annotation["keypoints"], num_keypoints)]
     return issues
 
 
 def check_image_entry(image: Any, file: str) -> list[AnnotationIssue]:
-    """Faults of ``file_name``, ``height`` and ``width`` of an entry of "images" or of a dataset record."""
+    """Faults of ``file_name``, ``height`` and ``width`` of an entry of "images" or of a dataset dict."""
     if not isinstance(image, dict):
-        return [AnnotationIssue(file, None, "images", f"has the entry {_shown(image)}, not an object with fields")]
+        return [AnnotationIssue(file, None, "images", f"has the entry {_shorten(image)}, not an object with fields")]
     name = image.get("file_name")
     issues = []
     if not isinstance(name, str) or not name:
@@ -129,29 +129,29 @@ def box_faults(annotation: dict[str, Any], size: tuple[Any, Any]) -> list[tuple[
         return [("bbox", "is missing", True)]
     box = annotation["bbox"]
     if not _is_sequence(box) or len(box) != 4:
-        return [("bbox", f"is {_shown(box)}, not four numbers", True)]
+        return [("bbox", f"is {_shorten(box)}, not four numbers", True)]
     if not all(is_number(value) for value in box):
-        return [("bbox", f"{_shown(list(box))} holds something that is not a finite number", True)]
+        return [("bbox", f"{_shorten(list(box))} holds something that is not a finite number", True)]
     mode = annotation.get("bbox_mode", BoxMode.XYWH_ABS)
     if mode not in (BoxMode.XYWH_ABS, BoxMode.XYXY_ABS):
-        return [("bbox_mode", f"is {_shown(mode)}: only XYWH_ABS and XYXY_ABS are read", True)]
+        return [("bbox_mode", f"is {_shorten(mode)}: only XYWH_ABS and XYXY_ABS are read", True)]
     x1, y1, x2, y2 = BoxMode.convert([float(value) for value in box], BoxMode(mode), BoxMode.XYXY_ABS)
     if x2 <= x1 or y2 <= y1:
-        return [("bbox", f"{_shown(list(box))} has no area: the object is left out", False)]
+        return [("bbox", f"{_shorten(list(box))} has no area: the object is left out", False)]
     height, width = size
     if not (is_integer(height) and is_integer(width)) or min(height, width) <= 0:
         return []
     if x2 <= 0 or y2 <= 0 or x1 >= width or y1 >= height:
-        return [("bbox", f"{_shown(list(box))} is outside the {width}x{height} image: it is left out", False)]
+        return [("bbox", f"{_shorten(list(box))} is outside the {width}x{height} image: it is left out", False)]
     # Annotations in whole pixels may be one off, by convention or rounding.
     if x1 < -1 or y1 < -1 or x2 > width + 1 or y2 > height + 1:
-        return [("bbox", f"{_shown(list(box))} reaches outside the {width}x{height} image: it is cut", False)]
+        return [("bbox", f"{_shorten(list(box))} reaches outside the {width}x{height} image: it is cut", False)]
     return []
 
 
 def _keypoint_faults(keypoints: Any, count: int | None) -> list[str]:
     if not _is_sequence(keypoints) or len(keypoints) % 3:
-        return [f"is {_shown(keypoints)}, not triples x, y, visibility"]
+        return [f"is {_shorten(keypoints)}, not triples x, y, visibility"]
     if not all(is_number(value) for value in keypoints):
         return ["hold something that is not a finite number"]
     if count is not None and len(keypoints) != 3 * count:
@@ -166,9 +166,9 @@ def _is_sequence(value: Any) -> bool:
 
 
 def _absent_or(entry: dict[str, Any], field: str, wanted: str) -> str:
-    return f"is {_shown(entry[field])}, not {wanted}" if field in entry else "is missing"
+    return f"is {_shorten(entry[field])}, not {wanted}" if field in entry else "is missing"
 
 
-def _shown(value: Any) -> str:
+def _shorten(value: Any) -> str:
     text = repr(value)
     return text if len(text) <= 80 else text[:77] + "..."

@@ -13,11 +13,11 @@ _URL = re.compile(r"\b(https?|ftp|s3|gs|file)://?")
 
 def missing(path: str | os.PathLike[str]) -> str:
     """ "does not exist", with what is there instead: another case, suffix, Unicode form, folder, ..."""
-    hint = what_is_there(os.fspath(path))
+    hint = describe_nearest(os.fspath(path))
     return f"does not exist: {hint}" if hint else "does not exist"
 
 
-def what_is_there(path: str) -> str:
+def describe_nearest(path: str) -> str:
     """A few words on what stands in place of ``path``, which does not exist; "" where nothing is like it.
 
     Never raises; folders are listed once, not for each file.
@@ -111,16 +111,16 @@ def _plain(name: str) -> str:
 
 def _listing(folder: str) -> dict[str, list[str]]:
     """Entries of a folder by their plain names."""
-    return _listed(folder, os.stat(folder).st_mtime_ns)[0]
+    return _list_folder(folder, os.stat(folder).st_mtime_ns)[0]
 
 
 def _stems(folder: str) -> dict[str, list[str]]:
     """The same by their names without suffix."""
-    return _listed(folder, os.stat(folder).st_mtime_ns)[1]
+    return _list_folder(folder, os.stat(folder).st_mtime_ns)[1]
 
 
 @functools.lru_cache(maxsize=16)
-def _listed(folder: str, _: int) -> tuple[dict[str, list[str]], dict[str, list[str]]]:
+def _list_folder(folder: str, _: int) -> tuple[dict[str, list[str]], dict[str, list[str]]]:
     names: dict[str, list[str]] = {}
     stems: dict[str, list[str]] = {}
     for entry in sorted(os.listdir(folder)):

@@ -15,7 +15,7 @@ from detectron2.structures import BoxMode
 from centernet_d2.data.image_io import DatasetDict
 from centernet_d2.data.validation.issues import AnnotationIssue, box_faults, is_integer, is_number
 
-#: Of records: how many objects were left out; what was left out or cut, to be shown. Absent where nothing was.
+#: Of dataset dicts: how many objects were left out; what was left out or cut, to be shown. Absent where nothing was.
 LEFT_OUT, BOX_FINDINGS = "left_out", "box_findings"
 #: Of annotations whose box was cut: the box as annotated, in the same ``bbox_mode``.
 UNCUT_BOX = "uncut_bbox"
@@ -97,14 +97,14 @@ def settle_objects(dataset_dicts: Iterable[DatasetDict]) -> None:
             dataset_dict[BOX_FINDINGS] = [*dataset_dict.get(BOX_FINDINGS, ()), *issues]
 
 
-def uncut(annotations: list[dict[str, Any]]) -> list[dict[str, Any]]:
+def restore_uncut_boxes(annotations: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """The objects with their boxes as annotated, which may reach over the edge of the image."""
     return [{**one, "bbox": one[UNCUT_BOX]} if UNCUT_BOX in one else one for one in annotations]
 
 
 def scored_objects(annotations: list[dict[str, Any]], dataset_name: str) -> list[dict[str, Any]]:
-    """The objects of a record with the boxes that evaluation compares with: see ``SCORED_WHOLE``."""
-    return uncut(annotations) if dataset_name in SCORED_WHOLE else annotations
+    """The objects of a dataset dict with the boxes that evaluation compares with: see ``SCORED_WHOLE``."""
+    return restore_uncut_boxes(annotations) if dataset_name in SCORED_WHOLE else annotations
 
 
 def settle_coco(data: dict[str, Any]) -> bool:

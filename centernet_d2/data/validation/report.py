@@ -120,7 +120,7 @@ def _report(
     """Completes ``issues``, those of the file, by those of the records."""
     grid = grid or Grid()
     found = check_annotations(dataset_dicts, names, check_images)
-    # Records that are malformed themselves (of sets that other code registered) cannot be counted.
+    # Dataset dicts that are malformed themselves (of sets that other code registered) cannot be counted.
     sound = [] if any(issue.fatal and issue.field != "image" for issue in found) else dataset_dicts
     counts = Counter(
         annotation["category_id"] for dataset_dict in sound for annotation in dataset_dict.get("annotations", [])

@@ -1,9 +1,9 @@
-"""DeepFashion2's measures: box AP, and AP of clothes landmarks against the visible ones and against all labelled ones.
+"""DeepFashion2's measures: box AP, and AP of clothes landmarks against the visible ones and against all labeled ones.
 
-The similarity of landmarks is COCO's: the mean of exp(-d^2 / (2 a (2 s)^2)) over the true object's labelled landmarks,
+The similarity of landmarks is COCO's: the mean of exp(-d^2 / (2 a (2 s)^2)) over the true object's labeled landmarks,
 d the distance, a the true object's area, s the landmark's sigma. pycocotools matches and averages, one category at a
 time and with its own landmarks: 294 of every detection in 32,153 images would not fit into memory. The numbers are
-those of all 294, with one exception: objects without labelled landmarks are ignored, and so are detections whose
+those of all 294, with one exception: objects without labeled landmarks are ignored, and so are detections whose
 landmarks lie about their boxes. Here a detection's own landmarks decide that, not zeros for those it does not have.
 """
 
@@ -36,7 +36,7 @@ from centernet_d2.evaluation.coco import max_detections
 
 _logger = logging.getLogger(__name__)
 
-#: Task -> the least visibility that counts: DeepFashion2's 2 is visible, 1 occluded, 0 not labelled.
+#: Task -> the least visibility that counts: DeepFashion2's 2 is visible, 1 occluded, 0 not labeled.
 KEYPOINT_TASKS = {"keypoints_visible": 2, "keypoints_visible_and_occluded": 1}
 # COCO's names of the area ranges after "all".
 _AREAS = {"bbox": ("s", "m", "l"), "keypoints": ("m", "l")}
@@ -98,9 +98,9 @@ class ClothesLandmarkEvaluator(DatasetEvaluator):
             ValueError: the instances have another number of landmarks than the dataset.
         """
         for sample, output in zip(inputs, outputs, strict=True):
-            self._found.append(self._kept(sample["image_id"], output["instances"].to("cpu")))
+            self._found.append(self._select_predictions(sample["image_id"], output["instances"].to("cpu")))
 
-    def _kept(self, image_id: int, instances: Instances) -> _Found:
+    def _select_predictions(self, image_id: int, instances: Instances) -> _Found:
         boxes = BoxMode.convert(instances.pred_boxes.tensor.double(), BoxMode.XYXY_ABS, BoxMode.XYWH_ABS).numpy()
         classes = instances.pred_classes.numpy()
         landmarks = None
@@ -162,7 +162,7 @@ class ClothesLandmarkEvaluator(DatasetEvaluator):
     def _results(
         self, gt: list[list[CocoEntry]], predictions: list[_Found], iou_type: str, visibility: int = 0
     ) -> dict[str, float]:
-        """The metrics of one task; landmarks of less than ``visibility`` count as not labelled."""
+        """The metrics of one task; landmarks of less than ``visibility`` count as not labeled."""
         precisions = []
         for number, (first, end) in enumerate(self._schema.ranges):
             objects = [_counting(entry, visibility) for entry in gt[number]]
@@ -207,7 +207,7 @@ def _detection(predictions: _Found, k: int) -> CocoEntry:
 
 
 def _counting(entry: CocoEntry, visibility: int) -> CocoEntry:
-    """A true object whose landmarks of less than ``visibility`` are not labelled, as pycocotools wants it."""
+    """A true object whose landmarks of less than ``visibility`` are not labeled, as pycocotools wants it."""
     points = entry["keypoints"].copy()
     points[points[:, 2] < visibility, 2] = 0
     return {**entry, "keypoints": points.ravel(), "num_keypoints": np.count_nonzero(points[:, 2])}

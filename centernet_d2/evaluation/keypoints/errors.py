@@ -25,11 +25,11 @@ class FaceError:
     """One annotated face.
 
     Attributes:
-        image_id, file_name: of the record.
-        face: its number in the record's annotations, from 0.
-        subset: of the record; None where the dataset has no subsets.
+        image_id, file_name: of the dataset dict.
+        face: its number in the dataset dict's annotations, from 0.
+        subset: of the dataset dict; None where the dataset has no subsets.
         normalizers: pixels by name; None where undefined.
-        distance: mean of the labelled landmarks, pixels; None where the face was missed.
+        distance: mean of the labeled landmarks, pixels; None where the face was missed.
         score: of the prediction, 0..1; None as above.
         landmarks: predicted, K lists of x, y (image pixels) and score; None as above.
     """

@@ -17,7 +17,7 @@ from centernet_d2.data.annotations import corner_boxes
 from centernet_d2.data.catalog import load_dataset_dicts
 from centernet_d2.data.image_io import DatasetDict, read_image
 from centernet_d2.data.schemas import SCHEMAS, KeypointSchema
-from centernet_d2.data.validation.object_boxes import LEFT_OUT, uncut
+from centernet_d2.data.validation.object_boxes import LEFT_OUT, restore_uncut_boxes
 from centernet_d2.evaluation.common import gather_predictions
 from centernet_d2.evaluation.keypoints.errors import FaceError, by_subset, percentages, summary, table, write_errors
 from centernet_d2.evaluation.keypoints.metrics import NORMALIZERS, assign, landmark_distances, normalizers
@@ -30,8 +30,8 @@ _WORST, _CROP = 20, 240
 
 @dataclass
 class _Image:
-    """A record with its faces that can be scored: ``faces`` (P,) their numbers in the record, ``landmarks`` (P, K, 3),
-    ``boxes`` (P, 4)."""
+    """A dataset dict with its faces that can be scored: ``faces`` (P,) their numbers in the dataset dict, ``landmarks``
+    (P, K, 3), ``boxes`` (P, 4)."""
 
     dataset_dict: DatasetDict
     faces: np.ndarray
@@ -40,11 +40,11 @@ class _Image:
 
 
 class FaceLandmarkEvaluator(DatasetEvaluator):
-    """NME, failure rates and areas under the curve by four normalizers, by subset where the records name several.
+    """NME, failure rates and areas under the curve by four normalizers, by subset where the dataset dicts name several.
 
     In an image with one annotated face the prediction with the highest score counts, however low it is; with several,
     each face has its own (``landmark_metrics.assign``). A face without a prediction is a failure. Crowds, and faces
-    without a box or without any labelled landmark, are not scored.
+    without a box or without any labeled landmark, are not scored.
 
     ``evaluate`` returns ``{"landmarks": {...}, "landmarks_<subset>": {...}}`` (``landmark_errors.summary``) in the main
     process, and {} in others. ``output_dir`` gets ``landmark_errors.json``, ``cumulative_error.png``,
@@ -69,7 +69,7 @@ class FaceLandmarkEvaluator(DatasetEvaluator):
         self.images = {dataset_dict["image_id"]: _image(dataset_dict, self.schema) for dataset_dict in dataset_dicts}
         unscored = sum(len(p.dataset_dict["annotations"]) - len(p.faces) for p in self.images.values())
         if not any(len(image.faces) for image in self.images.values()):
-            raise ValueError(f"dataset {dataset_name} has no face with a box and a labelled landmark to evaluate on")
+            raise ValueError(f"dataset {dataset_name} has no face with a box and a labeled landmark to evaluate on")
         if unscored:
             _logger.warning("%s: %d faces without box or labels, or crowds, are not scored", dataset_name, unscored)
         self.reset()
@@ -125,7 +125,7 @@ class FaceLandmarkEvaluator(DatasetEvaluator):
         curves = {subset or "all": percentages(members, general) for subset, members in by_subset(faces).items()}
         plot_cumulative_errors(self.output_dir / "cumulative_error.png", curves, general)
         plot_landmark_errors(self.output_dir / "per_landmark_error.png", per_keypoint[general], general)
-        cv2.imwrite(str(self.output_dir / "worst.jpg"), self._worst(faces, general))
+        cv2.imwrite(str(self.output_dir / "worst.jpg"), self._draw_worst(faces, general))
 
     def _landmark_errors(self, faces: list[FaceError], normalizer: str) -> np.ndarray:
         """(K,) mean errors in percent over the faces that were found and have the landmark; NaN without any."""
@@ -137,12 +137,12 @@ class FaceLandmarkEvaluator(DatasetEvaluator):
                 total, count = total + np.nan_to_num(errors), count + ~np.isnan(errors)
         return 100 * np.divide(total, count, out=np.full(len(total), np.nan), where=count > 0)
 
-    def _worst(self, faces: list[FaceError], normalizer: str) -> np.ndarray:
+    def _draw_worst(self, faces: list[FaceError], normalizer: str) -> np.ndarray:
         crops, captions = [], []
         for face in sorted(faces, key=lambda face: face.error(normalizer), reverse=True)[:_WORST]:
             image, gt = self.images[face.image_id], self._gt(face)
-            labelled = gt[gt[:, 2] > 0, :2]
-            box = np.concatenate([labelled.min(axis=0), labelled.max(axis=0)])
+            labeled = gt[gt[:, 2] > 0, :2]
+            box = np.concatenate([labeled.min(axis=0), labeled.max(axis=0)])
             crop, matrix = crop_square(read_image(image.dataset_dict), box, _CROP)
             predicted = None if face.landmarks is None else moved_landmarks(np.array(face.landmarks), matrix)
             draw_comparison(crop, predicted, moved_landmarks(gt, matrix), self.schema)
@@ -159,7 +159,7 @@ class FaceLandmarkEvaluator(DatasetEvaluator):
 def _image(dataset_dict: DatasetDict, schema: KeypointSchema) -> _Image:
     annotations = dataset_dict["annotations"]
     # A face's size is that of the box as annotated, and not of the part inside of the image.
-    boxes = corner_boxes(uncut(annotations))
+    boxes = corner_boxes(restore_uncut_boxes(annotations))
     unlabelled = [0.0] * (3 * len(schema))
     flat = [annotation.get("keypoints", unlabelled) for annotation in annotations]
     landmarks = np.array(flat, dtype=np.float64).reshape(len(flat), len(schema), 3)

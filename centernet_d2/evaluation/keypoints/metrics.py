@@ -1,6 +1,6 @@
 """Errors of face landmarks as papers print them; pure functions of arrays.
 
-The error of a face is the mean distance of its labelled landmarks, divided by a length of the true face (a
+The error of a face is the mean distance of its labeled landmarks, divided by a length of the true face (a
 *normalizer*), in percent. Infinity is the error of a missed face: a failure at every limit. NaN is that of a face whose
 normalizer is undefined: it does not count.
 """
@@ -14,11 +14,11 @@ import numpy as np
 from centernet_d2.data.schemas import KeypointSchema
 
 #: Distance of the outer eye corners; of the pupils (the mean of an eye's landmarks, as 300W has none); diagonal of the
-#: tight box of the labelled landmarks; sqrt(width * height) of the annotated box (AFLW's face size).
+#: tight box of the labeled landmarks; sqrt(width * height) of the annotated box (AFLW's face size).
 NORMALIZERS = ("inter_ocular", "inter_pupil", "box_diagonal", "box_size")
 #: Of failure rates and areas under the curve, percent.
 LIMITS = (8, 10)
-# A prediction further from a face than this share of its box size is another object.
+# A prediction further from a face than this fraction of its box size is another object.
 _SAME_FACE = 0.5
 
 
@@ -26,22 +26,22 @@ def normalizers(landmarks: np.ndarray, box: np.ndarray, schema: KeypointSchema) 
     """Lengths of a true face, in pixels, by the names of ``NORMALIZERS``; NaN where undefined.
 
     Args:
-        landmarks: (K, 3) x, y, visibility; those of visibility 0 are not labelled.
+        landmarks: (K, 3) x, y, visibility; those of visibility 0 are not labeled.
         box: (4,) x1, y1, x2, y2 as annotated.
     """
     corners = schema.outer_eye_corners
-    labelled = landmarks[landmarks[:, 2] > 0, :2]
+    labeled = landmarks[landmarks[:, 2] > 0, :2]
     lengths = {
         "inter_ocular": _distance(landmarks, *((k,) for k in corners)) if corners else math.nan,
         "inter_pupil": _distance(landmarks, *schema.pupils) if schema.pupils else math.nan,
-        "box_diagonal": float(np.hypot(*np.ptp(labelled, axis=0))) if len(labelled) else math.nan,
+        "box_diagonal": float(np.hypot(*np.ptp(labeled, axis=0))) if len(labeled) else math.nan,
         "box_size": math.sqrt(max(0.0, (box[2] - box[0]) * (box[3] - box[1]))),
     }
     return {name: length if length > 0 else math.nan for name, length in lengths.items()}
 
 
 def landmark_distances(predicted: np.ndarray, gt: np.ndarray) -> np.ndarray:
-    """(..., K) distances in pixels between (..., K, 2 or 3) and (..., K, 3) landmarks; NaN where not labelled."""
+    """(..., K) distances in pixels between (..., K, 2 or 3) and (..., K, 3) landmarks; NaN where not labeled."""
     distances = np.linalg.norm(predicted[..., :2] - gt[..., :2], axis=-1)
     return np.where(gt[..., 2] > 0, distances, np.nan)
 
@@ -51,12 +51,12 @@ def assign(predicted: np.ndarray, scores: np.ndarray, gt: np.ndarray, sizes: np.
 
     A prediction belongs to the face that it is nearest to in terms of that face's size, if its mean distance is at
     most half the size. A face has the one with the highest score of those that belong to it; the others are left
-    out, so a second detection of one face is never taken for its neighbour.
+    out, so a second detection of one face is never taken for its neighbor.
 
     Args:
         predicted: (M, K, 2 or 3).
         scores: (M,).
-        truth: (P, K, 3), each with a labelled landmark.
+        gt: (P, K, 3), each with a labeled landmark.
         sizes: (P,) pixels, positive; sqrt(width * height) of the annotated boxes.
     """
     chosen = np.full(len(gt), -1)
@@ -95,7 +95,7 @@ def cumulative_curve(errors: np.ndarray, limit: float) -> tuple[np.ndarray, np.n
 
 
 def _distance(landmarks: np.ndarray, first: tuple[int, ...], second: tuple[int, ...]) -> float:
-    """Between the means of two groups of landmarks; NaN if one of them is not labelled."""
+    """Between the means of two groups of landmarks; NaN if one of them is not labeled."""
     if (landmarks[[*first, *second], 2] <= 0).any():
         return math.nan
     return float(np.linalg.norm(landmarks[list(first), :2].mean(axis=0) - landmarks[list(second), :2].mean(axis=0)))

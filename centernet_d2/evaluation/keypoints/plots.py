@@ -41,7 +41,7 @@ def plot_landmark_errors(path: Path, errors: np.ndarray, normalizer: str) -> Non
 
 
 def _figure(width: float, height: float) -> tuple[Figure, Axes]:
-    # Without pyplot: no window system is asked, and nothing stays open.
+    # Not pyplot: it needs a display backend and keeps figures open.
     figure = Figure(figsize=(width, height), layout="constrained")
     axes = figure.subplots()
     axes.grid(alpha=0.3)

@@ -49,7 +49,7 @@ class KittiEvaluator(DatasetEvaluator):
     * ``pred_boxes``, ``scores`` and ``pred_classes``, in the order of the metadata's ``thing_classes``;
     * ``pred_alpha`` (P,) radians, without which there is no AOS;
     * ``pred_dimensions`` (P, 3) height, width, length, ``pred_locations`` (P, 3) x, y, z of the center of the bottom,
-      metres in camera coordinates, and ``pred_rotation_y`` (P,) radians (``ops.box3d_geometry``), without which there
+      meters in camera coordinates, and ``pred_rotation_y`` (P,) radians (``ops.box3d_geometry``), without which there
       is neither bird's eye view nor 3D.
 
     ``output_dir`` gets a text file for each image in the format of the benchmark's server.
@@ -58,7 +58,7 @@ class KittiEvaluator(DatasetEvaluator):
     def __init__(self, dataset_name: str, output_dir: str | Path | None = None) -> None:
         """
         Args:
-            dataset_name: registered; records as those of ``data.datasets.kitti.load_kitti``.
+            dataset_name: registered; dataset dicts as those of ``data.datasets.kitti.load_kitti``.
 
         Raises:
             ValueError: a class that the benchmark does not have.

@@ -81,7 +81,7 @@ class Image:
 
     @functools.cached_property
     def overlaps(self) -> dict[str, np.ndarray]:
-        """(true, found) IoU by "2d", "bev" and "3d"; "covered", the share of a detection that a true box covers."""
+        """(true, found) IoU by "2d", "bev" and "3d"; "covered", the fraction of a detection that a true box covers."""
         shared = _intersections(self.gt.boxes, self.predictions.boxes)
         areas = [(x.boxes[:, 2:] - x.boxes[:, :2]).prod(axis=1) for x in (self.gt, self.predictions)]
         result = {"2d": _share(shared, areas[0][:, None] + areas[1] - shared), "occluded": _share(shared, areas[1])}
@@ -130,7 +130,7 @@ def average_precisions(
     total = sum(int(one.must.sum()) for one in scenes)
     if not total:
         return {f"{measure}{count}": math.nan for measure in measures for count in (40, 11)}
-    thresholds = recall_thresholds(np.concatenate([matched_scores(one) for one in scenes]), total)
+    thresholds = recall_thresholds(np.concatenate([match_scores(one) for one in scenes]), total)
     hits, errors, similarity = sum((count(one, thresholds) for one in scenes), np.zeros((3, len(thresholds))))
     result: dict[str, float] = {}
     for measure, value in zip(measures, (hits, similarity), strict=False):
@@ -169,7 +169,7 @@ def scene(image: Image, kind: str, name: str, difficulty: Difficulty, min_overla
     )
 
 
-def matched_scores(one: Scene) -> np.ndarray:
+def match_scores(one: Scene) -> np.ndarray:
     """Scores of the detections that find an object, each object taking the best that is left."""
     left = np.ones(len(one.scores), dtype=bool)
     matched = []

@@ -54,7 +54,7 @@ class TrackingEvaluator(DatasetEvaluator):
     def __init__(self, dataset_name: str, output_dir: str | Path | None = None) -> None:
         """
         Args:
-            dataset_name: registered; records as those of ``data.datasets.mot.load_video``.
+            dataset_name: registered; dataset dicts as those of ``data.datasets.mot.load_video``.
 
         Raises:
             ImportError: motmetrics is not installed.

@@ -16,6 +16,8 @@ from motmetrics import MOTAccumulator
 from motmetrics.metrics import create
 from scipy.optimize import linear_sum_assignment
 
+from centernet_d2.evaluation.average_precision import box_overlaps
+
 #: Overlap (intersection over union) from which CLEAR, identity and ignored regions match.
 OVERLAP = 0.5
 #: Those that HOTA is averaged over.
@@ -66,17 +68,8 @@ def compare_frame(
     return Frame(true_ids[~ignored], np.delete(found_ids, removed), np.delete(overlaps[~ignored], removed, axis=1))
 
 
-def box_overlaps(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """(A, B) intersection over union of (A, 4) and (B, 4) boxes x1, y1, x2, y2; 0 where one has no area."""
-    corners = np.maximum(a[:, None, :2], b[None, :, :2]), np.minimum(a[:, None, 2:], b[None, :, 2:])
-    shared = (corners[1] - corners[0]).clip(min=0).prod(axis=2)
-    areas = [(x[:, 2:] - x[:, :2]).clip(min=0).prod(axis=1) for x in (a, b)]
-    union = areas[0][:, None] + areas[1][None] - shared
-    return np.divide(shared, union, out=np.zeros_like(shared), where=shared > 0)
-
-
 def score(videos: Sequence[Sequence[Frame]]) -> dict[str, float]:
-    """MOTA, IDF1, HOTA, DetA and AssA in percent, and counts of identity switches, of found boxes that are none (FP),
+    """MOTA, IDF1, HOTA, DetA and AssA in percent, and counts of ID switches, of found boxes that are none (FP),
     of missed ones (FN), of objects that are tracked in at least 80 % (MT) and in less than 20 % of their frames (ML).
 
     Objects are not shared by videos. NaN where nothing is defined: MOTA and IDF1 without objects, HOTA without
@@ -107,11 +100,11 @@ def hota(videos: Sequence[Sequence[Frame]]) -> dict[str, float]:
     matches, associations = np.zeros_like(HOTA_OVERLAPS), np.zeros_like(HOTA_OVERLAPS)
     for frames in videos:
         total += sum(len(frame.true_ids) + len(frame.found_ids) for frame in frames)
-        pairs, overlaps, together = _matched(frames)
+        pairs, overlaps, together = _match_frames(frames)
         for k, minimum in enumerate(HOTA_OVERLAPS):
             kinds, counts = np.unique(pairs[overlaps >= minimum - _EPSILON], return_counts=True)
             matches[k] += counts.sum()
-            # Of the frames that either of the two has, the share in which they are matched; once for each match.
+            # Of the frames that either of the two has, the fraction in which they are matched; once for each match.
             associations[k] += (counts * counts / (together[kinds] - counts)).sum()
     if not total:
         return dict.fromkeys(("HOTA", "DetA", "AssA"), math.nan)
@@ -120,7 +113,7 @@ def hota(videos: Sequence[Sequence[Frame]]) -> dict[str, float]:
     return {name: 100 * float(values.mean()) for name, values in means.items()}
 
 
-def _matched(frames: Sequence[Frame]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _match_frames(frames: Sequence[Frame]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """HOTA's matches of one video, whose (object, track) pairs count from 0.
 
     Returns:

@@ -17,7 +17,7 @@ from centernet_d2.layers.conv_blocks import TwoConvBlock, conv_norm, freeze_stag
 class Tree(nn.Module):
     """A binary tree of blocks; its root merges the last block with everything that was handed down.
 
-    Only the innermost trees project their shortcut. The published networks hold a projection in the outer ones too, the
+    Only the innermost trees project their shortcut. The reference networks hold a projection in the outer ones too, the
     result of which nothing reads.
 
     Args:

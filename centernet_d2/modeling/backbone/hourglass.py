@@ -28,7 +28,7 @@ class Residual(TwoConvBlock):
 
 
 class Hourglass(nn.Module):
-    """Down and up again around a smaller hourglass, added to a path at full size. The names are the published ones.
+    """Down and up again around a smaller hourglass, added to a path at full size. The names are the reference ones.
 
     Args:
         channels: width at each depth, from the outside.

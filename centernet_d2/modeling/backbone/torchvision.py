@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torchvision.models.feature_extraction import create_feature_extractor
 
 STRIDES = (4, 8, 16, 32)
-# Side of the image with which a network is asked for its maps; what is pooled to a fixed size has none of theirs.
+# Side of the image with which a network is requested its maps; what is pooled to a fixed size has none of theirs.
 _PROBE_SIZE = 256
 
 

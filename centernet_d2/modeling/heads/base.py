@@ -86,9 +86,9 @@ def _build_layers(in_channels: int, head_channels: int, out_channels: int, bias:
     first, last = nn.Conv2d(in_channels, head_channels, 3, padding=1), nn.Conv2d(head_channels, out_channels, 1)
     assert first.bias is not None
     assert last.bias is not None
-    # A regression starts near zero. A heatmap must keep weights of both signs (PyTorch's, as published): from near zero
-    # the background turns all of them negative in a few steps, and a peak is then where no unit is active, no higher
-    # than the bias, which climbs by one learning rate a step.
+    # A regression starts near zero. A heatmap must keep weights of both signs (PyTorch's, as in the reference): from
+    # near zero the background turns all of them negative in a few steps, and a peak is then where no unit is active, no
+    # higher than the bias, which climbs by one learning rate a step.
     if bias == 0:
         nn.init.normal_(last.weight, std=0.001)
     nn.init.constant_(last.bias, bias)

@@ -43,9 +43,9 @@ class BoxTargets:
 
 @HEAD_REGISTRY.register()
 class BoxHead(BoxSizeHead):
-    """The box as seen from each point ("wh", "lt") or from the middle of any cell around it ("ltrb"), in 4 grid cells.
+    """The box as seen from each point ("wh", "lt") or from the center of any cell around it ("ltrb"), in 4 grid cells.
 
-    Numbers may be negative (a small box need not hold the middle of its cell): corners that come out in the wrong order
+    Numbers may be negative (a small box need not hold the center of its cell): corners that come out in the wrong order
     are swapped, in the loss too, so that no output is without a gradient.
 
     Args:

@@ -28,7 +28,7 @@ class Box3DOrientationHead(Box3DRegressionHead):
     """Alpha (``ops.box3d_geometry``) in two bins (Mousavian et al. 2017, section 3; Objects as Points, section 4.1).
 
     One looks to -90 degrees and one to 90; angles up to 120 degrees away belong to a bin, so that some belong to both.
-    Four channels of each bin: logits of "does not" and "does belong", sine and cosine of the angle from its middle.
+    Four channels of each bin: logits of "does not" and "does belong", sine and cosine of the angle from its center.
     """
 
     @configurable
@@ -54,7 +54,7 @@ class Box3DOrientationHead(Box3DRegressionHead):
         return (membership + (angle * belongs).sum()) / num_objects
 
     def unflip(self, flipped: Tensor) -> Tensor:
-        """The flipped image of alpha is pi - alpha: in the same bins, on the other side of their middles."""
+        """The flipped image of alpha is pi - alpha: in the same bins, on the other side of their centers."""
         signs = flipped.new_tensor([1, 1, -1, 1]).repeat(2)
         return super().unflip(flipped) * signs[:, None, None]
 

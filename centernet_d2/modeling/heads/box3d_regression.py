@@ -35,8 +35,8 @@ def box3d_settings(cfg: CfgNode, in_channels: Sequence[int], loss_weight: float)
 
 @HEAD_REGISTRY.register()
 class Box3DDepthHead(Box3DRegressionHead):
-    """Depth of the middle of the box, metres: 1 / (sigmoid(x) + 1e-6) - 1 of the map's x (after Eigen et al. 2014;
-    Objects as Points, section 4.1). It starts at 1 m, is positive below 10^6 m, and its loss is in metres."""
+    """Depth of the center of the box, meters: 1 / (sigmoid(x) + 1e-6) - 1 of the map's x (after Eigen et al. 2014;
+    Objects as Points, section 4.1). It starts at 1 m, is positive below 10^6 m, and its loss is in meters."""
 
     @configurable
     def __init__(self, **kwargs: Any) -> None:
@@ -53,20 +53,20 @@ class Box3DDepthHead(Box3DRegressionHead):
         return targets.fields["depth"][:, None, None]
 
     def read(self, output: Tensor, image_index: Tensor, cells: Tensor) -> Tensor:
-        """(..., 1, 1) metres."""
+        """(..., 1, 1) meters."""
         return 1 / (super().read(output, image_index, cells).float().sigmoid() + _EPSILON) - 1
 
     def encode_dense(self, targets: Targets) -> Tensor:
         return (1 / (super().encode_dense(targets).double() + 1) - _EPSILON).logit().float()
 
     def decode(self, output: Tensor, image_index: Tensor, cells: Tensor) -> Tensor:
-        """(N, M) metres."""
+        """(N, M) meters."""
         return super().decode(output, image_index, cells)[..., 0]
 
 
 @HEAD_REGISTRY.register()
 class Box3DDimensionsHead(Box3DRegressionHead):
-    """Height, width, length, metres."""
+    """Height, width, length, meters."""
 
     @configurable
     def __init__(self, **kwargs: Any) -> None:
@@ -85,7 +85,7 @@ class Box3DDimensionsHead(Box3DRegressionHead):
 
 @HEAD_REGISTRY.register()
 class Box3DCenterOffsetHead(Box3DRegressionHead):
-    """From the middle of the box in the image to where the middle of the 3D box is seen, x and y as shares of
+    """From the center of the box in the image to where the center of the 3D box is seen, x and y as fractions of
     the box's width and height: the same at every scale. (Of a near object they are far apart.)"""
 
     @configurable

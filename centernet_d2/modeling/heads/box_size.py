@@ -60,7 +60,7 @@ class PointRegressionHead(Head):
         return maps.movedim(-1, 2).flatten(1, 2)
 
 
-def _settings(cfg: CfgNode, in_channels: Sequence[int], loss_weight: float) -> dict[str, Any]:
+def _read_settings(cfg: CfgNode, in_channels: Sequence[int], loss_weight: float) -> dict[str, Any]:
     settings = cfg.MODEL.CENTERNET
     return {
         "point_flags": settings.GRID_POINTS,
@@ -90,7 +90,7 @@ class BoxSizeHead(PointRegressionHead):
     @classmethod
     def from_config(cls, cfg: CfgNode, in_channels: Sequence[int]) -> dict[str, Any]:
         settings = cfg.MODEL.CENTERNET
-        return {"encoding": settings.BOX_ENCODING, **_settings(cfg, in_channels, settings.BOX_SIZE_WEIGHT)}
+        return {"encoding": settings.BOX_ENCODING, **_read_settings(cfg, in_channels, settings.BOX_SIZE_WEIGHT)}
 
     def values(self, targets: Targets) -> Tensor:
         return grid.encode_size(targets.boxes, self.point_flags, self.encoding)
@@ -101,7 +101,7 @@ class BoxSizeHead(PointRegressionHead):
         return grid.decode_boxes(points, self.read(output, image_index, cells), self.point_flags, self.encoding)
 
     def unflip(self, flipped: Tensor) -> Tensor:
-        flip_pairs = grid.flipped(self.point_flags)
+        flip_pairs = grid.flip_grid_points(self.point_flags)
         maps = flipped.flip(-1).unflatten(1, (len(flip_pairs), -1))[:, [self.point_flags.index(p) for p in flip_pairs]]
         sides = grid.convert_size(maps.movedim((1, 2), (-2, -1)), flip_pairs, self.encoding, "ltrb")[..., [2, 1, 0, 3]]
         if self.encoding == "wh":
@@ -119,12 +119,12 @@ class PointOffsetHead(PointRegressionHead):
 
     @classmethod
     def from_config(cls, cfg: CfgNode, in_channels: Sequence[int]) -> dict[str, Any]:
-        return _settings(cfg, in_channels, cfg.MODEL.CENTERNET.OFFSET_WEIGHT)
+        return _read_settings(cfg, in_channels, cfg.MODEL.CENTERNET.OFFSET_WEIGHT)
 
     def values(self, targets: Targets) -> Tensor:
         return targets.points(self.point_flags) - targets.cells(self.point_flags)
 
     def merge_flipped(self, output: Tensor, flipped: Tensor) -> Tensor:
-        """The offset of the image itself, as published: networks trained with integer pixel centers mirror
+        """The offset of the image itself, as in the reference: networks trained with integer pixel centers flip
         differently."""
         return output

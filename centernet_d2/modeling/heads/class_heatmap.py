@@ -78,10 +78,10 @@ class ClassHeatmapHead(Head):
 
     def encode(self, targets: Targets) -> SparseMaps:
         """Gaussians at the points of objects; ignored regions have them too, without a peak."""
-        maps = self._drawn(targets)
-        return maps if targets.ignored is None else with_ignored(maps, self._drawn(targets.ignored))
+        maps = self._encode_sparse(targets)
+        return maps if targets.ignored is None else with_ignored(maps, self._encode_sparse(targets.ignored))
 
-    def _drawn(self, targets: Targets) -> SparseMaps:
+    def _encode_sparse(self, targets: Targets) -> SparseMaps:
         cells = targets.cells(self.point_flags)
         count = len(self.point_flags)
         first = targets.image_index * self.out_channels + targets.classes * count
@@ -105,7 +105,7 @@ class ClassHeatmapHead(Head):
         return self.encode(targets).logits()
 
     def unflip(self, flipped: Tensor) -> Tensor:
-        order = [self.point_flags.index(p) for p in grid.flipped(self.point_flags)]
+        order = [self.point_flags.index(p) for p in grid.flip_grid_points(self.point_flags)]
         maps = flipped.flip(-1).unflatten(1, (self.num_classes, len(self.point_flags)))
         return maps[:, :, order].flatten(1, 2)
 

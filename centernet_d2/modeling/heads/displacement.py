@@ -44,7 +44,7 @@ class DisplacementHead(PointRegressionHead):
         return targets.fields["previous_center"][..., :2] - targets.cells([4])
 
     def merge_flipped(self, output: Tensor, flipped: Tensor) -> Tensor:
-        """That of the image itself, as published."""
+        """That of the image itself, as in the reference."""
         return output
 
     def decode(self, output: Tensor, image_index: Tensor, cells: Tensor) -> Tensor:

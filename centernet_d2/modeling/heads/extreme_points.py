@@ -18,7 +18,7 @@ from centernet_d2.structures import Targets
 
 
 def at_side(targets: Targets, side: int) -> Targets:
-    """The objects whose extreme point of ``side`` is labelled, with it in place of their centers."""
+    """The objects whose extreme point of ``side`` is labeled, with it in place of their centers."""
     predictions = targets.select(targets.fields["keypoints"][:, side, 2] > 0)
     return replace(predictions, fields={**predictions.fields, "center": predictions.fields["keypoints"][:, side, :2]})
 

@@ -1,4 +1,4 @@
-"""One heatmap for every landmark."""
+"""One heatmap for every keypoint."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from centernet_d2.modeling.heads.class_heatmap import HEATMAP_PRIOR, mean_probab
 from centernet_d2.modeling.heads.sparse import DeferredMap, SparseHead, check_normalizer
 from centernet_d2.ops.focal_loss import heatmap_focal_loss
 from centernet_d2.ops.gaussian import SparseMaps, splat_gaussians, window_radius
-from centernet_d2.ops.indexing import cells_of
+from centernet_d2.ops.indexing import gather_cells
 from centernet_d2.structures import Targets
 from centernet_d2.structures.keypoint_schema import get_schema
 
@@ -41,17 +41,17 @@ class KeypointMaps(NamedTuple):
 
 @HEAD_REGISTRY.register()
 class KeypointHeatmapHead(SparseHead):
-    """Logits of "landmark k of some object lies in this cell", K channels.
+    """Logits of "keypoint k of some object lies in this cell", K channels.
 
-    Where classes have landmarks of their own, an image's maps are only learned (and so only computed in training) for
+    Where classes have keypoints of their own, an image's maps are only learned (and so only computed in training) for
     the classes that are in it: decoding reads no others.
 
     Args:
-        ranges: (first, end) of the landmarks of each class.
-        flip_indices: (K,) which landmark each becomes in a flipped image.
+        ranges: (first, end) of the keypoints of each class.
+        flip_indices: (K,) which keypoint each becomes in a flipped image.
         radius: of the Gaussians in cells; -1: from the object's size by ``min_overlap`` and ``radius_method``
             (:func:`~centernet_d2.ops.gaussian.window_radius`).
-        exact_centers: center the Gaussians on the landmarks, not on the middles of their cells.
+        exact_centers: center the Gaussians on the keypoints, not on the centers of their cells.
         normalizer: "objects": the loss is divided by their number times the mean number of keypoints of a class;
             "keypoints": by the number of peaks (the reference).
     """
@@ -112,7 +112,7 @@ class KeypointHeatmapHead(SparseHead):
     def _splat(
         self, targets: Targets, keypoints: Tensor, channel: Tensor, shape: tuple[int, int, int, int]
     ) -> SparseMaps:
-        """Gaussians of the labelled ones of ``keypoints`` (P, L, 3) on maps ``channel`` (P, L)."""
+        """Gaussians of the labeled ones of ``keypoints`` (P, L, 3) on maps ``channel`` (P, L)."""
         owner, keypoint = (keypoints[..., 2] > 0).nonzero(as_tuple=True)
         points = keypoints[owner, keypoint, :2][:, None]
         if self.radius < 0:
@@ -120,7 +120,7 @@ class KeypointHeatmapHead(SparseHead):
             radius = window_radius(sizes, self.min_overlap, self.radius_method, False)
         else:
             radius = torch.full_like(points[:, 0], self.radius, dtype=torch.int64)
-        cells = cells_of(points, targets.grid_size)
+        cells = gather_cells(points, targets.grid_size)
         centers = points if self.exact_centers else None
         return splat_gaussians(cells, channel[owner, keypoint][:, None], radius, shape, centers)
 

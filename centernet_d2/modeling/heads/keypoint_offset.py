@@ -1,4 +1,4 @@
-"""What a landmark's own cell (and those around it) says: where in the cell the landmark lies, and whose it is."""
+"""What a keypoint's own cell (and those around it) says: where in the cell the keypoint lies, and whose it is."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ from centernet_d2.layers.distributed import mean_over_processes
 from centernet_d2.modeling.heads.base import HEAD_REGISTRY
 from centernet_d2.modeling.heads.keypoint_regression import unflip_offsets
 from centernet_d2.modeling.heads.sparse import DeferredMap, SparseHead, check_normalizer, per_object_mean
-from centernet_d2.ops.indexing import cells_of
+from centernet_d2.ops.indexing import gather_cells
 from centernet_d2.structures import Targets
 from centernet_d2.structures.keypoint_schema import get_schema
 
 
 class CellValues(NamedTuple):
-    """What to learn at S cells around each of E landmarks.
+    """What to learn at S cells around each of E keypoints.
 
     Attributes:
         num_objects: P.
-        owner: (E,) int64, the landmark's object, in [0, P).
+        owner: (E,) int64, the keypoint's object, in [0, P).
         image_index: (E,) int64.
         cells: (E, S, 2) int64 x, y; those outside the grid are moved into it.
         inside: (E, S) bool, False for those.
@@ -42,13 +42,13 @@ class CellValues(NamedTuple):
 
 
 class CellRegressionHead(SparseHead):
-    """Two numbers at the cells of landmarks, L1.
+    """Two numbers at the cells of keypoints, L1.
 
     Args:
-        flip_indices: (K,) which landmark each becomes in a flipped image.
-        shared: one pair of maps for all landmarks, else channels 2 k and 2 k + 1 belong to landmark k.
-        radius: also learned in the cells up to this far from a landmark's own, so that a peak in a neighbouring cell
-            still leads to the landmark.
+        flip_indices: (K,) which keypoint each becomes in a flipped image.
+        shared: one pair of maps for all keypoints, else channels 2 k and 2 k + 1 belong to keypoint k.
+        radius: also learned in the cells up to this far from a keypoint's own, so that a peak in a neighboring cell
+            still leads to the keypoint.
         pixel_center: see :mod:`centernet_d2.geometry`.
         normalizer: as of ``KeypointRegressionHead``.
     """
@@ -70,10 +70,10 @@ class CellRegressionHead(SparseHead):
 
     @abstractmethod
     def place(self, targets: Targets, owner: Tensor, keypoint: Tensor) -> Tensor:
-        """(E, 2) in grid cells: what the cells of landmarks ``landmark`` (E,) of objects ``owner`` (E,) point at."""
+        """(E, 2) in grid cells: what the cells of keypoints ``keypoint`` (E,) of objects ``owner`` (E,) point at."""
 
     def channels(self, keypoint: Tensor) -> Tensor:
-        """(..., 2) channels that belong to landmarks (...)."""
+        """(..., 2) channels that belong to keypoints (...)."""
         first = torch.zeros_like(keypoint) if self.shared else 2 * keypoint
         return torch.stack([first, first + 1], dim=-1)
 
@@ -81,8 +81,10 @@ class CellRegressionHead(SparseHead):
         keypoints = targets.fields["keypoints"]
         owner, keypoint = (keypoints[..., 2] > 0).nonzero(as_tuple=True)
         near = torch.arange(-self.radius, self.radius + 1, device=owner.device)
-        around = cells_of(keypoints[owner, keypoint, :2], targets.grid_size)[:, None] + torch.cartesian_prod(near, near)
-        cells = cells_of(around, targets.grid_size)
+        around = gather_cells(keypoints[owner, keypoint, :2], targets.grid_size)[:, None] + torch.cartesian_prod(
+            near, near
+        )
+        cells = gather_cells(around, targets.grid_size)
         values = self.place(targets, owner, keypoint)[:, None] - cells
         inside = (cells == around).all(dim=-1)
         channels = self.channels(keypoint)
@@ -100,7 +102,7 @@ class CellRegressionHead(SparseHead):
         predictions = self.encode(targets)
         maps = predictions.values.new_zeros(targets.num_images, self.out_channels, *targets.grid_size)
         steps = torch.cartesian_prod(*[torch.arange(-self.radius, self.radius + 1)] * 2)
-        for j in steps.square().sum(dim=-1).argsort(descending=True).tolist():  # a landmark's own cell last
+        for j in steps.square().sum(dim=-1).argsort(descending=True).tolist():  # a keypoint's own cell last
             x, y = predictions.cells[:, j].unbind(-1)
             maps[predictions.image_index[:, None], predictions.channels, y[:, None], x[:, None]] = predictions.values[
                 :, j
@@ -108,7 +110,8 @@ class CellRegressionHead(SparseHead):
         return maps
 
     def read(self, output: Tensor, image_index: Tensor, keypoint: Tensor, cells: Tensor) -> Tensor:
-        """The places (..., 2) that ``cells`` (..., 2) of ``landmark`` (...) in images (...) point at, in grid cells."""
+        """The positions (..., 2) that ``cells`` (..., 2) of ``keypoint`` (...) in images (...) point at, in grid
+        cells."""
         channels = self.channels(keypoint)
         return output[image_index[..., None], channels, cells[..., 1, None], cells[..., 0, None]] + cells
 
@@ -116,12 +119,12 @@ class CellRegressionHead(SparseHead):
         return unflip_offsets(flipped, self.flip_indices, self.pixel_center)
 
     def merge_flipped(self, output: Tensor, flipped: Tensor) -> Tensor:
-        """The mean where cells around a landmark's own have learned it too, else the image's own map (as
+        """The mean where cells around a keypoint's own have learned it too, else the image's own map (as
         published)."""
         return super().merge_flipped(output, flipped) if self.radius else output
 
 
-def _settings(cfg: CfgNode, in_channels: Sequence[int], loss_weight: float) -> dict[str, Any]:
+def _read_settings(cfg: CfgNode, in_channels: Sequence[int], loss_weight: float) -> dict[str, Any]:
     return {
         "flip_indices": get_schema(cfg.MODEL.KEYPOINT.SCHEMA).flip_indices().tolist(),
         "shared": not cfg.MODEL.KEYPOINT.OFFSET_PER_KEYPOINT,
@@ -136,7 +139,7 @@ def _settings(cfg: CfgNode, in_channels: Sequence[int], loss_weight: float) -> d
 
 @HEAD_REGISTRY.register()
 class KeypointOffsetHead(CellRegressionHead):
-    """From the corner of a cell to the landmark in it (or near it), in grid cells."""
+    """From the corner of a cell to the keypoint in it (or near it), in grid cells."""
 
     @configurable
     def __init__(self, **kwargs: Any) -> None:
@@ -144,7 +147,7 @@ class KeypointOffsetHead(CellRegressionHead):
 
     @classmethod
     def from_config(cls, cfg: CfgNode, in_channels: Sequence[int]) -> dict[str, Any]:
-        return _settings(cfg, in_channels, cfg.MODEL.KEYPOINT.OFFSET_WEIGHT)
+        return _read_settings(cfg, in_channels, cfg.MODEL.KEYPOINT.OFFSET_WEIGHT)
 
     def place(self, targets: Targets, owner: Tensor, keypoint: Tensor) -> Tensor:
         return targets.fields["keypoints"][owner, keypoint, :2]
@@ -152,7 +155,7 @@ class KeypointOffsetHead(CellRegressionHead):
 
 @HEAD_REGISTRY.register()
 class KeypointGroupingHead(CellRegressionHead):
-    """From the corner of a landmark's cell to its object's center, in grid cells: which object the landmark belongs to
+    """From the corner of a keypoint's cell to its object's center, in grid cells: which object the keypoint belongs to
     (after PersonLab's mid-range offsets, Papandreou et al. 2018, section 3.1.2)."""
 
     @configurable
@@ -161,7 +164,7 @@ class KeypointGroupingHead(CellRegressionHead):
 
     @classmethod
     def from_config(cls, cfg: CfgNode, in_channels: Sequence[int]) -> dict[str, Any]:
-        return _settings(cfg, in_channels, cfg.MODEL.KEYPOINT.GROUPING_WEIGHT)
+        return _read_settings(cfg, in_channels, cfg.MODEL.KEYPOINT.GROUPING_WEIGHT)
 
     def place(self, targets: Targets, owner: Tensor, keypoint: Tensor) -> Tensor:
         return targets.points([4])[owner, 0]

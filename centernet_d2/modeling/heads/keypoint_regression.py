@@ -1,4 +1,4 @@
-"""Landmarks regressed at the center of their object."""
+"""Keypoints regressed at the center of their object."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ from centernet_d2.structures.keypoint_schema import get_schema
 
 @HEAD_REGISTRY.register()
 class KeypointRegressionHead(SparseHead):
-    """From the corner (x, y) of the cell of an object's center to each of its landmarks, in grid cells (Objects as
-    Points, section 4.2); channels 2 k and 2 k + 1 are x and y of landmark k.
+    """From the corner (x, y) of the cell of an object's center to each of its keypoints, in grid cells (Objects as
+    Points, section 4.2); channels 2 k and 2 k + 1 are x and y of keypoint k.
 
     Args:
-        flip_indices: (K,) which landmark each becomes in a flipped image.
+        flip_indices: (K,) which keypoint each becomes in a flipped image.
         pixel_center: see :mod:`centernet_d2.geometry`.
         normalizer: "objects": the mean over an object's labeled keypoints, then over objects; "keypoints": the mean
             over all labeled keypoints (the reference).
@@ -60,16 +60,16 @@ class KeypointRegressionHead(SparseHead):
         return targets.image_index, cells, keypoints[..., :2] - cells[:, None], keypoints[..., 2] > 0
 
     def read(self, output: Tensor, image_index: Tensor, cells: Tensor) -> Tensor:
-        """Landmarks (..., K, 2) in grid cells, as seen from ``cells`` (..., 2)."""
+        """Keypoints (..., K, 2) in grid cells, as seen from ``cells`` (..., 2)."""
         return read_at(output, image_index, cells).unflatten(-1, (-1, 2)) + cells[..., None, :]
 
     def loss(self, output: DeferredMap, target: tuple[Tensor, Tensor, Tensor, Tensor], num_objects: Tensor) -> Tensor:
         """Absolute difference, averaged over coordinates and as ``normalizer`` says."""
-        image_index, cells, offsets, labelled = target
+        image_index, cells, offsets, labeled = target
         difference = (output.read(image_index, cells).float().unflatten(-1, (-1, 2)) - offsets).abs().mean(dim=-1)
         if self.normalizer == "keypoints":
-            return (difference * labelled).sum() / mean_over_processes(labelled.sum().float())
-        owner, keypoint = labelled.nonzero(as_tuple=True)
+            return (difference * labeled).sum() / mean_over_processes(labeled.sum().float())
+        owner, keypoint = labeled.nonzero(as_tuple=True)
         return per_object_mean(difference[owner, keypoint], owner, len(cells)).sum() / num_objects
 
     def encode_dense(self, targets: Targets) -> Tensor:

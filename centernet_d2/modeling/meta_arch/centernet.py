@@ -10,7 +10,7 @@ from detectron2.structures import Instances
 from torch import Tensor
 from torchvision.ops import nms
 
-from centernet_d2.checkpoint.detectron2_patch import safely_loaded
+from centernet_d2.checkpoint.detectron2_patch import load_safely
 from centernet_d2.config import warn_of_unused_keys
 from centernet_d2.config.resolution import resolve
 from centernet_d2.layers.distributed import mean_over_processes
@@ -21,7 +21,7 @@ from centernet_d2.structures.model_metadata import ModelMetadata
 
 
 @META_ARCH_REGISTRY.register()
-@safely_loaded
+@load_safely
 class CenterNet(DenseDetector):
     """Objects as points (Zhou et al. 2019).
 

@@ -11,11 +11,11 @@ from detectron2.modeling import META_ARCH_REGISTRY
 from detectron2.structures import Boxes
 from torch import Tensor
 
-from centernet_d2.checkpoint.detectron2_patch import safely_loaded
+from centernet_d2.checkpoint.detectron2_patch import load_safely
 from centernet_d2.modeling.backbone.previous_frame_stem import CHANNELS, PreviousFrameStem
 from centernet_d2.modeling.meta_arch.centernet import CenterNet
 from centernet_d2.ops.gaussian import splat_gaussians, window_radius
-from centernet_d2.ops.indexing import cells_of
+from centernet_d2.ops.indexing import gather_cells
 from centernet_d2.tracking.tracker import Tracker
 
 #: What gives each object's center in the previous frame.
@@ -23,7 +23,7 @@ _HEAD, _FIELD = "DisplacementHead", "pred_displacement"
 
 
 @META_ARCH_REGISTRY.register()
-@safely_loaded
+@load_safely
 class CenterTrack(CenterNet):
     """Tracking objects as points (Zhou et al. 2020), for any task that has one center for each object.
 
@@ -109,7 +109,7 @@ class CenterTrack(CenterNet):
         corners = corners[kept]
         radius = window_radius(corners[:, 2:] - corners[:, :2], self.min_overlap, self.radius_method, False)
         centers = (corners[:, None, :2] + corners[:, None, 2:]) / 2
-        return splat_gaussians(cells_of(centers, size), channel[:, None], radius, (len(counts), 1, *size)).dense()
+        return splat_gaussians(gather_cells(centers, size), channel[:, None], radius, (len(counts), 1, *size)).dense()
 
     @torch.no_grad()
     def inference(self, batched_inputs: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -121,7 +121,7 @@ class CenterTrack(CenterNet):
         if self._image is None or self._image.shape != image.shape or self._video != video:
             self.reset()
         previous = image if self._image is None else self._image
-        sample = {**x, "previous_image": previous, "previous_boxes": self.tracker.shown()}
+        sample = {**x, "previous_image": previous, "previous_boxes": self.tracker.visible_boxes()}
         (predictions,) = self.detect([sample])
         where = predictions.get(_FIELD)[:, 0, :2]
         predictions.remove(_FIELD)

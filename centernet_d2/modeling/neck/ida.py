@@ -1,4 +1,4 @@
-"""Iterative aggregation of all neighbouring maps (Yu et al. 2018, "Deep Layer Aggregation", section 3.1)."""
+"""Iterative aggregation of all neighboring maps (Yu et al. 2018, "Deep Layer Aggregation", section 3.1)."""
 
 from __future__ import annotations
 

@@ -72,7 +72,7 @@ class Task(nn.Module, ABC):
         return {name: head.merge_flipped(outputs[name], flipped[name]) for name, head in self.items()}
 
     def with_extra(self, predictions: Candidates, outputs: dict[str, Tensor], cells: Tensor) -> Candidates:
-        """``found`` with what the further heads say at ``cells`` (N, M, 2), the centers of the candidates."""
+        """``found`` with what the extra heads say at ``cells`` (N, M, 2), the centers of the candidates."""
         points, values, image_index = (
             dict(predictions.points),
             dict(predictions.values),

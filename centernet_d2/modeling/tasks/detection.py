@@ -20,7 +20,7 @@ from centernet_d2.modeling.heads import (
 )
 from centernet_d2.modeling.tasks.base import TASK_REGISTRY, Task
 from centernet_d2.ops import grid_coding as grid
-from centernet_d2.ops.peaks import maximum_near, top_peaks
+from centernet_d2.ops.peaks import max_in_window, top_peaks
 from centernet_d2.ops.soft_nms import cluster_vote, soft_nms
 from centernet_d2.structures import Candidates
 
@@ -51,7 +51,7 @@ class DetectionTask(Task):
         self.merge_method = merge
         self.candidates_per_point = candidates_per_point
         self.point_flags = cast(ClassHeatmapHead, heads["heatmap"]).point_flags
-        self.flip_closed = set(grid.flipped(self.point_flags)) == set(self.point_flags)
+        self.flip_closed = set(grid.flip_grid_points(self.point_flags)) == set(self.point_flags)
 
     @classmethod
     def from_config(cls, cfg: CfgNode, in_channels: Sequence[int]) -> dict[str, Any]:
@@ -94,15 +94,15 @@ class DetectionTask(Task):
         return self.with_extra(predictions, outputs, cells.transpose(1, 2).flatten(1, 2))
 
     def _agreement(self, logits: Tensor, boxes: Tensor, classes: Tensor) -> Tensor:
-        """(N, M) mean probability that the points' heatmaps give at their places of ``boxes`` (N, M, 4)."""
+        """(N, M) mean probability that the points' heatmaps give at their positions of ``boxes`` (N, M, 4)."""
         k = len(self.point_flags)
         image_index = torch.arange(len(logits), device=logits.device)[:, None, None].expand(*boxes.shape[:2], k)
         channel = classes[..., None] * k + torch.arange(k, device=logits.device)
         points = grid.grid_points(boxes, self.point_flags)
-        return maximum_near(logits, image_index, channel, points).sigmoid().mean(dim=-1)
+        return max_in_window(logits, image_index, channel, points).sigmoid().mean(dim=-1)
 
     def merge(self, candidates: Candidates, limit: int) -> Candidates:
-        """Points of one test-time pass are merged as ``merge`` says, passes by soft-NMS (as published)."""
+        """Points of one test-time pass are merged as ``merge`` says, passes by soft-NMS (as in the reference)."""
         k = len(self.point_flags)
         passes = candidates.scores.shape[1] // (k * self.candidates_per_point)
         if k == passes == 1 and self.merge_method != "soft_nms":

@@ -23,7 +23,7 @@ class Detection3DTask(DetectionTask):
     section 4.1). A calibration places them: "calib" (3, 4) of an image, in pixels of its "height" and "width".
 
     Instances get ``pred_depth`` (P,), ``pred_dimensions`` (P, 3) height, width, length, ``pred_alpha`` (P,),
-    ``pred_locations`` (P, 3) of the center of the bottom and ``pred_rotation_y`` (P,): metres, radians in [-pi, pi),
+    ``pred_locations`` (P, 3) of the center of the bottom and ``pred_rotation_y`` (P,): meters, radians in [-pi, pi),
     camera coordinates of ``ops.box3d_geometry``.
 
     Args:
@@ -68,7 +68,7 @@ class Detection3DTask(DetectionTask):
         instances.remove("pred_orientation")
         calibration = self._calibration(instances.image_size, sample).to(boxes)
         locations = unproject(torch.cat([center, instances.pred_depth[:, None]], dim=1), calibration)
-        # From the middle of the box to its bottom.
+        # From the center of the box to its bottom.
         locations[:, 1] += instances.pred_dimensions[:, 0] / 2
         instances.pred_locations = locations
         instances.pred_rotation_y = alpha_to_rotation_y(instances.pred_alpha, center[:, 0], calibration)
@@ -90,7 +90,7 @@ def _check(cfg: CfgNode) -> None:
     if list(cfg.MODEL.CENTERNET.GRID_POINTS) != [4]:
         raise ValueError("Detection3DTask has one center per object: MODEL.CENTERNET.GRID_POINTS must be [4]")
     if cfg.TEST.AUG.ENABLED and list(cfg.TEST.AUG.SCALES) != [1.0]:
-        raise ValueError("Detection3DTask knows metres at one scale only: TEST.AUG.SCALES must be [1.0]")
+        raise ValueError("Detection3DTask knows meters at one scale only: TEST.AUG.SCALES must be [1.0]")
     if len(cfg.MODEL.BOX3D.CALIBRATION) != 12:
         count = len(cfg.MODEL.BOX3D.CALIBRATION)
         raise ValueError(f"MODEL.BOX3D.CALIBRATION must be the 12 numbers of a 3x4 matrix, not {count}")

@@ -19,8 +19,8 @@ from centernet_d2.ops.extreme_points import (
     center_cells,
     extreme_boxes,
     group_extreme_points,
-    left_first,
     octagon_masks,
+    order_left_first,
     suppress_ghost_boxes,
 )
 from centernet_d2.ops.peaks import top_peaks
@@ -29,13 +29,13 @@ from centernet_d2.structures import Candidates
 from centernet_d2.structures.keypoint_schema import get_schema
 
 CENTER_CELLS = ("positions", "cells")
-# Groups of one test-time pass that go into soft-NMS (published).
+# Groups of one test-time pass that go into soft-NMS (reference).
 _GROUPS = 1000
 
 
 @TASK_REGISTRY.register()
 class ExtremePointTask(Task):
-    """ExtremeNet (Zhou et al. 2019) as in CenterNet's code ("exdet"): peaks of four heatmaps whose middle is a peak of
+    """ExtremeNet (Zhou et al. 2019) as in CenterNet's code ("exdet"): peaks of four heatmaps whose center is a peak of
     the center heatmap are an object. Gives ``pred_keypoints`` (x, y, probability), and ``pred_masks``, octagons, on
     demand.
 
@@ -47,7 +47,7 @@ class ExtremePointTask(Task):
         num_peaks: K, read per side and image.
         aggregation: weight of :func:`~centernet_d2.ops.extreme_points.aggregate_edges`; 0 switches it off.
         point_threshold, center_threshold: the least probabilities.
-        center_cell: the center heatmap is read in the middle of the points' "places", or (published) of the "cells"
+        center_cell: the center heatmap is read in the center of the points' "places", or (reference) of the "cells"
             that hold them, which may be the cell before.
         masks: give octagons.
         ghost_box_suppression: see :func:`~centernet_d2.ops.extreme_points.without_ghosts`; not so in CenterNet.
@@ -112,7 +112,7 @@ class ExtremePointTask(Task):
         center, category = outputs["center_heatmap"].sigmoid(), None
         if center.shape[1] > outputs["top_heatmap"].shape[1]:
             center, category = center.max(dim=1, keepdim=True)
-        # A quarter on either side sees to it that the middle of neighbouring cells is the first of the two.
+        # A quarter on either side sees to it that the center of neighboring cells is the first of the two.
         between = positions if self.center_cell == "positions" else cells + 0.25
         scores, members = group_extreme_points(
             *(probability, classes, cells, between, center, _GROUPS), self.point_threshold, self.center_threshold
@@ -127,8 +127,8 @@ class ExtremePointTask(Task):
         return self.with_extra(predictions, outputs, torch.stack(middle, dim=-1))
 
     def peaks(self, outputs: dict[str, Tensor]) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """The best peaks of each side: probabilities and classes (N, 4, K), cells (N, 4, K, 2) and places (N, 4, K, 2),
-        both x, y in grid cells."""
+        """The best peaks of each side: probabilities and classes (N, 4, K), cells (N, 4, K, 2) and positions (N, 4, K,
+        2), both x, y in grid cells."""
         maps = torch.stack([outputs[f"{side}_heatmap"] for side in SIDES], dim=2).sigmoid()
         if self.aggregation:
             level, upright = aggregate_edges(maps[:, :, ::2], -1, self.aggregation), maps[:, :, 1::2]
@@ -143,7 +143,7 @@ class ExtremePointTask(Task):
         return probability.clamp(0, 1), classes, cells, cells + torch.cat(offsets, dim=2).transpose(1, 2)
 
     def merge(self, candidates: Candidates, limit: int) -> Candidates:
-        """Soft-NMS, also of a single pass (as published): groups that share members are many."""
+        """Soft-NMS, also of a single pass (as in the reference): groups that share members are many."""
         index, scores = soft_nms(candidates.boxes, candidates.scores, candidates.classes, limit)
         kept = replace(candidates.select(index), scores=scores)
         if self.ghost_box_suppression:
@@ -152,14 +152,14 @@ class ExtremePointTask(Task):
             )
             kept = replace(kept.select(order), scores=scores)
         # In a flipped image what is left now was right.
-        return replace(kept, points={**kept.points, "keypoints": left_first(kept.points["keypoints"])})
+        return replace(kept, points={**kept.points, "keypoints": order_left_first(kept.points["keypoints"])})
 
     def merge_spec(self) -> str:
         return "extreme_points" if self.ghost_box_suppression else "soft_nms"
 
     def decode_for_export(self, maps: dict[str, Tensor]) -> Candidates:
         candidates = self.decode(maps)
-        candidates.points["keypoints"] = left_first(candidates.points["keypoints"])  # merging does this here
+        candidates.points["keypoints"] = order_left_first(candidates.points["keypoints"])  # merging does this here
         return candidates
 
     def finish(self, instances: Instances, sample: dict[str, Any]) -> Instances:

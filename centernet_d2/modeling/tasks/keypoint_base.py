@@ -1,4 +1,4 @@
-"""What the landmark tasks share: the center of an object, its box, and how candidates become objects."""
+"""What the keypoint tasks share: the center of an object, its box, and how candidates become objects."""
 
 from __future__ import annotations
 
@@ -33,17 +33,17 @@ OFFSET_METHODS = ("offset", "dark", "soft_argmax", "none")
 
 
 class KeypointTask(Task):
-    """Base of the landmark tasks.
+    """Base of the keypoint tasks.
 
     Args:
-        ranges: (first, end) of the landmarks of each class; K is the last end.
-        center: which point of an object its center is: "box", "nose" (landmark ``nose_tip``), "mean" of the landmarks
-            inside the image. Where that landmark is not labelled, the mean stands in; without any, the box's center.
+        ranges: (first, end) of the keypoints of each class; K is the last end.
+        center: which point of an object its center is: "box", "nose" (keypoint ``nose_tip``), "mean" of the keypoints
+            inside the image. Where that keypoint is not labeled, the mean stands in; without any, the box's center.
         subcell: how a peak's place in its cell is found: "offset" (a head), "dark", "soft_argmax"
-            (:mod:`centernet_d2.ops.subpixel`), "none" (its middle).
+            (:mod:`centernet_d2.ops.subpixel`), "none" (its center).
         soft_nms: also of the candidates of a single test-time pass (not so published).
         num_candidates: centers read per image.
-        num_peaks: peaks read per landmark and image.
+        num_peaks: peaks read per keypoint and image.
     """
 
     required_fields = ("keypoints",)
@@ -66,7 +66,7 @@ class KeypointTask(Task):
         if offset_method not in OFFSET_METHODS:
             raise ValueError(f"MODEL.KEYPOINT.OFFSET must be one of {OFFSET_METHODS}, not {offset_method!r}")
         if center == "nose" and nose_tip is None:
-            raise ValueError('MODEL.KEYPOINT.CENTER is "nose", but these landmarks have none')
+            raise ValueError('MODEL.KEYPOINT.CENTER is "nose", but these keypoints have none')
         if center != "box" and "box_size" in heads:
             raise ValueError('MODEL.KEYPOINT.BOX_SIZE needs MODEL.KEYPOINT.CENTER "box": set it to False')
         self.class_keypoints = ClassKeypoints(ranges)
@@ -78,18 +78,18 @@ class KeypointTask(Task):
         """Arguments of ``__init__``: the heads ``names`` and those of ``MODEL.CENTERNET.EXTRA_HEADS``.
 
         Raises:
-            ValueError: the datasets' landmarks or classes are not what the task needs.
+            ValueError: the datasets' keypoints or classes are not what the task needs.
         """
         schema = get_schema(cfg.MODEL.KEYPOINT.SCHEMA)
         if len(schema.class_names) != cfg.MODEL.CENTERNET.NUM_CLASSES:
             raise ValueError(
                 f"MODEL.CENTERNET.NUM_CLASSES is {cfg.MODEL.CENTERNET.NUM_CLASSES}, "
-                f"but the landmarks {schema.name} have {len(schema.class_names)} classes"
+                f"but the keypoints {schema.name} have {len(schema.class_names)} classes"
             )
         if len(schema.class_names) > 1 and not cfg.MODEL.KEYPOINT.BOX_SIZE:
             raise ValueError(f"objects of {schema.name} have boxes of their own: set MODEL.KEYPOINT.BOX_SIZE to True")
         if list(cfg.MODEL.CENTERNET.GRID_POINTS) != [4]:
-            raise ValueError("landmark tasks have one center per object: MODEL.CENTERNET.GRID_POINTS must be [4]")
+            raise ValueError("keypoint tasks have one center per object: MODEL.CENTERNET.GRID_POINTS must be [4]")
         heads = {key: build_head(name, cfg, in_channels) for key, name in names.items()}
         return {
             "heads": heads | build_extra_heads(cfg, in_channels),
@@ -110,17 +110,18 @@ class KeypointTask(Task):
         if self.center == "box":
             return objects
         keypoints = objects.fields["keypoints"]
-        labelled = (keypoints[..., 2:] > 0).float()
-        count = labelled.sum(dim=1)
+        labeled = (keypoints[..., 2:] > 0).float()
+        count = labeled.sum(dim=1)
         middle = (objects.boxes[:, :2] + objects.boxes[:, 2:]) / 2
-        center = torch.where(count > 0, (keypoints[..., :2] * labelled).sum(dim=1) / count.clamp(min=1), middle)
+        center = torch.where(count > 0, (keypoints[..., :2] * labeled).sum(dim=1) / count.clamp(min=1), middle)
         if self.center == "nose" and self.nose_tip is not None:
             nose = keypoints[:, self.nose_tip]
             center = torch.where(nose[:, 2:] > 0, nose[:, :2], center)
         return replace(objects, fields={**objects.fields, "center": center})
 
     def centers(self, outputs: dict[str, Tensor]) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """The best centers: probabilities (N, M), classes (N, M), cells (N, M, 2), places (N, M, 2) in grid cells."""
+        """The best centers: probabilities (N, M), classes (N, M), cells (N, M, 2), positions (N, M, 2) in grid
+        cells."""
         score, classes, cells = (x[:, 0] for x in top_peaks(outputs["heatmap"][:, :, None], self.num_candidates))
         offset = cast(PointOffsetHead, self.heads["offset"])
         index = image_index_of(score)
@@ -138,7 +139,7 @@ class KeypointTask(Task):
         return head.boxes(outputs["box_size"], index, cells[:, :, None], centers[:, :, None])[:, :, 0]
 
     def peaks(self, outputs: dict[str, Tensor], count: int) -> tuple[Tensor, Tensor, Tensor]:
-        """The best peaks of every landmark: probabilities (N, K, S), cells (N, K, S, 2), places (N, K, S, 2)."""
+        """The best peaks of every keypoint: probabilities (N, K, S), cells (N, K, S, 2), positions (N, K, S, 2)."""
         maps = outputs["keypoint_heatmap"]
         logits, _, cells = top_peaks(maps[:, None], count)
         image_index = image_index_of(logits)
@@ -153,7 +154,7 @@ class KeypointTask(Task):
             positions = cells + position(maps, image_index, keypoint, cells)
         return logits.sigmoid(), cells, positions
 
-    def proposed(
+    def propose_keypoints(
         self,
         outputs: dict[str, Tensor],
         score: Tensor,
@@ -162,7 +163,7 @@ class KeypointTask(Task):
         own: Tensor,
         boxes: Tensor | None,
     ) -> Candidates:
-        """Candidates with ``own`` (N, M, L, 3) landmarks; boxes are theirs where none are given."""
+        """Candidates with ``own`` (N, M, L, 3) keypoints; boxes are theirs where none are given."""
         if boxes is None:
             boxes = extreme_box(own[..., :2], self.class_keypoints.used[classes])
         keypoints = self.class_keypoints.scatter(own, classes)
@@ -170,7 +171,7 @@ class KeypointTask(Task):
         return self.with_extra(predictions, outputs, cells)
 
     def merge(self, candidates: Candidates, limit: int) -> Candidates:
-        """At most ``limit`` an image, by soft-NMS of the boxes: peaks around one center snap to the same landmarks."""
+        """At most ``limit`` an image, by soft-NMS of the boxes: peaks around one center match to the same keypoints."""
         if candidates.scores.shape[1] <= self.num_candidates and not self.soft_nms:  # one test-time pass
             scores, index = candidates.scores.topk(min(limit, candidates.scores.shape[1]))
         else:
@@ -182,7 +183,7 @@ class KeypointTask(Task):
 
 
 def keypoint_heads(cfg: CfgNode) -> dict[str, str]:
-    """Those of the landmark heatmaps, by the name that appears in checkpoints."""
+    """Those of the keypoint heatmaps, by the name that appears in checkpoints."""
     names = {"keypoint_heatmap": "KeypointHeatmapHead"}
     return {**names, "keypoint_offset": "KeypointOffsetHead"} if cfg.MODEL.KEYPOINT.OFFSET == "offset" else names
 

@@ -1,4 +1,4 @@
-"""Landmarks as the peaks of a heatmap each, for one object in an image or for many."""
+"""Keypoints as the peaks of a heatmap each, for one object in an image or for many."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ from centernet_d2.structures import Candidates
 
 @TASK_REGISTRY.register()
 class KeypointHeatmapTask(KeypointTask):
-    """One object (Enhanced CenterNet's "direct heatmap regression"): every landmark is the highest peak of its map, the
+    """One object (Enhanced CenterNet's "direct heatmap regression"): every keypoint is the highest peak of its map, the
     object's score their mean probability. Many objects: every peak says where its object's center is, and each center
-    takes, for every landmark, the peak that is probable and points at it.
+    takes, for every keypoint, the peak that is probable and points at it.
 
     Args:
         one_object: the image shows one object of the only class.
@@ -33,9 +33,9 @@ class KeypointHeatmapTask(KeypointTask):
     def __init__(self, *, one_object: bool, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         if one_object and len(self.class_keypoints.index) > 1:
-            raise ValueError("MODEL.KEYPOINT.SINGLE_INSTANCE needs landmarks of a single class")
+            raise ValueError("MODEL.KEYPOINT.SINGLE_INSTANCE needs keypoints of a single class")
         if not one_object and "box_size" not in self.heads:
-            raise ValueError("several objects are told apart by their size: set MODEL.KEYPOINT.BOX_SIZE to True")
+            raise ValueError("keypoints of several objects need box sizes: set MODEL.KEYPOINT.BOX_SIZE to True")
         self.one_object = one_object
 
     @classmethod
@@ -46,15 +46,15 @@ class KeypointHeatmapTask(KeypointTask):
         return {"one_object": one_object, **settings}
 
     def decode(self, outputs: dict[str, Tensor]) -> Candidates:
-        return self._only_one(outputs) if self.one_object else self._grouped(outputs)
+        return self._only_one(outputs) if self.one_object else self._group_keypoints(outputs)
 
     def _only_one(self, outputs: dict[str, Tensor]) -> Candidates:
         probability, cells, positions = (x[:, None, :, 0] for x in self.peaks(outputs, 1))
         score = probability.mean(dim=-1)
         own = torch.cat([positions, probability[..., None]], dim=-1)
-        return self.proposed(outputs, score, torch.zeros_like(cells[:, :, 0, 0]), cells[:, :, 0], own, None)
+        return self.propose_keypoints(outputs, score, torch.zeros_like(cells[:, :, 0, 0]), cells[:, :, 0], own, None)
 
-    def _grouped(self, outputs: dict[str, Tensor]) -> Candidates:
+    def _group_keypoints(self, outputs: dict[str, Tensor]) -> Candidates:
         score, classes, cells, centers = self.centers(outputs)
         boxes = self.regressed_boxes(outputs, cells, centers)
         probability, peak_cells, positions = self.peaks(outputs, self.num_peaks)
@@ -67,4 +67,6 @@ class KeypointHeatmapTask(KeypointTask):
         own, own_score = choose_peaks(
             votes[image, index], positions[image, index], probability[image, index], centers, tolerance
         )
-        return self.proposed(outputs, score, classes, cells, torch.cat([own, own_score[..., None]], dim=-1), boxes)
+        return self.propose_keypoints(
+            outputs, score, classes, cells, torch.cat([own, own_score[..., None]], dim=-1), boxes
+        )

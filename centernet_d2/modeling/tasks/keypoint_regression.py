@@ -1,4 +1,4 @@
-"""Landmarks as offsets from the center of their object, refined by the peaks of a heatmap per landmark."""
+"""Keypoints as offsets from the center of their object, refined by the peaks of a heatmap per keypoint."""
 
 from __future__ import annotations
 
@@ -14,21 +14,21 @@ from centernet_d2.modeling.tasks.base import TASK_REGISTRY
 from centernet_d2.modeling.tasks.keypoint_base import KeypointTask, center_heads, keypoint_heads
 from centernet_d2.ops.indexing import image_index_of
 from centernet_d2.ops.keypoint_matching import extreme_box, match_to_peaks
-from centernet_d2.ops.peaks import maximum_near
+from centernet_d2.ops.peaks import max_in_window
 from centernet_d2.structures import Candidates
 
 
 @TASK_REGISTRY.register()
 class KeypointRegressionTask(KeypointTask):
-    """Any number of objects: a center heatmap, and at each center the offsets of all landmarks (Objects as Points,
-    section 4.2; Enhanced CenterNet's "landmark").
+    """Any number of objects: a center heatmap, and at each center the offsets of all keypoints (Objects as Points,
+    section 4.2; Enhanced CenterNet's "keypoint").
 
-    With the head ``landmark_heatmap``, each regressed landmark moves to a peak that is probable and close
-    (:func:`~centernet_d2.ops.keypoint_matching.snap_to_peaks`). The score of a landmark is then what its heatmap says
+    With the head ``landmark_heatmap``, each regressed keypoint moves to a peak that is probable and close
+    (:func:`~centernet_d2.ops.keypoint_matching.snap_to_peaks`). The score of a keypoint is then what its heatmap says
     at its place, else its object's.
 
     Args:
-        snap: "probable" or "nearest" (as published).
+        peak_matching: "probable" or "nearest" (as in the reference).
     """
 
     own = ("heatmap", "offset", "box_size", "keypoint_regression", "keypoint_heatmap", "keypoint_offset")
@@ -57,15 +57,17 @@ class KeypointRegressionTask(KeypointTask):
         own_score = score[..., None].expand(own.shape[:-1])
         if "keypoint_heatmap" in self.heads:
             bounds = extreme_box(own, used) if boxes is None else boxes
-            own, own_score = self._refined(outputs, own, classes, bounds)
-        return self.proposed(outputs, score, classes, cells, torch.cat([own, own_score[..., None]], dim=-1), boxes)
+            own, own_score = self._match_to_peaks(outputs, own, classes, bounds)
+        return self.propose_keypoints(
+            outputs, score, classes, cells, torch.cat([own, own_score[..., None]], dim=-1), boxes
+        )
 
-    def _refined(
+    def _match_to_peaks(
         self, outputs: dict[str, Tensor], own: Tensor, classes: Tensor, bounds: Tensor
     ) -> tuple[Tensor, Tensor]:
-        """Landmarks (N, M, L, 2) moved to peaks, and what their heatmaps say there, (N, M, L)."""
+        """Keypoints (N, M, L, 2) moved to peaks, and what their heatmaps say there, (N, M, L)."""
         probability, _, positions = self.peaks(outputs, self.num_peaks)
         index = self.class_keypoints.index[classes]  # (N, M, L)
         image = image_index_of(index)
         points = match_to_peaks(own, positions[image, index], probability[image, index], bounds, self.nearest)
-        return points, maximum_near(outputs["keypoint_heatmap"], image, index, points).sigmoid()
+        return points, max_in_window(outputs["keypoint_heatmap"], image, index, points).sigmoid()

@@ -254,7 +254,7 @@ def test_bccd_is_read_in_its_layout(shared_data: Path, name: str, tmp_path: Path
         assert [(a["bbox"], a["category_id"]) for a in one["annotations"]] == [
             (a["bbox"], a["category_id"]) for a in other["annotations"]
         ]
-    # Detectron2's evaluator turns the records into a COCO file by itself.
+    # Detectron2's evaluator turns the dataset dicts into a COCO file by itself.
     convert_to_coco_json(f"{name}_val", str(tmp_path / "val.json"), allow_cached=False)
     written = json.loads((tmp_path / "val.json").read_text())
     assert len(written["annotations"]) == sum(len(dataset_dict["annotations"]) for dataset_dict in val)

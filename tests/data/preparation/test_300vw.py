@@ -43,8 +43,8 @@ def _annotate(folder: Path, numbers: list[int]) -> None:
 
 def test_real_frames_against_the_sample_s_own_json(sample: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert prepare(sample, convert_300vw) == 0
-    assert "left out" not in (told := capsys.readouterr().out)
-    assert "1 videos, but 50 are known" in told and "1 videos, but 31 are known" in told
+    assert "left out" not in (given := capsys.readouterr().out)
+    assert "1 videos, but 50 are known" in given and "1 videos, but 31 are known" in given
     gt = images_and_points(sample / "anno_300vw.json")
     found = {}
     for split in ("train", "test_1"):
@@ -107,7 +107,7 @@ def test_frames_are_extracted_and_not_twice(tmp_path: Path, monkeypatch: pytest.
         points = np.reshape(dataset_dict["annotations"][0]["keypoints"], (68, 3))[:, :2]
         np.testing.assert_allclose(points, face_points(number) + 0.5, atol=1e-9)
     content = first.json_file.read_bytes()
-    # Killed in the middle: one file missing, one cut off under its temporary name.
+    # Killed in the center: one file missing, one cut off under its temporary name.
     (video / "annot/000012.pts").unlink()
     (video / "extraction/000008.jpg").unlink()
     (video / "extraction/000008.extracting").write_bytes(b"")

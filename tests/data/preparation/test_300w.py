@@ -82,10 +82,10 @@ def downloads(tmp_path: Path) -> Path:
 
 def test_from_the_archives(downloads: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert prepare(downloads, convert_300w) == 0
-    told = capsys.readouterr().out
+    given = capsys.readouterr().out
     for split, count in {"train": 3148, "common": 554, "challenge": 135, "full": 689, "test": 600}.items():
-        assert f"{split}.json: " in told and f"images, but {count} are known" in told
-    assert "left out" not in told
+        assert f"{split}.json: " in given and f"images, but {count} are known" in given
+    assert "left out" not in given
     expected = {
         "train": ["lfpw/trainset/image_0001", "helen/helen/trainset/100032540_1", "afw/10516"],
         "common": ["lfpw/testset", "helen/helen/testset"],
@@ -131,8 +131,8 @@ def test_corrupt_entries_are_named_and_the_good_rest_is_converted(
     shutil.rmtree(downloads / "annotations")
     _break(downloads)
     assert prepare(downloads, convert_300w) == 0
-    told = capsys.readouterr().out
-    assert "ibug.zip, ../../climbed.pts: leads out of the folder ibug" in told
+    given = capsys.readouterr().out
+    assert "ibug.zip, ../../climbed.pts: leads out of the folder ibug" in given
     assert not list(downloads.parent.rglob("climbed.pts"))
     ibug = f"{downloads}/ibug/image_0"
     for line in (
@@ -145,7 +145,7 @@ def test_corrupt_entries_are_named_and_the_good_rest_is_converted(
         f"{ibug}16.pts, file: does not exist",
         f"{ibug}17.jpg, image: not an image",
     ):
-        assert told.count(line) == 2, line  # in challenge and full
+        assert given.count(line) == 2, line  # in challenge and full
     found = images_and_points(downloads / "annotations/challenge.json")
     assert list(found) == list(good)
     load(downloads / "annotations/challenge.json", downloads, "face68")

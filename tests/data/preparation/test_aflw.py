@@ -69,9 +69,9 @@ def test_database(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     before = (tmp_path / "aflw/data/aflw.sqlite").read_bytes()
     assert prepare(tmp_path, convert_aflw) == 0
     assert (tmp_path / "aflw/data/aflw.sqlite").read_bytes() == before
-    told = capsys.readouterr().out
-    assert told.count("do not compare with published numbers") == 3
-    assert "left out" not in told
+    given = capsys.readouterr().out
+    assert given.count("do not compare with reference numbers") == 3
+    assert "left out" not in given
     found = {}
     for split in ("train", "full"):
         found |= images_and_points(tmp_path / "annotations" / f"{split}.json")
@@ -121,7 +121,7 @@ def test_corrupt_faces_are_named_and_the_rest_is_converted(tmp_path: Path) -> No
             f"{database}41, points: hold something that is not a finite number",
             f"{database}42, points: hold something that is not a finite number",
             f"{database}43, points: one is far outside the 100x80 image, at (1000, 4)",
-            f"{database}44, points: none is labelled",
+            f"{database}44, points: none is labeled",
             f"{database}45, box: is missing, or not four finite numbers",
             f"{database}46, box: from (1, 2) to (1, 42) has no area",
             f"{root}/data/flickr/0/absent.jpg, image: the file does not exist",

@@ -1,4 +1,4 @@
-"""The common run: ids, resuming after a kill, counts, what is told."""
+"""Every converter: ids, resuming after a kill, counts, messages."""
 
 from __future__ import annotations
 

@@ -91,7 +91,7 @@ def test_clothing_of_a_image_stay_apart_each_at_its_own_keypoints(tmp_path: Path
     assert [a["id"] for a in data["annotations"]] == [1, 2, 3]
     assert shirt["keypoints"] == landmarks(SHIRT) + [0] * 3 * (294 - 25)
     assert first["keypoints"] == [0] * 3 * 182 + landmarks(SKIRT) + [0] * 3 * (294 - 190)
-    # An unlabelled landmark is 0, 0, 0 whatever its coordinates were.
+    # An unlabeled landmark is 0, 0, 0 whatever its coordinates were.
     assert skirt["keypoints"][3 * 182 : 3 * 190] == [0, 0, 0, *landmarks(SKIRT, 1)[3:12], *landmarks(SKIRT)[12:]]
     assert [a["num_keypoints"] for a in data["annotations"]] == [8, 25, 7]
     assert [a["style"] for a in data["annotations"]] == [4, 0, 4]

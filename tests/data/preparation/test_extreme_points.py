@@ -117,7 +117,7 @@ def test_the_file_is_the_same_but_for_the_points(tmp_path):
     assert [a["name"] for a in after["categories"]] == ["person", "dog"]
     assert all(entry["keypoints"] == list(EXTREME4.names) for entry in after["categories"])
     first, crowd, without = after["annotations"]
-    # Counted from the middles of pixels, as COCO's keypoints are.
+    # Counted from the centers of pixels, as COCO's keypoints are.
     assert first.pop("keypoints") == [29.5, 19.5, 2, 9.5, 29.5, 2, 29.5, 39.5, 2, 49.5, 29.5, 2]
     assert first.pop("num_keypoints") == 4
     del before["annotations"][0]["keypoints"]

@@ -122,7 +122,7 @@ FAULTS = {
     "no-area": (changed(5, "0"), "bbox: .* has no area"),
     "confidence": (changed(6, "0.5"), "confidence: is 0.5, not 0 or 1"),
     "class": (changed(7, "14"), "class: is 14, not a class from 1 to 13"),
-    "visibility": (changed(8, "nan"), "visibility: is nan, not a share from 0 to 1"),
+    "visibility": (changed(8, "nan"), "visibility: is nan, not a fraction from 0 to 1"),
     "twice": (changed(2, "50"), "id: is 3, as on line 1 in the same frame"),
 }
 

@@ -11,7 +11,7 @@ from centernet_d2.data.schemas.extreme4 import extreme_points
 from tests.helpers.tiny import base_cfg
 
 
-def test_middles_of_flat_sides_and_tips():
+def test_centers_of_flat_sides_and_tips():
     rectangle = np.array([[10, 20], [50, 20], [50, 40], [10, 40]], dtype=float)
     assert extreme_points([rectangle]).tolist() == [[30, 20], [10, 30], [30, 40], [50, 30]]
     diamond = np.array([[0, 5], [7, 0], [20, 6], [3, 9]], dtype=float)

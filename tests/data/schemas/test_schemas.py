@@ -83,9 +83,9 @@ def test_clothes_agree_with_the_official_tables(shared_data: Path) -> None:
 
 
 def test_a_flipped_face_exchanges_left_and_right() -> None:
-    middle = [8, 27, 28, 29, 30, 33, 51, 57, 62, 66]
+    center = [8, 27, 28, 29, 30, 33, 51, 57, 62, 66]
     indices = FACE68.flip_indices()
-    assert np.flatnonzero(indices == np.arange(68)).tolist() == middle and len(FACE68.flip_pairs) == 29
+    assert np.flatnonzero(indices == np.arange(68)).tolist() == center and len(FACE68.flip_pairs) == 29
     assert indices[[0, 17, 36, 37, 40, 41, 31, 48, 60]].tolist() == [16, 26, 45, 44, 47, 46, 35, 54, 64]
     for schema in (FACE68, FACE19):
         assert schema.outer_eye_corners is not None and schema.pupils is not None and schema.nose_tip is not None

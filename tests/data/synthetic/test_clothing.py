@@ -1,5 +1,5 @@
 """Drawn clothing items: every category has its own landmarks, in the order of the schema, and left is right in a
-mirror."""
+flip."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def test_a_symmetric_clothing_item_is_its_own_flipped_image(category):
     points, flip = clothing_item(category, ClothingShape()), own_flip(category)
     assert len(points) == len(flip)
     np.testing.assert_allclose(points[flip] * [-1, 1], points, atol=1e-12)
-    # Twins are apart, and those without a twin are in the middle: no other pairing maps it to itself.
+    # Twins are apart, and those without a flip pair are in the center: no other pairing maps it to itself.
     np.testing.assert_allclose(points[flip == np.arange(len(flip)), 0], 0, atol=1e-12)
     distances = np.linalg.norm(points[:, None] - points, axis=2) + np.eye(len(points))
     assert distances.min() > 0.04
@@ -131,12 +131,12 @@ def test_occluded_means_under_a_patch_that_is_synthetic():
     for index in range(30):
         image = draw(config, 7, index)
         for one in layout(config, 7, index):
-            middle = image[tuple(np.floor(one.patch.mean(axis=0)[::-1]).astype(int).clip(0, 191))].astype(int)
+            center = image[tuple(np.floor(one.patch.mean(axis=0)[::-1]).astype(int).clip(0, 191))].astype(int)
             for x, y in one.points[~one.visible]:
                 away = cv2.pointPolygonTest(one.patch.astype(np.float32), (float(x), float(y)), measureDist=True)
                 if away > 2:
                     seen += 1
-                    assert np.abs(image[int(min(y, 191)), int(min(x, 191))] - middle).max() <= 1
+                    assert np.abs(image[int(min(y, 191)), int(min(x, 191))] - center).max() <= 1
     assert seen > 10
 
 

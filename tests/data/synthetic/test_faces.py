@@ -1,4 +1,4 @@
-"""Drawn faces: the landmarks are where the images show them, and left is right in a mirror."""
+"""Drawn faces: the landmarks are where the images show them, and left is right in a flip."""
 
 from __future__ import annotations
 

@@ -104,8 +104,8 @@ def test_layout_keeps_to_the_configuration():
         beyond = np.maximum(-low, high - 192) / (high - low)
         cut += beyond.max() > 1e-6
         assert beyond.max() <= 0.3 + 1e-6
-        labelled = person.keypoints[person.keypoints[:, 2] > 0]
-        assert (labelled[:, :2] >= 0).all() and (labelled[:, :2] <= 192).all()
+        labeled = person.keypoints[person.keypoints[:, 2] > 0]
+        assert (labeled[:, :2] >= 0).all() and (labeled[:, :2] <= 192).all()
         assert not person.keypoints[person.keypoints[:, 2] == 0].any()
     assert 0.2 < cut / len(persons) < 0.4
     for image in images:
@@ -168,7 +168,7 @@ def test_registered_sets_are_standard_detectron2_data():
 
 
 def answers(dataset_dicts, change=lambda keypoints: keypoints):
-    """The truth, as a network would give it."""
+    """The ground truth, as a network would give it."""
     for dataset_dict in dataset_dicts:
         found = Instances((dataset_dict["height"], dataset_dict["width"]))
         annotations = [a for a in dataset_dict["annotations"] if not a["iscrowd"]]
@@ -178,9 +178,9 @@ def answers(dataset_dicts, change=lambda keypoints: keypoints):
         found.pred_classes = torch.zeros(len(annotations), dtype=torch.int64)
         keypoints = torch.tensor([a["keypoints"] for a in annotations]).reshape(-1, 17, 3)
         found.pred_keypoints = change(keypoints)
-        # A network puts unlabelled joints somewhere on the body.
-        middle = found.pred_boxes.get_centers()[:, None].expand(-1, 17, -1)
-        found.pred_keypoints[..., :2] = torch.where(keypoints[..., 2:] > 0, found.pred_keypoints[..., :2], middle)
+        # A network puts unlabeled joints somewhere on the body.
+        center = found.pred_boxes.get_centers()[:, None].expand(-1, 17, -1)
+        found.pred_keypoints[..., :2] = torch.where(keypoints[..., 2:] > 0, found.pred_keypoints[..., :2], center)
         yield dataset_dict, found
 
 
@@ -205,7 +205,7 @@ def test_the_ground_truth_scores_100_and_exchanged_sides_do_not(tmp_path):
 
 
 def test_the_ground_truth_of_cocos_photos_scores_100(shared_data, tmp_path):
-    """Also with persons without a labelled joint, which count for boxes only."""
+    """Also with persons without a labeled joint, which count for boxes only."""
     folder, name = shared_data / "coco_person", "persons_of_this_test"
     cfg = engine_cfg(tmp_path).clone()
     cfg.defrost()

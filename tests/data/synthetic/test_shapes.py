@@ -93,10 +93,10 @@ def test_occluded_centers_show_nothing_of_the_object():
         x, y, width, height = (x1 + x2) / 2, (y1 + y2) / 2, x2 - x1, y2 - y1
         # The irregular patch fills at least this much of its box on every side of the center.
         reach_x, reach_y = 0.4 * 0.5 * 0.4 * width, 0.4 * 0.5 * 0.4 * height
-        middle = np.s_[round(y - reach_y) : round(y + reach_y), round(x - reach_x) : round(x + reach_x)]
+        center = np.s_[round(y - reach_y) : round(y + reach_y), round(x - reach_x) : round(x + reach_x)]
         whole = np.s_[round(y1) : round(y2), round(x1) : round(x2)]
         for image in images[1:]:
-            assert np.array_equal(images[0][middle], image[middle])
+            assert np.array_equal(images[0][center], image[center])
             assert not np.array_equal(images[0][whole], image[whole])
 
 

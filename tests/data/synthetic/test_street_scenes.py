@@ -49,8 +49,8 @@ def test_annotations_are_those_of_the_geometry():
             area = (cut[2] - cut[0]) * (cut[3] - cut[1])
             assert one["truncated"] == pytest.approx(1 - area / ((x2 - x1) * (y2 - y1)))
             assert 0 <= one["truncated"] <= CONFIG.max_truncation
-            middle = np.array(one["location"]) - [0, one["dim"][0] / 2, 0]
-            u, _, w = matrix[:, :3] @ middle + matrix[:, 3]
+            center = np.array(one["location"]) - [0, one["dim"][0] / 2, 0]
+            u, _, w = matrix[:, :3] @ center + matrix[:, 3]
             turn = one["rotation_y"] - math.atan2(u / w - matrix[0, 2], matrix[0, 0]) - one["alpha"]
             assert math.sin(turn) == pytest.approx(0, abs=1e-9) and math.cos(turn) > 0
             assert one["location"][1] == CONFIG.camera_height, "it stands on the ground"
@@ -70,7 +70,7 @@ def test_all_kinds_of_objects_and_views_are_there():
 
 
 def distances(scene: Scene) -> np.ndarray:
-    """(P, height, width): how far along the ray of each pixel's middle a box begins; infinity where it is not met."""
+    """(P, height, width): how far along the ray of each pixel's center a box begins; infinity where it is not met."""
     x, y = np.meshgrid(np.arange(CONFIG.width) + 0.5, np.arange(CONFIG.height) + 0.5)
     back = np.linalg.inv(scene.calibration[:, :3])
     rays, origin = np.stack([x, y, np.ones_like(x)], axis=-1) @ back.T, -back @ scene.calibration[:, 3]
@@ -148,7 +148,7 @@ def test_a_image_depends_on_seed_and_index_only():
 
 
 def test_registered_sets_are_evaluated_as_kitti():
-    """The truth, found, is all there is to find; half a metre off, it is not (of pedestrians)."""
+    """The ground truth, found, is all there is to find; half a meter off, it is not (of pedestrians)."""
     assert "synthetic_boxes3d_train" in DatasetCatalog
     dataset_dicts = DatasetCatalog.get("synthetic_boxes3d_val")
     assert len(dataset_dicts) == 200 and dataset_dicts[3]["calib"].shape == (3, 4)

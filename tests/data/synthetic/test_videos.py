@@ -154,12 +154,12 @@ def test_the_nearest_object_of_the_class_is_often_another_one(dataset_dicts):
 @pytest.fixture
 def flat(monkeypatch) -> np.ndarray:
     """No clutter: what is drawn shows. The background's color."""
-    grey = np.array([128.0, 128, 128])
+    gray = np.array([128.0, 128, 128])
     for module in (synthetic_videos, synthetic_pose_videos):
         monkeypatch.setattr(
             module, "draw_clutter", lambda config, rng: np.full((config.height, config.width, 3), 128, np.uint8)
         )
-    return grey
+    return gray
 
 
 def test_colors_last(flat):
@@ -249,7 +249,7 @@ def test_occluded_objects_pause_and_keep_their_track_id(monkeypatch):
     scene = [MovingShape(motion, rectangle, (1, 1), 0.0, 0.0) for motion in (passing, still)]
     monkeypatch.setattr(synthetic_videos, "moving_shapes", lambda *_: scene)
     seen = [{a["track_id"] for a in synthetic_videos.annotate(TracksConfig(), 0, frame)} for frame in range(20)]
-    # Its middle is at 19 + 6 f; the other covers 49 to 79. It leaves at 128.
+    # Its center is at 19 + 6 f; the other covers 49 to 79. It leaves at 128.
     for frame, tracks in enumerate(seen):
         left, right = 14 + 6 * frame, 24 + 6 * frame
         shown = 1 - max(0, min(right, 79) - max(left, 49)) / 10 - max(0, right - 128) / 10
@@ -287,10 +287,10 @@ def test_visible_joints_are_synthetic_where_they_are_said_to_be(flat, monkeypatc
         image = synthetic_pose_videos.draw(config, 7, index).astype(float)
         for a in synthetic_pose_videos.annotate(config, 7, index):
             keypoints = np.array(a["keypoints"]).reshape(17, 3)
-            labelled = keypoints[keypoints[:, 2] > 0]
+            labeled = keypoints[keypoints[:, 2] > 0]
             x1, y1, x2, y2 = a["bbox"]
-            assert np.all((labelled[:, :2] >= [x1 - 1e-6, y1 - 1e-6]) & (labelled[:, :2] <= [x2 + 1e-6, y2 + 1e-6]))
-            for x, y, seen in labelled:
+            assert np.all((labeled[:, :2] >= [x1 - 1e-6, y1 - 1e-6]) & (labeled[:, :2] <= [x2 + 1e-6, y2 + 1e-6]))
+            for x, y, seen in labeled:
                 pixel = image[min(int(y), 127), min(int(x), 127)]
                 closeness = [np.dot(pixel, hue) / np.linalg.norm(pixel) / np.linalg.norm(hue) for hue in hues]
                 right += seen == 2 and np.argmax(closeness) == a["track_id"] - 1

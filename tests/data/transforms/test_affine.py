@@ -12,7 +12,7 @@ import torch
 from centernet_d2.data.transforms.affine import AffineTransform, RandomAffine
 from centernet_d2.data.transforms.color import ColorTransform, RandomColor
 from centernet_d2.geometry import affine_matrix, letterbox_matrix
-from centernet_d2.ops.grid_coding import flipped, grid_points
+from centernet_d2.ops.grid_coding import flip_grid_points, grid_points
 
 GREY = np.array([0.114, 0.587, 0.299])
 
@@ -30,7 +30,7 @@ def smooth() -> np.ndarray:
 
 
 def _bilinear(image: np.ndarray, matrix: np.ndarray, size: tuple[int, int], pixel_center: float) -> np.ndarray:
-    """Every output pixel's center sent back to the image, its four neighbours weighted; black outside."""
+    """Every output pixel's center sent back to the image, its four neighbors weighted; black outside."""
     padded = np.pad(image.astype(float), ((2, 2), (2, 2), (0, 0)))
     linear = np.linalg.inv(matrix[:, :2])
     result = np.zeros((*size, 3))
@@ -109,7 +109,9 @@ def test_points_of_the_warped_box_are_the_warped_points_of_the_box(flip: bool) -
     boxes = np.random.default_rng(3).uniform(0, 500, (200, 4))
     boxes[:, 2:] += boxes[:, :2]
     transform = AffineTransform(affine_matrix((310.3, 200.9), 0.713, 0.0, (384, 512), flip), (384, 512))
-    warped_first = grid_points(torch.from_numpy(transform.apply_box(boxes)), flipped(range(9)) if flip else range(9))
+    warped_first = grid_points(
+        torch.from_numpy(transform.apply_box(boxes)), flip_grid_points(range(9)) if flip else range(9)
+    )
     points_first = transform.apply_coords(grid_points(torch.from_numpy(boxes), range(9)).numpy())
     np.testing.assert_allclose(warped_first, points_first, atol=1e-9)
 
@@ -203,10 +205,10 @@ def test_bad_settings_are_named() -> None:
 
 
 def _jittered(image: np.ndarray, order: list[int], factors: list[float]) -> np.ndarray:
-    """Step by step on floats, as the paper's code does: the grey is that of the image before."""
-    result, grey = image.astype(float), image @ GREY
+    """Step by step on floats, as the paper's code does: the gray is that of the image before."""
+    result, gray = image.astype(float), image @ GREY
     for kind, factor in zip(order, factors, strict=True):
-        other = [np.zeros(()), grey.mean(), grey[:, :, None]][kind]
+        other = [np.zeros(()), gray.mean(), gray[:, :, None]][kind]
         result = result * factor + other * (1 - factor)
     return result
 
@@ -239,12 +241,12 @@ def test_color_saturates_and_leaves_coordinates(noise: np.ndarray) -> None:
 
 
 def test_jitter_stays_in_range_and_nothing_changes_nothing(noise: np.ndarray) -> None:
-    grey = cv2.mean(noise)[:3] @ GREY
+    gray = cv2.mean(noise)[:3] @ GREY
     for _ in range(100):
         matrix = RandomColor(0.4, 0.0).get_transform(noise).matrix
-        # Grey of the mean brightness is a fixed point of contrast and saturation, so brightness alone moves it.
-        changed = matrix @ [grey, grey, grey, 1]
-        assert 0.6**3 * grey <= changed.min() and changed.max() <= 1.4**3 * grey
+        # Gray of the mean brightness is a fixed point of contrast and saturation, so brightness alone moves it.
+        changed = matrix @ [gray, gray, gray, 1]
+        assert 0.6**3 * gray <= changed.min() and changed.max() <= 1.4**3 * gray
     np.testing.assert_array_equal(RandomColor(0.0, 0.0).get_transform(noise).apply_image(noise), noise)
 
 
@@ -252,7 +254,7 @@ def test_images_are_letterboxed_where_the_mode_is_not_applied() -> None:
     np.random.seed(0)  # noqa: NPY002
     image = np.zeros((60, 80, 3), np.uint8)
     augmentation = RandomAffine((64, 64), mode="crop", border=20, flip_prob=0.5, prob=0.3)
-    whole = np.mean([augmentation.get_transform(image).shows_whole((60, 80)) for _ in range(1000)])
+    whole = np.mean([augmentation.get_transform(image).is_letterbox((60, 80)) for _ in range(1000)])
     assert 0.65 < whole < 0.75
     with pytest.raises(ValueError, match=r"INPUT\.AFFINE\.PROB must be in \[0, 1\], not 1\.5"):
         RandomAffine((64, 64), prob=1.5)
@@ -267,7 +269,7 @@ def test_leaning_and_stretching_keep_area_and_center(noise: np.ndarray) -> None:
         np.testing.assert_allclose(transform.apply_coords(np.array([[30.0, 20.0]])), [[64, 64]])
         linear = transform.matrix[:, :2] / (128 / 60)
         assert linear[1, 0] == 0 and np.linalg.det(linear) == pytest.approx(1)
-        assert transform.rotates and not transform.shows_whole((40, 60))
+        assert transform.rotates and not transform.is_letterbox((40, 60))
         leans.append(math.degrees(math.atan(linear[0, 1])))
         ratios.append(math.log(linear[0, 0] / linear[1, 1]) / math.log(1.5))
     for drawn, limit in ((np.array(leans), 10), (np.array(ratios), 1)):

@@ -110,7 +110,7 @@ def test_motion_is_a_line_of_its_length_and_direction(length: float, angle: floa
 
 
 def test_blur_keeps_positions_and_brightness(noise: np.ndarray) -> None:
-    """The middle of a spot stays where it is, and the sum of its values what it was."""
+    """The center of a spot stays where it is, and the sum of its values what it was."""
     image = np.zeros((41, 61, 3), np.uint8)
     image[18:23, 28:35] = 200
     y, x = np.mgrid[0:41, 0:61]

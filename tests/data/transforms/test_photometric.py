@@ -80,8 +80,8 @@ def test_red_turned_by_a_third_of_the_circle_is_green(format: str, red: int) -> 
 
 
 def test_noise_has_its_deviation(noise: np.ndarray) -> None:
-    grey = np.full((200, 200, 3), 128, np.uint8)
-    changed = _changed(grey, "GaussianNoise", {"sigma": 0.05}).astype(float) - 128
+    gray = np.full((200, 200, 3), 128, np.uint8)
+    changed = _changed(gray, "GaussianNoise", {"sigma": 0.05}).astype(float) - 128
     assert changed.std() == pytest.approx(0.05 * 255, rel=0.05) and abs(changed.mean()) < 1
 
 

@@ -180,7 +180,7 @@ def test_dataset_dicts_of_any_origin_are_checked() -> None:
         ("a.jpg", 6, "keypoints"),
         ("a.jpg", 7, "annotation"),
         ("a.jpg", None, "image_id"),
-        ("record 3", None, "images"),
+        ("dataset dict 3", None, "images"),
     ]
 
 

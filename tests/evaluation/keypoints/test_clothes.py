@@ -75,7 +75,7 @@ def dataset_dict(image_id: int, *annotations: dict[str, Any]) -> dict[str, Any]:
 def random_dataset_dicts(count: int = 30, seed: int = 0, unlabelled: float = 0.15) -> Records:
     """Up to 4 clothing items an image of five categories; crowds and occluded landmarks among them.
 
-    The share ``unlabelled`` of the clothing items has no labelled landmark; all others have a visible one.
+    The fraction ``unlabeled`` of the clothing items has no labeled landmark; all others have a visible one.
     """
     rng = np.random.default_rng(seed)
     predictions = []
@@ -149,7 +149,7 @@ def evaluate(
 
 
 def gt_file(dataset_dicts: Records, min_visibility: int) -> dict[str, Any]:
-    """The COCO file of the records, as the challenge has them: landmarks that do not count are zero."""
+    """The COCO file of the dataset dicts, as the challenge has them: landmarks that do not count are zero."""
     annotations = []
     for entry in dataset_dicts:
         for annotation in entry["annotations"]:
@@ -263,7 +263,7 @@ def test_equals_pycocotools_with_294_sigmas(dataset_dicts: Records, tmp_path: Pa
 
 
 def test_equals_pycocotools_with_a_categorys_own_keypoints(dataset_dicts: Records) -> None:
-    """Clothing items without labelled landmarks among them."""
+    """Clothing items without labeled landmarks among them."""
     dataset_dicts += random_dataset_dicts(unlabelled=0.3)
     predictions = noisy_detections(dataset_dicts)
     results = evaluate(dataset_dicts, predictions)
@@ -305,8 +305,8 @@ def test_equals_a_loop_for_one_category(dataset_dicts: Records) -> None:
                     area = skirts[j].get("area", skirts[j]["bbox"][2] * skirts[j]["bbox"][3])
                     seen = detections.pred_keypoints[k, FIRST:END].double().numpy()
                     squares = ((seen - points)[:, :2] ** 2).sum(axis=1)
-                    labelled = points[:, 2] > 0
-                    similar[j] = np.exp(-squares / (8 * area * sigmas**2))[labelled].mean()
+                    labeled = points[:, 2] > 0
+                    similar[j] = np.exp(-squares / (8 * area * sigmas**2))[labeled].mean()
                 best = max(similar, key=similar.__getitem__, default=None)
                 hit = best is not None and similar[best] >= threshold
                 if hit:

@@ -1,4 +1,4 @@
-"""The evaluator: truth, noise and misses, against an implementation of its own in plain loops."""
+"""The evaluator: ground truth, noise and misses, against an implementation of its own in plain loops."""
 
 from __future__ import annotations
 
@@ -282,7 +282,7 @@ def test_errors_are_sentences(tmp_path):
     with pytest.raises(ValueError, match="has 68 landmarks, but the model has no keypoints"):
         FaceLandmarkEvaluator(faces.name, tmp_path).process([{"image_id": 0}], [{"instances": empty}])
     unlabelled = Faces(tmp_path, [gt[0] * [1, 1, 0]], None)
-    with pytest.raises(ValueError, match="no face with a box and a labelled landmark"):
+    with pytest.raises(ValueError, match="no face with a box and a labeled landmark"):
         unlabelled.evaluator()
     with pytest.raises(ValueError, match="keypoint_schema is None, not one of"):
         FaceLandmarkEvaluator("synthetic_shapes_val", tmp_path)

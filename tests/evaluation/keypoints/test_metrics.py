@@ -30,7 +30,7 @@ def test_normalizers_by_hand():
     landmarks[36], landmarks[45] = (30, 40, 2), (60, 80, 1)
     lengths = normalizers(landmarks, np.array([10.0, 20.0, 50.0, 110.0]), FACE68)
     assert lengths["inter_ocular"] == lengths["box_diagonal"] == 50 and lengths["box_size"] == 60
-    assert math.isnan(lengths["inter_pupil"]), "five landmarks of each eye are not labelled"
+    assert math.isnan(lengths["inter_pupil"]), "five landmarks of each eye are not labeled"
     landmarks[36:42] = [(x, y, 1) for x in (0, 6, 12) for y in (-4, 4)]
     landmarks[42:48] = [(x + 30, y + 40, 1) for x in (0, 6, 12) for y in (-4, 4)]
     assert normalizers(landmarks, np.zeros(4), FACE68)["inter_pupil"] == pytest.approx(50)
@@ -57,7 +57,7 @@ def test_what_cannot_be_measured_is_not_a_number():
     assert math.isnan(clothing_item["inter_ocular"]) and clothing_item["box_size"] == 1
 
 
-def test_distances_of_labelled_keypoints():
+def test_distances_of_labeled_keypoints():
     gt = np.array([[0, 0, 2], [10, 10, 0], [5, 5, 1]], dtype=float)
     predicted = np.array([[3, 4, 0.1], [0, 0, 1], [5, 5, 0.1]])
     assert landmark_distances(predicted, gt)[[0, 2]].tolist() == [5, 0]
@@ -107,7 +107,7 @@ def test_each_face_has_its_best_prediction():
     predicted = np.stack([gt[1] + 3, gt[0] + 1, gt[0] + 5, gt[1] + 1])
     sizes = np.array([100.0, 100.0])
     assert assign(predicted, np.array([0.1, 0.2, 0.9, 0.3]), gt, sizes).tolist() == [2, 3]
-    # Without a prediction of its own, the neighbour's second one is not taken.
+    # Without a prediction of its own, the neighbor's second one is not taken.
     assert assign(predicted[:1], np.array([0.9]), gt, sizes).tolist() == [-1, 0]
     assert assign(predicted[[1, 2]], np.array([0.9, 0.8]), gt, sizes).tolist() == [0, -1]
 

@@ -1,4 +1,4 @@
-"""KITTI's evaluator: truth, hand-made cases, and the same counting in plain loops."""
+"""KITTI's evaluator: ground truth, hand-made cases, and the same counting in plain loops."""
 
 from __future__ import annotations
 
@@ -39,9 +39,9 @@ def shifted(box: list[float], x: float) -> list[float]:
     return [box[0] + x, box[1], box[2] + x, box[3]]
 
 
-def along(one: Kitti, metres: float) -> list[float]:
+def along(one: Kitti, meters: float) -> list[float]:
     x, y, z = one["place"]
-    return [x + metres * math.cos(one["ry"]), y, z - metres * math.sin(one["ry"])]
+    return [x + meters * math.cos(one["ry"]), y, z - meters * math.sin(one["ry"])]
 
 
 def dataset_dict(number: int, true: list[Kitti]) -> dict[str, Any]:

@@ -18,8 +18,9 @@ from detectron2.structures import Boxes, BoxMode, Instances
 from detectron2.utils import comm
 
 from centernet_d2.evaluation import build_evaluator
+from centernet_d2.evaluation.average_precision import box_overlaps
 from centernet_d2.evaluation.tracking.evaluator import TrackingEvaluator
-from centernet_d2.evaluation.tracking.metrics import HOTA_OVERLAPS, box_overlaps, compare_frame
+from centernet_d2.evaluation.tracking.metrics import HOTA_OVERLAPS, compare_frame
 from tests.helpers.tiny import tiny_cfg
 
 LENGTH = 10
@@ -83,7 +84,7 @@ def two(frame: int) -> list[Object]:
     return [(1, 0, at(5 * frame), 0), (2, 0, at(5 * frame, 100), 0)]
 
 
-def named(objects: list[Object], names: dict[int, int]) -> list[Track]:
+def name_outputs(objects: list[Object], names: dict[int, int]) -> list[Track]:
     """The objects themselves, found under other track ids; those without are not found."""
     return [(names[i], c, box, 0.9) for i, c, box, _ in objects if i in names]
 
@@ -96,7 +97,7 @@ def percent(MOTA: float, IDF1: float, DetA: float, AssA: float, **counts: int) -
 
 
 def test_ground_truth_gives_100() -> None:
-    predictions = scores(two, lambda k: named(two(k), {1: 7, 2: 9}))
+    predictions = scores(two, lambda k: name_outputs(two(k), {1: 7, 2: 9}))
     assert predictions == percent(1, 1, 1, 1, MT=2)
 
 
@@ -105,24 +106,24 @@ def test_one_track_id_changes_in_the_center() -> None:
 
     IDF1: the best whole track has 5 frames of the object: 15 of 20. Association: 10 boxes at 1, 10 at 5 / 10.
     """
-    predictions = scores(two, lambda k: named(two(k), {1: 7, 2: 9 if k < 5 else 11}))
+    predictions = scores(two, lambda k: name_outputs(two(k), {1: 7, 2: 9 if k < 5 else 11}))
     assert predictions == percent(1 - 1 / 20, 15 / 20, 1, (10 * 1 + 10 * 0.5) / 20, IDSW=1, MT=2)
 
 
 def test_two_track_ids_are_swapped_in_the_center() -> None:
     """Two switches; each pair of object and track shares 5 of 15 frames."""
-    predictions = scores(two, lambda k: named(two(k), {1: 7, 2: 9} if k < 5 else {1: 9, 2: 7}))
+    predictions = scores(two, lambda k: name_outputs(two(k), {1: 7, 2: 9} if k < 5 else {1: 9, 2: 7}))
     assert predictions == percent(1 - 2 / 20, 0.5, 1, 5 / 15, IDSW=2, MT=2)
 
 
 def test_the_second_half_of_an_object_is_lost() -> None:
     """5 of 20 boxes are missed. IDF1 2 * 15 / (20 + 15). Association: 10 boxes at 1, 5 at 5 / 10."""
-    predictions = scores(two, lambda k: named(two(k), {1: 7, 2: 9} if k < 5 else {1: 7}))
+    predictions = scores(two, lambda k: name_outputs(two(k), {1: 7, 2: 9} if k < 5 else {1: 7}))
     assert predictions == percent(15 / 20, 30 / 35, 15 / 20, (10 + 5 * 0.5) / 15, FN=5, MT=1)
 
 
 def test_an_object_is_never_found_and_a_track_follows_nothing() -> None:
-    predictions = scores(two, lambda k: [*named(two(k), {1: 7}), (8, 0, at(600), 0.5)])
+    predictions = scores(two, lambda k: [*name_outputs(two(k), {1: 7}), (8, 0, at(600), 0.5)])
     assert predictions == percent(1 - 20 / 20, 20 / 40, 10 / 30, 1, FP=10, FN=10, MT=1, ML=1)
 
 
@@ -149,7 +150,7 @@ def test_regions_are_neither_missed_nor_a_fault_to_find() -> None:
         return [*two(frame), (3, 0, at(300), 1), (4, 0, at(500), 1), (5, 0, at(700), 1)]
 
     def tracks(frame: int) -> list[Track]:
-        return [*named(objects(frame), {1: 7, 2: 8, 3: 9}), (10, 0, at(720), 0.9)]
+        return [*name_outputs(objects(frame), {1: 7, 2: 8, 3: 9}), (10, 0, at(720), 0.9)]
 
     assert scores(objects, tracks) == percent(1 - 10 / 20, 40 / 50, 20 / 30, 1, FP=10, MT=2)
 
@@ -221,8 +222,8 @@ def test_videos_do_not_share_track_ids() -> None:
     """The same numbers in two videos, on objects in another order; the first is half lost."""
     videos = {1: [two(k) for k in range(LENGTH)], 2: [two(k) for k in range(LENGTH)]}
     one = evaluator(videos)
-    process(one, 1, [named(two(k), {1: 7} if k < 5 else {}) for k in range(LENGTH)])
-    process(one, 2, [named(two(k), {1: 9, 2: 7}) for k in range(LENGTH)])
+    process(one, 1, [name_outputs(two(k), {1: 7} if k < 5 else {}) for k in range(LENGTH)])
+    process(one, 2, [name_outputs(two(k), {1: 9, 2: 7}) for k in range(LENGTH)])
     predictions = one.evaluate()["tracking"]
     assert predictions == percent(25 / 40, 50 / 65, 25 / 40, (20 + 5 * 0.5) / 25, FN=15, MT=2, ML=1)
 
@@ -248,14 +249,14 @@ def test_classes_are_scored_apart_and_together() -> None:
 
 
 def test_a_class_without_objects_has_no_score() -> None:
-    predictions = scores(two, lambda k: named(two(k), {1: 7, 2: 9}), class_names=("person", "car"))
+    predictions = scores(two, lambda k: name_outputs(two(k), {1: 7, 2: 9}), class_names=("person", "car"))
     assert predictions["MOTA"] == 100
     assert all(math.isnan(predictions[f"{name}-car"]) for name in ("MOTA", "IDF1", "HOTA", "DetA", "AssA"))
 
 
 def test_what_is_not_finite_finds_nothing() -> None:
     predictions = scores(
-        two, lambda k: [*named(two(k), {1: 7, 2: 9}), (3, 0, [0, math.nan, 1, 1], 0.5), (4, 0, at(0), math.inf)]
+        two, lambda k: [*name_outputs(two(k), {1: 7, 2: 9}), (3, 0, [0, math.nan, 1, 1], 0.5), (4, 0, at(0), math.inf)]
     )
     assert predictions == percent(1, 1, 1, 1, MT=2)
 
@@ -263,7 +264,9 @@ def test_what_is_not_finite_finds_nothing() -> None:
 def test_frames_in_any_order_and_not_processed_ones(caplog: pytest.LogCaptureFixture) -> None:
     one = evaluator({1: [two(k) for k in range(LENGTH)], 2: [two(k) for k in range(LENGTH)]})
     for k in (3, 1, 2, 0):
-        one.process([dataset_dict(1, k, [])], [{"instances": instances(named(two(k), {1: 7, 2: 9 if k < 2 else 11}))}])
+        one.process(
+            [dataset_dict(1, k, [])], [{"instances": instances(name_outputs(two(k), {1: 7, 2: 9 if k < 2 else 11}))}]
+        )
     with caplog.at_level("WARNING"):
         predictions = one.evaluate()["tracking"]
     assert predictions == percent(1 - 1 / 8, 6 / 8, 1, (4 + 4 * 0.5) / 8, IDSW=1, MT=2)
@@ -295,8 +298,8 @@ def test_without_ground_truth_there_are_only_files(tmp_path: Path) -> None:
 def test_what_processes_found_is_put_together(monkeypatch: pytest.MonkeyPatch) -> None:
     videos = {1: [two(k) for k in range(LENGTH)], 2: [two(k) for k in range(LENGTH)]}
     first, second = evaluator(videos), evaluator(videos)
-    process(first, 1, [named(two(k), {1: 7, 2: 9}) for k in range(LENGTH)])
-    process(second, 2, [named(two(k), {1: 7}) for k in range(LENGTH)])
+    process(first, 1, [name_outputs(two(k), {1: 7, 2: 9}) for k in range(LENGTH)])
+    process(second, 2, [name_outputs(two(k), {1: 7}) for k in range(LENGTH)])
     monkeypatch.setattr(comm, "gather", lambda predictions: [predictions, second._found])
     assert first.evaluate()["tracking"] == percent(30 / 40, 60 / 70, 30 / 40, 1, FN=10, MT=3, ML=1)
     monkeypatch.setattr(comm, "is_main_process", lambda: False)
@@ -333,7 +336,7 @@ def test_is_what_the_metadata_names(tmp_path: Path) -> None:
     name = evaluator({1: [two(0)]})._dataset_name
     one = build_evaluator(tiny_cfg(), name, str(tmp_path))
     assert isinstance(one, TrackingEvaluator)
-    process(one, 1, [named(two(0), {1: 7, 2: 9})])
+    process(one, 1, [name_outputs(two(0), {1: 7, 2: 9})])
     assert one.evaluate()["tracking"]["HOTA"] == pytest.approx(100)
     assert (tmp_path / name / "street.txt").is_file()
     one.reset()
