@@ -24,7 +24,7 @@ def main(arguments: list[str] | None = None) -> int:
         parser.add_argument(f"--{split}", type=Path, metavar="LISTS", help=help)
     args = vars(parser.parse_args(arguments))
     lists = {split: args[split] or args["folder"] / f"ImageSets_{split}" for split in SPLITS}
-    # Asked for, or there.
+    # Requested, or present.
     lists = {split: folder for split, folder in lists.items() if args[split] or folder.is_dir()}
     return prepare(args["folder"], lambda root: convert_kitti(root, lists))
 

@@ -131,7 +131,7 @@ def test_exports_have_it(trained, tmp_path):
     assert {one["category_id"] for one in predictor.describe(predictor(np.zeros((9, 9, 3), np.uint8)))} <= {0, 1, 2}
 
 
-def test_keypoints_come_with_their_names_and_twins(tmp_path):
+def test_keypoints_come_with_their_names_and_flip_pairs(tmp_path):
     schema = ("MODEL.CENTERNET.TASK", "KeypointRegressionTask")
     sets = ("DATASETS.TRAIN", "('synthetic_persons_train',)", "DATASETS.TEST", "()")
     cfg = setup_cfg("", [*TINY, *schema, *sets])

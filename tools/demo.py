@@ -160,7 +160,7 @@ def split_options(inputs: list[str]) -> tuple[list[str], list[str]]:
 
 @dataclass(frozen=True)
 class Network:
-    """What is done with every frame: the model finds objects, the artist draws and tells them."""
+    """What is done with every frame: the model finds objects, the visualizer draws and describes them."""
 
     model: CenterNet
     image_format: str

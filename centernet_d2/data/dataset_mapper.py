@@ -18,10 +18,10 @@ from centernet_d2.data.frame_pairs import PreviousFrames, previous_centers
 from centernet_d2.data.image_io import DatasetDict, read_image, read_reduced
 from centernet_d2.data.transforms.affine import AffineTransform, RandomAffine, affine_parts
 from centernet_d2.data.transforms.build import build_augmentations
-from centernet_d2.data.validation.object_boxes import BOX_FINDINGS, LEFT_OUT
+from centernet_d2.data.validation.object_boxes import BOX_ISSUES, LEFT_OUT
 from centernet_d2.registry import required_fields
 
-_NOT_OF_SAMPLES = ("annotations", "previous", BOX_FINDINGS, LEFT_OUT)
+_NOT_OF_SAMPLES = ("annotations", "previous", BOX_ISSUES, LEFT_OUT)
 
 
 class CenterNetDatasetMapper:
@@ -153,7 +153,7 @@ class CenterNetDatasetMapper:
         ):
             warped = keypoint_boxes(annotations, transforms, warped)
         boxes = warped.astype(np.float32).clip(0, np.tile(image_size[::-1], 2).astype(np.float32))
-        # A box turned inside out must be judged before the warp, which orders its corners.
+        # A box with swapped corners must be judged before the warp, which orders its corners.
         keep = torch.from_numpy(((boxes[:, 2:] > boxes[:, :2]) & (source[:, 2:] > source[:, :2])).all(axis=1))
         instances = Instances(image_size)
         instances.gt_boxes = Boxes(torch.from_numpy(boxes)[keep])

@@ -62,7 +62,7 @@ def object_fields(
     * ``gt_dimensions`` (P, 3) height, width, length in meters.
     * ``gt_depth`` (P,) of the center of the box, meters, as ``ops.box3d_geometry.project`` has it.
     * ``gt_metric`` (P,) bool: whether depth and dimensions can be learned. Something half as far away is seen twice as
-      large, so an image that was scaled, shifted or turned says nothing about meters, but its flipped image does.
+      large, so an image that was scaled, shifted or rotated says nothing about meters, but its flipped image does.
     * ``gt_alpha`` (P,) radians in [-pi, pi).
     * ``gt_center_3d`` (P, 1, 3): where the center of the box is seen, x, y input pixels, and 2; 0 where it is
       behind the camera.

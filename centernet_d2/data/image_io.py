@@ -42,7 +42,7 @@ class Header(NamedTuple):
     orientation: int
 
     def size(self, upright: bool) -> tuple[int, int]:
-        """(height, width), turned as EXIF says where ``upright``."""
+        """(height, width), rotated as EXIF says where ``upright``."""
         rotated = upright and self.orientation in (5, 6, 7, 8)
         return (self.width, self.height) if rotated else (self.height, self.width)
 
@@ -56,7 +56,7 @@ def set_exif_orientation(applied: bool) -> None:
 
 
 def exif_orientation(dataset_dict: DatasetDict) -> bool:
-    """Whether the image of a dataset dict is turned as its EXIF orientation says."""
+    """Whether the image of a dataset dict is rotated as its EXIF orientation says."""
     return bool(dataset_dict.get("exif_orientation", _settings["exif_orientation"]))
 
 

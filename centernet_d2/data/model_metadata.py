@@ -53,14 +53,14 @@ def resolve_metadata(cfg: CfgNode) -> ModelMetadata:
             raise
     known = _of_datasets(cfg)
     if known is not None:
-        data_set, found = known
+        dataset, found = known
         if names and wanted and found != names:
-            ours, theirs = ("MODEL.METADATA.CLASS_NAMES", names), (f"dataset {data_set}", found)
+            ours, theirs = ("MODEL.METADATA.CLASS_NAMES", names), (f"dataset {dataset}", found)
             raise ValueError(
                 f"{describe_classes(*ours)}, but {describe_classes(*theirs)}. Set MODEL.METADATA.CLASS_NAMES and "
                 "CATEGORY_IDS to [] to take the dataset's"
             )
-        names, ids = found, category_ids(data_set) or (ids if found == names else [])
+        names, ids = found, category_ids(dataset) or (ids if found == names else [])
     elif saved is not None:
         names, ids = list(saved.class_names), list(saved.category_ids)
     return ModelMetadata.build(names, ids, resolve_schema(cfg) if "keypoints" in required_fields(cfg) else None)
@@ -76,9 +76,9 @@ def write_metadata(cfg: CfgNode, metadata: ModelMetadata) -> None:
 
 def _of_datasets(cfg: CfgNode) -> tuple[str, list[str]] | None:
     """The first of the datasets that says its class names, and these; None where the files of all are absent."""
-    for data_set in (*cfg.DATASETS.TRAIN, *cfg.DATASETS.TEST):
+    for dataset in (*cfg.DATASETS.TRAIN, *cfg.DATASETS.TEST):
         try:
-            return data_set, class_names(data_set)
+            return dataset, class_names(dataset)
         except (FileNotFoundError, KeyError):
             continue
     return None

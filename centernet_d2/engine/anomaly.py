@@ -16,7 +16,7 @@ class NonFiniteLossError(FloatingPointError):
 
 def describe_images(batch: Sequence[dict[str, Any]]) -> list[str]:
     """File name and id of each image of a batch."""
-    return [f"{x.get('file_name', 'a picture without a name')} (id {x.get('image_id', '?')})" for x in batch]
+    return [f"{x.get('file_name', 'an image without a name')} (id {x.get('image_id', '?')})" for x in batch]
 
 
 def describe_losses(names: Sequence[str], values: Tensor) -> list[str]:

@@ -17,7 +17,7 @@ def gather_predictions(predictions: dict[Any, Found], dataset_name: str, num_ima
     """Image -> what was found there, of all processes, in the main one; None in the others.
 
     An image that two processes saw, so that each had as many, counts once. A warning says how many of the
-    ``num_pictures`` are missing.
+    ``num_images`` are missing.
     """
     gathered = comm.gather(predictions)
     if not comm.is_main_process():

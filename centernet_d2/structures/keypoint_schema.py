@@ -19,7 +19,7 @@ class KeypointSchema:
     """Keypoints count from 0.
 
     Attributes:
-        name: key of ``SCHEMES``; the ``keypoint_schema`` of a dataset's metadata.
+        name: key of ``SCHEMAS``; the ``keypoint_schema`` of a dataset's metadata.
         names: of the keypoints, all different.
         class_names: of the dataset's classes; empty where any classes will do, each with all keypoints.
         flip_pairs: keypoints that exchange their roles in a flipped image; the others are their own flip pairs.

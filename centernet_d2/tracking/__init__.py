@@ -1,1 +1,1 @@
-"""Identities for the objects of a video, frame after frame."""
+"""Track ids for the objects of a video, frame after frame."""

@@ -59,12 +59,12 @@ def process_video(
     try:
         with (
             closing(frames),
-            VideoWriter(path, video.rate) as drawn_film,
+            VideoWriter(path, video.rate) as writer,
             path.with_suffix(".jsonl").open("w") as lines,
         ):
             for drawn in frames:
                 seconds = drawn.frame.seconds
-                drawn_film.write(drawn.image, drawn_film.copies_at(seconds) if video.live else 1)
+                writer.write(drawn.image, writer.copies_at(seconds) if video.live else 1)
                 entry = {
                     "frame": drawn.frame.index,
                     "seconds": round(seconds, 3),

@@ -83,7 +83,7 @@ class Window:
 
 def open_window(title: str) -> tuple[Window | None, str]:
     """A window, or None and the reason why there is none."""
-    # Asked first: without a display, some of OpenCV's builds end the process.
+    # Checked first: without a display, some of OpenCV's builds end the process.
     if sys.platform.startswith("linux") and not (os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")):
         return None, "there is no screen"
     try:

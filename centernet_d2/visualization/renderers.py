@@ -219,7 +219,7 @@ def _draw_boxes_3d(canvas: Canvas, predictions: Instances) -> None:
 
 
 def _describe_boxes_3d(metadata: VisMetadata, predictions: Instances) -> list[dict[str, Any]]:
-    """Metres and radians, camera coordinates of ``ops.box3d_geometry``: the center of the bottom; height, width,
+    """Meters and radians, camera coordinates of ``ops.box3d_geometry``: the center of the bottom; height, width,
     length."""
     names = ("locations", "dimensions", "rotation_y", "alpha", "depth")
     columns = [predictions.get(f"pred_{name}").double().numpy().round(4).tolist() for name in names]

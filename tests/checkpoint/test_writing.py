@@ -116,7 +116,7 @@ def test_error_while_saving(corrupt, tmp_path, monkeypatch):
 
 
 def test_read_only_folder(tmp_path, monkeypatch):
-    """Of a folder that cannot be written nothing is swallowed (as root, permissions are not asked: so by hand)."""
+    """The error of a read-only folder is raised. (Simulated: permissions do not hold for root.)"""
     checkpointer, before = filled(tmp_path)
 
     def refuse(*args, **kwargs):

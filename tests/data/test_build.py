@@ -25,7 +25,7 @@ from centernet_d2.data.corrupt_images import TooManyCorruptError
 from centernet_d2.data.image_io import CorruptImageError
 from tests.helpers.tiny import base_cfg
 
-NAME = "test_build_pictures"
+NAME = "test_build_images"
 
 
 @pytest.fixture

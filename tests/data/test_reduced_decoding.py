@@ -59,10 +59,10 @@ def test_other_images_are_read_whole(tmp_path: Path, path: Path, smooth: np.ndar
     Image.fromarray(smooth).save(tmp_path / "a.png")
     rotated = Image.Exif()
     rotated[0x0112] = 6
-    Image.fromarray(smooth).save(tmp_path / "turned.jpg", exif=rotated)
+    Image.fromarray(smooth).save(tmp_path / "rotated.jpg", exif=rotated)
     Image.fromarray(smooth).convert("CMYK").save(tmp_path / "printed.jpg")
     dataset_dicts: list[dict[str, Any]] = [
-        {"file_name": str(tmp_path / n)} for n in ("a.png", "turned.jpg", "printed.jpg")
+        {"file_name": str(tmp_path / n)} for n in ("a.png", "rotated.jpg", "printed.jpg")
     ]
     dataset_dicts += [
         {"file_name": str(path), "crop": [20, 10, 80, 90]},

@@ -1,4 +1,4 @@
-"""Files as users and their tools write them: names, encodings, types, turned photos, and absent ones."""
+"""Files as users and their tools write them: names, encodings, types, rotated photos, and absent ones."""
 
 from __future__ import annotations
 
@@ -160,7 +160,7 @@ def _rotated(path: Path) -> None:
     Image.new("RGB", (8, 6)).save(path, exif=exif)
 
 
-def test_a_turned_photo_is_known_before_training(tmp_path: Path) -> None:
+def test_a_rotated_photo_is_known_before_training(tmp_path: Path) -> None:
     _rotated(tmp_path / "a.jpg")
     sound, unrotated = _coco(tmp_path, height=8, width=6), _coco(tmp_path)
     check_headers(_cfg(tmp_path, sound))

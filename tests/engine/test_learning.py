@@ -19,7 +19,7 @@ from centernet_d2.data.synthetic.generation import register_synthetic
 from centernet_d2.engine import Trainer
 
 ROOT = Path(__file__).resolve().parents[2]
-NAME = "test_learning_pictures"
+NAME = "test_learning_images"
 
 
 @pytest.mark.slow

@@ -118,7 +118,7 @@ def test_the_same_written_a_second_time(seed):
 
 
 @pytest.fixture
-def data_set(tmp_path):
+def dataset(tmp_path):
     """Two images: two faces, of which one is hard and one invalid; one easy face."""
 
     def entry(number, image, box, names, crowd=0):
@@ -149,13 +149,13 @@ def instances(*rows):
     return {"instances": result}
 
 
-def test_evaluator(data_set, tmp_path):
+def test_evaluator(dataset, tmp_path):
     """Unsorted detections, one that is not finite; the second image's face is missed."""
     cfg = get_cfg()
     cfg.OUTPUT_DIR = str(tmp_path)
-    evaluator = build_evaluator(cfg, data_set)
+    evaluator = build_evaluator(cfg, dataset)
     assert isinstance(evaluator, WiderFaceEvaluator)
-    dataset_dicts = load_dataset_dicts(data_set)
+    dataset_dicts = load_dataset_dicts(dataset)
     outputs = [
         instances((*OTHER, 0.25), (math.nan, 1, 2, 3, 1.0), (*FACE, 0.5)),
         instances((200, 200, 10.5, 20, 0.75)),
@@ -166,21 +166,21 @@ def test_evaluator(data_set, tmp_path):
         results = evaluator.evaluate()
         # Hard: an error, a hit, what does not count, and a miss.
         assert results == {"wider_face": {"AP-easy": 0, "AP-medium": 0, "AP-hard": pytest.approx(25)}}
-    folder = Path(tmp_path) / "inference" / data_set
+    folder = Path(tmp_path) / "inference" / dataset
     assert (folder / "0--Parade/a.txt").read_text() == "a.jpg\n2\n10 10 20 20 0.5\n60 60 30 30 0.25\n"
     assert (folder / "1--Handshaking/b.txt").read_text() == "b.jpg\n1\n200 200 10.5 20 0.75\n"
 
 
-def test_ground_truth_scores_100(data_set):
-    evaluator = WiderFaceEvaluator(data_set)
-    evaluator.process(load_dataset_dicts(data_set), [instances((*FACE, 1.0)), instances((*FAR, 1.0))])
+def test_ground_truth_scores_100(dataset):
+    evaluator = WiderFaceEvaluator(dataset)
+    evaluator.process(load_dataset_dicts(dataset), [instances((*FACE, 1.0)), instances((*FAR, 1.0))])
     assert evaluator.evaluate() == {"wider_face": {f"AP-{name}": pytest.approx(100) for name in DIFFICULTIES}}
 
 
-def test_files_without_difficulties_are_refused(data_set, tmp_path):
+def test_files_without_difficulties_are_refused(dataset, tmp_path):
     data = json.loads((tmp_path / "val.json").read_text())
     for one in data["annotations"]:
         del one["difficulties"]
     (tmp_path / "val.json").write_text(json.dumps(data))
-    with pytest.raises(ValueError, match=rf"{data_set}: the faces have no difficulties: prepare it with eval_tools"):
-        WiderFaceEvaluator(data_set)
+    with pytest.raises(ValueError, match=rf"{dataset}: the faces have no difficulties: prepare it with eval_tools"):
+        WiderFaceEvaluator(dataset)

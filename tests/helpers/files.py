@@ -49,7 +49,7 @@ def run_script(name: str, *arguments: str) -> int:
 
 
 def load(json_file: Path, root: Path, schema: str) -> list[dict[str, Any]]:
-    """The dataset dicts as training gets them; raises for any finding."""
+    """The dataset dicts as training gets them; raises for any issue."""
     name = f"test_converters_{uuid.uuid4().hex}"
     register_keypoint_dataset(name, schema, str(json_file), str(root))
     return load_dataset_dicts(name)

@@ -105,7 +105,7 @@ def test_without_a_center_offset_the_box_says_where_it_is():
     assert torch.atan2(turn.sin(), turn.cos()).abs().max() < 1e-5
 
 
-def test_maps_of_a_flipped_image_are_turned_back():
+def test_maps_of_a_flipped_image_are_flipped_back():
     task = task_of()
     maps = task.encode_dense(targets_of(dataset_dict_of()))
     flip_pair = task.encode_dense(targets_of(dataset_dict_of(), cfg=box3d_cfg("INPUT.AFFINE.FLIP_PROB", 1.0)))

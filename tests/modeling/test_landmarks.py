@@ -171,8 +171,8 @@ def test_only_the_maps_of_present_classes_are_learned():
 @pytest.mark.parametrize(
     ("schema", "task", "opts"), [("face68", REGRESSION, ()), ("face68", HEATMAP, ()), ("clothes294", REGRESSION, ())]
 )
-def test_maps_of_a_flipped_image_are_turned_back(schema, task, opts):
-    """The perfect maps of flipped objects, turned back, are decoded to the objects; so is the mean of both."""
+def test_maps_of_a_flipped_image_are_flipped_back(schema, task, opts):
+    """The perfect maps of flipped objects, rotated back, are decoded to the objects; so is the mean of both."""
     table = SCHEMAS[schema]
     instances = objects(table, [[10, 12, 62, 70], [70, 30, 126, 118]], [0, len(table.class_names) - 1])
     flipped = instances[:]

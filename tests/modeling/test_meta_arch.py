@@ -119,7 +119,7 @@ def test_a_image_and_its_flipped_image_may_be_one_batch(at_once):
     model, batches = tiny_model().eval(), []
     images = torch.randn(3, 3, 64, 96, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
-        expected = [model.predict_maps(x[None]) for pictures in (images, images.flip(-1)) for x in pictures]
+        expected = [model.predict_maps(x[None]) for batch in (images, images.flip(-1)) for x in batch]
         outputs = model.predict_maps
         model.predict_maps = lambda batch: batches.append(len(batch)) or outputs(batch)
         both = forward_with_flip(model.predict_maps, images, at_once)

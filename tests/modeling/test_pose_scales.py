@@ -17,7 +17,7 @@ PERSONS = [[12, 8, 110, 120], [120, 20, 229, 149]]
 
 
 def predicted(scales, flip, *opts):
-    """What a perfect network finds in an image of two persons, the persons, and how often it was asked."""
+    """What a perfect network finds in an image of two persons, the persons, and the number of calls."""
     schema = SCHEMAS["pose17"]
     cfg = keypoint_cfg("pose17", "KeypointRegressionTask", "INPUT.SIZE_TEST", [128, 192], *opts)
     cfg.TEST.AUG.ENABLED, cfg.TEST.AUG.FLIP, cfg.TEST.AUG.SCALES = True, flip, scales

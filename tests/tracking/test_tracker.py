@@ -64,7 +64,7 @@ def test_only_near_objects_of_the_class_go_on():
     assert ids(tracker, [[50, 50]], classes=[1]) == [2]
 
 
-def test_the_surest_object_chooses_first():
+def test_the_highest_scoring_object_chooses_first():
     """Also where it comes later in the list."""
     tracker = Tracker()
     assert ids(tracker, [[50, 50]]) == [1]

@@ -27,7 +27,7 @@ def shoot(source, path, predict=number_of, **options) -> int:
     )
 
 
-def filmed(path) -> tuple[list[int], list[dict]]:
+def read_result(path) -> tuple[list[int], list[dict]]:
     """Numbers of the frames in the video, and the lines beside it."""
     frames = [number_of(frame.image) for frame in Video(str(path)).frames()]
     return frames, [json.loads(line) for line in path.with_suffix(".jsonl").read_text().splitlines()]
@@ -36,7 +36,7 @@ def filmed(path) -> tuple[list[int], list[dict]]:
 def test_every_frame_is_synthetic_and_described(tmp_path, capsys):
     source, path = write_video(tmp_path / "a.avi", 25), tmp_path / "video.mp4"
     assert shoot(source, path) == 25
-    frames, lines = filmed(path)
+    frames, lines = read_result(path)
     assert frames == list(range(25))
     assert lines == [{"frame": k, "seconds": pytest.approx(k / 20), "objects": [k]} for k in range(25)]
     video = Video(str(path))
@@ -55,7 +55,7 @@ def test_an_error_in_the_center_leaves_a_complete_video(tmp_path):
 
     with pytest.raises(RuntimeError, match="out of memory"):
         shoot(source, path, predict)
-    frames, lines = filmed(path)
+    frames, lines = read_result(path)
     assert frames == list(range(9)) == [line["frame"] for line in lines]
 
 
@@ -77,7 +77,7 @@ def test_ctrl_c_leaves_a_complete_video(tmp_path, capsys, interruptible):
 
     with pytest.raises(KeyboardInterrupt):
         shoot(source, path, predict)
-    frames, lines = filmed(path)
+    frames, lines = read_result(path)
     # Frame 12 was at the network: at least those are missing that could not have come through since.
     assert 0 < len(frames) < 25 and frames == list(range(len(frames)))
     assert len(lines) in (len(frames), len(frames) - 1)
@@ -96,7 +96,7 @@ class ClosedWindow:
 def test_closing_the_window_ends_the_video(tmp_path, capsys):
     source, path, window = write_video(tmp_path / "a.avi", 25), tmp_path / "video.mp4", ClosedWindow(6)
     assert shoot(source, path, window=window) == 6
-    assert window.shown == filmed(path)[0] == list(range(6))
+    assert window.shown == read_result(path)[0] == list(range(6))
     assert capsys.readouterr().err == ""
 
 
@@ -108,7 +108,7 @@ def test_corrupt_and_missing_frames_are_given(tmp_path, monkeypatch, capsys):
     error = capsys.readouterr().err
     assert "a.mov: 2 corrupt frames are left out: 2, 3\n" in error
     assert "a.mov: the last 4 frames cannot be read" in error
-    assert [line["frame"] for line in filmed(tmp_path / "video.mp4")[1]] == [0, 1, 4, 5]
+    assert [line["frame"] for line in read_result(tmp_path / "video.mp4")[1]] == [0, 1, 4, 5]
 
 
 def test_a_limit_is_not_a_fault(tmp_path, capsys):
@@ -130,7 +130,7 @@ def test_a_video_that_cannot_be_written_is_named(tmp_path):
         shoot(source, tmp_path / "video.mp4")
 
 
-def test_a_cameras_video_lasts_as_long_as_what_was_filmed(tmp_path):
+def test_a_cameras_video_lasts_as_long_as_what_was_recorded(tmp_path):
     """Images at 0, 0.1, 0.42 and 0.43 s, at ten frames a second: the last one comes too early for a frame."""
     with VideoWriter(tmp_path / "video.mp4", 10) as one:
         copies = []

@@ -20,11 +20,11 @@ from centernet_d2.visualization.renderers import VisMetadata
 from centernet_d2.visualization.visualizer import Visualizer
 from tests.helpers.tiny import tiny_cfg
 
-GREY = 100
+GRAY = 100
 
 
 def gray(height: int = 300, width: int = 400) -> np.ndarray:
-    return np.full((height, width, 3), GREY, dtype=np.uint8)
+    return np.full((height, width, 3), GRAY, dtype=np.uint8)
 
 
 def ring(count: int, center: float = 150.0, radius: float = 100.0) -> np.ndarray:
@@ -39,7 +39,7 @@ def color_at(image: np.ndarray, point: np.ndarray) -> np.ndarray:
 
 
 def is_drawn(image: np.ndarray, point: np.ndarray) -> bool:
-    return bool(np.abs(color_at(image, point) - GREY).max() > 30)
+    return bool(np.abs(color_at(image, point) - GRAY).max() > 30)
 
 
 @pytest.mark.parametrize("schema", [FACE68, FACE19])
@@ -49,17 +49,17 @@ def test_keypoints_are_where_they_are(schema):
     assert all(np.abs(color_at(image, p) - TRUE_COLOR).max() < 60 for p in landmarks)
     a, b = schema.chains[0][:2]
     assert is_drawn(image, (landmarks[a] + landmarks[b]) / 2), "and so is the line between two of them"
-    assert np.argwhere((image != GREY).any(axis=2)).min() > 45 and not is_drawn(image, np.array([150, 150]))
+    assert np.argwhere((image != GRAY).any(axis=2)).min() > 45 and not is_drawn(image, np.array([150, 150]))
 
 
-def test_dots_are_centred():
+def test_dots_are_centered():
     """Half a pixel is easily lost between coordinates that OpenCV and everybody else use."""
     landmarks = np.zeros((68, 3))
     landmarks[[8, 30]] = (40.5, 60.5, 1), (240.5, 60.5, 1)
     for k in (8, 30):
         image = gray()
         draw_keypoints(image, landmarks, FACE68, color=(255, 255, 255))
-        near = image[50:72, int(landmarks[k, 0]) - 10 : int(landmarks[k, 0]) + 11].astype(float).mean(axis=2) - GREY
+        near = image[50:72, int(landmarks[k, 0]) - 10 : int(landmarks[k, 0]) + 11].astype(float).mean(axis=2) - GRAY
         y, x = np.mgrid[0:22, 0:21]
         assert (near * x).sum() / near.sum() == pytest.approx(10, abs=0.1)
         assert (near * y).sum() / near.sum() == pytest.approx(10, abs=0.1)
@@ -73,7 +73,7 @@ def test_what_is_not_labeled_is_not_synthetic():
     assert not is_drawn(image, (landmarks[4] + landmarks[5]) / 2)
     untouched = gray()
     draw_keypoints(untouched, landmarks * [1, 1, 0], FACE68)
-    assert (untouched == GREY).all()
+    assert (untouched == GRAY).all()
 
 
 def test_a_clothing_item_has_the_keypoints_of_its_class_only():

@@ -18,11 +18,11 @@ from centernet_d2.visualization.renderers import VisMetadata, color_of
 from centernet_d2.visualization.visualizer import Visualizer
 from tests.helpers.boxes3d import P2, SIZE, STREET, boxes_of
 
-GREY = 100
+GRAY = 100
 
 
 def gray(height: int = 400, width: int = 600) -> np.ndarray:
-    return np.full((height, width, 3), GREY, np.uint8)
+    return np.full((height, width, 3), GRAY, np.uint8)
 
 
 def has_color(image: np.ndarray, color) -> np.ndarray:
@@ -47,12 +47,12 @@ def octagons() -> Instances:
 
 def test_masks_are_translucent_and_the_better_one_is_on_top():
     image = Visualizer(VisMetadata(["a", "b"], EXTREME4)).draw(gray(), octagons())
-    first, second = (np.rint(0.6 * GREY + 0.4 * np.array(color_of(k))) for k in (0, 1))
+    first, second = (np.rint(0.6 * GRAY + 0.4 * np.array(color_of(k))) for k in (0, 1))
     assert has_color(image[180:220, 170:210], first).all()
     assert has_color(image[190:195, 240:280], first).all(), "both are there"
     assert has_color(image[190:195, 320:360], second).all()
     # The corner of the box is outside of the octagon: its edge goes from (100, 175) to (175, 100).
-    assert (image[285, 285] == GREY).all() and has_color(image[259:261, 259:261], first).all()
+    assert (image[285, 285] == GRAY).all() and has_color(image[259:261, 259:261], first).all()
 
 
 def test_extreme_points_are_dots_without_lines():
@@ -107,7 +107,7 @@ def test_a_trail_goes_through_the_last_centers():
         assert not trail[: min(start, now - 20) - 3].any() and not trail[now + 24 :].any()
 
 
-def test_a_trail_has_corners_where_the_object_turned():
+def test_a_trail_has_corners_where_the_object_changes_direction():
     image = process_video([{1: (100, 300)}, {1: (100, 100)}, {1: (400, 100)}])[-1]
     color = color_of(1)
     assert has_color(image[110:290, 99:102], color).any(axis=1).all()
@@ -181,7 +181,7 @@ def test_the_ground_is_beside_the_image_also_without_objects():
     # No rectangle of the image's plane: the left upper corner of the box that is around it is empty.
     x1, y1 = (street([0]).pred_boxes.tensor[0, :2] * 400 / SIZE[0]).round().int().tolist()
     alone = Visualizer(VisMetadata(calibration=P2)).draw(image, street([4]))
-    assert (alone[y1 - 2 : y1 + 3, x1 - 2 : x1 + 3] == GREY).all()
+    assert (alone[y1 - 2 : y1 + 3, x1 - 2 : x1 + 3] == GRAY).all()
 
 
 def test_what_is_seen_of_the_ground_only_grows_in_a_video():

@@ -93,7 +93,9 @@ def show_differences(decode: types.ModuleType) -> None:
     back = task.decode(task.encode_dense(targets_of(flipped(gt))))
     merged = task.merge(back.transform(torch.tensor([[-4.0, 4.0]]), torch.tensor([[128.0, 0.0]])), 1)
     away = (merged.points["keypoints"][0, 0, :, :2] - gt.gt_keypoints.tensor[0, :, :2]).abs().max()
-    print(f"points of a flipped image: theirs stay flipped (boxes alone are turned); ours are {float(away):.1e} px off")
+    print(
+        f"points of a flipped image: theirs stay flipped (boxes alone are rotated); ours are {float(away):.1e} px off"
+    )
 
 
 def main() -> int:

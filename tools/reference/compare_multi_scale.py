@@ -72,7 +72,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--reference", type=Path, required=True, help="a checkout of CenterNet")
     parser.add_argument("--models", nargs="+", default=["ctdet_DLA_34", "multi_pose_DLA_34", "exdet_DLA_34"])
-    parser.add_argument("--pictures", type=int, default=2)
+    parser.add_argument("--images", type=int, default=2)
     args = parser.parse_args()
     import_detectors(args.reference)
     fine = True

@@ -80,11 +80,11 @@ class OneImage:
     """What their loader asks of a dataset and of its options, for one black image of the network's size."""
 
     def __init__(self, loader: types.ModuleType, folder: str, boxes: Tensor, classes: Tensor) -> None:
-        cv2.imwrite(f"{folder}/picture.png", np.zeros((SIZE, SIZE, 3), np.uint8))
+        cv2.imwrite(f"{folder}/image.png", np.zeros((SIZE, SIZE, 3), np.uint8))
         rows = torch.cat([boxes[:, :2], boxes[:, 2:] - boxes[:, :2]], dim=1).double().tolist()
         annotations = [{"bbox": row, "category_id": int(c)} for row, c in zip(rows, classes, strict=True)]
         self.coco = types.SimpleNamespace(
-            loadImgs=lambda ids: [{"file_name": "picture.png"}],
+            loadImgs=lambda ids: [{"file_name": "image.png"}],
             getAnnIds=lambda imgIds: [0],
             loadAnns=lambda ids: annotations,
         )

@@ -7,7 +7,7 @@ from detectron2.config import CfgNode
 
 def add_keypoints(cfg: CfgNode) -> None:
     cfg.MODEL.KEYPOINT = CfgNode()
-    # A name of data.schemas.SCHEMES; "": that of the training set.
+    # A name of data.schemas.SCHEMAS; "": that of the training set.
     cfg.MODEL.KEYPOINT.SCHEMA = ""
     # Which point of an object the center heatmap marks: "box", "nose" (the tip, faces only), "mean" of the keypoints.
     cfg.MODEL.KEYPOINT.CENTER = "box"

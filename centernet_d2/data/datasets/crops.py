@@ -18,7 +18,7 @@ from centernet_d2.data.datasets.coco import set_metadata
 from centernet_d2.data.image_io import DatasetDict
 from centernet_d2.data.validation.issues import is_number
 from centernet_d2.data.validation.object_boxes import (
-    BOX_FINDINGS,
+    BOX_ISSUES,
     LEFT_OUT,
     UNCUT_BOX,
     restore_uncut_boxes,
@@ -59,7 +59,7 @@ def crop_objects(dataset_dicts: list[DatasetDict], margin: float) -> list[Datase
     """
     crops: list[DatasetDict] = []
     for dataset_dict in dataset_dicts:
-        extra = {key: value for key, value in dataset_dict.items() if key not in (BOX_FINDINGS, LEFT_OUT)}
+        extra = {key: value for key, value in dataset_dict.items() if key not in (BOX_ISSUES, LEFT_OUT)}
         # A window may reach outside of the image, and so may what it shows of a box.
         for annotation in restore_uncut_boxes(dataset_dict["annotations"]):
             box = _corners(annotation)

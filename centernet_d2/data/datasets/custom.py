@@ -96,19 +96,19 @@ def resolve_num_classes(cfg: CfgNode) -> int:
     """
     wanted = cfg.MODEL.CENTERNET.NUM_CLASSES
     names: dict[str, list[str]] = {}
-    for data_set in dict.fromkeys((*cfg.DATASETS.TRAIN, *cfg.DATASETS.TEST)):
+    for dataset in dict.fromkeys((*cfg.DATASETS.TRAIN, *cfg.DATASETS.TEST)):
         try:
-            names[data_set] = class_names(data_set)
+            names[dataset] = class_names(dataset)
         except FileNotFoundError:
             if not wanted:
                 raise
-    for data_set, found in names.items():
+    for dataset, found in names.items():
         first = next(iter(names))
         if found != names[first]:
-            raise ValueError(f"{_describe_classes(first, names[first])}, but {_describe_classes(data_set, found)}")
+            raise ValueError(f"{_describe_classes(first, names[first])}, but {_describe_classes(dataset, found)}")
         if wanted and wanted != len(found):
             raise ValueError(
-                f"MODEL.CENTERNET.NUM_CLASSES is {wanted}, but {_describe_classes(data_set, found)}; "
+                f"MODEL.CENTERNET.NUM_CLASSES is {wanted}, but {_describe_classes(dataset, found)}; "
                 f"set it to {len(found)}, or to 0 to take it from the dataset"
             )
     if not wanted and not names:
@@ -116,8 +116,8 @@ def resolve_num_classes(cfg: CfgNode) -> int:
     return wanted or len(next(iter(names.values())))
 
 
-def _describe_classes(data_set: str, names: Sequence[str]) -> str:
-    return describe_classes(f"dataset {data_set}", names)
+def _describe_classes(dataset: str, names: Sequence[str]) -> str:
+    return describe_classes(f"dataset {dataset}", names)
 
 
 def resolve_paths(*paths: str) -> tuple[str, ...]:

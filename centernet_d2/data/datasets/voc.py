@@ -17,7 +17,7 @@ from centernet_d2.data.image_io import CorruptImageError, DatasetDict, read_imag
 from centernet_d2.data.validation.conversions import warn_conversions
 from centernet_d2.data.validation.issues import AnnotationIssue, raise_issues
 from centernet_d2.data.validation.missing import missing
-from centernet_d2.data.validation.object_boxes import BOX_FINDINGS, settle_objects
+from centernet_d2.data.validation.object_boxes import BOX_ISSUES, settle_objects
 
 
 def register_voc(name: str, root: str, split: str) -> None:
@@ -82,7 +82,7 @@ def _note_first_pixel(dataset_dicts: list[DatasetDict], folder: str) -> None:
     if zero:
         problem = f"of {len(zero)} of {len(boxes)} objects have an xmin or ymin of 0, but Pascal VOC counts from 1: if"
         problem += " these labels count from 0, every box is learned one pixel too far left and too high"
-        zero[0].setdefault(BOX_FINDINGS, []).append(AnnotationIssue(folder, None, "bndbox", problem, fatal=False))
+        zero[0].setdefault(BOX_ISSUES, []).append(AnnotationIssue(folder, None, "bndbox", problem, fatal=False))
 
 
 @functools.lru_cache(maxsize=8)

@@ -43,7 +43,7 @@ def unpack_archives(folder: Path, password: str | None = None) -> list[Annotatio
         password: of encrypted zips. Python decrypts a few megabytes a second; ``unzip -P`` is much faster.
 
     Returns:
-        One finding, with archive and entry, for everything refused or damaged; all the rest is unpacked.
+        One issue, with archive and entry, for everything refused or damaged; all the rest is unpacked.
 
     Raises:
         OSError: the disk is full, no permission.

@@ -1,6 +1,6 @@
 """Drawn clothing items of 13 categories with the exact landmarks of DeepFashion2: a dataset that needs no download.
 
-A clothing item (``centernet_d2.data.synthetic.clothing_model``) is bent, turned and painted; as with the shapes of
+A clothing item (``centernet_d2.data.synthetic.clothing_model``) is bent, rotated and painted; as with the shapes of
 ``centernet_d2.data.synthetic.shapes``, an image is a pure function of (config, seed, index), and the landmarks of a
 whole set cost no drawing. Patches lie over some clothing items; what is under one is labeled as occluded.
 """
@@ -95,7 +95,7 @@ def occluded_by(points: np.ndarray, polygon: np.ndarray) -> np.ndarray:
 
 
 def _deform(points: np.ndarray, rotation: float, rng: np.random.Generator) -> np.ndarray:
-    """Made wider or narrower, swung to one side, waved a little and turned."""
+    """Made wider or narrower, swung to one side, waved a little and rotated."""
     x, y = (points * [rng.uniform(0.85, 1.2), 1.0]).T
     height = np.ptp(y)
     sway, wave, phase = rng.uniform(-0.16, 0.16), rng.uniform(0, 0.05), rng.uniform(0, 2 * math.pi)

@@ -1,6 +1,6 @@
 """Drawn faces with 68 exact landmarks: a dataset for landmarks that needs no download.
 
-A head (``centernet_d2.data.synthetic.face_model``) is turned, projected with weak perspective and painted. As with the
+A head (``centernet_d2.data.synthetic.face_model``) is rotated, projected with weak perspective and painted. As with the
 shapes of ``centernet_d2.data.synthetic.shapes``, an image is a pure function of (config, seed, index), and the
 landmarks of a whole set cost no drawing. Whatever a landmark marks is drawn: ends and edges of brows, eyes, lips and
 nose, and the outline.

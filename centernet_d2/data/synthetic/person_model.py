@@ -36,7 +36,7 @@ class Pose:
         roll: turn in the image.
         head: turn of the head to a side, and its tilt to a shoulder.
         arms: (2, 4) left and right: upper arm off the body to the side, upper arm to the front, and how much further
-            the forearm is turned to the side and to the front.
+            the forearm is rotated to the side and to the front.
         legs: (2, 3) left and right: thigh to the side, thigh to the front, and how far the knee is bent.
     """
 

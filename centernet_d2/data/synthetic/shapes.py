@@ -88,7 +88,7 @@ class ShapesConfig(SyntheticConfig):
 
     Attributes:
         max_aspect: largest ratio of an object's sides.
-        rotation: outlines are turned by up to this many degrees before they are stretched into the box.
+        rotation: outlines are rotated by up to this many degrees before they are stretched into the box.
         max_overlap: largest fraction of the smaller of two boxes that the other may cover.
         contrast: least distance (Euclid, RGB) of an object's color from what is behind its center.
         occluded: put an opaque patch on every object's center.

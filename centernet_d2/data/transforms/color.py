@@ -13,7 +13,7 @@ from fvcore.transforms.transform import Transform
 from centernet_d2.data.transforms.pixel import PixelTransform
 
 # Shares of blue, green and red in gray (ITU-R BT.601).
-_GREY = np.array([0.114, 0.587, 0.299])
+_GRAY = np.array([0.114, 0.587, 0.299])
 # Standard deviations and (columns) directions of the principal components of COCO's colors in 0..1, BGR.
 _EIGENVALUES = np.array([0.2141788, 0.01817699, 0.00341571])
 _EIGENVECTORS = np.array(
@@ -60,7 +60,7 @@ class RandomColor(Augmentation):
 
     def get_transform(self, image: np.ndarray) -> Transform:
         flipped = slice(None, None, -1) if self.format == "RGB" else slice(None)
-        mean = float(np.dot(_GREY[flipped], cv2.mean(image)[:3]))
+        mean = float(np.dot(_GRAY[flipped], cv2.mean(image)[:3]))
         matrix = np.eye(3, 4)
         for kind in np.random.permutation(3):
             factor = 1 + np.random.uniform(-self.jitter, self.jitter)
@@ -68,7 +68,7 @@ class RandomColor(Augmentation):
             if kind == 1:
                 matrix[:, 3] += (1 - factor) * mean
             elif kind == 2:
-                matrix[:, :3] += (1 - factor) * _GREY[flipped]
+                matrix[:, :3] += (1 - factor) * _GRAY[flipped]
         noise = np.random.normal(0.0, 1.0, 3) * self.lighting
         matrix[:, 3] += 255 * (_EIGENVECTORS[flipped] @ (_EIGENVALUES * noise))
         return ColorTransform(matrix)

@@ -22,7 +22,7 @@ from centernet_d2.data.image_io import CorruptImageError, DatasetDict, read_imag
 from centernet_d2.data.validation.box_units import check_units
 from centernet_d2.data.validation.headers import HeaderReader
 from centernet_d2.data.validation.issues import AnnotationIssue, check_image_entry, check_object, raise_issues
-from centernet_d2.data.validation.object_boxes import BOX_FINDINGS
+from centernet_d2.data.validation.object_boxes import BOX_ISSUES
 from centernet_d2.geometry import letterbox_matrix, transform_points
 from centernet_d2.ops.grid_coding import grid_points
 from centernet_d2.registry import required_fields
@@ -61,7 +61,7 @@ def check_annotations(
         if dataset_dict.get("image_id") is None or track_ids[track_id]:
             issues.append(AnnotationIssue(file, None, "image_id", f"is {track_id}: missing, or that of another image"))
         track_ids[track_id] += 1
-        issues += dataset_dict.get(BOX_FINDINGS, ())
+        issues += dataset_dict.get(BOX_ISSUES, ())
         issues += _check_objects(dataset_dict, file, categories, num_keypoints)
         if check_images and isinstance(dataset_dict.get("file_name"), str):
             issues += _check_image_file(dataset_dict)

@@ -16,7 +16,7 @@ from centernet_d2.data.image_io import DatasetDict
 from centernet_d2.data.validation.issues import AnnotationIssue, box_faults, is_integer, is_number
 
 #: Of dataset dicts: how many objects were left out; what was left out or cut, to be shown. Absent where nothing was.
-LEFT_OUT, BOX_FINDINGS = "left_out", "box_findings"
+LEFT_OUT, BOX_ISSUES = "left_out", "box_issues"
 #: Of annotations whose box was cut: the box as annotated, in the same ``bbox_mode``.
 UNCUT_BOX = "uncut_bbox"
 #: Published sets whose benchmarks score whole boxes, over the edge of the image, too. Their numbers must stay
@@ -94,7 +94,7 @@ def settle_objects(dataset_dicts: Iterable[DatasetDict]) -> None:
             dataset_dict[LEFT_OUT] = dataset_dict.get(LEFT_OUT, 0) + len(annotations) - len(kept)
             dataset_dict["annotations"] = kept
         if issues:
-            dataset_dict[BOX_FINDINGS] = [*dataset_dict.get(BOX_FINDINGS, ()), *issues]
+            dataset_dict[BOX_ISSUES] = [*dataset_dict.get(BOX_ISSUES, ()), *issues]
 
 
 def restore_uncut_boxes(annotations: list[dict[str, Any]]) -> list[dict[str, Any]]:

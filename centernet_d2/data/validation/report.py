@@ -81,7 +81,7 @@ def report_voc(root: str, split: str, check_images: bool = True, grid: Grid | No
 def report_keypoints(
     schema_name: str, json_file: str, image_root: str, check_images: bool = True, grid: Grid | None = None
 ) -> Report:
-    """Of a COCO-format file whose objects have the landmarks of ``SCHEMES[schema_name]``; raises as ``report_coco``."""
+    """Of a COCO-format file whose objects have the landmarks of ``SCHEMAS[schema_name]``; raises as ``report_coco``."""
     coco = read_keypoint_dataset(SCHEMAS[schema_name], json_file, image_root)
     return _report(json_file, coco.dataset_dicts, coco.class_names, coco.issues, check_images, grid)
 

@@ -119,7 +119,7 @@ class FaceLandmarkEvaluator(DatasetEvaluator):
         # The box size is never undefined.
         general = next(n for n in NORMALIZERS if len(percentages(faces, n)) == len(faces))
         per_keypoint = {name: self._landmark_errors(faces, name) for name in NORMALIZERS}
-        named = {"data_set": self.dataset_name, "schema": self.schema.name, "results": results}
+        named = {"dataset": self.dataset_name, "schema": self.schema.name, "results": results}
         tables = {name: errors.tolist() for name, errors in per_keypoint.items()}
         write_errors(self.output_dir / "landmark_errors.json", faces, **named, per_keypoint=tables)
         curves = {subset or "all": percentages(members, general) for subset, members in by_subset(faces).items()}

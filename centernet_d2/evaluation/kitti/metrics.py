@@ -44,7 +44,7 @@ DIFFICULTIES = {
 #: CenterNet's among them, for the bird's eye view and for volumes.
 OFFICIAL = {"car": 0.7, "pedestrian": 0.5, "cyclist": 0.5}
 LOOSE = {"car": 0.5, "pedestrian": 0.25, "cyclist": 0.25}
-_NEIGHBOURS = {"car": "van", "pedestrian": "person_sitting"}
+_NEIGHBORS = {"car": "van", "pedestrian": "person_sitting"}
 _RECALLS = 41
 
 
@@ -147,7 +147,7 @@ def scene(image: Image, kind: str, name: str, difficulty: Difficulty, min_overla
     assert gt.occluded is not None and gt.truncated is not None and predictions.scores is not None
     small = predictions.heights < difficulty.min_height
     columns = np.flatnonzero(small | (predictions.types == name))
-    rows = np.flatnonzero((gt.types == name) | (gt.types == _NEIGHBOURS.get(name)))
+    rows = np.flatnonzero((gt.types == name) | (gt.types == _NEIGHBORS.get(name)))
     fitting = (
         (gt.types == name)
         & (gt.heights >= difficulty.min_height)

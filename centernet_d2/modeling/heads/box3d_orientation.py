@@ -17,7 +17,7 @@ from centernet_d2.ops.box3d_geometry import wrap_angle
 from centernet_d2.structures import Targets
 
 # Where the bins look to, and how far from there an angle still belongs to a bin, radians.
-_MIDDLES = (-math.pi / 2, math.pi / 2)
+_BIN_CENTERS = (-math.pi / 2, math.pi / 2)
 _REACH = 2 * math.pi / 3
 # Logit of a perfect network.
 _SURE = 10.0
@@ -65,7 +65,7 @@ class Box3DOrientationHead(Box3DRegressionHead):
 
 def encode_angle(alpha: Tensor) -> Tensor:
     """The 8 channels (..., 8) of a network that is sure of ``alpha`` (...)."""
-    away = wrap_angle(alpha[..., None] - alpha.new_tensor(_MIDDLES))
+    away = wrap_angle(alpha[..., None] - alpha.new_tensor(_BIN_CENTERS))
     belongs = away.abs() < _REACH
     logits = torch.stack([~belongs, belongs], dim=-1) * _SURE
     direction = torch.stack([away.sin(), away.cos()], dim=-1) * belongs[..., None]
@@ -75,6 +75,6 @@ def encode_angle(alpha: Tensor) -> Tensor:
 def decode_angle(channels: Tensor) -> Tensor:
     """(...) in [-pi, pi) of (..., 8), by the bin whose logit of "does belong" is larger."""
     bins = channels.unflatten(-1, (2, 4))
-    angles = torch.atan2(bins[..., 2], bins[..., 3]) + channels.new_tensor(_MIDDLES)
+    angles = torch.atan2(bins[..., 2], bins[..., 3]) + channels.new_tensor(_BIN_CENTERS)
     first = bins[..., 0, 1] > bins[..., 1, 1]
     return wrap_angle(torch.where(first, angles[..., 0], angles[..., 1]))

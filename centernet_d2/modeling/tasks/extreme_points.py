@@ -50,7 +50,7 @@ class ExtremePointTask(Task):
         center_cell: the center heatmap is read in the center of the points' "places", or (reference) of the "cells"
             that hold them, which may be the cell before.
         masks: give octagons.
-        ghost_box_suppression: see :func:`~centernet_d2.ops.extreme_points.without_ghosts`; not so in CenterNet.
+        ghost_box_suppression: see :func:`~centernet_d2.ops.extreme_points.suppress_ghost_boxes`; not so in CenterNet.
     """
 
     own = ("center_heatmap", *(f"{side}_{what}" for side in SIDES for what in ("heatmap", "offset")))
@@ -87,7 +87,7 @@ class ExtremePointTask(Task):
             raise ValueError(f"ExtremePointTask needs the keypoints {needed}; the datasets have {schema.name}")
         if cfg.INPUT.AFFINE.ROTATION_PROB > 0:
             raise ValueError(
-                "the extreme points of a turned object are others: INPUT.AFFINE.ROTATION_PROB must be 0, "
+                "the extreme points of a rotated object are others: INPUT.AFFINE.ROTATION_PROB must be 0, "
                 f"not {cfg.INPUT.AFFINE.ROTATION_PROB}"
             )
         if list(cfg.MODEL.CENTERNET.GRID_POINTS) != [4]:

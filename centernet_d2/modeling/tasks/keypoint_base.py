@@ -39,7 +39,7 @@ class KeypointTask(Task):
         ranges: (first, end) of the keypoints of each class; K is the last end.
         center: which point of an object its center is: "box", "nose" (keypoint ``nose_tip``), "mean" of the keypoints
             inside the image. Where that keypoint is not labeled, the mean stands in; without any, the box's center.
-        subcell: how a peak's place in its cell is found: "offset" (a head), "dark", "soft_argmax"
+        offset_method: how a peak's position in its cell is computed: "offset" (a head), "dark", "soft_argmax"
             (:mod:`centernet_d2.ops.subpixel`), "none" (its center).
         soft_nms: also of the candidates of a single test-time pass (not so published).
         num_candidates: centers read per image.

@@ -24,7 +24,7 @@ class KeypointRegressionTask(KeypointTask):
     section 4.2; Enhanced CenterNet's "keypoint").
 
     With the head ``landmark_heatmap``, each regressed keypoint moves to a peak that is probable and close
-    (:func:`~centernet_d2.ops.keypoint_matching.snap_to_peaks`). The score of a keypoint is then what its heatmap says
+    (:func:`~centernet_d2.ops.keypoint_matching.match_to_peaks`). The score of a keypoint is then what its heatmap says
     at its place, else its object's.
 
     Args:

@@ -83,8 +83,8 @@ def test_registering_reads_no_file_and_twice_is_once(name: str, tmp_path: Path) 
 def test_relative_paths_start_at_the_dataset_folder(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DETECTRON2_DATASETS", str(tmp_path))
     _coco(tmp_path)
-    _cfg((name, "coco", "a.json", "pictures"))
-    assert load_dataset_dicts(name)[0]["file_name"] == str(tmp_path / "pictures" / "a.jpg")
+    _cfg((name, "coco", "a.json", "images"))
+    assert load_dataset_dicts(name)[0]["file_name"] == str(tmp_path / "images" / "a.jpg")
 
 
 @pytest.mark.parametrize(

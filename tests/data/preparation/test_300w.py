@@ -62,15 +62,15 @@ def _break(folder: Path) -> None:
         "../../climbed.pts": good,
         "image_015.pts": good,
     }
-    write_image(folder / "picture.jpg")
+    write_image(folder / "image.jpg")
     with zipfile.ZipFile(folder / "ibug.zip", "a") as archive:
         for name, text in corrupt.items():
             archive.writestr(name if ".." in name else f"ibug/{name}", text.encode(errors="surrogateescape"))
         for number in (10, 11, 12, 13, 14, 16):
-            archive.write(folder / "picture.jpg", f"ibug/image_0{number}.jpg")
+            archive.write(folder / "image.jpg", f"ibug/image_0{number}.jpg")
         archive.writestr("ibug/image_017.jpg", b"no image")
         archive.writestr("ibug/image_017.pts", good)
-    (folder / "picture.jpg").unlink()
+    (folder / "image.jpg").unlink()
 
 
 @pytest.fixture

@@ -235,7 +235,7 @@ def test_an_empty_folder_is_said_to_be(
 
 
 def test_real_clothing_keep_their_keypoints(tmp_path: Path, shared_data: Path) -> None:
-    """The sample, 294 landmarks each, turned back into the published layout and converted again."""
+    """The sample, 294 landmarks each, converted back to the published layout and converted again."""
     source = json.loads((shared_data / "deepfashion2" / "deepfasion2.json").read_text())
     images = {entry["id"]: entry["file_name"] for entry in source["images"]}
     for split in ("annos", "image"):

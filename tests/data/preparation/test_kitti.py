@@ -31,7 +31,7 @@ CALIB = (
     + "\nR0_rect: 1 0 0\n\n"
 )
 CAR = "Car 0.00 1 -1.67 642.24 178.50 680.14 208.68 1.38 1.49 3.32 2.41 1.66 34.98 -1.60"
-WALKER = "Pedestrian 0.05 0 -0.20 712.40 143.00 810.73 307.92 1.89 0.48 1.20 1.84 1.47 8.41 0.01"
+PEDESTRIAN = "Pedestrian 0.05 0 -0.20 712.40 143.00 810.73 307.92 1.89 0.48 1.20 1.84 1.47 8.41 0.01"
 CYCLIST = "Cyclist 0.00 3 1.89 330.60 176.09 355.61 213.60 1.72 0.50 1.95 -12.63 1.88 34.09 1.54"
 VAN = "Van 0.00 2 1.55 100.00 100.00 200.00 200.00 2.10 1.90 4.50 -5.00 1.80 20.00 1.30"
 DONT_CARE = "DontCare -1 -1 -10 737.69 163.56 790.86 197.98 -1 -1 -1 -1000 -1000 -1000 -10"
@@ -61,7 +61,7 @@ def changed(label: str, field: int, value: str) -> str:
 @pytest.fixture
 def converted(tmp_path: Path) -> Path:
     """A folder with a converted 3dop split: two images to train, one to validate."""
-    write(tmp_path, {"000001": "\n".join([VAN, CAR, DONT_CARE, WALKER, ""]), "000007": "", "000002": CYCLIST})
+    write(tmp_path, {"000001": "\n".join([VAN, CAR, DONT_CARE, PEDESTRIAN, ""]), "000007": "", "000002": CYCLIST})
     lists = {"3dop": write_lists(tmp_path / "lists", "000007\n000001\n", "000002\n")}
     summaries = convert_kitti(tmp_path, lists)
     assert [one.issues for one in summaries] == [[], []]

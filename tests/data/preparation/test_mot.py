@@ -22,7 +22,7 @@ from centernet_d2.data.validation.issues import AnnotationError
 from tests.helpers.files import run_script, write_image
 
 INI = "[Sequence]\nname=MOT17-02-FRCNN\nimDir=img1\nframeRate=30\nseqLength={}\nimWidth=100\nimHeight=80\nimExt=.jpg\n"
-WALKER = "1,3,11,21,30,40,1,1,0.8"
+PEDESTRIAN = "1,3,11,21,30,40,1,1,0.8"
 
 
 def write_video(folder: Path, length: int, lines: list[str] | None) -> None:
@@ -35,7 +35,7 @@ def write_video(folder: Path, length: int, lines: list[str] | None) -> None:
 
 
 def changed(field: int, value: str) -> str:
-    return ",".join([*WALKER.split(",")[:field], value, *WALKER.split(",")[field + 1 :]])
+    return ",".join([*PEDESTRIAN.split(",")[:field], value, *PEDESTRIAN.split(",")[field + 1 :]])
 
 
 def content(root: Path, split: str) -> dict[str, Any]:
@@ -49,7 +49,7 @@ def root(tmp_path: Path) -> Path:
         write_video(
             tmp_path / f"train/MOT17-02-{detector}", 6, [f"{frame},7,{frame},1,10,20,1,1,1" for frame in range(1, 7)]
         )
-        write_video(tmp_path / f"train/MOT17-04-{detector}", 5, [WALKER, "5,3,91,61,30,40,0,7,0"])
+        write_video(tmp_path / f"train/MOT17-04-{detector}", 5, [PEDESTRIAN, "5,3,91,61,30,40,0,7,0"])
         write_video(tmp_path / f"test/MOT17-01-{detector}", 2, None)
     return tmp_path
 
@@ -130,7 +130,7 @@ FAULTS = {
 @pytest.mark.parametrize("name", FAULTS)
 def test_lines_with_faults_are_left_out_and_named(tmp_path: Path, name: str) -> None:
     line, problem = FAULTS[name]
-    write_video(tmp_path / "train/A", 3, [WALKER, line, "", "2,4,11,21,30,40,1,1,1"])
+    write_video(tmp_path / "train/A", 3, [PEDESTRIAN, line, "", "2,4,11,21,30,40,1,1,1"])
     video = read_video(tmp_path, "train/A", True)
     assert {frame: len(objects) for frame, objects in video.objects.items()} == {1: 1, 2: 1}
     (issue,) = video.issues
@@ -247,7 +247,7 @@ OWN_FAULTS: dict[str, tuple[tuple[Any, ...], Any, str]] = {
     "frame": (("images", 2, "frame"), 0.5, r"2/0.jpg, frame: is 0.5, not an integer"),
     "frame-twice": (("images", 2, "frame"), 1, r"2/0.jpg, frame: is 1, as that of another image of the video"),
     "track": (("annotations", 1, "track_id"), 0, r"1/0.jpg, annotation 1, track_id: is 0, not an integer from 1"),
-    "same-picture": (("annotations", 1, "image_id"), 0, r"2/1.jpg, annotation 1, track_id: is 2, as that of another"),
+    "same-image": (("annotations", 1, "image_id"), 0, r"2/1.jpg, annotation 1, track_id: is 2, as that of another"),
 }
 
 

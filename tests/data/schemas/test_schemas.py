@@ -43,7 +43,7 @@ def test_a_line_is_flipped_to_a_line(schema: KeypointSchema) -> None:
 
 @ALL
 def test_metadata_is_detectron2s(schema: KeypointSchema) -> None:
-    name = f"test_schemes_{uuid.uuid4().hex}"
+    name = f"test_schemas_{uuid.uuid4().hex}"
     metadata = MetadataCatalog.get(name).set(**schema.metadata())
     assert create_keypoint_hflip_indices(name) == schema.flip_indices().tolist()
     known = set(metadata.keypoint_names)
@@ -65,8 +65,8 @@ def test_clothes_have_the_keypoints_of_the_publication() -> None:
     counts = [end - first for first, end in CLOTHES294.ranges]
     assert counts == [25, 33, 31, 39, 15, 15, 10, 14, 8, 29, 37, 19, 19] and sum(counts) == len(CLOTHES294) == 294
     assert CLOTHES294.sigmas is not None and len(CLOTHES294.sigmas) == 294
-    # Twins are equally hard to place; the official table has three exceptions, two in the front of an open clothing
-    # item.
+    # Flip pairs are equally hard to place; the official table has three exceptions, two in the front of an open
+    # clothing item.
     sigmas = np.array(CLOTHES294.sigmas)
     unequal = [(a, b) for a, b in CLOTHES294.flip_pairs if sigmas[a] != sigmas[b]]
     assert unequal == [(59, 83), (61, 63), (233, 247)]

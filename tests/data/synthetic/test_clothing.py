@@ -40,7 +40,7 @@ def test_a_symmetric_clothing_item_is_its_own_flipped_image(category):
     points, flip = clothing_item(category, ClothingShape()), own_flip(category)
     assert len(points) == len(flip)
     np.testing.assert_allclose(points[flip] * [-1, 1], points, atol=1e-12)
-    # Twins are apart, and those without a flip pair are in the center: no other pairing maps it to itself.
+    # Flip pairs are apart, and those without a flip pair are in the center: no other pairing maps it to itself.
     np.testing.assert_allclose(points[flip == np.arange(len(flip)), 0], 0, atol=1e-12)
     distances = np.linalg.norm(points[:, None] - points, axis=2) + np.eye(len(points))
     assert distances.min() > 0.04

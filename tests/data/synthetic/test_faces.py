@@ -18,13 +18,13 @@ from centernet_d2.data.synthetic.faces import FacesConfig, draw, draw_face, layo
 from centernet_d2.data.validation.checks import check_annotations
 
 FLIP = FACE68.flip_indices()
-MIRROR = np.array([-1.0, 1.0])
+FLIP_X = np.array([-1.0, 1.0])
 
 
 def flipped_points(points: np.ndarray, width: float = 0.0) -> np.ndarray:
     """The 99 points of a head in the flipped image, in their order."""
     rest = [*range(76, 67, -1), *range(85, 76, -1), *range(96, 85, -1), 98, 97]
-    return np.array([width, 0.0]) + MIRROR * points[[*FLIP, *rest]]
+    return np.array([width, 0.0]) + FLIP_X * points[[*FLIP, *rest]]
 
 
 def test_a_head_that_looks_ahead_is_its_own_flipped_image():
@@ -34,7 +34,7 @@ def test_a_head_that_looks_ahead_is_its_own_flipped_image():
     assert points[36, 0] == -points[45, 0] < -0.5
 
 
-def test_the_flipped_face_turned_the_other_way_is_the_flipped_image():
+def test_the_flipped_face_rotated_the_other_way_is_the_flipped_image():
     rng = np.random.default_rng(0)
     for _ in range(50):
         shape, (yaw, pitch, roll) = random_shape(rng), rng.uniform(-35, 35, size=3)

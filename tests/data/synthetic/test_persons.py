@@ -56,7 +56,7 @@ def test_a_flipped_person_is_synthetic_as_the_flipped_image():
         assert np.abs(images[0][:, ::-1] - images[1]).mean() < 0.5
 
 
-def test_limbs_keep_their_lengths_and_twins_are_alike():
+def test_limbs_keep_their_lengths_and_flip_pairs_are_alike():
     for pose in some_poses(50):
         points = joints(pose)
         for start, end, length in BONES:

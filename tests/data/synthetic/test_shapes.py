@@ -109,7 +109,7 @@ def draw_with_category(config: ShapesConfig, index: int, category: int) -> np.nd
         return draw(config, 0, index)
 
 
-def test_cover_is_centred_and_leaves_the_corner_points_free():
+def test_cover_is_centered_and_leaves_the_corner_points_free():
     config = ShapesConfig(occluded=True)
     shape = Shape(0, (10.0, 20.0, 110.0, 70.0), 0.0)
     for seed in range(50):

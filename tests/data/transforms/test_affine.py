@@ -14,7 +14,7 @@ from centernet_d2.data.transforms.color import ColorTransform, RandomColor
 from centernet_d2.geometry import affine_matrix, letterbox_matrix
 from centernet_d2.ops.grid_coding import flip_grid_points, grid_points
 
-GREY = np.array([0.114, 0.587, 0.299])
+GRAY = np.array([0.114, 0.587, 0.299])
 
 
 @pytest.fixture
@@ -206,7 +206,7 @@ def test_bad_settings_are_named() -> None:
 
 def _jittered(image: np.ndarray, order: list[int], factors: list[float]) -> np.ndarray:
     """Step by step on floats, as the paper's code does: the gray is that of the image before."""
-    result, gray = image.astype(float), image @ GREY
+    result, gray = image.astype(float), image @ GRAY
     for kind, factor in zip(order, factors, strict=True):
         other = [np.zeros(()), gray.mean(), gray[:, :, None]][kind]
         result = result * factor + other * (1 - factor)
@@ -241,7 +241,7 @@ def test_color_saturates_and_leaves_coordinates(noise: np.ndarray) -> None:
 
 
 def test_jitter_stays_in_range_and_nothing_changes_nothing(noise: np.ndarray) -> None:
-    gray = cv2.mean(noise)[:3] @ GREY
+    gray = cv2.mean(noise)[:3] @ GRAY
     for _ in range(100):
         matrix = RandomColor(0.4, 0.0).get_transform(noise).matrix
         # Gray of the mean brightness is a fixed point of contrast and saturation, so brightness alone moves it.

@@ -70,7 +70,7 @@ def test_changes_equal_those_of_another_library(noise: np.ndarray, format: str) 
 
 
 @pytest.mark.parametrize("format, red", [("BGR", 2), ("RGB", 0)])
-def test_red_turned_by_a_third_of_the_circle_is_green(format: str, red: int) -> None:
+def test_red_rotated_by_a_third_of_the_circle_is_green(format: str, red: int) -> None:
     image = np.zeros((8, 8, 3), np.uint8)
     image[..., red] = 200
     changed = _changed(image, "ColorJitter", {"hue": [1 / 3, 1 / 3]}, format)

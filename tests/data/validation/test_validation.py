@@ -28,9 +28,9 @@ CLASSES = ["cat", "dog", "cow"]
 TOOL = Path(__file__).resolve().parents[3] / "tools" / "check_dataset.py"
 
 
-def _coco(pictures: int = 4, objects: int = 3) -> dict[str, Any]:
+def _coco(num_images: int = 4, objects: int = 3) -> dict[str, Any]:
     images, annotations = [], []
-    for image in range(1, pictures + 1):
+    for image in range(1, num_images + 1):
         images.append({"id": image, "file_name": f"{image}.png", "height": 40, "width": 60})
         for index in range(objects):
             number = 10 * image + index

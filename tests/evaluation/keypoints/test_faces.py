@@ -33,19 +33,19 @@ HALF = np.array([0.5, 0.5, 0.0])
 class Faces:
     """A dataset in ``folder``: of each image its faces (P, K, 3), in continuous coordinates."""
 
-    def __init__(self, folder: Path, pictures: list[np.ndarray], subsets=SUBSETS, schema="face68") -> None:
+    def __init__(self, folder: Path, images: list[np.ndarray], subsets=SUBSETS, schema="face68") -> None:
         cv2.imwrite(str(folder / "a.png"), np.full((120, 160, 3), 90, dtype=np.uint8))
-        self.images, self.folder, self.schema, self.name = pictures, folder, schema, f"faces_{uuid.uuid4().hex}"
-        images = [{"id": i, "file_name": "a.png", "height": 120, "width": 160} for i in range(len(pictures))]
-        for i, image in enumerate(images if subsets else []):
+        self.images, self.folder, self.schema, self.name = images, folder, schema, f"faces_{uuid.uuid4().hex}"
+        entries = [{"id": i, "file_name": "a.png", "height": 120, "width": 160} for i in range(len(images))]
+        for i, image in enumerate(entries if subsets else []):
             image["subset"] = subsets[i % len(subsets)]
         objects = [
             {"image_id": i, "category_id": 1, "bbox": self.box(x), "area": 1.0, "iscrowd": 0,
              "keypoints": (x - HALF).reshape(-1).tolist()}
-            for i, faces in enumerate(pictures) for x in faces
+            for i, faces in enumerate(images) for x in faces
         ]  # fmt: skip
         self.objects = [{"id": i, **x} for i, x in enumerate(objects, start=1)]
-        self.data = {"images": images, "annotations": self.objects, "categories": SCHEMAS[schema].coco_categories()}
+        self.data = {"images": entries, "annotations": self.objects, "categories": SCHEMAS[schema].coco_categories()}
         self.write()
 
     @staticmethod
