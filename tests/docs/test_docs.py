@@ -13,7 +13,9 @@ from centernet_d2 import get_cfg
 DOCS = Path(__file__).resolve().parents[2] / "docs"
 
 
-@pytest.mark.parametrize("name", ["inference.md", "landmarks.md", "migrating.md", "model_zoo.md", "tasks.md", "training.md"])
+@pytest.mark.parametrize(
+    "name", ["inference.md", "landmarks.md", "migrating.md", "model_zoo.md", "tasks.md", "training.md"]
+)
 def test_keys_and_files_exist(name):
     text = (DOCS / name).read_text()
     text = text.partition("## Older versions")[0]  # a table of names that are gone
