@@ -22,7 +22,7 @@ def deform_conv(x: Tensor, offset_mask: Tensor, weight: Tensor, bias: Tensor | N
         bias: (d,).
 
     Returns:
-        (N, d, H, W), the dtype of ``x``. Computed in at least float32, also under autocast: places rounded to 8 bits
+        (N, d, H, W), the dtype of ``x``. Computed in at least float32, also under autocast: positions rounded to 8 bits
         would be wrong by cells. Of bfloat16 on a CPU, the matrix product with the weights is in bfloat16.
     """
     taps = weight.shape[2] * weight.shape[3]

@@ -47,7 +47,7 @@ def deform_conv_cpu(
     size = (height + 2 * _BORDER, width + 2 * _BORDER)
     positions = torch.stack([y, x_at, mask]).permute(0, 1, 3, 4, 2).reshape(3, -1, taps)
     # Without gradients there is no need of the function, which graphs cannot be traced through.
-    function = _OnRows.apply if torch.is_grad_enabled() else _convolve_rows
+    function = _RowConvolution.apply if torch.is_grad_enabled() else _convolve_rows
     result = function(rows, positions, weight.permute(0, 2, 3, 1).flatten(1), bias, size, out_height * out_width)
     return result.view(count, out_height, out_width, -1).permute(0, 3, 1, 2)
 
@@ -69,14 +69,14 @@ def _corners(positions: Tensor, first: int, size: tuple[int, int]) -> tuple[Tens
     return index, torch.stack([left - down_left, right - down_right, down_left, down_right], dim=-1)
 
 
-def _sample(rows: Tensor, positions: Tensor, first: int, size: tuple[int, int]) -> tuple[Tensor, Tensor, Tensor]:
+def _sample_taps(rows: Tensor, positions: Tensor, first: int, size: tuple[int, int]) -> tuple[Tensor, Tensor, Tensor]:
     """Corners and weights of ``positions`` (3, P, T), and the taps' values (P, T * c)."""
     index, fraction = _corners(positions.flatten(1), first, size)
     values = F.embedding_bag(index, rows, per_sample_weights=fraction, mode="sum")
     return index, fraction, values.view(positions.shape[1], -1)
 
 
-def _parts(count: int, each: int, size: tuple[int, int]) -> Iterator[tuple[slice, int]]:
+def _split_positions(count: int, each: int, size: tuple[int, int]) -> Iterator[tuple[slice, int]]:
     """Slices of ``count`` positions, ``each`` per image, within images; and where the image's rows start."""
     length = _PART * torch.get_num_threads()
     for image in range(count // each):
@@ -88,13 +88,13 @@ def _convolve_rows(
     rows: Tensor, positions: Tensor, weight: Tensor, bias: Tensor | None, size: tuple[int, int], each: int
 ) -> Tensor:
     result = weight.new_empty(positions.shape[1], len(weight))
-    for part, first in _parts(len(result), each, size):
-        values = _sample(rows, positions[:, part], first, size)[2]
+    for part, first in _split_positions(len(result), each, size):
+        values = _sample_taps(rows, positions[:, part], first, size)[2]
         result[part] = F.linear(values.to(weight.dtype), weight, bias)
     return result
 
 
-class _OnRows(torch.autograd.Function):
+class _RowConvolution(torch.autograd.Function):
     @staticmethod
     def forward(
         ctx: Any, rows: Tensor, positions: Tensor, weight: Tensor, bias: Tensor | None, size: tuple[int, int], each: int
@@ -110,10 +110,10 @@ class _OnRows(torch.autograd.Function):
         gradient = gradient.contiguous()
         of_rows, of_positions = torch.zeros_like(rows), torch.empty_like(positions)
         of_weight = torch.zeros_like(weight, dtype=rows.dtype)
-        for part, first in _parts(len(gradient), ctx.each, ctx.size):
+        for part, first in _split_positions(len(gradient), ctx.each, ctx.size):
             own = positions[:, part].detach().requires_grad_()
             with torch.enable_grad():
-                index, fraction, values = _sample(rows, own, first, ctx.size)
+                index, fraction, values = _sample_taps(rows, own, first, ctx.size)
             of_weight += gradient[part].t() @ values.detach().to(weight.dtype)
             of_values = (gradient[part] @ weight).to(rows.dtype)
             (of_positions[:, part],) = torch.autograd.grad(values, own, of_values)

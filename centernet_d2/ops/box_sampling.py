@@ -33,7 +33,7 @@ class BoxSamples:
     weight: Tensor
 
 
-def box_samples(
+def sample_box_cells(
     sampling: str, boxes: Tensor, image_index: Tensor, cells: Tensor, grid_size: tuple[int, int], alpha: float = 0.54
 ) -> BoxSamples:
     """Where ``boxes`` (P, 4) in grid cells are learned, around the ``cells`` (P, K, 2) int64 of their points.
@@ -53,7 +53,7 @@ def box_samples(
         radius = window_radius(sizes, 1.0, "ellipse", False, alpha)
     else:
         radius = torch.full_like(cells[:, 0], 1 if sampling == "square" else 0)
-    owner, shift = _window_cells(radius)
+    owner, shift = _list_window_cells(radius)
     positions = cells[owner] + shift[:, None]
     peak = (shift == 0).all(dim=1, keepdim=True)
     nearest = gather_cells(positions, grid_size)
@@ -66,7 +66,7 @@ def box_samples(
     weight = weight / torch.zeros_like(cells[..., 0], dtype=weight.dtype).index_add(0, owner, weight)[owner]
     if sampling == "gaussian":
         weight = weight * _log_area(sizes)[owner, None]
-    owned = _keep_owned(sizes, image_index[owner], owner, nearest, inside, peak, grid_size)
+    owned = _find_owned_cells(sizes, image_index[owner], owner, nearest, inside, peak, grid_size)
     return BoxSamples(owner, nearest, weight * owned)
 
 
@@ -75,7 +75,7 @@ def _log_area(sizes: Tensor) -> Tensor:
     return (_CELL * sizes.prod(dim=1)).log().clamp(min=1) / torch.tensor(_UNIT_AREA).log()
 
 
-def _keep_owned(
+def _find_owned_cells(
     sizes: Tensor,
     image_index: Tensor,
     owner: Tensor,
@@ -96,7 +96,7 @@ def _keep_owned(
     return owned.view(inside.shape)
 
 
-def _window_cells(radius: Tensor) -> tuple[Tensor, Tensor]:
+def _list_window_cells(radius: Tensor) -> tuple[Tensor, Tensor]:
     """The E cells of all windows of ``radius`` (P, 2): owners (E,) int64, and positions (E, 2) int64 x, y from the
     center.
 

@@ -61,7 +61,7 @@ def group_extreme_points(
     Args:
         probability, classes: (N, 4, K), in [0, 1] and int64.
         cells: (N, 4, K, 2) int64 x, y of the peaks.
-        places: (N, 4, K, 2) float x, y in grid cells, between which the center is.
+        positions: (N, 4, K, 2) float x, y in grid cells, between which the center is.
         center: (N, C, H, W) probabilities, C larger than all classes.
 
     Returns:
@@ -127,13 +127,13 @@ def suppress_ghost_boxes(boxes: Tensor, scores: Tensor, classes: Tensor) -> Tens
     return torch.where(ghost, scores / 2, scores)
 
 
-def order_left_first(points: Tensor) -> Tensor:
+def order_left_right(points: Tensor) -> Tensor:
     """(..., 4, d) x, y, ...: left and right exchanged where left lies to the right, as after flipping."""
     swapped = points[..., 1, :1] > points[..., 3, :1]
     return torch.where(swapped[..., None], points[..., [0, 3, 2, 1], :], points)
 
 
-def octagons(points: Tensor) -> Tensor:
+def build_octagons(points: Tensor) -> Tensor:
     """(..., 8, 2) x, y of the octagons of ``points`` (..., 4, 2), the way round that meets top, left, bottom, right.
 
     Each extreme point becomes a segment of a quarter of its box's side, cut at the box's corners (section 4.4).
@@ -156,7 +156,7 @@ def octagon_masks(points: Tensor, boxes: Tensor, size: int = 56) -> Tensor:
         (P, 1, size, size) float in [0, 1].
     """
     corner, scale = boxes[:, None, :2], size / (boxes[:, None, 2:] - boxes[:, None, :2])
-    ends = (octagons(points) - corner) * scale
+    ends = (build_octagons(points) - corner) * scale
     start, end = ends[:, 1::2], ends.roll(-1, dims=1)[:, 1::2]  # the edges that cut the box's corners
     along, place = end - start, torch.arange(size, device=points.device) + 0.5
     from_x, from_y = place - start[..., 0, None], place - start[..., 1, None]  # (P, 4, size)

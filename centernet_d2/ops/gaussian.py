@@ -49,14 +49,14 @@ def gaussian_radius(sizes: Tensor, min_overlap: float = 0.7, method: str = "corn
     Returns:
         (...) float64, the same unit.
     """
-    width, height = np.moveaxis(_array(sizes).astype(np.float64), -1, 0)
+    width, height = np.moveaxis(_to_numpy(sizes).astype(np.float64), -1, 0)
     return torch.as_tensor(_radius(width, height, min_overlap, method), device=sizes.device)
 
 
 def _radius(width: np.ndarray, height: np.ndarray, min_overlap: float, method: str) -> np.ndarray:
     """:func:`gaussian_radius` of float64 arrays."""
     total, area, o = width + height, width * height, min_overlap
-    # In the published order of operations: the radius is cut to whole cells, where a last bit decides.
+    # In the reference order of operations: the radius is cut to whole cells, where a last bit decides.
     third = (-2 * o * total + np.sqrt((2 * o * total) ** 2 - 16 * o * ((o - 1) * area))) / 2
     if method == "cornernet":
         return third
@@ -86,7 +86,7 @@ def window_radius(
         return torch.full_like(sizes, fixed, dtype=torch.int64)
     if method == "ellipse":
         return (sizes / 2 * alpha).long()
-    sides = np.ceil(_array(sizes).astype(np.float64))
+    sides = np.ceil(_to_numpy(sizes).astype(np.float64))
     if elliptical:
         radius = _radius(sides, sides, min_overlap, method)
     else:
@@ -113,11 +113,11 @@ def splat_gaussians(
         radius: (P, 2) int64, horizontal and vertical.
         shape: (N, D, H, W).
     """
-    middle = _windows(cells)
-    reach = _array(radius).T.repeat(cells.shape[1], axis=1)
-    center = middle if points is None else _windows(points.double()) - 0.5
-    maps = _compute_gaussians(center, 2 * reach + 1, middle - reach, middle + reach, channel, shape)
-    return maps if points is None else _with_peaks(maps, cells, channel)
+    middle = _flatten_points(cells)
+    reach = _to_numpy(radius).T.repeat(cells.shape[1], axis=1)
+    center = middle if points is None else _flatten_points(points.double()) - 0.5
+    maps = _render(center, 2 * reach + 1, middle - reach, middle + reach, channel, shape)
+    return maps if points is None else _add_peaks(maps, cells, channel)
 
 
 def splat_in_boxes(cells: Tensor, channel: Tensor, boxes: Tensor, shape: tuple[int, int, int, int]) -> SparseMaps:
@@ -130,25 +130,25 @@ def splat_in_boxes(cells: Tensor, channel: Tensor, boxes: Tensor, shape: tuple[i
     Args:
         boxes: (P, 4) in grid cells, inside the grid.
     """
-    corners = _array(boxes).T.repeat(cells.shape[1], axis=1)
+    corners = _to_numpy(boxes).T.repeat(cells.shape[1], axis=1)
     first, last = np.floor(corners[:2]).astype(np.int64), np.ceil(corners[2:]).astype(np.int64) - 1
     span = 6 * (0.15 * (last - first + 1) + 0.35)
     # A point that stands for an object but lies outside its box has its peak.
-    return _with_peaks(_compute_gaussians(_windows(cells), span, first, last, channel, shape), cells, channel)
+    return _add_peaks(_render(_flatten_points(cells), span, first, last, channel, shape), cells, channel)
 
 
-def _array(x: Tensor) -> np.ndarray:
+def _to_numpy(x: Tensor) -> np.ndarray:
     """``x`` on the host: drawing takes some forty operations on few numbers, which cost less in NumPy than in PyTorch;
     and how many cells there are depends on them, so that a GPU would have to be waited for anyway."""
     return x.cpu().numpy()
 
 
-def _windows(xy: Tensor) -> np.ndarray:
+def _flatten_points(xy: Tensor) -> np.ndarray:
     """(2, P * K) of ``xy`` (P, K, 2)."""
-    return _array(xy).reshape(-1, 2).T
+    return _to_numpy(xy).reshape(-1, 2).T
 
 
-def _compute_gaussians(
+def _render(
     center: np.ndarray,
     span: np.ndarray,
     first: np.ndarray,
@@ -162,48 +162,48 @@ def _compute_gaussians(
     first = np.maximum(first, 0)
     size = np.minimum(last, [[width - 1], [height - 1]]) - first + 1
     # A Gaussian is the product of one value per column and one per row: here of all columns, then of all rows.
-    place = _concat_ranges(first.ravel(), size.ravel())
+    place = _concatenate_ranges(first.ravel(), size.ravel())
     away = (place - np.repeat(center.ravel(), size.ravel())) / np.repeat(span.ravel(), size.ravel())
     value = np.exp(-18 * away**2)
     start, rows = size[0].cumsum() - size[0], size[0].sum()
     # Row after row as they follow in the maps, so that the cells are almost sorted.
-    begin = np.repeat(_array(channel).ravel() * height * width + first[0], size[1]) + place[rows:] * width
+    begin = np.repeat(_to_numpy(channel).ravel() * height * width + first[0], size[1]) + place[rows:] * width
     order = begin.argsort(kind="stable")
     owner = np.repeat(np.arange(len(start)), size[1])[order]
     start, length = start[owner], size[0][owner]
-    column = _concat_ranges(start, length)
+    column = _concatenate_ranges(start, length)
     drawn = value[column]
     drawn *= np.repeat(value[rows:][order], length)
     column += np.repeat(begin[order] - start, length)
-    return _reduce_maximum(column, drawn.astype(np.float32), shape, channel.device)
+    return _reduce_duplicates(column, drawn.astype(np.float32), shape, channel.device)
 
 
-def _concat_ranges(first: np.ndarray, count: np.ndarray) -> np.ndarray:
+def _concatenate_ranges(first: np.ndarray, count: np.ndarray) -> np.ndarray:
     """first_i, first_i + 1, ...: count_i of them, one i after the other."""
     numbers = np.repeat(first - count.cumsum() + count, count)
     numbers += np.arange(len(numbers))
     return numbers
 
 
-def _with_peaks(maps: SparseMaps, cells: Tensor, channel: Tensor) -> SparseMaps:
+def _add_peaks(maps: SparseMaps, cells: Tensor, channel: Tensor) -> SparseMaps:
     """``maps`` with 1 at ``cells``."""
     height, width = maps.shape[2:]
     index = ((channel * height + cells[..., 1]) * width + cells[..., 0]).flatten()
-    return _merge_maximum(maps, SparseMaps(index, torch.ones_like(index, dtype=torch.float32), maps.shape))
+    return _merge_maps(maps, SparseMaps(index, torch.ones_like(index, dtype=torch.float32), maps.shape))
 
 
-def with_ignored(maps: SparseMaps, ignored: SparseMaps) -> SparseMaps:
+def add_ignored_regions(maps: SparseMaps, ignored: SparseMaps) -> SparseMaps:
     """``maps`` where what ``ignored`` (of the same shape) shows is ignored; peaks of ``maps`` stay."""
-    return _merge_maximum(maps, replace(ignored, value=ignored.value.clamp(max=_IGNORED)))
+    return _merge_maps(maps, replace(ignored, value=ignored.value.clamp(max=_IGNORED)))
 
 
-def _merge_maximum(a: SparseMaps, b: SparseMaps) -> SparseMaps:
+def _merge_maps(a: SparseMaps, b: SparseMaps) -> SparseMaps:
     """The larger value of each cell."""
     index, value = torch.cat([a.index, b.index]), torch.cat([a.value, b.value])
-    return _reduce_maximum(_array(index), _array(value), a.shape, index.device)
+    return _reduce_duplicates(_to_numpy(index), _to_numpy(value), a.shape, index.device)
 
 
-def _reduce_maximum(
+def _reduce_duplicates(
     index: np.ndarray, value: np.ndarray, shape: tuple[int, int, int, int], device: torch.device
 ) -> SparseMaps:
     """The largest value of each cell. Bits of positive floats sort like the floats, so one sort of packed integers

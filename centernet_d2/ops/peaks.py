@@ -9,7 +9,7 @@ from torch import Tensor
 from centernet_d2.ops.indexing import gather_cells
 
 
-def local_maximum(maps: Tensor) -> Tensor:
+def max_in_neighborhood(maps: Tensor) -> Tensor:
     """Maximum over 3x3 cells of (..., H, W) maps, the same shape; cells outside do not count.
 
     On a CPU shifted slices are an order of magnitude faster than PyTorch's pooling, with the same result.
@@ -50,7 +50,7 @@ def _is_exporting() -> bool:
 
 def _select_top(maps: Tensor, k: int) -> tuple[Tensor, Tensor, Tensor]:
     height, width = maps.shape[-2:]
-    peaks = maps.masked_fill(maps != local_maximum(maps), -torch.inf).transpose(1, 2).flatten(2)
+    peaks = maps.masked_fill(maps != max_in_neighborhood(maps), -torch.inf).transpose(1, 2).flatten(2)
     values, index = peaks.topk(min(k, peaks.shape[-1]))
     # Of sizes that are not known in advance, ONNX's exporter has no remainders.
     row = index // width

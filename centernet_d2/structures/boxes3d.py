@@ -25,7 +25,7 @@ class Boxes3D(NamedTuple):
         inside, looking to the front; then those above them."""
         height, width, length = self.dimensions.unbind(-1)
         along, across = _rectangle(length, width)
-        x, z = _rotate_y(along, across, self.rotation_y[..., None])
+        x, z = _rotate(along, across, self.rotation_y[..., None])
         y = torch.zeros_like(x)
         bottom, top = torch.stack([x, y, z], dim=-1), torch.stack([x, y - height[..., None], z], dim=-1)
         return torch.cat([bottom, top], dim=-2) + self.locations[..., None, :]
@@ -52,9 +52,9 @@ def ground_intersection(a: Boxes3D, b: Boxes3D) -> Tensor:
     """
     size_a, size_b = a.dimensions.clamp(min=0), b.dimensions.clamp(min=0)
     offset = b.locations - a.locations
-    center = torch.stack(_rotate_y(offset[..., 0], offset[..., 2], -a.rotation_y), dim=-1)
+    center = torch.stack(_rotate(offset[..., 0], offset[..., 2], -a.rotation_y), dim=-1)
     along, across = _rectangle(size_b[..., 2], size_b[..., 1])
-    rotated = torch.stack(_rotate_y(along, across, (b.rotation_y - a.rotation_y)[..., None]), dim=-1)
+    rotated = torch.stack(_rotate(along, across, (b.rotation_y - a.rotation_y)[..., None]), dim=-1)
     polygon = rotated + center[..., None, :]
     for axis, side in ((0, 2), (1, 1)):
         half = size_a[..., side, None] / 2
@@ -87,7 +87,7 @@ def _rectangle(length: Tensor, width: Tensor) -> tuple[Tensor, Tensor]:
     return along, width[..., None] * width.new_tensor([0.5, -0.5, -0.5, 0.5])
 
 
-def _rotate_y(x: Tensor, z: Tensor, angle: Tensor) -> tuple[Tensor, Tensor]:
+def _rotate(x: Tensor, z: Tensor, angle: Tensor) -> tuple[Tensor, Tensor]:
     """x, z after a rotation about y."""
     cosine, sine = angle.cos(), angle.sin()
     return x * cosine + z * sine, z * cosine - x * sine

@@ -30,7 +30,7 @@ class ModelMetadata:
         category_ids: the dataset's own id of each class, as COCO files have them; 0, 1, ... where it has none.
         keypoint_schema: key of ``data.schemas.SCHEMAS``; "" without keypoints.
         keypoint_names: in the order of ``pred_keypoints``.
-        keypoint_flip_pairs: indices of keypoints that change places in a flipped image.
+        keypoint_flip_pairs: indices of keypoints that change positions in a flipped image.
     """
 
     class_names: tuple[str, ...] = ()

@@ -57,7 +57,7 @@ class Targets:
         boxes = np.minimum(np.maximum(boxes, 0), np.array([width, height, width, height], dtype=np.float32))
         keep = torch.from_numpy((boxes[:, 2:] > boxes[:, :2]).all(axis=1))
         names = [name for name in instances[0].get_fields() if name not in ("gt_boxes", "gt_classes")]
-        fields = {name.removeprefix("gt_"): _flat([x.get(name) for x in instances], stride) for name in names}
+        fields = {name.removeprefix("gt_"): _flatten([x.get(name) for x in instances], stride) for name in names}
         ignored = fields.pop("ignored", None)
         every = cls(
             boxes=torch.from_numpy(boxes),
@@ -85,13 +85,13 @@ class Targets:
 
     def points(self, point_flags: Sequence[int]) -> Tensor:
         """(P, K, 2) x, y of the points that stand for the objects: those of ``ops.grid_coding``, or the "center"."""
-        return self._locate_points(tuple(point_flags))[0]
+        return self._locate(tuple(point_flags))[0]
 
     def cells(self, point_flags: Sequence[int]) -> Tensor:
         """(P, K, 2) int64 x, y of the cells that hold :meth:`points`."""
-        return self._locate_points(tuple(point_flags))[1]
+        return self._locate(tuple(point_flags))[1]
 
-    def _locate_points(self, point_flags: tuple[int, ...]) -> tuple[Tensor, Tensor]:
+    def _locate(self, point_flags: tuple[int, ...]) -> tuple[Tensor, Tensor]:
         """Points and cells, found once for all heads."""
         if point_flags not in self._found:
             center = self.fields.get("center")
@@ -111,7 +111,7 @@ class Targets:
         return replace(self, **moved, fields=fields, ignored=ignored)
 
 
-def _flat(values: list[Keypoints] | list[Tensor], stride: int) -> Tensor:
+def _flatten(values: list[Keypoints] | list[Tensor], stride: int) -> Tensor:
     """Of all images, on the CPU; keypoints in grid cells."""
     tensors = [value.tensor if isinstance(value, Keypoints) else value for value in values]
     flat = torch.cat(tensors).cpu()

@@ -145,7 +145,7 @@ def test_the_schedule_is_the_reference_number_of_epochs(name):
     a_whole_epoch = images // solver.IMS_PER_BATCH
     assert epochs[0] * a_whole_epoch == solver.MAX_ITER
     assert list(solver.STEPS) == [epoch * a_whole_epoch for epoch in epochs[1]]
-    # Rate per image: 1.25e-4 for 32; the published hourglass and 3D boxes, and TTFNet's, are the exceptions.
+    # Rate per image: 1.25e-4 for 32; the reference hourglass and 3D boxes, and TTFNet's, are the exceptions.
     per_image = solver.BASE_LR / solver.IMS_PER_BATCH
     exception = 2.5e-4 / 24 if "HG_104" in name else 1.25e-4 / 16 if name.startswith("KITTI") else None
     exception = 0.016 / 128 if "ttfnet" in name else exception

@@ -1,4 +1,4 @@
-"""Objects with landmarks for tests."""
+"""Objects with keypoints for tests."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def keypoint_cfg(schema: str, task: str, *opts) -> CfgNode:
 
 
 def objects(schema: KeypointSchema, boxes, classes, size=(128, 128), seed=0) -> Instances:
-    """Landmarks at random in ``boxes`` (input pixels), which are then drawn tight around them."""
+    """Keypoints at random in ``boxes`` (input pixels), which are then drawn tight around them."""
     instances = Instances(size)
     generator = torch.Generator().manual_seed(seed)
     boxes = torch.as_tensor(boxes, dtype=torch.float32).reshape(-1, 4).clone()

@@ -146,7 +146,7 @@ def test_gradients_against_differences():
 
 
 def test_bfloat16_is_near_the_exact():
-    """Each product is rounded to 8 bits; places are not: a cell's rounding would change values wholly."""
+    """Each product is rounded to 8 bits; positions are not: a cell's rounding would change values wholly."""
     x, offset, weight, bias, mask = (v.detach() for v in random_inputs((20, 30), channels=32, dtype=torch.float32))
     x, weight = x.bfloat16().float(), weight.bfloat16().float()
     offset_mask = torch.cat([20 * offset, mask.logit()], dim=1)
@@ -158,7 +158,7 @@ def test_bfloat16_is_near_the_exact():
 
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf, 1e30])
 def test_positions_that_are_no_numbers_harm_only_themselves(value):
-    """A tap moved to nowhere must not read outside the map; other places keep their values."""
+    """A tap moved to nowhere must not read outside the map; other positions keep their values."""
     x, offset, weight, bias, mask = (v.detach() for v in random_inputs((6, 6), count=1))
     expected = deform_conv_cpu(x, offset, weight, bias, 1, mask)
     offset[0, 4, 2, 3] = value

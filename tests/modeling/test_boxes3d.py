@@ -219,7 +219,7 @@ def test_batch_equals_singles():
 
 
 def test_a_calibration_is_in_pixels_of_the_image_that_was_requested_for():
-    """An image that came at a third of its size gives the same places."""
+    """An image that came at a third of its size gives the same positions."""
     task = task_of()
     maps = task.encode_dense(targets_of(dataset_dict_of()))
     candidates = task.decode(maps).transform(

@@ -105,7 +105,7 @@ def test_the_heatmap_has_a_peak_for_every_box_inside():
     peaks = (heatmap[0, 0] == 1).nonzero().tolist()
     assert peaks == [[30, 20], [62, 62]]
     y, x = np.mgrid[:64, :64]
-    # Boxes of 20 and, cut, of 4 pixels: radii 7 and 1 by the published formula.
+    # Boxes of 20 and, cut, of 4 pixels: radii 7 and 1 by the reference formula.
     expected = np.zeros((64, 64))
     for cx, cy, radius in [(20, 30, _cornernet_radius(20.0)), (62, 62, _cornernet_radius(4.0))]:
         sigma = (2 * radius + 1) / 6

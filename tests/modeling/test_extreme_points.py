@@ -37,7 +37,7 @@ def extreme_cfg(*opts):
 
 
 def extremes(boxes, classes, size=(128, 128), seed=0) -> Instances:
-    """Extreme points at random places on the sides of ``boxes`` (input pixels)."""
+    """Extreme points at random positions on the sides of ``boxes`` (input pixels)."""
     instances = Instances(size)
     boxes = torch.as_tensor(boxes, dtype=torch.float32).reshape(-1, 4)
     low, sides = boxes[:, None, :2], (boxes[:, 2:] - boxes[:, :2])[:, None]

@@ -71,7 +71,7 @@ def test_one_object_comes_back(schema):
     assert (result.boxes[0, 0] - instances.gt_boxes.tensor[0]).abs().max() < 0.01
 
 
-def test_unlabelled_keypoints_are_not_learned():
+def test_unlabeled_keypoints_are_not_learned():
     instances = objects(SCHEMAS["face19"], [[20, 10, 110, 120]], [0])
     instances.gt_keypoints.tensor[0, 3:] = torch.tensor([1e6, -1e6, 0.0])
     model = build_model(keypoint_cfg("face19", REGRESSION))

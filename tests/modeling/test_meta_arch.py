@@ -103,7 +103,7 @@ def test_a_batch_equals_its_images(resize, flags):
         assert batch.image_size == tuple(one["image"].shape[-2:])
         assert len(alone) > 0
         torch.testing.assert_close(batch.scores, alone.scores, atol=1e-5, rtol=0)
-        # Scores that are equal but for rounding may change places.
+        # Scores that are equal but for rounding may change positions.
         near = (batch.scores[:, None] - alone.scores).abs() < 1e-5
         near &= batch.pred_classes[:, None] == alone.pred_classes
         near &= (batch.pred_boxes.tensor[:, None] - alone.pred_boxes.tensor).abs().amax(dim=-1) < 1e-3

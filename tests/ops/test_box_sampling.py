@@ -7,7 +7,7 @@ import math
 import pytest
 import torch
 
-from centernet_d2.ops.box_sampling import SAMPLINGS, box_samples
+from centernet_d2.ops.box_sampling import SAMPLINGS, sample_box_cells
 from centernet_d2.ops.indexing import gather_cells
 
 GRID = (14, 20)
@@ -54,7 +54,7 @@ def test_equals_a_loop(sampling, fraction, seed):
                 for place, weight in weights_of(sampling, boxes[i].tolist(), cells[i, k].tolist(), fraction).items():
                     if (list(place) == cells[i, k].tolist()) == own:
                         expected[int(image_index[i]), k, place] = (i, weight)
-    found = box_samples(sampling, boxes, image_index, cells, GRID, fraction)
+    found = sample_box_cells(sampling, boxes, image_index, cells, GRID, fraction)
     row, point = (found.weight > 0).nonzero(as_tuple=True)
     ours = {}
     for e, k in zip(row.tolist(), point.tolist(), strict=True):
@@ -70,16 +70,16 @@ def test_weights_of_lonely_objects():
     """16x16 cells are 64x64 pixels: weight 1; 1 pixel has that of e pixels; whatever the borders cut off."""
     boxes = torch.tensor([[2.0, 0, 18, 14], [0, 0, 0.25, 0.25]])
     cells = torch.tensor([[[10, 7]], [[0, 0]]])
-    total = box_samples("gaussian", boxes, torch.tensor([0, 1]), cells, GRID)
+    total = sample_box_cells("gaussian", boxes, torch.tensor([0, 1]), cells, GRID)
     sums = torch.zeros(2).index_add(0, total.owner, total.weight[:, 0])
     expected = [math.log(16 * 16 * 14) / math.log(4096), 1 / math.log(4096)]
     assert sums.tolist() == pytest.approx(expected, rel=1e-5)
-    square = box_samples("square", boxes, torch.tensor([0, 1]), cells, GRID)
+    square = sample_box_cells("square", boxes, torch.tensor([0, 1]), cells, GRID)
     assert sorted(square.weight[square.weight > 0].tolist()) == pytest.approx([1 / 9] * 9 + [1.0])
 
 
 @pytest.mark.parametrize("sampling", SAMPLINGS)
 def test_no_objects(sampling):
     nothing = torch.zeros(0, dtype=torch.long)
-    found = box_samples(sampling, torch.zeros(0, 4), nothing, torch.zeros(0, 3, 2, dtype=torch.long), GRID)
+    found = sample_box_cells(sampling, torch.zeros(0, 4), nothing, torch.zeros(0, 3, 2, dtype=torch.long), GRID)
     assert found.weight.shape == (0, 3) and found.cells.shape == (0, 3, 2)

@@ -12,10 +12,10 @@ from pycocotools import mask as mask_util
 
 from centernet_d2.ops.extreme_points import (
     aggregate_edges,
+    build_octagons,
     extreme_boxes,
     group_extreme_points,
     octagon_masks,
-    octagons,
     suppress_ghost_boxes,
 )
 
@@ -124,7 +124,7 @@ def test_octagon_by_hand():
     assert extreme_boxes(points).tolist() == [[10, 10, 90, 50]]
     # Segments of 20 and 10: the left one is cut at nothing, the lower one at the corner (10, 50).
     expected = [[50, 10], [30, 10], [10, 13], [10, 23], [10, 50], [30, 50], [90, 35], [90, 25]]
-    assert octagons(points).tolist() == [expected]
+    assert build_octagons(points).tolist() == [expected]
 
 
 @pytest.mark.parametrize("seed", range(5))
@@ -141,7 +141,7 @@ def test_masks_are_the_octagons(seed):
     boxes = extreme_boxes(points).clamp(min=0)
     boxes = torch.minimum(boxes, torch.tensor([width, height, width, height]))
     pasted = paste_masks_in_image(octagon_masks(points, boxes)[:, 0], boxes, (height, width))[0].numpy()
-    polygon = octagons(points)[0].double().numpy().clip([-1000, -1000], [1000, 1000]).ravel().tolist()
+    polygon = build_octagons(points)[0].double().numpy().clip([-1000, -1000], [1000, 1000]).ravel().tolist()
     gt = mask_util.decode(mask_util.frPyObjects([polygon], height, width))[..., 0].astype(bool)
     assert (pasted & gt).sum() / (pasted | gt).sum() > 0.98
 

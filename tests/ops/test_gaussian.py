@@ -8,7 +8,13 @@ import numpy as np
 import pytest
 import torch
 
-from centernet_d2.ops.gaussian import gaussian_radius, splat_gaussians, splat_in_boxes, window_radius, with_ignored
+from centernet_d2.ops.gaussian import (
+    add_ignored_regions,
+    gaussian_radius,
+    splat_gaussians,
+    splat_in_boxes,
+    window_radius,
+)
 
 
 @pytest.mark.parametrize(
@@ -180,7 +186,7 @@ def test_ignored_cells_are_the_larger_of_both(seed):
         radius = torch.randint(0, 9, (count, 2), generator=generator)
         drawn.append(splat_gaussians(cells, channel, radius, (1, 2, 17, 23)))
     expected = torch.maximum(drawn[0].dense(), drawn[1].dense().clamp(max=0.9999))
-    both = with_ignored(*drawn)
+    both = add_ignored_regions(*drawn)
     assert torch.equal(both.dense(), expected)
     assert (both.index[1:] > both.index[:-1]).all()
 

@@ -1,4 +1,4 @@
-"""The grid of points: the published table, and every encoding there and back."""
+"""The grid of points: the reference table, and every encoding there and back."""
 
 from __future__ import annotations
 

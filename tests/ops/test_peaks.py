@@ -6,13 +6,13 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from centernet_d2.ops.peaks import _select_top, _select_top_by_rows, local_maximum, max_in_window, top_peaks
+from centernet_d2.ops.peaks import _top_of_all, _top_of_high_rows, max_in_neighborhood, max_in_window, top_peaks
 
 
 def test_neighborhood_maximum_equals_pooling():
     for shape in [(2, 3, 7, 9), (1, 1, 1, 1), (1, 2, 1, 5), (1, 2, 5, 1)]:
         maps = torch.randn(shape)
-        assert torch.equal(local_maximum(maps), F.max_pool2d(maps, 3, 1, 1))
+        assert torch.equal(max_in_neighborhood(maps), F.max_pool2d(maps, 3, 1, 1))
 
 
 def search(maps, k):
@@ -111,5 +111,5 @@ def test_maximum_near_points():
     maps = torch.randn(2, 3, 6, 7)
     points = torch.tensor([[3.5, 2.5], [-4.0, 9.0], [6.99, 0.0]])
     image, channel = torch.tensor([0, 1, 1]), torch.tensor([2, 0, 1])
-    expected = local_maximum(maps)[image, channel, [2, 5, 0], [3, 0, 6]]
+    expected = max_in_neighborhood(maps)[image, channel, [2, 5, 0], [3, 0, 6]]
     assert torch.equal(max_in_window(maps, image, channel, points), expected)

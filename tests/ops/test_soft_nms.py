@@ -1,4 +1,4 @@
-"""Soft-NMS and voting against the published example and plain loops."""
+"""Soft-NMS and voting against the reference example and plain loops."""
 
 from __future__ import annotations
 

@@ -8,7 +8,7 @@ from centernet_d2.ops.subpixel import dark_position, soft_argmax_position
 
 
 def gaussian(point, sigma, size=12):
-    """Probabilities of an unquantised Gaussian, sampled at the cells' centers."""
+    """Probabilities of an unquantized Gaussian, sampled at the cells' centers."""
     center = torch.arange(size, dtype=torch.float64) + 0.5
     squared = (center[None, :] - point[0]) ** 2 + (center[:, None] - point[1]) ** 2
     return (-squared / (2 * sigma**2)).exp()[None, None] * 0.99

@@ -11,7 +11,8 @@ def add_input(cfg: CfgNode) -> None:
     # "fixed": the whole image is fitted into SIZE_TEST; "keep": its own size, padded to what the backbone needs.
     cfg.INPUT.RESIZE_TEST = "fixed"
     cfg.INPUT.SIZE_TEST = [512, 512]
-    # Kept sizes are padded even where they are what the backbone needs already, by one step of it (reference).
+    # Kept sizes are padded even where they are what the backbone needs already, by one step of it (as in the
+    # reference).
     cfg.INPUT.PAD_ALWAYS = False
     # Images are fitted into SIZE_TRAIN and SIZE_TEST by their width alone, and what is too high is cut (as in the
     # reference for KITTI).

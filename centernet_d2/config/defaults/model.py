@@ -85,9 +85,9 @@ def add_centernet(cfg: CfgNode) -> None:
     # checkpoints), "ltrb" (distances to all four sides); grid cells.
     cfg.MODEL.CENTERNET.BOX_ENCODING = "wh"
 
-    # Which head learns boxes: "BoxSizeHead", BOX_ENCODING's numbers by L1 at the points' own cells (reference); or
-    # "BoxHead", boxes as boxes, in DetectionTask. There "ltrb" are distances from the center of the cell, and no offset
-    # is learned.
+    # Which head learns boxes: "BoxSizeHead", BOX_ENCODING's numbers by L1 at the points' own cells (as in the
+    # reference); or "BoxHead", boxes as boxes, in DetectionTask. There "ltrb" are distances from the center of the
+    # cell, and no offset is learned.
     cfg.MODEL.CENTERNET.BOX_HEAD = "BoxSizeHead"
     # Of BoxHead: "l1" (of the corners, grid cells), "iou", "giou", "diou", "ciou".
     cfg.MODEL.CENTERNET.BOX_LOSS = "giou"

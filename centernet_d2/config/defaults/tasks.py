@@ -17,7 +17,7 @@ def add_keypoints(cfg: CfgNode) -> None:
     cfg.MODEL.KEYPOINT.SINGLE_INSTANCE = False
     # Refine regressed keypoints by the peaks of a heatmap per keypoint.
     cfg.MODEL.KEYPOINT.REFINE = True
-    # To which peak: "probable" (and close), or the "nearest" in the box (reference).
+    # To which peak: "probable" (and close), or the "nearest" in the box (as in the reference).
     cfg.MODEL.KEYPOINT.PEAK_MATCHING = "probable"
     # Peaks read per keypoint and image.
     cfg.MODEL.KEYPOINT.TOPK_PEAKS = 32
@@ -30,9 +30,9 @@ def add_keypoints(cfg: CfgNode) -> None:
     # How a peak's place inside its cell is found: "offset" (regressed), "dark" (Taylor expansion of the logarithm),
     # "soft_argmax" (mean of the cells around), "none" (the center of the cell).
     cfg.MODEL.KEYPOINT.OFFSET = "offset"
-    # Offset maps for every keypoint; False: one pair of maps for all of them (reference).
+    # Offset maps for every keypoint; False: one pair of maps for all of them (as in the reference).
     cfg.MODEL.KEYPOINT.OFFSET_PER_KEYPOINT = True
-    # Cells around a keypoint's own at which its offset is learned; 0: at its own alone (reference).
+    # Cells around a keypoint's own at which its offset is learned; 0: at its own alone (as in the reference).
     cfg.MODEL.KEYPOINT.OFFSET_RADIUS = 1
     # What keypoint losses are divided by: "objects" (each object counts once), or "keypoints" (the reference: the
     # heatmap loss by the number of its peaks, regression and offsets by the number of labeled keypoints).
@@ -57,14 +57,15 @@ def add_tasks(cfg: CfgNode) -> None:
     cfg.MODEL.EXTREME.EDGE_AGGREGATION = 0.1
     # Halve scores of boxes that hold several objects of their class: ExtremeNet, but not CenterNet.
     cfg.MODEL.EXTREME.GHOST_BOX_SUPPRESSION = True
-    # Where the center is looked for: in the center of the points' "positions", or (reference) of their "cells".
+    # Where the center is looked for: in the center of the points' "positions", or (as in the reference) of their
+    # "cells".
     cfg.MODEL.EXTREME.CENTER_LOOKUP = "positions"
 
     cfg.MODEL.BOX3D = CfgNode()
-    # Also regress where the center of the 3D box is seen. Without (reference), in the center of the box.
+    # Also regress where the center of the 3D box is seen. Without (as in the reference), in the center of the box.
     cfg.MODEL.BOX3D.CENTER_OFFSET = True
     # P, 3x4 row by row, of images that come without a calibration; pixels of the image, not of the network's input.
-    # That of some of KITTI's images (reference).
+    # That of some of KITTI's images (as in the reference).
     cfg.MODEL.BOX3D.CALIBRATION = [
         *(707.0493, 0.0, 604.0814, 45.75831),
         *(0.0, 707.0493, 180.5066, -0.3454157),

@@ -11,7 +11,7 @@ CHANNELS = (3, 3, 1)
 
 
 class PreviousFrameStem(nn.Module):
-    """Further stems, the maps of which are added to that of a backbone's own stem (Zhou et al. 2020, "Tracking Objects
+    """Extra stems, the maps of which are added to that of a backbone's own stem (Zhou et al. 2020, "Tracking Objects
     as Points", section 4.1).
 
     The backbone then takes (N, 7, H, W): the frame, the previous frame, and a heatmap of what was tracked there. Its
@@ -29,7 +29,7 @@ class PreviousFrameStem(nn.Module):
         stem = getattr(backbone, "stem", None)
         if not isinstance(stem, nn.Module):
             raise ValueError(f"{type(backbone).__name__} has no module 'stem' that a previous frame could be added to")
-        self.image_stem, self.heatmap_stem = (_stem_of(stem, channels) for channels in CHANNELS[1:])
+        self.image_stem, self.heatmap_stem = (_copy_stem(stem, channels) for channels in CHANNELS[1:])
         self._extra: list[Tensor] = []
         # Methods, not functions of their own: a copy of the model has the copy's.
         stem.register_forward_pre_hook(self._split)
@@ -45,7 +45,7 @@ class PreviousFrameStem(nn.Module):
         return output + self.image_stem(image) + self.heatmap_stem(heatmap)
 
 
-def _stem_of(stem: nn.Module, channels: int) -> nn.Module:
+def _copy_stem(stem: nn.Module, channels: int) -> nn.Module:
     """A copy for images of so many channels."""
     stem = copy.deepcopy(stem)
     first = next(module for module in stem.modules() if isinstance(module, nn.Conv2d))

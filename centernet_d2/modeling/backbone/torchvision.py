@@ -121,13 +121,13 @@ def _find_maps(model: nn.Module) -> dict[int, tuple[str, int]]:
         if not halving:
             raise ValueError(f"no module halves a map of stride {stride}")
         block = min(halving, key=_depth)
-        maps[stride] = _source(block.given, calls)
+        maps[stride] = _find_source(block.given, calls)
     parent = block.name.rpartition(".")[0]
-    maps[32] = _source(_last_map([c for c in calls if c.name.rpartition(".")[0] == parent]), calls)
+    maps[32] = _find_source(_find_last_map([c for c in calls if c.name.rpartition(".")[0] == parent]), calls)
     return maps
 
 
-def _last_map(siblings: list[_Call]) -> Tensor:
+def _find_last_map(siblings: list[_Call]) -> Tensor:
     """The last map of stride 32, without a 1x1 convolution by itself after which there are only pointwise functions."""
     siblings = [c for c in siblings if _stride(c.result) == 32]
     for call in reversed(siblings):
@@ -138,7 +138,7 @@ def _last_map(siblings: list[_Call]) -> Tensor:
     return siblings[-1].result
 
 
-def _source(x: Tensor, calls: list[_Call]) -> tuple[str, int]:
+def _find_source(x: Tensor, calls: list[_Call]) -> tuple[str, int]:
     """The outermost module that gave ``x``, and the channels. Of several, the last: others may have worked in place."""
     return min((c for c in reversed(calls) if c.result is x), key=_depth).name, x.shape[1]
 

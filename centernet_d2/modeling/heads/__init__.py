@@ -1,4 +1,4 @@
-"""One file a quantity; importing this registers them."""
+"""Heads, one file per quantity. Importing this package registers them."""
 
 from centernet_d2.modeling.heads.base import HEAD_REGISTRY, Head, build_extra_heads, build_head, head_name
 from centernet_d2.modeling.heads.box import BoxHead

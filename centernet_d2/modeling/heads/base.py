@@ -1,4 +1,4 @@
-"""What a head is: one quantity read at points of a dense map."""
+"""The base class of heads. A head predicts one quantity as a dense map."""
 
 from __future__ import annotations
 
@@ -15,9 +15,19 @@ from centernet_d2.structures import Targets
 
 
 class Head(nn.Module, ABC):
-    """One quantity, with the four things that must agree: layers, target, loss and decoding.
+    """Predicts one quantity. Holds everything that must agree: layers, targets, loss and decoding.
 
-    There is one such pair per stack: 3x3 convolution, ReLU, 1x1 convolution.
+    The methods, in the order of use:
+
+    * :meth:`forward`: feature maps to output maps (N, D, H, W);
+    * :meth:`encode`: ground truth to what the loss compares with (sparse where possible);
+    * :meth:`loss`: output of one stack and encoded ground truth to a scalar;
+    * :meth:`encode_dense`: ground truth to the output of a perfect network (tests decode it again);
+    * :meth:`merge_flipped`: maps of an image and of its flipped copy to one map;
+    * ``read``: output to the raw numbers at chosen cells, where a subclass needs it;
+    * :meth:`decode`: output to values at the candidates, for extra heads.
+
+    Each stack has its own layers: 3x3 convolution, ReLU, 1x1 convolution.
 
     Args:
         in_channels: width of each stack's map.
@@ -27,7 +37,7 @@ class Head(nn.Module, ABC):
         bias: start value of the last convolution's bias.
 
     Attributes:
-        decodes_points: what :meth:`decode` gives are points (N, M, K, 3), x, y in grid cells and a score.
+        decodes_points: whether :meth:`decode` returns points (N, M, K, 3): x, y in grid cells and a score.
     """
 
     decodes_points = False
@@ -47,33 +57,35 @@ class Head(nn.Module, ABC):
         self.layers = nn.ModuleList(_build_layers(width, head_channels, out_channels, bias) for width in in_channels)
 
     def forward(self, features: Sequence[Tensor]) -> list[Any]:
-        """(N, D, H, W) for each of the last ``len(features)`` stacks. (In training, heads may give what their loss
-        needs instead: :mod:`~centernet_d2.modeling.heads.sparse`.)"""
+        """Return (N, D, H, W) for each of the last ``len(features)`` stacks.
+
+        In training, a head may return what its loss needs instead (:mod:`~centernet_d2.modeling.heads.sparse`).
+        """
         stacks = list(self.layers)[-len(features) :]
         return [layers(feature) for layers, feature in zip(stacks, features, strict=True)]
 
     @abstractmethod
     def encode(self, targets: Targets) -> Any:
-        """What :meth:`loss` compares with, computed once for all stacks."""
+        """Return what :meth:`loss` compares with. Computed once for all stacks."""
 
     @abstractmethod
     def loss(self, output: Any, target: Any, num_objects: Tensor) -> Tensor:
-        """Scalar float32 loss of what :meth:`forward` gave for one stack, divided by ``num_objects`` ()."""
+        """Return the scalar float32 loss of one stack's output, divided by ``num_objects`` ()."""
 
     @abstractmethod
     def encode_dense(self, targets: Targets) -> Tensor:
-        """The output (N, D, H, W) of a perfect network; of two objects in one cell the smaller one stays."""
+        """Return the output (N, D, H, W) of a perfect network. If two objects share a cell, the smaller one wins."""
 
     def merge_flipped(self, output: Tensor, flipped: Tensor) -> Tensor:
-        """One map from those of an image and of its flipped image, both (N, D, H, W)."""
+        """Merge the maps of an image and of its flipped copy, both (N, D, H, W)."""
         return (output + self.unflip(flipped)) / 2
 
     def unflip(self, flipped: Tensor) -> Tensor:
-        """The map of a flipped image as if it had not been flipped."""
+        """Convert the map of a flipped image to the frame of the original image."""
         return flipped.flip(-1)
 
     def decode(self, output: Tensor, image_index: Tensor, cells: Tensor) -> Tensor | None:
-        """Values of a *further* head (MODEL.CENTERNET.EXTRA_HEADS) at (N, M) candidates, (N, M, ...), or None.
+        """Return the values (N, M, ...) of an extra head (MODEL.CENTERNET.EXTRA_HEADS) at (N, M) candidates, or None.
 
         Args:
             image_index: (N, M) int64.
@@ -86,9 +98,9 @@ def _build_layers(in_channels: int, head_channels: int, out_channels: int, bias:
     first, last = nn.Conv2d(in_channels, head_channels, 3, padding=1), nn.Conv2d(head_channels, out_channels, 1)
     assert first.bias is not None
     assert last.bias is not None
-    # A regression starts near zero. A heatmap must keep weights of both signs (PyTorch's, as in the reference): from
-    # near zero the background turns all of them negative in a few steps, and a peak is then where no unit is active, no
-    # higher than the bias, which climbs by one learning rate a step.
+    # Regression heads start near zero. Heatmap heads keep PyTorch's initial weights, as in the reference. Near-zero
+    # heatmap weights would all turn negative within a few steps, because most cells are background. No ReLU unit would
+    # then raise a peak, and only the bias could, by one learning rate per step.
     if bias == 0:
         nn.init.normal_(last.weight, std=0.001)
     nn.init.constant_(last.bias, bias)
@@ -97,16 +109,27 @@ def _build_layers(in_channels: int, head_channels: int, out_channels: int, bias:
 
 
 def build_head(name: str, cfg: CfgNode, in_channels: Sequence[int]) -> Head:
-    """The registered head ``name``."""
+    """Build the registered head ``name``."""
     return HEAD_REGISTRY.get(name)(cfg, in_channels)
 
 
+def common_arguments(cfg: CfgNode, in_channels: Sequence[int], loss_weight: float) -> dict[str, Any]:
+    """Return the arguments that every head takes from the config."""
+    return {
+        "in_channels": in_channels,
+        "head_channels": cfg.MODEL.CENTERNET.HEAD_CHANNELS,
+        "loss_weight": loss_weight,
+    }
+
+
 def build_extra_heads(cfg: CfgNode, in_channels: Sequence[int]) -> dict[str, Head]:
-    """The heads of ``MODEL.CENTERNET.EXTRA_HEADS`` by the name in losses, checkpoints and predictions, such as
-    "displacement" for ``DisplacementHead``."""
+    """Build the heads of ``MODEL.CENTERNET.EXTRA_HEADS``.
+
+    The keys are the names in losses, checkpoints and predictions, such as "displacement" for ``DisplacementHead``.
+    """
     return {head_name(name): build_head(name, cfg, in_channels) for name in cfg.MODEL.CENTERNET.EXTRA_HEADS}
 
 
 def head_name(class_name: str) -> str:
-    """In snake case, without the "Head" at the end."""
+    """Return ``class_name`` in snake case, without the final "Head"."""
     return re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", class_name.removesuffix("Head")).lower()

@@ -1,4 +1,4 @@
-"""The box at each point, learned as a box, at one or several cells."""
+"""Boxes regressed with a box loss, at one or several cells per point."""
 
 from __future__ import annotations
 
@@ -14,17 +14,18 @@ from centernet_d2.modeling.heads.base import HEAD_REGISTRY
 from centernet_d2.modeling.heads.box_size import BoxSizeHead
 from centernet_d2.ops import grid_coding as grid
 from centernet_d2.ops.box_losses import BOX_LOSSES, box_loss
-from centernet_d2.ops.box_sampling import SAMPLINGS, box_samples
+from centernet_d2.ops.box_sampling import SAMPLINGS, sample_box_cells
 from centernet_d2.structures import Targets
 
-# Grid cells of one unit of the output (TTFNet's 16 input pixels), and the output before anything is learned: numbers
-# near 0 would be empty boxes, which overlap nothing and have almost no gradient.
-_UNIT, _START = 4.0, 0.5
+# One unit of the output, input pixels (TTFNet).
+_UNIT = 16.0
+# The output before training. Values near 0 would be empty boxes, which overlap nothing and have almost no gradient.
+_START = 0.5
 
 
 @dataclass
 class BoxTargets:
-    """E rows, each with one cell of each of an object's K points.
+    """Cells at which boxes are learned: E rows, each with one cell for each of an object's K points.
 
     Attributes:
         image_index: (E, 1) int64.
@@ -43,15 +44,17 @@ class BoxTargets:
 
 @HEAD_REGISTRY.register()
 class BoxHead(BoxSizeHead):
-    """The box as seen from each point ("wh", "lt") or from the center of any cell around it ("ltrb"), in 4 grid cells.
+    """Regresses the box as seen from each point ("wh", "lt") or from the center of a cell near it ("ltrb").
 
-    Numbers may be negative (a small box need not hold the center of its cell): corners that come out in the wrong order
-    are swapped, in the loss too, so that no output is without a gradient.
+    The unit is 16 input pixels. Outputs may be negative: a small box need not contain its cell's center. Corners in the
+    wrong order are swapped, in the loss too, so that every output has a gradient.
 
     Args:
         box_loss: a name of :data:`~centernet_d2.ops.box_losses.BOX_LOSSES`.
-        sampling: one of :data:`~centernet_d2.ops.box_sampling.SAMPLINGS`; only "ltrb" has others than "peak".
-        share: of the box's sides, that the window of "gaussian" covers.
+        sampling: one of :data:`~centernet_d2.ops.box_sampling.SAMPLINGS`. All but "peak" need "ltrb".
+        alpha: fraction of the box's sides that the "gaussian" window covers.
+        stride: of the output map, input pixels. ``from_config`` leaves it at 4, because heads are built from channels
+            alone; a model with other strides has to pass it.
     """
 
     @configurable
@@ -62,51 +65,52 @@ class BoxHead(BoxSizeHead):
         sampling: str = "peak",
         alpha: float = 0.54,
         encoding: str = "ltrb",
+        stride: int = 4,
         **kwargs: Any,
     ) -> None:
         if box_loss not in BOX_LOSSES:
-            raise ValueError(f"BOX_LOSS must be one of {sorted(BOX_LOSSES)}, not {box_loss!r}")
+            raise ValueError(f"box_loss must be one of {sorted(BOX_LOSSES)}, not {box_loss!r}")
         if sampling not in SAMPLINGS:
-            raise ValueError(f"BOX_SAMPLING must be one of {SAMPLINGS}, not {sampling!r}")
+            raise ValueError(f"sampling must be one of {SAMPLINGS}, not {sampling!r}")
         if encoding != "ltrb" and sampling != "peak":
             raise ValueError(
-                f"BOX_ENCODING {encoding!r} is measured from the point, which only its own cell knows: BOX_SAMPLING "
-                f"{sampling!r} needs 'ltrb'"
+                f"encoding {encoding!r} is measured from the point, whose position only its own cell predicts: "
+                f"sampling {sampling!r} needs 'ltrb'"
             )
         super().__init__(encoding=encoding, bias=_START, **kwargs)
         self.box_loss, self.sampling, self.alpha = box_loss, sampling, alpha
+        self.stride, self.unit = stride, _UNIT / stride  # the unit in grid cells
         self.needs_offset = encoding != "ltrb"
 
     @classmethod
     def from_config(cls, cfg: CfgNode, in_channels: Sequence[int]) -> dict[str, Any]:
         settings = cfg.MODEL.CENTERNET
-        own = {"box_loss": settings.BOX_LOSS, "sampling": settings.BOX_SAMPLING, "alpha": settings.GAUSSIAN_ALPHA}
-        return {**own, **super().from_config(cfg, in_channels)}
+        return {
+            **super().from_config(cfg, in_channels),
+            "box_loss": settings.BOX_LOSS,
+            "sampling": settings.BOX_SAMPLING,
+            "alpha": settings.GAUSSIAN_ALPHA,
+        }
 
     def encode(self, targets: Targets) -> BoxTargets:  # type: ignore[override]
         points, cells = targets.points(self.point_flags), targets.cells(self.point_flags)
-        predictions = box_samples(
-            self.sampling, targets.boxes, targets.image_index, cells, targets.grid_size, self.alpha
+        samples = sample_box_cells(
+            self.sampling, targets.boxes, targets.image_index, cells, targets.grid_size, self.alpha, self.stride
         )
-        boxes = targets.boxes[predictions.owner, None].expand(*predictions.weight.shape, 4)
-        return BoxTargets(
-            targets.image_index[predictions.owner, None],
-            predictions.cells,
-            points[predictions.owner],
-            boxes,
-            predictions.weight,
-        )
+        owner = samples.owner
+        boxes = targets.boxes[owner, None].expand(*samples.weight.shape, 4)
+        return BoxTargets(targets.image_index[owner, None], samples.cells, points[owner], boxes, samples.weight)
 
-    def boxes(self, output: Tensor, image_index: Tensor, cells: Tensor, points: Tensor) -> Tensor:
-        numbers = _UNIT * self.read(output, image_index, cells).float()
+    def decode_boxes(self, output: Tensor, image_index: Tensor, cells: Tensor, points: Tensor) -> Tensor:
+        numbers = self.unit * self.read(output, image_index, cells).float()
         sides = grid.convert_size(numbers, self.point_flags, self.encoding, "ltrb")
         origin = points if self.needs_offset else cells + 0.5
         corners = origin - sides[..., :2], origin + sides[..., 2:]
         return torch.cat([torch.minimum(*corners), torch.maximum(*corners)], dim=-1)
 
     def loss(self, output: Tensor, target: BoxTargets, num_objects: Tensor) -> Tensor:  # type: ignore[override]
-        """Weighted sum over cells, divided by the number of points."""
-        predictions = self.boxes(output, target.image_index, target.cells, target.points)
+        """Return the weighted sum over cells, divided by the number of points."""
+        predictions = self.decode_boxes(output, target.image_index, target.cells, target.points)
         losses = box_loss(self.box_loss, predictions.flatten(0, 1), target.boxes.flatten(0, 1))
         return (target.weight.flatten() * losses).sum() / (num_objects * len(self.point_flags))
 
@@ -114,7 +118,7 @@ class BoxHead(BoxSizeHead):
         target = self.encode(targets)
         origin = target.points if self.needs_offset else target.cells + 0.5
         sides = torch.cat([origin - target.boxes[..., :2], target.boxes[..., 2:] - origin], dim=-1)
-        values = grid.convert_size(sides, self.point_flags, "ltrb", self.encoding) / _UNIT
+        values = grid.convert_size(sides, self.point_flags, "ltrb", self.encoding) / self.unit
         maps = values.new_zeros(targets.num_images, len(self.point_flags), *targets.grid_size, self.channels_per_point)
         row, point = (target.weight > 0).nonzero(as_tuple=True)
         x, y = target.cells[row, point].unbind(-1)

@@ -1,4 +1,4 @@
-"""A few metric numbers of a 3D box, read at the center of the object in the image."""
+"""Metric values of 3D boxes, regressed at the center of the object in the image."""
 
 from __future__ import annotations
 
@@ -8,35 +8,32 @@ from typing import Any
 from detectron2.config import CfgNode, configurable
 from torch import Tensor
 
-from centernet_d2.modeling.heads.base import HEAD_REGISTRY
+from centernet_d2.modeling.heads.base import HEAD_REGISTRY, common_arguments
 from centernet_d2.modeling.heads.box_size import PointRegressionHead
 from centernet_d2.structures import Targets
 
-# Of the published transform from what the network gives to a depth.
+# Of the reference transform from what the network gives to a depth.
 _EPSILON = 1e-6
 
 
 class Box3DRegressionHead(PointRegressionHead):
-    """``channels`` numbers at an object's center, L1."""
+    """Regresses ``channels`` numbers at an object's center with an L1 loss."""
 
     def __init__(self, *, channels: int, **kwargs: Any) -> None:
         super().__init__(point_flags=(4,), channels_per_point=channels, **kwargs)
 
     def decode(self, output: Tensor, image_index: Tensor, cells: Tensor) -> Tensor:
-        """(N, M, channels) at (N, M) candidates."""
+        """Return the values (N, M, channels) at (N, M) candidates."""
         return self.read(output, image_index[..., None], cells[..., None, :])[..., 0, :]
-
-
-def box3d_settings(cfg: CfgNode, in_channels: Sequence[int], loss_weight: float) -> dict[str, Any]:
-    """What all of a box's heads are built from."""
-    settings = cfg.MODEL.CENTERNET
-    return {"in_channels": in_channels, "head_channels": settings.HEAD_CHANNELS, "loss_weight": loss_weight}
 
 
 @HEAD_REGISTRY.register()
 class Box3DDepthHead(Box3DRegressionHead):
-    """Depth of the center of the box, meters: 1 / (sigmoid(x) + 1e-6) - 1 of the map's x (after Eigen et al. 2014;
-    Objects as Points, section 4.1). It starts at 1 m, is positive below 10^6 m, and its loss is in meters."""
+    """Predicts the depth of the box's center in meters (after Eigen et al. 2014; Objects as Points, section 4.1).
+
+    Depth is 1 / (sigmoid(x) + 1e-6) - 1 of the output x. It starts at 1 m and stays below 10^6 m. The loss is in
+    meters.
+    """
 
     @configurable
     def __init__(self, **kwargs: Any) -> None:
@@ -44,7 +41,7 @@ class Box3DDepthHead(Box3DRegressionHead):
 
     @classmethod
     def from_config(cls, cfg: CfgNode, in_channels: Sequence[int]) -> dict[str, Any]:
-        return box3d_settings(cfg, in_channels, cfg.MODEL.BOX3D.DEPTH_WEIGHT)
+        return common_arguments(cfg, in_channels, cfg.MODEL.BOX3D.DEPTH_WEIGHT)
 
     def select_supervised(self, targets: Targets) -> Targets:
         return targets.select(targets.fields["metric"])
@@ -53,20 +50,20 @@ class Box3DDepthHead(Box3DRegressionHead):
         return targets.fields["depth"][:, None, None]
 
     def read(self, output: Tensor, image_index: Tensor, cells: Tensor) -> Tensor:
-        """(..., 1, 1) meters."""
+        """Return depths (..., 1, 1) in meters."""
         return 1 / (super().read(output, image_index, cells).float().sigmoid() + _EPSILON) - 1
 
     def encode_dense(self, targets: Targets) -> Tensor:
         return (1 / (super().encode_dense(targets).double() + 1) - _EPSILON).logit().float()
 
     def decode(self, output: Tensor, image_index: Tensor, cells: Tensor) -> Tensor:
-        """(N, M) meters."""
+        """Return depths (N, M) in meters at (N, M) candidates."""
         return super().decode(output, image_index, cells)[..., 0]
 
 
 @HEAD_REGISTRY.register()
 class Box3DDimensionsHead(Box3DRegressionHead):
-    """Height, width, length, meters."""
+    """Predicts height, width and length in meters."""
 
     @configurable
     def __init__(self, **kwargs: Any) -> None:
@@ -74,7 +71,7 @@ class Box3DDimensionsHead(Box3DRegressionHead):
 
     @classmethod
     def from_config(cls, cfg: CfgNode, in_channels: Sequence[int]) -> dict[str, Any]:
-        return box3d_settings(cfg, in_channels, cfg.MODEL.BOX3D.DIMENSIONS_WEIGHT)
+        return common_arguments(cfg, in_channels, cfg.MODEL.BOX3D.DIMENSIONS_WEIGHT)
 
     def select_supervised(self, targets: Targets) -> Targets:
         return targets.select(targets.fields["metric"])
@@ -94,7 +91,7 @@ class Box3DCenterOffsetHead(Box3DRegressionHead):
 
     @classmethod
     def from_config(cls, cfg: CfgNode, in_channels: Sequence[int]) -> dict[str, Any]:
-        return box3d_settings(cfg, in_channels, cfg.MODEL.BOX3D.CENTER_OFFSET_WEIGHT)
+        return common_arguments(cfg, in_channels, cfg.MODEL.BOX3D.CENTER_OFFSET_WEIGHT)
 
     def select_supervised(self, targets: Targets) -> Targets:
         return targets.select(targets.fields["center_3d"][:, 0, 2] > 0)

@@ -11,13 +11,13 @@ import torch.nn.functional as F
 from detectron2.config import CfgNode, configurable
 from torch import Tensor
 
-from centernet_d2.modeling.heads.base import HEAD_REGISTRY, Head
+from centernet_d2.modeling.heads.base import HEAD_REGISTRY, Head, common_arguments
 from centernet_d2.ops import grid_coding as grid
 from centernet_d2.structures import Targets
 
 
 class PointRegressionHead(Head):
-    """A few numbers at each of K points, L1; channels (k * d, ..., k * d + d - 1) belong to point k."""
+    """Regresses d numbers at each of K points with an L1 loss; channels k * d to k * d + d - 1 belong to point k."""
 
     def __init__(self, *, point_flags: Sequence[int], channels_per_point: int, **kwargs: Any) -> None:
         self.point_flags = grid.check_point_flags(point_flags)
@@ -26,25 +26,25 @@ class PointRegressionHead(Head):
 
     @abstractmethod
     def values(self, targets: Targets) -> Tensor:
-        """(P, K, d) true values, in grid cells."""
+        """Return the ground truth (P, K, d), in grid cells."""
 
     def select_supervised(self, targets: Targets) -> Targets:
-        """The objects whose numbers are known."""
+        """Select the objects whose values are known."""
         return targets
 
     def encode(self, targets: Targets) -> tuple[Tensor, Tensor, Tensor]:
-        """Image (P, 1), cells (P, K, 2), values (P, K, d), of the objects that are learned."""
+        """Return image indices (P, 1), cells (P, K, 2) and values (P, K, d) of the supervised objects."""
         targets = self.select_supervised(targets)
         return targets.image_index[:, None], targets.cells(self.point_flags), self.values(targets)
 
     def read(self, output: Tensor, image_index: Tensor, cells: Tensor) -> Tensor:
-        """Each point's own numbers (..., K, d) at its own cell; ``image_index`` (..., 1), ``cells`` (..., K, 2)."""
+        """Return each point's channels (..., K, d) at its cell; ``image_index`` (..., 1), ``cells`` (..., K, 2)."""
         maps = output.unflatten(1, (len(self.point_flags), self.channels_per_point))
         point = torch.arange(len(self.point_flags), device=output.device)
         return maps[image_index, point, :, cells[..., 1], cells[..., 0]]
 
     def loss(self, output: Tensor, target: tuple[Tensor, Tensor, Tensor], num_objects: Tensor) -> Tensor:
-        """Mean absolute difference over objects, points and channels."""
+        """Return the mean absolute difference over objects, points and channels."""
         image_index, cells, values = target
         difference = F.l1_loss(self.read(output, image_index, cells).float(), values, reduction="sum")
         return difference / (num_objects * self.out_channels)
@@ -60,22 +60,15 @@ class PointRegressionHead(Head):
         return maps.movedim(-1, 2).flatten(1, 2)
 
 
-def _read_settings(cfg: CfgNode, in_channels: Sequence[int], loss_weight: float) -> dict[str, Any]:
-    settings = cfg.MODEL.CENTERNET
-    return {
-        "point_flags": settings.GRID_POINTS,
-        "in_channels": in_channels,
-        "head_channels": settings.HEAD_CHANNELS,
-        "loss_weight": loss_weight,
-    }
-
-
 @HEAD_REGISTRY.register()
 class BoxSizeHead(PointRegressionHead):
-    """The box as seen from each point, in grid cells; ``encoding`` is "wh", "lt" or "ltrb" (``ops.grid_coding``).
+    """Regresses the box size as seen from each point, in grid cells.
+
+    Args:
+        encoding: "wh", "lt" or "ltrb" (``ops.grid_coding``).
 
     Attributes:
-        needs_offset: boxes are decoded around points; else around cells.
+        needs_offset: whether boxes are decoded around points (which need offsets); else around cell centers.
     """
 
     needs_offset = True
@@ -83,21 +76,25 @@ class BoxSizeHead(PointRegressionHead):
     @configurable
     def __init__(self, *, encoding: str = "wh", **kwargs: Any) -> None:
         if encoding not in grid.SIZE_CHANNELS:
-            raise ValueError(f"BOX_ENCODING must be one of {sorted(grid.SIZE_CHANNELS)}, not {encoding!r}")
+            raise ValueError(f"encoding must be one of {sorted(grid.SIZE_CHANNELS)}, not {encoding!r}")
         super().__init__(channels_per_point=grid.SIZE_CHANNELS[encoding], **kwargs)
         self.encoding = encoding
 
     @classmethod
     def from_config(cls, cfg: CfgNode, in_channels: Sequence[int]) -> dict[str, Any]:
         settings = cfg.MODEL.CENTERNET
-        return {"encoding": settings.BOX_ENCODING, **_read_settings(cfg, in_channels, settings.BOX_SIZE_WEIGHT)}
+        return {
+            "encoding": settings.BOX_ENCODING,
+            "point_flags": settings.GRID_POINTS,
+            **common_arguments(cfg, in_channels, settings.BOX_SIZE_WEIGHT),
+        }
 
     def values(self, targets: Targets) -> Tensor:
         return grid.encode_size(targets.boxes, self.point_flags, self.encoding)
 
-    def boxes(self, output: Tensor, image_index: Tensor, cells: Tensor, points: Tensor) -> Tensor:
-        """(..., K, 4) in grid cells, read at ``cells`` (..., K, 2), of the objects with ``points`` (..., K, 2) there;
-        ``image_index`` is (..., 1)."""
+    def decode_boxes(self, output: Tensor, image_index: Tensor, cells: Tensor, points: Tensor) -> Tensor:
+        """Return boxes (..., K, 4) in grid cells, read at ``cells`` (..., K, 2), of objects with ``points``
+        (..., K, 2) in those cells; ``image_index`` is (..., 1)."""
         return grid.decode_boxes(points, self.read(output, image_index, cells), self.point_flags, self.encoding)
 
     def unflip(self, flipped: Tensor) -> Tensor:
@@ -111,7 +108,7 @@ class BoxSizeHead(PointRegressionHead):
 
 @HEAD_REGISTRY.register()
 class PointOffsetHead(PointRegressionHead):
-    """Where inside its cell each point lies, x and y in [0, 1) of a cell."""
+    """Regresses the offset of each point inside its cell, x and y in [0, 1) of a cell."""
 
     @configurable
     def __init__(self, **kwargs: Any) -> None:
@@ -119,12 +116,16 @@ class PointOffsetHead(PointRegressionHead):
 
     @classmethod
     def from_config(cls, cfg: CfgNode, in_channels: Sequence[int]) -> dict[str, Any]:
-        return _read_settings(cfg, in_channels, cfg.MODEL.CENTERNET.OFFSET_WEIGHT)
+        settings = cfg.MODEL.CENTERNET
+        return {
+            "point_flags": settings.GRID_POINTS,
+            **common_arguments(cfg, in_channels, settings.OFFSET_WEIGHT),
+        }
 
     def values(self, targets: Targets) -> Tensor:
         return targets.points(self.point_flags) - targets.cells(self.point_flags)
 
     def merge_flipped(self, output: Tensor, flipped: Tensor) -> Tensor:
-        """The offset of the image itself, as in the reference: networks trained with integer pixel centers flip
-        differently."""
+        """Return the offset of the unflipped image, as the reference does: networks trained with integer pixel centers
+        flip differently."""
         return output

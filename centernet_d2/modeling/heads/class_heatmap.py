@@ -9,26 +9,26 @@ import torch
 from detectron2.config import CfgNode, configurable
 from torch import Tensor
 
-from centernet_d2.modeling.heads.base import HEAD_REGISTRY, Head
+from centernet_d2.modeling.heads.base import HEAD_REGISTRY, Head, common_arguments
 from centernet_d2.ops import grid_coding as grid
 from centernet_d2.ops.focal_loss import HEATMAP_LOSSES
-from centernet_d2.ops.gaussian import SparseMaps, splat_gaussians, splat_in_boxes, window_radius, with_ignored
+from centernet_d2.ops.gaussian import SparseMaps, add_ignored_regions, splat_gaussians, splat_in_boxes, window_radius
 from centernet_d2.structures import Targets
 
-# Every cell starts at probability 0.1 (RetinaNet, section 4.1, with CenterNet's value).
+# Initial bias: every cell starts at probability 0.1 (RetinaNet, section 4.1, with CenterNet's value).
 HEATMAP_PRIOR = -2.19
 RADIUS_METHODS = ("cornernet", "corrected", "ellipse", "fixed", "box")
 
 
 @HEAD_REGISTRY.register()
 class ClassHeatmapHead(Head):
-    """Logits of "point k of an object of class c lies in this cell".
+    """Predicts class heatmaps: logits of "point k of an object of class c lies in this cell".
 
-    C * K channels, class-major: channel c * K + k, as in Enhanced CenterNet's checkpoints.
+    There are C * K channels, class-major: channel c * K + k, as in Enhanced CenterNet's checkpoints.
 
     Args:
-        min_overlap, radius_method, elliptical, share, fixed_radius: see
-            :func:`~centernet_d2.ops.gaussian.window_radius`; or "box":
+        min_overlap, radius_method, elliptical, alpha, fixed_radius: see
+            :func:`~centernet_d2.ops.gaussian.window_radius`. Radius method "box" renders with
             :func:`~centernet_d2.ops.gaussian.splat_in_boxes`.
         heatmap_loss: a name of :data:`~centernet_d2.ops.focal_loss.HEATMAP_LOSSES`.
     """
@@ -48,11 +48,11 @@ class ClassHeatmapHead(Head):
         **kwargs: Any,
     ) -> None:
         if radius_method not in RADIUS_METHODS:
-            raise ValueError(f"GAUSSIAN_RADIUS must be one of {RADIUS_METHODS}, not {radius_method!r}")
+            raise ValueError(f"radius_method must be one of {RADIUS_METHODS}, not {radius_method!r}")
         if elliptical and radius_method not in ("cornernet", "corrected"):
-            raise ValueError(f"GAUSSIAN_ELLIPTICAL is of 'cornernet' and 'corrected' radii, not of {radius_method!r}")
+            raise ValueError(f"elliptical needs the radius_method 'cornernet' or 'corrected', not {radius_method!r}")
         if heatmap_loss not in HEATMAP_LOSSES:
-            raise ValueError(f"HEATMAP_LOSS must be one of {sorted(HEATMAP_LOSSES)}, not {heatmap_loss!r}")
+            raise ValueError(f"heatmap_loss must be one of {sorted(HEATMAP_LOSSES)}, not {heatmap_loss!r}")
         self.point_flags = grid.check_point_flags(point_flags)
         super().__init__(out_channels=num_classes * len(self.point_flags), bias=HEATMAP_PRIOR, **kwargs)
         self.num_classes = num_classes
@@ -71,17 +71,15 @@ class ClassHeatmapHead(Head):
             "alpha": settings.GAUSSIAN_ALPHA,
             "fixed_radius": settings.GAUSSIAN_FIXED_RADIUS,
             "heatmap_loss": settings.HEATMAP_LOSS,
-            "in_channels": in_channels,
-            "head_channels": settings.HEAD_CHANNELS,
-            "loss_weight": settings.HEATMAP_WEIGHT,
+            **common_arguments(cfg, in_channels, settings.HEATMAP_WEIGHT),
         }
 
     def encode(self, targets: Targets) -> SparseMaps:
-        """Gaussians at the points of objects; ignored regions have them too, without a peak."""
-        maps = self._encode_sparse(targets)
-        return maps if targets.ignored is None else with_ignored(maps, self._encode_sparse(targets.ignored))
+        """Render Gaussians at the points of objects, and Gaussians without a peak in ignored regions."""
+        maps = self._render(targets)
+        return maps if targets.ignored is None else add_ignored_regions(maps, self._render(targets.ignored))
 
-    def _encode_sparse(self, targets: Targets) -> SparseMaps:
+    def _render(self, targets: Targets) -> SparseMaps:
         cells = targets.cells(self.point_flags)
         count = len(self.point_flags)
         first = targets.image_index * self.out_channels + targets.classes * count
@@ -96,12 +94,12 @@ class ClassHeatmapHead(Head):
         return splat_gaussians(cells, channel, radius, shape)
 
     def loss(self, output: Tensor, target: SparseMaps, num_objects: Tensor) -> Tensor:
-        """The heatmap loss divided by the number of points. (The reference divides by the number of *different* peak
-        cells.)"""
+        """Return the heatmap loss divided by the number of points. (The reference divides by the number of *different*
+        peak cells.)"""
         return HEATMAP_LOSSES[self.heatmap_loss](output, target) / (num_objects * len(self.point_flags))
 
     def encode_dense(self, targets: Targets) -> Tensor:
-        """Logits, within +-16 so that they are finite."""
+        """Return logits, within +-16 so that they are finite."""
         return self.encode(targets).logits()
 
     def unflip(self, flipped: Tensor) -> Tensor:
@@ -110,10 +108,10 @@ class ClassHeatmapHead(Head):
         return maps[:, :, order].flatten(1, 2)
 
     def merge_flipped(self, output: Tensor, flipped: Tensor) -> Tensor:
-        """The mean of the probabilities, as a logit."""
+        """Return the mean of the probabilities, as a logit."""
         return mean_probability(output, self.unflip(flipped))
 
 
 def mean_probability(a: Tensor, b: Tensor) -> Tensor:
-    """The mean of the probabilities whose logits are ``a`` and ``b``, as a logit."""
+    """Return the mean of the probabilities with logits ``a`` and ``b``, as a logit."""
     return ((a.sigmoid() + b.sigmoid()) / 2).logit(eps=1e-7)

@@ -1,4 +1,4 @@
-"""Where an object was in the previous frame."""
+"""Displacement of an object since the previous frame."""
 
 from __future__ import annotations
 
@@ -9,18 +9,17 @@ from detectron2.config import CfgNode, configurable
 from torch import Tensor
 from torch.nn import functional as F
 
-from centernet_d2.modeling.heads.base import HEAD_REGISTRY
+from centernet_d2.modeling.heads.base import HEAD_REGISTRY, common_arguments
 from centernet_d2.modeling.heads.box_size import PointRegressionHead
 from centernet_d2.structures import Targets
 
 
 @HEAD_REGISTRY.register()
 class DisplacementHead(PointRegressionHead):
-    """From the corner (x, y) of the cell of an object's center to its center in the previous frame, in grid cells (Zhou
-    et al. 2020, "Tracking Objects as Points", section 4.2).
+    """Predicts the vector from the corner of the object's center cell to its center in the previous frame, grid cells.
 
-    Objects have "previous_center" (P, 1, 3) x, y and whether it is known; only those teach it. Candidates get the
-    center in the previous frame as a point.
+    (Zhou et al. 2020, "Tracking Objects as Points", section 4.2.) The targets' field "previous_center" (P, 1, 3) holds
+    x, y and 1 where known; other objects are not trained. Candidates get the previous center as a point.
     """
 
     decodes_points = True
@@ -31,11 +30,7 @@ class DisplacementHead(PointRegressionHead):
 
     @classmethod
     def from_config(cls, cfg: CfgNode, in_channels: Sequence[int]) -> dict[str, Any]:
-        return {
-            "in_channels": in_channels,
-            "head_channels": cfg.MODEL.CENTERNET.HEAD_CHANNELS,
-            "loss_weight": cfg.MODEL.TRACKING.DISPLACEMENT_WEIGHT,
-        }
+        return common_arguments(cfg, in_channels, cfg.MODEL.TRACKING.DISPLACEMENT_WEIGHT)
 
     def select_supervised(self, targets: Targets) -> Targets:
         return targets.select(targets.fields["previous_center"][:, 0, 2] > 0)
@@ -44,10 +39,10 @@ class DisplacementHead(PointRegressionHead):
         return targets.fields["previous_center"][..., :2] - targets.cells([4])
 
     def merge_flipped(self, output: Tensor, flipped: Tensor) -> Tensor:
-        """That of the image itself, as in the reference."""
+        """Return the map of the unflipped image, as the reference does."""
         return output
 
     def decode(self, output: Tensor, image_index: Tensor, cells: Tensor) -> Tensor:
-        """(N, M, 1, 3): centers in the previous frame, x, y in grid cells, and 1."""
+        """Return centers in the previous frame (N, M, 1, 3): x, y in grid cells, and 1."""
         cells = cells[..., None, :]
         return F.pad(cells + self.read(output, image_index[..., None], cells), (0, 1), value=1.0)

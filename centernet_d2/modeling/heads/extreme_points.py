@@ -1,4 +1,4 @@
-"""Where the extreme points of objects are: for each side a heatmap, and the place inside the cell."""
+"""Heads of extreme points: for each side a heatmap and a sub-pixel offset."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from centernet_d2.ops.gaussian import SparseMaps
 from centernet_d2.structures import Targets
 
 
-def at_side(targets: Targets, side: int) -> Targets:
-    """The objects whose extreme point of ``side`` is labeled, with it in place of their centers."""
-    predictions = targets.select(targets.fields["keypoints"][:, side, 2] > 0)
-    return replace(predictions, fields={**predictions.fields, "center": predictions.fields["keypoints"][:, side, :2]})
+def select_side(targets: Targets, side: int) -> Targets:
+    """Select the objects whose extreme point of ``side`` is labeled, and make that point their center."""
+    selected = targets.select(targets.fields["keypoints"][:, side, 2] > 0)
+    return replace(selected, fields={**selected.fields, "center": selected.fields["keypoints"][:, side, :2]})
 
 
 @HEAD_REGISTRY.register()
@@ -42,15 +42,15 @@ class ExtremeHeatmapHead(ClassHeatmapHead):
         return {**settings, "num_classes": 1} if cfg.MODEL.EXTREME.CLASS_AGNOSTIC else settings
 
     def encode(self, targets: Targets) -> SparseMaps:
-        predictions = at_side(targets, self.side)
+        targets = select_side(targets, self.side)
         if self.num_classes == 1:
-            predictions = replace(predictions, classes=torch.zeros_like(predictions.classes))
-        return super().encode(predictions)
+            targets = replace(targets, classes=torch.zeros_like(targets.classes))
+        return super().encode(targets)
 
 
 @HEAD_REGISTRY.register()
 class ExtremeOffsetHead(PointOffsetHead):
-    """Where inside its cell the extreme point of side ``side`` lies, x and y in [0, 1] of a cell."""
+    """Offset of the extreme point of ``side`` inside its cell, x and y in [0, 1] of a cell."""
 
     @configurable
     def __init__(self, *, side: int, **kwargs: Any) -> None:
@@ -58,7 +58,7 @@ class ExtremeOffsetHead(PointOffsetHead):
         self.side = side
 
     def encode(self, targets: Targets) -> tuple[Tensor, Tensor, Tensor]:
-        return super().encode(at_side(targets, self.side))
+        return super().encode(select_side(targets, self.side))
 
     def encode_dense(self, targets: Targets) -> Tensor:
-        return super().encode_dense(at_side(targets, self.side))
+        return super().encode_dense(select_side(targets, self.side))

@@ -1,4 +1,4 @@
-"""One heatmap for every keypoint."""
+"""Keypoint heatmaps, one per keypoint."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ from centernet_d2.structures.keypoint_schema import get_schema
 
 
 class KeypointMaps(NamedTuple):
-    """What to learn: Q groups of at most L maps each.
+    """Target of the keypoint heatmaps: Q groups of at most L maps each.
 
     Attributes:
         image_index: (Q,) int64.
         channels: (Q, L) int64, in the head's output.
-        used: (Q, L) bool; padding is not learned.
+        used: (Q, L) bool, False for padding.
         maps: of shape (Q, L, H, W).
         num_peaks: () float32, cells with the value 1, per process; None where objects are counted.
     """
@@ -41,19 +41,17 @@ class KeypointMaps(NamedTuple):
 
 @HEAD_REGISTRY.register()
 class KeypointHeatmapHead(SparseHead):
-    """Logits of "keypoint k of some object lies in this cell", K channels.
+    """Predicts K heatmaps: logits of "keypoint k of some object lies in this cell".
 
-    Where classes have keypoints of their own, an image's maps are only learned (and so only computed in training) for
-    the classes that are in it: decoding reads no others.
+    If each class has its own keypoints, an image trains only the maps of the classes it contains. Training computes no
+    others, and decoding reads no others.
 
     Args:
         ranges: (first, end) of the keypoints of each class.
-        flip_indices: (K,) which keypoint each becomes in a flipped image.
-        radius: of the Gaussians in cells; -1: from the object's size by ``min_overlap`` and ``radius_method``
-            (:func:`~centernet_d2.ops.gaussian.window_radius`).
-        exact_centers: center the Gaussians on the keypoints, not on the centers of their cells.
-        normalizer: "objects": the loss is divided by their number times the mean number of keypoints of a class;
-            "keypoints": by the number of peaks (the reference).
+        flip_indices: (K,) the keypoint that each becomes in a flipped image.
+        radius: of the Gaussians in cells; -1 derives it from the object's size with ``min_overlap`` and
+            ``radius_method`` (:func:`~centernet_d2.ops.gaussian.window_radius`).
+        exact_centers: center the Gaussians on the keypoints instead of on the centers of their cells.
     """
 
     @configurable
@@ -70,7 +68,7 @@ class KeypointHeatmapHead(SparseHead):
         **kwargs: Any,
     ) -> None:
         super().__init__(out_channels=len(flip_indices), bias=HEATMAP_PRIOR, **kwargs)
-        self.own = ClassKeypoints(ranges)
+        self.class_keypoints = ClassKeypoints(ranges)
         self.flip_indices = list(flip_indices)
         self.radius, self.exact_centers = radius, exact_centers
         self.min_overlap, self.radius_method = min_overlap, radius_method
@@ -93,15 +91,15 @@ class KeypointHeatmapHead(SparseHead):
         }
 
     def encode(self, targets: Targets) -> KeypointMaps:
-        classes = len(self.own.index)
-        if classes == 1:  # all maps of all images, also of those without an object
+        classes = len(self.class_keypoints.index)
+        if classes == 1:  # all maps of all images, including images without objects
             group = targets.image_index
             pairs = torch.arange(targets.num_images, device=group.device)
         else:
             pairs, group = (targets.image_index * classes + targets.classes).unique(return_inverse=True)
-        image_index, channels = pairs // classes, self.own.index[pairs % classes]
-        used = self.own.used[pairs % classes]
-        keypoints = self.own.gather(targets.fields["keypoints"], targets.classes)
+        image_index, channels = pairs // classes, self.class_keypoints.index[pairs % classes]
+        used = self.class_keypoints.used[pairs % classes]
+        keypoints = self.class_keypoints.gather(targets.fields["keypoints"], targets.classes)
         first = group[:, None] * channels.shape[1]
         local = first + torch.arange(channels.shape[1], device=group.device)
         maps = self._splat(targets, keypoints, local, (len(pairs), channels.shape[1], *targets.grid_size))
@@ -112,7 +110,7 @@ class KeypointHeatmapHead(SparseHead):
     def _splat(
         self, targets: Targets, keypoints: Tensor, channel: Tensor, shape: tuple[int, int, int, int]
     ) -> SparseMaps:
-        """Gaussians of the labeled ones of ``keypoints`` (P, L, 3) on maps ``channel`` (P, L)."""
+        """Render the labeled ``keypoints`` (P, L, 3) as Gaussians on maps ``channel`` (P, L)."""
         owner, keypoint = (keypoints[..., 2] > 0).nonzero(as_tuple=True)
         points = keypoints[owner, keypoint, :2][:, None]
         if self.radius < 0:
@@ -125,19 +123,17 @@ class KeypointHeatmapHead(SparseHead):
         return splat_gaussians(cells, channel[owner, keypoint][:, None], radius, shape, centers)
 
     def loss(self, output: DeferredMap, target: KeypointMaps, num_objects: Tensor) -> Tensor:
-        """Focal loss, divided as ``normalizer`` says."""
-        if len(self.own.index) == 1:
+        """Return the focal loss divided by the number of objects times the mean number of keypoints per class."""
+        if len(self.class_keypoints.index) == 1:
             logits = output.dense()
         else:
-            # No loss and no gradient where p is 0 and so is the target.
+            # Padding has target 0. At probability 0 it gets no loss and no gradient.
             logits = output.maps(target.image_index, target.channels).masked_fill(~target.used[..., None, None], -100.0)
-        if target.num_peaks is not None:
-            return heatmap_focal_loss(logits, target.maps) / target.num_peaks
-        mean_count = self.out_channels / len(self.own.index)
+        mean_count = self.out_channels / len(self.class_keypoints.index)
         return heatmap_focal_loss(logits, target.maps) / (num_objects * mean_count)
 
     def encode_dense(self, targets: Targets) -> Tensor:
-        """Logits, within +-16 so that they are finite."""
+        """Return logits, within +-16 so that they are finite."""
         channel = targets.image_index[:, None] * self.out_channels + torch.arange(self.out_channels)
         shape = (targets.num_images, self.out_channels, *targets.grid_size)
         return self._splat(targets, targets.fields["keypoints"], channel, shape).logits()
@@ -146,5 +142,5 @@ class KeypointHeatmapHead(SparseHead):
         return flipped.flip(-1)[:, self.flip_indices]
 
     def merge_flipped(self, output: Tensor, flipped: Tensor) -> Tensor:
-        """The mean of the probabilities, as a logit."""
+        """Return the mean of the probabilities, as a logit."""
         return mean_probability(output, self.unflip(flipped))

@@ -1,4 +1,4 @@
-"""What a keypoint's own cell (and those around it) says: where in the cell the keypoint lies, and whose it is."""
+"""Regressions at the cells of keypoints: the sub-pixel offset, and the object that a keypoint belongs to."""
 
 from __future__ import annotations
 
@@ -10,8 +10,7 @@ import torch
 from detectron2.config import CfgNode, configurable
 from torch import Tensor
 
-from centernet_d2.layers.distributed import mean_over_processes
-from centernet_d2.modeling.heads.base import HEAD_REGISTRY
+from centernet_d2.modeling.heads.base import HEAD_REGISTRY, common_arguments
 from centernet_d2.modeling.heads.keypoint_regression import unflip_offsets
 from centernet_d2.modeling.heads.sparse import DeferredMap, SparseHead, check_normalizer, per_object_mean
 from centernet_d2.ops.indexing import gather_cells
@@ -20,14 +19,14 @@ from centernet_d2.structures.keypoint_schema import get_schema
 
 
 class CellValues(NamedTuple):
-    """What to learn at S cells around each of E keypoints.
+    """Target values at S cells around each of E keypoints.
 
     Attributes:
         num_objects: P.
-        owner: (E,) int64, the keypoint's object, in [0, P).
+        owner: (E,) int64, index of the keypoint's object, in [0, P).
         image_index: (E,) int64.
-        cells: (E, S, 2) int64 x, y; those outside the grid are moved into it.
-        inside: (E, S) bool, False for those.
+        cells: (E, S, 2) int64 x, y; cells outside the grid are clamped to it.
+        inside: (E, S) bool, False for clamped cells.
         channels: (E, 2) int64.
         values: (E, S, 2) x, y in grid cells.
     """
@@ -42,13 +41,13 @@ class CellValues(NamedTuple):
 
 
 class CellRegressionHead(SparseHead):
-    """Two numbers at the cells of keypoints, L1.
+    """Regresses a vector at the cells of keypoints with an L1 loss.
 
     Args:
-        flip_indices: (K,) which keypoint each becomes in a flipped image.
-        shared: one pair of maps for all keypoints, else channels 2 k and 2 k + 1 belong to keypoint k.
-        radius: also learned in the cells up to this far from a keypoint's own, so that a peak in a neighboring cell
-            still leads to the keypoint.
+        flip_indices: (K,) the keypoint that each becomes in a flipped image.
+        shared: use one pair of maps for all keypoints; else channels 2 k and 2 k + 1 belong to keypoint k.
+        radius: cells up to this far from a keypoint's cell are trained too, so that a peak in a neighboring cell still
+            leads to the keypoint.
         pixel_center: see :mod:`centernet_d2.geometry`.
         normalizer: as of ``KeypointRegressionHead``.
     """
@@ -69,11 +68,12 @@ class CellRegressionHead(SparseHead):
         self.normalizer = check_normalizer(normalizer)
 
     @abstractmethod
-    def place(self, targets: Targets, owner: Tensor, keypoint: Tensor) -> Tensor:
-        """(E, 2) in grid cells: what the cells of keypoints ``keypoint`` (E,) of objects ``owner`` (E,) point at."""
+    def target_positions(self, targets: Targets, owner: Tensor, keypoint: Tensor) -> Tensor:
+        """Return the positions (E, 2), in grid cells, that the vectors of ``keypoint`` (E,) of objects ``owner`` (E,)
+        point at."""
 
     def channels(self, keypoint: Tensor) -> Tensor:
-        """(..., 2) channels that belong to keypoints (...)."""
+        """Return the channels (..., 2) of keypoints (...)."""
         first = torch.zeros_like(keypoint) if self.shared else 2 * keypoint
         return torch.stack([first, first + 1], dim=-1)
 
@@ -85,13 +85,13 @@ class CellRegressionHead(SparseHead):
             near, near
         )
         cells = gather_cells(around, targets.grid_size)
-        values = self.place(targets, owner, keypoint)[:, None] - cells
+        values = self.target_positions(targets, owner, keypoint)[:, None] - cells
         inside = (cells == around).all(dim=-1)
         channels = self.channels(keypoint)
         return CellValues(len(targets), owner, targets.image_index[owner], cells, inside, channels, values)
 
     def loss(self, output: DeferredMap, target: CellValues, num_objects: Tensor) -> Tensor:
-        """Absolute difference, averaged over the cells of a keypoint and as ``normalizer`` says."""
+        """Return the absolute difference, averaged over each object's labeled keypoints, then over objects."""
         read = output.read_channels(target.image_index, target.cells, target.channels).float()
         difference = ((read - target.values).abs().mean(dim=-1) * target.inside).sum(dim=1) / target.inside.sum(dim=1)
         if self.normalizer == "keypoints":
@@ -99,19 +99,17 @@ class CellRegressionHead(SparseHead):
         return per_object_mean(difference, target.owner, target.num_objects).sum() / num_objects
 
     def encode_dense(self, targets: Targets) -> Tensor:
-        predictions = self.encode(targets)
-        maps = predictions.values.new_zeros(targets.num_images, self.out_channels, *targets.grid_size)
+        target = self.encode(targets)
+        maps = target.values.new_zeros(targets.num_images, self.out_channels, *targets.grid_size)
         steps = torch.cartesian_prod(*[torch.arange(-self.radius, self.radius + 1)] * 2)
-        for j in steps.square().sum(dim=-1).argsort(descending=True).tolist():  # a keypoint's own cell last
-            x, y = predictions.cells[:, j].unbind(-1)
-            maps[predictions.image_index[:, None], predictions.channels, y[:, None], x[:, None]] = predictions.values[
-                :, j
-            ]
+        for j in steps.square().sum(dim=-1).argsort(descending=True).tolist():  # the keypoint's own cell last
+            x, y = target.cells[:, j].unbind(-1)
+            maps[target.image_index[:, None], target.channels, y[:, None], x[:, None]] = target.values[:, j]
         return maps
 
     def read(self, output: Tensor, image_index: Tensor, keypoint: Tensor, cells: Tensor) -> Tensor:
-        """The positions (..., 2) that ``cells`` (..., 2) of ``keypoint`` (...) in images (...) point at, in grid
-        cells."""
+        """Return the positions (..., 2), in grid cells, that the vectors at ``cells`` (..., 2) of ``keypoint`` (...)
+        in images ``image_index`` (...) point at."""
         channels = self.channels(keypoint)
         return output[image_index[..., None], channels, cells[..., 1, None], cells[..., 0, None]] + cells
 
@@ -119,27 +117,23 @@ class CellRegressionHead(SparseHead):
         return unflip_offsets(flipped, self.flip_indices, self.pixel_center)
 
     def merge_flipped(self, output: Tensor, flipped: Tensor) -> Tensor:
-        """The mean where cells around a keypoint's own have learned it too, else the image's own map (as
-        published)."""
+        """Return the mean if neighboring cells were trained too, else the unflipped image's map (as the reference)."""
         return super().merge_flipped(output, flipped) if self.radius else output
 
 
-def _read_settings(cfg: CfgNode, in_channels: Sequence[int], loss_weight: float) -> dict[str, Any]:
+def _arguments(cfg: CfgNode, in_channels: Sequence[int], loss_weight: float) -> dict[str, Any]:
     return {
         "flip_indices": get_schema(cfg.MODEL.KEYPOINT.SCHEMA).flip_indices().tolist(),
         "shared": not cfg.MODEL.KEYPOINT.OFFSET_PER_KEYPOINT,
         "radius": cfg.MODEL.KEYPOINT.OFFSET_RADIUS,
         "pixel_center": cfg.MODEL.CENTERNET.PIXEL_CENTER,
-        "normalizer": cfg.MODEL.KEYPOINT.LOSS_NORMALIZER,
-        "in_channels": in_channels,
-        "head_channels": cfg.MODEL.CENTERNET.HEAD_CHANNELS,
-        "loss_weight": loss_weight,
+        **common_arguments(cfg, in_channels, loss_weight),
     }
 
 
 @HEAD_REGISTRY.register()
 class KeypointOffsetHead(CellRegressionHead):
-    """From the corner of a cell to the keypoint in it (or near it), in grid cells."""
+    """Regresses the vector from the corner of a cell to the keypoint in it (or near it), in grid cells."""
 
     @configurable
     def __init__(self, **kwargs: Any) -> None:
@@ -147,16 +141,16 @@ class KeypointOffsetHead(CellRegressionHead):
 
     @classmethod
     def from_config(cls, cfg: CfgNode, in_channels: Sequence[int]) -> dict[str, Any]:
-        return _read_settings(cfg, in_channels, cfg.MODEL.KEYPOINT.OFFSET_WEIGHT)
+        return _arguments(cfg, in_channels, cfg.MODEL.KEYPOINT.OFFSET_WEIGHT)
 
-    def place(self, targets: Targets, owner: Tensor, keypoint: Tensor) -> Tensor:
+    def target_positions(self, targets: Targets, owner: Tensor, keypoint: Tensor) -> Tensor:
         return targets.fields["keypoints"][owner, keypoint, :2]
 
 
 @HEAD_REGISTRY.register()
 class KeypointGroupingHead(CellRegressionHead):
-    """From the corner of a keypoint's cell to its object's center, in grid cells: which object the keypoint belongs to
-    (after PersonLab's mid-range offsets, Papandreou et al. 2018, section 3.1.2)."""
+    """Regresses the vector from the corner of a keypoint's cell to its object's center, in grid cells. It tells which
+    object a keypoint belongs to (after PersonLab's mid-range offsets, Papandreou et al. 2018, section 3.1.2)."""
 
     @configurable
     def __init__(self, **kwargs: Any) -> None:
@@ -164,7 +158,7 @@ class KeypointGroupingHead(CellRegressionHead):
 
     @classmethod
     def from_config(cls, cfg: CfgNode, in_channels: Sequence[int]) -> dict[str, Any]:
-        return _read_settings(cfg, in_channels, cfg.MODEL.KEYPOINT.GROUPING_WEIGHT)
+        return _arguments(cfg, in_channels, cfg.MODEL.KEYPOINT.GROUPING_WEIGHT)
 
-    def place(self, targets: Targets, owner: Tensor, keypoint: Tensor) -> Tensor:
+    def target_positions(self, targets: Targets, owner: Tensor, keypoint: Tensor) -> Tensor:
         return targets.points([4])[owner, 0]

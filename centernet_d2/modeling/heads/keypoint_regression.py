@@ -9,9 +9,8 @@ import torch
 from detectron2.config import CfgNode, configurable
 from torch import Tensor
 
-from centernet_d2.layers.distributed import mean_over_processes
-from centernet_d2.modeling.heads.base import HEAD_REGISTRY
-from centernet_d2.modeling.heads.sparse import DeferredMap, SparseHead, check_normalizer, per_object_mean
+from centernet_d2.modeling.heads.base import HEAD_REGISTRY, common_arguments
+from centernet_d2.modeling.heads.sparse import DeferredMap, SparseHead, per_object_mean
 from centernet_d2.ops.indexing import read_at
 from centernet_d2.structures import Targets
 from centernet_d2.structures.keypoint_schema import get_schema
@@ -19,11 +18,11 @@ from centernet_d2.structures.keypoint_schema import get_schema
 
 @HEAD_REGISTRY.register()
 class KeypointRegressionHead(SparseHead):
-    """From the corner (x, y) of the cell of an object's center to each of its keypoints, in grid cells (Objects as
-    Points, section 4.2); channels 2 k and 2 k + 1 are x and y of keypoint k.
+    """Regresses the vector from the corner of the object's center cell to each keypoint, in grid cells (Objects as
+    Points, section 4.2). Channels 2 k and 2 k + 1 are x and y of keypoint k.
 
     Args:
-        flip_indices: (K,) which keypoint each becomes in a flipped image.
+        flip_indices: (K,) the keypoint that each becomes in a flipped image.
         pixel_center: see :mod:`centernet_d2.geometry`.
         normalizer: "objects": the mean over an object's labeled keypoints, then over objects; "keypoints": the mean
             over all labeled keypoints (the reference).
@@ -47,24 +46,21 @@ class KeypointRegressionHead(SparseHead):
         return {
             "flip_indices": get_schema(cfg.MODEL.KEYPOINT.SCHEMA).flip_indices().tolist(),
             "pixel_center": cfg.MODEL.CENTERNET.PIXEL_CENTER,
-            "normalizer": cfg.MODEL.KEYPOINT.LOSS_NORMALIZER,
-            "in_channels": in_channels,
-            "head_channels": cfg.MODEL.CENTERNET.HEAD_CHANNELS,
-            "loss_weight": cfg.MODEL.KEYPOINT.REGRESSION_WEIGHT,
+            **common_arguments(cfg, in_channels, cfg.MODEL.KEYPOINT.REGRESSION_WEIGHT),
         }
 
     def encode(self, targets: Targets) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Image (P,), cells (P, 2), offsets (P, K, 2), whether to learn them (P, K)."""
+        """Return image indices (P,), cells (P, 2), offsets (P, K, 2), and whether each is labeled (P, K)."""
         cells = targets.cells([4])[:, 0]
         keypoints = targets.fields["keypoints"]
         return targets.image_index, cells, keypoints[..., :2] - cells[:, None], keypoints[..., 2] > 0
 
     def read(self, output: Tensor, image_index: Tensor, cells: Tensor) -> Tensor:
-        """Keypoints (..., K, 2) in grid cells, as seen from ``cells`` (..., 2)."""
+        """Return keypoints (..., K, 2) in grid cells, regressed at ``cells`` (..., 2)."""
         return read_at(output, image_index, cells).unflatten(-1, (-1, 2)) + cells[..., None, :]
 
     def loss(self, output: DeferredMap, target: tuple[Tensor, Tensor, Tensor, Tensor], num_objects: Tensor) -> Tensor:
-        """Absolute difference, averaged over coordinates and as ``normalizer`` says."""
+        """Return the absolute difference, averaged over each object's labeled keypoints, then over objects."""
         image_index, cells, offsets, labeled = target
         difference = (output.read(image_index, cells).float().unflatten(-1, (-1, 2)) - offsets).abs().mean(dim=-1)
         if self.normalizer == "keypoints":
@@ -85,6 +81,6 @@ class KeypointRegressionHead(SparseHead):
 
 
 def unflip_offsets(flipped: Tensor, flip_indices: Sequence[int], pixel_center: float) -> Tensor:
-    """Maps (N, 2 K, H, W) of x, y relative to cells' corners, as if the image had not been flipped."""
+    """Undo the flip of maps (N, 2 K, H, W) that hold x, y relative to the corners of cells."""
     x, y = flipped.flip(-1).unflatten(1, (-1, 2))[:, list(flip_indices)].unbind(2)
     return torch.stack([2 * pixel_center - x, y], dim=2).flatten(1, 2)

@@ -1,4 +1,4 @@
-"""Heads with so many channels that training only computes those that a loss reads."""
+"""Heads with many channels. Training computes only the cells and channels that the loss reads."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from centernet_d2.ops.indexing import read_at
 
 @dataclass
 class DeferredMap:
-    """A map (N, D, H, W) before its last, 1x1 convolution, which is applied where it is read.
+    """A map (N, D, H, W) before its last 1x1 convolution, which is applied only where the map is read.
 
     Attributes:
         hidden: (N, h, H, W).
@@ -28,27 +28,27 @@ class DeferredMap:
     bias: Tensor
 
     def dense(self) -> Tensor:
-        """(N, D, H, W)."""
+        """Compute the whole map (N, D, H, W)."""
         return F.conv2d(self.hidden, self.weight[:, :, None, None], self.bias)
 
     def read(self, image_index: Tensor, cells: Tensor) -> Tensor:
-        """All channels at ``cells`` (..., 2) of images ``image_index`` (...): (..., D)."""
+        """Return all channels (..., D) at ``cells`` (..., 2) of images ``image_index`` (...)."""
         return F.linear(read_at(self.hidden, image_index, cells), self.weight, self.bias)
 
     def read_channels(self, image_index: Tensor, cells: Tensor, channels: Tensor) -> Tensor:
-        """Channels (E, d) at S cells (E, S, 2) of each of E points: (E, S, d); ``image_index`` is (E,)."""
+        """Return ``channels`` (E, d) at S ``cells`` (E, S, 2) of each of E points: (E, S, d); ``image_index`` (E,)."""
         hidden = read_at(self.hidden, image_index[:, None], cells)
         return torch.bmm(hidden, self.weight[channels].transpose(1, 2).to(hidden.dtype)) + self.bias[channels][:, None]
 
     def maps(self, image_index: Tensor, channels: Tensor) -> Tensor:
-        """Whole maps of chosen channels (Q, L) of images (Q,): (Q, L, H, W)."""
+        """Return whole maps (Q, L, H, W) of ``channels`` (Q, L) of images ``image_index`` (Q,)."""
         hidden = self.hidden[image_index]
         maps = torch.bmm(self.weight[channels].to(hidden.dtype), hidden.flatten(2)) + self.bias[channels][..., None]
         return maps.unflatten(2, hidden.shape[2:])
 
 
 class SparseHead(Head):
-    """A head that gives :class:`DeferredMap` in training and dense maps otherwise."""
+    """A head that returns :class:`DeferredMap` in training and dense maps otherwise."""
 
     def forward(self, features: Sequence[Tensor]) -> list[Any]:
         if not self.training:
@@ -80,7 +80,7 @@ def check_normalizer(name: str) -> str:
 
 
 def per_object_mean(errors: Tensor, object_index: Tensor, num_objects: int) -> Tensor:
-    """(num_objects,) mean of ``errors`` (E,) over those of each object, 0 where it has none."""
+    """Return the mean of each object's ``errors`` (E,) as (num_objects,), 0 for objects without any."""
     total = errors.new_zeros(num_objects).index_add(0, object_index, errors)
     count = errors.new_zeros(num_objects).index_add(0, object_index, torch.ones_like(errors))
     return total / count.clamp(min=1)

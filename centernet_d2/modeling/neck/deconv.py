@@ -55,7 +55,7 @@ class DeconvNeck(Neck):
     Args:
         input_shape: the backbone's maps; only the one with the largest stride is read.
         channels: width of each stage.
-        conv: kind of the convolution in each stage (:func:`conv3x3`), deformable in the published ResNet-DCN; "":
+        conv: kind of the convolution in each stage (:func:`conv3x3`), deformable in the reference ResNet-DCN; "":
             transposed convolutions alone.
         norm: name of the normalization.
     """

@@ -64,7 +64,7 @@ class DLAUpNeck(PyramidNeck):
 
     Args:
         input_shape: the backbone's maps, each of twice the stride of the one before.
-        conv: kind of its convolutions (:func:`conv3x3`); deformable in the published DLA-34.
+        conv: kind of its convolutions (:func:`conv3x3`); deformable in the reference DLA-34.
         norm: name of the normalization.
     """
 

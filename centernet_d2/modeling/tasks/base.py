@@ -71,7 +71,7 @@ class Task(nn.Module, ABC):
         """Maps of images and of their flipped images as one."""
         return {name: head.merge_flipped(outputs[name], flipped[name]) for name, head in self.items()}
 
-    def with_extra(self, predictions: Candidates, outputs: dict[str, Tensor], cells: Tensor) -> Candidates:
+    def add_extra_predictions(self, predictions: Candidates, outputs: dict[str, Tensor], cells: Tensor) -> Candidates:
         """``found`` with what the extra heads say at ``cells`` (N, M, 2), the centers of the candidates."""
         points, values, image_index = (
             dict(predictions.points),

@@ -37,7 +37,8 @@ class DetectionTask(Task):
         heads: ``heatmap``, ``box_size`` and, where that needs it, ``offset``; and further ones.
         merge: "soft_nms": the union, soft-NMS (Enhanced CenterNet). "vote": clusters with one member per point, whose
             score is the mean over all points, then soft-NMS. "resample": a proposal's score is the mean of what *every*
-            point's heatmap says (the largest of 3x3 cells) where that point of the proposed box lies, then soft-NMS.
+            point's heatmap says (the largest of 3x3 cells) where that point of the build_candidates box lies, then
+            soft-NMS.
         candidates_per_point: peaks read per point and image.
     """
 
@@ -91,7 +92,7 @@ class DetectionTask(Task):
             scores = self._agreement(logits, boxes, classes).where(scores > _BACKGROUND, 0)
         source = torch.arange(k, device=logits.device).repeat_interleave(m)
         predictions = Candidates(boxes, scores, classes, source)
-        return self.with_extra(predictions, outputs, cells.transpose(1, 2).flatten(1, 2))
+        return self.add_extra_predictions(predictions, outputs, cells.transpose(1, 2).flatten(1, 2))
 
     def _agreement(self, logits: Tensor, boxes: Tensor, classes: Tensor) -> Tensor:
         """(N, M) mean probability that the points' heatmaps give at their positions of ``boxes`` (N, M, 4)."""

@@ -20,7 +20,7 @@ from centernet_d2.structures.boxes3d import calibration_of
 @TASK_REGISTRY.register()
 class Detection3DTask(DetectionTask):
     """Boxes in the image, and at their centers depth, dimensions and alpha of 3D boxes (Objects as Points,
-    section 4.1). A calibration places them: "calib" (3, 4) of an image, in pixels of its "height" and "width".
+    section 4.1). A calibration positions them: "calib" (3, 4) of an image, in pixels of its "height" and "width".
 
     Instances get ``pred_depth`` (P,), ``pred_dimensions`` (P, 3) height, width, length, ``pred_alpha`` (P,),
     ``pred_locations`` (P, 3) of the center of the bottom and ``pred_rotation_y`` (P,): meters, radians in [-pi, pi),

@@ -20,7 +20,7 @@ from centernet_d2.ops.extreme_points import (
     extreme_boxes,
     group_extreme_points,
     octagon_masks,
-    order_left_first,
+    order_left_right,
     suppress_ghost_boxes,
 )
 from centernet_d2.ops.peaks import top_peaks
@@ -28,8 +28,8 @@ from centernet_d2.ops.soft_nms import soft_nms
 from centernet_d2.structures import Candidates
 from centernet_d2.structures.keypoint_schema import get_schema
 
-CENTER_CELLS = ("positions", "cells")
-# Groups of one test-time pass that go into soft-NMS (reference).
+CENTER_LOOKUPS = ("positions", "cells")
+# Groups of one test-time pass that go into soft-NMS (as in the reference).
 _GROUPS = 1000
 
 
@@ -47,8 +47,8 @@ class ExtremePointTask(Task):
         num_peaks: K, read per side and image.
         aggregation: weight of :func:`~centernet_d2.ops.extreme_points.aggregate_edges`; 0 switches it off.
         point_threshold, center_threshold: the least probabilities.
-        center_cell: the center heatmap is read in the center of the points' "places", or (reference) of the "cells"
-            that hold them, which may be the cell before.
+        center_cell: the center heatmap is read in the center of the points' "positions", or (as in the reference) of
+            the "cells" that hold them, which may be the cell before.
         masks: give octagons.
         ghost_box_suppression: see :func:`~centernet_d2.ops.extreme_points.suppress_ghost_boxes`; not so in CenterNet.
     """
@@ -71,8 +71,8 @@ class ExtremePointTask(Task):
         ghost_box_suppression: bool = True,
     ) -> None:
         super().__init__(heads)
-        if center_cell not in CENTER_CELLS:
-            raise ValueError(f"MODEL.EXTREME.CENTER_LOOKUP must be one of {CENTER_CELLS}, not {center_cell!r}")
+        if center_cell not in CENTER_LOOKUPS:
+            raise ValueError(f"MODEL.EXTREME.CENTER_LOOKUP must be one of {CENTER_LOOKUPS}, not {center_cell!r}")
         if num_peaks < 1 or aggregation < 0 or min(point_threshold, center_threshold) <= 0:
             raise ValueError("MODEL.EXTREME needs a TOPK and thresholds above 0, and an AGGREGATION of at least 0")
         self.num_peaks, self.aggregation = num_peaks, aggregation
@@ -124,7 +124,7 @@ class ExtremePointTask(Task):
         labels = classes[:, 0].gather(1, members[..., 0]) if category is None else category[image, 0, y, x]
         source = torch.zeros_like(labels[0])
         predictions = Candidates(extreme_boxes(points[..., :2]), scores, labels, source, {"keypoints": points})
-        return self.with_extra(predictions, outputs, torch.stack(middle, dim=-1))
+        return self.add_extra_predictions(predictions, outputs, torch.stack(middle, dim=-1))
 
     def peaks(self, outputs: dict[str, Tensor]) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """The best peaks of each side: probabilities and classes (N, 4, K), cells (N, 4, K, 2) and positions (N, 4, K,
@@ -152,14 +152,14 @@ class ExtremePointTask(Task):
             )
             kept = replace(kept.select(order), scores=scores)
         # In a flipped image what is left now was right.
-        return replace(kept, points={**kept.points, "keypoints": order_left_first(kept.points["keypoints"])})
+        return replace(kept, points={**kept.points, "keypoints": order_left_right(kept.points["keypoints"])})
 
     def merge_spec(self) -> str:
         return "extreme_points" if self.ghost_box_suppression else "soft_nms"
 
     def decode_for_export(self, maps: dict[str, Tensor]) -> Candidates:
         candidates = self.decode(maps)
-        candidates.points["keypoints"] = order_left_first(candidates.points["keypoints"])  # merging does this here
+        candidates.points["keypoints"] = order_left_right(candidates.points["keypoints"])  # merging does this here
         return candidates
 
     def finish(self, instances: Instances, sample: dict[str, Any]) -> Instances:

@@ -132,7 +132,7 @@ class KeypointTask(Task):
             cells + offset.read(outputs["offset"], index[..., None], cells[:, :, None])[:, :, 0],
         )
 
-    def regressed_boxes(self, outputs: dict[str, Tensor], cells: Tensor, centers: Tensor) -> Tensor:
+    def decode_center_boxes(self, outputs: dict[str, Tensor], cells: Tensor, centers: Tensor) -> Tensor:
         """(N, M, 4) boxes by the head ``box_size``, read at ``cells`` (N, M, 2), around ``centers`` (N, M, 2)."""
         index = image_index_of(cells[..., 0])[..., None]
         head = cast(BoxSizeHead, self.heads["box_size"])
@@ -154,7 +154,7 @@ class KeypointTask(Task):
             positions = cells + position(maps, image_index, keypoint, cells)
         return logits.sigmoid(), cells, positions
 
-    def propose_keypoints(
+    def build_candidates(
         self,
         outputs: dict[str, Tensor],
         score: Tensor,
@@ -168,7 +168,7 @@ class KeypointTask(Task):
             boxes = extreme_box(own[..., :2], self.class_keypoints.used[classes])
         keypoints = self.class_keypoints.scatter(own, classes)
         predictions = Candidates(boxes, score, classes, torch.zeros_like(classes[0]), {"keypoints": keypoints})
-        return self.with_extra(predictions, outputs, cells)
+        return self.add_extra_predictions(predictions, outputs, cells)
 
     def merge(self, candidates: Candidates, limit: int) -> Candidates:
         """At most ``limit`` an image, by soft-NMS of the boxes: peaks around one center match to the same keypoints."""

@@ -24,39 +24,39 @@ class KeypointHeatmapTask(KeypointTask):
     takes, for every keypoint, the peak that is probable and points at it.
 
     Args:
-        one_object: the image shows one object of the only class.
+        single_instance: the image shows one object of the only class.
     """
 
     own = ("heatmap", "offset", "box_size", "keypoint_heatmap", "keypoint_offset", "keypoint_grouping")
 
     @configurable
-    def __init__(self, *, one_object: bool, **kwargs: Any) -> None:
+    def __init__(self, *, single_instance: bool, **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        if one_object and len(self.class_keypoints.index) > 1:
+        if single_instance and len(self.class_keypoints.index) > 1:
             raise ValueError("MODEL.KEYPOINT.SINGLE_INSTANCE needs keypoints of a single class")
-        if not one_object and "box_size" not in self.heads:
-            raise ValueError("keypoints of several objects need box sizes: set MODEL.KEYPOINT.BOX_SIZE to True")
-        self.one_object = one_object
+        if not single_instance and "box_size" not in self.heads:
+            raise ValueError("several objects are told apart by their size: set MODEL.KEYPOINT.BOX_SIZE to True")
+        self.single_instance = single_instance
 
     @classmethod
     def from_config(cls, cfg: CfgNode, in_channels: Sequence[int]) -> dict[str, Any]:
-        one_object = cfg.MODEL.KEYPOINT.SINGLE_INSTANCE
-        grouping = {} if one_object else {**center_heads(cfg), "keypoint_grouping": "KeypointGroupingHead"}
+        single_instance = cfg.MODEL.KEYPOINT.SINGLE_INSTANCE
+        grouping = {} if single_instance else {**center_heads(cfg), "keypoint_grouping": "KeypointGroupingHead"}
         settings = cls.settings(cfg, in_channels, {**keypoint_heads(cfg), **grouping})
-        return {"one_object": one_object, **settings}
+        return {"single_instance": single_instance, **settings}
 
     def decode(self, outputs: dict[str, Tensor]) -> Candidates:
-        return self._only_one(outputs) if self.one_object else self._group_keypoints(outputs)
+        return self._decode_single_instance(outputs) if self.single_instance else self._decode_grouped(outputs)
 
-    def _only_one(self, outputs: dict[str, Tensor]) -> Candidates:
+    def _decode_single_instance(self, outputs: dict[str, Tensor]) -> Candidates:
         probability, cells, positions = (x[:, None, :, 0] for x in self.peaks(outputs, 1))
         score = probability.mean(dim=-1)
         own = torch.cat([positions, probability[..., None]], dim=-1)
-        return self.propose_keypoints(outputs, score, torch.zeros_like(cells[:, :, 0, 0]), cells[:, :, 0], own, None)
+        return self.build_candidates(outputs, score, torch.zeros_like(cells[:, :, 0, 0]), cells[:, :, 0], own, None)
 
-    def _group_keypoints(self, outputs: dict[str, Tensor]) -> Candidates:
+    def _decode_grouped(self, outputs: dict[str, Tensor]) -> Candidates:
         score, classes, cells, centers = self.centers(outputs)
-        boxes = self.regressed_boxes(outputs, cells, centers)
+        boxes = self.decode_center_boxes(outputs, cells, centers)
         probability, peak_cells, positions = self.peaks(outputs, self.num_peaks)
         keypoint = torch.arange(probability.shape[1], device=score.device)[:, None].expand(probability.shape)
         grouping = cast(KeypointGroupingHead, self.heads["keypoint_grouping"])
@@ -67,6 +67,6 @@ class KeypointHeatmapTask(KeypointTask):
         own, own_score = choose_peaks(
             votes[image, index], positions[image, index], probability[image, index], centers, tolerance
         )
-        return self.propose_keypoints(
+        return self.build_candidates(
             outputs, score, classes, cells, torch.cat([own, own_score[..., None]], dim=-1), boxes
         )

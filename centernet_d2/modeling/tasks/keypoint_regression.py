@@ -53,16 +53,16 @@ class KeypointRegressionTask(KeypointTask):
         keypoints = offsets.read(outputs["keypoint_regression"], image_index_of(score), cells)
         own = self.class_keypoints.gather(keypoints, classes)
         used = self.class_keypoints.used[classes]
-        boxes = self.regressed_boxes(outputs, cells, centers) if "box_size" in self.heads else None
+        boxes = self.decode_center_boxes(outputs, cells, centers) if "box_size" in self.heads else None
         own_score = score[..., None].expand(own.shape[:-1])
         if "keypoint_heatmap" in self.heads:
             bounds = extreme_box(own, used) if boxes is None else boxes
-            own, own_score = self._match_to_peaks(outputs, own, classes, bounds)
-        return self.propose_keypoints(
+            own, own_score = self._refine(outputs, own, classes, bounds)
+        return self.build_candidates(
             outputs, score, classes, cells, torch.cat([own, own_score[..., None]], dim=-1), boxes
         )
 
-    def _match_to_peaks(
+    def _refine(
         self, outputs: dict[str, Tensor], own: Tensor, classes: Tensor, bounds: Tensor
     ) -> tuple[Tensor, Tensor]:
         """Keypoints (N, M, L, 2) moved to peaks, and what their heatmaps say there, (N, M, L)."""
