@@ -11,6 +11,7 @@ Matrices are (2, 3) float64 NumPy arrays that map *from* the image *to* the netw
 from __future__ import annotations
 
 import math
+from typing import TypeVar
 
 import cv2
 import numpy as np
@@ -91,3 +92,16 @@ def warp_image(
     sampling = matrix.copy()
     sampling[:, 2] += matrix[:, :2].sum(axis=1) * pixel_center - pixel_center
     return cv2.warpAffine(image, sampling, (output_size[1], output_size[0]), flags=cv2.INTER_LINEAR)
+
+
+_Coordinate = TypeVar("_Coordinate", float, np.ndarray)
+
+
+def from_pixel_index(value: _Coordinate) -> _Coordinate:
+    """Continuous coordinates of values that have pixel centers at whole numbers, as COCO's keypoints have."""
+    return value + 0.5
+
+
+def to_pixel_index(value: _Coordinate) -> _Coordinate:
+    """The inverse of :func:`from_pixel_index`."""
+    return value - 0.5

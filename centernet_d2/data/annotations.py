@@ -1,4 +1,4 @@
-"""Arrays of a dataset dict's annotations."""
+"""Boxes of a dataset dict's annotations as arrays."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from detectron2.structures import BoxMode
 
 
 def corner_boxes(annotations: list[dict[str, Any]]) -> np.ndarray:
-    """(P, 4) float64 x1, y1, x2, y2 of a dataset dict's objects, in image pixels.
+    """(P, 4) float64 x1, y1, x2, y2 of the annotations, in image pixels.
 
     Raises:
         ValueError: a ``bbox_mode`` other than XYXY_ABS and XYWH_ABS.
@@ -23,8 +23,9 @@ def corner_boxes(annotations: list[dict[str, Any]]) -> np.ndarray:
     return boxes
 
 
-def keypoint_boxes(annotations: list[dict[str, Any]], transforms: TransformList, boxes: np.ndarray) -> np.ndarray:
-    """(P, 4) x1, y1, x2, y2 around the labeled keypoints after the warp; of ``boxes`` where these span no area."""
+def enclose_keypoints(annotations: list[dict[str, Any]], transforms: TransformList, boxes: np.ndarray) -> np.ndarray:
+    """(P, 4) x1, y1, x2, y2 around the labeled keypoints after the warp; those of ``boxes`` where these span no
+    area."""
     result = boxes.copy()
     for box, annotation in zip(result, annotations, strict=True):
         points = np.asarray(annotation.get("keypoints", []), dtype=np.float64).reshape(-1, 3)

@@ -1,8 +1,8 @@
-"""Loaders. What training sees is a pure function of the seed and the position in the stream.
+"""Training and test loaders. The training stream is a function of the seed and the position alone.
 
-Position p belongs to epoch p // n of a dataset of n images, and is the (p % n)-th of the permutation that seed and
-epoch give; its augmentation is seeded by (seed, p). So neither the number of workers nor that of processes changes
-anything, and a resumed run needs only the iteration to go on exactly.
+Position p belongs to epoch p // n of a dataset of n images and takes image p % n of that epoch's permutation; its
+augmentation is seeded by (seed, p). The number of workers and processes changes nothing, and a resumed run continues
+exactly from its iteration.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from torch.utils.data import DataLoader
 from centernet_d2.data.catalog import load_dataset_dicts
 from centernet_d2.data.corrupt_images import CorruptImages
 from centernet_d2.data.dataset_mapper import CenterNetDatasetMapper
-from centernet_d2.data.frame_pairs import WithPrevious
+from centernet_d2.data.frame_pairs import FramePairs
 from centernet_d2.data.image_io import DatasetDict
 from centernet_d2.data.samplers import Mapper, PositionDataset, PositionSampler, Sample
 from centernet_d2.registry import required_fields
@@ -30,7 +30,7 @@ class TrainLoader:
     """Endless batches (lists of the mapper's dicts) of this process.
 
     Attributes:
-        corrupt: what could not be read so far, in this process.
+        corrupt: the images that this process could not read so far.
     """
 
     def __init__(self, loader: DataLoader, corrupt: CorruptImages) -> None:
@@ -47,12 +47,14 @@ class TrainLoader:
 
 
 def build_train_loader(cfg: CfgNode, start_iteration: int = 0, mapper: Mapper | None = None) -> TrainLoader:
-    """The stream of ``DATASETS.TRAIN`` from ``start_iteration`` on, ``SOLVER.IMS_PER_BATCH`` images a time in all.
+    """Build the loader of ``DATASETS.TRAIN`` from ``start_iteration`` on.
 
-    With a negative ``SEED`` every start shuffles anew, and a resumed run is not exact.
+    A batch of all processes together has ``SOLVER.IMS_PER_BATCH`` images.
+
+    With a negative ``SEED`` every start shuffles differently, and a resumed run is not exact.
 
     Args:
-        mapper: in place of ``CenterNetDatasetMapper``.
+        mapper: replaces ``CenterNetDatasetMapper``.
 
     Raises:
         ValueError: no image to train on, or a batch that the processes cannot share evenly; and
@@ -66,7 +68,7 @@ def build_train_loader(cfg: CfgNode, start_iteration: int = 0, mapper: Mapper | 
     mapper = mapper or CenterNetDatasetMapper(cfg, is_train=True)
     images: Sequence[DatasetDict] = DatasetFromList(dataset_dicts, copy=False)
     if "previous_frame" in required_fields(cfg):
-        images = WithPrevious(images, cfg.MODEL.TRACKING.MAX_FRAME_DISTANCE)
+        images = FramePairs(images, cfg.MODEL.TRACKING.MAX_FRAME_DISTANCE)
     loader = DataLoader(
         PositionDataset(images, mapper, seed),
         sampler=PositionSampler(start_iteration * batch, comm.get_rank(), world_size),
@@ -74,19 +76,20 @@ def build_train_loader(cfg: CfgNode, start_iteration: int = 0, mapper: Mapper | 
         drop_last=True,
         num_workers=cfg.DATALOADER.NUM_WORKERS,
         collate_fn=trivial_batch_collator,
-        worker_init_fn=_single_threaded,
-        # Of its own, so that making a loader draws nothing from the global state that a checkpoint saves.
+        worker_init_fn=_disable_opencv_threads,
+        # A separate generator: building a loader must not advance the global state that checkpoints save.
         generator=torch.Generator().manual_seed(seed),
     )
     return TrainLoader(loader, CorruptImages(len(dataset_dicts), cfg.DATALOADER.MAX_CORRUPT_FRACTION))
 
 
 def load_training_dicts(cfg: CfgNode) -> list[DatasetDict]:
-    """All dataset dicts of ``DATASETS.TRAIN``; those without objects only if ``DATALOADER.FILTER_EMPTY_ANNOTATIONS`` is
-    off.
+    """Load all dataset dicts of ``DATASETS.TRAIN``.
+
+    ``DATALOADER.FILTER_EMPTY_ANNOTATIONS`` drops those without objects.
 
     Raises:
-        ValueError: nothing is left.
+        ValueError: no image is left.
     """
     dataset_dicts = [dataset_dict for name in cfg.DATASETS.TRAIN for dataset_dict in load_dataset_dicts(name)]
     if cfg.DATALOADER.FILTER_EMPTY_ANNOTATIONS:
@@ -98,24 +101,24 @@ def load_training_dicts(cfg: CfgNode) -> list[DatasetDict]:
 
 
 def build_test_loader(cfg: CfgNode, name: str, mapper: Mapper | None = None) -> DataLoader:
-    """Every image of a dataset once, in order, each process its fraction; batches of ``TEST.IMS_PER_BATCH``.
+    """Build a loader of every image of a dataset once, in order, in batches of ``TEST.IMS_PER_BATCH``.
 
-    Shares do not part the frames of a video. An image that cannot be read is an error here: a score without it would
-    be wrong.
+    Each process gets a part of the dataset; the frames of a video stay together. An image that cannot be read is an
+    error here, because a score without it would be wrong.
     """
     dataset_dicts = load_dataset_dicts(name)
     return DataLoader(
         MapDataset(DatasetFromList(dataset_dicts, copy=False), mapper or CenterNetDatasetMapper(cfg, is_train=False)),
-        sampler=_share_of_process(dataset_dicts),
+        sampler=_select_process_share(dataset_dicts),
         batch_size=cfg.TEST.IMS_PER_BATCH,
         num_workers=cfg.DATALOADER.NUM_WORKERS,
         collate_fn=trivial_batch_collator,
-        worker_init_fn=_single_threaded,
+        worker_init_fn=_disable_opencv_threads,
     )
 
 
-def _share_of_process(dataset_dicts: Sequence[DatasetDict]) -> Sequence[int]:
-    """The dataset dicts of this process: a stretch of them, whole videos."""
+def _select_process_share(dataset_dicts: Sequence[DatasetDict]) -> Sequence[int]:
+    """Indices of this process's dataset dicts: a contiguous range of whole videos."""
     rank, world_size = comm.get_rank(), comm.get_world_size()
     starts = [
         i
@@ -123,10 +126,10 @@ def _share_of_process(dataset_dicts: Sequence[DatasetDict]) -> Sequence[int]:
         if i == 0 or "video_id" not in x or x["video_id"] != dataset_dicts[i - 1].get("video_id")
     ]
     wanted = [len(dataset_dicts) * fraction // world_size for fraction in (rank, rank + 1)]
-    first, end = (next((start for start in starts if start >= place), len(dataset_dicts)) for place in wanted)
+    first, end = (next((start for start in starts if start >= position), len(dataset_dicts)) for position in wanted)
     return range(first, end)
 
 
-def _single_threaded(worker: int) -> None:
-    # 1 instead of 0 would wait for ever, in a forked process, for threads that only the parent has.
+def _disable_opencv_threads(worker: int) -> None:
+    # 1 instead of 0 would hang in a forked process: it waits for threads that only the parent has.
     cv2.setNumThreads(0)

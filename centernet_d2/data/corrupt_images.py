@@ -1,4 +1,4 @@
-"""Counting of images that cannot be read."""
+"""Counts images that cannot be read, and stops training when there are too many."""
 
 from __future__ import annotations
 
@@ -10,19 +10,19 @@ from collections.abc import Sequence
 from centernet_d2.data.image_io import CorruptImageError
 
 _logger = logging.getLogger(__name__)
-# So many unreadable images one after the other stop training, whatever share is allowed.
+# This many unreadable images in a row stop training, whatever fraction is allowed.
 _MAX_IN_A_ROW = 20
 
 
 class TooManyCorruptError(RuntimeError):
-    """More images cannot be read than the configuration allows."""
+    """More images are unreadable than the config allows."""
 
 
 class CorruptImages:
-    """Counts what could not be read, reports each file once, and stops when it is too much.
+    """Counts unreadable images, logs each file once, and raises an error when there are too many.
 
-    It is too much when the files exceed the allowed fraction of the whole dataset, or when their fraction of those seen
-    so far is beyond chance (six standard deviations), so that a hopeless set does not take an epoch to be noticed.
+    There are too many when the files exceed the allowed fraction of the dataset, or when their fraction of the images
+    seen so far exceeds it by six standard deviations, so that a bad dataset is noticed within an epoch.
     """
 
     def __init__(self, num_images: int, max_fraction: float) -> None:
@@ -32,21 +32,21 @@ class CorruptImages:
         self.failures = 0
 
     def add(self, good: int, corrupt: Sequence[CorruptImageError]) -> None:
-        """Note that ``good`` images could be read and that ``corrupt`` could not.
+        """Dataset dict ``good`` readable images and the ``corrupt`` ones.
 
         Raises:
-            TooManyCorruptError: names the first five files.
+            TooManyCorruptError: there are too many; names the first five files.
         """
         self.attempts += good + len(corrupt)
         self.failures += len(corrupt)
         for error in corrupt:
             if error.file_name not in self.files:
                 self.files[error.file_name] = error.reason
-                _logger.warning("Image %d that cannot be used, replaced by another: %s", len(self.files), error)
+                _logger.warning("Unreadable image %d, replaced by another: %s", len(self.files), error)
         if corrupt:
-            self._judge()
+            self._check_limits()
 
-    def _judge(self) -> None:
+    def _check_limits(self) -> None:
         allowed = self.max_fraction * self.num_images
         expected = self.max_fraction * self.attempts
         chance = 6 * math.sqrt(expected * (1 - min(self.max_fraction, 1.0)))
@@ -55,7 +55,7 @@ class CorruptImages:
             self.stop()
 
     def stop(self) -> None:
-        """Raise."""
+        """Raise ``TooManyCorruptError``."""
         first = "\n  ".join(f"{name}: {reason}" for name, reason in itertools.islice(self.files.items(), 5))
         raise TooManyCorruptError(
             f"{self.failures} of {self.attempts} images could not be used ({len(self.files)} different ones, of "

@@ -1,4 +1,4 @@
-"""From a dataset dict to what the model takes: one decode, one warp, one map of color, sparse objects."""
+"""Maps a dataset dict to the model's input: one decoding, one warp, color changes, sparse objects."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from detectron2.config import CfgNode, configurable
 from detectron2.data.transforms import AugInput, Augmentation, AugmentationList, TransformList
 from detectron2.structures import Boxes, Instances, Keypoints
 
-from centernet_d2.data.annotations import corner_boxes, keypoint_boxes
+from centernet_d2.data.annotations import corner_boxes, enclose_keypoints
 from centernet_d2.data.fields import Field, build_fields
 from centernet_d2.data.frame_pairs import PreviousFrames, previous_centers
 from centernet_d2.data.image_io import DatasetDict, read_image, read_reduced
@@ -21,7 +21,7 @@ from centernet_d2.data.transforms.build import build_augmentations
 from centernet_d2.data.validation.object_boxes import BOX_ISSUES, LEFT_OUT
 from centernet_d2.registry import required_fields
 
-_NOT_OF_SAMPLES = ("annotations", "previous", BOX_ISSUES, LEFT_OUT)
+_DROPPED_KEYS = ("annotations", "previous", BOX_ISSUES, LEFT_OUT)
 
 
 class CenterNetDatasetMapper:
@@ -29,9 +29,10 @@ class CenterNetDatasetMapper:
 
     Training gives ``image`` (3, H, W) uint8 of the network's input size (or, where resolution is kept, of the
     image's) and ``instances`` with ``gt_boxes`` (input pixels, inside the input, positive area), ``gt_classes`` int64
-    and what ``fields`` read (``gt_keypoints`` (P, K, 3), ...); of videos also ``previous_image``, ``previous_boxes``
-    (T, 4), the boxes that the network is shown, and ``gt_previous_center`` (P, 1, 3), in input pixels. Testing gives
-    the image as it is: the model letterboxes. Both keep the other entries of the dataset dict.
+    and what ``fields`` read (``gt_keypoints`` (P, K, 3), ...). Videos add ``previous_image``, ``previous_boxes`` (T,
+    4), the simulated detections of the previous frame, and ``gt_previous_center`` (P, 1, 3), in input pixels. Testing
+    gives
+    the original image: the model letterboxes. Both keep the other entries of the dataset dict.
     """
 
     @configurable
@@ -48,17 +49,18 @@ class CenterNetDatasetMapper:
     ) -> None:
         """
         Args:
-            augmentations: used in training only; the first is expected to give the network's input size.
-            fields: read values of the objects besides box and class.
-            box_from_keypoints: "never", "rotated" (where the image was) or "always": an object's box becomes that of
-                its labeled keypoints, those outside the input included, before it is cut to the input. Objects whose
-                labeled keypoints span no area keep their own.
-            previous_frames: training dataset dicts have "previous", the previous frame (``data.frame_pairs``).
-            reduced_decoding: JPEG files that the warp makes smaller by 2, 4 or 8 at least are decoded so much smaller;
-                for dataset dicts with their height and width, where ``RandomAffine`` comes first.
+            augmentations: used in training only; the first must give the network's input size.
+            fields: readers of the objects' values besides box and class.
+            box_from_keypoints: "never", "rotated" (in rotated images) or "always": replace an object's box by that
+                around its labeled keypoints, including those outside the input, before it is clipped to the input.
+                Objects whose labeled keypoints span no area keep their box.
+            previous_frames: settings of the previous frame, which training dicts have as "previous"
+                (``data.frame_pairs``).
+            reduced_decoding: decode JPEG files at 1/2, 1/4 or 1/8 of their size where the warp shrinks them at least as
+                much. Needs ``RandomAffine`` first, and dataset dicts with height and width.
 
         Raises:
-            ValueError: another ``box_from_keypoints``.
+            ValueError: unknown ``box_from_keypoints``.
         """
         if box_from_keypoints not in ("never", "rotated", "always"):
             raise ValueError(
@@ -86,12 +88,13 @@ class CenterNetDatasetMapper:
         }
 
     def __call__(self, dataset_dict: DatasetDict) -> dict[str, Any]:
-        """
+        """Map a dataset dict; see the class.
+
         Raises:
             CorruptImageError: the image cannot be used (``centernet_d2.data.image_io``).
-            ValueError: an annotation lacks what is requested.
+            ValueError: an annotation lacks a required field.
         """
-        result = {key: value for key, value in dataset_dict.items() if key not in _NOT_OF_SAMPLES}
+        result = {key: value for key, value in dataset_dict.items() if key not in _DROPPED_KEYS}
         if self.is_train:
             image, transforms, size = self._augment(dataset_dict)
         else:
@@ -99,49 +102,51 @@ class CenterNetDatasetMapper:
             size = image.shape[:2]
         result["height"], result["width"] = size
         if self.is_train:
-            result["instances"] = self._instances({**dataset_dict, **result}, transforms, image.shape[:2])
+            result["instances"] = self._build_instances({**dataset_dict, **result}, transforms, image.shape[:2])
             if self.previous_frames is not None:
-                result |= self._previous(dataset_dict["previous"], transforms, result["instances"])
+                result |= self._read_previous(dataset_dict["previous"], transforms, result["instances"])
         result["image"] = _to_channels_first(image)
         return result
 
     def _augment(self, dataset_dict: DatasetDict) -> tuple[np.ndarray, TransformList, tuple[int, int]]:
-        """The image as the network gets it, what was done to it, and its own (height, width)."""
+        """The augmented image, its transforms, and the original (height, width)."""
         if not (
             self.reduced_decoding
             and "crop" not in dataset_dict
             and dataset_dict.get("height")
             and dataset_dict.get("width")
         ):
-            seen = AugInput(read_image(dataset_dict, self.image_format))
-            size = seen.image.shape[:2]
-            transforms = self.augmentations(seen)
+            augmented = AugInput(read_image(dataset_dict, self.image_format))
+            size = augmented.image.shape[:2]
+            transforms = self.augmentations(augmented)
         else:
             first, *rest = self.augmentations.augs
             size = dataset_dict["height"], dataset_dict["width"]
-            affine = first.draw(size)
-            seen = AugInput(self._warp_reduced(dataset_dict, affine))
-            transforms = TransformList([affine]) + AugmentationList(rest)(seen)
-        return seen.image, transforms, size
+            affine = first.sample_transform(size)
+            augmented = AugInput(self._read_warped(dataset_dict, affine))
+            transforms = TransformList([affine]) + AugmentationList(rest)(augmented)
+        return augmented.image, transforms, size
 
-    def _warp_reduced(self, dataset_dict: DatasetDict, affine: AffineTransform) -> np.ndarray:
+    def _read_warped(self, dataset_dict: DatasetDict, affine: AffineTransform) -> np.ndarray:
         image, reduction = read_reduced(dataset_dict, self.image_format, affine.reduction())
         return affine.for_reduced(reduction).apply_image(image)
 
-    def _previous(self, dataset_dict: DatasetDict, transforms: TransformList, instances: Instances) -> dict[str, Any]:
+    def _read_previous(
+        self, dataset_dict: DatasetDict, transforms: TransformList, instances: Instances
+    ) -> dict[str, Any]:
         assert self.previous_frames is not None
-        transforms = self.previous_frames.transforms(transforms)
+        transforms = self.previous_frames.sample_transforms(transforms)
         if self.reduced_decoding:
             affine, *rest = transforms.transforms
-            image = TransformList(rest).apply_image(self._warp_reduced(dataset_dict, affine))
+            image = TransformList(rest).apply_image(self._read_warped(dataset_dict, affine))
         else:
             image = transforms.apply_image(read_image(dataset_dict, self.image_format))
-        before = self._instances(dataset_dict, transforms, image.shape[:2])
+        before = self._build_instances(dataset_dict, transforms, image.shape[:2])
         instances.gt_previous_center = Keypoints(previous_centers(instances.gt_track_ids, before))
-        shown = self.previous_frames.sample_previous_boxes(before.gt_boxes.tensor)
-        return {"previous_image": _to_channels_first(image), "previous_boxes": shown}
+        detections = self.previous_frames.sample_detections(before.gt_boxes.tensor)
+        return {"previous_image": _to_channels_first(image), "previous_boxes": detections}
 
-    def _instances(
+    def _build_instances(
         self, dataset_dict: DatasetDict, transforms: TransformList, image_size: tuple[int, int]
     ) -> Instances:
         annotations = [a for a in dataset_dict.get("annotations", []) if not a.get("iscrowd", 0)]
@@ -151,9 +156,9 @@ class CenterNetDatasetMapper:
         if self.box_from_keypoints == "always" or (
             self.box_from_keypoints == "rotated" and any(transform.rotates for transform in affine_parts(transforms))
         ):
-            warped = keypoint_boxes(annotations, transforms, warped)
+            warped = enclose_keypoints(annotations, transforms, warped)
         boxes = warped.astype(np.float32).clip(0, np.tile(image_size[::-1], 2).astype(np.float32))
-        # A box with swapped corners must be judged before the warp, which orders its corners.
+        # Inverted boxes must be found before the warp, which orders the corners.
         keep = torch.from_numpy(((boxes[:, 2:] > boxes[:, :2]) & (source[:, 2:] > source[:, :2])).all(axis=1))
         instances = Instances(image_size)
         instances.gt_boxes = Boxes(torch.from_numpy(boxes)[keep])
@@ -167,5 +172,5 @@ class CenterNetDatasetMapper:
 def _to_channels_first(image: np.ndarray) -> torch.Tensor:
     """(H, W, 3) to (3, H, W), contiguous."""
     result = np.empty((image.shape[2], *image.shape[:2]), image.dtype)
-    cv2.split(image, list(result))  # several times as fast as a transposed copy
+    cv2.split(image, list(result))  # several times faster than a transposed copy
     return torch.from_numpy(result)

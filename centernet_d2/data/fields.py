@@ -1,7 +1,7 @@
-"""Values of training objects besides box and class, one reader for each name that a task may require.
+"""Readers of training values besides box and class, one for each name that a task may require.
 
-A task declares names in ``required_fields``. A name without a reader here is read from the annotations as it is:
-numbers that no warp changes.
+A task declares names in ``required_fields``. A name without a reader is read from the annotations unchanged, as numbers
+that no warp affects.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from centernet_d2.data.transforms.affine import affine_parts
 from centernet_d2.registry import required_fields
 
 Annotation = dict[str, Any]
-#: Readers by the name that tasks require, each called with a config.
+#: Readers by field name, each called with a config.
 FIELDS: dict[str, Callable[[CfgNode], Field]] = {}
 _Reader = TypeVar("_Reader", bound=Callable[..., "Field"])
 
@@ -42,7 +42,7 @@ class Field(ABC):
     """Reads one kind of value from the annotations of an image."""
 
     def extra_objects(self, dataset_dict: DatasetDict) -> list[Annotation]:
-        """Annotations to add to those of ``dataset_dict``, such as regions to ignore."""
+        """Annotations to add to those of ``dataset_dict``, such as ignore regions."""
         return []
 
     @abstractmethod
@@ -53,7 +53,7 @@ class Field(ABC):
         transforms: TransformList,
         image_size: tuple[int, int],
     ) -> dict[str, Tensor | Keypoints]:
-        """``gt_<name>`` of the P annotations, (P, ...) each, after ``transforms``; points in input pixels.
+        """Read ``gt_<name>`` of the P annotations, (P, ...) each, after ``transforms``; points in input pixels.
 
         Args:
             image_size: (height, width) of the input.
@@ -68,7 +68,7 @@ class KeypointField(Field):
     """``gt_keypoints`` (P, K, 3): x, y and visibility, which is 0 for points outside the input or without a label.
 
     Args:
-        flip_indices: (K,) which keypoint each becomes in a flipped image.
+        flip_indices: (K,) keypoint k of a flipped image is keypoint ``flip_indices[k]`` of the image.
     """
 
     @configurable
@@ -99,7 +99,7 @@ class KeypointField(Field):
 
 @register_field("track_ids")
 class TrackIdField(Field):
-    """``gt_track_ids`` (P,) int64; those of single images are their numbers in the list."""
+    """``gt_track_ids`` (P,) int64; in single images the objects are numbered from 1."""
 
     def __init__(self, cfg: CfgNode) -> None:
         pass
@@ -116,7 +116,7 @@ class TrackIdField(Field):
 
 
 class NumberField(Field):
-    """``gt_<name>`` (P, ...) float32: the annotation field of that name, which no warp changes."""
+    """``gt_<name>`` (P, ...) float32: the annotation field of that name, unchanged by the warp."""
 
     def __init__(self, name: str) -> None:
         self.name = name
@@ -137,6 +137,7 @@ class NumberField(Field):
 
 
 def build_fields(cfg: CfgNode) -> list[Field]:
-    """The readers of what the config's task requires. ("previous_frame" is no value of an object.)"""
+    """Build the readers of the fields that the config's task requires."""
+    # "previous_frame" is no value of an object: the mapper reads it.
     names = [name for name in required_fields(cfg) if name != "previous_frame"]
     return [FIELDS[name](cfg) if name in FIELDS else NumberField(name) for name in names]

@@ -20,13 +20,13 @@ from centernet_d2.data.validation.issues import is_number
 from centernet_d2.ops.box3d_geometry import project, wrap_angle
 from centernet_d2.structures.boxes3d import calibration_of
 
-#: Of annotations: field -> how many numbers.
+#: Annotation field -> how many numbers.
 _FIELDS = {"dim": 3, "location": 3, "alpha": 1}
 
 
 @register_field("box3d")
 class Box3DField(Field):
-    """:func:`object_fields`, with the regions of :func:`ignored_regions` among the objects."""
+    """Reads :func:`object_fields`; adds :func:`ignored_regions` to the objects."""
 
     def __init__(self, cfg: CfgNode) -> None:
         pass
@@ -45,7 +45,8 @@ class Box3DField(Field):
 
 
 def ignored_regions(dataset_dict: DatasetDict) -> list[dict[str, Any]]:
-    """An annotation with "ignored" for each class of each object of ``record["ignored"]`` that may be taken for it."""
+    """Annotations with "ignored", one for each class that an object of ``dataset_dict["ignored"]`` may be mistaken
+    for."""
     return [
         {"bbox": one["bbox"], "bbox_mode": one["bbox_mode"], "category_id": CLASS_NAMES.index(name), "ignored": True}
         for one in dataset_dict.get("ignored", ())
@@ -56,31 +57,31 @@ def ignored_regions(dataset_dict: DatasetDict) -> list[dict[str, Any]]:
 def object_fields(
     dataset_dict: DatasetDict, annotations: list[dict[str, Any]], transforms: TransformList
 ) -> dict[str, Tensor | Keypoints]:
-    """Fields of the P objects of ``annotations`` after ``transforms``; those with "ignored" have that only.
+    """Read the fields of the P ``annotations`` after ``transforms``; those with "ignored" have only ``gt_ignored``.
 
     * ``gt_ignored`` (P,) bool.
     * ``gt_dimensions`` (P, 3) height, width, length in meters.
-    * ``gt_depth`` (P,) of the center of the box, meters, as ``ops.box3d_geometry.project`` has it.
-    * ``gt_metric`` (P,) bool: whether depth and dimensions can be learned. Something half as far away is seen twice as
-      large, so an image that was scaled, shifted or rotated says nothing about meters, but its flipped image does.
+    * ``gt_depth`` (P,) of the box center, meters, as in ``ops.box3d_geometry.project``.
+    * ``gt_metric`` (P,) bool: whether depth and dimensions can be learned. An object half as far away looks twice as
+      large, so a scaled, shifted or rotated image says nothing about meters; a flipped one does.
     * ``gt_alpha`` (P,) radians in [-pi, pi).
-    * ``gt_center_3d`` (P, 1, 3): where the center of the box is seen, x, y input pixels, and 2; 0 where it is
-      behind the camera.
+    * ``gt_center_3d`` (P, 1, 3): projected box center, x, y in input pixels, and 2; all 0 where it is behind the
+      camera.
 
     Args:
         dataset_dict: with "calib" (3, 4), "height" and "width".
         annotations: with "dim", "location" and "alpha", as KITTI's.
 
     Raises:
-        ValueError: a field is not there or not numbers.
+        ValueError: a field is missing or not numeric.
     """
     ignored = torch.tensor([a.get("ignored", False) for a in annotations], dtype=torch.bool)
     values = {name: _numbers(dataset_dict, annotations, name, count) for name, count in _FIELDS.items()}
     center = values["location"].clone()
     center[:, 1] -= values["dim"][:, 0] / 2
     x, y, depth = project(center, calibration_of(dataset_dict)).unbind(-1)
-    seen = ~ignored & (depth > 0)
-    points = torch.where(seen[:, None], torch.stack([x, y], dim=-1), 0)
+    visible = ~ignored & (depth > 0)
+    points = torch.where(visible[:, None], torch.stack([x, y], dim=-1), 0)
     points = torch.from_numpy(transforms.apply_coords(points.numpy()))
     affine = affine_parts(transforms)
     whole = all(part.is_letterbox((dataset_dict["height"], dataset_dict["width"])) for part in affine)
@@ -90,9 +91,9 @@ def object_fields(
         "gt_ignored": ignored,
         "gt_dimensions": values["dim"].float(),
         "gt_depth": depth.float(),
-        "gt_metric": seen & whole,
+        "gt_metric": visible & whole,
         "gt_alpha": wrap_angle(alpha).float(),
-        "gt_center_3d": Keypoints(torch.cat([points, 2.0 * seen[:, None]], dim=-1)[:, None].float()),
+        "gt_center_3d": Keypoints(torch.cat([points, 2.0 * visible[:, None]], dim=-1)[:, None].float()),
     }
 
 
@@ -102,9 +103,9 @@ def _numbers(dataset_dict: DatasetDict, annotations: list[dict[str, Any]], name:
     for row, annotation in zip(rows, annotations, strict=True):
         if annotation.get("ignored", False):
             continue
-        found = np.ravel(annotation.get(name, ())).tolist()
-        if len(found) != count or not all(map(is_number, found)):
+        numbers = np.ravel(annotation.get(name, ())).tolist()
+        if len(numbers) != count or not all(map(is_number, numbers)):
             where = f"{dataset_dict.get('file_name')}, annotation {annotation.get('id')}, {name}"
             raise ValueError(f"{where}: is {annotation.get(name)!r}, not {count} finite numbers")
-        row[:] = torch.tensor(found)
+        row[:] = torch.tensor(numbers)
     return rows

@@ -1,6 +1,6 @@
-"""The previous frame in training: its choice, its warp, and the simulated tracker's heatmap."""
+"""The previous frame for training a tracker: which frame, its warp, and the simulated detections in it."""
 
-# As everything random in the loader: NumPy's global state, which is seeded for each image.
+# Random numbers come from NumPy's global state, which the loader seeds for each image.
 # ruff: noqa: NPY002
 
 from __future__ import annotations
@@ -20,18 +20,18 @@ from centernet_d2.data.image_io import DatasetDict
 from centernet_d2.data.transforms.affine import AffineTransform
 
 
-class WithPrevious(Sequence[DatasetDict]):
-    """Dataset dicts, each with another one of its video, at random, as "previous".
+class FramePairs(Sequence[DatasetDict]):
+    """Dataset dicts, each with a random nearby frame of its video as "previous".
 
     Args:
-        dataset_dicts: those of a video one after the other, in the order of "frame". One without "video_id" is a video
-            of its own.
-        max_distance: frames that lie between both at most, in either direction; 0: the frame itself.
+        dataset_dicts: those of a video follow each other in the order of "frame". One without "video_id" is a
+            single-frame video.
+        max_distance: largest distance in frames, in either direction; 0: the frame itself.
     """
 
     def __init__(self, dataset_dicts: Sequence[DatasetDict], max_distance: int) -> None:
         self.dataset_dicts = dataset_dicts
-        positions = [_place(dataset_dict, index) for index, dataset_dict in enumerate(dataset_dicts)]
+        positions = [_get_frame(dataset_dict, index) for index, dataset_dict in enumerate(dataset_dicts)]
         first = 0
         self._ranges: list[tuple[int, int]] = []
         for index, (video, frame) in enumerate(positions):
@@ -54,20 +54,20 @@ class WithPrevious(Sequence[DatasetDict]):
         return {**self.dataset_dicts[index], "previous": self.dataset_dicts[np.random.randint(first, last + 1)]}
 
 
-def _place(dataset_dict: DatasetDict, index: int) -> tuple[Any, int]:
+def _get_frame(dataset_dict: DatasetDict, index: int) -> tuple[Any, int]:
     return (dataset_dict["video_id"], dataset_dict["frame"]) if "video_id" in dataset_dict else (("image", index), 0)
 
 
 @dataclass(frozen=True)
 class PreviousFrames:
-    """How previous frames become inputs (Zhou et al. 2020, "Tracking Objects as Points", section 4.4).
+    """Settings of the previous frame (Zhou et al. 2020, "Tracking Objects as Points", section 4.4).
 
     Attributes:
-        shift, scale: standard deviations of a shift (fraction of the input's longer side) and a zoom of its own,
-            clipped at two of the first and one of the second.
-        center_noise: standard deviation of what is added to the position of an object, in its widths and heights.
-        lost_prob: probability that an object is not shown.
-        false_prob: probability that another one is shown close to an object.
+        shift, scale: standard deviations of its additional shift (fraction of the input's longer side) and zoom,
+            clipped at two deviations of the shift and one of the zoom.
+        center_noise: standard deviation of the noise added to an object's position, in widths and heights.
+        lost_prob: probability of a missed object (false negative).
+        false_prob: probability of a false positive close to an object.
     """
 
     shift: float = 0.0
@@ -81,13 +81,13 @@ class PreviousFrames:
         settings = cfg.MODEL.TRACKING
         return cls(settings.SHIFT, settings.SCALE, settings.HEATMAP_JITTER, settings.FN_PROB, settings.FP_PROB)
 
-    def transforms(self, transforms: TransformList) -> TransformList:
-        """Those of the previous frame: the frame's own, shifted and zoomed a little."""
+    def sample_transforms(self, transforms: TransformList) -> TransformList:
+        """Sample the transforms of the previous frame: those of the current one, slightly shifted and zoomed."""
         return TransformList(
-            [self._jitter_camera(one) if isinstance(one, AffineTransform) else one for one in transforms.transforms]
+            [self._jitter(one) if isinstance(one, AffineTransform) else one for one in transforms.transforms]
         )
 
-    def _jitter_camera(self, affine: AffineTransform) -> AffineTransform:
+    def _jitter(self, affine: AffineTransform) -> AffineTransform:
         if self.shift == self.scale == 0:
             return affine
         height, width = affine.output_size
@@ -98,25 +98,25 @@ class PreviousFrames:
         matrix[:, 2] += (1 - zoom) * center + shift
         return AffineTransform(matrix, affine.output_size, affine.pixel_center)
 
-    def sample_previous_boxes(self, boxes: Tensor) -> Tensor:
-        """(T, 4) of what the network is given ``boxes`` (P, 4), x1, y1, x2, y2: some are lost, some are false."""
+    def sample_detections(self, boxes: Tensor) -> Tensor:
+        """Simulate detections (T, 4) of ``boxes`` (P, 4), x1, y1, x2, y2: some are missed, some are false positives."""
         size = (boxes[:, 2:] - boxes[:, :2]).repeat(1, 2)
 
-        def moved(deviation: float) -> Tensor:
+        def add_noise(deviation: float) -> Tensor:
             return boxes + torch.from_numpy(np.random.randn(len(boxes), 2)).float().repeat(1, 2) * size * deviation
 
-        near, false = moved(self.center_noise), moved(_FALSE_NOISE)
+        near, false = add_noise(self.center_noise), add_noise(_FALSE_NOISE)
         lost, doubled = np.random.rand(2, len(boxes))
         return torch.cat([near[lost >= self.lost_prob], false[doubled < self.false_prob]])
 
 
-# Widths and heights between an object and a false one beside it (reference).
+# Standard deviation of a false positive's distance to its object, in widths and heights (CenterTrack).
 _FALSE_NOISE = 0.05
 
 
 def previous_centers(ids: Tensor, before: Instances) -> Tensor:
-    """(P, 1, 3) float32: the centers of those boxes ``before`` that have the track ids ``ids`` (P,), and 1; zeros
-    where there is none."""
+    """(P, 1, 3) float32: x, y of the centers in ``before`` of the objects with track ids ``ids`` (P,), and 1; zeros
+    for ids that ``before`` lacks."""
     same = ids[:, None] == before.gt_track_ids  # (P, Q)
     known = same.any(dim=1, keepdim=True)
     centers = torch.cat([same.float() @ before.gt_boxes.get_centers(), known.float()], dim=1)

@@ -1,4 +1,4 @@
-"""Images from files or drawn on demand, with one clear error for everything that cannot be read."""
+"""Reads images from files or synthetic sources; every unreadable image raises one clear error."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ DatasetDict = dict[str, Any]
 ImageSource = Callable[[DatasetDict], np.ndarray]
 
 _SOURCES: dict[str, ImageSource] = {}
-# Of this process; see ``set_exif_orientation``.
+# Settings of this process; see ``set_exif_orientation``.
 _settings = {"exif_orientation": True}
 _METADATA = {"exif", "Raw profile type exif", "XML:com.adobe.xmp", "xmp"}
 _DEEP_MODES = ("I", "F")
@@ -42,15 +42,15 @@ class Header(NamedTuple):
     orientation: int
 
     def size(self, upright: bool) -> tuple[int, int]:
-        """(height, width), rotated as EXIF says where ``upright``."""
+        """(height, width), rotated as EXIF says if ``upright``."""
         rotated = upright and self.orientation in (5, 6, 7, 8)
         return (self.width, self.height) if rotated else (self.height, self.width)
 
 
 def set_exif_orientation(applied: bool) -> None:
-    """``INPUT.EXIF_ORIENTATION`` for this process: images are rotated upright as their EXIF orientation says, or not.
+    """Set ``INPUT.EXIF_ORIENTATION`` for this process: whether images are rotated as their EXIF orientation says.
 
-    A dataset dict's own "exif_orientation" goes before it.
+    "exif_orientation" in a dataset dict takes precedence.
     """
     _settings["exif_orientation"] = applied
 
@@ -67,7 +67,7 @@ def is_drawn(file_name: str) -> bool:
 
 
 def datasets_root() -> str:
-    """The folder of the datasets: the environment variable DETECTRON2_DATASETS, "datasets" without it."""
+    """The folder of the datasets: the environment variable DETECTRON2_DATASETS, or "datasets"."""
     return os.path.expanduser(os.getenv("DETECTRON2_DATASETS", "datasets"))
 
 
@@ -84,26 +84,25 @@ class CorruptImageError(ValueError):
 
 
 def register_image_source(scheme: str, function: ImageSource) -> None:
-    """Images of dataset dicts whose ``file_name`` starts with ``<scheme>://`` come from ``function``, not from a file.
+    """Take images whose ``file_name`` starts with ``<scheme>://`` from ``function`` instead of a file.
 
     Args:
-        function: given the dataset dict, returns the (H, W, 3) uint8 image in *RGB* order. Registering again replaces.
+        function: called with the dataset dict, returns the (H, W, 3) uint8 image in *RGB* order. Registering again
+            replaces.
     """
     _SOURCES[scheme] = function
 
 
 def read_image(dataset_dict: DatasetDict, format: str = "BGR") -> np.ndarray:
-    """The image of a dataset dict, upright (EXIF orientation applied, but for ``set_exif_orientation``).
+    """Read the image of a dataset dict: (H, W, 3) uint8, contiguous, upright (unless ``set_exif_orientation`` is off).
 
-    It is (H, W, 3) uint8, contiguous.
-
-    Any 8-bit file that PIL knows is converted to three channels (transparency is dropped, of an animation the first
-    frame is taken); the suffix does not matter.
+    Any 8-bit file that PIL knows is converted to three channels (transparency is dropped, an animation gives its first
+    frame); the suffix does not matter.
 
     Args:
-        dataset_dict: needs ``file_name``; ``height`` and ``width``, where given, must be those of the image. With
-            ``crop`` (x1, y1, x2, y2, whole pixels) it is that part of the image, black outside of it, and
-            ``source_size`` (height, width), where given, must be that of the whole.
+        dataset_dict: needs ``file_name``; ``height`` and ``width``, if given, must be those of the image. With ``crop``
+            (x1, y1, x2, y2, whole pixels) the result is that part of the image, black outside it, and
+            ``source_size`` (height, width), if given, must be that of the whole image.
         format: "BGR" or "RGB".
 
     Raises:
@@ -114,14 +113,14 @@ def read_image(dataset_dict: DatasetDict, format: str = "BGR") -> np.ndarray:
 
 
 def read_reduced(dataset_dict: DatasetDict, format: str, reduction: int) -> tuple[np.ndarray, int]:
-    """As ``read_image``, decoded smaller where that is cheap: a whole JPEG file that is stored upright.
+    """Like ``read_image``, but an upright JPEG file without crop is decoded at a fraction of its size.
 
     Args:
         reduction: 1, 2, 4 or 8.
 
     Returns:
-        The image, and the reduction it has: pixel (i, j) of it is the mean, nearly, of those from ``reduction`` i to
-        ``reduction`` (i + 1) across and likewise down. Its sides are rounded up.
+        The image and its actual reduction r: pixel (x, y) is about the mean of the pixels r x to r (x + 1) across and
+        r y to r (y + 1) down. Its sides are rounded up.
 
     Raises:
         As ``read_image``.
@@ -130,19 +129,19 @@ def read_reduced(dataset_dict: DatasetDict, format: str, reduction: int) -> tupl
         raise ValueError(f"INPUT.FORMAT must be BGR or RGB, not {format!r}")
     file_name = os.fspath(dataset_dict["file_name"])
     if is_drawn(file_name):
-        image, reduction = _in_order(_SOURCES[file_name.partition("://")[0]](dataset_dict), format), 1
+        image, reduction = _convert_channels(_SOURCES[file_name.partition("://")[0]](dataset_dict), format), 1
         size = image.shape[:2]
     else:
-        with _name_errors(file_name):
+        with _add_file_to_errors(file_name):
             reduction = 1 if "crop" in dataset_dict else reduction
             image, size, reduction = _decode(file_name, format, reduction, exif_orientation(dataset_dict))
-    if size != _expected_size(dataset_dict, size):
+    if size != _get_expected_size(dataset_dict, size):
         check_header(dataset_dict, Header(size[0], size[1], 0) if is_drawn(file_name) else read_header(file_name))
-    return (cut_out(image, dataset_dict["crop"]) if "crop" in dataset_dict else image), reduction
+    return (crop_image(image, dataset_dict["crop"]) if "crop" in dataset_dict else image), reduction
 
 
-def cut_out(image: np.ndarray, window: Sequence[int]) -> np.ndarray:
-    """The part x1, y1, x2, y2 of an image (H, W, 3), black where that reaches outside; a copy."""
+def crop_image(image: np.ndarray, window: Sequence[int]) -> np.ndarray:
+    """Copy the window x1, y1, x2, y2 of an image (H, W, 3), black outside the image."""
     x1, y1, x2, y2 = window
     result = np.zeros((y2 - y1, x2 - x1, image.shape[2]), image.dtype)
     inside = image[max(y1, 0) : max(y2, 0), max(x1, 0) : max(x2, 0)]
@@ -152,45 +151,45 @@ def cut_out(image: np.ndarray, window: Sequence[int]) -> np.ndarray:
 
 
 def read_image_size(file_name: str) -> tuple[int, int]:
-    """(height, width) as ``read_image`` would give them, from the header alone.
+    """Read (height, width) as ``read_image`` would give them, from the header alone.
 
     Raises:
-        CorruptImageError: as ``read_image``, as far as the header shows.
+        CorruptImageError: as ``read_image``, if the header shows it.
     """
     return read_header(file_name).size(_settings["exif_orientation"])
 
 
 def read_header(file_name: str) -> Header:
-    """Size and orientation without decoding; raises as ``read_image_size``."""
+    """Read size and orientation without decoding; raises as ``read_image_size``."""
     with (
-        _name_errors(file_name),
+        _add_file_to_errors(file_name),
         PathManager.open(file_name, "rb") as file,
-        _open(file_name, file) as image,
+        _open_image(file_name, file) as image,
     ):
-        # Asking a PNG file for metadata decodes it, as there may be some at the very end.
-        has_none = image.format == "PNG" and b"eXIf" not in _ends(file) and not _METADATA & image.info.keys()
-        return Header(image.height, image.width, 0 if has_none else _exif_rotation(image))
+        # PIL decodes a whole PNG file to look for metadata at its end, so look there first.
+        has_none = image.format == "PNG" and b"eXIf" not in _read_end(file) and not _METADATA & image.info.keys()
+        return Header(image.height, image.width, 0 if has_none else _read_orientation(image))
 
 
 def check_header(dataset_dict: DatasetDict, header: Header) -> None:
-    """
+    """Check the size of an image against its dataset dict.
+
     Raises:
-        CorruptImageError: the image is of another size than the dataset dict says; the text has EXIF where that is the
-            cause.
+        CorruptImageError: they differ; the message mentions EXIF where that is the cause.
     """
     upright = exif_orientation(dataset_dict)
     height, width = header.size(upright)
-    expected = _expected_size(dataset_dict, (height, width))
+    expected = _get_expected_size(dataset_dict, (height, width))
     if expected == (height, width):
         return
-    said = f"its dataset dict says {expected[1]} and {expected[0]}"
+    said = f"its annotation says {expected[1]} and {expected[0]}"
     if expected != header.size(not upright):
         problem = f"the image, upright, is {width} wide and {height} high; {said}"
     elif upright:
         problem = (
             f"rotated upright by its EXIF orientation ({header.orientation}), the image is {width} wide and {height} "
             f"high; {said}, its size without EXIF: it was annotated unrotated (set INPUT.EXIF_ORIENTATION to False), "
-            "or the dataset dict is wrong"
+            "or the annotation is wrong"
         )
     else:
         problem = (
@@ -201,13 +200,13 @@ def check_header(dataset_dict: DatasetDict, header: Header) -> None:
 
 
 def _decode(file_name: str, format: str, reduction: int, upright: bool) -> tuple[np.ndarray, tuple[int, int], int]:
-    """The image, upright, the whole one's (height, width), and its reduction."""
+    """The upright image, the (height, width) of the full-size image, and the reduction."""
     with PathManager.open(file_name, "rb") as file:
         content = file.read()
-    with _open(file_name, io.BytesIO(content)) as image:
+    with _open_image(file_name, io.BytesIO(content)) as image:
         if not _is_plain_jpeg(image, content, upright):
             rotated = _apply_exif_orientation(image) if upright else image
-            pixels = _in_order(np.asarray(rotated.convert("RGB")), format)
+            pixels = _convert_channels(np.asarray(rotated.convert("RGB")), format)
             return pixels, pixels.shape[:2], 1
         # The same values as PIL's, with fewer copies.
         decoded = cv2.imdecode(np.frombuffer(content, np.uint8), _REDUCED[reduction] | cv2.IMREAD_IGNORE_ORIENTATION)
@@ -217,32 +216,31 @@ def _decode(file_name: str, format: str, reduction: int, upright: bool) -> tuple
         return pixels, (image.height, image.width), reduction
 
 
-def _in_order(image: np.ndarray, format: str) -> np.ndarray:
-    """A copy of an RGB image."""
+def _convert_channels(image: np.ndarray, format: str) -> np.ndarray:
+    """Copy an RGB image to the channel order ``format``."""
     return cv2.cvtColor(image, cv2.COLOR_RGB2BGR) if format == "BGR" else np.array(image)
 
 
 def _is_plain_jpeg(image: Image.Image, content: bytes, upright: bool) -> bool:
-    """Whether OpenCV can be trusted with it: stored as it is wanted, no colors for printing, and with an end.
+    """Whether OpenCV decodes it correctly: a JPEG file, upright, gray or RGB, and not truncated.
 
-    OpenCV fills what is missing of a truncated file with gray. The end marker cannot stand within the pixels' code, and
-    where it ends something in front of them there are no pixels.
+    OpenCV fills the missing part of a truncated file with gray. The end marker cannot occur within the pixel data.
     """
     kind = image.format == "JPEG" and image.mode in ("L", "RGB")
-    return kind and content.endswith(b"\xff\xd9") and not (upright and _exif_rotation(image))
+    return kind and content.endswith(b"\xff\xd9") and not (upright and _read_orientation(image))
 
 
-def _ends(file: IO[bytes]) -> bytes:
-    """The last bytes of a file, where a PNG file may have metadata behind its pixels."""
-    place = file.tell()
+def _read_end(file: IO[bytes]) -> bytes:
+    """The last bytes of a file; a PNG file may have metadata after its pixels."""
+    position = file.tell()
     file.seek(max(file.seek(0, io.SEEK_END) - (1 << 16), 0))
     content = file.read()
-    file.seek(place)
+    file.seek(position)
     return content
 
 
-def _exif_rotation(image: Image.Image) -> int:
-    """The EXIF orientation if it is another than upright, else 0; metadata that cannot be read counts as none."""
+def _read_orientation(image: Image.Image) -> int:
+    """The EXIF orientation, or 0 if upright; unreadable metadata counts as none."""
     with contextlib.suppress(Exception):
         number = image.getexif().get(0x0112)
         return int(number) if number is not None and number in range(2, 9) else 0
@@ -250,9 +248,9 @@ def _exif_rotation(image: Image.Image) -> int:
 
 
 @contextlib.contextmanager
-def _open(file_name: str, file: IO[bytes]) -> Iterator[Image.Image]:
+def _open_image(file_name: str, file: IO[bytes]) -> Iterator[Image.Image]:
     with warnings.catch_warnings():
-        # Palette transparency and large (but permitted) images are not worth a line for each.
+        # No warnings about palette transparency and large (but permitted) images.
         warnings.simplefilter("ignore")
         with Image.open(file) as image:
             if image.mode.split(";")[0] in _DEEP_MODES:
@@ -261,7 +259,7 @@ def _open(file_name: str, file: IO[bytes]) -> Iterator[Image.Image]:
 
 
 @contextlib.contextmanager
-def _name_errors(file_name: str) -> Iterator[None]:
+def _add_file_to_errors(file_name: str) -> Iterator[None]:
     try:
         yield
     except CorruptImageError:
@@ -277,8 +275,8 @@ def _name_errors(file_name: str) -> Iterator[None]:
         raise CorruptImageError(file_name, f"damaged: {error or type(error).__name__}") from error
 
 
-def _expected_size(dataset_dict: DatasetDict, size: tuple[int, int]) -> tuple[int, int]:
-    """(height, width) of the file's whole image by the dataset dict; ``size`` where that does not say."""
+def _get_expected_size(dataset_dict: DatasetDict, size: tuple[int, int]) -> tuple[int, int]:
+    """(height, width) of the file's image according to the dataset dict; ``size`` if that has none."""
     if "crop" in dataset_dict:
         height, width = dataset_dict.get("source_size", size)
     else:

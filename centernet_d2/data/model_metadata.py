@@ -1,4 +1,4 @@
-"""The metadata of a config's model, from its datasets."""
+"""Resolves a model's metadata (classes, category ids, keypoints) from its datasets."""
 
 from __future__ import annotations
 
@@ -17,19 +17,19 @@ from centernet_d2.structures.model_metadata import CHECKPOINT_KEY, ModelMetadata
 
 @register_resolver
 def resolve_dataset_values(cfg: CfgNode) -> None:
-    """For :func:`centernet_d2.config.resolution.resolve`."""
+    """Register ``DATASETS.CUSTOM`` and fill the datasets' values into ``cfg``, for ``config.resolution.resolve``."""
     register_custom_datasets(cfg)
     write_metadata(cfg, resolve_metadata(cfg))
 
 
 def resolve_metadata(cfg: CfgNode) -> ModelMetadata:
-    """Of the model of a config whose ``DATASETS.CUSTOM`` is registered.
+    """Return the metadata of a config's model; ``DATASETS.CUSTOM`` must be registered.
 
-    The datasets say it where their files are there; else MODEL.METADATA; else the checkpoint MODEL.WEIGHTS.
+    It comes from the datasets if their files exist, else from MODEL.METADATA, else from the checkpoint MODEL.WEIGHTS.
 
     Raises:
-        ValueError: MODEL.METADATA, MODEL.CENTERNET.NUM_CLASSES and the datasets do not agree.
-        FileNotFoundError: the number of classes is said nowhere, and the datasets' files are absent.
+        ValueError: MODEL.METADATA, MODEL.CENTERNET.NUM_CLASSES and the datasets disagree.
+        FileNotFoundError: nothing gives the number of classes, and the datasets' files are absent.
     """
     settings, wanted = cfg.MODEL.METADATA, cfg.MODEL.CENTERNET.NUM_CLASSES
     names, ids = list(settings.CLASS_NAMES), list(settings.CATEGORY_IDS)
@@ -48,44 +48,44 @@ def resolve_metadata(cfg: CfgNode) -> ModelMetadata:
     except (FileNotFoundError, KeyError, ValueError) as error:
         if isinstance(error, ValueError) and (*cfg.DATASETS.TRAIN, *cfg.DATASETS.TEST):
             raise
-        saved = None if names or wanted else _saved_metadata(cfg.MODEL.WEIGHTS)
+        saved = None if names or wanted else _load_saved_metadata(cfg.MODEL.WEIGHTS)
         if not names and saved is None:
             raise
-    known = _of_datasets(cfg)
-    if known is not None:
-        dataset, found = known
-        if names and wanted and found != names:
-            ours, theirs = ("MODEL.METADATA.CLASS_NAMES", names), (f"dataset {dataset}", found)
+    from_datasets = _find_class_names(cfg)
+    if from_datasets is not None:
+        dataset_name, dataset_classes = from_datasets
+        if names and wanted and dataset_classes != names:
+            ours, theirs = ("MODEL.METADATA.CLASS_NAMES", names), (f"dataset {dataset_name}", dataset_classes)
             raise ValueError(
                 f"{describe_classes(*ours)}, but {describe_classes(*theirs)}. Set MODEL.METADATA.CLASS_NAMES and "
                 "CATEGORY_IDS to [] to take the dataset's"
             )
-        names, ids = found, category_ids(dataset) or (ids if found == names else [])
+        names, ids = dataset_classes, category_ids(dataset_name) or (ids if dataset_classes == names else [])
     elif saved is not None:
         names, ids = list(saved.class_names), list(saved.category_ids)
     return ModelMetadata.build(names, ids, resolve_schema(cfg) if "keypoints" in required_fields(cfg) else None)
 
 
 def write_metadata(cfg: CfgNode, metadata: ModelMetadata) -> None:
-    """Into the config, in place: it then describes the model without any dataset."""
+    """Write ``metadata`` into ``cfg``, which then describes the model without any dataset."""
     cfg.MODEL.METADATA.CLASS_NAMES = list(metadata.class_names)
     cfg.MODEL.METADATA.CATEGORY_IDS = list(metadata.category_ids)
     cfg.MODEL.CENTERNET.NUM_CLASSES = len(metadata.class_names) or cfg.MODEL.CENTERNET.NUM_CLASSES
     cfg.MODEL.KEYPOINT.SCHEMA = cfg.MODEL.KEYPOINT.SCHEMA or metadata.keypoint_schema
 
 
-def _of_datasets(cfg: CfgNode) -> tuple[str, list[str]] | None:
-    """The first of the datasets that says its class names, and these; None where the files of all are absent."""
-    for dataset in (*cfg.DATASETS.TRAIN, *cfg.DATASETS.TEST):
+def _find_class_names(cfg: CfgNode) -> tuple[str, list[str]] | None:
+    """The first dataset that has class names, and these; None if the files of all are absent."""
+    for dataset_name in (*cfg.DATASETS.TRAIN, *cfg.DATASETS.TEST):
         try:
-            return dataset, class_names(dataset)
+            return dataset_name, class_names(dataset_name)
         except (FileNotFoundError, KeyError):
             continue
     return None
 
 
-def _saved_metadata(path: str) -> ModelMetadata | None:
-    """Of a checkpoint on this machine; None where there is none, or it does not say."""
+def _load_saved_metadata(path: str) -> ModelMetadata | None:
+    """The metadata in a local checkpoint; None if there is no file or it has none."""
     if not path or not Path(path).is_file():
         return None
     return ModelMetadata.from_dict(load_file(path, mmap=True).get(CHECKPOINT_KEY))

@@ -1,4 +1,4 @@
-"""The training stream: a pure function of the seed and the position."""
+"""The training stream, a function of the seed and the position alone."""
 
 from __future__ import annotations
 
@@ -29,10 +29,10 @@ class PositionSampler(Sampler[int]):
 
 
 class PositionDataset(Dataset[tuple[Sample | None, list[CorruptImageError]]]):
-    """The training stream, by position; see the module.
+    """The training stream by position; see ``data.build``.
 
-    An item is the sample and the unreadable images in whose place it stands; the sample is None after 20 of them
-    (or after all there are).
+    An item is a sample and the unreadable images that it replaces. The sample is None after 20 unreadable images in a
+    row (or after all images).
     """
 
     def __init__(self, dataset_dicts: Sequence[DatasetDict], mapper: Mapper, seed: int) -> None:
@@ -48,7 +48,7 @@ class PositionDataset(Dataset[tuple[Sample | None, list[CorruptImageError]]]):
         order = self._permutation(epoch)
         for attempt in range(min(_MAX_IN_A_ROW, len(order))):
             try:
-                with _seed_globals(self.seed, position):
+                with _seed_globally(self.seed, position):
                     return self.mapper(self.dataset_dicts[int(order[(index + attempt) % len(order)])]), corrupt
             except CorruptImageError as error:
                 corrupt.append(error)
@@ -62,8 +62,8 @@ class PositionDataset(Dataset[tuple[Sample | None, list[CorruptImageError]]]):
 
 
 @contextmanager
-def _seed_globals(seed: int, position: int) -> Iterator[None]:
-    """Global random states of NumPy and Python that depend on the arguments alone; the ones before are put back."""
+def _seed_globally(seed: int, position: int) -> Iterator[None]:
+    """Seed the global random states of NumPy and Python by the arguments; restore the previous states afterwards."""
     numpy_state, python_state = np.random.get_state(), random.getstate()  # noqa: NPY002
     state = np.random.SeedSequence((seed, position)).generate_state(4)
     np.random.seed(state)  # noqa: NPY002

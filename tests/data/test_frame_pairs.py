@@ -13,7 +13,7 @@ from detectron2.utils import comm
 
 from centernet_d2.data.build import build_test_loader, build_train_loader
 from centernet_d2.data.dataset_mapper import CenterNetDatasetMapper
-from centernet_d2.data.frame_pairs import PreviousFrames, WithPrevious
+from centernet_d2.data.frame_pairs import FramePairs, PreviousFrames
 from centernet_d2.data.transforms.affine import AffineTransform
 from centernet_d2.geometry import affine_matrix
 from tests.helpers.tiny import base_cfg
@@ -72,7 +72,7 @@ def tracking_cfg(*opts):
 @pytest.mark.parametrize("distance", [0, 1, 2, 100])
 def test_the_previous_frame_is_any_of_the_video_that_is_close_enough(videos, distance):
     """Every possible one is drawn in the end, and no other."""
-    pairs = WithPrevious(videos, distance)
+    pairs = FramePairs(videos, distance)
     assert len(pairs) == len(videos)
     rng = np.random.get_state()  # noqa: NPY002
     np.random.seed(0)  # noqa: NPY002
@@ -91,7 +91,7 @@ def test_the_previous_frame_is_any_of_the_video_that_is_close_enough(videos, dis
 def test_frames_that_are_missing_count_as_time(videos):
     """Distance is that of "frame", not of the list."""
     thinned = [dataset_dict for dataset_dict in videos if dataset_dict["frame"] not in (1, 2)]
-    pairs = WithPrevious(thinned, 2)
+    pairs = FramePairs(thinned, 2)
     first = next(i for i, x in enumerate(thinned) if x["video_id"] == 2 and x["frame"] == 0)
     assert {pairs[first]["previous"]["frame"] for _ in range(50)} == {0}
     assert {pairs[first + 1]["previous"]["frame"] for _ in range(80)} == {3, 4, 5}
@@ -134,7 +134,7 @@ def test_a_image_alone_is_its_own_previous_frame(videos):
         dataset_dict["annotations"] = [
             {k: v for k, v in a.items() if k != "track_id"} for a in dataset_dict["annotations"]
         ]
-    pairs = WithPrevious(alone, 5)
+    pairs = FramePairs(alone, 5)
     mapper = CenterNetDatasetMapper(tracking_cfg("MODEL.TRACKING.SHIFT", 0.1), is_train=True)
     for index in (0, 1, 6):
         sample = mapper(pairs[index])
@@ -149,7 +149,7 @@ def test_own_shift_and_zoom_are_about_the_center_of_the_input():
     base = AffineTransform(affine_matrix((30, 20), 1.7, 12.0, (96, 128)), (96, 128))
     shifts, zooms = [], []
     for _ in range(400):
-        (moved,) = frames.transforms(TransformList([base])).transforms
+        (moved,) = frames.sample_transforms(TransformList([base])).transforms
         center = base.inverse().apply_coords(np.array([[64.0, 48.0]]))
         shifts.append(moved.apply_coords(center)[0] - [64, 48])
         zooms.append(np.sqrt(np.linalg.det(moved.matrix[:, :2])) / 1.7)
@@ -157,20 +157,20 @@ def test_own_shift_and_zoom_are_about_the_center_of_the_input():
     assert np.std(shifts) == pytest.approx(0.05 * 128, rel=0.1)
     assert min(zooms) >= 0.8 and max(zooms) <= 1.2 and np.std(zooms) > 0.1
     still = TransformList([base])
-    assert PreviousFrames().transforms(still).transforms[0] is base
+    assert PreviousFrames().sample_transforms(still).transforms[0] is base
 
 
 def test_what_is_shown_is_near_lost_or_false_as_often_as_requested():
     np.random.seed(2)  # noqa: NPY002
     boxes = torch.tensor([[10.0, 20, 50, 100]]).repeat(4000, 1)
-    assert torch.equal(PreviousFrames(center_noise=0, lost_prob=0, false_prob=0).sample_previous_boxes(boxes), boxes)
-    shown = PreviousFrames(center_noise=0.1, lost_prob=0.25, false_prob=0.0).sample_previous_boxes(boxes)
+    assert torch.equal(PreviousFrames(center_noise=0, lost_prob=0, false_prob=0).sample_detections(boxes), boxes)
+    shown = PreviousFrames(center_noise=0.1, lost_prob=0.25, false_prob=0.0).sample_detections(boxes)
     assert len(shown) == pytest.approx(3000, abs=100)
     assert torch.allclose(shown[:, 2:] - shown[:, :2], torch.tensor([40.0, 80.0]).expand(len(shown), 2), atol=1e-4)
     deviation = (shown - boxes[: len(shown)])[:, :2].std(dim=0)
     assert torch.allclose(deviation, torch.tensor([4.0, 8.0]), rtol=0.08)
-    assert len(PreviousFrames(lost_prob=1.0, false_prob=0.1).sample_previous_boxes(boxes)) == pytest.approx(400, abs=60)
-    assert PreviousFrames().sample_previous_boxes(boxes[:0]).shape == (0, 4)
+    assert len(PreviousFrames(lost_prob=1.0, false_prob=0.1).sample_detections(boxes)) == pytest.approx(400, abs=60)
+    assert PreviousFrames().sample_detections(boxes[:0]).shape == (0, 4)
 
 
 def test_pairs_depend_on_the_seed_and_the_place_alone(videos):

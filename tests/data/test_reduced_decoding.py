@@ -51,7 +51,7 @@ def test_pixels_are_means_of_those_they_stand_for(path: Path, smooth: np.ndarray
     assert done == reduction and image.shape == expected.shape
     # The last row and column are what the encoder made up, in part.
     assert np.abs(image - expected)[:-1, :-1].mean() < 0.7 and np.abs(image - expected)[:-1, :-1].max() <= 4
-    with pytest.raises(CorruptImageError, match="419 wide and 301 high; its dataset dict says 210 and 151"):
+    with pytest.raises(CorruptImageError, match="419 wide and 301 high; its annotation says 210 and 151"):
         read_reduced({"file_name": str(path), "height": 151, "width": 210}, format, reduction)
 
 

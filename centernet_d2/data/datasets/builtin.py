@@ -1,7 +1,7 @@
 """All built-in datasets, in one table for each format.
 
 Importing ``centernet_d2.data.datasets`` registers them; a file is read when its dataset is first used. Paths are below
-``DETECTRON2_DATASETS``. ``datasets/README.md`` shows how the files get there. Detectron2 registers COCO itself.
+``DETECTRON2_DATASETS``. ``datasets/README.md`` shows how to get the files. Detectron2 registers COCO itself.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""COCO files of one's own. (Detectron2 registers the published COCO sets itself.)"""
+"""Reads and registers COCO-format files. (Detectron2 registers COCO itself.)"""
 
 from __future__ import annotations
 
@@ -27,21 +27,21 @@ from centernet_d2.data.validation.issues import (
 )
 from centernet_d2.data.validation.missing import missing
 from centernet_d2.data.validation.object_boxes import settle_objects
+from centernet_d2.geometry import from_pixel_index
 
 
 @dataclass
 class CocoFile:
-    """A COCO file, read.
+    """The content of a COCO file.
 
     Attributes:
-        dataset_dicts: Detectron2's, in the order of "images", and each image's "subset", a name that evaluators may
-            group by, where it has one; objects and images with fatal issues are left out, and ``settle_objects`` has
-            been done. Boxes are x, y, width, height in image pixels; keypoints are shifted by half a pixel to
-            continuous coordinates.
+        dataset_dicts: Detectron2's, in the order of "images", plus an image's "subset" if it has one, a name that
+            evaluators may group by. Objects and images with fatal issues are dropped; ``settle_objects`` has been
+            applied. Boxes are x, y, width, height in image pixels; keypoints are in continuous coordinates.
         class_names: in the order of the category ids.
         dataset_ids: category id to class, 0, 1, ...
-        issues: the fatal ones; ``check_annotations`` on the dataset dicts finds the rest.
-        scores_itself: whether pycocotools can evaluate on this very file.
+        issues: the fatal ones; ``check_annotations`` finds the others in the dataset dicts.
+        scores_itself: whether pycocotools can evaluate on this file as it is.
     """
 
     dataset_dicts: list[DatasetDict]
@@ -54,12 +54,12 @@ class CocoFile:
 def register_coco(
     name: str, json_file: str, image_root: str, evaluator_type: str = "coco", class_names: Sequence[str] = ()
 ) -> None:
-    """Register a COCO-format set; the file is read when the set is first used, and so are its class names.
+    """Register a COCO-format dataset; the file is read at first use.
 
-    The category ids may be any integers; dataset dicts count classes from 0 in their order.
+    The category ids may be any integers; dataset dicts number the classes from 0 in the order of the ids.
 
     Args:
-        class_names: known before, with ids from 1; none for those of the file alone.
+        class_names: if known without the file, with category ids from 1; otherwise the file gives them.
     """
     DatasetCatalog.register(name, lambda: load_coco(name, json_file, image_root, evaluator_type))
     classes: dict[str, Any] = {"thing_classes": list(class_names)} if class_names else {}
@@ -69,16 +69,16 @@ def register_coco(
 
 
 def count_from_1(class_names: Sequence[str]) -> dict[int, int]:
-    """Category id to class in the files of this project's converters, as Detectron2's metadata has it."""
+    """Map category ids 1, 2, ... to classes 0, 1, ..., for ``thing_dataset_id_to_contiguous_id``."""
     return {index + 1: index for index in range(len(class_names))}
 
 
 def load_coco(name: str, json_file: str, image_root: str, evaluator_type: str = "coco") -> list[DatasetDict]:
-    """The dataset dicts; sets the metadata of ``name``.
+    """Load the dataset dicts and set the metadata of ``name``.
 
     Raises:
         FileNotFoundError: no such file.
-        AnnotationError: the first faults, each with file, annotation id and field.
+        AnnotationError: the first errors, each with file, annotation id and field.
     """
     coco = read_coco(json_file, image_root)
     raise_issues(f"dataset {name}, {json_file}", coco.issues)
@@ -87,7 +87,7 @@ def load_coco(name: str, json_file: str, image_root: str, evaluator_type: str = 
 
 
 def read_coco(json_file: str, image_root: str) -> CocoFile:
-    """Read and check.
+    """Read and check a COCO file.
 
     Raises:
         FileNotFoundError: no such file.
@@ -95,9 +95,9 @@ def read_coco(json_file: str, image_root: str) -> CocoFile:
     """
     data, conversions = _read_json(json_file)
     warn_conversions(json_file, conversions)
-    categories, issues = _categories(data["categories"], json_file)
+    categories, issues = _read_categories(data["categories"], json_file)
     dataset_ids = {number: index for index, number in enumerate(sorted(categories))}
-    images = _images(data["images"], json_file, image_root, issues)
+    images = _read_images(data["images"], json_file, image_root, issues)
     scores_itself, seen = not conversions, Counter[Any]()
     for position, annotation in enumerate(data["annotations"], start=1):
         if not isinstance(annotation, dict):
@@ -110,28 +110,28 @@ def read_coco(json_file: str, image_root: str) -> CocoFile:
         file = os.path.relpath(dataset_dict["file_name"], image_root) if dataset_dict else json_file
         shown = number if is_integer(number) else f"number {position} of the list"
         size = (dataset_dict["height"], dataset_dict["width"]) if dataset_dict else (None, None)
-        faults = check_object(annotation, file, shown, size, categories, _num_keypoints(annotation, categories))
-        faults = [fault for fault in faults if fault.fatal]
+        errors = check_object(annotation, file, shown, size, categories, _num_keypoints(annotation, categories))
+        errors = [issue for issue in errors if issue.fatal]
         if not is_integer(number):
-            faults.append(AnnotationIssue(file, shown, "id", f"is {number!r}, not an integer"))
+            errors.append(AnnotationIssue(file, shown, "id", f"is {number!r}, not an integer"))
         elif seen[number]:
-            faults.append(AnnotationIssue(file, shown, "id", "is used twice"))
+            errors.append(AnnotationIssue(file, shown, "id", "is used twice"))
         seen[shown] += 1
         if dataset_dict is None:
-            faults.append(AnnotationIssue(file, shown, "image_id", f"is {image_id!r}, but there is no such image"))
-        elif not faults:
-            dataset_dict["annotations"].append(_to_dataset_ids(annotation, dataset_ids))
+            errors.append(AnnotationIssue(file, shown, "image_id", f"is {image_id!r}, but there is no such image"))
+        elif not errors:
+            dataset_dict["annotations"].append(_convert_annotation(annotation, dataset_ids))
             scores_itself &= _is_complete(annotation)
-        issues += faults
+        issues += errors
     settle_objects(images.values())
     names = [categories[number]["name"] for number in dataset_ids]
     return CocoFile(list(images.values()), names, dataset_ids, issues, scores_itself)
 
 
 def set_coco_metadata(name: str, coco: CocoFile, json_file: str, extra: dict[str, Any]) -> None:
-    """Set or replace the metadata of a dataset that has the classes of its file."""
+    """Set or replace the metadata of a dataset that takes its classes from the file."""
     classes = {"thing_classes": coco.class_names, "thing_dataset_id_to_contiguous_id": coco.dataset_ids}
-    # Without json_file, Detectron2's evaluator writes a complete file out of the records.
+    # Without json_file, Detectron2's evaluator writes a complete file from the dataset dicts.
     file = {"json_file": json_file} if coco.scores_itself else {}
     if not file and MetadataCatalog.get(name).get("json_file"):
         MetadataCatalog.remove(name)
@@ -139,7 +139,7 @@ def set_coco_metadata(name: str, coco: CocoFile, json_file: str, extra: dict[str
 
 
 def set_metadata(name: str, values: dict[str, Any]) -> None:
-    """Set, or replace where the files have changed since, the metadata of a dataset."""
+    """Set the metadata of a dataset, or replace it if the files have changed since."""
     metadata = MetadataCatalog.get(name)
     if any(metadata.get(key, value) != value for key, value in values.items()):
         MetadataCatalog.remove(name)
@@ -147,7 +147,7 @@ def set_metadata(name: str, values: dict[str, Any]) -> None:
 
 
 def read_coco_json(json_file: str) -> dict[str, list[Any]]:
-    """The file with the lists "images", "categories" and "annotations"; numbers that are text are numbers.
+    """Read the file with the lists "images", "categories" and "annotations"; text that is a number becomes one.
 
     Raises:
         FileNotFoundError: no such file.
@@ -157,7 +157,7 @@ def read_coco_json(json_file: str) -> dict[str, list[Any]]:
 
 
 def _read_json(json_file: str) -> tuple[dict[str, list[Any]], Counter[str]]:
-    """The file, and what of it was converted."""
+    """The content, and counts of what was converted (``convert_fields``)."""
     try:
         data = json.loads(read_text(json_file))
     except FileNotFoundError:
@@ -174,7 +174,7 @@ def _read_json(json_file: str) -> tuple[dict[str, list[Any]], Counter[str]]:
     return data, convert_fields(data)
 
 
-def _categories(entries: list[Any], json_file: str) -> tuple[dict[int, dict[str, Any]], list[AnnotationIssue]]:
+def _read_categories(entries: list[Any], json_file: str) -> tuple[dict[int, dict[str, Any]], list[AnnotationIssue]]:
     categories: dict[int, dict[str, Any]] = {}
     issues = []
     for entry in entries:
@@ -195,23 +195,23 @@ def _categories(entries: list[Any], json_file: str) -> tuple[dict[int, dict[str,
     return categories, issues
 
 
-def _images(
+def _read_images(
     entries: list[Any], json_file: str, image_root: str, issues: list[AnnotationIssue]
 ) -> dict[int, DatasetDict]:
     images: dict[int, DatasetDict] = {}
     for entry in entries:
-        faults = check_image_entry(entry, json_file)
+        errors = check_image_entry(entry, json_file)
         if isinstance(entry, dict):
             name, number = entry.get("file_name"), entry.get("id")
             if not is_integer(number):
-                faults.append(AnnotationIssue(str(name), None, "id", f"is {number!r}, not an integer"))
+                errors.append(AnnotationIssue(str(name), None, "id", f"is {number!r}, not an integer"))
             elif number in images:
-                faults.append(AnnotationIssue(str(name), None, "id", f"is {number}, as that of another image"))
-            # An absolute name is one of a file elsewhere, as in Detectron2.
+                errors.append(AnnotationIssue(str(name), None, "id", f"is {number}, as that of another image"))
+            # Absolute names are allowed, as in Detectron2.
             if isinstance(name, str) and not os.path.isabs(name) and escapes(name):
-                faults.append(AnnotationIssue(name, None, "file_name", f"leads out of the folder {image_root}"))
-        issues += faults
-        if not faults:
+                errors.append(AnnotationIssue(name, None, "file_name", f"leads out of the folder {image_root}"))
+        issues += errors
+        if not errors:
             path = os.path.join(image_root, entry["file_name"])
             size = {"height": entry["height"], "width": entry["width"]}
             images[entry["id"]] = {"file_name": path, "image_id": entry["id"], **size, "annotations": []}
@@ -227,12 +227,12 @@ def _num_keypoints(annotation: Any, categories: dict[int, dict[str, Any]]) -> in
 
 
 def _is_complete(annotation: dict[str, Any]) -> bool:
-    """Whether pycocotools scores this object as it should: it takes id 0 for no match, and needs the others."""
+    """Whether pycocotools scores this object correctly: it takes id 0 for no match, and needs the other fields."""
     complete = annotation["id"] > 0 and is_number(annotation.get("area")) and "iscrowd" in annotation
     return complete and "ignore" not in annotation and ("num_keypoints" in annotation or "keypoints" not in annotation)
 
 
-def _to_dataset_ids(annotation: dict[str, Any], dataset_ids: dict[int, int]) -> dict[str, Any]:
+def _convert_annotation(annotation: dict[str, Any], dataset_ids: dict[int, int]) -> dict[str, Any]:
     result = {
         "id": annotation["id"],
         "bbox": annotation["bbox"],
@@ -246,6 +246,6 @@ def _to_dataset_ids(annotation: dict[str, Any], dataset_ids: dict[int, int]) -> 
     if "keypoints" in annotation:
         result["keypoints"] = points = list(annotation["keypoints"])
         for i in range(0, len(points), 3):
-            if points[i + 2]:  # the others have no place, and a clothing item has 260 of them
-                points[i], points[i + 1] = points[i] + 0.5, points[i + 1] + 0.5
+            if points[i + 2]:  # unlabeled points have no position, and a clothing item has 260 of them
+                points[i : i + 2] = map(from_pixel_index, points[i : i + 2])
     return result

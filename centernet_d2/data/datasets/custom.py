@@ -1,11 +1,26 @@
-"""Datasets named in the configuration, and what the configuration must agree with them on."""
+"""Datasets from ``DATASETS.CUSTOM``, and the number of classes that config and datasets must agree on.
+
+An entry is a mapping or, shorter, the same four values in a list::
+
+    {name: cats_train, type: coco, json_file: cats/train.json, image_root: cats/images}
+    [cats_train, coco, cats/train.json, cats/images]
+
+Types:
+    * ``coco``, ``voc_json`` (COCO file, Pascal VOC's metric), ``video`` (with tracks), and the keypoint schemas
+      (``face68``, ...): ``json_file``, ``image_root``.
+    * ``voc``, a folder in Pascal VOC's layout: ``root``, ``split``.
+    * ``crops``, one image for each object of another dataset: ``source``, ``margin`` (``datasets.crops``).
+
+Relative paths start at ``DETECTRON2_DATASETS``, or at the current folder where only that has the file.
+"""
 
 from __future__ import annotations
 
 import contextlib
 import functools
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
 
 from detectron2.config import CfgNode
 from detectron2.data import DatasetCatalog, MetadataCatalog
@@ -19,38 +34,41 @@ from centernet_d2.data.datasets.voc import register_voc
 from centernet_d2.data.image_io import datasets_root, set_exif_orientation
 from centernet_d2.structures.model_metadata import describe_classes
 
-# Functions of name and two strings; how many of these are paths, by kind: both, unless said here.
-_KINDS: dict[str, Callable[[str, str, str], None]] = {
-    "coco": register_coco,
-    "voc_json": functools.partial(register_coco, evaluator_type="pascal_voc"),
-    "voc": register_voc,
-    "crops": register_crops,
-    "video": register_video,
-    **KEYPOINT_TYPES,
+
+class _Type(NamedTuple):
+    """A type of dataset: called with the name and two strings, of which the first ``num_paths`` are paths."""
+
+    register: Callable[[str, str, str], None]
+    keys: tuple[str, str] = ("json_file", "image_root")
+    num_paths: int = 2
+
+
+_TYPES = {
+    "coco": _Type(register_coco),
+    "voc_json": _Type(functools.partial(register_coco, evaluator_type="pascal_voc")),
+    "voc": _Type(register_voc, ("root", "split"), 1),
+    "crops": _Type(register_crops, ("source", "margin"), 0),
+    "video": _Type(register_video),
+    **{name: _Type(register) for name, register in KEYPOINT_TYPES.items()},
 }
-_NUM_PATHS = {"voc": 1, "crops": 0}
-_REGISTERED: dict[str, tuple[str, ...]] = {}
+_REGISTERED: dict[str, tuple[str, str, str]] = {}
 
 
 def register_custom_datasets(cfg: CfgNode) -> None:
-    """Register the sets of ``DATASETS.CUSTOM``; no file is read. Doing it again changes nothing.
+    """Register the datasets of ``DATASETS.CUSTOM``; no file is read. Calling it again changes nothing.
 
-    ``INPUT.EXIF_ORIENTATION`` holds from here on for images and dataset dicts of this process.
+    Also sets ``INPUT.EXIF_ORIENTATION`` for this process.
 
     Raises:
-        ValueError: an entry is malformed, or its name is that of another set.
+        ValueError: an entry is malformed, or its name is that of another dataset.
     """
     set_exif_orientation(cfg.INPUT.EXIF_ORIENTATION)
     for entry in cfg.DATASETS.CUSTOM:
-        if not isinstance(entry, list | tuple) or len(entry) != 4 or not all(isinstance(x, str) for x in entry):
-            raise ValueError(
-                f"DATASETS.CUSTOM: {entry!r} is not four strings (name, kind, and two that depend on the kind)"
-            )
-        name, kind, first, second = entry
-        if kind not in _KINDS:
-            raise ValueError(f"DATASETS.CUSTOM: the kind of {name!r} is {kind!r}, not one of {', '.join(_KINDS)}")
-        num_paths = _NUM_PATHS.get(kind, 2)
-        location = (kind, *resolve_paths(*(first, second)[:num_paths]), *(first, second)[num_paths:])
+        name, type_name, first, second = _parse_entry(entry)
+        kind = _TYPES[type_name]
+        paths, others = (first, second)[: kind.num_paths], (first, second)[kind.num_paths :]
+        first, second = (*resolve_paths(*paths), *others)
+        location = (type_name, first, second)
         if _REGISTERED.get(name) == location:
             continue
         if name in _REGISTERED:
@@ -58,26 +76,55 @@ def register_custom_datasets(cfg: CfgNode) -> None:
             MetadataCatalog.remove(name)
         elif name in DatasetCatalog:
             raise ValueError(f"DATASETS.CUSTOM: the name {name!r} belongs to a built-in dataset, choose another")
-        _KINDS[kind](name, location[1], location[2])
+        kind.register(name, first, second)
         _REGISTERED[name] = location
 
 
-def location_of(name: str) -> tuple[str, ...] | None:
-    """Kind and place, as in ``DATASETS.CUSTOM``, of a set that ``DATASETS.CUSTOM`` registered, None for others."""
+def _parse_entry(entry: Any) -> tuple[str, str, str, str]:
+    """Name, type and the two values of an entry of ``DATASETS.CUSTOM``.
+
+    Raises:
+        ValueError: it is neither a mapping with the keys of its type nor four strings.
+    """
+    if isinstance(entry, Mapping):
+        keys = ("name", "type", *_get_type(entry.get("name"), entry.get("type")).keys)
+        if set(entry) != set(keys):
+            raise ValueError(f"DATASETS.CUSTOM: {dict(entry)!r} must have the keys {', '.join(keys)}, and no others")
+        # A margin may be written as a number.
+        values = [str(v) if k == "margin" and isinstance(v, int | float) else v for k, v in entry.items()]
+        entry = [dict(zip(entry, values, strict=True))[key] for key in keys]
+    if not isinstance(entry, list | tuple) or len(entry) != 4 or not all(isinstance(x, str) for x in entry):
+        raise ValueError(
+            f"DATASETS.CUSTOM: {entry!r} must be four strings (name, type, and two that depend on the type) or a "
+            "mapping such as {name: ..., type: coco, json_file: ..., image_root: ...}"
+        )
+    name, type_name, first, second = entry
+    _get_type(name, type_name)
+    return name, type_name, first, second
+
+
+def _get_type(name: Any, type_name: Any) -> _Type:
+    if not isinstance(type_name, str) or type_name not in _TYPES:
+        raise ValueError(f"DATASETS.CUSTOM: the type of {name!r} is {type_name!r}, not one of {', '.join(_TYPES)}")
+    return _TYPES[type_name]
+
+
+def get_location(name: str) -> tuple[str, str, str] | None:
+    """Type and the two values of a dataset from ``DATASETS.CUSTOM``; None for other datasets."""
     return _REGISTERED.get(name)
 
 
 def category_ids(name: str) -> list[int]:
-    """The ids that the annotation file of a registered dataset has for its classes, in their order; [] for none.
+    """The category ids of a registered dataset's annotation file, in the order of the classes; [] if it has none.
 
-    The class names must have been requested before.
+    Call ``class_names`` first, which reads the file where it is needed.
     """
-    kind, source, _ = location_of(name) or ("", "", "")
-    if kind == "crops":
+    type_name, source, _ = get_location(name) or ("", "", "")
+    if type_name == "crops":
         return category_ids(source)
     metadata = MetadataCatalog.get(name)
-    if kind in KEYPOINT_TYPES and metadata.get("thing_dataset_id_to_contiguous_id") is None:
-        # The schema says the class names without the file, but not the ids.
+    if type_name in KEYPOINT_TYPES and metadata.get("thing_dataset_id_to_contiguous_id") is None:
+        # The schema has the class names but not the ids, so the file has to be read.
         with contextlib.suppress(OSError, ValueError):
             load_dataset_dicts(name)
     metadata = MetadataCatalog.get(name)
@@ -87,43 +134,43 @@ def category_ids(name: str) -> list[int]:
 
 
 def resolve_num_classes(cfg: CfgNode) -> int:
-    """``MODEL.CENTERNET.NUM_CLASSES``, or, where that is 0, what the datasets have.
+    """``MODEL.CENTERNET.NUM_CLASSES`` or, where that is 0, the number of classes of the datasets.
 
-    With a number given, datasets with missing files are skipped: prediction needs no dataset.
+    With a number given, datasets without files are skipped: prediction needs no dataset.
 
     Raises:
-        ValueError: the configuration and the datasets, or these among each other, do not agree.
+        ValueError: the config and the datasets, or two datasets, disagree.
     """
     wanted = cfg.MODEL.CENTERNET.NUM_CLASSES
     names: dict[str, list[str]] = {}
-    for dataset in dict.fromkeys((*cfg.DATASETS.TRAIN, *cfg.DATASETS.TEST)):
+    for dataset_name in dict.fromkeys((*cfg.DATASETS.TRAIN, *cfg.DATASETS.TEST)):
         try:
-            names[dataset] = class_names(dataset)
+            names[dataset_name] = class_names(dataset_name)
         except FileNotFoundError:
             if not wanted:
                 raise
-    for dataset, found in names.items():
+    for dataset_name, classes in names.items():
         first = next(iter(names))
-        if found != names[first]:
-            raise ValueError(f"{_describe_classes(first, names[first])}, but {_describe_classes(dataset, found)}")
-        if wanted and wanted != len(found):
+        if classes != names[first]:
+            raise ValueError(f"{_describe(first, names[first])}, but {_describe(dataset_name, classes)}")
+        if wanted and wanted != len(classes):
             raise ValueError(
-                f"MODEL.CENTERNET.NUM_CLASSES is {wanted}, but {_describe_classes(dataset, found)}; "
-                f"set it to {len(found)}, or to 0 to take it from the dataset"
+                f"MODEL.CENTERNET.NUM_CLASSES is {wanted}, but {_describe(dataset_name, classes)}; "
+                f"set it to {len(classes)}, or to 0 to take it from the dataset"
             )
     if not wanted and not names:
         raise ValueError("MODEL.CENTERNET.NUM_CLASSES is 0 and DATASETS names no dataset to take it from")
     return wanted or len(next(iter(names.values())))
 
 
-def _describe_classes(dataset: str, names: Sequence[str]) -> str:
-    return describe_classes(f"dataset {dataset}", names)
+def _describe(dataset_name: str, classes: Sequence[str]) -> str:
+    return describe_classes(f"dataset {dataset_name}", classes)
 
 
 def resolve_paths(*paths: str) -> tuple[str, ...]:
-    """Paths as ``DATASETS.CUSTOM`` and tools mean them: relative ones start at ``DETECTRON2_DATASETS``.
+    """Resolve paths of ``DATASETS.CUSTOM`` and of tools: relative ones start at ``DETECTRON2_DATASETS``.
 
-    Where the first relative one is not there but is in the current folder, all of them start at that.
+    If the first relative path exists in the current folder only, all of them start there.
     """
     expanded = [os.path.expanduser(path) for path in paths]
     first = next((path for path in expanded if not os.path.isabs(path)), "")

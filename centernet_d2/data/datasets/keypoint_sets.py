@@ -1,4 +1,4 @@
-"""Objects with landmarks, from COCO-format files: those of ``datasets/prepare_*.py`` and one's own."""
+"""Registers COCO-format files with keypoints: those of ``datasets/prepare_*.py`` and custom ones."""
 
 from __future__ import annotations
 
@@ -15,31 +15,31 @@ from centernet_d2.data.validation.issues import AnnotationIssue, raise_issues
 
 
 def register_keypoint_dataset(name: str, schema_name: str, json_file: str, image_root: str) -> None:
-    """Register a COCO-format set whose objects have the landmarks of ``schema_name``; the file is read at first use.
+    """Register a COCO-format dataset with the keypoints of ``schema_name``; the file is read at first use.
 
-    Category ids count the schema's classes from 1; where it has one class, any single id will do, and where it has
-    none, the classes are those of the file.
+    Category ids number the schema's classes from 1. A schema with one class accepts any single id; one without classes
+    takes those of the file.
     """
     schema = SCHEMAS[schema_name]
     DatasetCatalog.register(name, lambda: load_keypoint_dataset(name, schema, json_file, image_root))
     values = {"image_root": image_root, **keypoint_metadata(schema)}
     if schema.evaluator == "coco":
-        # What the evaluator needs is only known when the file has been read, so let the classes be requested.
+        # The evaluator needs values that only the file has. Without classes here, the file is read for them.
         values.pop("thing_classes", None)
     MetadataCatalog.get(name).set(**values)
 
 
 def keypoint_metadata(schema: KeypointSchema) -> dict[str, Any]:
-    """Metadata of any dataset with these landmarks: names, flip pairs, the schema's classes, evaluator."""
+    """Metadata of any dataset with this schema: keypoint names, flip pairs, classes, evaluator."""
     classes = {"thing_classes": list(schema.class_names)} if schema.class_names else {}
     return {**classes, "evaluator_type": schema.evaluator, **schema.metadata()}
 
 
 def read_keypoint_dataset(schema: KeypointSchema, json_file: str, image_root: str) -> CocoFile:
-    """The file, with keypoints and boxes in continuous image coordinates, and, where the schema has classes, these.
+    """Read the file, with keypoints and boxes in continuous image coordinates, and the schema's classes if it has any.
 
     Raises:
-        FileNotFoundError, AnnotationError: no such file, or nothing that can be read as such a file.
+        FileNotFoundError, AnnotationError: no such file, or it is not a COCO file.
     """
     coco = read_coco(json_file, image_root)
     if schema.class_names:
@@ -54,7 +54,7 @@ def read_keypoint_dataset(schema: KeypointSchema, json_file: str, image_root: st
 
 
 def _use_classes(coco: CocoFile, schema: KeypointSchema, json_file: str) -> None:
-    """Count classes in the order of the schema, in place."""
+    """Number the classes in the order of the schema, in place."""
     classes = dict(enumerate(number - 1 for number in coco.dataset_ids))
     if len(schema.class_names) == len(coco.dataset_ids) == 1:
         classes = {0: 0}
@@ -69,11 +69,11 @@ def _use_classes(coco: CocoFile, schema: KeypointSchema, json_file: str) -> None
 
 
 def load_keypoint_dataset(name: str, schema: KeypointSchema, json_file: str, image_root: str) -> list[DatasetDict]:
-    """The dataset dicts; sets the metadata of ``name``.
+    """Load the dataset dicts and set the metadata of ``name``.
 
     Raises:
         FileNotFoundError: no such file.
-        AnnotationError: the first faults, each with file, annotation id and field.
+        AnnotationError: the first errors, each with file, annotation id and field.
     """
     coco = read_keypoint_dataset(schema, json_file, image_root)
     raise_issues(f"dataset {name}, {json_file}", coco.issues)
@@ -87,21 +87,21 @@ def load_keypoint_dataset(name: str, schema: KeypointSchema, json_file: str, ima
 
 
 def resolve_schema(cfg: CfgNode) -> KeypointSchema:
-    """The schema that ``MODEL.KEYPOINT.SCHEMA`` names, or the datasets have.
+    """Return the schema that ``MODEL.KEYPOINT.SCHEMA`` names, or else that of the datasets.
 
     Raises:
-        ValueError: there is none, or the configuration and the datasets do not agree.
+        ValueError: there is none, or the config and the datasets disagree.
     """
     wanted = cfg.MODEL.KEYPOINT.SCHEMA
     for name in (*cfg.DATASETS.TRAIN, *cfg.DATASETS.TEST):
         if wanted and name not in DatasetCatalog:
-            continue  # of the script that trained the model; prediction needs no dataset
-        found = MetadataCatalog.get(name).get("keypoint_schema") if name in DatasetCatalog else None
-        if found is None:
+            continue  # registered by the training script only; prediction needs no dataset
+        schema = MetadataCatalog.get(name).get("keypoint_schema") if name in DatasetCatalog else None
+        if schema is None:
             raise ValueError(f"dataset {name} has no keypoint schema, which the task {cfg.MODEL.CENTERNET.TASK} needs")
-        wanted = wanted or found
-        if found != wanted:
-            raise ValueError(f"dataset {name} has landmarks {found}, the model {wanted} (MODEL.KEYPOINT.SCHEMA)")
+        wanted = wanted or schema
+        if schema != wanted:
+            raise ValueError(f"dataset {name} has keypoints {schema}, the model {wanted} (MODEL.KEYPOINT.SCHEMA)")
     if wanted not in SCHEMAS:
         raise ValueError(f"MODEL.KEYPOINT.SCHEMA is {wanted!r}, not one of {', '.join(SCHEMAS)}")
     return SCHEMAS[wanted]
@@ -111,5 +111,5 @@ def _register(schema_name: str, name: str, json_file: str, image_root: str) -> N
     register_keypoint_dataset(name, schema_name, json_file, image_root)
 
 
-#: For ``DATASETS.CUSTOM``: kind -> function of name, JSON file and image folder.
+#: Types of ``DATASETS.CUSTOM``: schema name -> function of name, JSON file and image folder.
 KEYPOINT_TYPES = {schema_name: functools.partial(_register, schema_name) for schema_name in SCHEMAS}

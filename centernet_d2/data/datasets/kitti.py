@@ -1,4 +1,4 @@
-"""KITTI's 3D objects, from the files of ``datasets/prepare_kitti.py``."""
+"""Registers KITTI's 3D objects, from the files of ``datasets/prepare_kitti.py``."""
 
 from __future__ import annotations
 
@@ -14,20 +14,20 @@ from centernet_d2.data.datasets.coco import read_coco, read_coco_json, set_metad
 from centernet_d2.data.image_io import DatasetDict
 from centernet_d2.data.validation.issues import AnnotationIssue, is_number, raise_issues
 
-#: Classes to be found, in the order of the category ids 1, 2, 3: that of CenterNet's reference models.
+#: Classes in the order of the category ids 1, 2, 3, as in CenterNet's reference models.
 CLASS_NAMES = ("pedestrian", "car", "cyclist")
-#: The labels' types; those after the first three become "ignored" regions.
+#: Object types in the labels; those after the first three become "ignored" regions.
 TYPES = ("Pedestrian", "Car", "Cyclist", "Van", "Truck", "Person_sitting", "Tram", "Misc", "DontCare")
 #: Split of the training images -> part -> number of images (Chen et al. 2015; Xiang et al. 2017).
 SPLITS = {"3dop": {"train": 3712, "val": 3769}, "subcnn": {"train": 3682, "val": 3799}}
-#: Types of KITTI's labels that look like the objects of some classes and are none, after CenterNet.
+#: Types that look like objects of some classes, and the classes; ignored there, as in CenterNet.
 IGNORED_AS: dict[str, tuple[str, ...]] = {
     "Van": ("car",),
     "Truck": ("car",),
     "Person_sitting": ("pedestrian",),
     "DontCare": CLASS_NAMES,
 }
-#: Of annotations and, except for DontCare, of ignored objects: field -> how many numbers; () is a single one.
+#: Fields of annotations and of ignored objects other than DontCare -> shape; () is a single number.
 FIELDS: dict[str, tuple[int, ...]] = {
     **dict.fromkeys(("truncated", "occluded", "alpha", "rotation_y", "depth"), ()),
     **dict.fromkeys(("dim", "location"), (3,)),
@@ -36,21 +36,21 @@ KITTI_METADATA: dict[str, Any] = {"thing_classes": list(CLASS_NAMES), "evaluator
 
 
 def register_kitti(name: str, json_file: str, image_root: str) -> None:
-    """Register a file of ``convert_kitti``, or one of one's own in that form."""
+    """Register a file of ``convert_kitti``, or another one in that format."""
     DatasetCatalog.register(name, functools.partial(load_kitti, name, json_file, image_root))
     MetadataCatalog.get(name).set(image_root=image_root, **KITTI_METADATA)
 
 
 def load_kitti(name: str, json_file: str, image_root: str) -> list[DatasetDict]:
-    """Detectron2's dataset dicts, with more:
+    """Load Detectron2's dataset dicts, with more:
 
-    * of an image "calib", (3, 4) float64 (``ops.box3d_geometry``), and "ignored", a list of objects of other types with
+    * images have "calib", (3, 4) float64 (``ops.box3d_geometry``), and "ignored", a list of objects of other types with
       "type", "bbox", "bbox_mode", "line" and, except for DontCare, the fields of an annotation;
-    * of an annotation the ``FIELDS`` (``converters.kitti.read_kitti``), and "line", the order of the labels.
+    * annotations have the ``FIELDS`` (``preparation.kitti.read_kitti``), and "line", the order of the labels.
 
     Raises:
         FileNotFoundError: no such file.
-        AnnotationError: the first faults, each with file, annotation id and field.
+        AnnotationError: the first errors, each with file, annotation id and field.
     """
     dataset_dicts, issues, dataset_ids = read_kitti_json(json_file, image_root)
     raise_issues(f"dataset {name}, {json_file}", issues)
@@ -60,10 +60,10 @@ def load_kitti(name: str, json_file: str, image_root: str) -> list[DatasetDict]:
 
 
 def read_kitti_json(json_file: str, image_root: str) -> tuple[list[DatasetDict], list[AnnotationIssue], dict[int, int]]:
-    """Dataset dicts as of ``load_kitti``, what is wrong with the file, and category id to class.
+    """Read dataset dicts as of ``load_kitti``, the file's issues, and the map from category id to class.
 
     Raises:
-        FileNotFoundError, AnnotationError: no such file, or nothing that can be read as such a file.
+        FileNotFoundError, AnnotationError: no such file, or it is not a COCO file.
     """
     coco = read_coco(json_file, image_root)
     if coco.issues:
@@ -79,12 +79,12 @@ def read_kitti_json(json_file: str, image_root: str) -> tuple[list[DatasetDict],
         image, file_name = images[dataset_dict["image_id"]], dataset_dict["file_name"]
         for annotation in dataset_dict["annotations"]:
             entry = objects[annotation["id"]]
-            issues += _faults(entry, {**FIELDS, "line": ()}, file_name, annotation["id"])
+            issues += _check_fields(entry, {**FIELDS, "line": ()}, file_name, annotation["id"])
             annotation.update({name: entry.get(name) for name in (*FIELDS, "line")})
-        dataset_dict["ignored"], faults = _read_ignored(image.get("ignored", []), file_name)
-        faults += _faults(image, {"calib": (3, 4)}, file_name, None)
-        dataset_dict["calib"] = None if faults else np.array(image["calib"], dtype=np.float64)
-        issues += faults
+        dataset_dict["ignored"], errors = _read_ignored(image.get("ignored", []), file_name)
+        errors += _check_fields(image, {"calib": (3, 4)}, file_name, None)
+        dataset_dict["calib"] = None if errors else np.array(image["calib"], dtype=np.float64)
+        issues += errors
     return coco.dataset_dicts, issues, coco.dataset_ids
 
 
@@ -94,14 +94,16 @@ def _read_ignored(entries: Any, file: str) -> tuple[list[dict[str, Any]], list[A
     issues: list[AnnotationIssue] = []
     for number, entry in enumerate(entries, start=1):
         fields = {"bbox": (4,), "line": (), **({} if entry.get("type") == "DontCare" else FIELDS)}
-        issues += _faults(entry, fields, file, f"{number} of the ignored")
+        issues += _check_fields(entry, fields, file, f"{number} of the ignored")
         if entry.get("type") not in TYPES:
             problem = f"is {entry.get('type')!r}, not one of {', '.join(TYPES)}"
             issues.append(AnnotationIssue(file, f"{number} of the ignored", "type", problem))
     return [{**entry, "bbox_mode": BoxMode.XYWH_ABS} for entry in entries], issues
 
 
-def _faults(entry: dict[str, Any], fields: dict[str, tuple[int, ...]], file: str, number: Any) -> list[AnnotationIssue]:
+def _check_fields(
+    entry: dict[str, Any], fields: dict[str, tuple[int, ...]], file: str, number: Any
+) -> list[AnnotationIssue]:
     return [
         AnnotationIssue(
             file, number, name, f"is {entry.get(name)!r}, not {math.prod(shape)} finite number{'s' * bool(shape)}"

@@ -1,4 +1,4 @@
-"""Videos with tracks: COCO files whose images are frames and whose objects have an identity; MOT17 among them."""
+"""Registers videos with tracks: COCO files whose images are frames and whose objects have track ids, such as MOT17."""
 
 from __future__ import annotations
 
@@ -13,33 +13,33 @@ from centernet_d2.data.datasets.coco import read_coco, read_coco_json, set_metad
 from centernet_d2.data.image_io import DatasetDict
 from centernet_d2.data.validation.issues import AnnotationIssue, escapes, is_integer, raise_issues
 
-# As COCO and CrowdHuman call them, so that networks and datasets go together.
+# The same name as in COCO and CrowdHuman, so that models fit all of them.
 CLASS_NAMES = ("person",)
-#: Split -> folder, and its images in MOT17. The halves are those of CenterTrack (Zhou et al. 2020).
+#: Split -> folder, and number of images in MOT17. The halves are those of CenterTrack (Zhou et al. 2020).
 SPLITS = {"train": ("train", 5316), "train_half": ("train", 2664), "val_half": ("train", 2652), "test": ("test", 5919)}
 
 
 def register_video(name: str, json_file: str, image_root: str) -> None:
-    """Register a file of ``convert_mot``, or one of one's own in that form."""
+    """Register a file of ``convert_mot``, or another one in that format."""
     DatasetCatalog.register(name, functools.partial(load_video, name, json_file, image_root))
     MetadataCatalog.get(name).set(image_root=image_root, evaluator_type="tracking")
 
 
 def load_video(name: str, json_file: str, image_root: str) -> list[DatasetDict]:
-    """Detectron2's dataset dicts, each video's together and in the order of its frames, with more:
+    """Load Detectron2's dataset dicts, grouped by video and ordered by frame, with more:
 
-    * of an image ``video_id``, and ``frame``, its place in the video, from 0 in the reference ones;
-    * of an annotation ``track_id``, from 1, which is the object's identity in its video.
+    * images have ``video_id`` and ``frame``, the frame number, from 0 in the built-in datasets;
+    * annotations have ``track_id``, from 1, the same for an object in all frames of its video.
 
     Sets the metadata of ``name``; ``video_names`` are names by ``video_id``.
 
     Raises:
         FileNotFoundError: no such file.
-        AnnotationError: the first faults, each with file, annotation id and field.
+        AnnotationError: the first errors, each with file, annotation id and field.
     """
     coco = read_coco(json_file, image_root)
     content = read_coco_json(json_file)
-    names, issues = _videos(content.get("videos"), json_file)
+    names, issues = _read_videos(content.get("videos"), json_file)
     if not coco.issues:
         issues += _add_frames(coco.dataset_dicts, content["images"], names)
         issues += _add_track_ids(coco.dataset_dicts, content["annotations"])
@@ -50,7 +50,7 @@ def load_video(name: str, json_file: str, image_root: str) -> list[DatasetDict]:
     return sorted(coco.dataset_dicts, key=lambda dataset_dict: (dataset_dict["video_id"], dataset_dict["frame"]))
 
 
-def _videos(entries: Any, json_file: str) -> tuple[dict[int, str], list[AnnotationIssue]]:
+def _read_videos(entries: Any, json_file: str) -> tuple[dict[int, str], list[AnnotationIssue]]:
     """Names by id."""
     if not isinstance(entries, list):
         return {}, [AnnotationIssue(json_file, None, "videos", "is not a list of objects with id and name")]

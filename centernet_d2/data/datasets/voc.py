@@ -1,4 +1,4 @@
-"""Pascal VOC 2007 and 2012 under Detectron2's names, and folders of one's own in their layout."""
+"""Reads Pascal VOC 2007 and 2012, and registers custom folders in their layout."""
 
 from __future__ import annotations
 
@@ -21,22 +21,22 @@ from centernet_d2.data.validation.object_boxes import BOX_ISSUES, settle_objects
 
 
 def register_voc(name: str, root: str, split: str) -> None:
-    """Register a folder in VOC's layout, scored in COCO's way (difficult objects are ignored).
+    """Register a folder in VOC's layout, scored with COCO's metric (difficult objects are ignored).
 
     Args:
         root: holds ``Annotations/*.xml``, ``JPEGImages/`` and ``ImageSets/Main/<split>.txt``.
     """
-    DatasetCatalog.register(name, lambda: _load_own(name, root, split))
+    DatasetCatalog.register(name, lambda: _load_custom_voc(name, root, split))
     MetadataCatalog.get(name).set(dirname=root, split=split, evaluator_type="coco")
 
 
 def read_voc(root: str, split: str, class_names: Sequence[str]) -> tuple[list[DatasetDict], list[AnnotationIssue]]:
-    """Dataset dicts in the order of the split's list, and what is wrong with the files (such objects are left out).
+    """Read the dataset dicts in the order of the split's list, and the issues of the files (such objects are dropped).
 
     ``image_id`` is the stem of the file's name; difficult objects have ``iscrowd`` 1; boxes are x1, y1, x2, y2.
 
     Raises:
-        FileNotFoundError: the layout is not there.
+        FileNotFoundError: a folder or list of the layout is absent.
     """
     annotations, images = (NamedFiles(_folder(root, name)) for name in ("Annotations", "JPEGImages"))
     classes = {name: index for index, name in enumerate(class_names)}
@@ -45,7 +45,7 @@ def read_voc(root: str, split: str, class_names: Sequence[str]) -> tuple[list[Da
     conversions: Counter[str] = Counter()
     for stem in names:
         xml = find_annotation(annotations, stem)
-        image, faults = read_voc_xml(xml)
+        image, errors = read_voc_xml(xml)
         conversions.update(image.conversions)
         dataset_dict: DatasetDict = {
             "file_name": find_image(images, stem, image.file_name),
@@ -54,29 +54,29 @@ def read_voc(root: str, split: str, class_names: Sequence[str]) -> tuple[list[Da
         try:
             dataset_dict["height"], dataset_dict["width"] = image.size or read_image_size(dataset_dict["file_name"])
         except CorruptImageError as error:
-            faults.append(
+            errors.append(
                 AnnotationIssue(error.file_name, None, "size", f"is not in {xml} and the image: {error.reason}")
             )
         dataset_dict["annotations"] = []
-        for found in image.objects:
-            if found.name not in classes:
-                faults.append(
-                    AnnotationIssue(xml, found.number, "name", f"is {found.name!r}, none of {', '.join(class_names)}")
+        for one in image.objects:
+            if one.name not in classes:
+                errors.append(
+                    AnnotationIssue(xml, one.number, "name", f"is {one.name!r}, none of {', '.join(class_names)}")
                 )
                 continue
-            box = {"bbox": list(found.bbox), "bbox_mode": BoxMode.XYXY_ABS, "iscrowd": int(found.difficult)}
-            dataset_dict["annotations"].append({"id": found.number, "category_id": classes[found.name], **box})
-        issues += faults
+            box = {"bbox": list(one.bbox), "bbox_mode": BoxMode.XYXY_ABS, "iscrowd": int(one.difficult)}
+            dataset_dict["annotations"].append({"id": one.number, "category_id": classes[one.name], **box})
+        issues += errors
         if "height" in dataset_dict:
             dataset_dicts.append(dataset_dict)
-    _note_first_pixel(dataset_dicts, os.path.join(root, "Annotations"))
+    _check_first_pixel(dataset_dicts, os.path.join(root, "Annotations"))
     settle_objects(dataset_dicts)
     warn_conversions(f"{root}, {split}", conversions)
     return dataset_dicts, issues
 
 
-def _note_first_pixel(dataset_dicts: list[DatasetDict], folder: str) -> None:
-    """An issue on labels that count pixels from 0, for all dataset dicts together, in the first that shows it."""
+def _check_first_pixel(dataset_dicts: list[DatasetDict], folder: str) -> None:
+    """Add one issue for labels that seem to count pixels from 0, in the first dataset dict with one."""
     boxes = [(dataset_dict, one["bbox"]) for dataset_dict in dataset_dicts for one in dataset_dict["annotations"]]
     zero = [dataset_dict for dataset_dict, box in boxes if -1 in box[:2]]
     if zero:
@@ -87,7 +87,7 @@ def _note_first_pixel(dataset_dicts: list[DatasetDict], folder: str) -> None:
 
 @functools.lru_cache(maxsize=8)
 def voc_class_names(root: str) -> tuple[str, ...]:
-    """The names in all of ``Annotations``, sorted: the same for every split."""
+    """The class names in all of ``Annotations``, sorted; the same for every split."""
     return tuple(read_voc_names(_folder(root, "Annotations")))
 
 
@@ -98,11 +98,11 @@ def _folder(root: str, name: str) -> str:
     return folder
 
 
-def _load_own(name: str, root: str, split: str) -> list[DatasetDict]:
+def _load_custom_voc(name: str, root: str, split: str) -> list[DatasetDict]:
     class_names = voc_class_names(root)
     dataset_dicts, issues = read_voc(root, split, class_names)
     raise_issues(f"dataset {name}, {root}", issues)
-    # Numbers, because the COCO file that the evaluator writes needs them.
+    # The COCO file that the evaluator writes needs numbers.
     for number, dataset_dict in enumerate(dataset_dicts):
         dataset_dict["image_id"] = number
     values = {"dirname": root, "split": split, "evaluator_type": "coco", "thing_classes": list(class_names)}
@@ -111,6 +111,7 @@ def _load_own(name: str, root: str, split: str) -> list[DatasetDict]:
 
 
 def load_pascal_voc(name: str, root: str, split: str) -> list[DatasetDict]:
+    """Load a split of Pascal VOC itself: difficult objects are kept for training, and marked "difficult"."""
     dataset_dicts, issues = read_voc(root, split, MetadataCatalog.get(name).thing_classes)
     raise_issues(f"dataset {name}, {root}", issues)
     for dataset_dict in dataset_dicts:

@@ -22,13 +22,13 @@ def parse_xml(path: str | os.PathLike[str]) -> ElementTree.Element:
     """
     parser = ElementTree.XMLParser(target=_Builder())
     try:
-        parser.feed(_content(path))
+        parser.feed(_read_content(path))
         return parser.close()
     except (ElementTree.ParseError, LookupError, UnicodeError) as error:  # the latter for encodings
-        raise ValueError(f"is not XML: {error}{_not_text(path)}") from error
+        raise ValueError(f"is not XML: {error}{_describe_encoding_error(path)}") from error
 
 
-def _content(path: str | os.PathLike[str]) -> bytes | str:
+def _read_content(path: str | os.PathLike[str]) -> bytes | str:
     """Text where the parser does not know the encoding that the file says, such as those of Chinese and Japanese."""
     content = Path(path).read_bytes()
     declared = _DECLARED.match(content)
@@ -36,7 +36,7 @@ def _content(path: str | os.PathLike[str]) -> bytes | str:
     return content if name.lower().startswith("utf") else content.decode(name)
 
 
-def _not_text(path: str | os.PathLike[str]) -> str:
+def _describe_encoding_error(path: str | os.PathLike[str]) -> str:
     """The encoding, where that is what the parser stumbled over."""
     try:
         read_text(path)

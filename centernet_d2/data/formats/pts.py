@@ -17,18 +17,18 @@ from centernet_d2.data.validation.missing import missing
 
 
 def read_pts(path: Path, count: int) -> tuple[np.ndarray | None, list[AnnotationIssue]]:
-    """The points, (count, 2) float64 x, y with whole numbers from 0 at pixel centers; or None and the fault."""
+    """The points, (count, 2) float64 x, y with whole numbers from 0 at pixel centers; or None and the problem."""
     try:
-        return _points(read_text(path), count) - 1, []
+        return _parse_points(read_text(path), count) - 1, []
     except FileNotFoundError:
-        fault: tuple[str, str] = ("file", missing(path))
+        problem: tuple[str, str] = ("file", missing(path))
     except NotTextError as error:
-        fault = ("file", error.reason)
+        problem = ("file", error.reason)
     except OSError as error:
-        fault = ("file", f"cannot be read: {error}")
-    except _Fault as error:
-        fault = error.args
-    return None, [AnnotationIssue(str(path), None, *fault)]
+        problem = ("file", f"cannot be read: {error}")
+    except _FormatError as error:
+        problem = error.args
+    return None, [AnnotationIssue(str(path), None, *problem)]
 
 
 def convert_pts(root: Path, file_name: str, pts: Path, box: Any = None, **fields: Any) -> Converted:
@@ -39,35 +39,37 @@ def convert_pts(root: Path, file_name: str, pts: Path, box: Any = None, **fields
     return convert_faces(root, file_name, [Face(points, str(pts), box=box)], **fields)
 
 
-class _Fault(Exception):
+class _FormatError(Exception):
     """Field and problem."""
 
 
-def _points(text: str, count: int) -> np.ndarray:
+def _parse_points(text: str, count: int) -> np.ndarray:
     lines = [line.strip() for line in text.split("\n")]
     lines = [line for line in lines if line]
     if not lines or not re.fullmatch(r"version:\s*1(\.0)?", lines[0]):
-        raise _Fault("version", f"the file starts with {_shorten(lines[0] if lines else '')}, not with 'version: 1'")
+        raise _FormatError(
+            "version", f"the file starts with {_shorten(lines[0] if lines else '')}, not with 'version: 1'"
+        )
     match = re.fullmatch(r"n_points:\s*(\d+)", lines[1]) if len(lines) > 1 else None
     if not match:
-        raise _Fault("n_points", f"{_shorten(lines[1] if len(lines) > 1 else '')} is not a number of points")
+        raise _FormatError("n_points", f"{_shorten(lines[1] if len(lines) > 1 else '')} is not a number of points")
     if lines[2:3] != ["{"] or lines[-1] != "}":
-        raise _Fault("points", "are not between braces")
-    points = [_point(line, number) for number, line in enumerate(lines[3:-1], start=1)]
+        raise _FormatError("points", "are not between braces")
+    points = [_parse_point(line, number) for number, line in enumerate(lines[3:-1], start=1)]
     if int(match[1]) != len(points):
-        raise _Fault("n_points", f"is {int(match[1])}, but there are {len(points)} points")
+        raise _FormatError("n_points", f"is {int(match[1])}, but there are {len(points)} points")
     if len(points) != count:
-        raise _Fault("n_points", f"is {len(points)}, not {count}")
+        raise _FormatError("n_points", f"is {len(points)}, not {count}")
     return np.array(points)
 
 
-def _point(line: str, number: int) -> tuple[float, float]:
+def _parse_point(line: str, number: int) -> tuple[float, float]:
     try:
         x, y = map(float, line.split())
     except ValueError:
         x = y = math.nan
     if not (math.isfinite(x) and math.isfinite(y)):
-        raise _Fault("points", f"number {number} is {_shorten(line)}, not two finite numbers")
+        raise _FormatError("points", f"number {number} is {_shorten(line)}, not two finite numbers")
     return x, y
 
 

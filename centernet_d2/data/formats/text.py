@@ -41,7 +41,7 @@ def read_text(path: str | os.PathLike[str]) -> str:
     try:
         text = content.decode(encoding)
     except UnicodeDecodeError as error:
-        raise NotTextError(os.fspath(path), _problem(content, encoding, error)) from None
+        raise NotTextError(os.fspath(path), _describe_problem(content, encoding, error)) from None
     if "\0" in text:
         looks = "it looks like UTF-16 without a byte-order mark" if encoding == "utf-8-sig" else "it looks binary"
         raise NotTextError(os.fspath(path), f"is not text in UTF-8 (it has a NUL byte): {looks}; save it as UTF-8")
@@ -56,7 +56,7 @@ def read_lines(path: str | os.PathLike[str]) -> list[str]:
     return read_text(path).removesuffix("\n").split("\n")
 
 
-def _problem(content: bytes, encoding: str, error: UnicodeDecodeError) -> str:
+def _describe_problem(content: bytes, encoding: str, error: UnicodeDecodeError) -> str:
     name = encoding.removesuffix("-sig").upper()
     start = error.start + (len(codecs.BOM_UTF8) if content.startswith(codecs.BOM_UTF8) else 0)
     line = content.count(b"\n", 0, start) + 1

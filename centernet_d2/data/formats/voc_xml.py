@@ -58,50 +58,50 @@ def read_voc_xml(file_name: str) -> tuple[VocImage, list[AnnotationIssue]]:
     conversions: list[str] = []
     for number, element in enumerate(root.findall("object"), start=1):
         try:
-            objects.append(_object(element, number, conversions))
-        except _Fault as fault:
-            issues.append(AnnotationIssue(file_name, number, fault.args[0], fault.args[1]))
+            objects.append(_read_object(element, number, conversions))
+        except _FormatError as error:
+            issues.append(AnnotationIssue(file_name, number, error.args[0], error.args[1]))
     image = (root.findtext("filename") or "").strip()
-    return VocImage(_size(root), objects, image, tuple(conversions)), issues
+    return VocImage(_read_size(root), objects, image, tuple(conversions)), issues
 
 
-class _Fault(Exception):
+class _FormatError(Exception):
     """Field and problem."""
 
 
-def _object(element: ElementTree.Element, number: int, conversions: list[str]) -> VocObject:
+def _read_object(element: ElementTree.Element, number: int, conversions: list[str]) -> VocObject:
     name = (element.findtext("name") or "").strip()
     if not name:
-        raise _Fault("name", "is missing")
+        raise _FormatError("name", "is missing")
     box = element.find("bndbox")
     if box is None:
-        raise _Fault("bndbox", "is missing")
-    values = [_number(box, field) for field in ("xmin", "ymin", "xmax", "ymax")]
-    difficult = _difficult((element.findtext("difficult") or "").strip() or "0", conversions)
+        raise _FormatError("bndbox", "is missing")
+    values = [_read_number(box, field) for field in ("xmin", "ymin", "xmax", "ymax")]
+    difficult = _read_difficult((element.findtext("difficult") or "").strip() or "0", conversions)
     return VocObject(number, name, (values[0] - 1, values[1] - 1, values[2], values[3]), difficult)
 
 
-def _difficult(text: str, conversions: list[str]) -> bool:
+def _read_difficult(text: str, conversions: list[str]) -> bool:
     """Notes in ``conversions`` what is neither 0 nor 1 but is understood."""
     if text not in ("0", "1"):
         if text.lower() not in _DIFFICULT:
-            raise _Fault("difficult", f"is {text!r}, not 0 or 1")
+            raise _FormatError("difficult", f"is {text!r}, not 0 or 1")
         conversions.append(f"difficult is {text!r}, read as {_DIFFICULT[text.lower()]}")
     return bool(_DIFFICULT[text.lower()])
 
 
-def _number(box: ElementTree.Element, field: str) -> float:
+def _read_number(box: ElementTree.Element, field: str) -> float:
     text = box.findtext(field)
     try:
         value = float(text or "")
     except ValueError:
         value = math.nan
     if not math.isfinite(value):
-        raise _Fault(f"bndbox/{field}", "is missing" if text is None else f"is {text!r}, not a number")
+        raise _FormatError(f"bndbox/{field}", "is missing" if text is None else f"is {text!r}, not a number")
     return value
 
 
-def _size(root: ElementTree.Element) -> tuple[int, int] | None:
+def _read_size(root: ElementTree.Element) -> tuple[int, int] | None:
     try:
         height, width = int(root.findtext("size/height") or ""), int(root.findtext("size/width") or "")
     except ValueError:

@@ -1,9 +1,9 @@
-"""Random geometry and color: one affine map of the plane and one affine map of color for each image.
+"""Random crop, scale, shift, rotation, shear and flip, as one affine map and one resampling.
 
 The distributions are those of the CenterNet paper's training code (Objects as Points, section 5).
 """
 
-# Detectron2's augmentations draw from NumPy's global state, which the loader seeds for each image.
+# Detectron2's augmentations sample from NumPy's global state, which the loader seeds for each image.
 # ruff: noqa: NPY002
 
 from __future__ import annotations
@@ -30,22 +30,31 @@ from centernet_d2.geometry import (
 class AffineTransform(Transform):
     """Resample an image once by an affine map; coordinates go through the same map."""
 
-    def __init__(self, matrix: np.ndarray, output_size: tuple[int, int], pixel_center: float = 0.5) -> None:
+    def __init__(
+        self,
+        matrix: np.ndarray,
+        output_size: tuple[int, int],
+        pixel_center: float = 0.5,
+        letterboxed_size: tuple[int, int] | None = None,
+    ) -> None:
         """
         Args:
             matrix: (2, 3), continuous image coordinates to continuous output coordinates.
             output_size: (height, width).
             pixel_center: where a pixel's center lies in its coordinates (``centernet_d2.geometry``).
+            letterboxed_size: (height, width) of the images that this letterboxes or fits to the width, flipped or
+                not; None for any other map.
         """
         super().__init__()
         self.matrix = np.asarray(matrix, dtype=np.float64)
         self.output_size = output_size
         self.pixel_center = pixel_center
+        self.letterboxed_size = letterboxed_size
         self._input_size: tuple[int, int] | None = None
 
     @property
     def flips(self) -> bool:
-        """Whether left and right of an object are exchanged."""
+        """Whether left and right are exchanged."""
         return bool(np.linalg.det(self.matrix[:, :2]) < 0)
 
     @property
@@ -54,21 +63,20 @@ class AffineTransform(Transform):
         return bool(self.matrix[0, 1] != 0 or self.matrix[1, 0] != 0)
 
     def is_letterbox(self, image_size: tuple[int, int]) -> bool:
-        """Whether an image of ``image_size`` (height, width) is seen as in prediction, or as its flipped image.
+        """True if this is the letterbox (or fit-to-width) transform used in prediction, or its flip.
 
-        It is, fitted in wholly or by its width: that one is the other by chance does not happen.
+        Args:
+            image_size: (height, width) of the image.
         """
-        matrix = flip_matrix(self.matrix, self.output_size[1]) if self.flips else self.matrix
-        fitted = (fitting_scale(image_size, self.output_size, by_width) for by_width in (False, True))
-        return any(np.allclose(matrix, letterbox_matrix(image_size, self.output_size, scale)) for scale in fitted)
+        return self.letterboxed_size == tuple(image_size)
 
     def reduction(self) -> int:
-        """The largest of 1, 2, 4 and 8 by which images can be made smaller before, and still not be enlarged."""
+        """The largest of 1, 2, 4 and 8 by which the image can be reduced first without being enlarged afterwards."""
         largest = np.linalg.norm(self.matrix[:, :2], ord=2)  # output pixels of one image pixel, in any direction
         return next((factor for factor in (8, 4, 2) if factor * largest <= 1 + 1e-9), 1)
 
     def for_reduced(self, reduction: int) -> AffineTransform:
-        """The same for images of which each pixel stands for ``reduction`` x ``reduction`` of the whole one."""
+        """The same map for an image that was decoded smaller by ``reduction``."""
         matrix = reduced_matrix(self.matrix, reduction, self.pixel_center)
         return AffineTransform(matrix, self.output_size, self.pixel_center)
 
@@ -85,17 +93,17 @@ class AffineTransform(Transform):
         raise NotImplementedError("label maps are not warped: bilinear resampling would mix labels")
 
     def inverse(self) -> Transform:
-        """The way back, to the size of the image that was warped last (the output's own size before that)."""
+        """The inverse map, to the size of the last warped image (before any, to the output size)."""
         return AffineTransform(inverse(self.matrix), self._input_size or self.output_size, self.pixel_center)
 
 
 def affine_parts(transforms: TransformList) -> list[AffineTransform]:
-    """Those of ``transforms`` that move pixels."""
+    """Return the affine transforms of a list; no other transform of the package moves pixels."""
     return [transform for transform in transforms.transforms if isinstance(transform, AffineTransform)]
 
 
 class RandomAffine(Augmentation):
-    """Crop, scale, shift, rotate, shear, stretch and flip in one resampling; sizes and shifts in image pixels."""
+    """Crop, scale, shift, rotate, shear and flip in one resampling; sizes and shifts in image pixels."""
 
     def __init__(
         self,
@@ -122,18 +130,18 @@ class RandomAffine(Augmentation):
             output_size: (height, width) of the network input.
             mode: "crop" (a window of ``scales`` times the fitted size, its center at least ``border`` pixels inside),
                 "shift" (Gaussian of standard deviation ``shift`` and ``scale`` around the center), "none" (letterbox).
-            prob: that ``mode`` is applied; else the image is letterboxed.
+            prob: probability of ``mode``; otherwise the image is letterboxed.
             rotation: standard deviation in degrees.
-            shear: largest lean of what was upright, degrees to either side; uniform.
-            stretch: largest factor by which width divided by height becomes more or less, at the same area; its
-                logarithm is uniform. 1: none.
-            keep_resolution_prob: that an image is neither scaled nor shifted and the output has its size; the model
-                pads a batch to its largest. Flipping and rotation (around the center) stay.
+            shear: largest shear angle, degrees to either side; uniform.
+            aspect_jitter: largest factor by which the aspect ratio changes, at the same area; its logarithm is
+                uniform. 1: none.
+            keep_resolution_prob: probability that an image is neither scaled nor shifted and the output has its size;
+                the model pads a batch to its largest image. Flip and rotation (around the center) still apply.
             keep_resolution_max: pixels; not for images with a longer side.
-            fit_width: images are fitted by their width alone (``geometry.fitting_scale``).
+            fit_width: fit images to the width alone (``geometry.fitting_scale``).
         """
         super().__init__()
-        for key, value, fits, wanted in [
+        for key, value, valid, wanted in [
             ("MODE", mode, mode in ("crop", "shift", "none"), '"crop", "shift" or "none"'),
             ("SCALES", list(scales), mode != "crop" or min(scales, default=0) > 0, "positive numbers"),
             ("SCALE", scale, mode != "shift" or 0 <= scale < 1, "in [0, 1)"),
@@ -142,67 +150,68 @@ class RandomAffine(Augmentation):
             ("ASPECT_JITTER", aspect_jitter, 1 <= aspect_jitter < math.inf, "at least 1"),
             ("KEEP_RESOLUTION_PROB", keep_resolution_prob, 0 <= keep_resolution_prob <= 1, "in [0, 1]"),
         ]:
-            if not fits:
+            if not valid:
                 raise ValueError(f"INPUT.AFFINE.{key} must be {wanted}, not {value!r}")
         self._init(locals())
 
     def get_transform(self, image: np.ndarray) -> AffineTransform:
-        return self.draw(image.shape[:2])
+        return self.sample_transform(image.shape[:2])
 
-    def draw(self, image_size: tuple[int, int]) -> AffineTransform:
-        """The transform of an image of ``image_size`` (height, width), whatever it shows."""
+    def sample_transform(self, image_size: tuple[int, int]) -> AffineTransform:
+        """Sample the transform of an image of ``image_size`` (height, width)."""
         height, width = image_size
         angle = 0.0
         if np.random.rand() < self.rotation_prob:
             angle = float(np.clip(np.random.randn(), -2, 2) * self.rotation)
         flip = bool(np.random.rand() < self.flip_prob)
-        keep = self._keeps_resolution(height, width)
+        keep = self._sample_keep_resolution(height, width)
         size = (height, width) if keep else self.output_size
-        # Nothing is drawn where it is always applied, so that seeded runs stay the same.
+        # No random number is used where the mode always applies, so that seeded runs stay the same.
         mode = self.mode if self.prob == 1 or np.random.rand() < self.prob else "none"
         fitted = fitting_scale((height, width), size, self.fit_width)
-        if (keep or mode == "none") and angle == 0:
+        letterbox = (keep or mode == "none") and angle == 0
+        if letterbox:
             center, matrix = (width / 2, height / 2), letterbox_matrix((height, width), size, fitted)
         else:
-            center, zoom = ((width / 2, height / 2), 1.0) if keep else self._window(mode, height, width)
+            center, zoom = ((width / 2, height / 2), 1.0) if keep else self._sample_window(mode, height, width)
             matrix = affine_matrix(center, fitted / zoom, angle, size)
         if self.shear > 0 or self.aspect_jitter > 1:
-            matrix = _deform_about(matrix, center, self._deformation())
+            letterbox, matrix = False, _deform_around(matrix, center, self._sample_deformation())
         if flip:
             matrix = flip_matrix(matrix, size[1])
-        return AffineTransform(matrix, size, self.pixel_center)
+        return AffineTransform(matrix, size, self.pixel_center, (height, width) if letterbox else None)
 
-    def _keeps_resolution(self, height: int, width: int) -> bool:
-        # Nothing is drawn where it is switched off, so that seeded runs stay the same.
+    def _sample_keep_resolution(self, height: int, width: int) -> bool:
+        # No random number is used where it is switched off, so that seeded runs stay the same.
         possible = self.keep_resolution_prob > 0 and max(height, width) <= self.keep_resolution_max
         return possible and bool(np.random.rand() < self.keep_resolution_prob)
 
-    def _deformation(self) -> np.ndarray:
+    def _sample_deformation(self) -> np.ndarray:
         """(2, 2), determinant 1."""
-        shear_angle = math.tan(math.radians(np.random.uniform(-self.shear, self.shear)))
+        shear = math.tan(math.radians(np.random.uniform(-self.shear, self.shear)))
         wider = self.aspect_jitter ** np.random.uniform(-0.5, 0.5)
-        return np.array([[wider, shear_angle], [0, 1 / wider]])
+        return np.array([[wider, shear], [0, 1 / wider]])
 
-    def _window(self, mode: str, height: int, width: int) -> tuple[tuple[float, float], float]:
-        """Center (x, y) and size, relative to the fitted one, of the part of the plane that is seen."""
+    def _sample_window(self, mode: str, height: int, width: int) -> tuple[tuple[float, float], float]:
+        """Center (x, y) of the visible window, and its size relative to that of the letterboxed image."""
         if mode == "crop":
-            left, top = _fitting_border(self.border, width), _fitting_border(self.border, height)
+            left, top = _reduce_border(self.border, width), _reduce_border(self.border, height)
             center = np.random.uniform((left, top), (width - left, height - top))
             return (float(center[0]), float(center[1])), float(np.random.choice(self.scales))
         if mode == "shift":
-            moved = max(height, width) * np.clip(np.random.randn(2) * self.shift, -2 * self.shift, 2 * self.shift)
+            offset = max(height, width) * np.clip(np.random.randn(2) * self.shift, -2 * self.shift, 2 * self.shift)
             zoom = np.clip(1 + np.random.randn() * self.scale, 1 - self.scale, 1 + self.scale)
-            return (float(width / 2 + moved[0]), float(height / 2 + moved[1])), float(zoom)
+            return (float(width / 2 + offset[0]), float(height / 2 + offset[1])), float(zoom)
         return (width / 2, height / 2), 1.0
 
 
-def _deform_about(matrix: np.ndarray, fixed: tuple[float, float], linear: np.ndarray) -> np.ndarray:
-    """``linear`` (2, 2) around the image's point ``fixed`` (x, y), then ``matrix``."""
+def _deform_around(matrix: np.ndarray, fixed: tuple[float, float], linear: np.ndarray) -> np.ndarray:
+    """Apply ``linear`` (2, 2) around the image point ``fixed`` (x, y), then ``matrix``."""
     shift = np.asarray(fixed) - linear @ fixed
     return np.column_stack([matrix[:, :2] @ linear, matrix[:, :2] @ shift + matrix[:, 2]])
 
 
-def _fitting_border(border: int, size: int) -> int:
+def _reduce_border(border: int, size: int) -> int:
     """``border``, halved until a center between two such borders exists."""
     while size - border <= border:
         border //= 2

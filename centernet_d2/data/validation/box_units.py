@@ -1,4 +1,4 @@
-"""Detects labels in other units than pixels, from all boxes of a dataset: one box alone proves nothing."""
+"""Detects labels in other units than pixels. Looks at whole datasets, because a single box can be anywhere."""
 
 from __future__ import annotations
 
@@ -9,17 +9,17 @@ import numpy as np
 from detectron2.structures import BoxMode
 
 from centernet_d2.data.image_io import DatasetDict
-from centernet_d2.data.validation.issues import AnnotationIssue, box_faults, is_number
+from centernet_d2.data.validation.issues import AnnotationIssue, check_box, is_number
 from centernet_d2.data.validation.object_boxes import is_inside, restore_uncut_boxes
 
-# So many boxes do not lie in one corner of large images by chance.
+# This many boxes do not lie in one corner of large images by chance.
 _MANY = 20
 
 
-def check_shares(dataset_dicts: Sequence[DatasetDict]) -> list[AnnotationIssue]:
-    """Fatal issues where all boxes, or all labeled keypoints, of the dataset dicts together are fractions of the image.
+def check_fractions(dataset_dicts: Sequence[DatasetDict]) -> list[AnnotationIssue]:
+    """Return fatal issues if all boxes, or all labeled keypoints, of the dataset are fractions of the image size.
 
-    Fast: the first box and the first keypoint in pixels end the search.
+    Fast: the search ends at the first box and the first keypoint in pixels.
     """
     with_objects = [
         dataset_dict
@@ -29,45 +29,45 @@ def check_shares(dataset_dicts: Sequence[DatasetDict]) -> list[AnnotationIssue]:
     if not with_objects:
         return []
     file, issues = str(with_objects[0].get("file_name")), []
-    count, fractions = _count_shares(np.array(one["bbox"], dtype=float) for one in _all_objects(with_objects))
+    count, fractions = _count_fractions(np.array(one["bbox"], dtype=float) for one in _all_objects(with_objects))
     if fractions:
         problem = f"all {count} boxes lie within 1 pixel: they must be in pixels, not fractions of the image (multiply"
         issues.append(AnnotationIssue(file, None, "bbox", f"{problem} by its width and height)"))
     # An index of 1 is at 1.5 in continuous coordinates.
-    count, fractions = _count_shares(_labeled_keypoints(one) / 1.5 for one in _all_objects(with_objects))
+    count, fractions = _count_fractions(_labeled_keypoints(one) / 1.5 for one in _all_objects(with_objects))
     if fractions:
-        problem = f"all labeled points of {count} objects lie within 1 pixel of the corner: they must be in pixels"
+        problem = f"all labeled keypoints of {count} objects lie within 1 pixel of the corner: they must be in pixels"
         issues.append(AnnotationIssue(file, None, "keypoints", f"{problem}, not fractions of the image"))
     return issues
 
 
 def check_units(dataset_dicts: Sequence[DatasetDict]) -> list[AnnotationIssue]:
-    """``check_shares``, and an issue where many boxes are shares, or all look like percent or thousandths of the
-    image, or like corners named as x, y, width, height. The file is that of the first image with objects."""
-    issues = check_shares(dataset_dicts)
-    objects = [(dataset_dict, one) for dataset_dict in dataset_dicts for one in _comparable_objects(dataset_dict)]
+    """Return the issues of ``check_fractions``, or one if many boxes look like fractions, or all like percent or
+    thousandths of the image or like corners given as x, y, width, height. Its file is the first image with objects."""
+    issues = check_fractions(dataset_dicts)
+    objects = [(dataset_dict, one) for dataset_dict in dataset_dicts for one in _get_comparable_objects(dataset_dict)]
     if issues or not objects:
         return issues
     boxes = np.array([one["bbox"] for _, one in objects], dtype=np.float64)
     sizes = np.array([[dataset_dict["width"], dataset_dict["height"]] for dataset_dict, _ in objects])
     by_size = np.array([one.get("bbox_mode", BoxMode.XYWH_ABS) == BoxMode.XYWH_ABS for _, one in objects])
-    problem = _doubt(boxes, sizes, by_size)
+    problem = _describe_unit_problem(boxes, sizes, by_size)
     return [AnnotationIssue(str(objects[0][0].get("file_name")), None, "bbox", problem, fatal=False)] if problem else []
 
 
-def _doubt(boxes: np.ndarray, sizes: np.ndarray, by_size: np.ndarray) -> str:
-    """What may be wrong with the units; "" for nothing.
+def _describe_unit_problem(boxes: np.ndarray, sizes: np.ndarray, by_size: np.ndarray) -> str:
+    """Describe what may be wrong with the units; "" if nothing.
 
     Args:
         boxes: (P, 4) as annotated.
-        sizes: (P, 2) width and height of each one's image.
-        by_size: (P,) bool: a box is x, y, width, height, not corners.
+        sizes: (P, 2) width and height of each box's image.
+        by_size: (P,) bool: the box is x, y, width, height, not corners.
     """
     ends = boxes[:, 2:] + boxes[:, :2] * by_size[:, None]
     for unit, name in ((100, "percent"), (1000, "thousandths")):
         if len(boxes) >= _MANY and (sizes >= 2 * unit).all() and (np.abs(np.hstack([boxes, ends])) <= unit).all():
             problem = f"all {len(boxes)} boxes end within {unit} pixels, in images of {sizes.min()} pixels or more"
-            return f"{problem}: if they are {name} of the image, the model learns wrong places and sizes"
+            return f"{problem}: if they are {name} of the image, the model learns wrong positions and sizes"
     fractions = (np.abs(boxes) <= 1).all(axis=1).sum()
     if fractions >= _MANY:
         problem = f"{fractions} of {len(boxes)} boxes lie within 1 pixel: if they are fractions of the image, multiply"
@@ -80,8 +80,8 @@ def _doubt(boxes: np.ndarray, sizes: np.ndarray, by_size: np.ndarray) -> str:
     return ""
 
 
-def _count_shares(values: Iterable[np.ndarray]) -> tuple[int, bool]:
-    """How many of the arrays are not empty, up to the first with a value above 1; whether all of some are within 1."""
+def _count_fractions(values: Iterable[np.ndarray]) -> tuple[int, bool]:
+    """Count the non-empty arrays up to the first with a value above 1; and whether there are some and none has one."""
     count = 0
     for array in values:
         if not (np.abs(array) <= 1).all():
@@ -91,11 +91,12 @@ def _count_shares(values: Iterable[np.ndarray]) -> tuple[int, bool]:
 
 
 def _all_objects(dataset_dicts: Iterable[DatasetDict]) -> Iterator[dict[str, Any]]:
-    return (one for dataset_dict in dataset_dicts for one in _comparable_objects(dataset_dict))
+    return (one for dataset_dict in dataset_dicts for one in _get_comparable_objects(dataset_dict))
 
 
-def _comparable_objects(dataset_dict: DatasetDict) -> list[dict[str, Any]]:
-    """The objects whose boxes can be compared, as annotated; none of an image without a size or of 2 pixels."""
+def _get_comparable_objects(dataset_dict: DatasetDict) -> list[dict[str, Any]]:
+    """The valid objects of an image, with their boxes as annotated; none if it has no size or at most 2 pixels a
+    side."""
     if not isinstance(dataset_dict, dict) or not isinstance(dataset_dict.get("annotations"), list):
         return []
     size: tuple[Any, Any] = dataset_dict.get("height"), dataset_dict.get("width")
@@ -103,12 +104,12 @@ def _comparable_objects(dataset_dict: DatasetDict) -> list[dict[str, Any]]:
         return []
     objects = [one for one in dataset_dict["annotations"] if isinstance(one, dict)]
     return restore_uncut_boxes(
-        [one for one in objects if is_inside(one, size) or not any(x[2] for x in box_faults(one, size))]
+        [one for one in objects if is_inside(one, size) or not any(x[2] for x in check_box(one, size))]
     )
 
 
 def _labeled_keypoints(annotation: dict[str, Any]) -> np.ndarray:
-    """(N, 2) x, y of the labeled keypoints; none where they cannot be read."""
+    """(N, 2) x, y of the labeled keypoints; empty if they are malformed."""
     values = annotation.get("keypoints", ())
     if not hasattr(values, "__len__") or len(values) % 3 or not all(is_number(value) for value in values):
         return np.zeros((0, 2))

@@ -1,4 +1,4 @@
-"""Checks of whole datasets: everything that is wrong with them, and how many objects a grid cannot keep apart."""
+"""Checks of whole datasets: issues of annotations and images, and objects that share a grid cell."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ _logger = logging.getLogger(__name__)
 
 
 class SharedCells(NamedTuple):
-    """``lost`` of ``objects`` lie in the cell of an earlier object of their class and image."""
+    """``lost`` of ``objects`` share their cell with an earlier object of the same class and image."""
 
     objects: int
     lost: int
@@ -43,24 +43,24 @@ def check_annotations(
     check_images: bool = False,
     num_keypoints: int | None = None,
 ) -> list[AnnotationIssue]:
-    """Everything wrong with Detectron2-style records.
+    """Return all issues of Detectron2-style dataset dicts.
 
     Args:
-        check_images: decode every image, too: unreadable and absent ones, and sizes other than the dataset dict's.
-        num_keypoints: of every object that has any; None where not known.
+        check_images: also decode every image, to find unreadable and absent ones and wrong sizes.
+        num_keypoints: number of keypoints of each object that has any; None if unknown.
     """
     issues: list[AnnotationIssue] = []
     categories = range(len(class_names))
-    track_ids: Counter[str] = Counter()
+    image_ids: Counter[str] = Counter()
     for position, dataset_dict in enumerate(dataset_dicts, start=1):
         issues += check_image_entry(dataset_dict, f"dataset dict {position}")
         if not isinstance(dataset_dict, dict):
             continue
         file = str(dataset_dict.get("file_name", f"dataset dict {position}"))
-        track_id = repr(dataset_dict.get("image_id"))
-        if dataset_dict.get("image_id") is None or track_ids[track_id]:
-            issues.append(AnnotationIssue(file, None, "image_id", f"is {track_id}: missing, or that of another image"))
-        track_ids[track_id] += 1
+        image_id = repr(dataset_dict.get("image_id"))
+        if dataset_dict.get("image_id") is None or image_ids[image_id]:
+            issues.append(AnnotationIssue(file, None, "image_id", f"is {image_id}: missing, or that of another image"))
+        image_ids[image_id] += 1
         issues += dataset_dict.get(BOX_ISSUES, ())
         issues += _check_objects(dataset_dict, file, categories, num_keypoints)
         if check_images and isinstance(dataset_dict.get("file_name"), str):
@@ -69,13 +69,13 @@ def check_annotations(
 
 
 def check_quick(cfg: CfgNode) -> None:
-    """What training checks first: all annotations and image headers of ``DATASETS.TRAIN`` and ``DATASETS.TEST``.
+    """Check all annotations and image headers of ``DATASETS.TRAIN`` and ``DATASETS.TEST``, before training.
 
-    Objects that are left out or cut (``validation.object_boxes``) are counted in a warning, and so are images that
-    cannot be used, of ``DATASETS.TRAIN`` up to ``DATALOADER.MAX_CORRUPT_FRACTION``.
+    Dropped and clipped objects (``validation.object_boxes``) are counted in a warning, and so are unreadable images of
+    ``DATASETS.TRAIN``, up to ``DATALOADER.MAX_CORRUPT_FRACTION``.
 
     Raises:
-        AnnotationError: lists the first faults with file, annotation id and field, or the first images that evaluation
+        AnnotationError: lists the first errors with file, annotation id and field, or the first images that evaluation
             cannot use; and the errors of ``load_dataset_dicts``.
         TooManyCorruptError: too many images of ``DATASETS.TRAIN`` cannot be used.
     """
@@ -86,12 +86,14 @@ def check_quick(cfg: CfgNode) -> None:
         raise_issues(f"dataset {name}", issues)
         if issues:
             shown = "".join(f"\n  {issue}" for issue in issues[:3])
-            _logger.warning("Dataset %s: %d boxes are left out, cut or odd, such as:%s", name, len(issues), shown)
+            _logger.warning(
+                "Dataset %s: %d boxes are dropped, clipped or suspicious, such as:%s", name, len(issues), shown
+            )
     check_headers(cfg, train=bool(cfg.DATASETS.TRAIN))
 
 
 def check_headers(cfg: CfgNode, train: bool = True) -> None:
-    """Look at the images of ``DATASETS.TEST`` and, if ``train``, of ``DATASETS.TRAIN``; raises as ``check_quick``."""
+    """Check the image headers of ``DATASETS.TEST`` and, if ``train``, ``DATASETS.TRAIN``; raises as ``check_quick``."""
     reader = HeaderReader(cfg.OUTPUT_DIR)
     try:
         for name in cfg.DATASETS.TEST:
@@ -110,12 +112,12 @@ def check_headers(cfg: CfgNode, train: bool = True) -> None:
 def shared_cells(
     dataset_dicts: Sequence[DatasetDict], stride: int, input_size: tuple[int, int], point: int = 4
 ) -> SharedCells:
-    """Objects that a CenterNet cannot tell apart, because they have class and cell in common.
+    """Count the objects that a CenterNet cannot tell apart, because they share class and cell.
 
     Args:
         stride: input pixels per cell.
         input_size: (height, width) that images are letterboxed to.
-        point: of the 3x3 grid in the box, row-major; 4 is the center.
+        point: which point of the 3x3 grid in the box must share a cell, row-major; 4 is the center.
     """
     last_cell = np.array(input_size[::-1]) // stride - 1
     objects = lost = 0
@@ -126,12 +128,12 @@ def shared_cells(
         matrix = letterbox_matrix((dataset_dict["height"], dataset_dict["width"]), input_size)
         corners = transform_points(corner_boxes(annotations).reshape(-1, 2, 2), matrix)
         corners = corners.clip(0, np.array(input_size[::-1]))
-        real = (corners[:, 1] > corners[:, 0]).all(axis=1)
+        valid = (corners[:, 1] > corners[:, 0]).all(axis=1)
         points = grid_points(torch.from_numpy(corners.reshape(-1, 4)), [point])[:, 0].numpy()
         cells = np.minimum(points // stride, last_cell)
         classes = np.array([[a["category_id"]] for a in annotations])
-        objects += int(real.sum())
-        lost += int(real.sum()) - len(np.unique(np.hstack([cells, classes])[real], axis=0))
+        objects += int(valid.sum())
+        lost += int(valid.sum()) - len(np.unique(np.hstack([cells, classes])[valid], axis=0))
     return SharedCells(objects, lost)
 
 

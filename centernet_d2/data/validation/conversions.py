@@ -1,4 +1,4 @@
-"""Values that exporters write in another type than COCO's: read as what they mean, with one warning for each kind."""
+"""Converts values that exporters write with another type than COCO's, with one warning for each kind."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from typing import Any
 
 _logger = logging.getLogger(__name__)
-# List of the file -> its fields that are integers.
+# List in the file -> its integer fields.
 _INTEGERS = {
     "images": ("id", "height", "width", "video_id", "frame"),
     "categories": ("id",),
@@ -27,25 +27,25 @@ _TEXT, _FLOAT, _NULL, _BOOL = "text, read as a number", "a float, read as an int
 
 
 def convert_fields(data: Mapping[str, Any]) -> Counter[str]:
-    """Convert, in place, what is unambiguous in a COCO file: ``"64"``, ``64.0``, ``iscrowd: null`` or ``true``.
+    """Convert unambiguous values of a COCO file in place: ``"64"``, ``64.0``, ``iscrowd: null`` or ``true``.
 
     Returns:
-        How often, by field and kind. Everything else is left for the checks to name.
+        Counts by field and kind. The checks report all other wrong values.
     """
-    found: Counter[str] = Counter()
+    conversions: Counter[str] = Counter()
     for part, names in _INTEGERS.items():
         entries = data.get(part)
         for entry in entries if isinstance(entries, list) else ():
             if isinstance(entry, dict):
-                found.update(f"{field} of {part} is {kind}" for field, kind in _convert(entry, names))
+                conversions.update(f"{field} of {part} is {kind}" for field, kind in _convert(entry, names))
                 if part == "annotations":
-                    found.update(f"{field} of {part} is {kind}" for field, kind in _convert_object(entry))
-    return found
+                    conversions.update(f"{field} of {part} is {kind}" for field, kind in _convert_object(entry))
+    return conversions
 
 
-def warn_conversions(where: str, found: Mapping[str, int]) -> None:
-    """One warning for each kind, once in a process; ``where`` is a file or a folder."""
-    for text, count in found.items():
+def warn_conversions(where: str, conversions: Mapping[str, int]) -> None:
+    """Log one warning for each kind, once per process; ``where`` is a file or a folder."""
+    for text, count in conversions.items():
         _warn_once(f"{where}: {text} ({count} times)")
 
 
@@ -55,7 +55,7 @@ def _warn_once(message: str) -> None:
 
 
 def _convert(entry: dict[str, Any], names: tuple[str, ...]) -> list[tuple[str, str]]:
-    """Field and kind of what was converted to an integer."""
+    """Convert the fields ``names`` to integers; return field and kind of each conversion."""
     result = []
     for field in names:
         value = entry.get(field)
@@ -69,29 +69,29 @@ def _convert(entry: dict[str, Any], names: tuple[str, ...]) -> list[tuple[str, s
 
 
 def _convert_object(entry: dict[str, Any]) -> list[tuple[str, str]]:
-    """Flags and numbers of an annotation."""
+    """Convert flags and numbers of an annotation; return field and kind of each conversion."""
     result = []
     for field in _FLAGS:
         value = entry.get(field, 0)
         if type(value) is not int:
-            flag, kind = _flag(value)
+            flag, kind = _parse_flag(value)
             if flag is not None:
                 entry[field] = flag
                 result.append((field, kind))
     for field in _NUMBERS:
-        if type(entry.get(field)) is str and (number := _number(entry[field])) is not None:
+        if type(entry.get(field)) is str and (number := _parse_number(entry[field])) is not None:
             entry[field] = number
             result.append((field, _TEXT))
     for field in _LISTS:
         values = entry.get(field)
         if isinstance(values, list) and any(type(value) is str for value in values):
-            numbers = [_number(value) if type(value) is str else value for value in values]
+            numbers = [_parse_number(value) if type(value) is str else value for value in values]
             entry[field] = [value if number is None else number for value, number in zip(values, numbers, strict=True)]
             result += [(field, _TEXT)] if entry[field] != values else []
     return result
 
 
-def _flag(value: Any) -> tuple[int | None, str]:
+def _parse_flag(value: Any) -> tuple[int | None, str]:
     if value is None:
         return 0, _NULL
     if isinstance(value, bool):
@@ -101,7 +101,7 @@ def _flag(value: Any) -> tuple[int | None, str]:
     return (_FLAG_WORDS.get(value.strip().lower()), _TEXT) if isinstance(value, str) else (None, "")
 
 
-def _number(text: str) -> float | None:
+def _parse_number(text: str) -> float | None:
     try:
         number = float(text)
     except ValueError:

@@ -1,4 +1,4 @@
-"""All images of the datasets looked at before training: that they are there, can be read, and are as large as said."""
+"""Checks before training that all images exist, are readable and have the annotated size."""
 
 from __future__ import annotations
 
@@ -16,9 +16,10 @@ _CACHE = "image_headers.json"
 
 
 class HeaderReader:
-    """Headers of images, those of files that have not changed since from a file in ``folder`` (OUTPUT_DIR).
+    """Reads image headers, and caches them in a file in ``folder`` (OUTPUT_DIR).
 
-    A file is the same where its path, size and time of change are. About 100 microseconds an image; 10 from the file.
+    A cached header is valid while the file's path, size and modification time stay the same. About 100 microseconds per
+    image, 10 if cached.
     """
 
     def __init__(self, folder: str) -> None:
@@ -33,12 +34,12 @@ class HeaderReader:
             pass
 
     def read(self, file_name: str) -> Header:
-        """As ``read_header``; raises what that does."""
+        """Return ``read_header(file_name)``, from the cache if possible; raises the same errors."""
         path = os.path.abspath(file_name)
         try:
             status = os.stat(path)
         except (OSError, ValueError):
-            return read_header(file_name)  # says what is wrong, or fetches it
+            return read_header(file_name)  # raises a clear error, or downloads the file
         key = [status.st_size, status.st_mtime_ns]
         known = self._known.get(path)
         if known is None or known[:2] != key:
@@ -47,7 +48,7 @@ class HeaderReader:
         return Header(*known[2:])
 
     def check(self, dataset_dicts: Iterable[DatasetDict]) -> list[CorruptImageError]:
-        """What is wrong with the images of dataset dicts, by header and size; drawn images are passed over."""
+        """Return the errors of the images' headers and sizes; synthetic images are skipped."""
         corrupt = []
         for dataset_dict in dataset_dicts:
             file_name = os.fspath(dataset_dict["file_name"])
@@ -60,7 +61,7 @@ class HeaderReader:
         return corrupt
 
     def save(self) -> None:
-        """Keep what was read for the next run; a folder that cannot be written is no fault."""
+        """Write the cache for the next run; logs a warning if the folder is not writable."""
         if not self._changed:
             return
         content = json.dumps(self._known).encode()
@@ -68,4 +69,4 @@ class HeaderReader:
             self._path.parent.mkdir(parents=True, exist_ok=True)
             write_atomically(self._path, lambda file: file.write(content), lambda _: None)
         except OSError as error:
-            _logger.warning("The headers of the images are not kept: %s", error)
+            _logger.warning("The image headers are not cached: %s", error)

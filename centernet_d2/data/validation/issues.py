@@ -1,4 +1,4 @@
-"""What can be wrong with one annotation or one COCO file: found, named and listed, never guessed around."""
+"""Issues of annotations: their description, the checks of single objects and images, and the error that lists them."""
 
 from __future__ import annotations
 
@@ -14,14 +14,15 @@ _LISTED = 10
 
 
 class AnnotationIssue(NamedTuple):
-    """One fault of an annotation.
+    """One issue of an annotation.
 
     Attributes:
-        file: of the image, or of the annotations where no image is concerned.
-        annotation_id: as in the file; for formats without, the object's number in its image from 1; None otherwise.
-        field: the key at fault.
-        problem: in words, with the value.
-        fatal: False where training can go on, because such an object is left out or cut to the image.
+        file: the image, or the annotation file if no image is concerned.
+        annotation_id: as in the file; for formats without ids, the object's number in its image from 1; None if no
+            object is concerned.
+        field: the wrong key.
+        problem: a description with the value.
+        fatal: False if training can go on, because such an object is dropped or clipped to the image.
     """
 
     file: str
@@ -45,12 +46,12 @@ def raise_issues(title: str, issues: Iterable[AnnotationIssue]) -> None:
     if not fatal:
         return
     more = [f"... and {len(fatal) - _LISTED} more"] if len(fatal) > _LISTED else []
-    lines = [f"{title}: {len(fatal)} faults (tools/check_dataset.py lists all)", *map(str, fatal[:_LISTED]), *more]
+    lines = [f"{title}: {len(fatal)} errors (tools/check_dataset.py lists all)", *map(str, fatal[:_LISTED]), *more]
     raise AnnotationError("\n  ".join(lines))
 
 
 def is_number(value: Any) -> bool:
-    """A finite real number; true and false are none."""
+    """Whether ``value`` is a finite real number; booleans are not."""
     if not isinstance(value, Real) or isinstance(value, bool):
         return False
     try:
@@ -60,7 +61,7 @@ def is_number(value: Any) -> bool:
 
 
 def is_integer(value: Any) -> TypeGuard[int]:
-    """An integer; true, false and 1.0 are none."""
+    """Whether ``value`` is an integer; booleans and 1.0 are not."""
     return isinstance(value, Integral) and not isinstance(value, bool)
 
 
@@ -72,39 +73,41 @@ def check_object(
     categories: Collection[int],
     num_keypoints: int | None,
 ) -> list[AnnotationIssue]:
-    """Faults of one object.
+    """Return the issues of one object.
 
     Args:
-        annotation: a dict with ``bbox``, ``bbox_mode`` (x, y, width, height when absent, as in COCO files) and so on.
-        size: (height, width) of the image, pixels; anything but positive integers switches the comparison off.
-        categories: the ``category_id`` that exist.
-        num_keypoints: None where not known.
+        annotation: a dict with ``bbox``, ``bbox_mode`` (default x, y, width, height, as in COCO files) and so on.
+        size: (height, width) of the image, pixels; the box is compared with it if both are positive integers.
+        categories: the valid ``category_id``.
+        num_keypoints: None if unknown.
     """
 
-    def found(field: str, problem: str, fatal: bool = True) -> AnnotationIssue:
+    def make_issue(field: str, problem: str, fatal: bool = True) -> AnnotationIssue:
         return AnnotationIssue(file, annotation_id, field, problem, fatal)
 
     if not isinstance(annotation, dict):
-        return [found("annotation", f"is {_shorten(annotation)}, not an object with fields")]
-    issues = [found(*fault) for fault in box_faults(annotation, size)]
+        return [make_issue("annotation", f"is {_shorten(annotation)}, not an object with fields")]
+    issues = [make_issue(*problem) for problem in check_box(annotation, size)]
     category = annotation.get("category_id")
     if "category_id" not in annotation:
-        issues.append(found("category_id", "is missing"))
+        issues.append(make_issue("category_id", "is missing"))
     elif not is_integer(category):
-        issues.append(found("category_id", f"is {_shorten(category)}, not an integer"))
+        issues.append(make_issue("category_id", f"is {_shorten(category)}, not an integer"))
     elif category not in categories:
-        issues.append(found("category_id", f"is {category}, but there is no such category"))
+        issues.append(make_issue("category_id", f"is {category}, but there is no such category"))
     for field in ("iscrowd", "ignore"):
         flag = annotation.get(field, 0)
         if not is_integer(flag) or flag not in (0, 1):
-            issues.append(found(field, f"is {_shorten(flag)}, not 0 or 1"))
+            issues.append(make_issue(field, f"is {_shorten(flag)}, not 0 or 1"))
     if "keypoints" in annotation:
-        issues += [found("keypoints", fault) for fault in _keypoint_faults(annotation["keypoints"], num_keypoints)]
+        issues += [
+            make_issue("keypoints", problem) for problem in _check_keypoints(annotation["keypoints"], num_keypoints)
+        ]
     return issues
 
 
 def check_image_entry(image: Any, file: str) -> list[AnnotationIssue]:
-    """Faults of ``file_name``, ``height`` and ``width`` of an entry of "images" or of a dataset dict."""
+    """Return the issues of ``file_name``, ``height`` and ``width`` of an entry of "images" or a dataset dict."""
     if not isinstance(image, dict):
         return [AnnotationIssue(file, None, "images", f"has the entry {_shorten(image)}, not an object with fields")]
     name = image.get("file_name")
@@ -123,37 +126,37 @@ def escapes(name: str) -> bool:
     return path.is_absolute() or ".." in path.parts or "\0" in name
 
 
-def box_faults(annotation: dict[str, Any], size: tuple[Any, Any]) -> list[tuple[str, str, bool]]:
-    """Field, problem and whether it is fatal, of the faults of a box; arguments as of ``check_object``."""
+def check_box(annotation: dict[str, Any], size: tuple[Any, Any]) -> list[tuple[str, str, bool]]:
+    """Return (field, problem, fatal) of the issues of a box; arguments as of ``check_object``."""
     if "bbox" not in annotation:
         return [("bbox", "is missing", True)]
     box = annotation["bbox"]
     if not _is_sequence(box) or len(box) != 4:
         return [("bbox", f"is {_shorten(box)}, not four numbers", True)]
     if not all(is_number(value) for value in box):
-        return [("bbox", f"{_shorten(list(box))} holds something that is not a finite number", True)]
+        return [("bbox", f"{_shorten(list(box))} has a value that is not a finite number", True)]
     mode = annotation.get("bbox_mode", BoxMode.XYWH_ABS)
     if mode not in (BoxMode.XYWH_ABS, BoxMode.XYXY_ABS):
         return [("bbox_mode", f"is {_shorten(mode)}: only XYWH_ABS and XYXY_ABS are read", True)]
     x1, y1, x2, y2 = BoxMode.convert([float(value) for value in box], BoxMode(mode), BoxMode.XYXY_ABS)
     if x2 <= x1 or y2 <= y1:
-        return [("bbox", f"{_shorten(list(box))} has no area: the object is left out", False)]
+        return [("bbox", f"{_shorten(list(box))} has no area: the object is dropped", False)]
     height, width = size
     if not (is_integer(height) and is_integer(width)) or min(height, width) <= 0:
         return []
     if x2 <= 0 or y2 <= 0 or x1 >= width or y1 >= height:
-        return [("bbox", f"{_shorten(list(box))} is outside the {width}x{height} image: it is left out", False)]
-    # Annotations in whole pixels may be one off, by convention or rounding.
+        return [("bbox", f"{_shorten(list(box))} is outside the {width}x{height} image: it is dropped", False)]
+    # Annotations in whole pixels may be off by one, by convention or rounding.
     if x1 < -1 or y1 < -1 or x2 > width + 1 or y2 > height + 1:
-        return [("bbox", f"{_shorten(list(box))} reaches outside the {width}x{height} image: it is cut", False)]
+        return [("bbox", f"{_shorten(list(box))} reaches outside the {width}x{height} image: it is clipped", False)]
     return []
 
 
-def _keypoint_faults(keypoints: Any, count: int | None) -> list[str]:
+def _check_keypoints(keypoints: Any, count: int | None) -> list[str]:
     if not _is_sequence(keypoints) or len(keypoints) % 3:
         return [f"is {_shorten(keypoints)}, not triples x, y, visibility"]
     if not all(is_number(value) for value in keypoints):
-        return ["hold something that is not a finite number"]
+        return ["have a value that is not a finite number"]
     if count is not None and len(keypoints) != 3 * count:
         return [f"are {len(keypoints) // 3} points, but the category has {count}"]
     if any(value not in (0, 1, 2) for value in keypoints[2::3]):

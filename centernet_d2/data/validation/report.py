@@ -1,4 +1,4 @@
-"""Everything that is wrong with a dataset, as a table and as JSON."""
+"""Reports of a dataset's issues and object counts, as a table and as JSON."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from detectron2.config import CfgNode
 
 from centernet_d2.data.catalog import class_names, load_dataset_dicts
 from centernet_d2.data.datasets.coco import read_coco
-from centernet_d2.data.datasets.custom import location_of, register_custom_datasets
+from centernet_d2.data.datasets.custom import get_location, register_custom_datasets
 from centernet_d2.data.datasets.keypoint_sets import read_keypoint_dataset
 from centernet_d2.data.datasets.voc import read_voc, voc_class_names
 from centernet_d2.data.image_io import DatasetDict
@@ -23,7 +23,7 @@ from centernet_d2.data.validation.issues import AnnotationIssue
 
 @dataclass
 class Report:
-    """What was found in one dataset; ``shared`` has an entry for each point of the 3x3 grid in a box."""
+    """Issues and counts of one dataset; ``shared`` has an entry for each point of the 3x3 grid in a box."""
 
     name: str
     num_images: int
@@ -32,7 +32,7 @@ class Report:
     shared: list[SharedCells]
 
     def table(self) -> str:
-        """For people."""
+        """Format the report as text."""
         lines = [f"{self.name}: {self.num_images} images, {sum(self.class_counts.values())} objects"]
         lines += [f"  {count:8d}  {name}" for name, count in self.class_counts.items()]
         lost = "  ".join(f"{point}: {cells.lost}" for point, cells in enumerate(self.shared))
@@ -42,7 +42,7 @@ class Report:
         return "\n".join(lines)
 
     def to_json(self) -> str:
-        """For programs."""
+        """Format the report as JSON."""
         issues = [issue._asdict() for issue in self.issues]
         shared = [cells._asdict() for cells in self.shared]
         counts = {"images": self.num_images, "classes": self.class_counts, "shared_cells": shared}
@@ -58,20 +58,20 @@ class Grid:
 
 
 def report_coco(json_file: str, image_root: str, check_images: bool = True, grid: Grid | None = None) -> Report:
-    """Of a COCO-format file.
+    """Report on a COCO-format file.
 
     Raises:
-        FileNotFoundError, AnnotationError: no such file, or nothing that can be read as such a file.
+        FileNotFoundError, AnnotationError: no such file, or it is not a COCO file.
     """
     coco = read_coco(json_file, image_root)
     return _report(json_file, coco.dataset_dicts, coco.class_names, coco.issues, check_images, grid)
 
 
 def report_voc(root: str, split: str, check_images: bool = True, grid: Grid | None = None) -> Report:
-    """Of a folder in Pascal VOC's layout.
+    """Report on a folder in Pascal VOC's layout.
 
     Raises:
-        FileNotFoundError: the layout is not there.
+        FileNotFoundError: a folder or list of the layout is absent.
     """
     names = voc_class_names(root)
     dataset_dicts, issues = read_voc(root, split, names)
@@ -81,12 +81,12 @@ def report_voc(root: str, split: str, check_images: bool = True, grid: Grid | No
 def report_keypoints(
     schema_name: str, json_file: str, image_root: str, check_images: bool = True, grid: Grid | None = None
 ) -> Report:
-    """Of a COCO-format file whose objects have the landmarks of ``SCHEMAS[schema_name]``; raises as ``report_coco``."""
+    """Report on a COCO-format file with the keypoints of ``SCHEMAS[schema_name]``; raises as ``report_coco``."""
     coco = read_keypoint_dataset(SCHEMAS[schema_name], json_file, image_root)
     return _report(json_file, coco.dataset_dicts, coco.class_names, coco.issues, check_images, grid)
 
 
-# Those of the kinds of DATASETS.CUSTOM whose files are read here; the others show their first faults only.
+# Types of DATASETS.CUSTOM with a full report; other datasets raise their first errors on loading.
 _REPORTS: dict[str, Callable[[str, str, bool, Grid | None], Report]] = {
     "coco": report_coco,
     "voc": report_voc,
@@ -95,12 +95,12 @@ _REPORTS: dict[str, Callable[[str, str, bool, Grid | None], Report]] = {
 
 
 def report_config(cfg: CfgNode, check_images: bool = True) -> list[Report]:
-    """Of every set in ``DATASETS.TRAIN`` and ``DATASETS.TEST``, on the grid of ``INPUT.SIZE_TRAIN``."""
+    """Report on every dataset in ``DATASETS.TRAIN`` and ``DATASETS.TEST``, on the grid of ``INPUT.SIZE_TRAIN``."""
     register_custom_datasets(cfg)
     grid = Grid(tuple(cfg.INPUT.SIZE_TRAIN))
     reports = []
     for name in dict.fromkeys((*cfg.DATASETS.TRAIN, *cfg.DATASETS.TEST)):
-        location = location_of(name)
+        location = get_location(name)
         if location is None or location[0] not in _REPORTS:
             reports.append(_report(name, load_dataset_dicts(name), class_names(name), [], check_images, grid))
             continue
@@ -117,13 +117,13 @@ def _report(
     check_images: bool,
     grid: Grid | None,
 ) -> Report:
-    """Completes ``issues``, those of the file, by those of the records."""
+    """Build the report: ``issues`` of the file, and those of the dataset dicts."""
     grid = grid or Grid()
-    found = check_annotations(dataset_dicts, names, check_images)
-    # Dataset dicts that are malformed themselves (of sets that other code registered) cannot be counted.
-    sound = [] if any(issue.fatal and issue.field != "image" for issue in found) else dataset_dicts
+    more_issues = check_annotations(dataset_dicts, names, check_images)
+    # Malformed dataset dicts (from datasets that other code registered) cannot be counted.
+    countable = [] if any(issue.fatal and issue.field != "image" for issue in more_issues) else dataset_dicts
     counts = Counter(
-        annotation["category_id"] for dataset_dict in sound for annotation in dataset_dict.get("annotations", [])
+        annotation["category_id"] for dataset_dict in countable for annotation in dataset_dict.get("annotations", [])
     )
-    shared = [shared_cells(sound, grid.stride, grid.input_size, point) for point in range(9)]
-    return Report(name, len(dataset_dicts), {n: counts[i] for i, n in enumerate(names)}, issues + found, shared)
+    shared = [shared_cells(countable, grid.stride, grid.input_size, point) for point in range(9)]
+    return Report(name, len(dataset_dicts), {n: counts[i] for i, n in enumerate(names)}, issues + more_issues, shared)

@@ -48,10 +48,12 @@ class KeypointHeatmapHead(SparseHead):
 
     Args:
         ranges: (first, end) of the keypoints of each class.
-        flip_indices: (K,) the keypoint that each becomes in a flipped image.
-        radius: of the Gaussians in cells; -1 derives it from the object's size with ``min_overlap`` and
-            ``radius_method`` (:func:`~centernet_d2.ops.gaussian.window_radius`).
-        exact_centers: center the Gaussians on the keypoints instead of on the centers of their cells.
+        flip_indices: (K,) which keypoint each becomes in a flipped image.
+        radius: of the Gaussians in cells; -1: from the object's size by ``min_overlap`` and ``radius_method``
+            (:func:`~centernet_d2.ops.gaussian.window_radius`).
+        exact_centers: center the Gaussians on the keypoints, not on the centers of their cells.
+        normalizer: "objects": the loss is divided by their number times the mean number of keypoints of a class;
+            "keypoints": by the number of peaks (the reference).
     """
 
     @configurable
@@ -123,13 +125,15 @@ class KeypointHeatmapHead(SparseHead):
         return splat_gaussians(cells, channel[owner, keypoint][:, None], radius, shape, centers)
 
     def loss(self, output: DeferredMap, target: KeypointMaps, num_objects: Tensor) -> Tensor:
-        """Return the focal loss divided by the number of objects times the mean number of keypoints per class."""
-        if len(self.class_keypoints.index) == 1:
+        """Focal loss, divided as ``normalizer`` says."""
+        if len(self.own.index) == 1:
             logits = output.dense()
         else:
             # Padding has target 0. At probability 0 it gets no loss and no gradient.
             logits = output.maps(target.image_index, target.channels).masked_fill(~target.used[..., None, None], -100.0)
-        mean_count = self.out_channels / len(self.class_keypoints.index)
+        if target.num_peaks is not None:
+            return heatmap_focal_loss(logits, target.maps) / target.num_peaks
+        mean_count = self.out_channels / len(self.own.index)
         return heatmap_focal_loss(logits, target.maps) / (num_objects * mean_count)
 
     def encode_dense(self, targets: Targets) -> Tensor:

@@ -10,7 +10,8 @@ import torch
 from detectron2.config import CfgNode, configurable
 from torch import Tensor
 
-from centernet_d2.modeling.heads.base import HEAD_REGISTRY, common_arguments
+from centernet_d2.layers.distributed import mean_over_processes
+from centernet_d2.modeling.heads.base import HEAD_REGISTRY
 from centernet_d2.modeling.heads.keypoint_regression import unflip_offsets
 from centernet_d2.modeling.heads.sparse import DeferredMap, SparseHead, check_normalizer, per_object_mean
 from centernet_d2.ops.indexing import gather_cells
@@ -91,7 +92,7 @@ class CellRegressionHead(SparseHead):
         return CellValues(len(targets), owner, targets.image_index[owner], cells, inside, channels, values)
 
     def loss(self, output: DeferredMap, target: CellValues, num_objects: Tensor) -> Tensor:
-        """Return the absolute difference, averaged over each object's labeled keypoints, then over objects."""
+        """Absolute difference, averaged over the cells of a keypoint and as ``normalizer`` says."""
         read = output.read_channels(target.image_index, target.cells, target.channels).float()
         difference = ((read - target.values).abs().mean(dim=-1) * target.inside).sum(dim=1) / target.inside.sum(dim=1)
         if self.normalizer == "keypoints":
@@ -127,7 +128,10 @@ def _arguments(cfg: CfgNode, in_channels: Sequence[int], loss_weight: float) -> 
         "shared": not cfg.MODEL.KEYPOINT.OFFSET_PER_KEYPOINT,
         "radius": cfg.MODEL.KEYPOINT.OFFSET_RADIUS,
         "pixel_center": cfg.MODEL.CENTERNET.PIXEL_CENTER,
-        **common_arguments(cfg, in_channels, loss_weight),
+        "normalizer": cfg.MODEL.KEYPOINT.LOSS_NORMALIZER,
+        "in_channels": in_channels,
+        "head_channels": cfg.MODEL.CENTERNET.HEAD_CHANNELS,
+        "loss_weight": loss_weight,
     }
 
 

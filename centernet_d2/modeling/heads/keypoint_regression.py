@@ -9,8 +9,9 @@ import torch
 from detectron2.config import CfgNode, configurable
 from torch import Tensor
 
-from centernet_d2.modeling.heads.base import HEAD_REGISTRY, common_arguments
-from centernet_d2.modeling.heads.sparse import DeferredMap, SparseHead, per_object_mean
+from centernet_d2.layers.distributed import mean_over_processes
+from centernet_d2.modeling.heads.base import HEAD_REGISTRY
+from centernet_d2.modeling.heads.sparse import DeferredMap, SparseHead, check_normalizer, per_object_mean
 from centernet_d2.ops.indexing import read_at
 from centernet_d2.structures import Targets
 from centernet_d2.structures.keypoint_schema import get_schema
@@ -46,7 +47,10 @@ class KeypointRegressionHead(SparseHead):
         return {
             "flip_indices": get_schema(cfg.MODEL.KEYPOINT.SCHEMA).flip_indices().tolist(),
             "pixel_center": cfg.MODEL.CENTERNET.PIXEL_CENTER,
-            **common_arguments(cfg, in_channels, cfg.MODEL.KEYPOINT.REGRESSION_WEIGHT),
+            "normalizer": cfg.MODEL.KEYPOINT.LOSS_NORMALIZER,
+            "in_channels": in_channels,
+            "head_channels": cfg.MODEL.CENTERNET.HEAD_CHANNELS,
+            "loss_weight": cfg.MODEL.KEYPOINT.REGRESSION_WEIGHT,
         }
 
     def encode(self, targets: Targets) -> tuple[Tensor, Tensor, Tensor, Tensor]:
@@ -60,7 +64,7 @@ class KeypointRegressionHead(SparseHead):
         return read_at(output, image_index, cells).unflatten(-1, (-1, 2)) + cells[..., None, :]
 
     def loss(self, output: DeferredMap, target: tuple[Tensor, Tensor, Tensor, Tensor], num_objects: Tensor) -> Tensor:
-        """Return the absolute difference, averaged over each object's labeled keypoints, then over objects."""
+        """Absolute difference, averaged over coordinates and as ``normalizer`` says."""
         image_index, cells, offsets, labeled = target
         difference = (output.read(image_index, cells).float().unflatten(-1, (-1, 2)) - offsets).abs().mean(dim=-1)
         if self.normalizer == "keypoints":

@@ -17,7 +17,7 @@ from centernet_d2.config import get_cfg
 from centernet_d2.data.catalog import class_names, load_dataset_dicts
 from centernet_d2.data.datasets.crops import crop_objects
 from centernet_d2.data.datasets.custom import register_custom_datasets
-from centernet_d2.data.image_io import CorruptImageError, cut_out, read_image
+from centernet_d2.data.image_io import CorruptImageError, crop_image, read_image
 from centernet_d2.data.schemas import FACE68
 from centernet_d2.data.validation.checks import check_annotations
 
@@ -65,7 +65,7 @@ def test_crops_of_crops_are_cut_from_the_image() -> None:
     (inner,) = crop_objects([crop], 1.2)
     assert inner["crop"] == [8, 14, 32, 38] and inner["source_size"] == [50, 80] and inner["source_image_id"] == 9
     assert inner["annotations"][0]["bbox"] == [2, 6, 22, 18]
-    np.testing.assert_array_equal(cut_out(image, inner["crop"])[6:18, 2:22], image[20:32, 10:30])
+    np.testing.assert_array_equal(crop_image(image, inner["crop"])[6:18, 2:22], image[20:32, 10:30])
 
 
 @pytest.mark.parametrize(
@@ -75,7 +75,7 @@ def test_cutting_out_equals_a_padded_slice(window: tuple[int, int, int, int]) ->
     image = np.random.default_rng(1).integers(1, 256, (50, 80, 3), dtype=np.uint8)
     padded = np.pad(image, ((100, 100), (100, 100), (0, 0)))
     x1, y1, x2, y2 = window
-    found = cut_out(image, window)
+    found = crop_image(image, window)
     np.testing.assert_array_equal(found, padded[y1 + 100 : y2 + 100, x1 + 100 : x2 + 100])
     assert found.flags.c_contiguous
 
@@ -102,7 +102,7 @@ def test_an_entry_crops_a_built_in_set_and_its_crops(name: str) -> None:
         landmarks = [np.reshape(r["annotations"][0]["keypoints"], (-1, 3)) for r in (source[0], crop)]
         corner = np.array(crop["crop"][:2])
         np.testing.assert_allclose(landmarks[0][:, :2] - corner, landmarks[1][:, :2])
-        np.testing.assert_array_equal(cut_out(whole, crop["crop"]), read_image(crop))
+        np.testing.assert_array_equal(crop_image(whole, crop["crop"]), read_image(crop))
     metadata = MetadataCatalog.get(f"{name}_b")
     assert metadata.keypoint_schema == "face68" and metadata.evaluator_type == "face_landmarks"
     assert metadata.keypoint_flip_map == FACE68.metadata()["keypoint_flip_map"]

@@ -20,7 +20,7 @@ from PIL import Image
 from centernet_d2.config import get_cfg
 from centernet_d2.data.catalog import class_names, load_dataset_dicts
 from centernet_d2.data.datasets.coco import load_coco
-from centernet_d2.data.datasets.custom import register_custom_datasets, resolve_num_classes
+from centernet_d2.data.datasets.custom import get_location, register_custom_datasets, resolve_num_classes
 from centernet_d2.data.datasets.voc import read_voc
 from centernet_d2.data.validation.issues import AnnotationError
 
@@ -30,7 +30,7 @@ def name() -> str:
     return f"test_datasets_{uuid.uuid4().hex}"
 
 
-def _cfg(*entries: tuple[str, ...]) -> CfgNode:
+def _cfg(*entries: tuple[str, ...] | dict[str, Any]) -> CfgNode:
     cfg = get_cfg()
     cfg.DATASETS.CUSTOM = list(entries)
     register_custom_datasets(cfg)
@@ -94,6 +94,49 @@ def test_relative_paths_start_at_the_dataset_folder(name: str, tmp_path: Path, m
 def test_bad_entries_are_named(entry: Any) -> None:
     with pytest.raises(ValueError, match=r"DATASETS\.CUSTOM"):
         _cfg(entry)
+
+
+def test_an_entry_may_be_a_mapping(tmp_path: Path, name: str) -> None:
+    mapping = {"name": name, "type": "coco", "json_file": _coco(tmp_path), "image_root": str(tmp_path)}
+    _cfg(mapping, {"margin": 1.5, "type": "crops", "source": name, "name": f"{name}_crops"})
+    assert get_location(name) == ("coco", str(tmp_path / "a.json"), str(tmp_path))
+    assert load_dataset_dicts(name)[0]["file_name"] == str(tmp_path / "a.jpg")
+    assert get_location(f"{name}_crops") == ("crops", name, "1.5")
+    # The same values as a list are the same dataset.
+    registered = DatasetCatalog[name]
+    _cfg((name, "coco", mapping["json_file"], mapping["image_root"]))
+    assert DatasetCatalog[name] is registered
+    _cfg({"name": f"{name}_voc", "type": "voc", "root": str(tmp_path), "split": "train"})
+    assert MetadataCatalog.get(f"{name}_voc").split == "train"
+
+
+def test_mappings_from_a_config_file(tmp_path: Path, name: str) -> None:
+    entry = f"{{name: {name}, type: coco, json_file: {_coco(tmp_path)}, image_root: {tmp_path}}}"
+    (tmp_path / "a.yaml").write_text(f"DATASETS: {{CUSTOM: [{entry}], TRAIN: [{name}]}}")
+    cfg = get_cfg()
+    cfg.merge_from_file(str(tmp_path / "a.yaml"))
+    register_custom_datasets(cfg)
+    assert class_names(name) == ["cat", "dog"]
+    # A dumped config registers the same.
+    (tmp_path / "b.yaml").write_text(cfg.dump())
+    again = get_cfg()
+    again.merge_from_file(str(tmp_path / "b.yaml"))
+    assert again.DATASETS.CUSTOM == cfg.DATASETS.CUSTOM
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"type": "yolo"}, r"the type of 'a' is 'yolo', not one of coco, "),
+        ({"type": None}, r"the type of 'a' is None"),
+        ({"root": "c"}, r"must have the keys name, type, json_file, image_root, and no others"),
+        ({"type": "voc"}, r"must have the keys name, type, root, split, and no others"),
+        ({"json_file": 3}, r"must be four strings"),
+    ],
+)
+def test_bad_mappings_are_named(changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=rf"^DATASETS\.CUSTOM: .*{message}"):
+        _cfg({"name": "a", "type": "coco", "json_file": "b", "image_root": "c", **changes})
 
 
 def test_unknown_dataset_names_the_closest() -> None:

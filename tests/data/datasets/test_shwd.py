@@ -36,7 +36,7 @@ def test_two_classes_and_no_dogs(tmp_path: Path, caplog: pytest.LogCaptureFixtur
     with caplog.at_level(logging.WARNING, logger="centernet_d2"):
         dataset_dicts = load_shwd(f"test_shwd_{uuid.uuid4().hex}", str(root), "test")
     xml = root / "Annotations/000377.xml"
-    assert caplog.messages == [f"Left out: {xml}, annotation 2, name: is 'dog', none of hat, person"]
+    assert caplog.messages == [f"Dropped: {xml}, annotation 2, name: is 'dog', none of hat, person"]
     assert [dataset_dict["file_name"] for dataset_dict in dataset_dicts] == [
         str(root / "JPEGImages" / name) for name in ("000377.jpg", "PartA_1.JPG")
     ]
@@ -50,7 +50,7 @@ def test_two_classes_and_no_dogs(tmp_path: Path, caplog: pytest.LogCaptureFixtur
 
 def test_other_faults_stop(tmp_path: Path) -> None:
     root = write(tmp_path, element("dog", 5), element("hat", "x"))
-    with pytest.raises(AnnotationError, match=r"1 faults.*\n.*000377\.xml, annotation 2, bndbox/xmin: is 'x'"):
+    with pytest.raises(AnnotationError, match=r"1 errors.*\n.*000377\.xml, annotation 2, bndbox/xmin: is 'x'"):
         load_shwd(f"test_shwd_{uuid.uuid4().hex}", str(root), "test")
 
 

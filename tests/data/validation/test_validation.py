@@ -215,7 +215,7 @@ def test_training_stops_at_faults_and_warns_of_what_it_leaves_out(
     with pytest.raises(AnnotationError) as caught:
         check_quick(cfg)
     lines = str(caught.value).splitlines()
-    assert "12 faults" in lines[0]
+    assert "12 errors" in lines[0]
     assert lines[1].strip() == "1.png, annotation 10, category_id: is 9, but there is no such category"
     assert lines[-1].strip() == "... and 2 more"
     assert len(lines) == 12

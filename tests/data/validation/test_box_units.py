@@ -14,7 +14,7 @@ from detectron2.structures import BoxMode
 from centernet_d2.config import get_cfg
 from centernet_d2.data.catalog import load_dataset_dicts
 from centernet_d2.data.datasets.custom import register_custom_datasets
-from centernet_d2.data.validation.box_units import check_shares, check_units
+from centernet_d2.data.validation.box_units import check_fractions, check_units
 from centernet_d2.data.validation.checks import check_quick
 from centernet_d2.data.validation.issues import AnnotationError
 from centernet_d2.data.validation.report import report_coco, report_voc
@@ -57,7 +57,7 @@ def test_fractions_are_refused(boxes, mode):
     (issue,) = check_units(records_of(boxes, mode))
     assert issue.fatal and issue.field == "bbox" and issue.file == "0.png"
     assert f"all {len(boxes)} boxes lie within 1 pixel" in issue.problem
-    assert check_shares(records_of(boxes, mode)) == [issue]
+    assert check_fractions(records_of(boxes, mode)) == [issue]
 
 
 @pytest.mark.parametrize("mode", [BoxMode.XYXY_ABS, BoxMode.XYWH_ABS])
