@@ -14,8 +14,8 @@ from centernet_d2.ops.indexing import gather_cells
 #: 3.2). "gaussian": the window of a Gaussian, which weighs them (TTFNet, section 3.3).
 SAMPLINGS = ("peak", "square", "gaussian")
 
-# A cell in TTFNet's unit, input pixels at stride 4; and the area in it at which an object's weight is 1.
-_CELL, _UNIT_AREA = 4.0**2, 64.0**2
+# The area in input pixels at which an object's weight is 1 (TTFNet).
+_UNIT_AREA = 64.0**2
 
 
 @dataclass
@@ -34,19 +34,26 @@ class BoxSamples:
 
 
 def sample_box_cells(
-    sampling: str, boxes: Tensor, image_index: Tensor, cells: Tensor, grid_size: tuple[int, int], alpha: float = 0.54
+    sampling: str,
+    boxes: Tensor,
+    image_index: Tensor,
+    cells: Tensor,
+    grid_size: tuple[int, int],
+    alpha: float = 0.54,
+    stride: int = 4,
 ) -> BoxSamples:
     """Where ``boxes`` (P, 4) in grid cells are learned, around the ``cells`` (P, K, 2) int64 of their points.
 
     A cell belongs to the object whose point lies in it (there it is decoded), else to the smallest object (TTFNet). The
     weights of a point's cells add up to 1, but for cells that are another object's; of "gaussian" to the logarithm of
-    the box's area, over that of 64x64 input pixels at stride 4: large objects have more of the loss, as in TTFNet,
+    the box's area, over that of 64x64 input pixels: large objects have more of the loss, as in TTFNet,
     which divides by the sum of all weights instead of the number of objects.
 
     Args:
         sampling: one of :data:`SAMPLINGS`.
         image_index: (P,) int64.
-        share: of the box's sides, that the window of "gaussian" covers.
+        alpha: fraction of the box's sides that the window of "gaussian" covers.
+        stride: input pixels per grid cell.
     """
     sizes = boxes[:, 2:] - boxes[:, :2]
     if sampling == "gaussian":
@@ -65,14 +72,14 @@ def sample_box_cells(
     weight = weight * inside
     weight = weight / torch.zeros_like(cells[..., 0], dtype=weight.dtype).index_add(0, owner, weight)[owner]
     if sampling == "gaussian":
-        weight = weight * _log_area(sizes)[owner, None]
+        weight = weight * _log_area(sizes * stride)[owner, None]
     owned = _find_owned_cells(sizes, image_index[owner], owner, nearest, inside, peak, grid_size)
     return BoxSamples(owner, nearest, weight * owned)
 
 
 def _log_area(sizes: Tensor) -> Tensor:
-    """(P,) weights of objects; at least that of e pixels, since those below 1 would count against the loss."""
-    return (_CELL * sizes.prod(dim=1)).log().clamp(min=1) / torch.tensor(_UNIT_AREA).log()
+    """(P,) weights of objects of ``sizes`` (P, 2) in input pixels; that of e pixels or more, hence positive."""
+    return sizes.prod(dim=1).log().clamp(min=1) / torch.tensor(_UNIT_AREA).log()
 
 
 def _find_owned_cells(

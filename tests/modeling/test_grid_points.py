@@ -150,7 +150,7 @@ def test_every_cell_says_the_box(flags, box):
     head = make_task(flags, 7, box=box).heads["box_size"]
     objects = make_objects(SIZES, torch.arange(7))
     target, output = head.encode(objects), head.encode_dense(objects)
-    predictions = head.boxes(output, target.image_index, target.cells, target.points)[target.weight > 0]
+    predictions = head.decode_boxes(output, target.image_index, target.cells, target.points)[target.weight > 0]
     torch.testing.assert_close(predictions, target.boxes[target.weight > 0], atol=1e-4, rtol=0)
     of_the_largest = (target.boxes[:, 4 % len(flags)] == SIZES[0] / STRIDE).all(dim=1).sum()
     assert of_the_largest == {"peak": 1, "square": 9, "gaussian": 35 * 35}[box["sampling"]]  # int(64 / 2 * 0.54) = 17

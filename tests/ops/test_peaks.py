@@ -6,7 +6,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from centernet_d2.ops.peaks import _top_of_all, _top_of_high_rows, max_in_neighborhood, max_in_window, top_peaks
+from centernet_d2.ops.peaks import _select_top, _select_top_by_rows, max_in_neighborhood, max_in_window, top_peaks
 
 
 def test_neighborhood_maximum_equals_pooling():

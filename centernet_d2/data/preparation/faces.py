@@ -73,7 +73,7 @@ def _face_object(face: Face, size: tuple[int, int]) -> Fields:
     if not len(labeled):
         raise _Fault("points", "none is labeled")
     if not np.isfinite(labeled).all():
-        raise _Fault("points", "hold something that is not a finite number")
+        raise _Fault("points", "have a value that is not a finite number")
     _check_inside(labeled, size)
     box = face.box
     if box is None:

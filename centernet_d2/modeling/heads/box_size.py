@@ -76,7 +76,8 @@ class BoxSizeHead(PointRegressionHead):
     @configurable
     def __init__(self, *, encoding: str = "wh", **kwargs: Any) -> None:
         if encoding not in grid.SIZE_CHANNELS:
-            raise ValueError(f"encoding must be one of {sorted(grid.SIZE_CHANNELS)}, not {encoding!r}")
+            options = sorted(grid.SIZE_CHANNELS)
+            raise ValueError(f"MODEL.CENTERNET.BOX_ENCODING must be one of {options}, not {encoding!r}")
         super().__init__(channels_per_point=grid.SIZE_CHANNELS[encoding], **kwargs)
         self.encoding = encoding
 

@@ -126,14 +126,14 @@ class KeypointHeatmapHead(SparseHead):
 
     def loss(self, output: DeferredMap, target: KeypointMaps, num_objects: Tensor) -> Tensor:
         """Focal loss, divided as ``normalizer`` says."""
-        if len(self.own.index) == 1:
+        if len(self.class_keypoints.index) == 1:
             logits = output.dense()
         else:
             # Padding has target 0. At probability 0 it gets no loss and no gradient.
             logits = output.maps(target.image_index, target.channels).masked_fill(~target.used[..., None, None], -100.0)
         if target.num_peaks is not None:
             return heatmap_focal_loss(logits, target.maps) / target.num_peaks
-        mean_count = self.out_channels / len(self.own.index)
+        mean_count = self.out_channels / len(self.class_keypoints.index)
         return heatmap_focal_loss(logits, target.maps) / (num_objects * mean_count)
 
     def encode_dense(self, targets: Targets) -> Tensor:

@@ -84,7 +84,7 @@ class DetectionTask(Task):
             offset = cast(PointOffsetHead, self.heads["offset"])
             positions = cells + offset.read(outputs["offset"], image_index, cells)
         box_size = cast(BoxSizeHead, self.heads["box_size"])
-        boxes = box_size.boxes(outputs["box_size"], image_index, cells, positions)
+        boxes = box_size.decode_boxes(outputs["box_size"], image_index, cells, positions)
         boxes = boxes.transpose(1, 2).flatten(1, 2)
         scores, classes = peak.sigmoid().flatten(1), classes.flatten(1)
         if self.merge_method == "resample" and k > 1:

@@ -136,7 +136,7 @@ class KeypointTask(Task):
         """(N, M, 4) boxes by the head ``box_size``, read at ``cells`` (N, M, 2), around ``centers`` (N, M, 2)."""
         index = image_index_of(cells[..., 0])[..., None]
         head = cast(BoxSizeHead, self.heads["box_size"])
-        return head.boxes(outputs["box_size"], index, cells[:, :, None], centers[:, :, None])[:, :, 0]
+        return head.decode_boxes(outputs["box_size"], index, cells[:, :, None], centers[:, :, None])[:, :, 0]
 
     def peaks(self, outputs: dict[str, Tensor], count: int) -> tuple[Tensor, Tensor, Tensor]:
         """The best peaks of every keypoint: probabilities (N, K, S), cells (N, K, S, 2), positions (N, K, S, 2)."""

@@ -118,8 +118,8 @@ def test_corrupt_faces_are_named_and_the_rest_is_converted(tmp_path: Path) -> No
         [
             f"../../../climbed.jpg, image: leads out of the folder {root}",
             f"/etc/absolute.jpg, image: leads out of the folder {root}",
-            f"{database}41, points: hold something that is not a finite number",
-            f"{database}42, points: hold something that is not a finite number",
+            f"{database}41, points: have a value that is not a finite number",
+            f"{database}42, points: have a value that is not a finite number",
             f"{database}43, points: one is far outside the 100x80 image, at (1000, 4)",
             f"{database}44, points: none is labeled",
             f"{database}45, box: is missing, or not four finite numbers",

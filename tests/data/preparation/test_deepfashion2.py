@@ -129,7 +129,7 @@ FAULTS = {
     "other-category": (clothing_item(category_id=SHIRT), "landmarks: are 8 points, but the category has 25"),
     "not-triples": (clothing_item(landmarks=landmarks(SKIRT)[1:]), "landmarks: .* not triples"),
     "no-landmarks": (clothing_item(landmarks=None), "landmarks: are missing"),
-    "nan": (clothing_item(landmarks=NAN), "landmarks: hold something that is not a finite number"),
+    "nan": (clothing_item(landmarks=NAN), "landmarks: have a value that is not a finite number"),
     "visibility-3": (clothing_item(landmarks=landmarks(SKIRT, 3)), "landmarks: have a visibility other than 0, 1 or 2"),
     "empty": ({}, "item: is empty"),
     "list": ([1], "item: is not an object"),

@@ -65,7 +65,7 @@ def test_corrupt_faces_are_named_and_the_rest_is_converted(tmp_path: Path) -> No
         f"a.jpg, annotation 2, box: has the 67 parts {shown[:40]}, not 0 to 67",
         f"a.jpg, annotation 3, box: has the 68 parts {shown[4:44]}, not 0 to 67",
         "a.jpg, annotation 6, box: has the 0 parts (none), not 0 to 67",
-        "a.jpg, annotation 4, points: hold something that is not a finite number",
+        "a.jpg, annotation 4, points: have a value that is not a finite number",
         *[issue for issue in map(str, summary.issues) if "far outside the 100x80 image" in issue],
         "b.jpg, annotation 1, box: has the 5 parts 00, 01, 02, 03, 04, not 0 to 67",
         f"{tmp_path}/absent.jpg, image: the file does not exist",

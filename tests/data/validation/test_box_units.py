@@ -84,7 +84,7 @@ def test_keypoints_in_fractions_are_refused():
 def test_percent_and_thousandths_are_issues(unit, name, size, mode):
     boxes = unit * (SHARES if mode == BoxMode.XYXY_ABS else sized(SHARES))
     (issue,) = check_units(records_of(boxes, mode, size))
-    assert not issue.fatal and name in issue.problem and "wrong places" in issue.problem
+    assert not issue.fatal and name in issue.problem and "wrong positions" in issue.problem
     assert check_units(records_of(boxes[:5], mode, size)) == [], "a few boxes may be anywhere"
 
 
