@@ -69,9 +69,9 @@ class BoxHead(BoxSizeHead):
         **kwargs: Any,
     ) -> None:
         if box_loss not in BOX_LOSSES:
-            raise ValueError(f"box_loss must be one of {sorted(BOX_LOSSES)}, not {box_loss!r}")
+            raise ValueError(f"MODEL.CENTERNET.BOX_LOSS must be one of {sorted(BOX_LOSSES)}, not {box_loss!r}")
         if sampling not in SAMPLINGS:
-            raise ValueError(f"sampling must be one of {SAMPLINGS}, not {sampling!r}")
+            raise ValueError(f"MODEL.CENTERNET.BOX_SAMPLING must be one of {SAMPLINGS}, not {sampling!r}")
         if encoding != "ltrb" and sampling != "peak":
             raise ValueError(
                 f"encoding {encoding!r} is measured from the point, whose position only its own cell predicts: "

@@ -48,11 +48,15 @@ class ClassHeatmapHead(Head):
         **kwargs: Any,
     ) -> None:
         if radius_method not in RADIUS_METHODS:
-            raise ValueError(f"radius_method must be one of {RADIUS_METHODS}, not {radius_method!r}")
+            raise ValueError(f"MODEL.CENTERNET.GAUSSIAN_RADIUS must be one of {RADIUS_METHODS}, not {radius_method!r}")
         if elliptical and radius_method not in ("cornernet", "corrected"):
-            raise ValueError(f"elliptical needs the radius_method 'cornernet' or 'corrected', not {radius_method!r}")
+            raise ValueError(
+                f"GAUSSIAN_ELLIPTICAL needs GAUSSIAN_RADIUS 'cornernet' or 'corrected', not {radius_method!r}"
+            )
         if heatmap_loss not in HEATMAP_LOSSES:
-            raise ValueError(f"heatmap_loss must be one of {sorted(HEATMAP_LOSSES)}, not {heatmap_loss!r}")
+            raise ValueError(
+                f"MODEL.CENTERNET.HEATMAP_LOSS must be one of {sorted(HEATMAP_LOSSES)}, not {heatmap_loss!r}"
+            )
         self.point_flags = grid.check_point_flags(point_flags)
         super().__init__(out_channels=num_classes * len(self.point_flags), bias=HEATMAP_PRIOR, **kwargs)
         self.num_classes = num_classes
