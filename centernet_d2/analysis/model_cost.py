@@ -1,4 +1,4 @@
-"""What a network costs: parameters, operations, bytes, milliseconds."""
+"""Cost of a network: parameters, operations, bytes, milliseconds."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ from centernet_d2.modeling.meta_arch import CenterNet
 class ModelCost:
     """
     Attributes:
-        parameters: numbers that are or could be trained.
-        flops: multiplications with additions of one image's way to the heads' maps; :func:`count_flops`.
+        parameters: number of parameters, frozen ones included.
+        flops: multiply-adds of one image, up to the heads' maps; :func:`count_flops`.
         size: bytes of a file with the weights and statistics.
     """
 
@@ -39,8 +39,8 @@ def model_cost(model: CenterNet, input_size: tuple[int, int]) -> ModelCost:
 
 
 def count_flops(function: Callable[[Tensor], Any], images: Tensor) -> int:
-    """Operations of the convolutions and matrix products of ``function(images)``, a multiplication with its addition
-    being one; a deformable convolution has those of a plain one. Nothing else is counted."""
+    """Multiply-adds of the convolutions and matrix products in ``function(images)``. A deformable convolution counts as
+    a plain one. Nothing else is counted."""
     with torch.no_grad(), FlopCounterMode(display=False, custom_mapping=_FORMULAS) as counter:
         function(images)
     return counter.get_total_flops() // 2
@@ -54,8 +54,8 @@ def file_size(data: Any) -> int:
 
 
 def latency(model: CenterNet, input_size: tuple[int, int], threads: int, seconds: float) -> list[float]:
-    """Milliseconds from an image (uint8, of ``input_size`` (height, width), in memory) to its objects, of repeats for
-    at least so many ``seconds``.
+    """Milliseconds from an image (uint8, of ``input_size`` (height, width), in memory) to its objects, repeated for
+    at least ``seconds``.
 
     Args:
         threads: of the CPU's.
@@ -73,7 +73,7 @@ def describe_times(milliseconds: Sequence[float]) -> str:
 
 
 class _Counter(io.BytesIO):
-    """A file that keeps only its length."""
+    """A file object that stores only its length."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -92,5 +92,5 @@ def _deform_conv_flops(images: Sequence[int], weight: Sequence[int], *_: Any, ou
     return 2 * prod(weight) * out_shape[0] * prod(out_shape[2:])
 
 
-# What a GPU uses; on a CPU, a matrix product has the operations.
+# On a GPU; on a CPU the matrix product is counted.
 _FORMULAS = {torch.ops.torchvision.deform_conv2d: _deform_conv_flops}

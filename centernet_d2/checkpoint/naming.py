@@ -1,4 +1,4 @@
-"""Whose weights these are: finding the model's names for the tensors of other people's files."""
+"""Maps parameter names of other projects' files to the model's names."""
 
 from __future__ import annotations
 
@@ -30,10 +30,10 @@ def place_of_weights(data: Mapping[str, Any]) -> str | None:
 def weights_of(data: Mapping[str, Any], path: str) -> dict[str, Tensor]:
     """The tensors by name in what a checkpoint file holds, without the "module." of (Distributed)DataParallel.
 
-    What is no tensor is left out, with a line in the log for each kind.
+    Other values are skipped, with one log message per kind.
 
     Raises:
-        ValueError: there are none.
+        ValueError: there are no tensors.
     """
     place = place_of_weights(data)
     weights = data if place is None else data[place]
@@ -74,12 +74,12 @@ def match_names(weights: dict[str, Tensor], model: Mapping[str, Tensor]) -> Conv
 
 
 def _kind(name: str) -> str:
-    """What a tensor is in its module, such as "weight"; profilers add kinds of their own, such as "total_ops"."""
+    """The last part of a parameter name, such as "weight". Profilers add others, such as "total_ops"."""
     return name.rpartition(".")[2]
 
 
 def recognize_network(weights: dict[str, Tensor]) -> str:
-    """Of which reference network they are, in words; "" where that is not known."""
+    """Name of the reference network; "" if unknown."""
     return next((candidate.network for candidate in _candidates(weights) if candidate.network), "")
 
 
@@ -102,7 +102,7 @@ def compare(weights: Mapping[str, Tensor], model: Mapping[str, Tensor]) -> _Inco
 
 
 def describe_differences(model: nn.Module, differences: _IncompatibleKeys) -> list[str]:
-    """One sentence per head or other part of the model that a checkpoint does not fill, or fills in vain."""
+    """One sentence per part of the model that the checkpoint does not fill, or has but the model does not."""
     sentences = describe_mismatches(model, differences.incorrect_shapes)
     mismatched = {name for name, *_ in differences.incorrect_shapes}
     sizes = {part: len(names) for part, names in _by_part(model.state_dict()).items()}
@@ -124,7 +124,7 @@ def describe_mismatches(model: nn.Module, mismatches: list[tuple[str, tuple[int,
             heads[found[1]] = (theirs[0], ours[0])
         else:
             sentences.append(f"{name} is {theirs} in the checkpoint and {ours} in the model: it starts new")
-    # The heads of all heads but the class heatmap have one size for one set of points.
+    # All heads but the class heatmap have equal shapes for equal grid points.
     same_points = all(name.endswith("heatmap") for name in heads)
     for name, (their_channels, our_channels) in heads.items():
         classes = int(getattr(model.get_submodule(name), "num_classes", 0))

@@ -21,12 +21,12 @@ _SAFE_WAY = (
     "A checkpoint needs only tensors: save `model.state_dict()` with torch.save, or use .safetensors. "
     "If you trust its author, convert it in a separate process and load the result here."
 )
-# How torch's files began before they were zip archives: a pickled number.
+# First bytes of torch files before the zip format: a pickled number.
 _OLD_TORCH = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."
 
 
 class UnsafeCheckpointError(ValueError):
-    """The file wants to build something other than plain data; nothing of it has been run."""
+    """The file would build objects other than plain data. No code of it has run."""
 
 
 class CorruptCheckpointError(ValueError):
@@ -43,7 +43,7 @@ def load_file(path: str | os.PathLike[str], *, mmap: bool = False) -> dict[str, 
 
     Raises:
         FileNotFoundError: there is no such file.
-        UnsafeCheckpointError: it holds anything but plain data. There is no way to load it all the same.
+        UnsafeCheckpointError: it holds anything but plain data. There is no option to load it anyway.
         CorruptCheckpointError: damaged (checksums are compared), cut off, or not a dictionary.
     """
     path = os.fspath(path)
@@ -76,7 +76,7 @@ def _load_torch(path: str, mmap: bool) -> Any:
 
 
 def _check_sums(path: str) -> None:
-    """torch's reader skips the checksums it wrote; a flipped byte would pass for a weight."""
+    """Compare checksums, which torch's reader skips: a flipped byte would become a weight."""
     try:
         with zipfile.ZipFile(path) as archive:
             damaged = archive.testzip()
@@ -118,7 +118,7 @@ def _load_pickle(path: str) -> Any:
 
 
 class _PlainUnpickler(pickle.Unpickler):
-    """Builds stand-ins for arrays; not even numpy's own functions are called with what the file says."""
+    """Unpickler that builds placeholders for arrays and calls no function named by the file."""
 
     def __init__(self, path: str, file: Any) -> None:
         super().__init__(file, encoding="latin1")
@@ -137,7 +137,7 @@ class _PlainUnpickler(pickle.Unpickler):
         raise UnsafeCheckpointError(f"{self.path} is refused: it refers to objects outside itself. {_SAFE_WAY}")
 
     def array_type(self) -> None:
-        """Stands for numpy.ndarray, which pickles only name."""
+        """Placeholder for numpy.ndarray, which pickles refer to by name."""
 
     def dtype(self, code: str, *_: Any) -> _Dtype:
         return _Dtype(code)

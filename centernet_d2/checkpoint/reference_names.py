@@ -1,4 +1,4 @@
-"""Names of parameters in published files, and ours.
+"""Names of parameters in reference checkpoints and in this project.
 
 A rule is a pair of templates with fields in braces: read from left to right it renames a published parameter, from
 right to left one of ours. The first rule that fits counts. Weights need no change of shape or layout anywhere.
@@ -43,7 +43,7 @@ _EXTREMENET_HEADS = {
     **{f"{side[0]}_regrs": f"{side}_offset" for side in _SIDES},
 }
 
-#: How the reason begins why a tensor that no rule knows is left out.
+#: First words of the reason for skipping an unknown tensor.
 UNKNOWN = "unknown to"
 
 # {p} is a parameter or buffer, {path} modules inside each other; other fields are numbers.
@@ -83,7 +83,7 @@ class _Network:
 
     Attributes:
         name: in words.
-        marker: a published name that only its files (or those of networks further down the list) have.
+        marker: a parameter that only its files (or those of networks later in the list) have.
         rules: see the head of this file.
         unused: regular expressions of published parameters that are left out, and why; they count before the rules.
         others: the same, after the rules.

@@ -1,4 +1,4 @@
-"""Writing files so that a kill, a full disk or an error at any moment leaves the last good one in place."""
+"""Atomic writing: after a kill, a full disk or an error the last good file is still there."""
 
 from __future__ import annotations
 
@@ -85,7 +85,7 @@ def _is_running(pid: int) -> bool:
 
 
 def _sync_folder(folder: Path) -> None:
-    """A rename is on disk only when its folder is."""
+    """Sync the folder: without that a rename may not reach the disk."""
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(descriptor)

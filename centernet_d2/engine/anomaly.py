@@ -1,4 +1,4 @@
-"""What is said when a loss stops being a number."""
+"""Errors for losses that are infinite or NaN."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def describe_losses(names: Sequence[str], values: Tensor) -> list[str]:
 
 
 def non_finite_loss(iteration: int, terms: Sequence[str], images: Sequence[str]) -> NonFiniteLossError:
-    """The error that names what was lost and where to look."""
+    """The error with the terms, the iteration and the images."""
     shown = "\n  ".join(images[:_SHOWN]) + (f"\n  and {len(images) - _SHOWN} more" * (len(images) > _SHOWN))
     return NonFiniteLossError(
         f"Training stopped at iteration {iteration}: {', '.join(terms)}. The weights are those before this step, and "

@@ -1,4 +1,4 @@
-"""An average of the weights beside the training."""
+"""Exponential moving average (EMA) of the weights during training."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ class ModelEma(HookBase):
     """Exponential moving average of a model's weights and floating-point buffers (those of normalizations, too).
 
     After each step it moves by 1 - d towards the model, where d is ``decay``, but after n steps at most
-    (1 + n) / (10 + n), so that the start is soon forgotten (the rule of TensorFlow's ExponentialMovingAverage).
+    (1 + n) / (10 + n), so that early weights decay fast (as in TensorFlow's ExponentialMovingAverage).
 
-    Its checkpoint holds the model's own weights: the average is what the checkpointer's "model" is.
+    Its checkpoint holds the trained weights; the checkpointer's "model" is the average.
 
     Args:
-        model: is trained; not wrapped. All processes' have the same weights.
-        decay: 0 (no average) up to, without, 1.
+        model: the trained model, not wrapped. All processes have the same weights.
+        decay: in [0, 1); 0 means no average.
 
     Raises:
         ValueError: another decay.
@@ -38,7 +38,7 @@ class ModelEma(HookBase):
         return self._average.module
 
     def follow_loaded(self) -> None:
-        """Begin with the weights that were loaded into the average; a resumed run has its own."""
+        """Start training from the averaged weights. Not for resumed runs, which load both."""
         if not self._average.n_averaged:
             self.model.load_state_dict(self.averaged.state_dict())
 
@@ -57,5 +57,5 @@ class ModelEma(HookBase):
             for mine, new in zip(averaged, current, strict=True):
                 mine.copy_(new)
             return
-        steps = int(self._average.n_averaged)  # the argument lies on the GPU: to read it is to wait
+        steps = int(self._average.n_averaged)  # the value is on the GPU: reading it waits
         get_ema_multi_avg_fn(min(self.decay, (1 + steps) / (10 + steps)))(averaged, current, steps)

@@ -1,4 +1,4 @@
-"""Errors of users' files: known to all processes, and said in one sentence."""
+"""Errors in users' files: raised in all processes and printed as one sentence."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from centernet_d2.data.formats.text import NotTextError
 from centernet_d2.data.image_io import CorruptImageError
 from centernet_d2.data.validation.issues import AnnotationError
 
-#: What a message alone explains; for all others the traceback is needed.
+#: Errors whose message is enough; others need the traceback.
 USER_ERRORS = (AnnotationError, TooManyCorruptError, CorruptImageError, NotTextError, FileNotFoundError)
 
 
 def in_main_process(check: Callable[[], None]) -> None:
-    """Call ``check`` in the main process while the others wait; what it raises is raised in all of them."""
+    """Run ``check`` in the main process while the others wait. All processes raise its exception."""
     error: Exception | None = None
     if comm.is_main_process():
         try:
@@ -32,8 +32,8 @@ def in_main_process(check: Callable[[], None]) -> None:
 
 
 def run_tool(main: Callable[[], Any], errors: tuple[type[BaseException], ...] = USER_ERRORS) -> Any:
-    """What ``main`` returns; with one of ``errors``, print its message to stderr and exit with status 1."""
-    # Detectron2 logs the traceback of whatever ends training.
+    """Return ``main()``. On one of ``errors``, print its message to stderr and exit with status 1."""
+    # Detectron2 logs a traceback for every exception in training.
     logging.getLogger("detectron2.engine.train_loop").addFilter(_is_no_user_error)
     try:
         return main()

@@ -1,4 +1,4 @@
-"""Batch normalizations of a network in evaluation mode, fused into the convolutions before them."""
+"""Conv-BN fusion: batch normalizations move into the convolutions before them."""
 
 from __future__ import annotations
 
@@ -23,18 +23,18 @@ BATCH_NORMS = (_BatchNorm, FrozenBatchNorm2d)
 
 @torch.no_grad()
 def fuse_batch_norm(network: nn.Module, run: Callable[[], Any]) -> None:
-    """Change ``network`` in place: the same function but for rounding, without the normalizations that can be spared.
+    """Fuse batch normalizations of ``network`` in place. Outputs stay the same except for rounding.
 
-    Fused is what reads the result of a convolution (also a transposed or deformable one), where nothing else reads
-    that. Others stay: in front of convolutions, behind additions, activations and concatenations (as in DenseNet), and
+    A normalization is fused if it is the only reader of a convolution's output (plain, transposed or deformable).
+    Others stay: in front of convolutions, behind additions, activations and concatenations (as in DenseNet), and
     behind transposed convolutions of several groups. Modules keep their positions, so that hooks stay as well, but
     there
     are no weights of normalizations any more: load a checkpoint before.
 
     Args:
         network: in evaluation mode.
-        run: has ``network`` process something, no matter what, in the way that it will be used, and returns what is
-            read of it. It is called once, and its operations are watched: modules don't tell in which order they work.
+        run: calls ``network`` on any input as in prediction and returns the outputs. It is called once to record the
+            order of operations, which modules do not tell.
 
     Raises:
         ValueError: the network is in training mode, where normalizations depend on the batch.
@@ -44,9 +44,9 @@ def fuse_batch_norm(network: nn.Module, run: Callable[[], Any]) -> None:
     watch = _Watch(network)
     with watch:
         for result in _tensors(run()):
-            result.clone()  # is one more reader
+            result.clone()  # counts as another reader
     pairs = watch.pairs()
-    # What these do with their weights is more than one operation.
+    # These use their weights in more than one operation.
     deformable = [m for m in network.modules() if isinstance(m, ModulatedDeformConv2d)]
     pairs += [(m, m.norm) for m in deformable if isinstance(m.norm, BATCH_NORMS)]
     for convolution, norm in pairs:
@@ -61,16 +61,16 @@ def fuse_batch_norm(network: nn.Module, run: Callable[[], Any]) -> None:
 
 
 def _rest(norm: nn.Module) -> nn.Module:
-    """What else a normalization does: timm's have a dropout and an activation in them."""
+    """The dropout and activation inside timm's normalizations."""
     return nn.Sequential(*[getattr(norm, part) for part in ("drop", "act") if hasattr(norm, part)])
 
 
 class _Watch(TorchFunctionMode):
-    """Sees, while it is active, what reads the results of a network's convolutions."""
+    """Records which modules read the outputs of convolutions while it is active."""
 
     def __init__(self, network: nn.Module) -> None:
         super().__init__()
-        # Tensors by their identity, which is what an operation is given.
+        # Keys are tensor ids: operations get the tensors themselves.
         self._convolutions: dict[int, nn.Module] = {}
         self._norms: dict[int, nn.Module] = {}
         for module in network.modules():
@@ -85,7 +85,7 @@ class _Watch(TorchFunctionMode):
         self._sources: dict[nn.Module, set[nn.Module | None]] = defaultdict(set)
 
     def pairs(self) -> list[tuple[Any, Any]]:
-        """Convolutions and normalizations that have no one but each other."""
+        """Pairs of a convolution and the normalization that is its only reader."""
         predictions = []
         for norm, sources in self._sources.items():
             convolution = next(iter(sources))

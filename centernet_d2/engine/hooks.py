@@ -1,4 +1,4 @@
-"""What happens between iterations, beside Detectron2's own hooks."""
+"""Hooks that Detectron2 does not have: checkpoints with EMA, evaluation, best weights."""
 
 from __future__ import annotations
 
@@ -63,12 +63,12 @@ class Evaluation(hooks.EvalHook):
             except ValueError as error:
                 _logger.warning("%s; the next evaluation replaces it", error)
                 return
-            # What lies after the iteration that this run goes on from will be done again.
+            # Results after the resumed iteration are dropped: they will be computed again.
             if saved.get("metric") == self.metric and saved["iteration"] < self.trainer.start_iter:
                 self.best = saved["value"]
 
     def after_train(self) -> None:
-        # A run that broke off in its very last step has not reached max_iter.
+        # A run that stopped in its last step has not reached max_iter.
         if self.trainer.iter >= self.trainer.max_iter:
             super().after_train()
 
@@ -78,7 +78,7 @@ class Evaluation(hooks.EvalHook):
             self._keep_best()
 
     def _available(self) -> str:
-        """The names of the figures of this evaluation, those that are numbers."""
+        """Names of the numeric results of this evaluation."""
         storage = self.trainer.storage
         names = [name for name in flatten_results_dict(self.results or {}) if name in storage.latest()]
         return ", ".join(name for name in names if not math.isnan(storage.latest()[name][0])) or "nothing"

@@ -32,7 +32,7 @@ def launch(
 
     Args:
         main: importable by name where more than one process is started.
-        device: ``MODEL.DEVICE``; "cpu" talks over gloo, "cuda" over NCCL.
+        device: ``MODEL.DEVICE``; "cpu" uses gloo, "cuda" uses NCCL.
         url: where all machines meet, ``tcp://host:port`` of machine 0; "auto" on a single machine.
 
     Returns:
@@ -81,11 +81,11 @@ def _run(
 def _run_joined(main: Callable[..., Any], args: tuple[Any, ...]) -> Any:
     try:
         result = main(*args)
-        # Nobody leaves while others still talk through it.
+        # Wait until no process uses the group any more.
         comm.synchronize()
         return result
     finally:
-        # What is left of the run (cycles keep it) has threads of the group; they end before the group does.
+        # Objects kept alive by cycles own threads of the group. Delete them before the group.
         gc.collect()
         torch.distributed.destroy_process_group()
 

@@ -1,4 +1,4 @@
-"""Prediction for scripts: a config's model with its weights, made as fast as the config allows."""
+"""Prediction in scripts: a config's model with its weights and MODEL.INFERENCE's options."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from centernet_d2.runtime.images import check_image
 
 
 class Predictor(DefaultPredictor):
-    """Detectron2's ``DefaultPredictor``, which also takes many images at once and does what MODEL.INFERENCE says.
+    """Detectron2's ``DefaultPredictor`` with batches (``predict_batch``) and the options of MODEL.INFERENCE.
 
     Args:
         cfg: MODEL.WEIGHTS is a file of any kind that ``SafeCheckpointer`` reads.
@@ -27,7 +27,7 @@ class Predictor(DefaultPredictor):
             ``predictor.metadata.thing_classes[k]`` names class k.
 
     Raises:
-        ValueError: MODEL.INFERENCE asks for what there is not.
+        ValueError: MODEL.INFERENCE has an unknown value.
         Whatever ``SafeCheckpointer.load`` raises.
     """
 
@@ -35,7 +35,7 @@ class Predictor(DefaultPredictor):
 
     def __init__(self, cfg: CfgNode) -> None:
         super().__init__(cfg)
-        # Detectron2's is of the first test dataset, which may be absent.
+        # Detectron2 takes the metadata of the first test dataset, whose files may be missing.
         self.metadata = self.model.metadata.for_detectron2()
         accelerate(self.model, cfg)
 
@@ -48,10 +48,10 @@ class Predictor(DefaultPredictor):
         return self.predict_batch([check_image(original_image)])[0]
 
     def predict_batch(self, images: Sequence[np.ndarray]) -> list[dict[str, Any]]:
-        """The same of each of some images (H, W, 3), BGR, 0..255.
+        """One ``{"instances": Instances}`` for each of ``images`` (H, W, 3), BGR, 0..255.
 
-        They may be of any sizes. Those that become inputs of one size go through the network together, so that memory
-        limits their number; what is found does not depend on it. To a tracker they are frames in order.
+        Images may differ in size. Those of equal input size share a batch, so memory limits their number; results do
+        not depend on the batch. A tracker takes them as consecutive frames.
 
         Raises:
             TypeError, ValueError: one is no image, see :func:`~centernet_d2.runtime.images.check_image`; nothing is

@@ -34,7 +34,7 @@ def set_random_state(state: dict[str, Any]) -> None:
 
 @contextmanager
 def preserved_random_state() -> Iterator[None]:
-    """What is drawn inside leaves no trace outside."""
+    """Context manager: restores all random states at the end."""
     state = random_state()
     try:
         yield

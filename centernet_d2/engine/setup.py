@@ -48,14 +48,14 @@ def setup_cfg(config_file: str = "", opts: Sequence[str] = ()) -> CfgNode:
 def start_run(cfg: CfgNode, args: argparse.Namespace) -> None:
     """Logging to the screen and OUTPUT_DIR/log.txt, a copy of the config there, and the seed of this process."""
     setup_logger(cfg.OUTPUT_DIR, distributed_rank=comm.get_rank(), name="centernet_d2")
-    # The colors of the config would stand in log.txt as escape codes.
+    # log.txt would show the colors of the config as escape codes.
     defaults._highlight = lambda code, _: code
     defaults.collect_env_info = _environment
     default_setup(cfg, args)
 
 
 def _environment() -> str:
-    """Detectron2's report, without what it says of its compiled operators: none of them is used here."""
+    """Detectron2's report without its compiled operators, which this project does not use."""
     return "\n".join(line for line in collect_env_info().splitlines() if not line.startswith("detectron2._C"))
 
 

@@ -19,7 +19,7 @@ from centernet_d2.engine.anomaly import describe_images, describe_losses, non_fi
 class TrainStep(SimpleTrainer):
     """Forward, backward, check, step: Detectron2's ``SimpleTrainer`` and ``AMPTrainer`` in one, on any device.
 
-    All losses of all processes are looked at in every iteration, at the price of one small transfer.
+    Every iteration checks the losses of all processes, which costs one small transfer.
 
     Args:
         precision: of autocast; None trains in float32. float16 scales the loss.

@@ -44,16 +44,15 @@ class Trainer(DefaultTrainer):
     A run that is stopped and resumed gives the same weights as one that was not (same number of processes, same
     config; on a GPU as far as its operations are deterministic). ``SEED: -1`` draws a seed once and keeps it.
 
-    With ``SOLVER.EMA.DECAY`` the average of the weights is what is evaluated and what is the "model" of all
-    checkpoints; the weights that are trained lie beside it, for the resume. Weights that are loaded are the start of
-    both.
+    With ``SOLVER.EMA.DECAY`` the averaged weights are evaluated and saved as the "model" of every checkpoint. The
+    trained weights are saved beside them for resuming. Both start from the loaded weights.
 
     Args:
         cfg: from ``setup_cfg``. ``SOLVER.REFERENCE_WORLD_SIZE`` rescales the schedule as in Detectron2.
     """
 
     def __init__(self, cfg: CfgNode) -> None:
-        # DefaultTrainer's own would wrap the model in a way that needs a GPU, and make its loader before the resume.
+        # DefaultTrainer's __init__ needs a GPU for DDP and builds the loader before resuming.
         TrainerBase.__init__(self)
         if not logging.getLogger("detectron2").isEnabledFor(logging.INFO):
             setup_logger()
@@ -67,7 +66,7 @@ class Trainer(DefaultTrainer):
         precision = _PRECISIONS[cfg.SOLVER.AMP.PRECISION] if cfg.SOLVER.AMP.ENABLED else None
         self._trainer = TrainStep(_distributed(model), None, optimizer, precision)
         self.scheduler = self.build_lr_scheduler(cfg, optimizer)
-        # A copy; by now all processes have the same weights.
+        # A copy. All processes have the same weights by now.
         self._average = ModelEma(model, cfg.SOLVER.EMA.DECAY) if cfg.SOLVER.EMA.DECAY else None
         kept = self._average.averaged if self._average else model
         self.checkpointer = SafeCheckpointer(kept, cfg.OUTPUT_DIR, trainer=weakref.proxy(self))
@@ -100,7 +99,7 @@ class Trainer(DefaultTrainer):
         """Go on from ``OUTPUT_DIR`` if ``resume`` and there is a checkpoint, else load ``MODEL.WEIGHTS`` if given."""
         metadata = getattr(self.checkpointer.model, "metadata", None)
         self.checkpointer.resume_or_load(self.cfg.MODEL.WEIGHTS, resume=resume)
-        # Fine-tuned, the model means what the dataset says from now on.
+        # After fine-tuning, class names come from the dataset.
         self.checkpointer.model.metadata = metadata
         if self.checkpointer.resumed_from:
             self.start_iter = self.iter + 1
@@ -121,7 +120,7 @@ class Trainer(DefaultTrainer):
 
     def before_train(self) -> None:
         super().before_train()
-        # Last of all, so that nothing draws between here and the first step.
+        # Last, so that nothing uses random numbers before the first step.
         if comm.get_rank() < len(self._random_states):
             set_random_state(self._random_states[comm.get_rank()])
 
@@ -153,7 +152,7 @@ class Trainer(DefaultTrainer):
     def test(
         cls, cfg: CfgNode, model: nn.Module, evaluators: list[DatasetEvaluator] | None = None
     ) -> OrderedDict[str, Any]:
-        """Evaluate on ``DATASETS.TEST``: what the main process would save, whatever the others' statistics are.
+        """Evaluate on ``DATASETS.TEST`` with the weights that the main process would save.
 
         Raises:
             ValueError: a dataset has the model's classes in another order.

@@ -16,7 +16,7 @@ from detectron2.utils.events import EventWriter, get_event_storage
 class WandbWriter(EventWriter):
     """Logs all scalars, by iteration, and the config, to a run of ``WANDB.PROJECT`` named as ``OUTPUT_DIR``.
 
-    A resumed training is another run of the same group; over "iteration" their curves are one.
+    A resumed training is another run of the same group; plotted over "iteration" the curves join.
 
     Args:
         window_size: iterations over whose values the median is taken, of those that Detectron2 smooths.

@@ -1,4 +1,4 @@
-"""What average precisions of boxes are made of: overlaps, hits, and the two measures of Pascal VOC's curves."""
+"""Parts of box AP: overlaps, hits, and the two summaries of Pascal VOC's curves."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torchvision.ops import box_iou
 
-# Recalls are quotients of integers: 3 of 10 reach 0.3, whatever rounding says.
+# Tolerance for recalls, which are quotients: 3 of 10 must reach 0.3.
 _ROUNDING = 1e-12
 
 
@@ -22,7 +22,7 @@ def box_overlaps(a: np.ndarray, b: np.ndarray, margin: float = 0.0) -> np.ndarra
 
 
 def first_of_each(numbers: np.ndarray) -> np.ndarray:
-    """(n,) bool: where a number of the (n,) integers occurs for the first time; never for a negative one."""
+    """(n,) bool: True at the first occurrence of each non-negative integer."""
     first = np.zeros(len(numbers), dtype=bool)
     first[np.unique(numbers, return_index=True)[1]] = True
     return first & (numbers >= 0)

@@ -37,14 +37,14 @@ def build_evaluator(cfg: CfgNode, dataset_name: str, output_dir: str | None = No
 
 def _coco(cfg: CfgNode, dataset_name: str, output_dir: str) -> DatasetEvaluator:
     """COCO's metrics; a dataset without a JSON file has one written."""
-    class_names(dataset_name)  # reads the file of a set that only then knows how it is scored
+    class_names(dataset_name)  # reads the file, which may set the evaluator
     schema = SCHEMAS.get(MetadataCatalog.get(dataset_name).get("keypoint_schema") or "")
     predicted = {"bbox": True, "segm": cfg.MODEL.MASK_ON, "keypoints": "keypoints" in required_fields(cfg)}
     return CocoEvaluator(
         dataset_name,
         output_dir,
         expected=[task for task, wanted in predicted.items() if wanted],
-        # Nobody published tolerances for these.
+        # No sigmas are published for these.
         unscored=["keypoints"] if schema is not None and not schema.sigmas else [],
         detections_per_image=cfg.TEST.DETECTIONS_PER_IMAGE,
         sigmas=cfg.TEST.KEYPOINT_OKS_SIGMAS,
@@ -56,7 +56,7 @@ def _pascal_voc(cfg: CfgNode, dataset_name: str, output_dir: str) -> DatasetEval
 
 
 def _face_landmarks(cfg: CfgNode, dataset_name: str, output_dir: str) -> DatasetEvaluator:
-    # Of several datasets each has its own files.
+    # A folder per dataset, so that files are not overwritten.
     return FaceLandmarkEvaluator(dataset_name, os.path.join(output_dir, dataset_name))
 
 

@@ -1,4 +1,4 @@
-"""COCO's metrics, on the objects that the dataset dicts have, with as many detections as the model may give."""
+"""COCO's metrics on the objects of the dataset dicts, with TEST.DETECTIONS_PER_IMAGE detections."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ _AREAS = {"bbox": ("APs", "APm", "APl"), "segm": ("APs", "APm", "APl"), "keypoin
 
 
 def max_detections(iou_type: str, detections_per_image: int) -> int:
-    """How many detections of an image count: COCO's number, or what the model gives where that is more than 100."""
+    """Detections per image that count: COCO's number, or the model's limit if that is above 100."""
     return MAX_DETECTIONS[iou_type] if detections_per_image <= 100 else detections_per_image
 
 
 class CocoEvaluator(COCOEvaluator):
-    """Detectron2's, with three differences:
+    """Detectron2's ``COCOEvaluator`` with three differences:
 
     * Objects that the dataset dicts leave out are neither missed nor matched, and boxes are cut as there
       (``validation.object_boxes.settle_coco``); but published sets are scored on their own files (``SCORED_WHOLE``).
@@ -63,17 +63,17 @@ class CocoEvaluator(COCOEvaluator):
             dataset_name,
             output_dir=output_dir,
             max_dets_per_image=max_detections("bbox", detections_per_image),
-            # The fast one is compiled.
+            # The fast implementation needs compiled code.
             use_fast_impl=False,
             kpt_oks_sigmas=sigmas,
-            # A file of an earlier run may be another dataset's by now.
+            # A cached file may belong to another dataset.
             allow_cached_coco=False,
         )
         self._expected, self._unscored, self._limit = expected, unscored, detections_per_image
         if converted:
-            # Detectron2 notes the file for good; another output folder may be requested next.
+            # Detectron2 stores the path globally; the next evaluation may use another folder.
             del metadata.json_file
-            # It writes no list where there is no object.
+            # It writes no "annotations" if there are no objects.
             self._coco_api.dataset.setdefault("annotations", [])
             self._do_evaluation, self._kpt_oks_sigmas = True, sigmas
         if self._do_evaluation and dataset_name not in SCORED_WHOLE and settle_coco(self._coco_api.dataset):
@@ -88,7 +88,7 @@ class CocoEvaluator(COCOEvaluator):
         return [task for task in tasks if task not in self._unscored]
 
     def _eval_predictions(self, predictions: list[dict[str, Any]], img_ids: Any = None) -> None:
-        # Detectron2 makes these results' category ids those of the file, in place.
+        # Detectron2 changes the category ids in place to those of the file.
         self._detections = list(itertools.chain(*(one["instances"] for one in predictions)))
         if self._do_evaluation and not self._coco_api.anns:
             _logger.warning("%s has no objects to score detections with", self._metadata.name)
@@ -105,7 +105,7 @@ class CocoEvaluator(COCOEvaluator):
         return super()._derive_coco_results(coco_eval, iou_type, class_names)
 
     def _evaluate_type(self, iou_type: str) -> COCOeval:
-        """What Detectron2's evaluation does not do: of no detections, and of more than 20 with keypoints."""
+        """Evaluate one task, also without detections and with more than 20 keypoint detections."""
         with contextlib.redirect_stdout(io.StringIO()):
             if self._detections:
                 predictions = self._coco_api.loadRes(self._detections)
@@ -119,7 +119,7 @@ class CocoEvaluator(COCOEvaluator):
                 evaluation.params.kpt_oks_sigmas = np.array(self._kpt_oks_sigmas)
             evaluation.evaluate()
             evaluation.accumulate()
-        # (overlap, recall, class, area); -1 where there is nothing to find.
+        # (IoU, recall, class, area); -1 without ground truth.
         precision = evaluation.eval["precision"][..., 0]
         everywhere = precision[..., 0]
         chosen = [everywhere, everywhere[0], everywhere[5], *np.moveaxis(precision[..., 1:], 3, 0)]

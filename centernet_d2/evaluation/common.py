@@ -1,4 +1,4 @@
-"""What a model has found: what of it counts, and that of several processes together."""
+"""Gathers predictions from all processes and drops non-finite ones."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ _logger = logging.getLogger(__name__)
 
 
 def gather_predictions(predictions: dict[Any, Found], dataset_name: str, num_images: int) -> dict[Any, Found] | None:
-    """Image -> what was found there, of all processes, in the main one; None in the others.
+    """Predictions of all processes by image, in the main process; None in the others.
 
-    An image that two processes saw, so that each had as many, counts once. A warning says how many of the
+    An image that two processes evaluated (padding of the sampler) counts once. A warning says how many of the
     ``num_images`` are missing.
     """
     gathered = comm.gather(predictions)
@@ -29,7 +29,7 @@ def gather_predictions(predictions: dict[Any, Found], dataset_name: str, num_ima
 
 
 def finite_detections(instances: Instances) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Boxes (P, 4) and scores (P,), float64, and classes (P,) int64; what is not a finite number finds nothing."""
+    """Boxes (P, 4) and scores (P,), float64, and classes (P,) int64; non-finite detections are dropped."""
     instances = instances.to("cpu")
     boxes, scores = instances.pred_boxes.tensor.double().numpy(), instances.scores.double().numpy()
     usable = np.isfinite(boxes).all(axis=1) & np.isfinite(scores)

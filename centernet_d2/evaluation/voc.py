@@ -1,9 +1,9 @@
 """Pascal VOC's mean average precision (Everingham et al. 2010), for the dataset dicts of any dataset.
 
-Boxes are edges in continuous coordinates, which gives the overlaps of the development kit, whose whole pixels have both
-ends inside. A detection belongs to the object of its class that it overlaps most, if by more than the least overlap,
-whether another has taken it or not; of several on one object all but the best are errors, and those on difficult
-objects do not count.
+Boxes are edges in continuous coordinates, which gives the overlaps of the development kit, which counts
+both end pixels. A detection is matched to the object of its class with the highest IoU, if that is above the threshold,
+even if another detection has it already. Of several on one object all but the best are false positives; those on
+difficult objects are ignored.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from centernet_d2.evaluation.common import finite_detections, gather_predictions
 
 _logger = logging.getLogger(__name__)
 
-#: Least overlaps, in percent.
+#: IoU thresholds in percent.
 _LEVELS = range(50, 100, 5)
 
 
@@ -44,7 +44,7 @@ class Objects(NamedTuple):
 
 
 class VocEvaluator(DatasetEvaluator):
-    """Mean AP in percent, 0 to 100, over the classes that have objects to find; NaN without any.
+    """Mean AP in percent, 0 to 100, over the classes with ground truth; NaN without any.
 
     ``evaluate`` returns, in the main process and {} in others, ``{"bbox": ...}`` with ``AP50``, ``AP75`` and ``AP``,
     the mean from 50 to 95, by the measure of the dataset's ``year``: eleven points for 2007, else the area;
@@ -67,7 +67,7 @@ class VocEvaluator(DatasetEvaluator):
         self._found: dict[Any, Objects] = {}
 
     def process(self, inputs: list[DatasetDict], outputs: list[dict[str, Instances]]) -> None:
-        """Keep boxes, scores and classes; what is not a finite number finds nothing."""
+        """Keep boxes, scores and classes; non-finite detections are dropped."""
         for sample, output in zip(inputs, outputs, strict=True):
             boxes, scores, classes = finite_detections(output["instances"])
             self._found[sample["image_id"]] = Objects(boxes, classes, scores)
@@ -102,14 +102,14 @@ def average_precisions(
 ) -> list[tuple[float, float]]:
     """For each overlap of 50, 55, ..., 95 percent the AP in percent of class ``number``: by eleven points, by area.
 
-    NaN where there is nothing to find.
+    NaN without ground truth.
 
     Args:
         gt: by image.
-        predictions: by image, of which some may be missing.
+        predictions: by image; images without predictions may be missing.
 
     Raises:
-        KeyError: an image of ``found`` is not in ``gt``.
+        KeyError: an image of ``predictions`` is not in ``gt``.
     """
     curves = _curves(gt, predictions, number)
     return [(100 * eleven_points(*curve), 100 * area_under_curve(*curve)) for curve in curves]
@@ -125,7 +125,7 @@ def _curves(
     columns = [np.zeros((3, 0))]
     for key, one in predictions.items():
         boxes, scores = one.of_class(number)
-        # No object overlaps by nothing; it is never looked up.
+        # The padding column has IoU 0 and is never matched.
         overlaps = np.pad(box_overlaps(boxes, true[key][0]), ((0, 0), (0, 1)))
         columns.append(np.stack([scores, overlaps.max(axis=1), overlaps.argmax(axis=1) + starts[key]]))
     scores, overlaps, nearest = np.concatenate(columns, axis=1)

@@ -1,6 +1,6 @@
 """WIDER FACE's average precision, as its published tool counts it (Yang et al. 2016).
 
-What the tool does that other benchmarks do not:
+Differences from other benchmarks:
 
 * Scores are stretched to 0 to 1 over the whole set; the curve has their 1000 thresholds 0.999, 0.998, ..., 0, so what
   lies between two of them is counted together.
@@ -84,7 +84,7 @@ class WiderFaceEvaluator(DatasetEvaluator):
         self._found: dict[Any, Found] = {}
 
     def process(self, inputs: list[DatasetDict], outputs: list[dict[str, Instances]]) -> None:
-        """Keep boxes and scores; what is not a finite number finds nothing."""
+        """Keep boxes and scores; non-finite detections are dropped."""
         for sample, output in zip(inputs, outputs, strict=True):
             boxes, scores, _ = finite_detections(output["instances"])
             order = np.argsort(-scores, kind="stable")
@@ -133,7 +133,7 @@ def average_precisions(gt: dict[Any, Faces], predictions: dict[Any, Found]) -> d
         faces = gt[key]
         if not len(faces.boxes) or not len(one.boxes):
             continue
-        # Of equal scores all are the best.
+        # Detections of equal score are counted together.
         scores = (one.scores - low) / (high - low) if high > low else np.ones_like(one.scores)
         above = np.searchsorted(-scores, -thresholds, side="right")
         overlaps = box_overlaps(one.boxes, faces.boxes, margin=1)

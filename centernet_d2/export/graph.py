@@ -1,5 +1,4 @@
-"""What is exported: a model as one graph from images of the network's size to candidates, and what a user of the
-file has to know besides."""
+"""The exported graph (network input to candidates) and the metadata that its users need."""
 
 from __future__ import annotations
 
@@ -16,8 +15,8 @@ from centernet_d2.structures import Candidates
 class ExportedGraph(nn.Module):
     """Images (N, 3, H, W), uint8 or float 0..255, to candidates in input pixels.
 
-    Letterboxing, and merging the candidates of one object, are left to whoever runs it (``onnx_predictor``): what they
-    do depends on the values. CenterTrack's takes the previous frame (N, 3, H, W) and its heatmap (N, 1, H, W) too.
+    Letterboxing and merging are not part of the graph, because they depend on values; ``runtime`` does them.
+    CenterTrack also takes the previous frame (N, 3, H, W) and its heatmap (N, 1, H, W).
 
     Args:
         model: in evaluation mode.
@@ -42,7 +41,7 @@ class ExportedGraph(nn.Module):
         return predictions.transform(self.model.stride * one, 0 * one)
 
     def forward(self, *inputs: Tensor) -> tuple[Tensor, ...]:
-        """What :func:`named` gives, without the names."""
+        """The values of :func:`name_outputs`, as a tuple."""
         return tuple(name_outputs(self.candidates(*inputs)).values())
 
 
@@ -58,7 +57,7 @@ def name_outputs(predictions: Candidates) -> dict[str, Tensor]:
 
 
 def describe(cfg: CfgNode, model: CenterNet, predictions: Candidates, size: tuple[int, int] | None) -> dict[str, Any]:
-    """What ``onnx_predictor.OnnxPredictor`` reads beside the graph, of values that JSON knows.
+    """The metadata that ``runtime.onnx_model.OnnxPredictor`` reads, as JSON values.
 
     Args:
         cfg: which ``model`` was built from.
@@ -66,7 +65,7 @@ def describe(cfg: CfgNode, model: CenterNet, predictions: Candidates, size: tupl
         size: (height, width) of the input; None where the graph takes all multiples of "divisibility".
 
     Raises:
-        ValueError: the configuration asks for what one graph cannot do.
+        ValueError: one graph cannot do what the config says, such as TEST.AUG.
     """
     times, metadata = model.test_time_augmentation, model.metadata
     if times.flip or tuple(times.scales) != (1.0,):

@@ -31,18 +31,18 @@ def export_onnx(
         dynamic: batches of any number of images, of any size from twice what the network divides by.
 
     Returns:
-        What was exported, to be compared with.
+        The exported graph, for :func:`~centernet_d2.export.verify.check_file`.
 
     Raises:
-        ValueError: the configuration asks for what the graph cannot do.
+        ValueError: one graph cannot do what the config says, such as TEST.AUG.
         ImportError: onnx or onnxscript is not installed.
     """
     graph, inputs, description = _prepare(cfg, model, batch_size, dynamic)
     shapes = _dynamic_shapes(len(inputs), model.divisibility) if dynamic else None
     with torch.no_grad(), warnings.catch_warnings():
-        # Of the exporter about itself and about initializers that it copies.
+        # Warnings of the exporter about itself and copied initializers.
         warnings.simplefilter("ignore")
-        # Strict: what Python's len() of a tensor says stays a variable.
+        # Strict mode keeps len() of a tensor as a variable.
         program = torch.export.export(graph, inputs, dynamic_shapes=shapes, strict=True)
         _check_sizes(program)
         converted = torch.onnx.export(
@@ -65,7 +65,7 @@ def _prepare(
     graph = ExportedGraph(model).eval()
     size = graph.size()
     if dynamic:
-        # Sizes of 0 and 1 mean something of their own to the exporter.
+        # The exporter treats sizes 0 and 1 as constants.
         minimum = 2 * model.divisibility
         batch_size, size = max(batch_size, 2), (max(size[0], minimum), max(size[1], minimum))
     inputs = synthetic_inputs(model, batch_size, size)
@@ -75,7 +75,7 @@ def _prepare(
 
 
 def _check_sizes(program: torch.export.ExportedProgram) -> None:
-    """The exporter quietly keeps to the sizes that take the example's way through loops and conditions."""
+    """Raise if the exporter restricted the sizes to those of the example without a warning."""
     if any(bounds.upper.is_Integer for bounds in program.range_constraints.values()):
         raise ValueError(
             "the steps of this model's decoding depend on the image size (MODEL.EXTREME.EDGE_AGGREGATION): "

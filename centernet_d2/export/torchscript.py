@@ -23,7 +23,7 @@ def export_torchscript(cfg: CfgNode, model: CenterNet, path: str | Path, batch_s
     the model; the description is the file ``DESCRIPTION`` in it. Otherwise as :func:`export_onnx`."""
     graph, inputs, description = _prepare(cfg, model, batch_size, dynamic=False)
     with torch.no_grad(), warnings.catch_warnings():
-        # Sizes are meant to be constants; and PyTorch would rather have no more TorchScript.
+        # Constant sizes are intended, and TorchScript is deprecated.
         warnings.simplefilter("ignore", torch.jit.TracerWarning)
         warnings.simplefilter("ignore", DeprecationWarning)
         description["outputs"] = list(name_outputs(graph.candidates(*inputs)))

@@ -1,4 +1,4 @@
-"""Comparing what an exported file finds with what its model finds."""
+"""Compares the outputs of an exported file with those of its model."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from centernet_d2.export.graph import ExportedGraph, name_outputs
 from centernet_d2.modeling.meta_arch import CenterNet, CenterTrack
 from centernet_d2.structures import Candidates
 
-# Candidates whose scores are closer may change places.
+# Candidates whose scores differ by less may swap.
 _SAME_SCORE = 1e-4
 
 
 def synthetic_inputs(model: CenterNet, count: int, size: tuple[int, int], seed: int = 0) -> tuple[Tensor, ...]:
-    """``count`` drawn images of ``size`` (height, width) as inputs of ``model``'s graph, on its device: (N, 3, H, W)
-    uint8, for CenterTrack other ones before them, and a heatmap of what these show."""
+    """``count`` synthetic images of ``size`` (height, width) as inputs of ``model``'s graph, on its device: (N, 3, H,
+    W) uint8; for CenterTrack also previous frames and a heatmap of their objects."""
     shorter = min(size)
     config = ShapesConfig(size[0], size[1], min_size=shorter / 12, max_size=shorter / 2)
 
@@ -36,8 +36,8 @@ def synthetic_inputs(model: CenterNet, count: int, size: tuple[int, int], seed: 
 
 
 def check_file(graph: ExportedGraph, path: str | Path, batch_size: int = 1, dynamic: bool = False) -> dict[str, float]:
-    """:func:`differences` of an exported file from what it was exported from, on drawn images: a batch as given to
-    the export, and, of ``dynamic`` ones, a larger and a wider one."""
+    """:func:`differences` between an exported file and its model on synthetic images: one batch, and for ``dynamic``
+    files also a larger and a wider one."""
     height, width = graph.size()
     shapes = [(batch_size, height, width)]
     if dynamic:
@@ -73,7 +73,7 @@ def differences(expected: Candidates, predictions: Mapping[str, np.ndarray]) -> 
     points of score 0, may be anything.
 
     Args:
-        predictions: outputs by their names, see :func:`~centernet_d2.export.graph.named`.
+        predictions: outputs by their names, see :func:`~centernet_d2.export.graph.name_outputs`.
     """
     gt = {name: value.double().cpu().numpy() for name, value in name_outputs(expected).items()}
     image, slot = np.nonzero(gt["scores"] > 0)

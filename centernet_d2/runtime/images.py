@@ -1,4 +1,4 @@
-"""The contract on images at the entrance of prediction."""
+"""Checks of images at the entrance of prediction."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def check_image(image: Any) -> np.ndarray:
 
 
 def to_uint8(pixels: np.ndarray, was_cast: bool = False) -> np.ndarray:
-    """Pixels of any shape as uint8; those that are need no look at their values.
+    """Pixels of any shape as uint8. uint8 values are not checked.
 
     Args:
         was_cast: floats of exactly 0 and 1 may have been a nearly black uint8 image.
@@ -71,7 +71,7 @@ def to_uint8(pixels: np.ndarray, was_cast: bool = False) -> np.ndarray:
 
 
 def _describe_other(image: Any) -> str:
-    """What was given instead of an array, and what to do instead."""
+    """Describe a value that is not an array, and what to pass."""
     if image is None:
         return "None: cv2.imread gives None where an image is missing or cannot be read"
     if isinstance(image, str | os.PathLike):

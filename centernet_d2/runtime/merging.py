@@ -58,7 +58,7 @@ def pick_by_soft_nms(
 
 
 def suppress_ghost_boxes(predictions: Found) -> Found:
-    """Scores are halved where the boxes of the same class inside one have more than three times its score together."""
+    """Halve the score of a box if the boxes of its class inside it sum to more than three times its score."""
     low, high = predictions["boxes"][:, :2], predictions["boxes"][:, 2:]
     inside = (low >= low[:, None]).all(axis=-1) & (high <= high[:, None]).all(axis=-1)
     inside &= predictions["classes"] == predictions["classes"][:, None]
@@ -118,7 +118,7 @@ def find_clusters(
 
 
 def suppress(predictions: Found, threshold: float) -> Found:
-    """Without those whose IoU with one of a higher score, of any class, is above ``threshold``."""
+    """NMS over all classes: drop predictions whose IoU with a higher-scoring one is above ``threshold``."""
     kept: list[int] = []
     for i, box in enumerate(predictions["boxes"]):  # from the highest score down
         if not (overlaps(box, predictions["boxes"][kept]) > threshold).any():

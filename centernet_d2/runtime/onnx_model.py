@@ -67,11 +67,11 @@ class OnnxPredictor:
         """The objects of one image, highest-scoring first, in its pixels.
 
         Args:
-            image: (H, W, 3) uint8; what else is taken is said at :func:`check_image`.
+            image: (H, W, 3) uint8; other inputs: see :func:`check_image`.
             calibration: (3, 4) of the camera, for 3D boxes; None: the model's own.
 
         Returns:
-            "boxes" (P, 4) x1, y1, x2, y2, "scores" (P,), "classes" (P,); and what else the model tells: "keypoints"
+            "boxes" (P, 4) x1, y1, x2, y2, "scores" (P,), "classes" (P,); and, depending on the model, "keypoints"
             (P, K, 3) x, y, score; of 3D boxes "dimensions" (P, 3) height, width, length, "locations" (P, 3),
             "rotation_y" and "alpha" (P,), meters and radians, see ``centernet_d2.ops.box3d_geometry``.
 
@@ -87,10 +87,10 @@ class OnnxPredictor:
         return self._objects(candidates, scale, shift, size, calibration)
 
     def describe(self, predictions: Found) -> list[dict[str, Any]]:
-        """Of each object what COCO's result files have, and the class's name: JSON takes it. The category id is that of
-        the dataset that the model was trained on; the box is x, y, width, height."""
+        """One entry per object as in COCO's result files, with the class name, ready for JSON. The category id is that
+        of the training dataset; the box is x, y, width, height."""
         names = self.metadata["class_names"]
-        ids = self.metadata.get("category_ids") or range(len(names))  # files of earlier versions have none
+        ids = self.metadata.get("category_ids") or range(len(names))  # files of older versions have no ids
         rows = zip(
             predictions["classes"].tolist(), predictions["scores"].tolist(), predictions["boxes"].tolist(), strict=True
         )
@@ -107,7 +107,7 @@ class OnnxPredictor:
     def _objects(
         self, candidates: Found, scale: float, shift: np.ndarray, size: tuple[int, int], calibration: np.ndarray | None
     ) -> Found:
-        """Of candidates in input pixels; ``scale`` and ``shift`` lead from the image to the input."""
+        """Candidates in pixels of the image; ``scale`` and ``shift`` map the image to the input."""
         positions = {"boxes": candidates["boxes"].reshape(-1, 2, 2)}
         positions |= {name: candidates[name][..., :2] for name in self.metadata["points"]}
         moved = {name: ((xy - shift) / scale).astype(np.float32) for name, xy in positions.items()}
@@ -119,7 +119,7 @@ class OnnxPredictor:
         if self.metadata.get("nms"):
             predictions = suppress(predictions, self.metadata["nms"])
         for name in self.metadata["points"]:
-            # Keypoints that objects of this class do not have.
+            # Drop keypoints of other classes.
             predictions[name] *= predictions[name][..., 2:] > 0
         if "calibration" in self.metadata:
             default = np.reshape(self.metadata["calibration"], (3, 4))
@@ -135,7 +135,7 @@ class OnnxPredictor:
 
 @dataclass
 class _Network:
-    """``run`` takes (N, 3, H, W) uint8 and gives ``outputs``; ``batch_size`` is None where any will do."""
+    """``run`` takes (N, 3, H, W) uint8 and gives ``outputs``; ``batch_size`` is None if any size will do."""
 
     run: Callable[[np.ndarray], Sequence[np.ndarray]]
     inputs: list[str]
@@ -166,7 +166,7 @@ def _in_openvino(path: str | Path, threads: int) -> _Network:
     from openvino.frontend import ConversionExtension
 
     def deformable(node: Any) -> Any:
-        """OpenVINO has the operator, but does not know its name in ONNX."""
+        """Register the operator under its ONNX name, which OpenVINO lacks."""
         x, weight, offset, bias, mask = (node.get_input(i) for i in range(5))
         strides, pads, dilations = (list(node.get_attribute(name)) for name in ("strides", "pads", "dilations"))
         groups = node.get_attribute("group"), node.get_attribute("offset_group")
@@ -177,7 +177,7 @@ def _in_openvino(path: str | Path, threads: int) -> _Network:
     core = openvino.Core()
     core.add_extension(ConversionExtension("DeformConv", deformable))
     model = core.read_model(str(path))
-    # In full precision, whatever the processor would like better.
+    # Full precision; some processors default to bfloat16.
     settings = {"INFERENCE_NUM_THREADS": threads, "INFERENCE_PRECISION_HINT": "f32"}
     request = core.compile_model(model, "CPU", settings).create_infer_request()
     batch, known = model.inputs[0].get_partial_shape()[0], dict(model.get_rt_info().items()).get("framework", {})

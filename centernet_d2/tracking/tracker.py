@@ -11,15 +11,15 @@ from torch import Tensor
 class Tracker:
     """The tracks of one video.
 
-    An object goes to the nearest free track of its class around the place where it says that it was in the frame
-    before, the highest-scoring objects first; not farther than the side of a square as large as the smaller of both
-    boxes. Without a track it becomes a new one, or, below ``new_threshold``, is left out.
+    Highest-scoring first, each object takes the nearest free track of its class around its predicted previous center,
+    within the square root of the smaller box's area. Without a track, an object starts a new one, or is dropped below
+    ``new_threshold``.
 
     Args:
         score_threshold: objects whose score is not above it are left out.
         new_threshold: score above which an object without a track becomes a new one.
-        heatmap_threshold: least score of a track that the network is shown in the next frame.
-        max_age: frames for which a track that finds no object stays where it was seen last; 0: none (reference).
+        heatmap_threshold: minimum score of tracks in the heatmap of the previous frame.
+        max_age: frames that a track without a match is kept at its last position; 0: none (reference).
     """
 
     def __init__(
@@ -34,7 +34,7 @@ class Tracker:
         self.reset()
 
     def reset(self) -> None:
-        """Forget everything: another video begins."""
+        """Delete all tracks, for a new video."""
         self._count = 0
         self._tracks = _no_tracks()
 
@@ -43,7 +43,7 @@ class Tracker:
 
         Args:
             predictions: with ``pred_boxes`` in pixels of the frame, ``scores`` and ``pred_classes``.
-            previous_centers: (P, 2) x, y, pixels, where they were in the previous frame.
+            previous_centers: (P, 2) x, y, pixels, their predicted centers in the previous frame.
 
         Returns:
             Those that have a track, with ``pred_track_ids`` (P,) int64 from 1 on, unique in a frame, on the CPU.
@@ -67,7 +67,8 @@ class Tracker:
         return predictions
 
     def visible_boxes(self) -> Tensor:
-        """(T, 4) boxes, pixels of the last frame, of the tracks that the network is to see: those that it held."""
+        """(T, 4) boxes, pixels of the last frame, of the tracks for the next heatmap: matched ones with a high
+        score."""
         tracks = self._tracks
         return tracks.pred_boxes.tensor[(tracks.age == 0) & (tracks.scores >= self.heatmap_threshold)]
 
@@ -76,7 +77,7 @@ class Tracker:
         alone[chosen[chosen >= 0]] = False
         left = self._tracks[alone & (self._tracks.age < self.max_age)]
         left.age = left.age + 1
-        # Images of one video may be of several sizes; a track's own is of no interest.
+        # Images of a video may differ in size; the size of a track is not used.
         seen = Instances((0, 0), **{name: predictions.get(name) for name in _FIELDS}, age=torch.zeros(len(predictions)))
         self._tracks = Instances.cat([seen, left])
 

@@ -1,4 +1,4 @@
-"""Videos and cameras: frames in, drawn frames out, with decoding, network and drawing at the same time."""
+"""Videos and cameras: decoding, prediction and drawing run in parallel."""
 
 from centernet_d2.video.pipeline import DrawnFrame, draw_frames, run_pipeline
 from centernet_d2.video.process import process_video

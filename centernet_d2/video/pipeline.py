@@ -1,6 +1,6 @@
-"""Steps of work on a stream of things, each in a thread of its own, so that they overlap; the order is kept.
+"""A pipeline of stages, one thread each, that keeps the order of the items.
 
-OpenCV and PyTorch release Python's lock while they work, so threads suffice.
+Threads suffice, because OpenCV and PyTorch release Python's lock.
 """
 
 from __future__ import annotations
@@ -15,15 +15,15 @@ import numpy as np
 
 from centernet_d2.video.reader import Frame
 
-# Threads look this often (seconds) whether they should stop.
+# Seconds between two checks for a stop.
 _POLL = 0.1
-# How long (seconds) the end waits for a step that is still at work, such as a camera that hangs.
+# Seconds to wait at the end for a stage that still works, such as a hanging camera.
 _PATIENCE = 10.0
 
 
 @dataclass(frozen=True)
 class DrawnFrame:
-    """A frame, what the network found in it, and its image, (H, W, 3) uint8, BGR."""
+    """A frame, its predictions, and the drawn image, (H, W, 3) uint8, BGR."""
 
     frame: Frame
     predictions: Any
@@ -36,13 +36,13 @@ def draw_frames(
     draw: Callable[[Frame, Any], np.ndarray],
     capacity: int = 4,
 ) -> Generator[DrawnFrame, None, None]:
-    """Find and draw, frame after frame, while the next ones are read.
+    """Predict and draw frames while the next ones are read.
 
     Args:
-        predict: what is found in a frame.
-        draw: of a frame and what was found in it, an image (H, W, 3) uint8, BGR. Both are called in the order of the
-            frames, each in one thread.
-        capacity: frames that may wait before each step; with a camera, small is what keeps the image up to date.
+        predict: frame -> predictions.
+        draw: frame, predictions -> image (H, W, 3) uint8, BGR. Both are called in the order of the frames, each in one
+            thread.
+        capacity: frames that may wait before each stage. Keep it small for cameras, so that images stay current.
 
     Raises:
         Whatever reading, ``predict`` or ``draw`` raises, after the previous frames.
@@ -66,7 +66,7 @@ def run_pipeline(items: Iterable[Any], *stages: Callable[[Any], Any], capacity: 
     in the thread that reads.
 
     Args:
-        capacity: finished things that may wait between two threads.
+        capacity: items that may wait between two threads.
 
     Raises:
         Whatever ``items`` or a stage raises, after everything that came before has been given out.
@@ -91,7 +91,7 @@ def run_pipeline(items: Iterable[Any], *stages: Callable[[Any], Any], capacity: 
 
 @dataclass(frozen=True)
 class _Message:
-    """A thing, or, as the ``last`` one, the error that ended it all (None: the end)."""
+    """An item, or, if ``last``, the error that ended the stream (None: no error)."""
 
     value: Any
     last: bool = False
@@ -103,7 +103,7 @@ def _read(items: Iterable[Any], target: queue.Queue[_Message], stop: threading.E
         for item in items:
             if not _put(target, _Message(item), stop):
                 break
-    except BaseException as error:  # raised again where the results are taken
+    except BaseException as error:  # raised again in the consumer's thread
         last = _Message(error, last=True)
     finally:
         if hasattr(items, "close"):
@@ -118,7 +118,7 @@ def _work(
         if not message.last:
             try:
                 message = _Message(stage(message.value))
-            except BaseException as error:  # raised again where the results are taken
+            except BaseException as error:  # raised again in the consumer's thread
                 message = _Message(error, last=True)
         _put(target, message, stop)
         if message.last:
@@ -126,7 +126,7 @@ def _work(
 
 
 def _put(target: queue.Queue[_Message], message: _Message, stop: threading.Event) -> bool:
-    """Whether it could be put before ``stop`` was set."""
+    """True if the item was put before ``stop`` was set."""
     while not stop.is_set():
         try:
             target.put(message, timeout=_POLL)

@@ -1,4 +1,4 @@
-"""A whole video or a camera's images, drawn into a video, a window and lines of JSON."""
+"""Predicts on a video or camera and writes a video, JSON lines, and a window."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from centernet_d2.video.pipeline import draw_frames
 from centernet_d2.video.reader import Frame, Video
 from centernet_d2.video.writer import VideoWriter, Window
 
-# Seconds between two lines about the progress.
+# Seconds between two progress messages.
 _PROGRESS = 2.0
-# Frames that wait before each step; of a camera's, the newest ones are wanted.
+# Frames that wait before each stage; fewer for cameras, which need current images.
 _CAPACITY, _LIVE_CAPACITY = 4, 1
-# Numbers of corrupt frames that are given.
+# Most frame numbers in one message.
 _MOST_TOLD = 20
 
 
@@ -35,7 +35,7 @@ def process_video(
     limit: int | None = None,
 ) -> int:
     """Write ``path`` (MP4) and, beside it, a ``.jsonl`` with a line for each frame: "frame" (its number in the source),
-    "seconds" and "objects". Progress is printed. Whatever ends it, Ctrl-C too, the files are complete up to there.
+    "seconds" and "objects". Progress is printed. After any error or Ctrl-C the files are complete up to that frame.
 
     Args:
         source: as :class:`Video` has it.

@@ -15,9 +15,9 @@ import numpy as np
 
 VIDEO_SUFFIXES = {".avi", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".webm", ".wmv"}
 _CAMERA = re.compile(r"webcam(?::(\d+))?")
-# Of files that do not say theirs, and of cameras.
+# Frame rate of files without one, and of cameras.
 _DEFAULT_RATE = 25.0
-# Failures in a row after which a file or a camera has ended.
+# Consecutive failures that end a file or a camera.
 _MAX_FAILURES = 100
 
 
@@ -34,7 +34,7 @@ class Frame:
         seconds: since the first frame; in a file, by its frame rate.
         image: (H, W, 3) uint8, BGR.
         starts: whether it is the first of a video, or an image of its own.
-        dataset_dict: what else is known of it, as Detectron2's dataset dicts have it ("calib", for one).
+        dataset_dict: other fields of Detectron2's dataset dict, such as "calib".
     """
 
     index: int
@@ -91,7 +91,7 @@ class Video:
                 if not decoded:
                     failures += 1
                     continue
-                # Only failures before a further frame are corrupt frames: the end is one, too.
+                # Failures count as corrupt frames only if another frame follows; the end fails, too.
                 self.corrupt += range(index, index + failures)
                 index, failures = index + failures, 0
                 start = start if given else time.monotonic()
@@ -105,11 +105,11 @@ class Video:
             self._capture.release()
 
     def missing(self, num_read: int) -> int:
-        """How many frames the file announces beyond ``num_read`` and the corrupt ones: it is cut off, or damaged."""
+        """Frames that the header announces but the file does not have (truncated or damaged)."""
         return max((self.announced or 0) - num_read - len(self.corrupt), 0)
 
     def _patience(self, index: int) -> int:
-        """Failures in a row, from frame ``index`` on, that are the end: a file has at most the frames it announces."""
+        """Consecutive failures from frame ``index`` on that mean the end; a file has at most the announced frames."""
         if self.live:
             return _MAX_FAILURES
         return min(max((self.announced or 0) - index, 1), _MAX_FAILURES)

@@ -77,7 +77,7 @@ class Window:
         return pressed not in _STOP_KEYS and cv2.getWindowProperty(self.title, cv2.WND_PROP_VISIBLE) > 0
 
     def close(self) -> None:
-        """Take it off the screen."""
+        """Close the window."""
         cv2.destroyWindow(self.title)
 
 

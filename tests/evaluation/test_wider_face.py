@@ -57,7 +57,7 @@ def hard(gt, detections):
         # Scores between two of the thresholds count together: error and hit at 0.9995 and 0.9991 of the range.
         ([(*FACE, 1), (*OTHER, 1)], [(*FACE, 1.0), (*FAR, 0.9985), (*OTHER, 0.9981), (*FAR, 0.0)], 50 + 100 / 3),
         ([(*FACE, 1), (*OTHER, 1)], [(*FAR, 1.0), (*FACE, 0.9995), (*OTHER, 0.9991), (*FAR, 0.0)], 200 / 3),
-        # Of equal scores all are the best.
+        # Detections of equal score are counted together.
         ([(*FACE, 1)], [(*FACE, 0.3), (*FAR, 0.3)], 50),
         # Nothing found.
         ([(*FACE, 1)], [], 0),

@@ -66,7 +66,8 @@ class ClothesLandmarkEvaluator(DatasetEvaluator):
     Results are ``bbox`` (AP, AP50, AP75, APs, APm, APl, and AP-<category> of each), ``keypoints_visible`` and
     ``keypoints_visible_and_occluded`` (AP, AP50, AP75, APm, APl, AP-<category>); the main ones are the three AP.
     Objects marked ``iscrowd`` and, for landmarks, those without any that counts are ignored as in COCO. An object's
-    area is the annotation's ``area``, without one that of its box. Images never processed count as nothing found.
+    area is the annotation's ``area``, without one that of its box. Images that were not processed count as having no
+    predictions.
     """
 
     def __init__(self, dataset_name: str, output_dir: str | None = None, detections_per_image: int = 100) -> None:
@@ -92,7 +93,7 @@ class ClothesLandmarkEvaluator(DatasetEvaluator):
         self._found: list[_Found] = []
 
     def process(self, inputs: list[dict[str, Any]], outputs: list[dict[str, Any]]) -> None:
-        """Keep what evaluation needs of ``outputs``, each with ``instances`` in the image's own pixels.
+        """Store the predictions. ``outputs`` have ``instances`` in pixels of the image.
 
         Raises:
             ValueError: the instances have another number of landmarks than the dataset.
@@ -114,7 +115,7 @@ class ClothesLandmarkEvaluator(DatasetEvaluator):
         return _Found(image_id, boxes, instances.scores.double().numpy(), classes, landmarks)
 
     def evaluate(self) -> dict[str, dict[str, float]]:
-        """The results of all processes' detections in the main one, {} in the others.
+        """Results over the detections of all processes, in the main process; {} in the others.
 
         Raises:
             ValueError: detections in an image that the dataset does not have.

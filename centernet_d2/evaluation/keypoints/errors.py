@@ -1,4 +1,4 @@
-"""The errors of a run, face by face: figures by subset, a table, and a file to make them from again."""
+"""Errors per face of an evaluation: results by subset, a table, and a file that stores them."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def by_subset(faces: Sequence[FaceError]) -> dict[str, list[FaceError]]:
 def summary(faces: Sequence[FaceError]) -> dict[str, float]:
     """Figures in percent, missed faces being failures; ``faces`` is a count.
 
-    ``NME_<normalizer>`` is infinite as soon as a face was missed, ``NME_<normalizer>_found`` leaves missed ones out;
+    ``NME_<normalizer>`` is infinite if a face was missed; ``NME_<normalizer>_found`` skips missed faces;
     ``not_normalized_<normalizer>`` faces (percent) count in ``missed`` only. A normalizer that no face has is left out.
     """
     result = {"faces": len(faces), "missed": 100 * mean_error(np.array([face.distance is None for face in faces]))}
@@ -124,7 +124,7 @@ def _pipes(rows: list[list[Any]], headers: list[str]) -> str:
 
 
 def write_errors(path: Path, faces: Iterable[FaceError], **extra: Any) -> None:
-    """JSON, what ``read_errors`` reads; numbers that JSON does not have become null in ``further``."""
+    """JSON, what ``read_errors`` reads; non-finite numbers become null in ``further``."""
     data = {**_without_special(extra), "faces": [asdict(face) for face in faces]}
     path.write_text(json.dumps(data, allow_nan=False), encoding="utf-8")
 
