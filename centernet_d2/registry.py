@@ -18,8 +18,8 @@ NECK_REGISTRY.__doc__ = "Necks by name: called with a config and the backbone's 
 
 
 def required_fields(cfg: CfgNode) -> tuple[str, ...]:
-    """What training needs of an object besides its box and class: names of ``data.fields.FIELD_REGISTRY``, as the
-    config's task and meta-architecture declare them in ``required_fields``.
+    """Fields of an object that training needs besides box and class: names in ``data.fields.FIELD_REGISTRY`` that the
+    config's task and meta-architecture declare as ``required_fields``.
 
     Raises:
         KeyError: there is no such task or meta-architecture.

@@ -1,5 +1,5 @@
 #!/usr/bin/env python
-"""What the networks of configs cost: parameters, operations, size on disk, and time for one image.
+"""Measure networks of configs: parameters, operations, size on disk, and time per image.
 
     tools/analyze_model.py configs/COCO-Detection/centernet_R_18_DCN_1pt.yaml ... [--size 512 512] [--threads 1]
                            [--seconds 3 | --no-latency] [--opts KEY=value ...]
@@ -31,7 +31,7 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
 
 
 if __name__ == "__main__":
-    parse()  # --help and mistakes are answered before the imports below, which take seconds
+    parse()  # --help and option errors come before the slow imports below
 
 from detectron2.modeling import build_model
 

@@ -41,7 +41,7 @@ def parse() -> argparse.Namespace:
 
 
 if __name__ == "__main__":
-    parse()  # --help and mistakes are answered before the imports below, which take seconds
+    parse()  # --help and option errors come before the slow imports below
 
 import benchmark_baselines as baselines
 import benchmark_networks

@@ -1,9 +1,9 @@
 #!/usr/bin/env python
-"""Draw what a step costs against the number of points, objects, images and pixels, and print how fast it grows.
+"""Plot the cost of a step against the number of points, objects, images and pixels, and print its growth.
 
     tools/benchmark_curves.py [--output curves.png] [--threads 1] [--seconds 0.5] [--network R_18_DCN]
 
-Lines are divided by their first value, so that all begin at 1; gray is linear growth. "Growth" in the table is the
+Lines are divided by their first value, so all begin at 1; gray is linear growth. "Growth" in the table is the
 exponent between the two largest sizes: 1 is linear, 0 nothing.
 """
 
@@ -27,7 +27,7 @@ def parse() -> argparse.Namespace:
 
 
 if __name__ == "__main__":
-    parse()  # --help and mistakes are answered before the imports below, which take seconds
+    parse()  # --help and option errors come before the slow imports below
 
 import cv2
 import matplotlib

@@ -6,7 +6,7 @@
     tools/check_dataset.py --voc folder/ --split train
 
 Relative paths start at DETECTRON2_DATASETS, as in DATASETS.CUSTOM, or, where the file is not there, at the current
-folder. Every image is decoded unless --no-images is given. The exit status is 1 where something was found.
+folder. Every image is decoded unless --no-images is given. The exit status is 1 if there are issues.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
 
 
 if __name__ == "__main__":
-    parse()  # --help and mistakes are answered before the imports below, which take seconds
+    parse()  # --help and option errors come before the slow imports below
 
 from centernet_d2.config import get_cfg
 from centernet_d2.data.datasets.custom import resolve_paths

@@ -4,10 +4,9 @@
     tools/compare_points.py --config-file configs/Synthetic/occluded_1pt.yaml --seeds 1 2 3 --jobs 3 \
         --output output/occluded [KEY VALUE ...]
 
-Every run is ``tools/train_net.py`` with GRID_POINTS and SEED set, in a folder of its own; a finished one is not
-repeated, an
-interrupted one goes on. Then every checkpoint is evaluated with every merge. Prints a Markdown table and writes
-``results.json``.
+Every run is ``tools/train_net.py`` with GRID_POINTS and SEED set, in a folder of its own; finished ones are
+skipped, interrupted ones resume. Then every checkpoint is evaluated with every merge. Prints a Markdown table and
+writes ``results.json``.
 """
 
 from __future__ import annotations
@@ -39,7 +38,7 @@ def parse() -> argparse.Namespace:
 
 
 if __name__ == "__main__":
-    parse()  # --help and mistakes are answered before the imports below, which take seconds
+    parse()  # --help and option errors come before the slow imports below
 
 
 from centernet_d2.checkpoint.checkpointer import SafeCheckpointer

@@ -1,5 +1,5 @@
 #!/usr/bin/env python
-"""Rename the weights of a published CenterNet file to this project's names, or back, and say what became of each.
+"""Rename the weights of a published CenterNet file to this project's names, or back, with a report.
 
     tools/convert_checkpoint.py ctdet_coco_dla_2x.pth converted.pth [--config-file configs/... KEY=value ...]
     tools/convert_checkpoint.py model_final.pth for_centernet.pth --to published
@@ -29,7 +29,7 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
 
 
 if __name__ == "__main__":
-    parse()  # --help and mistakes are answered before the imports below, which take seconds
+    parse()  # --help and option errors come before the slow imports below
 
 from centernet_d2.checkpoint.conversion import convert_file, describe_fit
 from centernet_d2.engine import setup_cfg

@@ -3,8 +3,8 @@
 
 Drawn images and results.json, drawn videos (<name>.mp4) and <name>.jsonl (a line for each frame) are written to the
 output folder: boxes, landmarks, masks, 3D boxes with the ground seen from above, and tracks, as the model gives.
-Where there is a screen, a window shows videos as well: Escape or q ends one. Ctrl-C ends everything, and the files of
-a video are complete up to there.
+With a display, a window shows videos as well: Escape or q closes it. After Ctrl-C the files of a video are complete up
+to that frame.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
 
 
 if __name__ == "__main__":
-    parse()  # --help and mistakes are answered before the imports below, which take seconds
+    parse()  # --help and option errors come before the slow imports below
 
 import cv2
 import numpy as np
@@ -125,8 +125,8 @@ def find_inputs(source: str, skip: Path | None = None) -> list[dict[str, Any]]:
 
 
 def find_all(sources: list[str], skip: Path | None = None) -> list[dict[str, Any]]:
-    """The dataset dicts of all inputs; an input without any costs a line on stderr, or ends the program if none is
-    left."""
+    """The dataset dicts of all inputs; an input without images prints a line on stderr, or ends the program if no
+    input is left."""
     dataset_dicts, reasons = [], []
     for source in sources:
         try:
@@ -160,7 +160,7 @@ def split_options(inputs: list[str]) -> tuple[list[str], list[str]]:
 
 @dataclass(frozen=True)
 class Network:
-    """What is done with every frame: the model finds objects, the visualizer draws and describes them."""
+    """Predict and draw each frame."""
 
     model: CenterNet
     image_format: str
@@ -172,7 +172,7 @@ class Network:
         return cls(model, cfg.INPUT.FORMAT, Visualizer.from_config(cfg, threshold, model.metadata))
 
     def find(self, frame: Frame) -> Instances:
-        """The model gets what evaluation gives it: a dataset's dataset dict but for the annotations, and the image."""
+        """The model's input as in evaluation: the dataset dict without annotations, and the image."""
         if frame.starts:
             self.model.reset()
         image = frame.image if self.image_format == "BGR" else frame.image[:, :, ::-1]
@@ -190,7 +190,7 @@ class Network:
 
 
 def read_all(dataset_dicts: list[dict[str, Any]]) -> Iterator[Frame]:
-    """The images of dataset dicts, numbered as these; one that cannot be read costs a line on stderr.
+    """The images of dataset dicts, numbered as these; unreadable ones print a line on stderr.
 
     Dataset dicts with the same "video_id" that follow each other are frames of one video.
     """
@@ -207,7 +207,7 @@ def read_all(dataset_dicts: list[dict[str, Any]]) -> Iterator[Frame]:
 
 
 def output_name(file_name: str, suffix: str, taken: set[str]) -> str:
-    """A name of its own for what is drawn."""
+    """A unique name for the drawn image."""
     stem = Path(file_name).stem.replace(":", "_")
     name, number = f"{stem}{suffix}", 1
     while name in taken:
@@ -233,7 +233,7 @@ def draw_images(dataset_dicts: list[dict[str, Any]], network: Network, output: P
 
 
 def draw_videos(sources: list[str], network: Network, output: Path, taken: set[str], limit: int | None) -> int:
-    """One after the other; what cannot be read costs a line on stderr. Returns how many could be used."""
+    """Process videos one by one; unreadable ones print a line on stderr. Returns how many could be used."""
     window, reason = open_window("centernet_d2")
     if window is None:
         print(f"no window: {reason}; the drawn videos are in {output}")
@@ -261,7 +261,7 @@ def run(args: argparse.Namespace) -> int:
     except (OSError, ValueError) as error:
         sys.exit(str(error))
     args.output.mkdir(parents=True, exist_ok=True)
-    # What is read must not be written over.
+    # Outputs must not overwrite inputs.
     paths = [Path(dataset_dict["file_name"]).resolve() for dataset_dict in dataset_dicts]
     taken = {path.name for path in paths if path.parent == args.output.resolve()}
     used = 0

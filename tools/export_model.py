@@ -4,9 +4,9 @@
     tools/export_model.py --config-file configs/... --output model.onnx [--dynamic] [--check] MODEL.WEIGHTS=...
     tools/export_model.py --config-file configs/... --output model.pt [--batch-size 4] INPUT.SIZE_TEST=[384,384]
 
-The ending says which. centernet_d2/runtime/onnx_model.py, a file that needs NumPy and ONNX Runtime alone, finds
-objects in images with the former. --check compares the file's answers with the model's on drawn images, and the
-exit status is 1 where they differ by more than a ten-thousandth.
+The suffix decides. centernet_d2/runtime, a folder that needs only NumPy and ONNX Runtime, predicts with an ONNX file.
+--check compares the file's outputs with the model's on synthetic images; the exit status is 1 if they differ by more
+than 1e-4.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
 
 
 if __name__ == "__main__":
-    parse()  # --help and mistakes are answered before the imports below, which take seconds
+    parse()  # --help and option errors come before the slow imports below
 
 from detectron2.modeling import build_model
 

@@ -36,7 +36,7 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
 
 
 if __name__ == "__main__":
-    parse()  # --help and mistakes are answered before the imports below, which take seconds
+    parse()  # --help and option errors come before the slow imports below
 
 from centernet_d2.evaluation.keypoints.errors import FaceError, by_subset, percentages, read_errors, summary, table
 from centernet_d2.evaluation.keypoints.plots import plot_cumulative_errors

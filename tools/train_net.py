@@ -15,7 +15,7 @@ import runpy
 from pathlib import Path
 from typing import Any
 
-# Read by its path: to import the package takes seconds.
+# Loaded by path, because importing the package takes seconds.
 _OPTIONS = Path(__file__).resolve().parents[1] / "centernet_d2" / "engine" / "options.py"
 
 
@@ -24,7 +24,7 @@ def parse() -> argparse.Namespace:
 
 
 if __name__ == "__main__":
-    parse()  # --help and mistakes are answered before the imports below, which take seconds
+    parse()  # --help and option errors come before the slow imports below
 
 from centernet_d2.checkpoint.checkpointer import SafeCheckpointer
 from centernet_d2.data.validation.checks import check_headers
@@ -49,7 +49,7 @@ def main(args: argparse.Namespace) -> Any:
 
 if __name__ == "__main__":
     arguments = parse()
-    # Whatever is wrong with a configuration is the user's to mend.
+    # Config errors are printed without a traceback.
     settings = (ValueError, KeyError, OSError)
     cfg = run_tool(lambda: setup_cfg(arguments.config_file, arguments.opts), settings)
     run_tool(

@@ -1,5 +1,5 @@
 #!/usr/bin/env python
-"""Draw a dataset: its annotations, or what the network sees (``loader``) and what it should answer (heatmaps)."""
+"""Draw a dataset: its annotations, or the network's inputs (``loader``) and targets (heatmaps)."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def parse() -> argparse.Namespace:
 
 
 if __name__ == "__main__":
-    parse()  # --help and mistakes are answered before the imports below, which take seconds
+    parse()  # --help and option errors come before the slow imports below
 
 import cv2
 import numpy as np
@@ -81,7 +81,7 @@ def draw_loader(cfg: CfgNode) -> Iterator[np.ndarray]:
             )
         ]
         high = panels[0].shape[0]
-        # Colors of an image would be taken for those of the heatmaps.
+        # Image colors could be mistaken for heatmap colors.
         dim = cv2.cvtColor(cv2.resize(image, (round(width * high / height), high)) // 2, cv2.COLOR_BGR2GRAY)
         for name, heatmap in class_heatmaps(task, task.encode_dense(targets)).items():
             panels.append(blend_heatmap(cv2.cvtColor(dim, cv2.COLOR_GRAY2BGR), heatmap))

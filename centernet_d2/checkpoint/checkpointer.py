@@ -1,4 +1,4 @@
-"""Detectron2's checkpointer with safe reading, atomic writing, plain words, and a way back from a damaged file."""
+"""Detectron2's checkpointer with safe reading, atomic writing, clear errors, and a fallback for damaged files."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ _ASK = "MODEL.ALLOW_INCOMPLETE_WEIGHTS True predicts with random parameters all 
 
 
 class SafeCheckpointer(DetectionCheckpointer):
-    """Loads this project's, Detectron2's, torchvision's and CenterNet's published files; saves with a net below.
+    """Loads this project's, Detectron2's, torchvision's and CenterNet's published files; saves atomically.
 
     Attributes:
         resumed_from: the file that the last :meth:`resume_or_load` went on from, None if it did not.
@@ -47,7 +47,7 @@ class SafeCheckpointer(DetectionCheckpointer):
 
         Raises:
             FloatingPointError: a weight is not finite; nothing is written.
-            OSError: it could not be written; what was there before is as it was.
+            OSError: it could not be written; the old file is unchanged.
         """
         if not self.save_dir or not self.save_to_disk:
             return
@@ -77,7 +77,7 @@ class SafeCheckpointer(DetectionCheckpointer):
     def load(self, path: str, checkpointables: list[str] | None = None) -> dict[str, Any]:
         """Load weights, and those of the ``checkpointables`` (None: all) that the file has; returns the rest of it.
 
-        A model in evaluation mode, as all that predict are, must be filled completely, unless it was built with
+        A model in evaluation mode must be filled completely, unless it was built with
         ``MODEL.ALLOW_INCOMPLETE_WEIGHTS``.
 
         Raises:
@@ -96,13 +96,13 @@ class SafeCheckpointer(DetectionCheckpointer):
         return self._apply(path, data, checkpointables, complete)
 
     def has_checkpoint(self) -> bool:
-        """Whether this process sees anything to resume from."""
+        """True if this process sees a checkpoint to resume from."""
         return (Path(self.save_dir) / "last_checkpoint").exists() or bool(self._newest_first())
 
     def resume_or_load(self, path: str, *, resume: bool = True) -> dict[str, Any]:
         """Go on from the newest readable checkpoint of ``save_dir`` if ``resume`` and there is one, else load ``path``.
 
-        A checkpoint that is damaged is passed over with a warning. All processes take the same one: the first's choice.
+        A damaged checkpoint is skipped with a warning. All processes load the choice of the first process.
 
         Raises:
             ValueError: there are checkpoints but none can be read, or what they hold is another model's.
@@ -125,7 +125,7 @@ class SafeCheckpointer(DetectionCheckpointer):
         )
 
     def require_complete(self, path: str) -> None:
-        """Refuse to go on with a model that the last load, of ``path``, filled only in part.
+        """Raise if the last load, of ``path``, filled the model only partly.
 
         Raises:
             ValueError: names what is missing.
@@ -147,7 +147,7 @@ class SafeCheckpointer(DetectionCheckpointer):
         return "does the config belong to it?"
 
     def _try(self, file: str) -> tuple[dict[str, Any], str | None]:
-        """The file's data, or the first process's reason why one of them can't read it."""
+        """The file's data, or the reason why a process cannot read it."""
         try:
             data, reason = load_file(file), None
         except (OSError, ValueError) as error:
@@ -202,7 +202,7 @@ class SafeCheckpointer(DetectionCheckpointer):
         return {key: value for key, value in data.items() if key != "model"}
 
     def _take_metadata(self, path: str, data: dict[str, Any]) -> None:
-        """Weights that fill the whole model bring their class names with them."""
+        """If the weights fill the whole model, take their class names, too."""
         saved, ours = ModelMetadata.from_dict(data.get(CHECKPOINT_KEY)), getattr(self.model, "metadata", None)
         faults = self.incompatible.incorrect_shapes or self.incompatible.missing_keys
         if not isinstance(ours, ModelMetadata) or saved is None or faults:

@@ -1,4 +1,4 @@
-"""Whole files from reference names to ours and back, with a report of everything that is in them."""
+"""Converts checkpoints between reference names and ours, with a report."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def convert_file(source: Path, target: Path, names: str = "ours") -> tuple[dict[
     starts without the rest (optimizer, parameters that no output depends on).
 
     Returns:
-        The weights by our names, and a report: what was found, and each thing that was left out, with the reason.
+        The weights by our names, and a report: the network, and every skipped tensor with the reason.
 
     Raises:
         OSError, UnsafeCheckpointError, CorruptCheckpointError: as ``load_file`` and ``save_checkpoint``.

@@ -17,7 +17,7 @@ from centernet_d2.config.defaults.tasks import add_keypoints, add_tasks, add_tra
 from centernet_d2.config.renamed import rename_node, rename_pairs
 
 _logger = logging.getLogger(__name__)
-# Keys (and nodes) of Detectron2 that nothing here reads, and which of ours does what they promise.
+# Keys (and nodes) of Detectron2 that have no effect here -> our key for the same purpose.
 _UNUSED = {
     "MODEL.ROI_HEADS.SCORE_THRESH_TEST": "MODEL.CENTERNET.SCORE_THRESH_TEST",
     "MODEL.ROI_HEADS.NMS_THRESH_TEST": "TEST.NMS",

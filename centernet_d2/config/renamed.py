@@ -10,7 +10,7 @@ from detectron2.config import CfgNode
 
 _logger = logging.getLogger(__name__)
 
-#: Old key -> new key; "" for a key that is gone: the task says what it said.
+#: Old key -> new key; "" for a removed key, whose meaning the task now declares.
 RENAMED_KEYS: dict[str, str] = {
     "MODEL.CENTERNET.BRANCHES": "MODEL.CENTERNET.EXTRA_HEADS",
     "MODEL.CENTERNET.BOX_BRANCH": "MODEL.CENTERNET.BOX_HEAD",
@@ -64,12 +64,12 @@ RENAMED_VALUES: dict[str, dict[str, str]] = {
 
 
 def rename_key(key: str) -> str:
-    """The name that ``key`` has now; "" for a key that is gone: the task says what it said."""
+    """The current name of ``key``; "" for a removed key."""
     return RENAMED_KEYS.get(key, key)
 
 
 def rename_value(key: str, value: Any) -> Any:
-    """What ``value`` of ``key`` (its new name) is called now."""
+    """The current name of ``value`` of ``key`` (a current key)."""
     table = RENAMED_VALUES.get(key, {})
     if isinstance(value, list | tuple):
         return type(value)(table.get(x, x) if isinstance(x, str) else x for x in value)
@@ -94,7 +94,7 @@ def rename_pairs(pairs: Iterable[tuple[str, Any]]) -> list[tuple[str, Any]]:
 
 
 def rename_node(node: CfgNode) -> CfgNode:
-    """``node`` as :func:`rename_pairs` has it."""
+    """Key-value pairs of ``node`` for :func:`rename_pairs`."""
     result = type(node)()
     for key, value in rename_pairs(_leaves(node)):
         _set(result, key, value)

@@ -1,7 +1,7 @@
 """Landmarks drawn with their skeleton, predicted against true, and many small images on one sheet.
 
 Images are (H, W, 3) uint8, BGR; landmarks are (K, 3) x, y (continuous image pixels) and score or visibility, of
-which those of 0 are not drawn.
+which keypoints with 0 are not drawn.
 """
 
 from __future__ import annotations
@@ -43,11 +43,11 @@ def draw_keypoints(
 ) -> None:
     """Draw one object's landmarks and lines into ``image``; of a class, only its own.
 
-    Lines are as wide as suits the object, whatever the size of the image.
+    Line width depends on the size of the object, not of the image.
 
     Args:
         label: the object's class, an index into ``schema.class_names``.
-        color: of everything; without, each part has its own, the same as its flipped image's.
+        color: of all parts; None gives each part its own color, and flip pairs the same.
     """
     first, end = schema.own(label)
     drawn = [k for k in range(first, end) if landmarks[k, 2] > 0]
@@ -69,7 +69,7 @@ def draw_keypoints(
 def draw_comparison(
     image: np.ndarray, predicted: np.ndarray | None, gt: np.ndarray, schema: KeypointSchema, label: int = 0
 ) -> None:
-    """Draw true landmarks (green), predicted ones (red, whatever their scores), and a line between the two of each."""
+    """Draw true landmarks (green), predicted ones (red, with any score), and lines between them."""
     if predicted is not None:
         for k in np.flatnonzero(gt[:, 2] > 0):
             draw_line(image, predicted[k], gt[k], _GAP_COLOR)
@@ -79,7 +79,7 @@ def draw_comparison(
 
 
 def set_full_scores(predicted: np.ndarray) -> np.ndarray:
-    """(..., K, 3) predicted landmarks with the score 1: one of score 0, that no peak confirms, is to be seen too."""
+    """(..., K, 3) predicted landmarks with score 1, so that those without a peak (score 0) are drawn, too."""
     return np.concatenate([predicted[..., :2], np.ones_like(predicted[..., 2:])], axis=-1)
 
 
@@ -104,7 +104,7 @@ def crop_square(image: np.ndarray, box: np.ndarray, size: int, margin: float = 0
 
 
 def moved_landmarks(landmarks: np.ndarray, matrix: np.ndarray) -> np.ndarray:
-    """(K, 3) landmarks in the coordinates that a (2, 3) matrix leads to."""
+    """(K, 3) landmarks mapped by a (2, 3) matrix."""
     return np.concatenate([landmarks[:, :2] @ matrix[:, :2].T + matrix[:, 2], landmarks[:, 2:3]], axis=1)
 
 
@@ -138,7 +138,7 @@ def _write(strip: np.ndarray, text: str) -> None:
 
 
 def _colored_chains(schema: KeypointSchema, first: int, end: int) -> list[tuple[tuple[int, ...], Color]]:
-    """The chains among landmarks ``first`` to ``end``; one that is another's flipped image has its color."""
+    """The chains among landmarks ``first`` to ``end``; a flip pair shares a color."""
     flip_pairs = schema.flip_indices()
     colors: dict[frozenset[int], Color] = {}
     result = []

@@ -1,6 +1,6 @@
 """Lines, dots and words in images, (H, W, 3) uint8, BGR.
 
-Coordinates are continuous: pixel (x, y) covers [x, x + 1) x [y, y + 1). What is not finite is not drawn.
+Coordinates are continuous: pixel (x, y) covers [x, x + 1) x [y, y + 1). Non-finite points are not drawn.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ Place = Sequence[float] | np.ndarray
 
 # Fractional bits of the coordinates that OpenCV draws at; integers are pixel centers there.
 _SHIFT = 4
-# Far outside all the same; OpenCV's integers have 32 bits.
+# Coordinates are clipped to this: OpenCV uses 32-bit integers.
 _FARTHEST = 2**24
-# Around words, as a fraction of their height; how much of the image is seen behind them.
+# Margin around text, as a fraction of its height; opacity of the background.
 _MARGIN, _SEEN_BEHIND = 0.2, 0.35
 
 
 def line_width(image: np.ndarray) -> int:
-    """Pixels that suit the size of an image."""
+    """Line width in pixels for an image of this size."""
     return max(1, round(min(image.shape[:2]) / 250))
 
 
@@ -45,8 +45,8 @@ def draw_dot(image: np.ndarray, center: Place, radius: float, color: Color) -> N
 def write_labels(
     image: np.ndarray, texts: Sequence[str], boxes: np.ndarray, colors: Sequence[Color], height: int
 ) -> None:
-    """Write a text to each of P boxes into ``image``, the first ones where they are best and later ones where room is
-    left: inside the box at its upper left, else (boxes that are small) above or below it.
+    """Write a text to each of P boxes into ``image``, without overlaps if possible: inside the box at
+    its upper left, else (small boxes) above or below it. The first texts choose first.
 
     Args:
         boxes: (P, 4) x1, y1, x2, y2, pixels of ``image``.
@@ -63,7 +63,7 @@ def write_labels(
             taken = np.concatenate([taken, [[*place, place[0] + size[0], place[1] + size[1]]]])
     for x1, y1, x2, y2 in taken.astype(int).tolist():
         image[y1:y2, x1:x2] = (image[y1:y2, x1:x2] * _SEEN_BEHIND).astype(np.uint8)
-    # PIL writes any alphabet of the font; it takes colors in the order that the image has.
+    # PIL, because OpenCV writes ASCII only. Colors stay in the order of the image.
     written = Image.fromarray(image)
     pen = ImageDraw.Draw(written)
     for text, place, color in zip(texts, positions, colors, strict=True):
@@ -82,14 +82,14 @@ def write_text(image: np.ndarray, place: tuple[int, int], text: str, color: Colo
 
 @lru_cache(maxsize=32)
 def _font(height: int) -> ImageFont.FreeTypeFont:
-    """Matplotlib's own one, which is there wherever Detectron2 is."""
+    """Matplotlib's font: Detectron2 requires Matplotlib."""
     return ImageFont.truetype(Path(matplotlib.get_data_path(), "fonts", "ttf", "DejaVuSans.ttf"), round(height * 0.85))
 
 
 def _free_place(
     box: np.ndarray, size: tuple[int, int], taken: np.ndarray, shape: tuple[int, ...]
 ) -> tuple[int, int] | None:
-    """x, y of the upper left corner of ``size`` (width, height); the place that hides least of ``taken`` (T, 4)."""
+    """x, y of the upper left corner of ``size`` (width, height); the position that overlaps ``taken`` (T, 4) least."""
     x1, y1, x2, y2 = box.round()
     width, height = size
     inside, outside = [(x1, y1), (x2 - width, y1), (x1, y2 - height)], [(x1, y1 - height), (x1, y2)]

@@ -24,30 +24,30 @@ from centernet_d2.visualization.draw_boxes3d import birds_eye_view, draw_boxes_3
 from centernet_d2.visualization.draw_keypoints import draw_keypoints
 from centernet_d2.visualization.primitives import Color, draw_dot, draw_line, line_width
 
-# Landmarks of a lower score are guesses: no heatmap confirms them, or (hidden in training) nothing at all.
+# Keypoints with a lower score are not drawn: no heatmap peak confirms them.
 _MIN_KEYPOINT_SCORE = 0.05
-# Frames that a trail goes back.
+# Length of a trail in frames.
 _TRAIL = 20
-# How much of a mask's color covers the image.
+# Opacity of masks.
 _COVER = 0.4
 _RING: Color = (0, 0, 0)
-# Sides of the ground seen from above, meters; the least one that holds every box.
+# Sides of the bird's eye view in meters; the smallest that holds all boxes is used.
 _REACHES = (16.0, 32.0, 64.0, 128.0)
 
 
 def class_color(index: int) -> tuple[float, float, float]:
-    """A color (RGB, 0..1) that is far from those of neighboring classes."""
+    """A color (RGB, 0..1) that differs clearly from those of neighboring classes."""
     return colorsys.hsv_to_rgb((index * 0.618034) % 1.0, 0.55 + 0.4 * (index % 2), 1.0)
 
 
 @dataclass(frozen=True)
 class VisMetadata:
-    """What is known of everything that a model finds.
+    """What drawing needs to know about the model.
 
     Attributes:
         names: of the classes.
-        schema: of "pred_keypoints"; they get its lines, and of a class its own landmarks are shown only.
-        calibration: (3, 4) of images that bring none.
+        schema: of "pred_keypoints"; gives the lines; only keypoints of the object's class are drawn.
+        calibration: (3, 4), for images without one.
         category_ids: of the classes in their dataset; None: 0, 1, ...
     """
 
@@ -59,12 +59,12 @@ class VisMetadata:
 
 @dataclass
 class Memory:
-    """Of one video, what was seen in it so far.
+    """State of one video.
 
     Attributes:
-        frame: number of the present one.
-        trails: of each identity, frames and centers (x, y) of its boxes, image pixels.
-        reach: side of the ground seen from above, meters; it only grows.
+        frame: number of the current frame.
+        trails: by track id, frames and centers (x, y) of its boxes, image pixels.
+        reach: side of the bird's eye view, meters; never shrinks.
     """
 
     frame: int = 0
@@ -80,8 +80,8 @@ class Canvas:
         image: (H, W, 3) uint8, BGR, ``scale`` times as large as the frame of the objects.
         calibration: (3, 4) of the frame of the objects.
         colors: of each object.
-        words: that are written to each object in the end.
-        beside: further images, to stand at the right.
+        words: text of each object, written last.
+        beside: extra images, placed at the right.
     """
 
     image: np.ndarray
@@ -118,7 +118,7 @@ def color_of(index: int) -> Color:
 
 
 def _draw_tracks(canvas: Canvas, predictions: Instances) -> None:
-    """The identity gives the color and comes first; where the object's center was, in the previous frames."""
+    """Track id: first in the label, sets the color, and gets a trail of previous centers."""
     memory, width = canvas.memory, line_width(canvas.image)
     memory.trails = {key: trail for key, trail in memory.trails.items() if trail[-1][0] > memory.frame - _TRAIL}
     for i, track_id in enumerate(predictions.pred_track_ids.tolist()):
@@ -138,7 +138,7 @@ def _describe_tracks(metadata: VisMetadata, predictions: Instances) -> list[dict
 
 
 def _draw_masks(canvas: Canvas, predictions: Instances) -> None:
-    """Translucent; of masks that overlap the better one is on top."""
+    """Translucent masks; the highest-scoring is on top."""
     size = (canvas.image.shape[1], canvas.image.shape[0])
     layer = np.full(size[::-1], -1, np.int16)
     for i in reversed(range(len(predictions))):
@@ -151,7 +151,7 @@ def _draw_masks(canvas: Canvas, predictions: Instances) -> None:
 
 
 def _describe_masks(metadata: VisMetadata, predictions: Instances) -> list[dict[str, Any]]:
-    """COCO's run lengths, as its API takes them."""
+    """COCO's compressed RLE."""
     entries = []
     for mask in predictions.pred_masks.numpy():
         code = coco_masks.encode(np.asfortranarray(mask.astype(np.uint8)))
@@ -160,7 +160,7 @@ def _describe_masks(metadata: VisMetadata, predictions: Instances) -> list[dict[
 
 
 def _draw_boxes(canvas: Canvas, predictions: Instances) -> None:
-    """The class's name and the score; the box itself where there is none in space."""
+    """Class name and score; the 2D box only without a 3D box."""
     names, scores = (
         canvas.metadata.names,
         predictions.scores.tolist() if predictions.has("scores") else [None] * len(predictions),
@@ -180,7 +180,7 @@ def _draw_boxes(canvas: Canvas, predictions: Instances) -> None:
 
 
 def _describe_boxes(metadata: VisMetadata, predictions: Instances) -> list[dict[str, Any]]:
-    """x1, y1, x2, y2 in pixels of the image; the dataset's category id ("category" is of earlier versions)."""
+    """x1, y1, x2, y2 in pixels of the image; the dataset's category id ("category" is kept for older readers)."""
     columns = zip(
         predictions.pred_classes.tolist(),
         predictions.scores.tolist(),
@@ -200,7 +200,7 @@ def _describe_boxes(metadata: VisMetadata, predictions: Instances) -> list[dict[
 
 
 def _draw_boxes_3d(canvas: Canvas, predictions: Instances) -> None:
-    """In the image, and beside it from above."""
+    """Draw 3D boxes into the image and a bird's eye view beside it."""
     boxes = Boxes3D(predictions.pred_dimensions, predictions.pred_locations, predictions.pred_rotation_y)
     if canvas.calibration is None:
         raise ValueError("3D boxes need a calibration to be drawn")
@@ -235,14 +235,14 @@ def _draw_keypoints(canvas: Canvas, predictions: Instances) -> None:
         if schema and schema.class_names:
             draw_keypoints(canvas.image, points, schema, category)
             continue
-        # Points that anything may have (extreme points, too) say nothing by lines between them.
+        # Schemas without classes (such as extreme points) get no lines.
         for point in points[points[:, 2] > 0]:
             draw_dot(canvas.image, point, radius + 1.5, _RING)
             draw_dot(canvas.image, point, radius, color)
 
 
 def _describe_keypoints(metadata: VisMetadata, predictions: Instances) -> list[dict[str, Any]]:
-    """With a schema, those of the object's class alone; "first_keypoint" is the first one's number."""
+    """With a schema, only keypoints of the object's class; "first_keypoint" is the index of the first."""
     entries = []
     for category, points in zip(predictions.pred_classes.tolist(), predictions.pred_keypoints, strict=True):
         first, end = metadata.schema.own(category) if metadata.schema else (0, None)
@@ -255,7 +255,7 @@ def class_name(names: Sequence[str] | None, index: int) -> str:
     return names[index] if names is not None and index < len(names) else f"class {index}"
 
 
-#: In the order of drawing: later ones are on top, and their words behind those before.
+#: In drawing order: later renderers draw on top, and their text comes later in the label.
 RENDERERS: list[Renderer] = [
     Renderer("pred_track_ids", _draw_tracks, _describe_tracks, uses=("pred_displacement",)),
     Renderer("pred_masks", _draw_masks, _describe_masks),
@@ -271,13 +271,13 @@ RENDERERS: list[Renderer] = [
 
 
 def register_renderer(renderer: Renderer) -> None:
-    """Draw ``renderer.field`` by ``renderer`` from now on, on top of the others."""
+    """Draw ``renderer.field`` by ``renderer`` from now on, on top of other fields."""
     RENDERERS[:] = [known for known in RENDERERS if known.field != renderer.field] + [renderer]
 
 
 def find_renderers(predictions: Instances) -> list[Renderer]:
-    """Those of the fields of ``predictions``; ``pred_<name>`` (P,) or (P, n) that no other takes becomes a number or a
-    list in the label and in JSON."""
+    """Renderers for the fields of ``predictions``. Any other ``pred_<name>`` (P,) or (P, n) becomes a number or list in
+    the label and in JSON."""
     chosen = [renderer for renderer in RENDERERS if predictions.has(renderer.field)]
     known = {name for renderer in RENDERERS for name in (renderer.field, *renderer.uses)}
     others = [

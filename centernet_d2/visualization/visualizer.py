@@ -1,4 +1,4 @@
-"""What the network sees, what it should answer and what it answers, drawn.
+"""Draws inputs, targets and predictions.
 
 Images are (H, W, 3) uint8, BGR, as OpenCV has them.
 """
@@ -23,18 +23,18 @@ from centernet_d2.visualization.draw_keypoints import find_schema
 from centernet_d2.visualization.primitives import write_labels
 from centernet_d2.visualization.renderers import Canvas, Memory, VisMetadata, class_color, color_of, find_renderers
 
-# Small images are drawn enlarged to this shorter side, so that names can be read.
+# Small images are enlarged to this shorter side, so that text is readable.
 _MIN_SIDE = 400
 _NOTHING: Mapping[str, Any] = MappingProxyType({})
 
 
 class Visualizer:
-    """Draws the images of a stream with what is found in them, and tells it as JSON.
+    """Draws predictions on images and videos, and describes them as JSON.
 
-    It remembers what came before in a video: where objects with an identity were.
+    It keeps the trails of tracked objects of the current video.
 
     Args:
-        threshold: objects whose score is not above it are left out; objects without scores are all shown.
+        threshold: objects whose score is not above it are left out; objects without scores are always drawn.
     """
 
     def __init__(self, metadata: VisMetadata | None = None, threshold: float = 0.3) -> None:
@@ -58,17 +58,17 @@ class Visualizer:
     def draw(
         self, image: np.ndarray, predictions: Instances, dataset_dict: Mapping[str, Any] = _NOTHING, starts: bool = True
     ) -> np.ndarray:
-        """The image with what was found, and what there is to see beside it; small images come back enlarged.
+        """The image with its predictions, and extra views beside it; small images are enlarged.
 
-        What comes back has the same size for all images of a video.
+        The result has the same size for all images of a video.
 
         Args:
-            predictions: as models give it, in pixels of ``image``.
+            predictions: in pixels of ``image``.
             dataset_dict: of the image; "calib", where it has one, is its calibration.
             starts: whether a video (or a single image) begins.
 
         Raises:
-            ValueError: "calib" is not a 3x4 matrix, or 3D boxes were found and there is no calibration.
+            ValueError: "calib" is not a 3x4 matrix, or 3D boxes have no calibration.
         """
         if starts:
             self._memory = Memory()
@@ -94,7 +94,7 @@ class Visualizer:
         return side_by_side([canvas.image, *canvas.beside])
 
     def describe(self, predictions: Instances) -> list[dict[str, Any]]:
-        """Objects above the threshold, best first, as JSON takes them."""
+        """Entries for JSON, one per object above the threshold, highest-scoring first."""
         shown = self._shown(predictions)
         entries: list[dict[str, Any]] = [{} for _ in range(len(shown))]
         for renderer in find_renderers(shown):
@@ -121,7 +121,7 @@ def _names_and_ids(cfg: CfgNode, metadata: ModelMetadata | None) -> tuple[Sequen
 
 
 def blend_heatmap(image: np.ndarray, heatmap: np.ndarray, strength: float = 0.7) -> np.ndarray:
-    """Lay class heatmaps over an image, each cell in the color of its strongest class.
+    """Draw class heatmaps over an image; each cell has the color of its highest class.
 
     Args:
         heatmap: (C, h, w) float in 0..1, covering the whole of ``image``.

@@ -1,4 +1,4 @@
-"""Images with 3D boxes for tests: dataset dicts as KITTI's, and what the mapper makes of them."""
+"""Images with 3D boxes for tests: dataset dicts as KITTI's, and mapped samples."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ def map_training_sample(dataset_dict: dict[str, Any], cfg: CfgNode | None = None
 def assert_predictions(
     predictions: Instances, table: torch.Tensor = STREET, classes=CLASSES, tolerance: float = 1e-3
 ) -> None:
-    """Every box of ``table`` in space is found, and nothing else: meters and radians to ``tolerance``."""
+    """Assert that the predicted 3D boxes are those of ``table``, in meters and radians to ``tolerance``."""
     assert len(predictions) == len(table)
     distance = torch.cdist(predictions.pred_locations.double(), table[:, 3:6])
     order = distance.argmin(dim=0)

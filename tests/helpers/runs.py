@@ -47,7 +47,7 @@ class DropoutBackbone(Backbone):
 
 
 class StopError(Exception):
-    """Stands for whatever ends a run before its time."""
+    """Simulates an interruption of a run."""
 
 
 @dataclass
@@ -120,7 +120,7 @@ def run(
     stop_after: int | None = None,
     poison: tuple[int, int, str, float] | None = None,
 ) -> Record:
-    """Train as ``tools/train_net.py`` does. Errors that were requested end up in the dataset dict."""
+    """Train as ``tools/train_net.py`` does. Requested errors end up in the record."""
     Path(cfg.OUTPUT_DIR).mkdir(parents=True, exist_ok=True)
     seed_all_rng(None if cfg.SEED < 0 else cfg.SEED + comm.get_rank())
     record = Record()

@@ -61,7 +61,7 @@ class _Found(NamedTuple):
 
 
 class ClothesLandmarkEvaluator(DatasetEvaluator):
-    """AP in percent, 0 to 100, NaN where the dataset has nothing to find.
+    """AP in percent, 0 to 100, NaN without ground truth.
 
     Results are ``bbox`` (AP, AP50, AP75, APs, APm, APl, and AP-<category> of each), ``keypoints_visible`` and
     ``keypoints_visible_and_occluded`` (AP, AP50, AP75, APm, APl, AP-<category>); the main ones are the three AP.

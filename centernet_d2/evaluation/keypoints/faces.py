@@ -43,10 +43,10 @@ class FaceLandmarkEvaluator(DatasetEvaluator):
     """NME, failure rates and areas under the curve by four normalizers, by subset where the dataset dicts name several.
 
     In an image with one annotated face the prediction with the highest score counts, however low it is; with several,
-    each face has its own (``landmark_metrics.assign``). A face without a prediction is a failure. Crowds, and faces
+    each face has its own (``metrics.assign``). A face without a prediction is a failure. Crowds, and faces
     without a box or without any labeled landmark, are not scored.
 
-    ``evaluate`` returns ``{"landmarks": {...}, "landmarks_<subset>": {...}}`` (``landmark_errors.summary``) in the main
+    ``evaluate`` returns ``{"landmarks": {...}, "landmarks_<subset>": {...}}`` (``errors.summary``) in the main
     process, and {} in others. ``output_dir`` gets ``landmark_errors.json``, ``cumulative_error.png``,
     ``per_landmark_error.png`` and ``worst.jpg``.
 
@@ -95,7 +95,7 @@ class FaceLandmarkEvaluator(DatasetEvaluator):
                 )
                 raise ValueError(f"dataset {self.dataset_name} has {len(self.schema)} landmarks, but {problem}")
             predicted, scores = instances.pred_keypoints.double().numpy(), instances.scores.double().numpy()
-            # What is not a number finds no face.
+            # Non-finite predictions are dropped.
             usable = np.isfinite(predicted).all(axis=(1, 2)) & np.isfinite(scores)
             image = self.images[sample["image_id"]]
             self._found[sample["image_id"]] = _judge(image, predicted[usable], scores[usable], self.schema)
@@ -114,7 +114,7 @@ class FaceLandmarkEvaluator(DatasetEvaluator):
         return named
 
     def _write(self, faces: list[FaceError], results: dict[str, dict[str, float]]) -> None:
-        """The files of ``output_dir``; curves and images by the first normalizer that all faces have."""
+        """Write the files of ``output_dir``, for the first normalizer that all faces have."""
         self.output_dir.mkdir(parents=True, exist_ok=True)
         # The box size is never undefined.
         general = next(n for n in NORMALIZERS if len(percentages(faces, n)) == len(faces))
@@ -128,7 +128,7 @@ class FaceLandmarkEvaluator(DatasetEvaluator):
         cv2.imwrite(str(self.output_dir / "worst.jpg"), self._draw_worst(faces, general))
 
     def _landmark_errors(self, faces: list[FaceError], normalizer: str) -> np.ndarray:
-        """(K,) mean errors in percent over the faces that were found and have the landmark; NaN without any."""
+        """(K,) mean errors in percent over detected faces with the landmark labeled; NaN without any."""
         total, count = np.zeros(len(self.schema)), np.zeros(len(self.schema))
         for face in faces:
             length = face.normalizers[normalizer]
@@ -158,7 +158,7 @@ class FaceLandmarkEvaluator(DatasetEvaluator):
 
 def _image(dataset_dict: DatasetDict, schema: KeypointSchema) -> _Image:
     annotations = dataset_dict["annotations"]
-    # A face's size is that of the box as annotated, and not of the part inside of the image.
+    # The size of a face is that of its annotated box, also outside of the image.
     boxes = corner_boxes(restore_uncut_boxes(annotations))
     unlabelled = [0.0] * (3 * len(schema))
     flat = [annotation.get("keypoints", unlabelled) for annotation in annotations]

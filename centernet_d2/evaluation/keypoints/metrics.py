@@ -1,4 +1,4 @@
-"""Errors of face landmarks as papers print them; pure functions of arrays.
+"""Errors of face landmarks as in papers; pure functions of arrays.
 
 The error of a face is the mean distance of its labeled landmarks, divided by a length of the true face (a
 *normalizer*), in percent. Infinity is the error of a missed face: a failure at every limit. NaN is that of a face whose
@@ -18,7 +18,7 @@ from centernet_d2.data.schemas import KeypointSchema
 NORMALIZERS = ("inter_ocular", "inter_pupil", "box_diagonal", "box_size")
 #: Of failure rates and areas under the curve, percent.
 LIMITS = (8, 10)
-# A prediction further from a face than this fraction of its box size is another object.
+# A prediction farther from a face than this fraction of its box size does not belong to it.
 _SAME_FACE = 0.5
 
 
@@ -49,9 +49,9 @@ def landmark_distances(predicted: np.ndarray, gt: np.ndarray) -> np.ndarray:
 def assign(predicted: np.ndarray, scores: np.ndarray, gt: np.ndarray, sizes: np.ndarray) -> np.ndarray:
     """(P,) int64, which prediction each true face has; -1 where none.
 
-    A prediction belongs to the face that it is nearest to in terms of that face's size, if its mean distance is at
-    most half the size. A face has the one with the highest score of those that belong to it; the others are left
-    out, so a second detection of one face is never taken for its neighbor.
+    A prediction belongs to the nearest face, with distances relative to the face's size, if its mean distance is at
+    most half the size. A face takes the highest-scoring prediction that belongs to it. The others are dropped, so a
+    second detection of a face is never assigned to a neighbor.
 
     Args:
         predicted: (M, K, 2 or 3).
@@ -70,7 +70,7 @@ def assign(predicted: np.ndarray, scores: np.ndarray, gt: np.ndarray, sizes: np.
 
 
 def mean_error(errors: np.ndarray) -> float:
-    """Of (F,) errors; NaN of none."""
+    """Mean of (F,) errors; NaN of none."""
     return float(np.mean(errors)) if len(errors) else math.nan
 
 

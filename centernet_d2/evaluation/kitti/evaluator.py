@@ -36,7 +36,7 @@ _FIELDS_3D = ("pred_dimensions", "pred_locations", "pred_rotation_y")
 
 
 class KittiEvaluator(DatasetEvaluator):
-    """AP in percent, 0 to 100, as ``kitti_metrics`` says; NaN where the dataset has nothing to find.
+    """AP in percent, 0 to 100, as ``evaluation.kitti.metrics`` defines it; NaN without ground truth.
 
     ``evaluate`` returns, in the main process and {} in others, ``kitti_2d``, ``kitti_bev``, ``kitti_3d`` with the
     benchmark's overlaps, ``kitti_bev_loose``, ``kitti_3d_loose`` with the lower ones of publications, and
@@ -78,7 +78,7 @@ class KittiEvaluator(DatasetEvaluator):
         self._found: dict[Any, Objects] = {}
 
     def process(self, inputs: list[DatasetDict], outputs: list[dict[str, Instances]]) -> None:
-        """Keep what evaluation needs of ``outputs``; what is not a finite number finds nothing."""
+        """Store the predictions; non-finite ones are dropped."""
         for sample, output in zip(inputs, outputs, strict=True):
             self._found[sample["image_id"]] = self._detections(output["instances"].to("cpu"))
 
@@ -113,7 +113,7 @@ class KittiEvaluator(DatasetEvaluator):
         return results
 
     def _save(self, predictions: dict[Any, Objects], output_dir: Path) -> None:
-        """``<stem of the image>.txt``; what was not predicted is as the server wants it: -10, -1, -1000."""
+        """``<stem of the image>.txt``; values that were not predicted are the server's defaults: -10, -1, -1000."""
         output_dir.mkdir(parents=True, exist_ok=True)
         for key, objects in predictions.items():
             stem = Path(self._dataset_dicts[key]["file_name"]).stem
@@ -155,7 +155,7 @@ def _results(images: list[Image], class_names: list[str]) -> dict[str, dict[str,
 
 
 def _means(values: dict[str, float], class_names: list[str]) -> dict[str, float]:
-    """Of each measure at moderate difficulty, over the classes that there are."""
+    """Mean of each measure at moderate difficulty over the classes that exist."""
     means = {}
     for measure in dict.fromkeys(key.split("-")[0] for key in values):
         predictions = [values[f"{measure}-{name}-moderate"] for name in class_names]

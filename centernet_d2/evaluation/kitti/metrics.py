@@ -1,17 +1,17 @@
 """KITTI's average precision and orientation similarity, as its development kit counts them (Geiger et al. 2012).
 
-What the kit does that other benchmarks do not:
+Differences from other benchmarks:
 
-* True objects of a class are ignored, neither found nor missed, where they are too low, occluded or truncated for the
-  difficulty, and so are vans for cars and sitting persons for pedestrians. A detection may be theirs; then it does not
-  count. Detections too low for the difficulty, *of whatever class*, can take an object, but never count.
-* True objects choose in the order of the label file: to find the scores to evaluate at, the detection with the highest
-  score; at each of these scores, the one with the largest overlap, and a low one only where there is no other.
-* In the image, detections whose area is covered by a DontCare region as much as the class's overlap are no errors.
+* Ground truth is ignored if it is too small, occluded or truncated for the difficulty; so are vans for cars and sitting
+  persons for pedestrians. Detections matched to ignored objects do not count. Detections too small for the difficulty,
+  *of any class*, can match an object, but never count.
+* Objects choose in the order of the label file: first, to find the score thresholds, the detection with the highest
+  score; then, at each threshold, the one with the largest IoU, small ones last.
+* In the image, a detection is no false positive if a DontCare region covers it by the class's IoU threshold or more.
 * Precision is read at no more than 41 scores, as near as possible to recalls 0, 1/40, ..., 1, and each is replaced by
-  the best at this or a higher recall; scores that there are no detections for count as 0. So of fewer than 41 objects
-  not even all found reach 100. AP40 is the mean without recall 0 (Simonelli et al. 2019), AP11 that of every fourth.
-* For AOS, the similarity of orientations, (1 + cos(difference)) / 2 for a hit and 0 for an error, is what precision is.
+  the best at this or a higher recall; scores without detections count as 0. So perfect detections of fewer
+  than 41 objects score below 100. AP40 is the mean without recall 0 (Simonelli et al. 2019), AP11 that of every fourth.
+* AOS replaces precision by the similarity of orientations: (1 + cos(difference)) / 2 for a hit, 0 for a false positive.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from centernet_d2.structures.boxes3d import Boxes3D, overlaps_3d
 
 
 class Difficulty(NamedTuple):
-    """The least height, pixels, and the most occlusion and truncation of an object that must be found."""
+    """Minimum height (pixels), maximum occlusion and truncation of objects that count."""
 
     min_height: float
     max_occlusion: int
@@ -40,8 +40,8 @@ DIFFICULTIES = {
     "moderate": Difficulty(25, 1, 0.30),
     "hard": Difficulty(25, 2, 0.50),
 }
-#: Overlaps above which an object is found: the benchmark's, and those of many publications on monocular detection,
-#: CenterNet's among them, for the bird's eye view and for volumes.
+#: IoU thresholds: those of the benchmark, and the lower ones of many papers on monocular detection (CenterNet's, too)
+#: for the bird's eye view and 3D.
 OFFICIAL = {"car": 0.7, "pedestrian": 0.5, "cyclist": 0.5}
 LOOSE = {"car": 0.5, "pedestrian": 0.25, "cyclist": 0.25}
 _NEIGHBORS = {"car": "van", "pedestrian": "person_sitting"}
@@ -81,7 +81,7 @@ class Image:
 
     @functools.cached_property
     def overlaps(self) -> dict[str, np.ndarray]:
-        """(true, found) IoU by "2d", "bev" and "3d"; "covered", the fraction of a detection that a true box covers."""
+        """(true, found) IoU by "2d", "bev" and "3d"; "covered", the fraction of a detection inside a true box."""
         shared = _intersections(self.gt.boxes, self.predictions.boxes)
         areas = [(x.boxes[:, 2:] - x.boxes[:, :2]).prod(axis=1) for x in (self.gt, self.predictions)]
         result = {"2d": _share(shared, areas[0][:, None] + areas[1] - shared), "occluded": _share(shared, areas[1])}
@@ -94,13 +94,13 @@ class Image:
 
 @dataclass(frozen=True)
 class Scene:
-    """What one class, difficulty and kind of overlap leave of an image: G true objects, D detections.
+    """The objects (G) and detections (D) of an image for one class, difficulty and kind of IoU.
 
     Attributes:
         overlaps: (G, D), zero where too small for a match.
         must: (G,) bool, False where ignored.
-        small: (D,) bool, too low to count.
-        excused: (D,) bool, no error where nobody's.
+        small: (D,) bool, too small to count.
+        excused: (D,) bool, no false positive if unmatched.
         scores: (D,).
         similarity: (G, D) of orientations, 0 to 1.
     """
@@ -118,7 +118,7 @@ def average_precisions(
 ) -> dict[str, float]:
     """ "AP40" and "AP11" and, for "2d" where alpha is predicted, "AOS40" and "AOS11", in percent.
 
-    NaN where no object must be found.
+    NaN if no object counts.
 
     Args:
         kind: of overlap: "2d", "bev" or "3d".
@@ -170,7 +170,7 @@ def scene(image: Image, kind: str, name: str, difficulty: Difficulty, min_overla
 
 
 def match_scores(one: Scene) -> np.ndarray:
-    """Scores of the detections that find an object, each object taking the best that is left."""
+    """Scores of matched detections; each object takes the best remaining one."""
     left = np.ones(len(one.scores), dtype=bool)
     matched = []
     for overlaps, must in zip(one.overlaps, one.must, strict=True):
@@ -208,7 +208,7 @@ def count(one: Scene, thresholds: np.ndarray) -> np.ndarray:
         tall = free & ~one.small
         taken = np.where(tall.any(axis=1), (tall * one.overlaps[row]).argmax(axis=1), free.argmax(axis=1))
         hit = tall.any(axis=1) & must
-        # Where nothing is free, the one taken is the first, and stays what it is.
+        # If no detection is free, argmax gives the first one; its value is kept.
         left[every, taken] &= ~free[every, taken]
         hits += hit
         similarity += hit * one.similarity[row, taken]

@@ -37,12 +37,11 @@ class _Found(NamedTuple):
 
 
 class TrackingEvaluator(DatasetEvaluator):
-    """MOTA, IDF1, HOTA, DetA, AssA in percent and the counts of ``tracking_metrics.score``, of boxes.
+    """MOTA, IDF1, HOTA, DetA, AssA in percent and the counts of ``metrics.score``, of boxes.
 
     ``evaluate`` returns ``{"tracking": {...}}`` in the main process and {} in others, and where the dataset has no
-    objects. With several classes each has its own, such as ``MOTA-car``; those without a name are of all classes
-    together. Objects with ``iscrowd`` are neither missed, nor is it a fault to find them. Frames that were not
-    processed do not count.
+    objects. With several classes each has its own, such as ``MOTA-car``; those without a class name are over all
+    classes. Objects with ``iscrowd`` are ignored. Frames that were not processed do not count.
 
     Predictions are ``Instances`` in the image's own pixels, with ``pred_boxes``, ``scores``, ``pred_classes`` and
     ``pred_track_ids`` (P,) int64 from 1, unique in a frame. All frames of a video must be in the same process.
@@ -77,10 +76,10 @@ class TrackingEvaluator(DatasetEvaluator):
         self._found: dict[int, dict[int, _Found]] = {}
 
     def process(self, inputs: list[DatasetDict], outputs: list[dict[str, Instances]]) -> None:
-        """Keep what evaluation needs of ``outputs``; what is not a finite number finds nothing.
+        """Store the predictions; non-finite ones are dropped.
 
         Raises:
-            ValueError: objects without identity, or two that share one.
+            ValueError: objects without track id, or two with the same.
         """
         for sample, output in zip(inputs, outputs, strict=True):
             instances, file = output["instances"].to("cpu"), sample["file_name"]

@@ -1,4 +1,4 @@
-"""How well tracks follow objects: CLEAR MOT and identity through ``motmetrics``, and HOTA, which its releases lack.
+"""Tracking metrics: CLEAR MOT and IDF1 through ``motmetrics``, and HOTA, which its releases lack.
 
 Objects are matched to tracks in three ways: frame by frame, keeping what was matched before (CLEAR, Bernardin and
 Stiefelhagen 2008: MOTA and counts); as wholes (IDF1, Ristani et al. 2016); frame by frame, for the best association
@@ -18,9 +18,9 @@ from scipy.optimize import linear_sum_assignment
 
 from centernet_d2.evaluation.average_precision import box_overlaps
 
-#: Overlap (intersection over union) from which CLEAR, identity and ignored regions match.
+#: Minimum IoU of a match for CLEAR, IDF1 and ignored regions.
 OVERLAP = 0.5
-#: Those that HOTA is averaged over.
+#: IoU thresholds that HOTA is averaged over.
 HOTA_OVERLAPS = np.arange(0.05, 0.99, 0.05)
 _CLEAR = {
     "MOTA": "mota",
@@ -35,7 +35,7 @@ _EPSILON = float(np.finfo(np.float64).eps)
 
 
 class Frame(NamedTuple):
-    """T objects and F found ones of one class; track ids are unique in a frame.
+    """T objects and F predictions of one class; track ids are unique in a frame.
 
     Attributes:
         true_ids: (T,) int64.
@@ -51,10 +51,10 @@ class Frame(NamedTuple):
 def compare_frame(
     true_ids: np.ndarray, true_boxes: np.ndarray, ignored: np.ndarray, found_ids: np.ndarray, found_boxes: np.ndarray
 ) -> Frame:
-    """What is to be scored: ignored objects are taken away, and with them the found ones that match them best.
+    """Remove ignored objects and the predictions matched to them.
 
-    As in MOTChallenge, found boxes are matched to all objects first, for the largest sum of overlaps of at least
-    ``OVERLAP``; so one at an ignored object that has a better one counts.
+    As in MOTChallenge, predictions are first matched to all objects for the largest sum of IoUs of at least
+    ``OVERLAP``. A prediction near an ignored object that is matched to another object counts.
 
     Args:
         true_boxes: (T, 4) x1, y1, x2, y2.
@@ -69,17 +69,17 @@ def compare_frame(
 
 
 def score(videos: Sequence[Sequence[Frame]]) -> dict[str, float]:
-    """MOTA, IDF1, HOTA, DetA and AssA in percent, and counts of ID switches, of found boxes that are none (FP),
-    of missed ones (FN), of objects that are tracked in at least 80 % (MT) and in less than 20 % of their frames (ML).
+    """MOTA, IDF1, HOTA, DetA and AssA in percent, and counts of ID switches, false positives (FP),
+    false negatives (FN), objects that are tracked in at least 80 % (MT) and in less than 20 % of their frames (ML).
 
-    Objects are not shared by videos. NaN where nothing is defined: MOTA and IDF1 without objects, HOTA without
-    objects and found ones.
+    Track ids are separate for each video. NaN if undefined: MOTA and IDF1 without objects, HOTA without objects and
+    predictions.
     """
     return {**clear_and_identity(videos), **hota(videos)}
 
 
 def clear_and_identity(videos: Sequence[Sequence[Frame]]) -> dict[str, float]:
-    """What ``score`` says, but for HOTA, DetA and AssA."""
+    """The metrics of ``score`` except HOTA, DetA and AssA."""
     host, partials = create(), []
     for frames in videos:
         events = MOTAccumulator(auto_id=True)
