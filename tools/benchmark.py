@@ -6,7 +6,7 @@
 
 Ours and the baseline take turns; the medians and the 10th and 90th percentiles of at least a second of repeats in each
 process are printed as a Markdown table, with baseline / ours as the ratio (the median of the processes' ratios, and the
-extremes where there are several). The baselines are in ``tools/benchmark_baselines.py``; with ``--reference`` the
+extremes where there are several). The baselines are in ``tools/benchmarks/baselines.py``; with ``--reference`` the
 reference implementation's own functions take their place where it has them, and its networks, training step and
 predictor are timed, too.
 """
@@ -43,12 +43,12 @@ def parse() -> argparse.Namespace:
 if __name__ == "__main__":
     parse()  # --help and option errors come before the slow imports below
 
-import benchmark_baselines as baselines
-import benchmark_networks
-import benchmark_parts
 import cv2
 import numpy as np
 import torch
+from benchmarks import baselines
+from benchmarks import networks as benchmark_networks
+from benchmarks import parts as benchmark_parts
 
 from centernet_d2.ops.focal_loss import heatmap_focal_loss
 
@@ -84,7 +84,7 @@ def measure(part: str, threads: int, args: argparse.Namespace) -> list[Measured]
     cv2.setNumThreads(threads)
     args.published = None
     if args.reference:
-        from benchmark_reference import Reference
+        from benchmarks.reference import Reference
 
         args.published = Reference(args.reference)
         baselines.radius, baselines.draw_gaussian = args.published.radius, args.published.draw_gaussian

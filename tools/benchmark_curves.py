@@ -33,8 +33,8 @@ import cv2
 import matplotlib
 import torch
 from benchmark import times
-from benchmark_networks import network
-from benchmark_parts import GRID, loss_inputs, make_task, random_instances, random_maps
+from benchmarks.networks import network
+from benchmarks.parts import GRID, loss_inputs, make_task, random_instances, random_maps
 from detectron2.modeling import build_model
 
 from centernet_d2.engine.acceleration import accelerate

@@ -38,7 +38,7 @@ def test_a_table_of_times_and_ratios():
 @pytest.fixture
 def parts(monkeypatch):
     monkeypatch.syspath_prepend(str(TOOLS))
-    return importlib.import_module("benchmark_parts")
+    return importlib.import_module("benchmarks.parts")
 
 
 def test_baselines_find_what_ours_find(parts):

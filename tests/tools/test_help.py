@@ -10,9 +10,7 @@ from pathlib import Path
 import pytest
 
 TOOLS = Path(__file__).resolve().parents[2] / "tools"
-# Parts of tools/benchmark.py; not commands.
-HELPERS = {"benchmark_baselines", "benchmark_networks", "benchmark_parts", "benchmark_reference"}
-COMMANDS = sorted(path.stem for path in TOOLS.glob("*.py") if path.stem not in HELPERS)
+COMMANDS = sorted(path.stem for path in TOOLS.glob("*.py"))
 # Prints which of the slow packages were imported, as the last line of the output.
 _RUN = """
 import atexit, runpy, sys

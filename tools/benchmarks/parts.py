@@ -1,4 +1,4 @@
-"""What ``tools/benchmark.py`` times beside a baseline, but for networks (``benchmark_networks.py``)."""
+"""What ``tools/benchmark.py`` times beside a baseline, but for networks (``networks.py``)."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import benchmark_baselines as baselines
 import cv2
 import numpy as np
 import torch
 import torch.nn.functional as F
 import torchvision
+from benchmarks import baselines
 from detectron2.structures import Boxes, Instances
 from torch import Tensor
 

@@ -15,7 +15,7 @@ import torch
 from detectron2.config import CfgNode
 from torch import Tensor, nn
 
-sys.path.insert(0, str(Path(__file__).resolve().parent / "reference"))
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "reference"))
 
 from compare_networks import StandInDCN, centernet_networks
 from compare_targets_decode import load

@@ -8,10 +8,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import benchmark_baselines as baselines
 import numpy as np
 import torch
-from benchmark_parts import CLASSES, GRID, POINTS, Row, random_instances, random_objects
+from benchmarks import baselines
+from benchmarks.parts import CLASSES, GRID, POINTS, Row, random_instances, random_objects
 from detectron2.config import CfgNode
 from detectron2.modeling import build_model
 from torch import Tensor, nn
@@ -23,7 +23,7 @@ from centernet_d2.export.onnx import export_onnx
 from centernet_d2.runtime.onnx_model import OnnxPredictor
 
 if TYPE_CHECKING:
-    from benchmark_reference import Reference
+    from benchmarks.reference import Reference
 
 CONFIGS = Path(__file__).resolve().parents[1] / "configs" / "COCO-Detection"
 IMAGE = np.random.default_rng(0).integers(0, 256, (480, 640, 3), dtype=np.uint8)
