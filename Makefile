@@ -30,4 +30,4 @@ demo: setup
 	$(BIN)/python tools/demo.py --config-file configs/Synthetic/shapes_1pt.yaml --weights $(DEMO)/model_final.pth \
 		--input synthetic_shapes_val --num-images 24 --output $(DEMO)/images
 	$(BIN)/python -c "$(PHOTO)"
-	@echo "Images with what was found: $(DEMO)/images; training curves: $(BIN)/tensorboard --logdir $(DEMO)"
+	@echo "Images with predictions: $(DEMO)/images; training curves: $(BIN)/tensorboard --logdir $(DEMO)"
