@@ -82,12 +82,11 @@ def add_augmentation(cfg: CfgNode) -> None:
 
 
 def add_data(cfg: CfgNode) -> None:
-    # Datasets of one's own, registered from here: (name, "coco", JSON file, image folder) or
-    # (name, "voc", folder with Annotations/ JPEGImages/ ImageSets/Main/, split), or, with keypoints, (name, "face68" |
-    # "face19" | "clothes294" | "pose17" | "extreme4", JSON file, image folder), or, with tracks, (name, "video", JSON
-    # file, image folder). Relative paths start at DETECTRON2_DATASETS. (name, "crops", dataset, margin) has an image
-    # for each object of that set (built in, or an entry before): a square of margin (such as "1.5") times the longer
-    # side of its box.
+    # Your own datasets. An entry is {name: cats, type: coco, json_file: a.json, image_root: images} or, shorter,
+    # [cats, coco, a.json, images]. Types: "coco", "voc_json", "video" (tracks), "face68", "face19", "clothes294",
+    # "pose17", "extreme4": json_file, image_root. "voc": root (with Annotations/ JPEGImages/ ImageSets/Main/), split.
+    # "crops", an image for each object of another dataset: source, margin (side of the square, such as "1.5" times the
+    # longer side of the box). Relative paths start at DETECTRON2_DATASETS.
     cfg.DATASETS.CUSTOM = []
     # Fraction of unreadable images (of those seen) above which training stops.
     cfg.DATALOADER.MAX_CORRUPT_FRACTION = 0.05

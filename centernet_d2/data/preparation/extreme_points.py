@@ -15,6 +15,7 @@ from centernet_d2.data.preparation.conversion import Converted, Fields, Summary,
 from centernet_d2.data.schemas import EXTREME4
 from centernet_d2.data.schemas.extreme4 import extreme_points
 from centernet_d2.data.validation.issues import AnnotationIssue, is_integer, is_number
+from centernet_d2.geometry import from_pixel_index, to_pixel_index
 
 
 def convert_extreme_points(json_file: Path, output: Path) -> Summary:
@@ -59,7 +60,7 @@ def _image(image: Fields, entries: list[Fields]) -> Converted:
         if not entry.get("iscrowd"):
             try:
                 points = segmentation_points(entry.get("segmentation"), (image.get("height"), image.get("width")))
-                fields["keypoints"] = [x for point in points - 0.5 for x in (*point.round(3).tolist(), 2)]
+                fields["keypoints"] = [x for point in to_pixel_index(points) for x in (*point.round(3).tolist(), 2)]
                 fields["num_keypoints"] = 4
             except ValueError as error:
                 file = str(image.get("file_name"))
@@ -112,4 +113,4 @@ def _mask_outlines(segmentation: Fields, size: tuple[int, int]) -> list[np.ndarr
     contours, _ = cv2.findContours(mask, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
     if not contours:
         raise ValueError("shows nothing")
-    return [contour[:, 0].astype(np.float64) + 0.5 for contour in contours]
+    return [from_pixel_index(contour[:, 0].astype(np.float64)) for contour in contours]

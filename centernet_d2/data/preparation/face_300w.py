@@ -13,6 +13,7 @@ from centernet_d2.data.formats.pts import convert_pts
 from centernet_d2.data.preparation.conversion import Converted, Summary, convert
 from centernet_d2.data.schemas import FACE68
 from centernet_d2.data.validation.issues import AnnotationIssue
+from centernet_d2.geometry import to_pixel_index
 
 
 class Part(NamedTuple):
@@ -150,4 +151,4 @@ def read_official_boxes(root: Path, part: str, field: str) -> dict[str, np.ndarr
     except (KeyError, IndexError, TypeError, ValueError) as error:
         raise ValueError(f"{path}, bounding_boxes: is not a list of imgName and {field}: {error}") from error
     # Pixels from 1 with their centers at whole numbers.
-    return {stem: box - 0.5 for stem, box in boxes.items()}
+    return {stem: to_pixel_index(box) for stem, box in boxes.items()}

@@ -12,6 +12,7 @@ from numpy.typing import ArrayLike
 from centernet_d2.data.image_io import CorruptImageError
 from centernet_d2.data.preparation.conversion import Converted, Fields, image_entry
 from centernet_d2.data.validation.issues import AnnotationIssue, escapes
+from centernet_d2.geometry import from_pixel_index
 
 # Landmarks of a face at the border may lie outside the image, but not further than this fraction of its longer side.
 _MAX_OUTSIDE = 0.2
@@ -77,7 +78,7 @@ def _face_object(face: Face, size: tuple[int, int]) -> Fields:
     _check_inside(labeled, size)
     box = face.box
     if box is None:
-        box = [*(labeled.min(axis=0) + 0.5), *(labeled.max(axis=0) + 0.5)]
+        box = [*from_pixel_index(labeled.min(axis=0)), *from_pixel_index(labeled.max(axis=0))]
     x1, y1, x2, y2 = (float(value) for value in box)
     if not np.isfinite([x1, y1, x2, y2]).all():
         raise _Fault("box", "is missing, or not four finite numbers")

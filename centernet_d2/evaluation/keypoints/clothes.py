@@ -33,6 +33,7 @@ from centernet_d2.data.catalog import load_dataset_dicts
 from centernet_d2.data.image_io import DatasetDict
 from centernet_d2.data.schemas import SCHEMAS
 from centernet_d2.evaluation.coco import max_detections
+from centernet_d2.geometry import to_pixel_index
 
 _logger = logging.getLogger(__name__)
 
@@ -40,8 +41,6 @@ _logger = logging.getLogger(__name__)
 KEYPOINT_TASKS = {"keypoints_visible": 2, "keypoints_visible_and_occluded": 1}
 # COCO's names of the area ranges after "all".
 _AREAS = {"bbox": ("s", "m", "l"), "keypoints": ("m", "l")}
-# From continuous coordinates to COCO's pixel indices.
-_HALF_PIXEL = np.array([0.5, 0.5, 0.0])
 
 CocoEntry = dict[str, Any]
 
@@ -155,7 +154,7 @@ class ClothesLandmarkEvaluator(DatasetEvaluator):
                         "bbox": box,
                         "area": annotation.get("area", box[2] * box[3]),
                         "iscrowd": annotation.get("iscrowd", 0),
-                        "keypoints": points.reshape(-1, 3)[first:end] - _HALF_PIXEL,
+                        "keypoints": _to_coco(points.reshape(-1, 3)[first:end]),
                     }
                 )
         return gt
@@ -203,7 +202,7 @@ def _detection(predictions: _Found, k: int) -> CocoEntry:
         "score": float(predictions.scores[k]),
     }
     if predictions.landmarks is not None:
-        entry["keypoints"] = (predictions.landmarks[k] - _HALF_PIXEL).ravel()
+        entry["keypoints"] = _to_coco(predictions.landmarks[k]).ravel()
     return entry
 
 
@@ -260,3 +259,9 @@ def _log(results: dict[str, dict[str, float]], class_names: Sequence[str]) -> No
     rows += [[name, *(metrics[f"AP-{name}"] for metrics in results.values())] for name in class_names]
     table = tabulate(rows, headers=["AP", *results], floatfmt=".2f", tablefmt="pipe")
     _logger.info("Evaluation of clothes landmarks:\n%s", table)
+
+
+def _to_coco(landmarks: np.ndarray) -> np.ndarray:
+    """(n, 3) x, y, score or visibility with COCO's pixel indices for continuous coordinates."""
+    values = landmarks.astype(np.float64)
+    return np.concatenate([to_pixel_index(values[:, :2]), values[:, 2:]], axis=1)

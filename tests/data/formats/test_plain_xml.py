@@ -52,6 +52,6 @@ def test_what_is_not_xml(content: bytes, tmp_path: Path) -> None:
     assert "is not XML" in str(read_voc_xml(str(path))[1][0])
 
 
-def test_a_folder_is_a_issue_too(tmp_path: Path) -> None:
+def test_a_folder_is_an_issue_too(tmp_path: Path) -> None:
     _, (issue,) = read_voc_xml(str(tmp_path))
     assert issue.problem.startswith("cannot be read")

@@ -58,7 +58,7 @@ def test_warp_equals_bilinear_interpolation(smooth: np.ndarray, pixel_center: fl
     assert np.quantile(difference, 0.98) < 3
 
 
-def test_mirroring_twice_is_the_track_id(noise: np.ndarray) -> None:
+def test_flipping_twice_is_the_identity(noise: np.ndarray) -> None:
     size = noise.shape[:2]
     flip = AffineTransform(affine_matrix((30, 20), 1.0, 0.0, size, flip=True), size)
     np.testing.assert_array_equal(flip.apply_image(noise), noise[:, ::-1])

@@ -88,12 +88,12 @@ def test_percent_and_thousandths_are_issues(unit, name, size, mode):
     assert check_units(records_of(boxes[:5], mode, size)) == [], "a few boxes may be anywhere"
 
 
-def test_some_fractions_among_pixels_are_a_issue():
+def test_some_fractions_among_pixels_are_an_issue():
     (issue,) = check_units(records_of(np.vstack([boxes_in_pixels(), SHARES])))
     assert not issue.fatal and "40 of 80 boxes lie within 1 pixel" in issue.problem
 
 
-def test_corners_named_as_sizes_are_a_issue():
+def test_corners_named_as_sizes_are_an_issue():
     (issue,) = check_units(records_of(boxes_in_pixels(), BoxMode.XYWH_ABS))
     assert not issue.fatal and "as corners x1, y1, x2, y2" in issue.problem
 
@@ -123,7 +123,7 @@ def test_a_file_in_fractions_is_refused_at_loading_and_named_by_the_check(tmp_pa
     assert [(issue.fatal, issue.field) for issue in issues] == [(True, "bbox")]
 
 
-def test_corners_are_a_issue_of_a_file(tmp_path):
+def test_corners_are_an_issue_of_a_file(tmp_path):
     """Although the dataset dicts have the boxes cut."""
     coco_file(tmp_path, boxes_in_pixels())
     last = report_coco(str(tmp_path / "a.json"), str(tmp_path)).issues[-1]
@@ -151,7 +151,7 @@ def voc(folder, boxes):
 
 
 @pytest.mark.parametrize("box", [(0, 5, 40, 50), (5, 0, 40, 50), ("0.0", 5, 40, 50)])
-def test_voc_labels_that_count_from_0_are_a_issue(tmp_path, box):
+def test_voc_labels_that_count_from_0_are_an_issue(tmp_path, box):
     voc(tmp_path, [(11, 11, 40, 50), box])
     (issue,) = report_voc(str(tmp_path), "val").issues
     assert not issue.fatal and issue.field == "bndbox"
