@@ -40,9 +40,9 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
 if __name__ == "__main__":
     parse()  # --help and option errors come before the slow imports below
 
-from centernet_d2.config import get_cfg
 from centernet_d2.data.datasets.custom import resolve_paths
 from centernet_d2.data.validation.report import Grid, report_coco, report_config, report_voc
+from centernet_d2.engine.setup import merge_cfg
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -51,10 +51,7 @@ def main(arguments: list[str] | None = None) -> int:
     grid = Grid(tuple(args.input_size))
     try:
         if args.config_file:
-            cfg = get_cfg()
-            cfg.merge_from_file(args.config_file)
-            cfg.merge_from_list(args.opts)
-            reports = report_config(cfg, images)
+            reports = report_config(merge_cfg(args.config_file, args.opts), images)
         elif args.json:
             # As in DATASETS.CUSTOM; without --image-root, names start at the current folder.
             json_file, *folder = resolve_paths(*filter(None, (args.json, args.image_root)))

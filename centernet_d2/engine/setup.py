@@ -17,7 +17,7 @@ from centernet_d2.config.renamed import rename_pairs
 from centernet_d2.config.resolution import resolve
 from centernet_d2.engine.options import argument_parser
 
-__all__ = ["argument_parser", "setup_cfg", "start_run"]
+__all__ = ["argument_parser", "merge_cfg", "setup_cfg", "start_run"]
 
 
 def setup_cfg(config_file: str = "", opts: Sequence[str] = ()) -> CfgNode:
@@ -26,12 +26,24 @@ def setup_cfg(config_file: str = "", opts: Sequence[str] = ()) -> CfgNode:
     ``DATASETS.CUSTOM`` is registered. ``MODEL.CENTERNET.NUM_CLASSES: 0`` and ``MODEL.METADATA`` become what the
     datasets have (see ``resolve_metadata``).
 
+    Raises:
+        ValueError: as :func:`merge_cfg`, or the config disagrees with the datasets.
+        FileNotFoundError: there is no such config file, or the datasets' files are needed and absent.
+    """
+    cfg = resolve(merge_cfg(config_file, opts))
+    cfg.freeze()
+    return cfg
+
+
+def merge_cfg(config_file: str = "", opts: Sequence[str] = ()) -> CfgNode:
+    """The configuration as written, without values from the datasets: defaults, then ``config_file``, then ``opts``.
+
     Args:
         opts: ``KEY=value`` or ``KEY value`` pairs, such as ``["SOLVER.MAX_ITER=100", "MODEL.DEVICE", "cpu"]``.
 
     Raises:
-        ValueError: a key does not exist (the closest are named), lacks its value, or disagrees with the datasets.
-        FileNotFoundError: there is no such config file, or the datasets' files are needed and absent.
+        ValueError: a key does not exist (the closest are named) or lacks its value.
+        FileNotFoundError: there is no such config file.
     """
     cfg = get_cfg()
     if config_file:
@@ -40,8 +52,6 @@ def setup_cfg(config_file: str = "", opts: Sequence[str] = ()) -> CfgNode:
     for key, _ in pairs:
         _check_key(cfg, key)
     cfg.merge_from_list([part for pair in pairs for part in pair])
-    cfg = resolve(cfg)
-    cfg.freeze()
     return cfg
 
 

@@ -73,7 +73,7 @@ def _wider_face(cfg: CfgNode, dataset_name: str, output_dir: str) -> DatasetEval
 
 
 def _clothes_landmarks(cfg: CfgNode, dataset_name: str, output_dir: str) -> DatasetEvaluator:
-    return ClothesLandmarkEvaluator(dataset_name, output_dir, cfg.TEST.DETECTIONS_PER_IMAGE)
+    return ClothesLandmarkEvaluator(dataset_name, os.path.join(output_dir, dataset_name), cfg.TEST.DETECTIONS_PER_IMAGE)
 
 
 _EVALUATORS: dict[str, Callable[[CfgNode, str, str], DatasetEvaluator]] = {
