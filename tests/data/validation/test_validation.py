@@ -292,4 +292,4 @@ def test_tool_checks_the_sets_of_a_configuration(tmp_path: Path, capsys: pytest.
     assert main(["--config-file", str(tmp_path / "config.yaml"), "DATASETS.TEST=('synthetic_shapes_val',)"]) == 0
     assert capsys.readouterr().out == printed
     assert main(["--config-file", str(tmp_path / "config.yaml"), "DATASETS.TESTS=()"]) == 1
-    assert "did you mean DATASETS.TEST?" in capsys.readouterr().err
+    assert "did you mean DATASETS.TEST" in capsys.readouterr().err
