@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 from detectron2.config import CfgNode
 from detectron2.layers import ShapeSpec
@@ -62,11 +61,6 @@ class PyramidNeck(Neck):
     def fuse(self, maps: list[Tensor]) -> Tensor:
         """(N, c, H / R, W / R) of all maps, given from the finest to the coarsest."""
         raise NotImplementedError
-
-
-def neck_arguments(cfg: CfgNode, input_shape: dict[str, ShapeSpec], *names: str) -> dict[str, Any]:
-    """``input_shape``, and the named arguments out of MODEL.NECK."""
-    return {"input_shape": input_shape, **{name: cfg.MODEL.NECK[name.upper()] for name in names}}
 
 
 def top_down_widths(neck: PyramidNeck, widths: Sequence[int]) -> list[int]:

@@ -10,7 +10,7 @@ from detectron2.config import CfgNode, configurable
 from detectron2.layers import ShapeSpec
 
 from centernet_d2.layers.fusion import Fuse
-from centernet_d2.modeling.neck.base import PyramidNeck, neck_arguments
+from centernet_d2.modeling.neck.base import PyramidNeck
 
 
 class FusingNeck(PyramidNeck):
@@ -39,7 +39,14 @@ class FusingNeck(PyramidNeck):
 
     @classmethod
     def from_config(cls, cfg: CfgNode, input_shape: dict[str, ShapeSpec]) -> dict[str, Any]:
-        return neck_arguments(cfg, input_shape, "channels", "fusion", "conv", "norm")
+        settings = cfg.MODEL.NECK
+        return {
+            "input_shape": input_shape,
+            "channels": settings.CHANNELS,
+            "fusion": settings.FUSION,
+            "conv": settings.CONV,
+            "norm": settings.NORM,
+        }
 
     def build(self, widths: list[int], node: Callable[..., Fuse]) -> None:
         """Make the layers; ``node`` is :class:`Fuse`, to be given its inputs, width and output channels."""

@@ -11,7 +11,7 @@ from detectron2.layers import ShapeSpec
 from torch import Tensor, nn
 
 from centernet_d2.layers.fusion import conv3x3
-from centernet_d2.modeling.neck.base import NECK_REGISTRY, PyramidNeck, neck_arguments, top_down_widths
+from centernet_d2.modeling.neck.base import NECK_REGISTRY, PyramidNeck, top_down_widths
 from centernet_d2.modeling.neck.deconv import UpStage
 
 
@@ -68,7 +68,8 @@ class SEBNeck(PyramidNeck):
 
     @classmethod
     def from_config(cls, cfg: CfgNode, input_shape: dict[str, ShapeSpec]) -> dict[str, Any]:
-        return neck_arguments(cfg, input_shape, "channels", "conv", "norm")
+        settings = cfg.MODEL.NECK
+        return {"input_shape": input_shape, "channels": settings.CHANNELS, "conv": settings.CONV, "norm": settings.NORM}
 
     def fuse(self, maps: list[Tensor]) -> Tensor:
         result = maps[-1]
