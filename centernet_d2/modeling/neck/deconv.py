@@ -13,7 +13,7 @@ from detectron2.layers import ShapeSpec, get_norm
 from torch import Tensor, nn
 
 from centernet_d2.layers.fusion import conv3x3
-from centernet_d2.modeling.neck.base import NECK_REGISTRY, Neck, neck_arguments
+from centernet_d2.modeling.neck.base import NECK_REGISTRY, Neck
 
 
 def bilinear_kernel(size: int) -> Tensor:
@@ -72,7 +72,13 @@ class DeconvNeck(Neck):
 
     @classmethod
     def from_config(cls, cfg: CfgNode, input_shape: dict[str, ShapeSpec]) -> dict[str, Any]:
-        return neck_arguments(cfg, input_shape, "channels", "conv", "norm")
+        settings = cfg.MODEL.NECK
+        return {
+            "input_shape": input_shape,
+            "channels": settings.CHANNELS,
+            "conv": settings.CONV,
+            "norm": settings.NORM,
+        }
 
     def forward(self, features: dict[str, Tensor]) -> dict[str, Tensor]:
         return {"neck": self.stages(features[self.in_feature])}

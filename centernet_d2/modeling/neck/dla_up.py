@@ -11,7 +11,7 @@ from detectron2.layers import ShapeSpec
 from torch import Tensor, nn
 
 from centernet_d2.layers.fusion import conv3x3
-from centernet_d2.modeling.neck.base import NECK_REGISTRY, PyramidNeck, neck_arguments
+from centernet_d2.modeling.neck.base import NECK_REGISTRY, PyramidNeck
 from centernet_d2.modeling.neck.deconv import bilinear_kernel
 
 
@@ -83,7 +83,12 @@ class DLAUpNeck(PyramidNeck):
 
     @classmethod
     def from_config(cls, cfg: CfgNode, input_shape: dict[str, ShapeSpec]) -> dict[str, Any]:
-        return neck_arguments(cfg, input_shape, "conv", "norm")
+        settings = cfg.MODEL.NECK
+        return {
+            "input_shape": input_shape,
+            "conv": settings.CONV,
+            "norm": settings.NORM,
+        }
 
     def fuse(self, maps: list[Tensor]) -> Tensor:
         aggregated: list[Tensor] = []
