@@ -18,7 +18,7 @@ NECK_REGISTRY.__doc__ = "Necks by name: called with a config and the backbone's 
 
 
 def required_fields(cfg: CfgNode) -> tuple[str, ...]:
-    """Fields of an object that training needs besides box and class: names in ``data.fields.FIELD_REGISTRY`` that the
+    """Fields of an object that training needs besides box and class: names in ``data.fields.FIELDS`` that the
     config's task and meta-architecture declare as ``required_fields``.
 
     Raises:

@@ -90,4 +90,5 @@ def test_detectron2_keeps_its_defaults_and_classes():
         "def same(a, b): return all(same(v, b[k]) if hasattr(v, 'items') else v == b[k] for k, v in a.items())\n"
         "assert same(before, after); assert type(DetectionCheckpointer(torch.nn.Linear(1, 1))) is DetectionCheckpointer"
     )
-    subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr

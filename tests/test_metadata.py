@@ -187,7 +187,7 @@ def test_other_words_are_a_warning(caplog):
     check_same_classes(ModelMetadata(("person",), (1,)), ["person"], "the model", "dataset x")
     check_same_classes(ModelMetadata(), ["person"], "the model", "dataset x")
     logger.removeHandler(caplog.handler)
-    (message,) = {dataset_dict.getMessage() for dataset_dict in caplog.records}
+    (message,) = {record.getMessage() for record in caplog.records}
     assert "(person)" in message and "(pedestrian)" in message
 
 

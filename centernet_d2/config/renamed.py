@@ -94,7 +94,7 @@ def rename_pairs(pairs: Iterable[tuple[str, Any]]) -> list[tuple[str, Any]]:
 
 
 def rename_node(node: CfgNode) -> CfgNode:
-    """Key-value pairs of ``node`` for :func:`rename_pairs`."""
+    """A copy of ``node`` with current keys and values."""
     result = type(node)()
     for key, value in rename_pairs(_leaves(node)):
         _set(result, key, value)

@@ -43,5 +43,5 @@ def run_tool(main: Callable[[], Any], errors: tuple[type[BaseException], ...] = 
         raise SystemExit(1) from None
 
 
-def _is_no_user_error(dataset_dict: logging.LogRecord) -> bool:
-    return not (dataset_dict.exc_info and isinstance(dataset_dict.exc_info[1], USER_ERRORS))
+def _is_no_user_error(record: logging.LogRecord) -> bool:
+    return not (record.exc_info and isinstance(record.exc_info[1], USER_ERRORS))

@@ -20,6 +20,8 @@ from centernet_d2.evaluation.voc import VocEvaluator
 from centernet_d2.evaluation.wider_face import WiderFaceEvaluator
 from centernet_d2.registry import required_fields
 
+_Build = Callable[[CfgNode, str, str], DatasetEvaluator]
+
 
 def build_evaluator(cfg: CfgNode, dataset_name: str, output_dir: str | None = None) -> DatasetEvaluator:
     """The evaluator of a registered dataset; what it writes goes to ``output_dir`` (``OUTPUT_DIR/inference``).
@@ -55,33 +57,21 @@ def _pascal_voc(cfg: CfgNode, dataset_name: str, output_dir: str) -> DatasetEval
     return VocEvaluator(dataset_name)
 
 
-def _face_landmarks(cfg: CfgNode, dataset_name: str, output_dir: str) -> DatasetEvaluator:
-    # A folder per dataset, so that files are not overwritten.
-    return FaceLandmarkEvaluator(dataset_name, os.path.join(output_dir, dataset_name))
-
-
-def _kitti(cfg: CfgNode, dataset_name: str, output_dir: str) -> DatasetEvaluator:
-    return KittiEvaluator(dataset_name, os.path.join(output_dir, dataset_name))
-
-
-def _tracking(cfg: CfgNode, dataset_name: str, output_dir: str) -> DatasetEvaluator:
-    return TrackingEvaluator(dataset_name, os.path.join(output_dir, dataset_name))
-
-
-def _wider_face(cfg: CfgNode, dataset_name: str, output_dir: str) -> DatasetEvaluator:
-    return WiderFaceEvaluator(dataset_name, os.path.join(output_dir, dataset_name))
+def _in_own_folder(evaluator: Callable[[str, str], DatasetEvaluator]) -> _Build:
+    """``evaluator`` of a dataset, with a folder per dataset, so that files are not overwritten."""
+    return lambda cfg, dataset_name, output_dir: evaluator(dataset_name, os.path.join(output_dir, dataset_name))
 
 
 def _clothes_landmarks(cfg: CfgNode, dataset_name: str, output_dir: str) -> DatasetEvaluator:
     return ClothesLandmarkEvaluator(dataset_name, os.path.join(output_dir, dataset_name), cfg.TEST.DETECTIONS_PER_IMAGE)
 
 
-_EVALUATORS: dict[str, Callable[[CfgNode, str, str], DatasetEvaluator]] = {
+_EVALUATORS: dict[str, _Build] = {
     "coco": _coco,
     "pascal_voc": _pascal_voc,
-    "face_landmarks": _face_landmarks,
+    "face_landmarks": _in_own_folder(FaceLandmarkEvaluator),
     "clothes_landmarks": _clothes_landmarks,
-    "kitti": _kitti,
-    "wider_face": _wider_face,
-    "tracking": _tracking,
+    "kitti": _in_own_folder(KittiEvaluator),
+    "wider_face": _in_own_folder(WiderFaceEvaluator),
+    "tracking": _in_own_folder(TrackingEvaluator),
 }

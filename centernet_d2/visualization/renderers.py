@@ -270,11 +270,6 @@ RENDERERS: list[Renderer] = [
 ]
 
 
-def register_renderer(renderer: Renderer) -> None:
-    """Draw ``renderer.field`` by ``renderer`` from now on, on top of other fields."""
-    RENDERERS[:] = [known for known in RENDERERS if known.field != renderer.field] + [renderer]
-
-
 def find_renderers(predictions: Instances) -> list[Renderer]:
     """Renderers for the fields of ``predictions``. Any other ``pred_<name>`` (P,) or (P, n) becomes a number or list in
     the label and in JSON."""

@@ -142,11 +142,7 @@ def test_the_predictor_takes_reference_files(suffix, tmp_path, caplog):
     torch.save(weights, path)
     with caplog.at_level(logging.INFO):
         predictor = DefaultPredictor(tiny_cfg(*HOURGLASS, "MODEL.WEIGHTS", str(path)))
-    said = [
-        dataset_dict.getMessage()
-        for dataset_dict in caplog.records
-        if dataset_dict.name.startswith("centernet_d2.checkpoint")
-    ]
+    said = [record.getMessage() for record in caplog.records if record.name.startswith("centernet_d2.checkpoint")]
     assert said == [
         f"Loading {path}",
         f"{path} holds the weights of CenterNet's Hourglass-104",

@@ -90,9 +90,9 @@ def _parse_entry(entry: Any) -> tuple[str, str, str, str]:
         keys = ("name", "type", *_get_type(entry.get("name"), entry.get("type")).keys)
         if set(entry) != set(keys):
             raise ValueError(f"DATASETS.CUSTOM: {dict(entry)!r} must have the keys {', '.join(keys)}, and no others")
-        # A margin may be written as a number.
-        values = [str(v) if k == "margin" and isinstance(v, int | float) else v for k, v in entry.items()]
-        entry = [dict(zip(entry, values, strict=True))[key] for key in keys]
+        entry = [entry[key] for key in keys]
+        if keys[-1] == "margin" and isinstance(entry[-1], int | float):
+            entry[-1] = str(entry[-1])
     if not isinstance(entry, list | tuple) or len(entry) != 4 or not all(isinstance(x, str) for x in entry):
         raise ValueError(
             f"DATASETS.CUSTOM: {entry!r} must be four strings (name, type, and two that depend on the type) or a "

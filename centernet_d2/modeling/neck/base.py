@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 from detectron2.config import CfgNode
 from detectron2.layers import ShapeSpec
@@ -23,6 +24,11 @@ class Neck(Backbone):
     def __init__(self, output_shape: ShapeSpec, size_divisibility: int) -> None:
         super().__init__()
         self._output_shape, self._size_divisibility = output_shape, size_divisibility
+
+    @classmethod
+    def from_config(cls, cfg: CfgNode, input_shape: dict[str, ShapeSpec]) -> dict[str, Any]:
+        """Arguments that every neck takes; subclasses with ``channels`` or others add them."""
+        return {"input_shape": input_shape, "conv": cfg.MODEL.NECK.CONV, "norm": cfg.MODEL.NECK.NORM}
 
     @property
     def size_divisibility(self) -> int:

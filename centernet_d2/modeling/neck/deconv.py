@@ -72,13 +72,7 @@ class DeconvNeck(Neck):
 
     @classmethod
     def from_config(cls, cfg: CfgNode, input_shape: dict[str, ShapeSpec]) -> dict[str, Any]:
-        settings = cfg.MODEL.NECK
-        return {
-            "input_shape": input_shape,
-            "channels": settings.CHANNELS,
-            "conv": settings.CONV,
-            "norm": settings.NORM,
-        }
+        return {**super().from_config(cfg, input_shape), "channels": cfg.MODEL.NECK.CHANNELS}
 
     def forward(self, features: dict[str, Tensor]) -> dict[str, Tensor]:
         return {"neck": self.stages(features[self.in_feature])}

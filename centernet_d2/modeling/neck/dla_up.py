@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import torch.nn.functional as F
-from detectron2.config import CfgNode, configurable
+from detectron2.config import configurable
 from detectron2.layers import ShapeSpec
 from torch import Tensor, nn
 
@@ -80,15 +79,6 @@ class DLAUpNeck(PyramidNeck):
             self.dla_up.append(Aggregation(widths, [2] * coarser, conv, norm))
         factors = [2**i for i in range(1, len(channels) - 1)]
         self.ida_up = Aggregation(channels[:-1], factors, conv, norm)
-
-    @classmethod
-    def from_config(cls, cfg: CfgNode, input_shape: dict[str, ShapeSpec]) -> dict[str, Any]:
-        settings = cfg.MODEL.NECK
-        return {
-            "input_shape": input_shape,
-            "conv": settings.CONV,
-            "norm": settings.NORM,
-        }
 
     def fuse(self, maps: list[Tensor]) -> Tensor:
         aggregated: list[Tensor] = []

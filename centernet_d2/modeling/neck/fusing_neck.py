@@ -39,13 +39,10 @@ class FusingNeck(PyramidNeck):
 
     @classmethod
     def from_config(cls, cfg: CfgNode, input_shape: dict[str, ShapeSpec]) -> dict[str, Any]:
-        settings = cfg.MODEL.NECK
         return {
-            "input_shape": input_shape,
-            "channels": settings.CHANNELS,
-            "fusion": settings.FUSION,
-            "conv": settings.CONV,
-            "norm": settings.NORM,
+            **super().from_config(cfg, input_shape),
+            "channels": cfg.MODEL.NECK.CHANNELS,
+            "fusion": cfg.MODEL.NECK.FUSION,
         }
 
     def build(self, widths: list[int], node: Callable[..., Fuse]) -> None:

@@ -68,13 +68,7 @@ class SEBNeck(PyramidNeck):
 
     @classmethod
     def from_config(cls, cfg: CfgNode, input_shape: dict[str, ShapeSpec]) -> dict[str, Any]:
-        settings = cfg.MODEL.NECK
-        return {
-            "input_shape": input_shape,
-            "channels": settings.CHANNELS,
-            "conv": settings.CONV,
-            "norm": settings.NORM,
-        }
+        return {**super().from_config(cfg, input_shape), "channels": cfg.MODEL.NECK.CHANNELS}
 
     def fuse(self, maps: list[Tensor]) -> Tensor:
         result = maps[-1]
