@@ -8,7 +8,7 @@ import torch
 import torchvision
 from torch import Tensor, nn
 
-from centernet_d2.layers.deform_conv_cpu import deform_conv_cpu
+from centernet_d2.ops.deform_conv_cpu import deform_conv_cpu
 
 
 def deform_conv(x: Tensor, offset_mask: Tensor, weight: Tensor, bias: Tensor | None, padding: int = 1) -> Tensor:

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 import torchvision
 
 from centernet_d2.layers.deform_conv import ModulatedDeformConv2d, deform_conv
-from centernet_d2.layers.deform_conv_cpu import deform_conv_cpu
+from centernet_d2.ops.deform_conv_cpu import deform_conv_cpu
 
 
 def bilinear(plane, y, x):

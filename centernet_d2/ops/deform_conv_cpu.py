@@ -36,16 +36,33 @@ def deform_conv_cpu(
     Returns:
         (N, d, H', W') in the memory format channels-last. The matrix product is of the dtype of ``weight``.
     """
-    count, channels, height, width = x.shape
     columns = weight.shape[3]
-    taps = weight.shape[2] * columns
     out_height, out_width = offset.shape[2:]
-    tap = torch.arange(taps).view(-1, 1, 1)
+    tap = torch.arange(weight.shape[2] * columns).view(-1, 1, 1)
     y = offset[:, 0::2] + (torch.arange(out_height)[:, None] + tap // columns - padding)
     x_at = offset[:, 1::2] + (torch.arange(out_width) + tap % columns - padding)
+    return convolve_at_positions(x, y, x_at, mask, weight, bias)
+
+
+def convolve_at_positions(
+    x: Tensor, y: Tensor, x_at: Tensor, mask: Tensor, weight: Tensor, bias: Tensor | None
+) -> Tensor:
+    """Sum over taps of the weight times the mask times what ``x`` has at the tap's position, bilinear, 0 outside.
+
+    Args:
+        x: (N, c, H, W), the dtype of ``mask``.
+        y, x_at: (N, T, H', W') positions of the taps, in cells of ``x``; H' and W' are any.
+        mask: (N, T, H', W').
+        weight, bias: as of :func:`deform_conv_cpu`.
+
+    Returns:
+        As :func:`deform_conv_cpu`.
+    """
+    count, channels, height, width = x.shape
+    out_height, out_width = y.shape[2:]
     rows = F.pad(x.permute(0, 2, 3, 1), (0, 0, *[_BORDER] * 4)).contiguous().view(-1, channels)
     size = (height + 2 * _BORDER, width + 2 * _BORDER)
-    positions = torch.stack([y, x_at, mask]).permute(0, 1, 3, 4, 2).reshape(3, -1, taps)
+    positions = torch.stack([y, x_at, mask]).permute(0, 1, 3, 4, 2).reshape(3, -1, y.shape[1])
     # Without gradients there is no need of the function, which graphs cannot be traced through.
     function = _RowConvolution.apply if torch.is_grad_enabled() else _convolve_rows
     result = function(rows, positions, weight.permute(0, 2, 3, 1).flatten(1), bias, size, out_height * out_width)
