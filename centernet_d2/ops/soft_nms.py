@@ -14,7 +14,7 @@ from torchvision.ops import box_iou
 from centernet_d2.runtime.merging import find_clusters, pick_by_soft_nms
 
 
-def _overlap_with(row: Tensor, index: Tensor, boxes: Tensor, classes: Tensor) -> Tensor:
+def overlap_with(row: Tensor, index: Tensor, boxes: Tensor, classes: Tensor) -> Tensor:
     """IoU (N, M) of box ``index`` (N,) of each image with all boxes of its class; 0 with other classes, and of empty
     boxes.
 
@@ -25,27 +25,36 @@ def _overlap_with(row: Tensor, index: Tensor, boxes: Tensor, classes: Tensor) ->
 
 
 def soft_nms(
-    boxes: Tensor, scores: Tensor, classes: Tensor, limit: int, sigma: float = 0.5, threshold: float = 0.001
+    boxes: Tensor,
+    scores: Tensor,
+    classes: Tensor,
+    limit: int,
+    sigma: float = 0.5,
+    threshold: float = 0.001,
+    decay: str = "gaussian",
+    iou: float = 0.6,
 ) -> tuple[Tensor, Tensor]:
-    """Gaussian soft-NMS per class (Bodla et al. 2017, equation 3), all images at once.
+    """Soft-NMS per class (Bodla et al. 2017, equations 2 and 3), all images at once.
 
-    Boxes are taken from the highest score down, each lowering the others of its class by exp(-IoU^2 / sigma). Scores
-    can only fall, so they come out in descending order and the first ``limit`` are the best ``limit``.
+    Boxes are taken from the highest score down, each lowering the others of its class. Scores can only fall, so they
+    come out in descending order and the first ``limit`` are the best ``limit``.
 
     Args:
         boxes, scores, classes: (N, M, 4), (N, M), (N, M).
+        decay: the factor of a score: "gaussian": exp(-IoU^2 / ``sigma``); above an IoU of ``iou`` "linear": 1 - IoU, or
+            "hard": 0 (plain NMS).
 
     Returns:
         index (N, m) int64 into M, each at most once, and new scores (N, m), m = min(M, limit); scores below
         ``threshold`` become 0.
     """
     pick = _soft_nms_in_turn if boxes.device.type == "cpu" else _soft_nms_in_step
-    index, new_scores = pick(boxes, scores, classes, min(limit, boxes.shape[1]), sigma, threshold)
+    index, new_scores = pick(boxes, scores, classes, min(limit, boxes.shape[1]), sigma, threshold, decay, iou)
     return index, new_scores.where(new_scores >= threshold, 0)
 
 
 def _soft_nms_in_step(
-    boxes: Tensor, scores: Tensor, classes: Tensor, limit: int, sigma: float, threshold: float
+    boxes: Tensor, scores: Tensor, classes: Tensor, limit: int, sigma: float, threshold: float, decay: str, iou: float
 ) -> tuple[Tensor, Tensor]:
     """All images together, on any device."""
     index = classes.new_zeros(len(boxes), limit)
@@ -53,20 +62,23 @@ def _soft_nms_in_step(
     rows = torch.arange(len(boxes), device=boxes.device)
     for i in range(limit):
         new_scores[:, i], index[:, i] = remaining.max(dim=1)
-        overlap = _overlap_with(rows, index[:, i], boxes, classes)
-        remaining = remaining * (-(overlap**2) / sigma).exp()
+        overlap = overlap_with(rows, index[:, i], boxes, classes)
+        if decay == "gaussian":
+            remaining = remaining * (-(overlap**2) / sigma).exp()
+        else:
+            remaining = remaining * torch.where(overlap > iou, 1 - overlap if decay == "linear" else 0, 1)
         remaining[rows, index[:, i]] = -1.0
     return index, new_scores
 
 
 def _soft_nms_in_turn(
-    boxes: Tensor, scores: Tensor, classes: Tensor, limit: int, sigma: float, threshold: float
+    boxes: Tensor, scores: Tensor, classes: Tensor, limit: int, sigma: float, threshold: float, decay: str, iou: float
 ) -> tuple[Tensor, Tensor]:
     """One image after another, on the CPU."""
     picked, kept = classes.new_zeros(len(boxes), limit), scores.new_zeros(len(boxes), limit)
     for image in range(len(boxes)):
         arrays = _to_numpy(boxes[image], scores[image], classes[image])
-        index, lowered = map(torch.from_numpy, pick_by_soft_nms(*arrays, limit, sigma, threshold))
+        index, lowered = map(torch.from_numpy, pick_by_soft_nms(*arrays, limit, sigma, threshold, decay, iou))
         kept[image, : len(index)] = lowered
         # The order of the remaining ones does not matter.
         rest = torch.ones(scores.shape[1], dtype=torch.bool).index_fill(0, index, False).nonzero()[:, 0]
@@ -110,7 +122,7 @@ def _clusters_in_step(
     seeds, members, weights = [], [], []
     for _ in range(limit):
         seed = remaining.argmax(dim=1)
-        near = _overlap_with(rows, seed, boxes, classes) >= min_overlap
+        near = overlap_with(rows, seed, boxes, classes) >= min_overlap
         weight, member = (remaining * near).view(count, num_sources, -1).max(dim=2)
         member = member + first_of_source
         # A source without a vote points at a candidate of no weight near by, or at one that keeps what it has.

@@ -10,33 +10,49 @@ Found = dict[str, np.ndarray]
 _SIGMA = 0.5
 _MIN_SCORE = 0.001
 _MIN_OVERLAP = 0.6
+#: Method of :func:`merge` -> ``decay`` of :func:`pick_by_soft_nms`, where it is not "gaussian".
+DECAYS = {"nms": "hard", "linear_soft_nms": "linear"}
 
 
-def merge(candidates: Found, method: str, sources: int, limit: int) -> Found:
-    """At most ``limit`` objects, highest-scoring first, by "top", "soft_nms", "vote" or "extreme_points"."""
+def merge(candidates: Found, method: str, sources: int, limit: int, iou: float = _MIN_OVERLAP) -> Found:
+    """Return at most ``limit`` objects, highest-scoring first.
+
+    Args:
+        method: "top", "soft_nms", "vote", "extreme_points", "nms" or "linear_soft_nms".
+        iou: of "nms" and "linear_soft_nms".
+    """
     if method == "vote":
         candidates = vote(candidates, sources, 2 * limit)
     if method == "top":
         return _rows(candidates, np.argsort(-candidates["scores"], kind="stable")[:limit])
-    predictions = soft_nms(candidates, limit)
+    predictions = soft_nms(candidates, limit, DECAYS.get(method, "gaussian"), iou)
     return suppress_ghost_boxes(predictions) if method == "extreme_points" else predictions
 
 
-def soft_nms(candidates: Found, limit: int) -> Found:
+def soft_nms(candidates: Found, limit: int, decay: str = "gaussian", iou: float = _MIN_OVERLAP) -> Found:
     """At most ``limit`` candidates with lowered scores, highest first; see :func:`pick_by_soft_nms`."""
     arrays = candidates["boxes"], candidates["scores"], candidates["classes"]
-    index, scores = pick_by_soft_nms(*arrays, limit, _SIGMA, _MIN_SCORE)
+    index, scores = pick_by_soft_nms(*arrays, limit, _SIGMA, _MIN_SCORE, decay, iou)
     return {**_rows(candidates, index), "scores": scores}
 
 
 def pick_by_soft_nms(
-    boxes: np.ndarray, scores: np.ndarray, classes: np.ndarray, limit: int, sigma: float, threshold: float
+    boxes: np.ndarray,
+    scores: np.ndarray,
+    classes: np.ndarray,
+    limit: int,
+    sigma: float,
+    threshold: float,
+    decay: str = "gaussian",
+    iou: float = _MIN_OVERLAP,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Gaussian soft-NMS per class of one image (Bodla et al. 2017, equation 3).
+    """Soft-NMS per class of one image (Bodla et al. 2017, equations 2 and 3).
 
     Args:
         boxes, scores, classes: (M, 4) x1, y1, x2, y2; (M,); (M,) integers.
         threshold: boxes whose score falls below it are dropped.
+        decay: how overlap lowers a score: "gaussian" (equation 3, with ``sigma``), or above an IoU of ``iou`` "linear"
+            (equation 2) or "hard" (to 0: plain NMS).
 
     Returns:
         index (m,) int64 into M and new scores (m,), in descending order, m <= ``limit``.
@@ -52,7 +68,11 @@ def pick_by_soft_nms(
         picked.append(best)
         lowered.append(remaining[best])
         same, overlap = image.overlaps(best)
-        remaining[same] *= np.exp(overlap * overlap / -sigma)
+        if decay == "gaussian":
+            remaining[same] *= np.exp(overlap * overlap / -sigma)
+        else:
+            lowered_to = 1 - overlap if decay == "linear" else 0
+            remaining[same] *= np.where(overlap > iou, lowered_to, 1).astype(scores.dtype)
         remaining[best] = -np.inf
     return np.array(picked, dtype=np.int64), np.array(lowered, dtype=scores.dtype)
 

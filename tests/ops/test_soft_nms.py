@@ -7,8 +7,9 @@ import math
 import numpy as np
 import pytest
 import torch
+from torchvision.ops import batched_nms
 
-from centernet_d2.ops.soft_nms import _clusters_in_step, _overlap_with, _soft_nms_in_step, cluster_vote, soft_nms
+from centernet_d2.ops.soft_nms import _clusters_in_step, _soft_nms_in_step, cluster_vote, overlap_with, soft_nms
 from centernet_d2.runtime import merging
 
 
@@ -23,7 +24,7 @@ def iou(a, b):
     w = min(a[2], b[2]) - max(a[0], b[0])
     h = min(a[3], b[3]) - max(a[1], b[1])
     overlap = max(w, 0) * max(h, 0)
-    return overlap / ((a[2] - a[0]) * (a[3] - a[1]) + (b[2] - b[0]) * (b[3] - b[1]) - overlap)
+    return overlap / max((a[2] - a[0]) * (a[3] - a[1]) + (b[2] - b[0]) * (b[3] - b[1]) - overlap, 1e-12)
 
 
 def test_reference_example():
@@ -117,7 +118,7 @@ def test_images_in_step_as_in_turn(seed, limit):
     """What a GPU does and what a CPU does."""
     scene = crowded_scene(seed)
     index, scores = soft_nms(*scene, limit)
-    other_index, other_scores = _soft_nms_in_step(*scene, limit, 0.5, 0.001)
+    other_index, other_scores = _soft_nms_in_step(*scene, limit, 0.5, 0.001, "gaussian", 0.6)
     kept = scores > 0
     assert torch.equal(index[kept], other_index[kept])
     torch.testing.assert_close(scores, other_scores.where(other_scores >= 0.001, 0))
@@ -141,7 +142,7 @@ def test_one_source_votes_once_per_object():
 
 def test_iou_of_empty_boxes_is_zero():
     row = torch.zeros(1, dtype=torch.long)
-    assert _overlap_with(row, row, torch.zeros(1, 1, 4), torch.zeros(1, 1)).item() == 0
+    assert overlap_with(row, row, torch.zeros(1, 1, 4), torch.zeros(1, 1)).item() == 0
 
 
 @pytest.mark.parametrize("limit", [7, 60])
@@ -149,7 +150,7 @@ def test_iou_of_empty_boxes_is_zero():
 def test_the_runtime_merges_as_the_batched_ops(seed, limit):
     """``runtime.merging`` for one image, and what a GPU does for a batch."""
     boxes, scores, classes = crowded_scene(seed)
-    index, lowered = _soft_nms_in_step(boxes, scores, classes, limit, 0.5, 0.001)
+    index, lowered = _soft_nms_in_step(boxes, scores, classes, limit, 0.5, 0.001, "gaussian", 0.6)
     seeds, members, weights = _clusters_in_step(boxes, scores, classes, 4, limit, 0.6)
     for n in range(2):
         candidates = {
@@ -167,3 +168,35 @@ def test_the_runtime_merges_as_the_batched_ops(seed, limit):
         total = weights[n].sum(dim=1, keepdim=True).clamp(min=1e-12)
         mean = (boxes[n][members[n]] * weights[n][..., None]).sum(dim=1) / total
         np.testing.assert_allclose(voted["boxes"], mean[:count], rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("decay", ["hard", "linear"])
+@pytest.mark.parametrize("seed", range(3))
+def test_hard_and_linear_decay_equal_a_loop(seed, decay):
+    """Both texts; "hard" also against torchvision's NMS."""
+    boxes, scores, classes = crowded_scene(seed)
+    index, new_scores = soft_nms(boxes, scores, classes, 30, decay=decay, iou=0.5)
+    in_step = _soft_nms_in_step(boxes, scores, classes, 30, 0.5, 0.001, decay, 0.5)
+    torch.testing.assert_close(new_scores, in_step[1].where(in_step[1] >= 0.001, 0))
+    for n in range(2):
+        rest = dict(enumerate(scores[n].tolist()))
+        expected = []
+        while rest and len(expected) < 30:
+            i = max(rest, key=rest.get)
+            expected.append((i, rest.pop(i)))
+            for j in rest:
+                overlap = iou(boxes[n, i].tolist(), boxes[n, j].tolist())
+                if classes[n, i] == classes[n, j] and overlap > 0.5:
+                    rest[j] *= 1 - overlap if decay == "linear" else 0
+        expected = [(i, score) for i, score in expected if score >= 0.001]
+        assert index[n, : len(expected)].tolist() == [i for i, _ in expected]
+        torch.testing.assert_close(new_scores[n, : len(expected)], torch.tensor([score for _, score in expected]))
+        assert not new_scores[n, len(expected) :].any()
+        if decay == "hard":
+            kept = batched_nms(boxes[n], scores[n], classes[n], 0.5)
+            kept = kept[scores[n][kept] >= 0.001][:30]
+            assert index[n, : len(kept)].tolist() == kept.tolist()
+        method = {"hard": "nms", "linear": "linear_soft_nms"}[decay]
+        candidates = {"boxes": boxes[n].numpy(), "scores": scores[n].numpy(), "classes": classes[n].numpy()}
+        merged = merging.merge(candidates, method, 1, 30, 0.5)
+        np.testing.assert_allclose(merged["scores"], new_scores[n, : len(expected)], rtol=1e-6)
