@@ -66,6 +66,12 @@ def letterbox_matrix(
     return matrix
 
 
+def stretch_matrix(image_size: tuple[int, int], output_size: tuple[int, int]) -> np.ndarray:
+    """Fill the output: width and height each have a scale of their own. Sizes are (height, width)."""
+    (height, width), (rows, columns) = image_size, output_size
+    return np.array([[columns / width, 0.0, 0.0], [0.0, rows / height, 0.0]])
+
+
 def inverse(matrix: np.ndarray) -> np.ndarray:
     """The (2, 3) matrix of the way back."""
     linear = np.linalg.inv(matrix[:, :2])
@@ -92,6 +98,12 @@ def warp_image(
     sampling = matrix.copy()
     sampling[:, 2] += matrix[:, :2].sum(axis=1) * pixel_center - pixel_center
     return cv2.warpAffine(image, sampling, (output_size[1], output_size[0]), flags=cv2.INTER_LINEAR)
+
+
+def resize_image(image: np.ndarray, output_size: tuple[int, int]) -> np.ndarray:
+    """Resample (H, W, 3) ``image`` bilinearly by :func:`stretch_matrix`, pixel centers at 0.5. Unlike
+    :func:`warp_image`, it is not black outside: the border pixels continue."""
+    return cv2.resize(image, (output_size[1], output_size[0]), interpolation=cv2.INTER_LINEAR)
 
 
 _Coordinate = TypeVar("_Coordinate", float, np.ndarray)

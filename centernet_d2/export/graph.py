@@ -70,8 +70,10 @@ def describe(cfg: CfgNode, model: CenterNet, predictions: Candidates, size: tupl
     times, metadata = model.test_time_augmentation, model.metadata
     if times.flip or tuple(times.scales) != (1.0,):
         raise ValueError("an exported model looks at an image once: set TEST.AUG.ENABLED to False")
-    if times.resize == "keep" and size is not None:
-        raise ValueError('INPUT.RESIZE_TEST is "keep", so every image has a size of its own: export dynamic sizes')
+    if times.resize != "fixed" and size is not None:
+        raise ValueError(
+            f'INPUT.RESIZE_TEST is "{times.resize}", so every image has a size of its own: export dynamic sizes'
+        )
     described = {
         "task": type(model.task).__name__,
         "merge": model.task.merge_spec(),

@@ -12,7 +12,14 @@ import torch
 from detectron2.config import CfgNode
 from torch import Tensor
 
-from centernet_d2.geometry import fitting_scale, inverse, letterbox_matrix, warp_image
+from centernet_d2.geometry import (
+    fitting_scale,
+    inverse,
+    letterbox_matrix,
+    resize_image,
+    stretch_matrix,
+    warp_image,
+)
 from centernet_d2.modeling.tasks import Task
 from centernet_d2.runtime.images import to_uint8
 from centernet_d2.structures import Candidates
@@ -23,7 +30,8 @@ class TestTimeAugmentation:
     """Settings of prediction.
 
     Attributes:
-        resize: "fixed": fit the image into ``size``; "keep": its own size, padded to what the backbone divides by.
+        resize: "fixed": fit the image into ``size``; "keep": its own size, padded to what the backbone divides by;
+            "stretch": its own size, each side scaled up to what the backbone divides by.
         size: (height, width) of the network input where fixed.
         scales: factors of the input size; each is a pass of its own.
         flip: also look at the flipped image.
@@ -43,8 +51,8 @@ class TestTimeAugmentation:
     fit_width: bool = False
 
     def __post_init__(self) -> None:
-        if self.resize not in ("fixed", "keep"):
-            raise ValueError(f"INPUT.RESIZE_TEST must be 'fixed' or 'keep', not {self.resize!r}")
+        if self.resize not in ("fixed", "keep", "stretch"):
+            raise ValueError(f"INPUT.RESIZE_TEST must be 'fixed', 'keep' or 'stretch', not {self.resize!r}")
         if not self.scales or min(self.scales) <= 0:
             raise ValueError(f"TEST.AUG.SCALES must be positive numbers, not {list(self.scales)}")
 
@@ -97,9 +105,12 @@ class TestTimeAugmentation:
             pixels = _as_array(image)
             image_size = pixels.shape[:2]
             size = self.input_size(image_size, scale, divisibility)
-            zoom = scale if self.resize == "keep" else fitting_scale(image_size, size, self.fit_width)
-            matrix = letterbox_matrix(image_size, size, zoom)
-            inputs = warp_image(pixels, matrix, size, self.pixel_center)
+            if self.resize == "stretch":
+                matrix, inputs = stretch_matrix(image_size, size), resize_image(pixels, size)
+            else:
+                zoom = scale if self.resize == "keep" else fitting_scale(image_size, size, self.fit_width)
+                matrix = letterbox_matrix(image_size, size, zoom)
+                inputs = warp_image(pixels, matrix, size, self.pixel_center)
             warped.append(torch.from_numpy(np.ascontiguousarray(inputs.transpose(2, 0, 1))))
             back = inverse(matrix)
             scales.append(torch.tensor([back[0, 0], back[1, 1]], dtype=torch.float32))

@@ -8,26 +8,44 @@ from typing import Any
 import numpy as np
 
 
-def letterbox(size: tuple[int, int], metadata: dict[str, Any]) -> tuple[float, np.ndarray, tuple[int, int]]:
-    """How an image of ``size`` (height, width) becomes the input: input = image * scale + shift (x, y), and the
-    input's (height, width)."""
-    step, kept = metadata["divisibility"], metadata["resize"] == "keep"
-    base = size if kept else metadata["size"]
-    extra = kept and metadata["pad_always"]
+def letterbox(size: tuple[int, int], metadata: dict[str, Any]) -> tuple[np.ndarray, np.ndarray, tuple[int, int]]:
+    """How an image of ``size`` (height, width) becomes the input: input = image * scale + shift (both (2,) x, y), and
+    the input's (height, width)."""
+    step, resize = metadata["divisibility"], metadata["resize"]
+    base = metadata["size"] if resize == "fixed" else size
+    extra = resize == "keep" and metadata["pad_always"]
     rows, columns = ((side // step + 1 if extra else math.ceil(side / step)) * step for side in base)
-    across = columns / size[1]
-    fitting = across if metadata["fit_width"] else min(rows / size[0], across)
-    scale = 1.0 if kept else fitting
+    sides = np.array([columns / size[1], rows / size[0]])
+    if resize == "stretch":
+        return sides, np.zeros(2), (rows, columns)
+    fitting = sides[0] if metadata["fit_width"] else sides.min()
+    scale = 1.0 if resize == "keep" else fitting
     shift = np.array([columns - scale * size[1], rows - scale * size[0]]) / 2
-    return scale, np.ceil(shift) if scale == 1 else shift, (rows, columns)
+    return np.array([scale, scale]), np.ceil(shift) if scale == 1 else shift, (rows, columns)
 
 
-def warp(image: np.ndarray, scale: float, shift: np.ndarray, size: tuple[int, int], pixel_center: float) -> np.ndarray:
-    """Bilinear, black outside: (rows, columns, 3) uint8 of ``size``; pixel i has its center at i + ``pixel_center``."""
+def warp(
+    image: np.ndarray,
+    scale: np.ndarray,
+    shift: np.ndarray,
+    size: tuple[int, int],
+    pixel_center: float,
+    stretch: bool = False,
+) -> np.ndarray:
+    """Bilinear, black outside: (rows, columns, 3) uint8 of ``size``; pixel i has its center at i + ``pixel_center``.
+
+    Args:
+        stretch: the image fills the input: centers are at 0.5, and its border pixels continue.
+    """
+    if (scale == 1).all() and (shift == 0).all() and image.shape[:2] == size:
+        return image
+    center = 0.5 if stretch else pixel_center
     rows, columns = (
-        (np.arange(count) + pixel_center - start) / scale - pixel_center
-        for count, start in zip(size, shift[::-1], strict=True)
+        (np.arange(count) + center - start) / zoom - center
+        for count, start, zoom in zip(size, shift[::-1], scale[::-1], strict=True)
     )
+    if stretch:
+        rows, columns = rows.clip(0, image.shape[0] - 1), columns.clip(0, image.shape[1] - 1)
     return np.rint(_between(_between(image, rows[:, None, None], 0), columns[:, None], 1)).astype(np.uint8)
 
 

@@ -81,7 +81,8 @@ class OnnxPredictor:
         image = check_image(image)
         size = image.shape[:2]
         scale, shift, input_size = letterbox(size, self.metadata)
-        inputs = warp(image, scale, shift, input_size, self.metadata["pixel_center"])
+        stretch = self.metadata["resize"] == "stretch"
+        inputs = warp(image, scale, shift, input_size, self.metadata["pixel_center"], stretch)
         image = np.ascontiguousarray(inputs.transpose(2, 0, 1))[None]
         candidates = {name: x[0] for name, x in zip(self._names, self._run(image), strict=True)}
         return self._objects(candidates, scale, shift, size, calibration)
@@ -105,7 +106,12 @@ class OnnxPredictor:
         ]
 
     def _objects(
-        self, candidates: Found, scale: float, shift: np.ndarray, size: tuple[int, int], calibration: np.ndarray | None
+        self,
+        candidates: Found,
+        scale: np.ndarray,
+        shift: np.ndarray,
+        size: tuple[int, int],
+        calibration: np.ndarray | None,
     ) -> Found:
         """Candidates in pixels of the image; ``scale`` and ``shift`` map the image to the input."""
         positions = {"boxes": candidates["boxes"].reshape(-1, 2, 2)}

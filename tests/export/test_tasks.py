@@ -206,6 +206,7 @@ def test_batches_and_images_of_any_size(opts, tmp_path):
 REFUSED = {
     "more than one pass": (("TEST.AUG.ENABLED", True, "TEST.AUG.FLIP", True), False, "looks at an image once"),
     "sizes of their own": (("INPUT.RESIZE_TEST", "keep"), False, "dynamic sizes"),
+    "stretched sizes": (("INPUT.RESIZE_TEST", "stretch"), False, "dynamic sizes"),
 }
 
 

@@ -55,3 +55,21 @@ def test_a_flat_image_is_fitted_by_its_width_anyway(fit_width):
     (inputs,), scale, _ = TestTimeAugmentation(size=(64, 128), fit_width=fit_width).letterbox([white], 1.0, 32)
     assert scale[0].tolist() == pytest.approx([100 / 128] * 2)
     assert inputs[:, 32, 2:-2].min() == 255 and inputs[:, 2].max() == 0
+
+
+def test_a_stretched_image_fills_its_input():
+    """Both sides reach the next multiple, each with a scale of its own, and no border becomes dark."""
+    ramp = np.broadcast_to(np.arange(0, 200, 2, dtype=np.uint8)[None, :, None], (50, 100, 3))
+    settings = TestTimeAugmentation(resize="stretch")
+    (inputs,), scale, shift = settings.letterbox([torch.from_numpy(ramp.copy()).permute(2, 0, 1)], 1.0, 32)
+    assert inputs.shape == (3, 64, 128)
+    assert scale[0].tolist() == pytest.approx([100 / 128, 50 / 64]) and shift[0].tolist() == [0, 0]
+    # Pixel i of the input has its center at (i + 0.5) * 100 / 128 of the image, whose pixel j is 2 j, up to its border.
+    position = (np.arange(128) + 0.5) * 100 / 128 - 0.5
+    expected = 2 * position.clip(0, 99)
+    assert np.abs(inputs.numpy().astype(float) - expected).max() <= 1
+    whole = torch.full((3, 64, 96), 255, dtype=torch.uint8)
+    (inputs,), scale, _ = settings.letterbox([whole], 1.0, 32)
+    assert torch.equal(inputs, whole) and scale[0].tolist() == [1, 1]
+    with pytest.raises(ValueError, match="'fixed', 'keep' or 'stretch', not 'fill'"):
+        TestTimeAugmentation(resize="fill")

@@ -19,7 +19,8 @@ from centernet_d2.runtime import letterbox, merging, onnx_model
 
 @pytest.mark.parametrize("pixel_center", [0.5, 0.0])
 @pytest.mark.parametrize(
-    "settings", [{}, {"resize": "keep"}, {"resize": "keep", "pad_always": True}, {"fit_width": True}]
+    "settings",
+    [{}, {"resize": "keep"}, {"resize": "keep", "pad_always": True}, {"fit_width": True}, {"resize": "stretch"}],
 )
 @pytest.mark.parametrize("size", [(96, 128), (48, 64), (75, 110), (31, 200), (300, 7), (1, 1)])
 def test_the_input_is_the_models(size, settings, pixel_center):
@@ -34,7 +35,7 @@ def test_the_input_is_the_models(size, settings, pixel_center):
     times = TestTimeAugmentation(size=(96, 128), pixel_center=pixel_center, **settings)
     (expected,), back, start = times.letterbox([torch.from_numpy(image.transpose(2, 0, 1).copy())], 1.0, 32)
     scale, shift, input_size = letterbox.letterbox(size, metadata)
-    predictions = letterbox.warp(image, scale, shift, input_size, pixel_center)
+    predictions = letterbox.warp(image, scale, shift, input_size, pixel_center, metadata["resize"] == "stretch")
     assert predictions.shape == (*expected.shape[1:], 3)
     # OpenCV's versions round differently.
     assert np.abs(predictions.astype(int) - expected.numpy().transpose(1, 2, 0)).max() <= 1

@@ -8,7 +8,8 @@ from detectron2.config import CfgNode
 def add_input(cfg: CfgNode) -> None:
     # (height, width) of the network input in training, input pixels, multiples of the backbone's divisibility.
     cfg.INPUT.SIZE_TRAIN = [512, 512]
-    # "fixed": the whole image is fitted into SIZE_TEST; "keep": its own size, padded to what the backbone needs.
+    # "fixed": the whole image is fitted into SIZE_TEST; "keep": its own size, padded to what the backbone needs;
+    # "stretch": its own size, width and height each scaled up to what the backbone needs.
     cfg.INPUT.RESIZE_TEST = "fixed"
     cfg.INPUT.SIZE_TEST = [512, 512]
     # Kept sizes are padded even where they are what the backbone needs already, by one step of it (as in the
