@@ -26,14 +26,14 @@ def assign_centroid(
     strides: Tensor,
     boxes: Tensor,
     valid: Tensor,
-    centers: Tensor | None = None,
-    num_positives: int = 1,
+    extreme_points: Tensor | None = None,
+    pos_num: int = 1,
     usable: Tensor | None = None,
 ) -> Tensor:
     """Return the index of each cell's object (N, A) int64; -1: none. (LSNet's CentroidAssigner.)
 
     An object's level has the stride 2^l, l = trunc((log2(w / 4) + log2(h / 4)) / 2), within those of the pyramid. On
-    it, the ``num_positives`` cells whose points are nearest to its center, in widths and heights of its box, are its
+    it, the ``pos_num`` cells whose points are nearest to its center, in widths and heights of its box, are its
     own. A cell that several objects claim is that of the nearest one, of the first one if they are as near; so an
     object may get no cell.
 
@@ -42,7 +42,7 @@ def assign_centroid(
         strides: (A,), powers of 2.
         boxes: (N, P, 4), input pixels.
         valid: (N, P) bool: the row is an object.
-        centers: (N, P, 2) x, y; None: those of the boxes. See :func:`quadrilateral_centroids`.
+        extreme_points: (N, P, 4, 2) x, y; the object's center is the centroid of their area. None: it is the box's.
         usable: (N, A) bool: the cell may be an object's; None: all may.
     """
     boxes = boxes.float()
@@ -50,8 +50,10 @@ def assign_centroid(
     level = ((sizes / _SCALE).log2().sum(dim=-1) / 2).trunc()
     cell_level = strides.float().log2().round()
     level = torch.minimum(torch.maximum(level, cell_level.min()), cell_level.max())
-    centers = (boxes[..., :2] + boxes[..., 2:]) / 2 if centers is None else centers.float()
-    count = min(num_positives, len(points))
+    centers = (boxes[..., :2] + boxes[..., 2:]) / 2
+    if extreme_points is not None:
+        centers = quadrilateral_centroids(extreme_points.float())
+    count = min(pos_num, len(points))
     parts = []
     for center, size, own_level in _split(len(points), centers, sizes, level):
         x = (points[:, 0] - center[..., :1]) / size[..., :1]
@@ -68,12 +70,12 @@ def assign_centroid(
 @torch.no_grad()
 def assign_atss(
     proposals: Tensor,
-    level_sizes: Sequence[tuple[int, int]],
+    level_counts: Sequence[int],
     boxes: Tensor,
     valid: Tensor,
     topk: int = 9,
-    usable: Tensor | None = None,
     allow_zero_iou: bool = False,
+    usable: Tensor | None = None,
 ) -> Tensor:
     """Return the index of each cell's object (N, A) int64; -1: none. (ATSS, Zhang et al. 2020, algorithm 1.)
 
@@ -83,17 +85,17 @@ def assign_atss(
 
     Args:
         proposals: (N, A, 4), one box for each cell, finest level first.
-        level_sizes: (height, width) of each level, A cells in all.
+        level_counts: cells of each level, A in all.
         boxes: (N, P, 4), in the unit of the proposals (input pixels).
         valid: (N, P) bool: the row is an object.
-        usable: (N, A) bool: the cell may be a candidate; None: all may.
         allow_zero_iou: as the reference: if no candidate meets the object, all with the center inside are positive.
+        usable: (N, A) bool: the cell may be a candidate; None: all may.
     """
     proposals, boxes = proposals.float(), boxes.float()
     centers, own = (proposals[..., :2] + proposals[..., 2:]) / 2, (boxes[..., :2] + boxes[..., 2:]) / 2
     parts, start = [], 0
-    for height, width in level_sizes:
-        stop = start + height * width
+    for cells_of_level in level_counts:
+        stop = start + cells_of_level
         allowed = None if usable is None else usable[:, None, start:stop]
         distance, cells = _find_nearest(centers[:, start:stop], own, min(topk, stop - start), allowed)
         parts.append((distance, cells + start))

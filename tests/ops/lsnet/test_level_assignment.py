@@ -38,6 +38,10 @@ def make_cells(sizes):
     return torch.cat(points), torch.cat(strides)
 
 
+def counts_of(sizes):
+    return [height * width for height, width in sizes]
+
+
 def reference_proposals(points, strides):
     k = torch.arange(len(points), dtype=torch.float64)
     half = 2 * strides[:, None] * (1 + 0.3 * torch.stack([k.sin(), k.cos()], dim=1))
@@ -45,7 +49,7 @@ def reference_proposals(points, strides):
     return torch.cat([center - half, center + half], dim=1).float()
 
 
-def test_nearest_equals_the_reference():
+def test_centroid_equals_the_reference():
     points, strides = make_cells(SIZES)
     owner = assign_centroid(points, strides, torch.tensor([BOXES]), torch.ones(1, 6, dtype=torch.bool))[0]
     found = [(*points[i].tolist(), float(strides[i]), int(owner[i])) for i in (owner >= 0).nonzero()[:, 0]]
@@ -56,7 +60,7 @@ def test_atss_equals_the_reference():
     points, strides = make_cells(SIZES)
     proposals = reference_proposals(points, strides)[None]
     valid = torch.ones(1, 6, dtype=torch.bool)
-    owner = assign_atss(proposals, SIZES, torch.tensor([BOXES]), valid, topk=6, allow_zero_iou=True)[0]
+    owner = assign_atss(proposals, counts_of(SIZES), torch.tensor([BOXES]), valid, topk=6, allow_zero_iou=True)[0]
     assert {i: int(owner[i]) for i in (owner >= 0).nonzero()[:, 0].tolist()} == ATSS_POSITIVES
 
 
@@ -70,7 +74,7 @@ def random_batch(count=3, most=7, seed=0):
     return torch.cat([low, low + sides], dim=-1), valid, generator
 
 
-def assign_centroid_in_loops(points, strides, boxes, valid, centers, num_positives, usable):
+def assign_centroid_in_loops(points, strides, boxes, valid, centers, pos_num, usable):
     result = []
     for n in range(len(boxes)):
         claims = {}
@@ -83,7 +87,7 @@ def assign_centroid_in_loops(points, strides, boxes, valid, centers, num_positiv
                 if strides[i] == stride and usable[n, i]:
                     cx, cy = centers[n, p].tolist()
                     distance[i] = math.hypot((x - cx) / (x2 - x1), (y - cy) / (y2 - y1))
-            for i in sorted(distance, key=distance.__getitem__)[:num_positives] if valid[n, p] else []:
+            for i in sorted(distance, key=distance.__getitem__)[:pos_num] if valid[n, p] else []:
                 claims.setdefault(i, []).append((distance[i], p))
         result.append([min(claims[i])[1] if i in claims else -1 for i in range(len(points))])
     return torch.tensor(result)
@@ -127,8 +131,8 @@ PYRAMID = [(25, 38), (13, 19), (7, 10), (4, 5), (2, 3)]  # the last has less tha
 
 
 @pytest.mark.parametrize("pairs", [1 << 22, 1000])
-@pytest.mark.parametrize("num_positives", [1, 9])
-def test_nearest_equals_loops(num_positives, pairs, monkeypatch):
+@pytest.mark.parametrize("pos_num", [1, 9])
+def test_centroid_equals_loops(pos_num, pairs, monkeypatch):
     """However many pairs are worked on at a time."""
     monkeypatch.setattr(level_assignment, "MAX_PAIRS", pairs)
     points, strides = make_cells(PYRAMID)
@@ -136,13 +140,13 @@ def test_nearest_equals_loops(num_positives, pairs, monkeypatch):
     boxes[0, 1], valid[0, :2] = boxes[0, 0], True  # as near as another: the first one's
     usable = torch.rand(3, len(points), generator=generator) < 0.6
     centers = (boxes[..., :2] + boxes[..., 2:]) / 2
-    owner = assign_centroid(points, strides, boxes, valid, num_positives=num_positives, usable=usable)
-    expected = assign_centroid_in_loops(points, strides, boxes, valid, centers, num_positives, usable)
-    assert torch.equal(owner, expected)
+    owner = assign_centroid(points, strides, boxes, valid, pos_num=pos_num, usable=usable)
+    assert torch.equal(owner, assign_centroid_in_loops(points, strides, boxes, valid, centers, pos_num, usable))
     assert 1 not in owner[0]
-    moved = centers + 20
-    owner = assign_centroid(points, strides, boxes, valid, moved, num_positives, usable)
-    assert torch.equal(owner, assign_centroid_in_loops(points, strides, boxes, valid, moved, num_positives, usable))
+    extreme = torch.stack([boxes[..., [0, 1]], boxes[..., [0, 3]], boxes[..., [2, 3]], centers], dim=2)
+    owner = assign_centroid(points, strides, boxes, valid, extreme, pos_num, usable)
+    centers = quadrilateral_centroids(extreme)
+    assert torch.equal(owner, assign_centroid_in_loops(points, strides, boxes, valid, centers, pos_num, usable))
 
 
 @pytest.mark.parametrize("pairs", [1 << 22, 1000])
@@ -155,7 +159,7 @@ def test_atss_equals_loops(allow_zero_iou, pairs, monkeypatch):
     half = strides[:, None] * (0.3 + 2 * torch.rand(3, len(points), 2, generator=generator))
     proposals = torch.cat([center - half, center + half], dim=-1)
     usable = torch.rand(3, len(points), generator=generator) < 0.8
-    owner = assign_atss(proposals, PYRAMID, boxes, valid, usable=usable, allow_zero_iou=allow_zero_iou)
+    owner = assign_atss(proposals, counts_of(PYRAMID), boxes, valid, usable=usable, allow_zero_iou=allow_zero_iou)
     expected = assign_atss_in_loops(proposals, PYRAMID, boxes, valid, 9, usable, allow_zero_iou)
     assert torch.equal(owner, expected)
     assert (owner >= 0).sum() > 20
@@ -167,8 +171,8 @@ def test_candidates_without_overlap_are_no_positives():
     points, _ = make_cells(SIZES)
     proposals, box = points.repeat(1, 2)[None], torch.tensor([[[3.0, 3.0, 250.0, 250.0]]])
     valid = torch.ones(1, 1, dtype=torch.bool)
-    assert (assign_atss(proposals, SIZES, box, valid) == -1).all()
-    assert (assign_atss(proposals, SIZES, box, valid, allow_zero_iou=True) == 0).sum() >= 28
+    assert (assign_atss(proposals, counts_of(SIZES), box, valid) == -1).all()
+    assert (assign_atss(proposals, counts_of(SIZES), box, valid, allow_zero_iou=True) == 0).sum() >= 28
 
 
 @pytest.mark.parametrize("most", [0, 3])
@@ -178,7 +182,7 @@ def test_no_objects(most):
     proposals = reference_proposals(points, strides).expand(2, -1, -1)
     nothing = torch.full((2, len(points)), -1)
     assert torch.equal(assign_centroid(points, strides, boxes, valid), nothing)
-    assert torch.equal(assign_atss(proposals, SIZES, boxes, valid), nothing)
+    assert torch.equal(assign_atss(proposals, counts_of(SIZES), boxes, valid), nothing)
     assert not cells_in_regions(points, boxes, valid).any()
 
 
@@ -186,14 +190,16 @@ def test_inverted_proposals_are_no_positives():
     """Early predictions may have x2 < x1 and y2 < y1, whose product is positive."""
     points, strides = make_cells(SIZES)
     proposals = reference_proposals(points, strides)[:, [2, 3, 0, 1]][None]
-    owner = assign_atss(proposals, SIZES, torch.tensor([BOXES]), torch.ones(1, 6, dtype=torch.bool))
+    owner = assign_atss(proposals, counts_of(SIZES), torch.tensor([BOXES]), torch.ones(1, 6, dtype=torch.bool))
     assert (owner == -1).all()
 
 
 def test_no_gradient_is_kept():
     points, strides = make_cells(SIZES)
     proposals = reference_proposals(points, strides)[None].requires_grad_()
-    assert not assign_atss(proposals, SIZES, torch.tensor([BOXES]), torch.ones(1, 6, dtype=torch.bool)).requires_grad
+    assert not assign_atss(
+        proposals, counts_of(SIZES), torch.tensor([BOXES]), torch.ones(1, 6, dtype=torch.bool)
+    ).requires_grad
 
 
 def test_cells_in_regions():
