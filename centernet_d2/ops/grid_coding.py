@@ -2,7 +2,7 @@
 
 Point p lies at row p // 3, column p % 3, on the lines at 1/4, 1/2 and 3/4 of the box; 4 is the center.
 Size encodings, in the unit of the box: "wh" (width, height), "lt" (distances from the point to the left and top
-side), "ltrb".
+side), "ltrb"; and "log_wh", the natural logarithms of "wh" (CenterFace, Xu et al. 2019, section 3).
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-SIZE_CHANNELS = {"wh": 2, "lt": 2, "ltrb": 4}
+SIZE_CHANNELS = {"wh": 2, "lt": 2, "ltrb": 4, "log_wh": 2}
 
 
 def check_point_flags(point_flags: Sequence[int]) -> tuple[int, ...]:
@@ -42,11 +42,12 @@ def grid_points(boxes: Tensor, point_flags: Sequence[int]) -> Tensor:
 def encode_size(boxes: Tensor, point_flags: Sequence[int], encoding: str) -> Tensor:
     """Sizes (..., K, 2 or 4) of ``boxes`` (..., 4) as seen from each point."""
     low, high = boxes.unsqueeze(-2).split(2, dim=-1)
-    return convert_size((high - low).expand(*boxes.shape[:-1], len(point_flags), 2), point_flags, "wh", encoding)
+    sizes = (high - low).expand(*boxes.shape[:-1], len(point_flags), 2)
+    return sizes.log() if encoding == "log_wh" else convert_size(sizes, point_flags, "wh", encoding)
 
 
 def convert_size(sizes: Tensor, point_flags: Sequence[int], source: str, target: str) -> Tensor:
-    """From one encoding to another.
+    """From one encoding to another; none of them "log_wh".
 
     Linear in ``sizes`` (..., K, 2 or 4), so it serves for the weights and biases of a regression layer as well as for
     values.
@@ -60,5 +61,7 @@ def convert_size(sizes: Tensor, point_flags: Sequence[int], source: str, target:
 
 def decode_boxes(points: Tensor, sizes: Tensor, point_flags: Sequence[int], encoding: str) -> Tensor:
     """Boxes (..., K, 4), the inverse of :func:`grid_points` and :func:`encode_size`; negative sizes count as zero."""
+    if encoding == "log_wh":
+        sizes, encoding = sizes.exp(), "wh"
     distances = convert_size(sizes.clamp(min=0), point_flags, encoding, "ltrb")
     return torch.cat([points - distances[..., :2], points + distances[..., 2:]], dim=-1)

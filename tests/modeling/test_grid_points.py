@@ -88,13 +88,14 @@ def assert_comes_back(task):
 
 
 @pytest.mark.parametrize("merge", ["soft_nms", "vote", "resample"])
-@pytest.mark.parametrize("encoding", ["wh", "lt", "ltrb"])
+@pytest.mark.parametrize("encoding", ["wh", "lt", "ltrb", "log_wh"])
 @pytest.mark.parametrize("flags", [(4,), (0, 4, 8), ALL])
 @pytest.mark.parametrize("elliptical", [False, True])
 def test_round_trip_of_many_sizes(flags, encoding, merge, elliptical):
     assert_comes_back(make_task(flags, 7, encoding, merge, elliptical=elliptical))
 
 
+ENCODINGS = ("wh", "lt", "ltrb", "log_wh")
 BOXES = [{"encoding": "wh"}, {"encoding": "lt"}, *({"sampling": x} for x in ("peak", "square", "gaussian"))]
 
 
@@ -178,7 +179,7 @@ def test_boxes_are_found_by_descent(kind, box):
     assert worst_error(predictions, boxes, classes) < 0.5
 
 
-@pytest.mark.parametrize(("encoding", "box"), [*((x, None) for x in ("wh", "lt", "ltrb")), *(("", x) for x in BOXES)])
+@pytest.mark.parametrize(("encoding", "box"), [*((x, None) for x in ENCODINGS), *(("", x) for x in BOXES)])
 def test_merging_a_perfect_flip_changes_nothing(encoding, box):
     """Maps of a flipped scene, flipped back, are the maps of the scene."""
     generator = torch.Generator().manual_seed(3)
@@ -285,6 +286,8 @@ def test_unknown_settings_are_named():
         make_task((4,), heatmap_loss="squared")
     with pytest.raises(ValueError, match="BOX_LOSS"):
         make_task((4,), box={"box_loss": "area"})
+    with pytest.raises(ValueError, match="is of BoxSizeHead"):
+        make_task((4,), box={"encoding": "log_wh"})
     with pytest.raises(ValueError, match="BOX_SAMPLING"):
         make_task((4,), box={"sampling": "all"})
     with pytest.raises(ValueError, match="needs 'ltrb'"):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 import torch
 from detectron2.modeling import build_model
@@ -12,6 +14,8 @@ from tests.helpers.keypoints import keypoint_cfg, objects, sample
 
 REGRESSION, HEATMAP = "KeypointRegressionTask", "KeypointHeatmapTask"
 CENTERS = ("MODEL.KEYPOINT.BOX_SIZE", False, "MODEL.KEYPOINT.CENTER")
+CENTERFACE = ("MODEL.KEYPOINT.REFINE", False, "MODEL.KEYPOINT.REGRESSION_ENCODING", "box")
+CENTERFACE += ("MODEL.CENTERNET.BOX_ENCODING", "log_wh", "MODEL.CENTERNET.HEAD_CHANNELS", 0)
 ONE = ("MODEL.KEYPOINT.SINGLE_INSTANCE", True)
 SETTINGS = [
     ("face68", REGRESSION, ()),
@@ -19,6 +23,7 @@ SETTINGS = [
     ("face68", REGRESSION, (*CENTERS, "nose")),
     ("face68", REGRESSION, (*CENTERS, "mean")),
     ("face68", HEATMAP, ()),
+    ("face5", REGRESSION, CENTERFACE),
     ("face19", REGRESSION, ()),
     ("face19", REGRESSION, (*CENTERS, "nose")),
     ("face19", HEATMAP, ()),
@@ -69,6 +74,19 @@ def test_one_object_comes_back(schema):
     assert result.scores.shape == (1, 1) and result.scores.item() > 0.99
     assert (result.points["keypoints"][0, 0, :, :2] - instances.gt_keypoints.tensor[0, :, :2]).abs().max() < 0.01
     assert (result.boxes[0, 0] - instances.gt_boxes.tensor[0]).abs().max() < 0.01
+
+
+def test_a_box_and_its_keypoints_as_centerface_regresses_them():
+    """One object by hand: logarithms of its sides in cells, positions of its points as fractions of the box."""
+    instances = objects(SCHEMAS["face5"], [[20, 10, 100, 120]], [0])
+    instances.gt_boxes.tensor[0] = torch.tensor([20.0, 8.0, 100.0, 120.0])
+    instances.gt_keypoints.tensor[0, :, :2] = torch.tensor([[40, 36], [80, 36], [60, 64], [44, 92], [76, 100.0]])
+    maps = task_of("face5", REGRESSION, CENTERFACE).encode_dense(Targets.from_instances([instances], 4, (32, 32)))
+    # The center (60, 64) lies at the corner of cell (15, 16).
+    width, height = maps["box_size"][0, :, 16, 15].tolist()
+    assert (width, height) == pytest.approx((math.log(20), math.log(28)), abs=1e-6)
+    fractions = [0.25, 0.25, 0.75, 0.25, 0.5, 0.5, 0.3, 0.75, 0.7, 92 / 112]
+    assert maps["keypoint_regression"][0, :, 16, 15].tolist() == pytest.approx(fractions, abs=1e-6)
 
 
 def test_unlabeled_keypoints_are_not_learned():
@@ -169,7 +187,13 @@ def test_only_the_maps_of_present_classes_are_learned():
 
 
 @pytest.mark.parametrize(
-    ("schema", "task", "opts"), [("face68", REGRESSION, ()), ("face68", HEATMAP, ()), ("clothes294", REGRESSION, ())]
+    ("schema", "task", "opts"),
+    [
+        ("face5", REGRESSION, CENTERFACE),
+        ("face68", REGRESSION, ()),
+        ("face68", HEATMAP, ()),
+        ("clothes294", REGRESSION, ()),
+    ],
 )
 def test_maps_of_a_flipped_image_are_flipped_back(schema, task, opts):
     """The perfect maps of flipped objects, rotated back, are decoded to the objects; so is the mean of both."""
@@ -216,7 +240,9 @@ def test_batch_equals_singles(task, opts):
         (("MODEL.KEYPOINT.CENTER", "ear"), "CENTER must be one of"),
         (("MODEL.KEYPOINT.OFFSET", "best"), "OFFSET must be one of"),
         (("MODEL.KEYPOINT.PEAK_MATCHING", "best"), "PEAK_MATCHING must be"),
-        (("MODEL.KEYPOINT.SCHEMA", "face5"), "not one of clothes294"),
+        (("MODEL.KEYPOINT.REGRESSION_ENCODING", "unit"), "REGRESSION_ENCODING must be one of"),
+        (("MODEL.KEYPOINT.REGRESSION_ENCODING", "box", "MODEL.KEYPOINT.BOX_SIZE", False), "needs .*BOX_SIZE"),
+        (("MODEL.KEYPOINT.SCHEMA", "face6"), "not one of clothes294"),
         (("MODEL.CENTERNET.NUM_CLASSES", 2), "NUM_CLASSES is 2"),
         (("MODEL.CENTERNET.GRID_POINTS", [0, 4]), "GRID_POINTS"),
         (("DATASETS.TRAIN", ("synthetic_shapes_train",), "MODEL.CENTERNET.NUM_CLASSES", 6), "no keypoint schema"),

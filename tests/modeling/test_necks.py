@@ -11,7 +11,7 @@ from detectron2.layers import ShapeSpec
 from torch import nn
 
 from centernet_d2.layers.fusion import Fuse, conv3x3
-from centernet_d2.modeling.neck import BiFPNNeck, DeconvNeck, DLAUpNeck, FPNNeck, IDANeck, SEBNeck
+from centernet_d2.modeling.neck import BiFPNNeck, DeconvFPNNeck, DeconvNeck, DLAUpNeck, FPNNeck, IDANeck, SEBNeck
 from centernet_d2.modeling.neck.base import Neck
 from centernet_d2.modeling.neck.seb import SemanticEmbedding
 
@@ -71,6 +71,19 @@ def test_fpn(fusion):
         expected = (finer + enlarged(expected)) / fraction
     result = plain(FPNNeck, fusion, 1, 1, 1)(maps)["neck"][0, 0]
     torch.testing.assert_close(result, torch.from_numpy(expected), rtol=1e-3, atol=1e-3)
+
+
+def test_deconv_fpn():
+    """Each cell becomes 2x2 cells, times a weight each, plus the finer map; between two and three ReLUs."""
+    maps = maps_of(shapes_of(1, 1, 1, 1))
+    weight = np.array([[1.0, -2.0], [0.5, 3.0]], np.float32)
+    neck = transparent(DeconvFPNNeck(input_shape=shapes_of(1, 1, 1, 1), channels=(1, 1, 1), norm=""))
+    for up in neck.ups:
+        up[0].weight.data[0, 0], up[0].bias.data[:] = torch.from_numpy(weight), 0
+    p4, p8, p16, expected = numbers(maps)
+    for finer in (p16, p8, p4):
+        expected = finer + np.kron(expected, weight).clip(min=0)
+    torch.testing.assert_close(neck(maps)["neck"][0, 0], torch.from_numpy(expected))
 
 
 @pytest.mark.parametrize("fusion", ["sum", "weighted"])
@@ -158,12 +171,12 @@ def test_kinds_of_convolution():
 
 def all_necks() -> list:
     necks = [("DeconvNeck", kind, "sum") for kind in ("", *KINDS)]
-    necks += [(name, kind, "sum") for name in ("DLAUpNeck", "SEBNeck") for kind in KINDS]
+    necks += [(name, kind, "sum") for name in ("DLAUpNeck", "DeconvFPNNeck", "SEBNeck") for kind in KINDS]
     fusing = [(neck.__name__, fusion) for neck in FUSING for fusion in ("sum", "weighted", "concat")]
     return necks + [(name, kind, fusion) for name, fusion in fusing for kind in KINDS]
 
 
-CLASSES = {neck.__name__: neck for neck in (DeconvNeck, DLAUpNeck, SEBNeck, *FUSING)}
+CLASSES = {neck.__name__: neck for neck in (DeconvFPNNeck, DeconvNeck, DLAUpNeck, SEBNeck, *FUSING)}
 
 
 @pytest.mark.parametrize(("name", "conv", "fusion"), all_necks())

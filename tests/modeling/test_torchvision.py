@@ -127,6 +127,24 @@ def test_normalizations():
     assert kinds == {FrozenBatchNorm2d}
 
 
+def test_relu_in_place_of_relu6():
+    """Larger inputs: the maps are torchvision's where its ReLU6 have no upper limit."""
+    torch.manual_seed(0)
+    own, other = (TorchvisionBackbone(name="mobilenet_v2", activation=x).eval() for x in ("", "ReLU"))
+    other.load_state_dict(own.state_dict())
+    x = 100 * torch.randn(1, 3, 64, 64)
+    with torch.no_grad():
+        limited, unlimited = own(x), other(x)
+        for module in own.modules():
+            if isinstance(module, nn.ReLU6):
+                module.max_val = float("inf")
+        expected = own(x)
+    assert all(torch.equal(unlimited[key], expected[key]) for key in expected)
+    assert not torch.allclose(limited["stride4"], expected["stride4"])
+    with pytest.raises(ValueError, match=r"MODEL\.TORCHVISION\.ACTIVATION must be '' or 'ReLU', not 'SiLU'"):
+        TorchvisionBackbone(name="mobilenet_v2", activation="SiLU")
+
+
 def test_weights_by_name(tmp_path, monkeypatch):
     """From torchvision's cache, so that nothing is downloaded; a file that is not what its name says is refused."""
     published = torchvision.models.MobileNet_V3_Small_Weights.IMAGENET1K_V1.url

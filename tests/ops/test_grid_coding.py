@@ -19,7 +19,7 @@ def test_reference_points_and_distances():
     assert grid.encode_size(box, ALL, "lt").tolist() == distances
 
 
-@pytest.mark.parametrize("encoding", ["wh", "lt", "ltrb"])
+@pytest.mark.parametrize("encoding", ["wh", "lt", "ltrb", "log_wh"])
 @pytest.mark.parametrize("flags", [(4,), (0, 4, 8), (1, 3, 4, 5, 7), ALL])
 def test_boxes_come_back(encoding, flags):
     low = torch.rand(1000, 2, generator=torch.Generator().manual_seed(0)) * 100

@@ -13,8 +13,8 @@ def add_networks(cfg: CfgNode) -> None:
     # What turns the backbone's maps into the stride-4 map: a name of NECK_REGISTRY, or "" where the backbone gives it.
     cfg.MODEL.NECK = CfgNode()
     cfg.MODEL.NECK.NAME = "DeconvNeck"
-    # Widths from coarse to fine: of each stage of DeconvNeck, at each map but the coarsest in FPNNeck, IDANeck and
-    # SEBNeck; of each layer of BiFPNNeck. DLAUpNeck has those of the backbone's maps.
+    # Widths from coarse to fine: of each stage of DeconvNeck, at each map but the coarsest in FPNNeck, IDANeck,
+    # SEBNeck and DeconvFPNNeck; of each layer of BiFPNNeck. DLAUpNeck has those of the backbone's maps.
     cfg.MODEL.NECK.CHANNELS = [256, 128, 64]
     # Kind of 3x3 convolution: "plain", "separable" (depthwise, then 1x1), "deformable" (modulated). DeconvNeck has one
     # in front of each transposed convolution, or none: "".
@@ -28,6 +28,8 @@ def add_networks(cfg: CfgNode) -> None:
     cfg.MODEL.TORCHVISION.NAME = "shufflenet_v2_x1_0"
     # "": BatchNorm as it is; "SyncBN", "FrozenBN".
     cfg.MODEL.TORCHVISION.NORM = ""
+    # "": the network's own; "ReLU" in place of ReLU6.
+    cfg.MODEL.TORCHVISION.ACTIVATION = ""
     # Networks of timm, where it is installed (build_timm_backbone); PRETRAINED: with the weights that timm publishes.
     cfg.MODEL.TIMM = CfgNode()
     cfg.MODEL.TIMM.NAME = "mobilenetv3_large_100"
@@ -76,13 +78,13 @@ def add_centernet(cfg: CfgNode) -> None:
     # Names of classes 0, 1, ..., and their category ids in the dataset.
     cfg.MODEL.METADATA.CLASS_NAMES = []
     cfg.MODEL.METADATA.CATEGORY_IDS = []
-    # Width of the 3x3 convolution of each head.
+    # Width of the 3x3 convolution of each head; 0: the 1x1 convolution alone.
     cfg.MODEL.CENTERNET.HEAD_CHANNELS = 64
 
     # Which points of the 3x3 grid stand for an object: row-major, 4 is the center; any non-empty subset of 0..8.
     cfg.MODEL.CENTERNET.GRID_POINTS = [4]
     # What is regressed at each point: "wh" (width, height), "lt" (distance to left and top: Enhanced CenterNet's
-    # checkpoints), "ltrb" (distances to all four sides); grid cells.
+    # checkpoints), "ltrb" (distances to all four sides); grid cells. "log_wh": logarithms of "wh" (CenterFace).
     cfg.MODEL.CENTERNET.BOX_ENCODING = "wh"
 
     # Which head learns boxes: "BoxSizeHead", BOX_ENCODING's numbers by L1 at the points' own cells (as in the

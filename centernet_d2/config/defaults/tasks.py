@@ -37,6 +37,9 @@ def add_keypoints(cfg: CfgNode) -> None:
     # What keypoint losses are divided by: "objects" (each object counts once), or "keypoints" (the reference: the
     # heatmap loss by the number of its peaks, regression and offsets by the number of labeled keypoints).
     cfg.MODEL.KEYPOINT.LOSS_NORMALIZER = "objects"
+    # What is regressed at an object's center: "cells", the vector from the corner of the center's cell, in grid cells;
+    # or "box", the position as a fraction of the box, from its top left corner (CenterFace; needs BOX_SIZE).
+    cfg.MODEL.KEYPOINT.REGRESSION_ENCODING = "cells"
     cfg.MODEL.KEYPOINT.REGRESSION_WEIGHT = 1.0
     cfg.MODEL.KEYPOINT.HEATMAP_WEIGHT = 1.0
     cfg.MODEL.KEYPOINT.OFFSET_WEIGHT = 1.0

@@ -38,17 +38,23 @@ class TorchvisionBackbone(Backbone):
     Args:
         name: of a classification network of ``torchvision.models.list_models()``.
         norm: "" for BatchNorm as it is, "SyncBN" or "FrozenBN".
+        activation: "" for the network's own, or "ReLU" in place of every ReLU6.
         freeze_at: 0, or 2 to 5: what maps of strides up to 2 ** ``freeze_at`` depend on is not trained.
 
     Raises:
         ValueError: there is no such network, or it does not give these maps.
     """
 
-    def __init__(self, *, name: str, norm: str = "", freeze_at: int = 0) -> None:
+    def __init__(self, *, name: str, norm: str = "", activation: str = "", freeze_at: int = 0) -> None:
         super().__init__()
         if name not in torchvision.models.list_models(module=torchvision.models):
             raise ValueError(f"MODEL.TORCHVISION.NAME: {name!r} is none of torchvision's classification networks")
         model = torchvision.models.get_model(name)
+        if activation not in ("", "ReLU"):
+            raise ValueError(f"MODEL.TORCHVISION.ACTIVATION must be '' or 'ReLU', not {activation!r}")
+        if activation:
+            for path in [path for path, module in model.named_modules() if isinstance(module, nn.ReLU6)]:
+                model.set_submodule(path, nn.ReLU(inplace=True))
         try:
             maps = _find_maps(copy.deepcopy(model).to("meta").eval())
         except (AssertionError, RuntimeError, ValueError) as error:
@@ -192,4 +198,9 @@ PathManager.register_handler(TorchvisionWeights())
 def build_torchvision_backbone(cfg: CfgNode, input_shape: ShapeSpec) -> TorchvisionBackbone:
     """MODEL.TORCHVISION with MODEL.BACKBONE.FREEZE_AT."""
     settings = cfg.MODEL.TORCHVISION
-    return TorchvisionBackbone(name=settings.NAME, norm=settings.NORM, freeze_at=cfg.MODEL.BACKBONE.FREEZE_AT)
+    return TorchvisionBackbone(
+        name=settings.NAME,
+        norm=settings.NORM,
+        activation=settings.ACTIVATION,
+        freeze_at=cfg.MODEL.BACKBONE.FREEZE_AT,
+    )

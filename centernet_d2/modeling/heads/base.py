@@ -27,12 +27,12 @@ class Head(nn.Module, ABC):
     * ``read``: output to the raw numbers at chosen cells, where a subclass needs it;
     * :meth:`decode`: output to values at the candidates, for extra heads.
 
-    Each stack has its own layers: 3x3 convolution, ReLU, 1x1 convolution.
+    Each stack has its own layers: 3x3 convolution, ReLU, 1x1 convolution; or the last alone.
 
     Args:
         in_channels: width of each stack's map.
         out_channels: D, channels of the output map.
-        head_channels: width of the 3x3 convolution.
+        head_channels: width of the 3x3 convolution; 0: there is none.
         loss_weight: factor of the loss, which is averaged over stacks.
         bias: start value of the last convolution's bias.
 
@@ -95,8 +95,13 @@ class Head(nn.Module, ABC):
 
 
 def _build_layers(in_channels: int, head_channels: int, out_channels: int, bias: float) -> nn.Sequential:
-    first, last = nn.Conv2d(in_channels, head_channels, 3, padding=1), nn.Conv2d(head_channels, out_channels, 1)
-    assert first.bias is not None
+    hidden: list[nn.Module] = []
+    if head_channels:
+        first = nn.Conv2d(in_channels, head_channels, 3, padding=1)
+        assert first.bias is not None
+        nn.init.zeros_(first.bias)
+        hidden = [first, nn.ReLU(inplace=True)]
+    last = nn.Conv2d(head_channels or in_channels, out_channels, 1)
     assert last.bias is not None
     # Regression heads start near zero. Heatmap heads keep PyTorch's initial weights, as in the reference. Near-zero
     # heatmap weights would all turn negative within a few steps, because most cells are background. No ReLU unit would
@@ -104,8 +109,7 @@ def _build_layers(in_channels: int, head_channels: int, out_channels: int, bias:
     if bias == 0:
         nn.init.normal_(last.weight, std=0.001)
     nn.init.constant_(last.bias, bias)
-    nn.init.zeros_(first.bias)
-    return nn.Sequential(first, nn.ReLU(inplace=True), last)
+    return nn.Sequential(*hidden, last)
 
 
 def build_head(name: str, cfg: CfgNode, in_channels: Sequence[int]) -> Head:

@@ -72,6 +72,8 @@ class BoxHead(BoxSizeHead):
             raise ValueError(f"MODEL.CENTERNET.BOX_LOSS must be one of {sorted(BOX_LOSSES)}, not {box_loss!r}")
         if sampling not in SAMPLINGS:
             raise ValueError(f"MODEL.CENTERNET.BOX_SAMPLING must be one of {SAMPLINGS}, not {sampling!r}")
+        if encoding == "log_wh":
+            raise ValueError('MODEL.CENTERNET.BOX_ENCODING "log_wh" is of BoxSizeHead, not of BoxHead')
         if encoding != "ltrb" and sampling != "peak":
             raise ValueError(
                 f"encoding {encoding!r} is measured from the point, whose position only its own cell predicts: "

@@ -65,7 +65,7 @@ class BoxSizeHead(PointRegressionHead):
     """Regresses the box size as seen from each point, in grid cells.
 
     Args:
-        encoding: "wh", "lt" or "ltrb" (``ops.grid_coding``).
+        encoding: "wh", "lt", "ltrb" or "log_wh" (``ops.grid_coding``).
 
     Attributes:
         needs_offset: whether boxes are decoded around points (which need offsets); else around cell centers.
@@ -101,6 +101,8 @@ class BoxSizeHead(PointRegressionHead):
     def unflip(self, flipped: Tensor) -> Tensor:
         flip_pairs = grid.flip_grid_points(self.point_flags)
         maps = flipped.flip(-1).unflatten(1, (len(flip_pairs), -1))[:, [self.point_flags.index(p) for p in flip_pairs]]
+        if self.encoding == "log_wh":
+            return maps.flatten(1, 2)
         sides = grid.convert_size(maps.movedim((1, 2), (-2, -1)), flip_pairs, self.encoding, "ltrb")[..., [2, 1, 0, 3]]
         if self.encoding == "wh":
             sides = sides[..., :2] + sides[..., 2:]

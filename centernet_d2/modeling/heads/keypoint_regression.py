@@ -16,14 +16,19 @@ from centernet_d2.ops.indexing import read_at
 from centernet_d2.structures import Targets
 from centernet_d2.structures.keypoint_schema import get_schema
 
+#: How keypoints are regressed, see :class:`KeypointRegressionHead`.
+ENCODINGS = ("cells", "box")
+
 
 @HEAD_REGISTRY.register()
 class KeypointRegressionHead(SparseHead):
-    """Regresses the vector from the corner of the object's center cell to each keypoint, in grid cells (Objects as
-    Points, section 4.2). Channels 2 k and 2 k + 1 are x and y of keypoint k.
+    """Regresses each keypoint at the cell of the object's center. Channels 2 k and 2 k + 1 are x and y of keypoint k.
 
     Args:
         flip_indices: (K,) the keypoint that each becomes in a flipped image.
+        encoding: "cells", the vector from the corner of the center's cell, in grid cells (Objects as Points, section
+            4.2); "box", the position as a fraction of the box, from its top left corner (CenterFace, Xu et al. 2019,
+            section 3).
         pixel_center: see :mod:`centernet_d2.geometry`.
         normalizer: "objects": the mean over an object's labeled keypoints, then over objects; "keypoints": the mean
             over all labeled keypoints (the reference).
@@ -34,18 +39,24 @@ class KeypointRegressionHead(SparseHead):
         self,
         *,
         flip_indices: Sequence[int],
+        encoding: str = "cells",
         pixel_center: float = 0.5,
         normalizer: str = "objects",
         **kwargs: Any,
     ) -> None:
+        if encoding not in ENCODINGS:
+            raise ValueError(f"MODEL.KEYPOINT.REGRESSION_ENCODING must be one of {ENCODINGS}, not {encoding!r}")
         super().__init__(out_channels=2 * len(flip_indices), **kwargs)
-        self.flip_indices = list(flip_indices)
-        self.pixel_center, self.normalizer = pixel_center, check_normalizer(normalizer)
+        self.flip_indices, self.encoding = list(flip_indices), encoding
+        # In a flipped image x becomes 1 - x of the box.
+        self.pixel_center = 0.5 if encoding == "box" else pixel_center
+        self.normalizer = check_normalizer(normalizer)
 
     @classmethod
     def from_config(cls, cfg: CfgNode, in_channels: Sequence[int]) -> dict[str, Any]:
         return {
             "flip_indices": get_schema(cfg.MODEL.KEYPOINT.SCHEMA).flip_indices().tolist(),
+            "encoding": cfg.MODEL.KEYPOINT.REGRESSION_ENCODING,
             "pixel_center": cfg.MODEL.CENTERNET.PIXEL_CENTER,
             "normalizer": cfg.MODEL.KEYPOINT.LOSS_NORMALIZER,
             "in_channels": in_channels,
@@ -54,14 +65,28 @@ class KeypointRegressionHead(SparseHead):
         }
 
     def encode(self, targets: Targets) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Return image indices (P,), cells (P, 2), offsets (P, K, 2), and whether each is labeled (P, K)."""
+        """Return image indices (P,), cells (P, 2), values (P, K, 2), and whether each is labeled (P, K)."""
         cells = targets.cells([4])[:, 0]
         keypoints = targets.fields["keypoints"]
-        return targets.image_index, cells, keypoints[..., :2] - cells[:, None], keypoints[..., 2] > 0
+        origin, scale = self._frame(cells, targets.boxes)
+        return targets.image_index, cells, (keypoints[..., :2] - origin) / scale, keypoints[..., 2] > 0
 
-    def read(self, output: Tensor, image_index: Tensor, cells: Tensor) -> Tensor:
-        """Return keypoints (..., K, 2) in grid cells, regressed at ``cells`` (..., 2)."""
-        return read_at(output, image_index, cells).unflatten(-1, (-1, 2)) + cells[..., None, :]
+    def read(self, output: Tensor, image_index: Tensor, cells: Tensor, boxes: Tensor | None) -> Tensor:
+        """Return keypoints (..., K, 2) in grid cells, regressed at ``cells`` (..., 2).
+
+        Args:
+            boxes: (..., 4) of the objects, in grid cells; only the encoding "box" reads them.
+        """
+        origin, scale = self._frame(cells, boxes)
+        return origin + scale * read_at(output, image_index, cells).unflatten(-1, (-1, 2))
+
+    def _frame(self, cells: Tensor, boxes: Tensor | None) -> tuple[Tensor, Tensor | int]:
+        """Return the origin (..., 1, 2) and the unit (..., 1, 2) of the values, in grid cells."""
+        if self.encoding == "cells":
+            return cells[..., None, :], 1
+        assert boxes is not None
+        low, high = boxes[..., None, :].split(2, dim=-1)
+        return low, high - low
 
     def loss(self, output: DeferredMap, target: tuple[Tensor, Tensor, Tensor, Tensor], num_objects: Tensor) -> Tensor:
         """Absolute difference, averaged over coordinates and as ``normalizer`` says."""

@@ -3,6 +3,7 @@
 from centernet_d2.modeling.neck.base import NECK_REGISTRY, Neck, build_neck
 from centernet_d2.modeling.neck.bifpn import BiFPNNeck
 from centernet_d2.modeling.neck.deconv import DeconvNeck
+from centernet_d2.modeling.neck.deconv_fpn import DeconvFPNNeck
 from centernet_d2.modeling.neck.dla_up import DLAUpNeck
 from centernet_d2.modeling.neck.fpn import FPNNeck
 from centernet_d2.modeling.neck.ida import IDANeck
@@ -12,6 +13,7 @@ __all__ = [
     "NECK_REGISTRY",
     "BiFPNNeck",
     "DLAUpNeck",
+    "DeconvFPNNeck",
     "DeconvNeck",
     "FPNNeck",
     "IDANeck",

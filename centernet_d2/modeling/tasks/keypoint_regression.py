@@ -38,6 +38,8 @@ class KeypointRegressionTask(KeypointTask):
         super().__init__(**kwargs)
         if peak_matching not in ("probable", "nearest"):
             raise ValueError(f'MODEL.KEYPOINT.PEAK_MATCHING must be "probable" or "nearest", not {peak_matching!r}')
+        if "box_size" not in self.heads and self.heads["keypoint_regression"].encoding == "box":
+            raise ValueError('MODEL.KEYPOINT.REGRESSION_ENCODING "box" needs MODEL.KEYPOINT.BOX_SIZE True')
         self.nearest = peak_matching == "nearest"
 
     @classmethod
@@ -49,11 +51,11 @@ class KeypointRegressionTask(KeypointTask):
 
     def decode(self, outputs: dict[str, Tensor]) -> Candidates:
         score, classes, cells, centers = self.centers(outputs)
-        offsets = cast(KeypointRegressionHead, self.heads["keypoint_regression"])
-        keypoints = offsets.read(outputs["keypoint_regression"], image_index_of(score), cells)
+        boxes = self.decode_center_boxes(outputs, cells, centers) if "box_size" in self.heads else None
+        regression = cast(KeypointRegressionHead, self.heads["keypoint_regression"])
+        keypoints = regression.read(outputs["keypoint_regression"], image_index_of(score), cells, boxes)
         own = self.class_keypoints.gather(keypoints, classes)
         used = self.class_keypoints.used[classes]
-        boxes = self.decode_center_boxes(outputs, cells, centers) if "box_size" in self.heads else None
         own_score = score[..., None].expand(own.shape[:-1])
         if "keypoint_heatmap" in self.heads:
             bounds = extreme_box(own, used) if boxes is None else boxes

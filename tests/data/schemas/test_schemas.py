@@ -12,7 +12,8 @@ import pytest
 from detectron2.data import MetadataCatalog
 from detectron2.data.detection_utils import create_keypoint_hflip_indices
 
-from centernet_d2.data.schemas import CLOTHES294, EXTREME4, FACE19, FACE68, SCHEMAS, KeypointSchema
+from centernet_d2.data.schemas import CLOTHES294, EXTREME4, FACE5, FACE19, FACE68, SCHEMAS, KeypointSchema
+from centernet_d2.data.schemas.face5 import from_face68
 from centernet_d2.structures.keypoint_schema import register_schema
 
 WITH_CLASSES = {name: schema for name, schema in SCHEMAS.items() if schema.class_names}
@@ -103,6 +104,17 @@ def test_faces_as_annotated_look_like_their_flipped_images(shared_data: Path) ->
     mean = (centered / np.linalg.norm(centered, axis=(1, 2), keepdims=True)).mean(axis=0)
     flipped = mean[FACE68.flip_indices()] * (-1, 1)
     assert np.abs(mean - flipped).max() < 0.05 * np.ptp(mean[:, 0])
+
+
+def test_five_points_of_68() -> None:
+    """Eyes, nose and mouth by hand; flipped 68 points give the flipped five."""
+    points = np.random.default_rng(0).uniform(0, 100, (3, 68, 2))
+    five = from_face68(points)
+    assert five.shape == (3, 5, 2) and FACE5.names[2] == "nose"
+    assert five[1, 0] == pytest.approx(np.mean([points[1, k] for k in (36, 37, 38, 39, 40, 41)], axis=0))
+    assert np.array_equal(five[2, 2:], points[2, [30, 48, 54]])
+    flipped = from_face68(points[:, FACE68.flip_indices()] * (-1, 1))
+    assert flipped == pytest.approx(five[:, FACE5.flip_indices()] * (-1, 1))
 
 
 def test_extreme_points_belong_to_any_class() -> None:
