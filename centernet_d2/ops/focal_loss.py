@@ -30,7 +30,7 @@ def heatmap_focal_loss(logits: Tensor, target: SparseMaps) -> Tensor:
         logits: (N, D, H, W).
         target: of the same shape, values y.
     """
-    return _HeatmapLoss.apply(logits, target, _focal)
+    return _HeatmapLoss.apply(logits, target, penalty_reduced_focal)
 
 
 def quality_focal_loss(logits: Tensor, target: SparseMaps) -> Tensor:
@@ -45,7 +45,8 @@ def quality_focal_loss(logits: Tensor, target: SparseMaps) -> Tensor:
 HEATMAP_LOSSES = {"focal": heatmap_focal_loss, "quality": quality_focal_loss}
 
 
-def _focal(x: Tensor, y: Tensor) -> Tensor:
+def penalty_reduced_focal(x: Tensor, y: Tensor) -> Tensor:
+    """Return the loss of every cell, see :func:`heatmap_focal_loss`, of logits and targets of the same shape."""
     p = x.sigmoid()
     return torch.where(y == 1, (1 - p) ** 2 * F.softplus(-x), (1 - y) ** 4 * p**2 * F.softplus(x))
 

@@ -55,7 +55,7 @@ def assign_centroid(
         centers = quadrilateral_centroids(extreme_points.float())
     count = min(pos_num, len(points))
     parts = []
-    for center, size, own_level in _split(len(points), centers, sizes, level):
+    for center, size, own_level in split_objects(len(points), centers, sizes, level):
         x = (points[:, 0] - center[..., :1]) / size[..., :1]
         y = (points[:, 1] - center[..., 1:]) / size[..., 1:]
         distance = x.square_().add_(y.square_()).sqrt_()
@@ -64,7 +64,7 @@ def assign_centroid(
             distance = distance.masked_fill_(~usable[:, None], torch.inf)
         parts.append(distance.topk(count, largest=False))
     distance, cells = (torch.cat(part, dim=1) for part in zip(*parts, strict=True))
-    return _resolve_claims(cells, distance, valid[..., None] & distance.isfinite(), len(points))
+    return resolve_claims(cells, distance, valid[..., None] & distance.isfinite(), len(points))
 
 
 @torch.no_grad()
@@ -113,7 +113,7 @@ def assign_atss(
     positive = is_candidate & inside & (iou >= mean + variance.sqrt()) & valid[..., None]
     if not allow_zero_iou:
         positive &= iou > 0
-    return _resolve_claims(cells, -iou, positive, proposals.shape[1])
+    return resolve_claims(cells, -iou, positive, proposals.shape[1])
 
 
 def cells_in_regions(points: Tensor, regions: Tensor, valid: Tensor) -> Tensor:
@@ -125,7 +125,7 @@ def cells_in_regions(points: Tensor, regions: Tensor, valid: Tensor) -> Tensor:
         valid: (N, R) bool: the row is a region.
     """
     inside = torch.zeros(len(regions), len(points), dtype=torch.bool, device=points.device)
-    for part, is_region in _split(len(points), regions, valid):
+    for part, is_region in split_objects(len(points), regions, valid):
         within = (points[:, 0] >= part[..., :1]) & (points[:, 0] < part[..., 2:3])
         within &= (points[:, 1] >= part[..., 1:2]) & (points[:, 1] < part[..., 3:])
         inside |= (within & is_region[..., None]).any(dim=1)
@@ -144,18 +144,24 @@ def quadrilateral_centroids(corners: Tensor) -> Tensor:
     return mean + shift.where(area.abs() > 1e-6, 0)
 
 
-def _split(num_cells: int, *values: Tensor) -> list[tuple[Tensor, ...]]:
+def split_objects(num_cells: int, *values: Tensor) -> list[tuple[Tensor, ...]]:
     """Return parts of ``values`` (N, P, ...) along P, such that no part has more than :data:`MAX_PAIRS` pairs."""
     length = max(MAX_PAIRS // max(num_cells * len(values[0]), 1), 1)
     return list(zip(*(value.split(length, dim=1) for value in values), strict=True))
+
+
+def pair_distances(points: Tensor, others: Tensor) -> Tensor:
+    """Return the distances (N, P, A) of points (N, P, 2) and others (N, A, 2). (By a matrix product, which is PyTorch's
+    default, they would be wrong by hundredths of a pixel.)"""
+    return torch.cdist(points, others, compute_mode="donot_use_mm_for_euclid_dist")
 
 
 def _find_nearest(centers: Tensor, own: Tensor, count: int, allowed: Tensor | None) -> tuple[Tensor, Tensor]:
     """Return distance and cell (N, P, count) of those of ``centers`` (N, A, 2) that are nearest to ``own`` (N, P, 2);
     the distance is infinite where a cell is not ``allowed`` (N, 1, A)."""
     parts = []
-    for (part,) in _split(centers.shape[1], own):
-        distance = torch.cdist(part, centers, compute_mode="donot_use_mm_for_euclid_dist")
+    for (part,) in split_objects(centers.shape[1], own):
+        distance = pair_distances(part, centers)
         if allowed is not None:
             distance = distance.masked_fill_(~allowed, torch.inf)
         parts.append(distance.topk(count, largest=False))
@@ -177,7 +183,7 @@ def _pair_iou(boxes: Tensor, others: Tensor) -> Tensor:
     return shared / (areas[0] + areas[1] - shared).clamp(min=1e-6)
 
 
-def _resolve_claims(cells: Tensor, cost: Tensor, claimed: Tensor, num_cells: int) -> Tensor:
+def resolve_claims(cells: Tensor, cost: Tensor, claimed: Tensor, num_cells: int) -> Tensor:
     """Return the object of each cell (N, A); -1: none. The claim of the lowest cost wins, of the first object if equal.
 
     Args:
