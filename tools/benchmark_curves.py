@@ -72,7 +72,7 @@ def forward(args: argparse.Namespace) -> Callable[[int, int], Callable[[], Any]]
 
     def run(side: int, images: int) -> Callable[[], Any]:
         batch = torch.randn(images, 3, side, side)
-        return torch.no_grad()(lambda: model.predict_maps(batch))
+        return torch.no_grad()(lambda: model.run_network(batch))
 
     return run
 

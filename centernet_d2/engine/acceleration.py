@@ -32,10 +32,8 @@ def accelerate(model: CenterNet, cfg: CfgNode) -> None:
     if settings.COMPILE:
         model.compile()
     precision = _PRECISIONS[settings.PRECISION]
-    if precision is not None:
-        model.predict_maps = _InPrecision(model, precision)  # type: ignore[method-assign]
-    if settings.CUDA_GRAPHS:
-        model.predict_maps = CudaGraphs(model.predict_maps)  # type: ignore[method-assign]
+    network = model.predict_maps if precision is None else _InPrecision(model, precision)
+    model.run_network = CudaGraphs(network) if settings.CUDA_GRAPHS else network
 
 
 class _InPrecision:

@@ -125,8 +125,8 @@ class TestTimeAugmentation:
         """
         task, scale_of_cells = model.task, scale * model.stride
         if not self.flip:
-            return [task.decode(model.predict_maps(images)).transform(scale_of_cells, shift)]
-        maps, flipped = forward_with_flip(model.predict_maps, images, at_once=images.is_cuda)
+            return [task.decode(model.run_network(images)).transform(scale_of_cells, shift)]
+        maps, flipped = forward_with_flip(model.run_network, images, at_once=images.is_cuda)
         if task.flip_closed:
             return [task.decode(task.merge_flipped(maps, flipped)).transform(scale_of_cells, shift)]
         flip = scale.new_tensor([-1.0, 1.0])
@@ -142,8 +142,7 @@ class MapModel(Protocol):
 
     task: Task
     stride: int
-
-    def predict_maps(self, images: Tensor) -> dict[str, Tensor]: ...
+    run_network: Callable[[Tensor], dict[str, Tensor]]
 
 
 def forward_with_flip(

@@ -21,6 +21,7 @@ class Candidates:
             once.
         points: further (N, M, K, 3) x, y, score by name, in the frame of ``boxes``.
         values: further (N, M, ...) by name that have no frame.
+        num_passes: test-time passes; candidates of one pass stand together, M / num_passes of each.
     """
 
     boxes: Tensor
@@ -29,6 +30,7 @@ class Candidates:
     source: Tensor
     points: dict[str, Tensor] = field(default_factory=dict)
     values: dict[str, Tensor] = field(default_factory=dict)
+    num_passes: int = 1
 
     def transform(self, scale: Tensor, shift: Tensor) -> Candidates:
         """Coordinates times ``scale`` plus ``shift``, both (N, 2) x, y; a negative x scale flips."""
@@ -43,7 +45,7 @@ class Candidates:
 
     @staticmethod
     def cat(parts: list[Candidates]) -> Candidates:
-        """The union; sources are renumbered so that those of different parts stay apart."""
+        """The union, one part after another; sources are renumbered so that those of different parts stay apart."""
         sources, start = [], torch.zeros_like(parts[0].source[0])
         for part in parts:
             sources.append(part.source + start)
@@ -55,10 +57,11 @@ class Candidates:
             torch.cat(sources),
             {name: torch.cat([p.points[name] for p in parts], dim=1) for name in parts[0].points},
             {name: torch.cat([p.values[name] for p in parts], dim=1) for name in parts[0].values},
+            sum(p.num_passes for p in parts),
         )
 
     def select(self, index: Tensor) -> Candidates:
-        """Rows ``index`` (N, m) of each image."""
+        """Rows ``index`` (N, m) of each image, as one source and pass."""
 
         def rows(x: Tensor) -> Tensor:
             return x.gather(1, index.reshape(*index.shape, *[1] * (x.dim() - 2)).expand(*index.shape, *x.shape[2:]))

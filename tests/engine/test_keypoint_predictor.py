@@ -17,7 +17,7 @@ HEIGHT, WIDTH = 150, 230
 
 
 def perfect_network(model, gt: Instances, schema):
-    """Replaces ``model.predict_maps`` by the maps of ``gt`` (image pixels), letterboxed; every second call is
+    """Stands in for ``model.run_network``: the maps of ``gt`` (image pixels), letterboxed; every second call is
     of the flipped input."""
     calls = []
 
@@ -37,7 +37,7 @@ def perfect_network(model, gt: Instances, schema):
         targets = Targets.from_instances([moved], 4, (size[0] // 4, size[1] // 4))
         return model.task.encode_dense(targets)
 
-    model.predict_maps = outputs
+    model.run_network = outputs
     return calls
 
 

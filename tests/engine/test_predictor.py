@@ -79,8 +79,8 @@ def test_it_finds_what_detectron2s_finds(trained, order, resize, augmented):
 def test_images_of_one_network_size_go_through_together(trained):
     trained.INPUT.RESIZE_TEST = "keep"
     predictor, batches = Predictor(trained), []
-    outputs = predictor.model.predict_maps
-    predictor.model.predict_maps = lambda images: batches.append(tuple(images.shape)) or outputs(images)
+    outputs = predictor.model.run_network
+    predictor.model.run_network = lambda images: batches.append(tuple(images.shape)) or outputs(images)
     predictions = predictor.predict_batch(images())
     assert [x["instances"].image_size for x in predictions] == SIZES
     # (120, 170) twice; 33 becomes 40, 170 becomes 176.
@@ -129,7 +129,7 @@ def test_precision_of_the_network_and_of_its_heads(trained, name, dtype):
             module.register_forward_hook(note)
     inputs = torch.randn(1, 3, 96, 128)
     with torch.no_grad():
-        maps, expected = predictor.model.predict_maps(inputs), DefaultPredictor(trained).model.predict_maps(inputs)
+        maps, expected = predictor.model.run_network(inputs), DefaultPredictor(trained).model.predict_maps(inputs)
     assert seen == {False: {dtype}, True: {torch.float32}}
     for key, value in expected.items():
         away = (maps[key] - value).abs().max() / value.abs().max()
@@ -174,4 +174,4 @@ def test_cuda_graphs(trained, precision, compiled):
     for _ in range(2):
         for predictions, expected in zip(predictor.predict_batch(images()), plain, strict=True):
             assert_same(predictions["instances"].to("cpu"), expected["instances"].to("cpu"))
-    assert len(predictor.model.predict_maps._recorded) == 4
+    assert len(predictor.model.run_network._recorded) == 4

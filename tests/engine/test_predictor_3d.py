@@ -18,7 +18,7 @@ from tests.helpers.boxes3d import P2, SIZE, STREET, assert_predictions, box3d_cf
 
 
 def perfect_network(model, record):
-    """Replaces ``model.predict_maps`` by the maps of ``record``; every second call is of the flipped input."""
+    """Stands in for ``model.run_network``: the maps of ``record``; every second call is of the flipped input."""
     calls = []
 
     def outputs(images):
@@ -37,7 +37,7 @@ def perfect_network(model, record):
         instances.gt_metric = torch.ones(len(instances), dtype=torch.bool)
         return model.task.encode_dense(Targets.from_instances([instances], 4, (size[0] // 4, size[1] // 4)))
 
-    model.predict_maps = outputs
+    model.run_network = outputs
     return calls
 
 

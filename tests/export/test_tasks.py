@@ -162,7 +162,7 @@ def test_left_stays_left():
         maps[f"{name}_heatmap"][..., y, 5] = 3.0
         if name != "center":
             maps[f"{name}_offset"][:] = 0.9 if name == "left" else 0.1
-    model.predict_maps = lambda images: maps
+    model.predict_maps = model.run_network = lambda images: maps
     image = torch.zeros(1, 3, 96, 64, dtype=torch.uint8)
     predictions = ExportedGraph(model).candidates(image)
     expected = model([{"image": image[0]}])[0]["instances"]

@@ -95,6 +95,7 @@ def test_a_copy_of_the_model_uses_its_own_stems():
             parameter.add_(1.0)
         assert torch.equal(model.predict_maps(images)["heatmap"], before)
         assert not torch.equal(other.predict_maps(images)["heatmap"], before)
+        assert torch.equal(other.run_network(images)["heatmap"], other.predict_maps(images)["heatmap"])
 
 
 def test_the_heatmap_has_a_peak_for_every_box_inside():
@@ -158,7 +159,7 @@ def test_only_objects_that_were_there_teach_the_displacement():
 
 
 class PerfectVideo:
-    """Stands in for ``model.predict_maps``: the maps of the frame that is requested; flipped passes come second."""
+    """Stands in for ``model.run_network``: the maps of the frame that is requested; flipped passes come second."""
 
     def __init__(self, model, size, frames):
         self.model, self.size, self.frames, self.calls = model, size, frames, 0
@@ -192,7 +193,7 @@ def test_a_perfect_network_gives_tracks_and_displacements_back(resize, flip):
     size, speed = (97, 203), np.array([[9.0, 0], [-9, 0.5], [4, 3], [0, -6]])
     start = np.array([[20.3, 30, 60.3, 60], [110.3, 46, 150.3, 76], [100.7, 10, 130.7, 40], [160.1, 60, 190.1, 90]])
     frames = [start + np.tile(speed, 2) * number for number in range(7)]
-    network = predictor.model.predict_maps = PerfectVideo(predictor.model, size, frames)
+    network = predictor.model.run_network = PerfectVideo(predictor.model, size, frames)
     for number, boxes in enumerate(frames):
         predictions = predictor(np.full((*size, 3), number, np.uint8))["instances"]
         predictions = predictions[predictions.pred_track_ids.argsort()]
@@ -211,7 +212,7 @@ def test_the_network_is_shown_the_previous_frame_and_its_tracks():
     predictor = DefaultPredictor(cfg)
     model = predictor.model
     boxes = np.array([[10.0, 10, 42, 42], [60, 30, 100, 80]])
-    network = model.predict_maps = PerfectVideo(model, (96, 128), [boxes, boxes + 2, boxes + 4, boxes, boxes, boxes])
+    network = model.run_network = PerfectVideo(model, (96, 128), [boxes, boxes + 2, boxes + 4, boxes, boxes, boxes])
     for value in (10, 20, 30):
         predictor(np.full((96, 128, 3), value, np.uint8))
     first, second, third = network.inputs
@@ -232,7 +233,7 @@ def test_videos_begin_anew():
     image = torch.zeros(3, 64, 64, dtype=torch.uint8)
 
     def shown(*samples):
-        network = model.predict_maps = PerfectVideo(model, (64, 64), [box] * len(samples))
+        network = model.run_network = PerfectVideo(model, (64, 64), [box] * len(samples))
         results = model(list(samples))
         assert [x["instances"].pred_track_ids.tolist() for x in results] == [[1]] * len(samples)
         return [bool(batch[:, 6].any()) for batch in network.inputs]

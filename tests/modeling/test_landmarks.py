@@ -9,7 +9,7 @@ import torch
 from detectron2.modeling import build_model
 
 from centernet_d2.data.schemas import SCHEMAS
-from centernet_d2.structures import Targets
+from centernet_d2.structures import Candidates, Targets
 from tests.helpers.keypoints import keypoint_cfg, objects, sample
 
 REGRESSION, HEATMAP = "KeypointRegressionTask", "KeypointHeatmapTask"
@@ -87,6 +87,36 @@ def test_a_box_and_its_keypoints_as_centerface_regresses_them():
     assert (width, height) == pytest.approx((math.log(20), math.log(28)), abs=1e-6)
     fractions = [0.25, 0.25, 0.75, 0.25, 0.5, 0.5, 0.3, 0.75, 0.7, 92 / 112]
     assert maps["keypoint_regression"][0, :, 16, 15].tolist() == pytest.approx(fractions, abs=1e-6)
+
+
+@pytest.mark.parametrize("soft_nms", [True, False])
+def test_a_single_instance_is_that_of_the_best_pass(soft_nms):
+    """Passes that see the object in different places are no several objects."""
+    task = task_of("face68", HEATMAP, (*ONE, "MODEL.KEYPOINT.SOFT_NMS", soft_nms))
+    passes = []
+    for x, factor in ((0, 0.5), (60, 1.0), (30, 0.7)):
+        instances = objects(SCHEMAS["face68"], [[x, 10, x + 60, 120]], [0])
+        maps = task.encode_dense(Targets.from_instances([instances], 4, (32, 32)))
+        maps["keypoint_heatmap"] = maps["keypoint_heatmap"] * factor
+        passes.append(task.decode(maps))
+    scores = [x.scores.item() for x in passes]
+    assert scores[1] > scores[2] > scores[0] > 0.01
+    merged = task.merge(Candidates.cat(passes), 5)
+    assert merged.scores.tolist() == [[scores[1]]]
+    torch.testing.assert_close(merged.points["keypoints"], passes[1].points["keypoints"])
+    assert task.merge(Candidates.cat(passes), 0).scores.shape == (1, 0)
+
+
+@pytest.mark.parametrize(("num_passes", "expected"), [(1, [0.9, 0.8]), (2, [0.9, 0.8 * math.exp(-2)])])
+def test_passes_are_merged_by_soft_nms_even_without_it(num_passes, expected):
+    """Two equal boxes (IoU 1): two objects of one pass, one object of two, by Bodla et al. 2017, equation 3, with a
+    sigma of 0.5."""
+    task = task_of("face68", REGRESSION, ("MODEL.KEYPOINT.SOFT_NMS", False))
+    boxes, scores = torch.tensor([[[10.0, 10, 60, 70]] * 2]), torch.tensor([[0.9, 0.8]])
+    classes, points = torch.zeros(1, 2, dtype=torch.long), {"keypoints": torch.zeros(1, 2, 68, 3)}
+    source = torch.zeros(2, dtype=torch.long)
+    given = Candidates(boxes, scores, classes, source, points, num_passes=num_passes)
+    torch.testing.assert_close(task.merge(given, 2).scores, torch.tensor([expected]))
 
 
 def test_unlabeled_keypoints_are_not_learned():

@@ -19,7 +19,7 @@ from tests.helpers.tiny import tiny_cfg, tiny_model, training_input
 
 
 class PerfectNetwork:
-    """Stands in for ``model.predict_maps``: knows the objects of the image and answers with perfect maps.
+    """Stands in for ``model.run_network``: knows the objects of the image and answers with perfect maps.
 
     Flipped passes come second, as the model makes them.
     """
@@ -65,11 +65,11 @@ def test_boxes_come_back_in_image_pixels(resize, flags, scales, flip):
     classes = torch.tensor([0, 1, 2, 0])
     if resize == "keep" and flip and len(scales) > 1:
         pytest.skip("the stand-in tells scales apart by counting calls, which flipping doubles")
-    model.predict_maps = PerfectNetwork(model, boxes, classes, image_size)
+    model.run_network = PerfectNetwork(model, boxes, classes, image_size)
     if resize == "keep" and len(scales) > 1:
         calls = iter(scales)
-        perfect = model.predict_maps
-        model.predict_maps = lambda batch: perfect_at(perfect, batch, next(calls))
+        perfect = model.run_network
+        model.run_network = lambda batch: perfect_at(perfect, batch, next(calls))
     predictions = model([{"image": torch.zeros(3, *image_size, dtype=torch.uint8)}])[0]["instances"]
     for box, category in zip(torch.tensor(boxes), classes, strict=True):
         same = predictions.pred_boxes.tensor[(predictions.pred_classes == category) & (predictions.scores > 0.1)]
@@ -120,9 +120,9 @@ def test_a_image_and_its_flipped_image_may_be_one_batch(at_once):
     images = torch.randn(3, 3, 64, 96, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
         expected = [model.predict_maps(x[None]) for batch in (images, images.flip(-1)) for x in batch]
-        outputs = model.predict_maps
-        model.predict_maps = lambda batch: batches.append(len(batch)) or outputs(batch)
-        both = forward_with_flip(model.predict_maps, images, at_once)
+        outputs = model.run_network
+        model.run_network = lambda batch: batches.append(len(batch)) or outputs(batch)
+        both = forward_with_flip(model.run_network, images, at_once)
     assert batches == ([6] if at_once else [3, 3])
     for name in ("heatmap", "box_size", "offset"):
         torch.testing.assert_close(torch.cat([x[name] for x in both]), torch.cat([x[name] for x in expected]))

@@ -63,7 +63,7 @@ def network_rows(args: argparse.Namespace) -> list[Row]:
 
                 @torch.no_grad()
                 def ours(model: Any = model, batch: Tensor = batch) -> None:
-                    model.predict_maps(batch)
+                    model.run_network(batch)
 
                 @torch.no_grad()
                 def plain(theirs: nn.Module | None = theirs, batch: Tensor = batch) -> None:

@@ -115,7 +115,7 @@ def ours(
         inputs.append(images)
         return {HEADS[name]: x for name, x in next(left).items()}
 
-    network.predict_maps = outputs  # type: ignore[method-assign]
+    network.run_network = outputs
     predictions = network([{"image": torch.from_numpy(image.transpose(2, 0, 1).copy()), **sample}])[0]["instances"]
     columns = [predictions.pred_boxes.tensor, predictions.scores, predictions.pred_classes]
     if predictions.has("pred_keypoints"):

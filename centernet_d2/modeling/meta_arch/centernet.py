@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from detectron2.config import CfgNode, configurable
@@ -34,6 +35,10 @@ class CenterNet(DenseDetector):
         metadata: what the outputs mean; it goes into every checkpoint, and comes back from there.
         allow_incomplete_weights: ``SafeCheckpointer`` may fill the model in part, or not at all, for prediction.
         kwargs: of :class:`DenseDetector`.
+
+    Attributes:
+        run_network: what :meth:`detect` gets its maps from: :meth:`predict_maps`, or a faster form of it that
+            :func:`~centernet_d2.engine.acceleration.accelerate` sets.
     """
 
     @configurable
@@ -57,6 +62,7 @@ class CenterNet(DenseDetector):
             raise ValueError(f"all maps must have one stride, not {self.strides}: name a neck (MODEL.NECK.NAME)")
         (self.stride,) = self.strides
         self.task = task
+        self.run_network: Callable[[Tensor], dict[str, Tensor]] = self.predict_maps
         self.detections_per_image, self.score_threshold = detections_per_image, score_threshold
         self.apply_memory_format()
 

@@ -105,17 +105,16 @@ class DetectionTask(Task):
     def merge(self, candidates: Candidates, limit: int) -> Candidates:
         """Points of one test-time pass are merged as ``merge`` says, passes by soft-NMS (as in the reference)."""
         k = len(self.point_flags)
-        passes = candidates.scores.shape[1] // (k * self.candidates_per_point)
-        if k == passes == 1 and self.merge_method != "soft_nms":
+        if k == candidates.num_passes == 1 and self.merge_method != "soft_nms":
             return candidates.select(candidates.scores.topk(min(limit, candidates.scores.shape[1])).indices)
         if self.merge_method == "vote" and k > 1:
-            candidates = self._vote(candidates, limit, passes)
+            candidates = self._vote(candidates, limit)
         index, scores = soft_nms(candidates.boxes, candidates.scores, candidates.classes, limit)
         return replace(candidates.select(index), scores=scores)
 
-    def _vote(self, candidates: Candidates, limit: int, passes: int) -> Candidates:
+    def _vote(self, candidates: Candidates, limit: int) -> Candidates:
         """Clusters of each pass; more than ``limit``, since they are not built in the order of their own scores."""
-        count, total = candidates.scores.shape
+        (count, total), passes = candidates.scores.shape, candidates.num_passes
         each = total // passes
         seeds, boxes, scores = cluster_vote(
             candidates.boxes.view(count * passes, each, 4),

@@ -172,7 +172,7 @@ class KeypointTask(Task):
 
     def merge(self, candidates: Candidates, limit: int) -> Candidates:
         """At most ``limit`` an image, by soft-NMS of the boxes: peaks around one center match to the same keypoints."""
-        if candidates.scores.shape[1] <= self.num_candidates and not self.soft_nms:  # one test-time pass
+        if candidates.num_passes == 1 and not self.soft_nms:
             scores, index = candidates.scores.topk(min(limit, candidates.scores.shape[1]))
         else:
             index, scores = soft_nms(candidates.boxes, candidates.scores, candidates.classes, limit)

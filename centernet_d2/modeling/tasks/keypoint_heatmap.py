@@ -48,6 +48,10 @@ class KeypointHeatmapTask(KeypointTask):
     def decode(self, outputs: dict[str, Tensor]) -> Candidates:
         return self._decode_single_instance(outputs) if self.single_instance else self._decode_grouped(outputs)
 
+    def merge(self, candidates: Candidates, limit: int) -> Candidates:
+        """Of a single instance, the test-time pass with the highest score."""
+        return super().merge(candidates, min(limit, 1) if self.single_instance else limit)
+
     def _decode_single_instance(self, outputs: dict[str, Tensor]) -> Candidates:
         probability, cells, positions = (x[:, None, :, 0] for x in self.peaks(outputs, 1))
         score = probability.mean(dim=-1)
