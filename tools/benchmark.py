@@ -1,7 +1,8 @@
 #!/usr/bin/env python
 """Time the parts of the program against baselines, side by side in the same processes.
 
-    tools/benchmark.py [--threads 1 2] [--parts loader targets loss decode deform network step predictor export memory]
+    tools/benchmark.py [--threads 1 2] [--parts loader targets loss decode deform pyramid assignment network step
+                       predictor export memory]
                        [--networks R_18_DCN DLA_34] [--reference PATH/TO/CenterNet] [--processes 3] [--device cuda]
 
 Ours and the baseline take turns; the medians and the 10th and 90th percentiles of at least a second of repeats in each
@@ -24,7 +25,10 @@ from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any
 
-CHOICES = ("loader", "targets", "loss", "decode", "deform", "network", "step", "predictor", "export", "memory")
+CHOICES = (
+    *("loader", "targets", "loss", "decode", "deform", "pyramid", "assignment"),
+    *("network", "step", "predictor", "export", "memory"),
+)
 
 
 def parse() -> argparse.Namespace:
@@ -49,8 +53,11 @@ import torch
 from benchmarks import baselines
 from benchmarks import networks as benchmark_networks
 from benchmarks import parts as benchmark_parts
+from torch import Tensor
+from torchvision.ops import deform_conv2d
 
 from centernet_d2.ops.focal_loss import heatmap_focal_loss
+from centernet_d2.ops.lsnet.pyramid_deform_conv import pyramid_deform_conv
 
 PARTS = benchmark_parts.PARTS | benchmark_networks.PARTS
 
@@ -136,14 +143,32 @@ def _status(field: str) -> int:
 
 
 def print_memory() -> None:
-    print("\n| peak memory of | ours MiB | baseline MiB | ours / logits | baseline / logits |\n|---|---|---|---|---|")
+    print("\n| peak memory of | ours MiB | baseline MiB | ours / input | baseline / input |\n|---|---|---|---|---|")
     for points, images in [(1, 4), (9, 1), (9, 4)]:
         logits, sparse = benchmark_parts.loss_inputs(points, images, "cpu")
-        dense, own = sparse.dense(), logits.numel() * 4 / 2**20
-        ours = peak_mebibytes(lambda x=logits, y=sparse: heatmap_focal_loss(x, y).backward())
-        plain = peak_mebibytes(lambda x=logits, y=dense: baselines.focal_loss(x, y).backward())
-        label = f"heatmap loss and gradient, points {points}, images {images}, logits {own:.0f} MiB"
-        print(f"| {label} | {ours:.0f} | {plain:.0f} | {ours / own:.1f} | {plain / own:.1f} |", flush=True)
+        dense = sparse.dense()
+        print_memory_row(
+            f"heatmap loss and gradient, points {points}, images {images}, logits",
+            logits,
+            lambda x=logits, y=sparse: heatmap_focal_loss(x, y).backward(),
+            lambda x=logits, y=dense: baselines.focal_loss(x, y).backward(),
+        )
+    own, run = benchmark_parts.PYRAMID[0], benchmark_parts.run_with_gradients
+    for size in benchmark_parts.PYRAMID[:3]:
+        inputs = benchmark_parts.pyramid_inputs(size, own, 256, "cpu")
+        plain = (benchmark_parts.pyramid_inputs(own, own, 256, "cpu")[0], inputs[1].flatten(1, 2), inputs[2])
+        print_memory_row(
+            f"pyramid deformable convolution, {own[0]}x{own[1]} reading {size[0]}x{size[1]}; baseline: torchvision's "
+            "deformable convolution of its own level; features",
+            plain[0],
+            lambda x=inputs: run(pyramid_deform_conv, x),
+            lambda x=plain: run(lambda f, o, w: deform_conv2d(f, o, w, padding=1), x),
+        )
+
+
+def print_memory_row(label: str, x: Tensor, ours: Callable[[], Any], plain: Callable[[], Any]) -> None:
+    own, a, b = x.numel() * 4 / 2**20, peak_mebibytes(ours), peak_mebibytes(plain)
+    print(f"| {label} {own:.0f} MiB | {a:.0f} | {b:.0f} | {a / own:.1f} | {b / own:.1f} |", flush=True)
 
 
 def main() -> None:

@@ -30,11 +30,17 @@ BOX_LOSSES = {
 }
 
 
-def box_loss(kind: str, boxes: Tensor, gt: Tensor) -> Tensor:
+def box_loss(kind: str, boxes: Tensor, gt: Tensor, plus_one: bool = False) -> Tensor:
     """(E,) losses of ``boxes`` (E, 4) x1 <= x2, y1 <= y2 against ``gt`` (E, 4) with a positive area.
 
     "l1": mean absolute difference of the coordinates, in their unit; "iou": 1 - IoU; "giou", "diou" and "ciou"
     (Rezatofighi et al. 2019; Zheng et al. 2020) also see how far boxes that do not overlap are apart.
+
+    ``plus_one`` makes all widths and heights larger by 1, as losses of whole pixels did; those of CenterNet++'s code
+    do so in units of several strides, so that boxes less than a unit apart overlap.
     """
     sized = torch.maximum(boxes[:, 2:], boxes[:, :2] + _MIN)
-    return BOX_LOSSES[kind](torch.cat([boxes[:, :2], sized], dim=-1), gt)
+    extra = int(plus_one)
+    return BOX_LOSSES[kind](
+        torch.cat([boxes[:, :2], sized + extra], dim=-1), torch.cat([gt[:, :2], gt[:, 2:] + extra], dim=-1)
+    )

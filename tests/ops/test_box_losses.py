@@ -69,3 +69,15 @@ def test_empty_and_huge_boxes_stay_finite(kind, size):
 def test_no_boxes():
     for kind in BOX_LOSSES:
         assert box_loss(kind, torch.zeros(0, 4), torch.zeros(0, 4)).shape == (0,)
+
+
+def test_sides_larger_by_one():
+    """The formula of mmdet 2's ``giou_loss``: every width and height plus 1, of the box around both, too."""
+    boxes, gt = torch.tensor([[0.0, 0.0, 1.0, 2.0], [0.0, 0.0, 1.0, 1.0]]), torch.tensor([[0.5, 1.0, 3.0, 2.5]] * 2)
+    expected = []
+    for (x1, y1, x2, y2), (u1, v1, u2, v2) in zip(boxes.tolist(), gt.tolist(), strict=True):
+        both = max(min(x2, u2) - max(x1, u1) + 1, 0) * max(min(y2, v2) - max(y1, v1) + 1, 0)
+        union = (x2 - x1 + 1) * (y2 - y1 + 1) + (u2 - u1 + 1) * (v2 - v1 + 1) - both
+        around = (max(x2, u2) - min(x1, u1) + 1) * (max(y2, v2) - min(y1, v1) + 1)
+        expected.append(1 - both / union + (around - union) / around)
+    torch.testing.assert_close(box_loss("giou", boxes, gt, plus_one=True), torch.tensor(expected))

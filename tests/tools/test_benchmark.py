@@ -33,6 +33,8 @@ def test_a_table_of_times_and_ratios():
     memory = re.findall(r"^\| heatmap loss and gradient.*\| (\d+) \| (\d+) \|", text, re.M)
     # What the plain loss keeps for its gradient is several times the logits; ours little more than once.
     assert len(memory) == 3 and all(int(ours) < int(plain) / 4 for ours, plain in memory)
+    memory = re.findall(r"^\| pyramid deformable convolution.*\| (\d+) \| (\d+) \|", text, re.M)
+    assert len(memory) == 3 and all(0 < int(ours) <= 1.2 * int(plain) for ours, plain in memory)
 
 
 @pytest.fixture
@@ -56,6 +58,24 @@ def test_baselines_find_what_ours_find(parts):
     predictions = task.decode(maps)
     ours = torch.cat([predictions.boxes, predictions.scores[..., None], predictions.classes[..., None]], dim=-1)
     torch.testing.assert_close(ours, baselines.decode(maps["heatmap"], maps["box_size"], maps["offset"], 1))
+
+
+def test_the_baseline_of_the_pyramid_convolution_is_the_same_operator(parts):
+    for level in (0, 2):
+        inputs = [x.detach() for x in parts.pyramid_inputs(parts.PYRAMID[level], parts.PYRAMID[1], 4, "cpu")]
+        ours, theirs = parts.pyramid_deform_conv(*inputs), parts.baselines.pyramid_deform_conv(*inputs)
+        torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-4)
+
+
+def test_the_baselines_of_the_assignments_find_the_same(parts):
+    points, strides, proposals, boxes, counts = parts.assignment_inputs(2, 40, "cpu")
+    valid = torch.ones(2, 40, dtype=torch.bool)
+    nearest = [parts.baselines.assign_centroid(points, strides, one) for one in boxes]
+    assert torch.equal(parts.assign_centroid(points, strides, boxes, valid), torch.stack(nearest))
+    atss = [parts.baselines.assign_atss(own, counts, one) for own, one in zip(proposals, boxes, strict=True)]
+    found = parts.assign_atss(proposals, counts, boxes, valid)
+    assert (found != torch.stack(atss)).sum() <= 2  # where the last bit decides
+    assert (found >= 0).sum() > 100
 
 
 @pytest.mark.slow

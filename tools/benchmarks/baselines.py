@@ -6,12 +6,14 @@ Written from the papers' definitions, one step after another, the way the publis
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import cv2
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torchvision.ops import box_iou
 
 MEAN = np.array([0.40789654, 0.44719302, 0.47026115], dtype=np.float32)
 STD = np.array([0.28863828, 0.27408164, 0.27809835], dtype=np.float32)
@@ -60,6 +62,55 @@ def focal_loss(logits: Tensor, target: Tensor) -> Tensor:
     gain = p.log() * (1 - p) ** 2 * positive
     loss = (1 - p).log() * p**2 * (1 - target) ** 4 * negative
     return -(gain.sum() + loss.sum()) / positive.sum().clamp(min=1)
+
+
+def pyramid_deform_conv(features: Tensor, points: Tensor, weight: Tensor) -> Tensor:
+    """One ``grid_sample`` for each of the nine kernel points, then a convolution of all they read."""
+    size, (height, width) = features.shape[-2:], points.shape[-2:]
+    y, x = (torch.arange(side, device=points.device, dtype=points.dtype) for side in (height, width))
+    read = []
+    for k in range(9):
+        at_y = 2 * ((points[:, k, 0] + y[:, None]) * (size[0] / height) + 0.5) / size[0] - 1
+        at_x = 2 * ((points[:, k, 1] + x) * (size[1] / width) + 0.5) / size[1] - 1
+        read.append(F.grid_sample(features, torch.stack([at_x, at_y], dim=-1), align_corners=False))
+    columns = torch.stack(read, dim=2).flatten(1, 2)
+    return F.conv2d(columns, weight.flatten(1)[:, :, None, None])
+
+
+def assign_centroid(points: Tensor, strides: Tensor, boxes: Tensor) -> Tensor:
+    """One object after another: (A,) index of each cell's object, -1 for none; ``boxes`` (P, 4)."""
+    owner = torch.full_like(strides, -1, dtype=torch.int64)
+    least = torch.full_like(strides, math.inf)
+    index, levels = torch.arange(len(points), device=points.device), strides.log2().int()
+    for i, box in enumerate(boxes):
+        size, center = box[2:] - box[:2], (box[:2] + box[2:]) / 2
+        level = ((size / 4).log2().sum() / 2).int().clamp(levels.min(), levels.max())
+        own = levels == level
+        distance, best = ((points[own] - center) / size).norm(dim=1).topk(1, largest=False)
+        cell = index[own][best]
+        closer = distance < least[cell]
+        owner[cell[closer]], least[cell[closer]] = i, distance[closer]
+    return owner
+
+
+def assign_atss(proposals: Tensor, level_counts: Sequence[int], boxes: Tensor, topk: int = 9) -> Tensor:
+    """The IoU of every cell with every object first: (A,) as above; ``proposals`` (A, 4), ``boxes`` (P, 4)."""
+    iou = box_iou(proposals, boxes)
+    centers, own = (proposals[:, :2] + proposals[:, 2:]) / 2, (boxes[:, :2] + boxes[:, 2:]) / 2
+    distance = (centers[:, None] - own).square().sum(dim=-1).sqrt()
+    candidates, start = [], 0
+    for count in level_counts:
+        nearest = distance[start : start + count].topk(min(topk, count), dim=0, largest=False).indices
+        candidates.append(nearest + start)
+        start += count
+    cells = torch.cat(candidates)
+    overlap = iou.gather(0, cells)
+    x, y = centers[cells].unbind(-1)
+    reach = torch.stack([x - boxes[:, 0], y - boxes[:, 1], boxes[:, 2] - x, boxes[:, 3] - y])
+    positive = (overlap >= overlap.mean(dim=0) + overlap.std(dim=0)) & (reach.amin(dim=0) > 0.01) & (overlap > 0)
+    claims = torch.full_like(iou, -math.inf).scatter(0, cells, overlap.where(positive, -math.inf))
+    best, owner = claims.max(dim=1)
+    return owner.where(best > -math.inf, -1)
 
 
 def decode(logits: Tensor, size: Tensor, offset: Tensor, points: int, k: int = 100) -> Tensor:

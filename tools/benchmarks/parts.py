@@ -24,10 +24,14 @@ from centernet_d2.layers.deform_conv import deform_conv
 from centernet_d2.modeling.heads import BoxSizeHead, ClassHeatmapHead, PointOffsetHead
 from centernet_d2.modeling.tasks import DetectionTask
 from centernet_d2.ops.focal_loss import heatmap_focal_loss
+from centernet_d2.ops.lsnet.level_assignment import assign_atss, assign_centroid
+from centernet_d2.ops.lsnet.pyramid_deform_conv import pyramid_deform_conv
 from centernet_d2.structures import Targets
 
 POINTS = {1: [4], 3: [0, 4, 8], 9: list(range(9))}
 CLASSES, GRID = 80, 128
+#: Levels of a feature pyramid of an image of 800x1216: height, width.
+PYRAMID = ((100, 152), (50, 76), (25, 38), (13, 19), (7, 10))
 
 # What is timed, ours, and the baseline where there is one.
 Row = tuple[str, Callable[[], Any], Callable[[], Any] | None]
@@ -162,6 +166,77 @@ def deform_rows(args: argparse.Namespace) -> list[Row]:
     return rows
 
 
+def pyramid_inputs(
+    size: tuple[int, int], own: tuple[int, int], out_channels: int, device: str
+) -> tuple[Tensor, Tensor, Tensor]:
+    """256 features of a map of ``size``, kernel points some cells away, and the weights of 3x3 taps."""
+    features = torch.randn(1, 256, *size, device=device, requires_grad=True)
+    points = (3 * torch.randn(1, 9, 2, *own, device=device)).requires_grad_()
+    return features, points, (0.01 * torch.randn(out_channels, 256, 3, 3, device=device)).requires_grad_()
+
+
+def run_with_gradients(function: Callable[..., Tensor], inputs: Any) -> None:
+    torch.autograd.grad(function(*inputs).sum(), inputs)
+
+
+def pyramid_rows(args: argparse.Namespace) -> list[Row]:
+    """Of the second level of an image of 800x1216, which reads itself and its neighbors, in LSNet's second stage; and
+    of one output, which is nearly the reading alone, without the matrix product that both have."""
+    rows: list[Row] = []
+    own, ours, plain = PYRAMID[1], pyramid_deform_conv, baselines.pyramid_deform_conv
+
+    @torch.no_grad()
+    def forward(function: Callable[..., Tensor], inputs: Any) -> None:
+        function(*inputs)
+
+    for level, out_channels in [(1, 256), (0, 256), (2, 256), (1, 1)]:
+        size = PYRAMID[level]
+        inputs = pyramid_inputs(size, own, out_channels, args.device)
+        for label, run in (("forward", forward), ("forward and backward", run_with_gradients)):
+            where = f"256 to {out_channels}, {own[0]}x{own[1]} reading {size[0]}x{size[1]}"
+            name = f"pyramid deformable convolution, {where}, {label}"
+            rows.append((name, partial(run, ours, inputs), partial(run, plain, inputs)))
+    return rows
+
+
+def assignment_inputs(images: int, count: int, device: str) -> tuple[Tensor, Tensor, Tensor, Tensor, list[int]]:
+    """Points, strides, proposals and boxes of an image of 800x1216, ``count`` objects each, and cells of each level."""
+    points, strides = [], []
+    for (height, width), stride in zip(PYRAMID, (8, 16, 32, 64, 128), strict=True):
+        y, x = torch.meshgrid(torch.arange(height), torch.arange(width), indexing="ij")
+        points.append(stride * torch.stack([x, y], dim=-1).flatten(0, 1).float())
+        strides.append(torch.full((height * width,), float(stride)))
+    place, stride = torch.cat(points).to(device), torch.cat(strides).to(device)
+    boxes = torch.stack([torch.from_numpy(random_objects(count, seed)[0]) for seed in range(images)])
+    boxes = boxes.to(device) * torch.tensor([1216, 800] * 2, device=device) / GRID
+    center = place + stride[:, None] * torch.randn(images, len(place), 2, device=device)
+    half = stride[:, None] * (0.5 + 2 * torch.rand(images, len(place), 2, device=device))
+    proposals = torch.cat([center - half, center + half], dim=-1)
+    return place, stride, proposals, boxes, [height * width for height, width in PYRAMID]
+
+
+def assignment_rows(args: argparse.Namespace) -> list[Row]:
+    """Both assignments of LSNet."""
+    rows: list[Row] = []
+    for images, count in [(1, 40), (8, 40), (1, 400)]:
+        inputs = assignment_inputs(images, count, args.device)
+        valid = torch.ones(images, count, dtype=torch.bool, device=args.device)
+
+        def ours(inputs: Any = inputs, valid: Tensor = valid) -> None:
+            points, strides, proposals, boxes, counts = inputs
+            assign_centroid(points, strides, boxes, valid)
+            assign_atss(proposals, counts, boxes, valid)
+
+        def plain(inputs: Any = inputs) -> None:
+            points, strides, proposals, boxes, counts = inputs
+            for own, own_boxes in zip(proposals, boxes, strict=True):
+                baselines.assign_centroid(points, strides, own_boxes)
+                baselines.assign_atss(own, counts, own_boxes)
+
+        rows.append((f"assignment, 800x1216, images {images}, objects {count} each", ours, plain))
+    return rows
+
+
 def random_maps(task: DetectionTask, count: int, device: str, smooth: bool = False) -> dict[str, Tensor]:
     """Of noise, which has the most peaks; or ``smooth``, as trained networks give them. No box has a negative side."""
     maps = {
@@ -206,4 +281,5 @@ def decode_rows(args: argparse.Namespace) -> list[Row]:
 
 PARTS: dict[str, Callable[[argparse.Namespace], list[Row]]] = {
     "loader": loader_rows, "targets": target_rows, "loss": loss_rows, "decode": decode_rows, "deform": deform_rows,
+    "pyramid": pyramid_rows, "assignment": assignment_rows,
 }  # fmt: skip

@@ -18,6 +18,17 @@ def test_centers_of_flat_sides_and_tips():
     assert extreme_points([diamond]).tolist() == [[7, 0], [0, 5], [3, 9], [20, 6]]
 
 
+def test_the_points_of_lsnets_script_before_it_cuts_them_to_whole_pixels():
+    outline = [10, 12, 14, 10.5, 20, 10, 26, 10.3, 40, 22, 41.5, 30.5, 41, 33, 30, 44, 22, 44.6, 12, 40, 8.2, 30, 8, 26]
+    outline += [8.3, 20]
+    reference = [[20, 10], [8, 25], [26, 44.6], [41.5, 31]]
+    points = extreme_points([np.array(outline, dtype=float).reshape(-1, 2)])
+    for side, axis in enumerate((0, 1, 0, 1)):  # the coordinate along the side is cut
+        assert points[side, 1 - axis] == reference[side][1 - axis]
+        assert np.floor(points[side, axis]) == reference[side][axis]
+    assert points[3].tolist() == [41.5, 31.75]
+
+
 def test_wherever_the_outline_starts_and_whichever_way_it_goes():
     outline = np.array([[0, 1], [4, 0.1], [10, 0], [30, 0.3], [40, 9], [22, 20], [15, 19.9], [14, 12]], dtype=float)
     # 2 % of 40 x 20: 0.8 and 0.4. The top runs from 4 to 30, the lower side from 15 to 22.
