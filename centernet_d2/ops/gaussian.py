@@ -43,8 +43,8 @@ def gaussian_radius(sizes: Tensor, min_overlap: float = 0.7, method: str = "corn
     Args:
         sizes: (..., 2) width and height, any unit.
         method: "cornernet" is what CornerNet's and CenterNet's code computes: its three "roots" lack a division, so the
-            radius comes out about 3.3 times larger, and the third is always the smallest. "corrected" solves the
-            three cases of CornerNet's appendix (box shrunk, grown, shifted).
+            radius comes out about 3.3 times larger, and the third is always the smallest. "corrected" is the smallest
+            of the three cases of CornerNet's appendix (box shrunk, grown, shifted), which is that of the shrunk box.
 
     Returns:
         (...) float64, the same unit.
@@ -56,15 +56,16 @@ def gaussian_radius(sizes: Tensor, min_overlap: float = 0.7, method: str = "corn
 def _radius(width: np.ndarray, height: np.ndarray, min_overlap: float, method: str) -> np.ndarray:
     """:func:`gaussian_radius` of float64 arrays."""
     total, area, o = width + height, width * height, min_overlap
-    # In the reference order of operations: the radius is cut to whole cells, where a last bit decides.
-    third = (-2 * o * total + np.sqrt((2 * o * total) ** 2 - 16 * o * ((o - 1) * area))) / 2
     if method == "cornernet":
-        return third
+        # In the reference order of operations: the radius is cut to whole cells, where a last bit decides.
+        return (-2 * o * total + np.sqrt((2 * o * total) ** 2 - 16 * o * ((o - 1) * area))) / 2
     if method != "corrected":
         raise ValueError(f"unknown Gaussian radius method {method!r}: 'cornernet' or 'corrected'")
-    first = (total - np.sqrt(total**2 - 4 * area * (1 - o) / (1 + o))) / 2
-    second = (total - np.sqrt(total**2 - 4 * area * (1 - o))) / 4
-    return np.minimum(np.minimum(first, second), third / (4 * o))
+    # The shrunk box is the worst of the three cases. Its r solves r total = 2 r^2 + (1 - o) area / 2, and as total^2 >=
+    # 4 area, r^2 <= (1 - sqrt(o))^2 area / 4. With this r the shifted box has an IoU of at least o, because
+    # r^2 - r total + area (1 - o) / (1 + o) = (1 - o)^2 area / (2 + 2 o) - r^2 >= 0, and the grown box, too, because
+    # 4 o r^2 + 2 o r total - (1 - o) area = 8 o r^2 - (1 - o)^2 area <= 0.
+    return (total - np.sqrt(total**2 - 4 * area * (1 - o))) / 4
 
 
 def window_radius(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 
 import numpy as np
@@ -50,25 +51,44 @@ def test_corrected_radius_values():
     torch.testing.assert_close(gaussian_radius(sizes, 0.7, "corrected").float(), expected, atol=6e-3, rtol=0)
 
 
-@pytest.mark.parametrize("size", [(40.0, 20.0), (100.0, 100.0), (3.0, 57.0), (1000.0, 10.0)])
-@pytest.mark.parametrize("overlap", [0.3, 0.7, 0.95])
-def test_the_corrected_radius_is_the_smallest_of_three_roots(size, overlap):
-    """Each case solved by bisection: the IoU falls as both corners move. Which case is the worst depends on the box."""
+SIZES = [(40.0, 20.0), (100.0, 100.0), (3.0, 57.0), (1000.0, 10.0)]
+
+
+@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize("overlap", [0.01, 0.3, 0.7, 0.95, 1.0])
+def test_the_corrected_radius_is_the_largest_that_keeps_the_overlap(size, overlap):
+    """All 81 ways to move each edge by -r, 0 or r, their IoU with the box, and r by bisection."""
     w, h = size
 
-    def root(iou, most):
-        low, high = 0.0, most
-        for _ in range(200):
-            center = (low + high) / 2
-            low, high = (center, high) if iou(center) > overlap else (low, center)
-        return low
+    def worst(r):
+        moves = itertools.product((-r, 0, r), repeat=4)
+        return min(iou((0, 0, w, h), (x1, y1, max(w + x2, x1), max(h + y2, y1))) for x1, y1, x2, y2 in moves)
 
-    area = w * h
-    shifted = root(lambda r: (w - r) * (h - r) / (2 * area - (w - r) * (h - r)), min(w, h))
-    shrunk = root(lambda r: (w - 2 * r) * (h - 2 * r) / area, min(w, h) / 2)
-    grown = root(lambda r: area / ((w + 2 * r) * (h + 2 * r)), 10 * max(w, h))
-    radius = gaussian_radius(torch.tensor(size), overlap, "corrected").item()
-    assert radius == pytest.approx(min(shifted, shrunk, grown), rel=1e-6)
+    low, high = 0.0, min(w, h)
+    for _ in range(100):
+        center = (low + high) / 2
+        low, high = (center, high) if worst(center) > overlap else (low, center)
+    assert gaussian_radius(torch.tensor(size), overlap, "corrected").item() == pytest.approx(low, rel=1e-6, abs=1e-9)
+
+
+def iou(a, b):
+    over = max(min(a[2], b[2]) - max(a[0], b[0]), 0) * max(min(a[3], b[3]) - max(a[1], b[1]), 0)
+    areas = [(box[2] - box[0]) * (box[3] - box[1]) for box in (a, b)]
+    return over / (sum(areas) - over)
+
+
+@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize("overlap", [0.01, 0.3, 0.7, 0.95])
+def test_the_cornernet_radius_is_the_smallest_of_its_three(size, overlap):
+    """CornerNet's code, root after root: (b + sqrt(b^2 - 4 a c)) / 2, without the division by a."""
+    w, h = size
+    coefficients = [
+        (1, w + h, w * h * (1 - overlap) / (1 + overlap)),
+        (4, 2 * (w + h), (1 - overlap) * w * h),
+        (4 * overlap, -2 * overlap * (w + h), (overlap - 1) * w * h),
+    ]
+    smallest = min((b + math.sqrt(b * b - 4 * a * c)) / 2 for a, b, c in coefficients)
+    assert gaussian_radius(torch.tensor(size), overlap).item() == pytest.approx(smallest, rel=1e-9)
 
 
 def test_reference_radius_where_a_last_bit_decides():
