@@ -33,8 +33,7 @@ def in_main_process(check: Callable[[], None]) -> None:
 
 def run_tool(main: Callable[[], Any], errors: tuple[type[BaseException], ...] = USER_ERRORS) -> Any:
     """Return ``main()``. On one of ``errors``, print its message to stderr and exit with status 1."""
-    # Detectron2 logs a traceback for every exception in training.
-    logging.getLogger("detectron2.engine.train_loop").addFilter(_is_no_user_error)
+    hide_tracebacks()
     try:
         return main()
     except errors as error:
@@ -43,5 +42,14 @@ def run_tool(main: Callable[[], Any], errors: tuple[type[BaseException], ...] = 
         raise SystemExit(1) from None
 
 
-def _is_no_user_error(record: logging.LogRecord) -> bool:
-    return not (record.exc_info and isinstance(record.exc_info[1], USER_ERRORS))
+def hide_tracebacks(elsewhere: Callable[[], bool] = lambda: False) -> None:
+    """Keep tracebacks of user errors out of this process's log: Detectron2 logs every exception in training.
+
+    Args:
+        elsewhere: whether there is a user error in another process, of which an error in this one is a consequence.
+    """
+
+    def is_wanted(record: logging.LogRecord) -> bool:
+        return not record.exc_info or not (isinstance(record.exc_info[1], USER_ERRORS) or elsewhere())
+
+    logging.getLogger("detectron2.engine.train_loop").addFilter(is_wanted)

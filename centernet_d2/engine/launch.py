@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import gc
+import logging
 import os
 import socket
 from collections.abc import Callable
@@ -12,6 +14,9 @@ from typing import Any
 import torch
 import torch.distributed
 from detectron2.utils import comm
+from torch.multiprocessing.spawn import ProcessException
+
+from centernet_d2.engine.errors import USER_ERRORS, hide_tracebacks
 
 _TIMEOUT = timedelta(minutes=30)
 
@@ -40,6 +45,8 @@ def launch(
 
     Raises:
         ValueError: more processes than GPUs, or several machines without a place to meet.
+        USER_ERRORS: what ``main`` raised in one of the started processes.
+        ProcessException: any other error in one of them, with its traceback in the message.
     """
     if "LOCAL_WORLD_SIZE" in os.environ:
         return _join_torchrun(main, args, device)
@@ -58,8 +65,35 @@ def launch(
     how = (main, args, device, processes, world, machine_rank, url)
     if processes == 1:
         return _run(0, *how)
-    torch.multiprocessing.start_processes(_run, nprocs=processes, args=how)
+    _start_processes(processes, how)
     return None
+
+
+def _start_processes(processes: int, how: tuple[Any, ...]) -> None:
+    """Call ``_run`` in started processes, and raise the first of their ``USER_ERRORS`` as it is."""
+    errors = torch.multiprocessing.get_context("spawn").SimpleQueue()
+    # It warns of each process that it ends because another one failed.
+    logging.getLogger("torch.multiprocessing.spawn").setLevel(logging.ERROR)
+    try:
+        torch.multiprocessing.start_processes(_run_started, nprocs=processes, args=(errors, *how))
+    except ProcessException:
+        if errors.empty():
+            raise
+        raise errors.get() from None
+
+
+def _run_started(local_rank: int, errors: Any, main: Callable[..., Any], *how: Any) -> None:
+    hide_tracebacks(lambda: not errors.empty())
+    _run(local_rank, functools.partial(_report_errors, errors, main), *how)
+
+
+def _report_errors(errors: Any, main: Callable[..., Any], *args: Any) -> Any:
+    """Call ``main``. Its error is known to the others before the process group ends, which fails in them, too."""
+    try:
+        return main(*args)
+    except USER_ERRORS as error:
+        errors.put(error)
+        raise
 
 
 def _run(

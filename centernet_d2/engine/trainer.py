@@ -31,7 +31,7 @@ from centernet_d2.engine.random_state import preserved_random_state, random_stat
 from centernet_d2.engine.solver import build_lr_scheduler, build_optimizer
 from centernet_d2.engine.train_step import TrainStep
 from centernet_d2.engine.wandb_writer import WandbWriter
-from centernet_d2.evaluation.build import build_evaluator
+from centernet_d2.evaluation.build import build_evaluator, check_evaluators
 from centernet_d2.structures.model_metadata import ModelMetadata, check_same_classes
 
 _logger = logging.getLogger(__name__)
@@ -111,12 +111,16 @@ class Trainer(DefaultTrainer):
 
         Raises:
             NonFiniteLossError: a loss is not a number.
-            AnnotationError: the datasets have faults; see ``check_quick``.
+            AnnotationError: the datasets have faults; see ``check_quick`` and ``check_evaluators``.
         """
-        in_main_process(lambda: check_quick(self.cfg))
+        in_main_process(self._check_datasets)
         self._trainer.reset_data_loader(lambda: self.build_train_loader(self.cfg, self.start_iter))
         super().train()
         return getattr(self, "_last_eval_results", None)
+
+    def _check_datasets(self) -> None:
+        check_quick(self.cfg)
+        check_evaluators(self.cfg, self.build_evaluator)
 
     def before_train(self) -> None:
         super().before_train()

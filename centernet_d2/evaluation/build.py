@@ -11,6 +11,7 @@ from detectron2.evaluation import DatasetEvaluator
 
 from centernet_d2.data.catalog import class_names
 from centernet_d2.data.schemas import SCHEMAS
+from centernet_d2.data.validation.issues import AnnotationError
 from centernet_d2.evaluation.coco import CocoEvaluator
 from centernet_d2.evaluation.keypoints.clothes import ClothesLandmarkEvaluator
 from centernet_d2.evaluation.keypoints.faces import FaceLandmarkEvaluator
@@ -35,6 +36,28 @@ def build_evaluator(cfg: CfgNode, dataset_name: str, output_dir: str | None = No
             f"dataset {dataset_name!r}: its metadata's evaluator_type is {kind!r}, not one of {', '.join(_EVALUATORS)}"
         )
     return _EVALUATORS[kind](cfg, dataset_name, output_dir or os.path.join(cfg.OUTPUT_DIR, "inference"))
+
+
+def check_evaluators(cfg: CfgNode, build: Callable[[CfgNode, str], DatasetEvaluator] = build_evaluator) -> None:
+    """Build the evaluators of ``DATASETS.TEST`` before training: they read their ground truth.
+
+    Raises:
+        AnnotationError: a dataset cannot be evaluated, or needs predictions that the model does not make.
+        FileNotFoundError: its files are absent.
+    """
+    for name in cfg.DATASETS.TEST:
+        try:
+            build(cfg, name)
+        except (AnnotationError, FileNotFoundError):
+            raise
+        except (ValueError, KeyError, TypeError, ImportError) as error:
+            problem = str(error) if isinstance(error, ValueError | ImportError) else repr(error)
+            raise AnnotationError(f"dataset {name} cannot be evaluated: {problem}") from error
+        kind = MetadataCatalog.get(name).get("evaluator_type")
+        needed = _NEEDED.get(kind)
+        if needed and needed not in required_fields(cfg):
+            problem = f"its evaluator_type {kind!r} needs {needed} of the model, which predicts none"
+            raise AnnotationError(f"dataset {name} cannot be evaluated: {problem} (MODEL.CENTERNET.TASK)")
 
 
 def _coco(cfg: CfgNode, dataset_name: str, output_dir: str) -> DatasetEvaluator:
@@ -75,3 +98,5 @@ _EVALUATORS: dict[str, _Build] = {
     "wider_face": _in_own_folder(WiderFaceEvaluator),
     "tracking": _in_own_folder(TrackingEvaluator),
 }
+# What a model must predict, as its ``required_fields`` name it.
+_NEEDED = {"face_landmarks": "keypoints", "tracking": "track_ids"}

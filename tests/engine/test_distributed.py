@@ -7,8 +7,14 @@ from pathlib import Path
 import pytest
 import torch
 from detectron2.utils import comm
+from torch.multiprocessing import ProcessRaisedException
 
+from centernet_d2.data.corrupt_images import TooManyCorruptError
+from centernet_d2.data.formats.text import NotTextError
+from centernet_d2.data.image_io import CorruptImageError
+from centernet_d2.data.validation.issues import AnnotationError
 from centernet_d2.engine import NonFiniteLossError, Trainer, launch
+from centernet_d2.engine.errors import USER_ERRORS
 from tests.helpers.runs import Record, engine_cfg, run
 
 OPTS = ("SOLVER.OPTIMIZER", "SGD", "SOLVER.MAX_ITER", 12, "DATASETS.TEST", ("engine_test_val",))
@@ -108,6 +114,32 @@ def test_all_stop_when_one_has_no_number(two):
 
 def test_all_evaluate_with_the_statistics_that_are_saved(two):
     assert all((predictions["statistics"] == 1).all() for predictions in two)
+
+
+def fail_in_one(rank: int, error: Exception) -> None:
+    if comm.get_rank() == rank:
+        raise error
+    comm.synchronize()
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        *(CorruptImageError("a.png", "is empty"), AnnotationError("two lines\n  of text")),
+        *(NotTextError("a.txt", "is UTF-7"), TooManyCorruptError("3 of 4"), FileNotFoundError("no a.json")),
+    ],
+    ids=lambda error: type(error).__name__,
+)
+def test_users_errors_of_one_process_are_raised_as_they_are(error):
+    with pytest.raises(type(error)) as caught:
+        launch(fail_in_one, (1, error), device="cpu", processes=2)
+    assert type(caught.value) is type(error) and str(caught.value) == str(error)
+    assert {type(error)} <= set(USER_ERRORS)
+
+
+def test_other_errors_keep_their_traceback():
+    with pytest.raises(ProcessRaisedException, match=r"(?s)fail_in_one.*ZeroDivisionError: seven"):
+        launch(fail_in_one, (0, ZeroDivisionError("seven")), device="cpu", processes=2)
 
 
 def test_what_cannot_be_started_is_said():

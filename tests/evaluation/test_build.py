@@ -11,7 +11,10 @@ from detectron2.structures import Boxes, Instances
 
 from centernet_d2.data.synthetic.generation import register_synthetic
 from centernet_d2.data.synthetic.shapes import ExtremesConfig
+from centernet_d2.data.validation.issues import AnnotationError
+from centernet_d2.engine import Trainer
 from centernet_d2.evaluation import build_evaluator
+from centernet_d2.evaluation.build import check_evaluators
 from centernet_d2.evaluation.voc import VocEvaluator
 from centernet_d2.ops.extreme_points import octagon_masks
 from tests.helpers.runs import engine_cfg
@@ -77,3 +80,30 @@ def test_unknown_kinds_are_named(tmp_path):
     MetadataCatalog.get("engine_test_odd").set(evaluator_type="odd")
     with pytest.raises(ValueError, match=r"engine_test_odd.*'odd'.*coco, pascal_voc"):
         build_evaluator(engine_cfg(tmp_path), "engine_test_odd")
+
+
+@pytest.mark.parametrize(
+    ("dataset", "said"),
+    [  # of a model that predicts boxes
+        ("synthetic_faces_val", "needs keypoints of the model, which predicts none (MODEL.CENTERNET.TASK)"),
+        ("synthetic_tracks_val", "needs track_ids of the model, which predicts none (MODEL.CENTERNET.TASK)"),
+        ("engine_test_odd", "its metadata's evaluator_type is 'odd', not one of coco, "),
+    ],
+)
+def test_what_cannot_be_evaluated_is_known_before_training(dataset, said, tmp_path):
+    MetadataCatalog.get("engine_test_odd").set(evaluator_type="odd")
+    with pytest.raises(AnnotationError) as caught:
+        check_evaluators(engine_cfg(tmp_path, "DATASETS.TEST", (dataset,)))
+    assert str(caught.value).startswith(f"dataset {dataset} ") and said in str(caught.value)
+
+
+@pytest.mark.parametrize("error", [ImportError("pip install motmetrics"), ValueError("no faces"), KeyError("area")])
+def test_training_builds_the_evaluators_before_its_first_step(error, tmp_path, monkeypatch):
+    def fail(cls, cfg, dataset_name):
+        raise error
+
+    monkeypatch.setattr(Trainer, "build_evaluator", classmethod(fail))
+    monkeypatch.setattr(Trainer, "run_step", lambda self: pytest.fail("a step"))
+    trainer = Trainer(engine_cfg(tmp_path, "DATASETS.TEST", ("engine_test_val",)))
+    with pytest.raises(AnnotationError, match=f"dataset engine_test_val cannot be evaluated: .*{error.args[0]}"):
+        trainer.train()

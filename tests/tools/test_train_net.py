@@ -14,6 +14,7 @@ import pytest
 import torch
 
 from centernet_d2.checkpoint.reading import load_file
+from centernet_d2.data.synthetic.registration import SHAPE_NAMES
 from centernet_d2.engine import argument_parser
 from tests.helpers import runs  # noqa: F401  (registers the small datasets)
 
@@ -113,6 +114,28 @@ def test_two_machines(trained, tmp_path):
     output = [machine.communicate(timeout=120)[0] for machine in machines]
     assert [machine.returncode for machine in machines] == [0, 0], output
     assert last_loss(tmp_path) == pytest.approx(last_loss(trained), rel=1e-5)
+
+
+@pytest.mark.parametrize("processes", [1, 2])
+def test_dataset_errors_are_one_message_and_status_1(processes, tmp_path):
+    """A missing image of the test set: no traceback, whatever the number of processes, and no first step."""
+    data = {
+        "images": [{"id": 1, "file_name": "absent.png", "width": 64, "height": 64}],
+        "annotations": [{"id": 1, "image_id": 1, "category_id": 1, "bbox": [8, 8, 30, 20], "area": 600, "iscrowd": 0}],
+        "categories": [{"id": k, "name": name} for k, name in enumerate(SHAPE_NAMES, start=1)],
+    }
+    (tmp_path / "a.json").write_text(json.dumps(data))
+    custom = f"DATASETS.CUSTOM=[['test_train_net', 'coco', '{tmp_path}/a.json', '{tmp_path}']]"
+    options = (*arguments(tmp_path / "out", "--num-gpus", str(processes)), custom, "DATASETS.TEST=('test_train_net',)")
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(
+        [sys.executable, str(TOOL), *options], env=environment, capture_output=True, text=True, timeout=120
+    )
+    assert done.returncode == 1 and "Traceback" not in done.stdout + done.stderr
+    first, second = done.stderr.splitlines()
+    assert first.startswith("error: dataset test_train_net (a score without these images would be wrong): 1 errors")
+    assert second == f"  {tmp_path}/absent.png, image: the file does not exist"
+    assert "Starting training" not in done.stdout
 
 
 def test_torchrun(trained, tmp_path):
