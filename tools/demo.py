@@ -53,9 +53,9 @@ import torch
 from detectron2.config import CfgNode
 from detectron2.data import DatasetCatalog
 from detectron2.structures import Instances
-from PIL import Image
 
 from centernet_d2.config import get_cfg
+from centernet_d2.data.formats.image_files import image_suffixes
 from centernet_d2.data.image_io import CorruptImageError, read_image
 from centernet_d2.engine.predictor import Predictor
 from centernet_d2.engine.setup import setup_cfg
@@ -64,15 +64,8 @@ from centernet_d2.video import VIDEO_SUFFIXES, Frame, VideoError, draw_frames, i
 from centernet_d2.visualization.visualizer import Visualizer
 
 INTERRUPTED = 130
-# Suffixes that PIL knows and that are no photos: documents, and videos (VIDEO_SUFFIXES are read by OpenCV).
-NO_IMAGES = {".eps", ".ps", ".pdf", ".emf", ".wmf", ".mpg", ".mpeg", ".h5", ".hdf", ".grib", ".bufr", ".fit", ".fits"}
 _NUM_NAMED = 10
 _KEY = re.compile(r"[A-Z][A-Z0-9_]*(\.[A-Z0-9_]+)*(=.*)?", re.DOTALL)
-
-
-def image_suffixes() -> set[str]:
-    """Of the image files that the installed Pillow reads, in lower case."""
-    return {suffix for suffix, kind in Image.registered_extensions().items() if kind in Image.OPEN} - NO_IMAGES
 
 
 def find_files(folder: Path, skip: Path | None = None) -> list[str]:

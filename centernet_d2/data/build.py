@@ -7,7 +7,7 @@ exactly from its iteration.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import cv2
 import torch
@@ -83,15 +83,17 @@ def build_train_loader(cfg: CfgNode, start_iteration: int = 0, mapper: Mapper | 
     return TrainLoader(loader, CorruptImages(len(dataset_dicts), cfg.DATALOADER.MAX_CORRUPT_FRACTION))
 
 
-def load_training_dicts(cfg: CfgNode) -> list[DatasetDict]:
-    """Load all dataset dicts of ``DATASETS.TRAIN``.
+def load_training_dicts(
+    cfg: CfgNode, load: Callable[[str], list[DatasetDict]] = load_dataset_dicts
+) -> list[DatasetDict]:
+    """Load all dataset dicts of ``DATASETS.TRAIN``, each dataset by ``load``.
 
     ``DATALOADER.FILTER_EMPTY_ANNOTATIONS`` drops those without objects.
 
     Raises:
         ValueError: no image is left.
     """
-    dataset_dicts = [dataset_dict for name in cfg.DATASETS.TRAIN for dataset_dict in load_dataset_dicts(name)]
+    dataset_dicts = [dataset_dict for name in cfg.DATASETS.TRAIN for dataset_dict in load(name)]
     if cfg.DATALOADER.FILTER_EMPTY_ANNOTATIONS:
         dataset_dicts = filter_images_with_only_crowd_annotations(dataset_dicts)
     if not dataset_dicts:

@@ -11,7 +11,8 @@ from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.structures import BoxMode
 
 from centernet_d2.data.datasets.coco import set_metadata
-from centernet_d2.data.datasets.voc_files import NamedFiles, find_annotation, find_image, read_split
+from centernet_d2.data.datasets.voc_files import find_annotation, read_split
+from centernet_d2.data.formats.image_files import NamedFiles, find_image
 from centernet_d2.data.formats.voc_xml import read_voc_names, read_voc_xml
 from centernet_d2.data.image_io import CorruptImageError, DatasetDict, read_image_size
 from centernet_d2.data.validation.conversions import warn_conversions
@@ -47,16 +48,17 @@ def read_voc(root: str, split: str, class_names: Sequence[str]) -> tuple[list[Da
         xml = find_annotation(annotations, stem)
         image, errors = read_voc_xml(xml)
         conversions.update(image.conversions)
-        dataset_dict: DatasetDict = {
-            "file_name": find_image(images, stem, image.file_name),
-            "image_id": stem,
-        }
+        dataset_dict: DatasetDict = {"image_id": stem}
         try:
+            file_name = find_image(images, stem, annotated_name=image.file_name)
+            dataset_dict["file_name"] = os.path.join(images.folder, file_name)
             dataset_dict["height"], dataset_dict["width"] = image.size or read_image_size(dataset_dict["file_name"])
         except CorruptImageError as error:
-            errors.append(
-                AnnotationIssue(error.file_name, None, "size", f"is not in {xml} and the image: {error.reason}")
-            )
+            if "file_name" in dataset_dict:
+                problem = f"is not in {xml} and the image: {error.reason}"
+                errors.append(AnnotationIssue(error.file_name, None, "size", problem))
+            else:
+                errors.append(AnnotationIssue(error.file_name, None, "image", error.reason))
         dataset_dict["annotations"] = []
         for one in image.objects:
             if one.name not in classes:

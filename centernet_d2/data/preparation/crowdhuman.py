@@ -10,6 +10,7 @@ import json
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from centernet_d2.data.formats.image_files import NamedFiles, find_image, image_suffixes
 from centernet_d2.data.formats.text import read_lines
 from centernet_d2.data.image_io import CorruptImageError
 from centernet_d2.data.preparation.conversion import Converted, Fields, Summary, convert, image_entry
@@ -33,24 +34,26 @@ def convert_crowdhuman(root: Path, boxes: str = "full") -> list[Summary]:
     """Write ``root/annotations/<split>.json``, ``<split>_<boxes>.json`` for the others, of the splits that are there.
 
     Args:
-        root: has ``annotation_{train,val}.odgt``, and the images, ``<ID>.jpg``, at any depth.
+        root: has ``annotation_{train,val}.odgt``, and the images, ``<ID>.jpg`` or another suffix, at any depth.
         boxes: of ``BOXES``.
 
     Raises:
         FileNotFoundError: neither file is there.
         ValueError: one is not text.
     """
-    files = {split: root / f"annotation_{split}.odgt" for split in SPLITS}
-    present = {split: path for split, path in files.items() if path.is_file()}
+    odgt = {split: root / f"annotation_{split}.odgt" for split in SPLITS}
+    present = {split: path for split, path in odgt.items() if path.is_file()}
     if not present:
-        raise FileNotFoundError(f"there is neither {' nor '.join(path.name for path in files.values())} in {root}")
-    images = {path.stem: path.relative_to(root).as_posix() for path in sorted(root.rglob("*.jpg"), reverse=True)}
+        raise FileNotFoundError(f"there is neither {' nor '.join(path.name for path in odgt.values())} in {root}")
+    files = NamedFiles(root)
+    images = [path.relative_to(root) for path in root.rglob("*") if path.suffix.lower() in image_suffixes()]
+    names = {path.stem: path.with_suffix("").as_posix() for path in sorted(images, reverse=True)}
     suffix = "" if boxes == "full" else f"_{boxes}"
 
     def convert_split(split: str, path: Path) -> Summary:
         return convert(
             _lines(path),
-            lambda line: read_line(root, images, path, line, boxes),
+            lambda line: read_line(files, names, path, line, boxes),
             root / "annotations" / f"{split}{suffix}.json",
             [{"id": 1, "name": BOXES[boxes][1]}],
             known={"images": SPLITS[split]},
@@ -59,14 +62,15 @@ def convert_crowdhuman(root: Path, boxes: str = "full") -> list[Summary]:
     return [convert_split(split, path) for split, path in present.items()]
 
 
-def read_line(root: Path, images: dict[str, str], path: Path, line: Line, boxes: str) -> Converted:
+def read_line(files: NamedFiles, names: dict[str, str], path: Path, line: Line, boxes: str) -> Converted:
     """One image with its objects; those with faults are left out and named. Never raises for bad content.
 
     Crowds, ``iscrowd``, are those with the tag "mask", whole whatever ``boxes`` are, and what ``extra`` or, for heads,
     ``head_attr`` says to ignore.
 
     Args:
-        images: stem -> file, relative to ``root``.
+        files: those of the dataset's folder.
+        names: ID -> its image relative to that folder, without suffix.
         path: of the odgt file, for messages.
     """
     try:
@@ -80,13 +84,12 @@ def read_line(root: Path, images: dict[str, str], path: Path, line: Line, boxes:
         return Converted(
             issues=[AnnotationIssue(str(path), None, f"line {line.number}", "ID is no text or gtboxes no list")]
         )
-    file_name = images.get(name, f"Images/{name}.jpg")
-    if escapes(file_name):
-        return Converted(issues=[AnnotationIssue(name, None, "image", f"leads out of the folder {root}")])
+    if escapes(name):
+        return Converted(issues=[AnnotationIssue(name, None, "image", f"leads out of the folder {files.folder}")])
     try:
-        image = image_entry(root, file_name)
+        image = image_entry(Path(files.folder), find_image(files, names.get(name, f"Images/{name}")))
     except CorruptImageError as error:
-        return Converted(issues=[AnnotationIssue(file_name, None, "image", error.reason)])
+        return Converted(issues=[AnnotationIssue(f"Images/{name}.jpg", None, "image", error.reason)])
     objects, issues = [], []
     for number, entry in enumerate(entries, start=1):
         try:

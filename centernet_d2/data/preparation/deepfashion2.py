@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from detectron2.structures import BoxMode
 
+from centernet_d2.data.formats.image_files import NamedFiles, find_image, image_suffixes
 from centernet_d2.data.formats.text import NotTextError, read_text
 from centernet_d2.data.image_io import CorruptImageError
 from centernet_d2.data.preparation.conversion import Converted, Fields, Summary, convert, image_entry
@@ -28,7 +29,7 @@ _ATTRIBUTES = ("style", "scale", "viewpoint", "zoom_in", "occlusion")
 
 
 def convert_deepfashion2(root: Path) -> list[Summary]:
-    """``<split>/annos/*.json``, ``<split>/image/*.jpg`` to ``annotations/<split>.json``, for each split that is there.
+    """``<split>/annos/*.json``, ``<split>/image/*.jpg`` (or another suffix) to ``annotations/<split>.json``, for each split that is there.
 
     Raises:
         FileNotFoundError: none is.
@@ -41,17 +42,19 @@ def convert_deepfashion2(root: Path) -> list[Summary]:
 
 def _convert_split(root: Path, split: str) -> Summary:
     annotated = {path.stem for path in (root / split / "annos").glob("*.json")}
-    pictured = {path.stem for path in (root / split / "image").glob("*.jpg")}
+    paths = (root / split / "image").glob("*")
+    pictured = {path.stem for path in paths if path.suffix.lower() in image_suffixes()}
+    files = NamedFiles(root)
     return convert(
         sorted(annotated | pictured),
-        lambda stem: read_deepfashion2(root, split, stem),
+        lambda stem: read_deepfashion2(files, split, stem),
         root / "annotations" / f"{split}.json",
         CLOTHES294.coco_categories(),
         known={"images": SPLITS[split]},
     )
 
 
-def read_deepfashion2(root: Path, split: str, stem: str) -> Converted:
+def read_deepfashion2(files: NamedFiles, split: str, stem: str) -> Converted:
     """One image with its clothing items, each with all 294 landmarks, its category's at their place and zeros
     elsewhere.
 
@@ -60,12 +63,15 @@ def read_deepfashion2(root: Path, split: str, stem: str) -> Converted:
     """
     file = f"{split}/annos/{stem}.json"
     try:
+        root = Path(files.folder)
         clothing = _clothing(root / file)
-        image = image_entry(root, f"{split}/image/{stem}.jpg")
+        image = image_entry(root, find_image(files, f"{split}/image/{stem}"))
     except _Fault as fault:
         return Converted(issues=[AnnotationIssue(file, None, *fault.args)])
     except CorruptImageError as error:
-        return Converted(issues=[AnnotationIssue(file, None, "image", f"image/{stem}.jpg: {error.reason}")])
+        return Converted(
+            issues=[AnnotationIssue(file, None, "image", f"image/{Path(error.file_name).name}: {error.reason}")]
+        )
     pair = clothing.pop("pair_id", None)
     shared = {"pair_id": pair} if is_integer(pair) else {}
     objects, issues = [], []

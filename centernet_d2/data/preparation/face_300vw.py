@@ -12,6 +12,7 @@ import cv2
 import numpy as np
 from tqdm import tqdm
 
+from centernet_d2.data.formats.image_files import image_suffixes
 from centernet_d2.data.formats.pts import convert_pts
 from centernet_d2.data.preparation.conversion import Summary, convert
 from centernet_d2.data.schemas import FACE68
@@ -95,13 +96,13 @@ def video_frames(root: Path, folder: Path, corrupt: Collection[int], every: int)
     """The frames of the video in ``folder`` that have landmarks, but for the ``corrupt`` ones; see ``convert_300vw``.
 
     Raises:
-        VideoError: frames are missing, and the video they should come from cannot be decoded.
+        VideoError: frames are missing, and the video they should come from cannot be decoded; or a frame has two files.
     """
     annotated = _list_by_number(folder / "annot", (".pts",))
     numbers = [number for number in sorted(annotated) if number not in corrupt][::every]
     images: dict[int, Path] = {}
     for name in reversed(_FRAME_FOLDERS):
-        images.update(_list_by_number(folder / name, (".jpg", ".jpeg", ".png", ".bmp")))
+        images.update(_list_by_number(folder / name, image_suffixes()))
     missing = [number for number in numbers if number not in images]
     for number in missing:
         images[number] = folder / _EXTRACTED / f"{number:06d}.jpg"
@@ -113,7 +114,13 @@ def video_frames(root: Path, folder: Path, corrupt: Collection[int], every: int)
 
 def _list_by_number(folder: Path, suffixes: Collection[str]) -> dict[int, Path]:
     paths = sorted(folder.iterdir()) if folder.is_dir() else []
-    return {int(path.stem): path for path in paths if path.suffix.lower() in suffixes and path.stem.isdecimal()}
+    numbered: dict[int, Path] = {}
+    for path in paths:
+        if path.suffix.lower() in suffixes and path.stem.isdecimal():
+            first = numbered.setdefault(int(path.stem), path)
+            if first != path:
+                raise VideoError(f"frame {int(path.stem)} is ambiguous: {folder} has {first.name} and {path.name}")
+    return numbered
 
 
 def extract_frames(video: Path, frames: dict[int, Path]) -> None:

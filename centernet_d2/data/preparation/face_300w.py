@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from centernet_d2.data.formats.image_files import image_suffixes
 from centernet_d2.data.formats.matlab import read_mat
 from centernet_d2.data.formats.pts import convert_pts
 from centernet_d2.data.preparation.conversion import Converted, Summary, convert
@@ -45,16 +46,19 @@ SPLITS = {
 }
 #: Where the boxes come from; the latter two are fields of the official ``bounding_boxes_*.mat``.
 BOXES = {"landmarks": "", "official": "bb_ground_truth", "detector": "bb_detector"}
-_IMAGES = (".jpg", ".jpeg", ".png", ".bmp")
 
 
 class Pair(NamedTuple):
-    """An image and its landmarks; names are relative to the root, "" where there is no such file."""
+    """An image and its landmarks; names are relative to the root, "" where there is no such file.
+
+    ``second_image`` is another image of the name in the same folder.
+    """
 
     part: str
     stem: str
     image: str = ""
     pts: str = ""
+    second_image: str = ""
 
 
 def convert_300w(root: Path, boxes: str = "landmarks") -> list[Summary]:
@@ -78,6 +82,9 @@ def convert_300w(root: Path, boxes: str = "landmarks") -> list[Summary]:
             return Converted(
                 issues=[AnnotationIssue(str(root / pair.pts), None, "image", "there is none of that name")]
             )
+        if pair.second_image:
+            problem = f"is ambiguous: there is {pair.second_image}, too; one of them must go"
+            return Converted(issues=[AnnotationIssue(pair.image, None, "image", problem)])
         box = None
         if pair.part in official:
             box = official[pair.part].get(pair.stem)
@@ -113,9 +120,12 @@ def find_pairs(root: Path) -> dict[str, list[Pair]]:
     for path in sorted(paths, key=lambda path: (len(path.parts), str(path))):
         suffix, folders = path.suffix.lower(), {part.lower() for part in path.parts[:-1]}
         part = next((part for part in PARTS if folders.issuperset(part.lower().split("/"))), None)
-        kind = "image" if suffix in _IMAGES else suffix[1:]
+        kind = "image" if suffix in image_suffixes() else suffix[1:]
         if part and kind in ("image", "pts") and not path.name.startswith(".") and not path.stem.endswith("_mirror"):
-            found.setdefault((part, path.stem.replace(" ", "")), {}).setdefault(kind, path.as_posix())
+            files = found.setdefault((part, path.stem.replace(" ", "")), {})
+            first = files.setdefault(kind, path.as_posix())
+            if kind == "image" and path.as_posix() != first and os.path.dirname(first) == path.parent.as_posix():
+                files["second_image"] = path.as_posix()
     pairs: dict[str, list[Pair]] = {part: [] for part in PARTS}
     for (part, stem), files in sorted(found.items()):
         pairs[part].append(Pair(part, stem, **files))

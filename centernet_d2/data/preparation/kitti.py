@@ -12,6 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from centernet_d2.data.datasets.kitti import CLASS_NAMES, SPLITS, TYPES
+from centernet_d2.data.formats.image_files import NamedFiles, find_image
 from centernet_d2.data.formats.text import NotTextError, read_lines
 from centernet_d2.data.image_io import CorruptImageError
 from centernet_d2.data.preparation.conversion import Converted, Fields, Summary, convert, image_entry
@@ -44,10 +45,11 @@ def convert_kitti(root: Path, lists: dict[str, Path]) -> list[Summary]:
     folders = {name: _folder(root, name) for name in ("image_2", "label_2", "calib")}
     parts = [(split, part, known) for split in lists for part, known in SPLITS[split].items()]
     names = {(split, part): read_list(lists[split] / f"{part}.txt") for split, part, _ in parts}
+    files = NamedFiles(root)
     return [
         convert(
             names[split, part],
-            lambda name: read_kitti(root, folders, name),
+            lambda name: read_kitti(files, folders, name),
             root / "annotations" / f"{split}_{part}.json",
             [{"id": number, "name": name} for number, name in enumerate(CLASS_NAMES, start=1)],
             options=repr(folders),
@@ -76,7 +78,7 @@ def read_list(path: Path) -> list[str]:
     return names
 
 
-def read_kitti(root: Path, folders: dict[str, str], name: str) -> Converted:
+def read_kitti(files: NamedFiles, folders: dict[str, str], name: str) -> Converted:
     """One image with its objects; those with faults are left out and named. Never raises for bad content.
 
     The image has "calib", the 3x4 matrix P2, and "ignored", the objects of other types than the classes. An object
@@ -85,10 +87,12 @@ def read_kitti(root: Path, folders: dict[str, str], name: str) -> Converted:
     "type", "line", "bbox".
 
     Args:
-        folders: "image_2", "label_2" and "calib" -> where, relative to ``root``.
+        files: those of the dataset's folder.
+        folders: "image_2", "label_2" and "calib" -> where, relative to that folder.
     """
-    image, label = f"{folders['image_2']}/{name}.png", f"{folders['label_2']}/{name}.txt"
+    root, image, label = Path(files.folder), f"{folders['image_2']}/{name}", f"{folders['label_2']}/{name}.txt"
     try:
+        image = find_image(files, image, ".png")
         entry = image_entry(root, image, calib=_calibration(root, f"{folders['calib']}/{name}.txt"))
         lines = _lines(root, label)
     except CorruptImageError as error:

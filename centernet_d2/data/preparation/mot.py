@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from centernet_d2.data.datasets.mot import CLASS_NAMES, SPLITS
+from centernet_d2.data.formats.image_files import NamedFiles, find_image
 from centernet_d2.data.formats.text import NotTextError, read_text
 from centernet_d2.data.image_io import CorruptImageError
 from centernet_d2.data.preparation.conversion import Converted, Fields, Summary, convert, image_entry
@@ -52,7 +53,7 @@ def convert_mot(root: Path) -> list[Summary]:
     """Write ``root/annotations/<split>.json`` for each of the ``SPLITS`` whose folder is there.
 
     Args:
-        root: has ``train/<video>/{seqinfo.ini,img1/000001.jpg,gt/gt.txt}`` and ``test/<video>``, where ``gt`` is
+        root: has ``train/<video>/{seqinfo.ini,img1/000001.jpg,gt/gt.txt}`` (or another suffix) and ``test/<video>``, where ``gt`` is
             absent, or both in ``MOT17``, as the archive unpacks. One of the two is enough.
 
     Raises:
@@ -117,13 +118,16 @@ def _folders(root: Path, name: str) -> list[str]:
 
 
 def _convert_split(root: Path, split: str, videos: list[Video], known: int) -> Summary:
+    files = NamedFiles(root)
+
     def read_frame(item: tuple[int, int]) -> Converted:
         video, frame = videos[item[0]], item[1]
         if not frame:
             return Converted(issues=video.issues)
         place = {"video_id": item[0] + 1, "frame": frame - _frames(split, video.length)[0]}
-        file_name = f"{video.folder}/img1/{frame:06d}.jpg"
+        file_name = f"{video.folder}/img1/{frame:06d}"
         try:
+            file_name = find_image(files, file_name)
             image = image_entry(root, file_name, **place)
         except CorruptImageError as error:
             return Converted(issues=[AnnotationIssue(file_name, None, "image", error.reason)])

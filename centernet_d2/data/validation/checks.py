@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -79,8 +79,8 @@ def check_quick(cfg: CfgNode) -> None:
             cannot use; and the errors of ``load_dataset_dicts``.
         TooManyCorruptError: too many images of ``DATASETS.TRAIN`` cannot be used.
     """
-    for name in dict.fromkeys((*cfg.DATASETS.TRAIN, *cfg.DATASETS.TEST)):
-        dataset_dicts = load_dataset_dicts(name)
+    loaded = {name: load_dataset_dicts(name) for name in (*cfg.DATASETS.TRAIN, *cfg.DATASETS.TEST)}
+    for name, dataset_dicts in loaded.items():
         keypoints = MetadataCatalog.get(name).get("keypoint_names") if "keypoints" in required_fields(cfg) else None
         issues = check_annotations(dataset_dicts, names_of(name), num_keypoints=len(keypoints) if keypoints else None)
         raise_issues(f"dataset {name}", issues)
@@ -89,19 +89,21 @@ def check_quick(cfg: CfgNode) -> None:
             _logger.warning(
                 "Dataset %s: %d boxes are dropped, clipped or suspicious, such as:%s", name, len(issues), shown
             )
-    check_headers(cfg, train=bool(cfg.DATASETS.TRAIN))
+    check_headers(cfg, bool(cfg.DATASETS.TRAIN), loaded.__getitem__)
 
 
-def check_headers(cfg: CfgNode, train: bool = True) -> None:
+def check_headers(
+    cfg: CfgNode, train: bool = True, load: Callable[[str], list[DatasetDict]] = load_dataset_dicts
+) -> None:
     """Check the image headers of ``DATASETS.TEST`` and, if ``train``, ``DATASETS.TRAIN``; raises as ``check_quick``."""
     reader = HeaderReader(cfg.OUTPUT_DIR)
     try:
         for name in cfg.DATASETS.TEST:
-            corrupt = reader.check(load_dataset_dicts(name))
+            corrupt = reader.check(load(name))
             issues = [AnnotationIssue(error.file_name, None, "image", error.reason) for error in corrupt]
             raise_issues(f"dataset {name} (a score without these images would be wrong)", issues)
         if train:
-            dataset_dicts = load_training_dicts(cfg)
+            dataset_dicts = load_training_dicts(cfg, load)
             corrupt = reader.check(dataset_dicts)
             counted = CorruptImages(len(dataset_dicts), cfg.DATALOADER.MAX_CORRUPT_FRACTION)
             counted.add(len(dataset_dicts) - len(corrupt), corrupt)

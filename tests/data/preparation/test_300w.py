@@ -185,8 +185,8 @@ def test_pairs_are_found_by_name_in_any_depth(tmp_path: Path) -> None:
         path.write_text(pts_text(face_points()))
     found = {part: [tuple(pair)[1:] for pair in pairs] for part, pairs in find_pairs(tmp_path).items() if pairs}
     assert found == {
-        "afw": [("a", "afw/a.jpg", "afw/a.pts"), ("b", "deep/er/AFW/b.jpeg", "")],
-        "ibug": [("image_092_01", "ibug/image_092 _01.jpg", "ibug/image_092_01.pts")],
+        "afw": [("a", "afw/a.jpg", "afw/a.pts", ""), ("b", "deep/er/AFW/b.jpeg", "", "")],
+        "ibug": [("image_092_01", "ibug/image_092 _01.jpg", "ibug/image_092_01.pts", "")],
     }
 
 

@@ -19,6 +19,7 @@ import pytest
 from PIL import Image
 
 from centernet_d2.data.datasets.keypoint_sets import load_keypoint_dataset
+from centernet_d2.data.formats.image_files import NamedFiles
 from centernet_d2.data.preparation.deepfashion2 import convert_deepfashion2, read_deepfashion2
 from centernet_d2.data.schemas import CLOTHES294
 
@@ -140,7 +141,7 @@ FAULTS = {
 def test_a_clothing_item_at_fault_is_named_and_the_others_converted(tmp_path: Path, fault: str) -> None:
     bad, sentence = FAULTS[fault]
     write(tmp_path, {"000001": image(item1=bad, item2=clothing_item())})
-    result = read_deepfashion2(tmp_path, "train", "000001")
+    result = read_deepfashion2(NamedFiles(tmp_path), "train", "000001")
     (issue,) = result.issues
     assert str(issue).startswith("train/annos/000001.json, annotation item1, ")
     assert re.search(sentence, str(issue))
@@ -149,7 +150,7 @@ def test_a_clothing_item_at_fault_is_named_and_the_others_converted(tmp_path: Pa
 
 def test_a_box_is_cut_to_the_image_and_a_polygon_that_is_none_left_out(tmp_path: Path) -> None:
     write(tmp_path, {"1": image(item1=clothing_item(bounding_box=[-30, 10, 50, 130], segmentation=[[1, 2, 3, 4]]))})
-    result = read_deepfashion2(tmp_path, "train", "1")
+    result = read_deepfashion2(NamedFiles(tmp_path), "train", "1")
     assert [issue.field for issue in result.issues] == ["bounding_box", "segmentation"]
     (entry,) = result.objects
     assert (entry["bbox"], entry["area"], entry["segmentation"]) == ([0, 10, 50, 110], 5500, [])

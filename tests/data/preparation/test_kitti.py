@@ -19,6 +19,7 @@ from centernet_d2.data.annotations import corner_boxes
 from centernet_d2.data.catalog import load_dataset_dicts
 from centernet_d2.data.datasets.builtin import register_all_kitti
 from centernet_d2.data.datasets.kitti import register_kitti
+from centernet_d2.data.formats.image_files import NamedFiles
 from centernet_d2.data.preparation.kitti import convert_kitti, read_kitti
 from centernet_d2.data.validation.issues import AnnotationError
 from tests.helpers.files import run_script, write_image
@@ -132,7 +133,7 @@ FAULTS = {
 def test_lines_with_faults_are_left_out_and_named(tmp_path: Path, name: str) -> None:
     line, problem = FAULTS[name]
     write(tmp_path, {"000001": f"{VAN}\n{line}\n{CYCLIST}\n{DONT_CARE}"})
-    result = read_kitti(tmp_path, FOLDERS, "000001")
+    result = read_kitti(NamedFiles(tmp_path), FOLDERS, "000001")
     assert result.image is not None
     assert [one["line"] for one in result.objects] == [3]
     assert [one["line"] for one in result.image["ignored"]] == [1, 4]
@@ -142,7 +143,7 @@ def test_lines_with_faults_are_left_out_and_named(tmp_path: Path, name: str) -> 
 
 def test_a_box_that_reaches_out_of_the_image_is_kept(tmp_path: Path) -> None:
     write(tmp_path, {"000001": changed(CAR, 6, "1250")})
-    result = read_kitti(tmp_path, FOLDERS, "000001")
+    result = read_kitti(NamedFiles(tmp_path), FOLDERS, "000001")
     assert len(result.objects) == 1 and not result.issues
 
 
@@ -159,7 +160,7 @@ def test_images_with_faults_are_left_out_and_named(tmp_path: Path, file: str) ->
     write(tmp_path, {"000001": CAR})
     path = tmp_path / "training" / file
     path.unlink() if content is None else path.write_bytes(content)
-    result = read_kitti(tmp_path, FOLDERS, "000001")
+    result = read_kitti(NamedFiles(tmp_path), FOLDERS, "000001")
     assert result.image is None and [str(one) for one in result.issues] == [problem]
 
 
@@ -174,14 +175,14 @@ def test_images_with_faults_are_left_out_and_named(tmp_path: Path, file: str) ->
 )
 def test_calibrations_with_faults_are_named(tmp_path: Path, calib: str, problem: str) -> None:
     write(tmp_path, {"000001": CAR}, calib=calib)
-    (issue,) = read_kitti(tmp_path, FOLDERS, "000001").issues
+    (issue,) = read_kitti(NamedFiles(tmp_path), FOLDERS, "000001").issues
     assert str(issue).startswith(f"training/calib/000001.txt, {problem}")
 
 
 def test_labels_that_are_no_text(tmp_path: Path) -> None:
     write(tmp_path, {"000001": CAR})
     (tmp_path / "training/label_2/000001.txt").write_bytes(b"\xff\xfe\x00")
-    (issue,) = read_kitti(tmp_path, FOLDERS, "000001").issues
+    (issue,) = read_kitti(NamedFiles(tmp_path), FOLDERS, "000001").issues
     assert str(issue).startswith("training/label_2/000001.txt, file: is not text")
 
 
