@@ -9,16 +9,28 @@ the folders that they unpack to. An interrupted run goes on where it was.
 
 from __future__ import annotations
 
+import runpy
 import sys
+from pathlib import Path
 
-from centernet_d2.data.preparation.command import preparation_parser, prepare
-from centernet_d2.data.preparation.face_300w import BOXES, convert_300w
+# Loaded by path, because importing the package takes seconds; so do the converters.
+_OPTIONS = Path(__file__).resolve().parents[1] / "centernet_d2" / "data" / "options.py"
+BOXES = ("landmarks", "official", "detector")
 
 
 def main(arguments: list[str] | None = None) -> int:
-    parser = preparation_parser(__doc__, "300w")
-    parser.add_argument("--boxes", choices=BOXES, default="landmarks", help="of the faces (default: %(default)s)")
+    parser = runpy.run_path(str(_OPTIONS))["preparation_parser"](__doc__, "300w")
+    parser.add_argument(
+        "--boxes",
+        choices=BOXES,
+        default="landmarks",
+        help="of the faces (default: %(default)s)",
+    )
     args = parser.parse_args(arguments)
+
+    from centernet_d2.data.preparation.command import prepare
+    from centernet_d2.data.preparation.face_300w import convert_300w
+
     return prepare(args.folder, lambda folder: convert_300w(folder, args.boxes))
 
 

@@ -9,14 +9,21 @@ data/flickr/{0,2,3}/*.jpg), and for the published split AFLWinfo_release.mat, wh
 
 from __future__ import annotations
 
+import runpy
 import sys
+from pathlib import Path
 
-from centernet_d2.data.preparation.aflw import convert_aflw
-from centernet_d2.data.preparation.command import preparation_parser, prepare
+# Loaded by path, because importing the package takes seconds; so do the converters.
+_OPTIONS = Path(__file__).resolve().parents[1] / "centernet_d2" / "data" / "options.py"
 
 
 def main(arguments: list[str] | None = None) -> int:
-    return prepare(preparation_parser(__doc__, "aflw").parse_args(arguments).folder, convert_aflw)
+    folder = runpy.run_path(str(_OPTIONS))["preparation_parser"](__doc__, "aflw").parse_args(arguments).folder
+
+    from centernet_d2.data.preparation.aflw import convert_aflw
+    from centernet_d2.data.preparation.command import prepare
+
+    return prepare(folder, convert_aflw)
 
 
 if __name__ == "__main__":

@@ -9,16 +9,23 @@ CrowdHuman_val.zip, or what these unpack to; one of the two splits is enough.
 
 from __future__ import annotations
 
+import runpy
 import sys
+from pathlib import Path
 
-from centernet_d2.data.preparation.command import preparation_parser, prepare
-from centernet_d2.data.preparation.crowdhuman import BOXES, convert_crowdhuman
+# Loaded by path, because importing the package takes seconds; so do the converters.
+_OPTIONS = Path(__file__).resolve().parents[1] / "centernet_d2" / "data" / "options.py"
+BOXES = ("full", "visible", "head")
 
 
 def main(arguments: list[str] | None = None) -> int:
-    parser = preparation_parser(__doc__, "crowdhuman")
+    parser = runpy.run_path(str(_OPTIONS))["preparation_parser"](__doc__, "crowdhuman")
     parser.add_argument("--boxes", choices=BOXES, default="full", help="of the persons (default: %(default)s)")
     args = parser.parse_args(arguments)
+
+    from centernet_d2.data.preparation.command import prepare
+    from centernet_d2.data.preparation.crowdhuman import convert_crowdhuman
+
     return prepare(args.folder, lambda folder: convert_crowdhuman(folder, args.boxes))
 
 

@@ -10,16 +10,22 @@ Interrupted, it goes on where it was.
 
 from __future__ import annotations
 
+import runpy
 import sys
+from pathlib import Path
 
-from centernet_d2.data.preparation.command import preparation_parser, prepare
-from centernet_d2.data.preparation.deepfashion2 import convert_deepfashion2
+# Loaded by path, because importing the package takes seconds; so do the converters.
+_OPTIONS = Path(__file__).resolve().parents[1] / "centernet_d2" / "data" / "options.py"
 
 
 def main() -> int:
-    parser = preparation_parser(__doc__, "deepfashion2")
+    parser = runpy.run_path(str(_OPTIONS))["preparation_parser"](__doc__, "deepfashion2")
     parser.add_argument("--password", help="of the archives; unpacking them with `unzip -P` beforehand is much faster")
     args = parser.parse_args()
+
+    from centernet_d2.data.preparation.command import prepare
+    from centernet_d2.data.preparation.deepfashion2 import convert_deepfashion2
+
     return prepare(args.folder, convert_deepfashion2, args.password)
 
 

@@ -12,14 +12,15 @@ import argparse
 import sys
 from pathlib import Path
 
-from centernet_d2.data.preparation.dlib_xml import convert_dlib_xml
-
 
 def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("xml", type=Path)
+    parser.add_argument("xml", type=Path, help="the file that imglab wrote")
     parser.add_argument("--output", type=Path, help="the JSON file (default: the XML file's name, but for the suffix)")
     args = parser.parse_args(arguments)
+
+    from centernet_d2.data.preparation.dlib_xml import convert_dlib_xml
+
     try:
         summary = convert_dlib_xml(args.xml, args.output or args.xml.with_suffix(".json"))
     except (OSError, ValueError) as error:

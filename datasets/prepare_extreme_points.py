@@ -11,20 +11,25 @@ was.
 from __future__ import annotations
 
 import argparse
+import runpy
 import sys
 from pathlib import Path
 
-from centernet_d2.data.image_io import datasets_root
-from centernet_d2.data.preparation.extreme_points import convert_extreme_points
+# Loaded by path, because importing the package takes seconds; so do the converters.
+_OPTIONS = Path(__file__).resolve().parents[1] / "centernet_d2" / "data" / "options.py"
 
 
 def main(arguments: list[str] | None = None) -> int:
-    root = Path(datasets_root(), "coco", "annotations")
+    root = Path(runpy.run_path(str(_OPTIONS))["datasets_root"](), "coco", "annotations")
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     default = [root / f"instances_{split}2017.json" for split in ("train", "val")]
     parser.add_argument("json", nargs="*", type=Path, default=default, help="(default: COCO's)")
+    json_files = parser.parse_args(arguments).json
+
+    from centernet_d2.data.preparation.extreme_points import convert_extreme_points
+
     failed = False
-    for json_file in parser.parse_args(arguments).json:
+    for json_file in json_files:
         try:
             summary = convert_extreme_points(json_file, json_file.with_name(f"{json_file.stem}_extreme.json"))
         except (OSError, ValueError) as error:

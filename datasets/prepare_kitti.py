@@ -10,15 +10,17 @@ val.txt, an image's number a line, by default FOLDER/ImageSets_3dop and FOLDER/I
 
 from __future__ import annotations
 
+import runpy
 import sys
 from pathlib import Path
 
-from centernet_d2.data.preparation.command import preparation_parser, prepare
-from centernet_d2.data.preparation.kitti import SPLITS, convert_kitti
+# Loaded by path, because importing the package takes seconds; so do the converters.
+_OPTIONS = Path(__file__).resolve().parents[1] / "centernet_d2" / "data" / "options.py"
+SPLITS = ("3dop", "subcnn")
 
 
 def main(arguments: list[str] | None = None) -> int:
-    parser = preparation_parser(__doc__, "kitti")
+    parser = runpy.run_path(str(_OPTIONS))["preparation_parser"](__doc__, "kitti")
     for split in SPLITS:
         help = f"folder of train.txt and val.txt (default: FOLDER/ImageSets_{split})"
         parser.add_argument(f"--{split}", type=Path, metavar="LISTS", help=help)
@@ -26,6 +28,10 @@ def main(arguments: list[str] | None = None) -> int:
     lists = {split: args[split] or args["folder"] / f"ImageSets_{split}" for split in SPLITS}
     # Requested, or present.
     lists = {split: folder for split, folder in lists.items() if args[split] or folder.is_dir()}
+
+    from centernet_d2.data.preparation.command import prepare
+    from centernet_d2.data.preparation.kitti import convert_kitti
+
     return prepare(args["folder"], lambda root: convert_kitti(root, lists))
 
 

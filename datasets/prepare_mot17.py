@@ -10,14 +10,21 @@ of train, which is what has tracks to be scored with. Any folder in this layout 
 
 from __future__ import annotations
 
+import runpy
 import sys
+from pathlib import Path
 
-from centernet_d2.data.preparation.command import preparation_parser, prepare
-from centernet_d2.data.preparation.mot import convert_mot
+# Loaded by path, because importing the package takes seconds; so do the converters.
+_OPTIONS = Path(__file__).resolve().parents[1] / "centernet_d2" / "data" / "options.py"
 
 
 def main(arguments: list[str] | None = None) -> int:
-    return prepare(preparation_parser(__doc__, "mot17").parse_args(arguments).folder, convert_mot)
+    folder = runpy.run_path(str(_OPTIONS))["preparation_parser"](__doc__, "mot17").parse_args(arguments).folder
+
+    from centernet_d2.data.preparation.command import prepare
+    from centernet_d2.data.preparation.mot import convert_mot
+
+    return prepare(folder, convert_mot)
 
 
 if __name__ == "__main__":

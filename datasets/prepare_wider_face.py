@@ -9,14 +9,21 @@ what they unpack to; one of the two splits is enough. The difficulties need SciP
 
 from __future__ import annotations
 
+import runpy
 import sys
+from pathlib import Path
 
-from centernet_d2.data.preparation.command import preparation_parser, prepare
-from centernet_d2.data.preparation.wider_face import convert_wider_face
+# Loaded by path, because importing the package takes seconds; so do the converters.
+_OPTIONS = Path(__file__).resolve().parents[1] / "centernet_d2" / "data" / "options.py"
 
 
 def main(arguments: list[str] | None = None) -> int:
-    return prepare(preparation_parser(__doc__, "wider_face").parse_args(arguments).folder, convert_wider_face)
+    folder = runpy.run_path(str(_OPTIONS))["preparation_parser"](__doc__, "wider_face").parse_args(arguments).folder
+
+    from centernet_d2.data.preparation.command import prepare
+    from centernet_d2.data.preparation.wider_face import convert_wider_face
+
+    return prepare(folder, convert_wider_face)
 
 
 if __name__ == "__main__":

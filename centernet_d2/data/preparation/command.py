@@ -1,25 +1,13 @@
-"""The common part of ``datasets/prepare_*.py``: where the data is, unpacking, what is printed, the exit status."""
+"""The common part of ``datasets/prepare_*.py``: unpacking, what is printed, the exit status."""
 
 from __future__ import annotations
 
-import argparse
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from centernet_d2.data.image_io import datasets_root
 from centernet_d2.data.preparation.archives import unpack_archives
 from centernet_d2.data.preparation.conversion import Summary, describe_issues
-
-
-def preparation_parser(description: str | None, name: str) -> argparse.ArgumentParser:
-    """A parser with the folder of the dataset ``name``."""
-    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
-    root = Path(datasets_root())
-    parser.add_argument(
-        "folder", nargs="?", type=Path, default=root / name, help="of the downloads (default: %(default)s)"
-    )
-    return parser
 
 
 def prepare(folder: Path, convert: Callable[[Path], Sequence[Summary]], password: str | None = None) -> int:

@@ -29,7 +29,7 @@ _ATTRIBUTES = ("style", "scale", "viewpoint", "zoom_in", "occlusion")
 
 
 def convert_deepfashion2(root: Path) -> list[Summary]:
-    """``<split>/annos/*.json``, ``<split>/image/*.jpg`` (or another suffix) to ``annotations/<split>.json``, for each split that is there.
+    """Write ``annotations/<split>.json`` from ``<split>/{annos,image}``, for each split that is there.
 
     Raises:
         FileNotFoundError: none is.

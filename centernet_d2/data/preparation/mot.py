@@ -53,7 +53,7 @@ def convert_mot(root: Path) -> list[Summary]:
     """Write ``root/annotations/<split>.json`` for each of the ``SPLITS`` whose folder is there.
 
     Args:
-        root: has ``train/<video>/{seqinfo.ini,img1/000001.jpg,gt/gt.txt}`` (or another suffix) and ``test/<video>``, where ``gt`` is
+        root: has ``train/<video>/{seqinfo.ini,img1/000001.<suffix>,gt/gt.txt}`` and ``test/<video>``, where ``gt`` is
             absent, or both in ``MOT17``, as the archive unpacks. One of the two is enough.
 
     Raises:
