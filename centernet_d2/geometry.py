@@ -51,6 +51,12 @@ def fitting_scale(image_size: tuple[int, int], output_size: tuple[int, int], by_
     return across if by_width else min(output_size[0] / image_size[0], across)
 
 
+def short_side_scale(image_size: tuple[int, int], limits: tuple[float, float]) -> float:
+    """Output pixels per image pixel of an image whose shorter side becomes ``limits[0]``, or less, so that its longer
+    side is at most ``limits[1]``; as Detectron2's ``ResizeShortestEdge``. ``image_size`` is height, width."""
+    return min(limits[0] / min(image_size), limits[1] / max(image_size))
+
+
 def letterbox_matrix(
     image_size: tuple[int, int], output_size: tuple[int, int], scale: float | None = None
 ) -> np.ndarray:

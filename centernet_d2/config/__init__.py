@@ -13,7 +13,7 @@ from detectron2.config import get_cfg as get_detectron2_cfg
 from centernet_d2.config.defaults.input import add_augmentation, add_data, add_input
 from centernet_d2.config.defaults.model import add_centernet, add_inference, add_networks
 from centernet_d2.config.defaults.solver import add_training
-from centernet_d2.config.defaults.tasks import add_keypoints, add_tasks, add_tracking
+from centernet_d2.config.defaults.tasks import add_keypoints, add_pyramid_tasks, add_tasks, add_tracking
 from centernet_d2.config.renamed import rename_node, rename_pairs
 
 _logger = logging.getLogger(__name__)
@@ -116,6 +116,7 @@ def add_centernet_config(cfg: CfgNode) -> None:
     add_centernet(cfg)
     add_keypoints(cfg)
     add_tasks(cfg)
+    add_pyramid_tasks(cfg)
     add_tracking(cfg)
     add_input(cfg)
     add_augmentation(cfg)

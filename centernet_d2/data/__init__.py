@@ -4,4 +4,4 @@ Importing this registers the built-in datasets, the fields that tasks may requir
 that depend on datasets. It reads no file.
 """
 
-from centernet_d2.data import datasets, fields_3d, model_metadata  # noqa: F401
+from centernet_d2.data import datasets, fields_3d, fields_masks, model_metadata  # noqa: F401

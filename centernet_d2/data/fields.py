@@ -62,6 +62,15 @@ class Field(ABC):
             ValueError: a value is missing or malformed; names file, annotation and field.
         """
 
+    def find_problem(self, annotation: Annotation, size: tuple[Any, Any]) -> tuple[str, str] | None:
+        """Return the annotation's field that :meth:`read` cannot use and what is wrong with it, or None.
+
+        Args:
+            annotation: of an object that is not a crowd.
+            size: (height, width) of the image.
+        """
+        return None
+
 
 @register_field("keypoints")
 class KeypointField(Field):

@@ -45,8 +45,8 @@ class _InPrecision:
 
     def __call__(self, images: Tensor) -> dict[str, Tensor]:
         with torch.autocast(images.device.type, dtype=self._precision):
-            feature = self._model.extract_features(images)[-1]
-        return self._model.task.predict_maps(feature.float())
+            features = self._model.extract_features(images)
+        return self._model.task.predict_maps([feature.float() for feature in features])
 
 
 class CudaGraphs:

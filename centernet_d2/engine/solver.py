@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from detectron2.config import CfgNode
 from detectron2.solver import LRMultiplier, get_default_optimizer_params
@@ -12,6 +14,8 @@ from torch import nn
 from torch.optim.lr_scheduler import LRScheduler
 
 _NAMES = ("Adam", "AdamW", "SGD")
+# A value of SOLVER.CLIP_GRADIENTS.CLIP_TYPE beside Detectron2's "value" and "norm", which clip each parameter alone.
+_FULL_MODEL = "full_model"
 
 
 def build_optimizer(cfg: CfgNode, model: nn.Module) -> torch.optim.Optimizer:
@@ -33,7 +37,21 @@ def build_optimizer(cfg: CfgNode, model: nn.Module) -> torch.optim.Optimizer:
     )
     momentum = {"momentum": solver.MOMENTUM, "nesterov": solver.NESTEROV} if solver.OPTIMIZER == "SGD" else {}
     optimizer = getattr(torch.optim, solver.OPTIMIZER)(parameters, lr=solver.BASE_LR, **momentum)
+    clipping = solver.CLIP_GRADIENTS
+    if clipping.ENABLED and clipping.CLIP_TYPE == _FULL_MODEL:
+        _clip_full_model(optimizer, clipping.CLIP_VALUE, clipping.NORM_TYPE)
+        return optimizer
     return maybe_add_gradient_clipping(cfg, optimizer)
+
+
+def _clip_full_model(optimizer: torch.optim.Optimizer, largest: float, norm_type: float) -> None:
+    """Scale the gradients before each step so that the norm of all of them together is at most ``largest``."""
+
+    def clip(optimizer: torch.optim.Optimizer, args: Any, kwargs: Any) -> None:
+        parameters = [p for group in optimizer.param_groups for p in group["params"]]
+        torch.nn.utils.clip_grad_norm_(parameters, largest, norm_type)
+
+    optimizer.register_step_pre_hook(clip)
 
 
 def build_lr_scheduler(cfg: CfgNode, optimizer: torch.optim.Optimizer) -> LRScheduler:

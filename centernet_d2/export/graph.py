@@ -77,6 +77,7 @@ def describe(cfg: CfgNode, model: CenterNet, predictions: Candidates, size: tupl
     described = {
         "task": type(model.task).__name__,
         "merge": model.task.merge_spec(),
+        "merge_iou": model.task.merge_iou,
         "sources": int(predictions.source.max()) + 1,
         "points": list(predictions.points),
         "limit": model.detections_per_image,

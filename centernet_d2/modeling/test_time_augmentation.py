@@ -17,12 +17,16 @@ from centernet_d2.geometry import (
     inverse,
     letterbox_matrix,
     resize_image,
+    short_side_scale,
     stretch_matrix,
     warp_image,
 )
 from centernet_d2.modeling.tasks import Task
 from centernet_d2.runtime.images import to_uint8
 from centernet_d2.structures import Candidates
+
+#: How an image becomes the network's input, see :class:`TestTimeAugmentation`.
+RESIZES = ("fixed", "keep", "stretch", "short_side")
 
 
 @dataclass(frozen=True)
@@ -31,8 +35,9 @@ class TestTimeAugmentation:
 
     Attributes:
         resize: "fixed": fit the image into ``size``; "keep": its own size, padded to what the backbone divides by;
-            "stretch": its own size, each side scaled up to what the backbone divides by.
-        size: (height, width) of the network input where fixed.
+            "stretch": its own size, each side scaled up to what the backbone divides by;
+            "short_side": scaled so that ``size`` limits its shorter and its longer side, padded likewise.
+        size: (height, width) of the network input where fixed; (shorter, longer) side.
         scales: factors of the input size; each is a pass of its own.
         flip: also look at the flipped image.
         pixel_center: see :mod:`centernet_d2.geometry`.
@@ -51,8 +56,8 @@ class TestTimeAugmentation:
     fit_width: bool = False
 
     def __post_init__(self) -> None:
-        if self.resize not in ("fixed", "keep", "stretch"):
-            raise ValueError(f"INPUT.RESIZE_TEST must be 'fixed', 'keep' or 'stretch', not {self.resize!r}")
+        if self.resize not in RESIZES:
+            raise ValueError(f"INPUT.RESIZE_TEST must be one of {RESIZES}, not {self.resize!r}")
         if not self.scales or min(self.scales) <= 0:
             raise ValueError(f"TEST.AUG.SCALES must be positive numbers, not {list(self.scales)}")
 
@@ -71,12 +76,25 @@ class TestTimeAugmentation:
 
     def input_size(self, image_size: tuple[int, int], scale: float, divisibility: int) -> tuple[int, int]:
         """(height, width) of the network input, rounded up to ``divisibility``."""
-        base = self.size if self.resize == "fixed" else image_size
+        base: Sequence[float] = self.size if self.resize == "fixed" else image_size
+        if self.resize == "short_side":
+            base, scale = [round(side * self._short_side_zoom(image_size, scale)) for side in image_size], 1.0
         if self.resize == "keep" and self.pad_always:
             height, width = ((int(side * scale) // divisibility + 1) * divisibility for side in base)
         else:
             height, width = (int(np.ceil(side * scale / divisibility)) * divisibility for side in base)
         return height, width
+
+    def zoom(self, image_size: tuple[int, int], input_size: tuple[int, int], scale: float) -> float:
+        """Return the input pixels per image pixel where both sides have the same; sizes are (height, width)."""
+        if self.resize == "keep":
+            return scale
+        if self.resize == "short_side":
+            return self._short_side_zoom(image_size, scale)
+        return fitting_scale(image_size, input_size, self.fit_width)
+
+    def _short_side_zoom(self, image_size: tuple[int, int], scale: float) -> float:
+        return short_side_scale(image_size, (self.size[0] * scale, self.size[1] * scale))
 
     def group(self, image_sizes: Sequence[tuple[int, int]], divisibility: int) -> list[list[int]]:
         """Indices of images (height, width) that become inputs of one size."""
@@ -108,8 +126,7 @@ class TestTimeAugmentation:
             if self.resize == "stretch":
                 matrix, inputs = stretch_matrix(image_size, size), resize_image(pixels, size)
             else:
-                zoom = scale if self.resize == "keep" else fitting_scale(image_size, size, self.fit_width)
-                matrix = letterbox_matrix(image_size, size, zoom)
+                matrix = letterbox_matrix(image_size, size, self.zoom(image_size, size, scale))
                 inputs = warp_image(pixels, matrix, size, self.pixel_center)
             warped.append(torch.from_numpy(np.ascontiguousarray(inputs.transpose(2, 0, 1))))
             back = inverse(matrix)
@@ -133,7 +150,7 @@ class TestTimeAugmentation:
         far_side = shift + scale * scale.new_tensor([images.shape[-1], 0.0])
         return [
             task.decode(maps).transform(scale_of_cells, shift),
-            task.decode(flipped).transform(scale_of_cells * flip, far_side),
+            task.unflip_candidates(task.decode(flipped).transform(scale_of_cells * flip, far_side)),
         ]
 
 

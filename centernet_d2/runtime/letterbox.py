@@ -12,14 +12,19 @@ def letterbox(size: tuple[int, int], metadata: dict[str, Any]) -> tuple[np.ndarr
     """How an image of ``size`` (height, width) becomes the input: input = image * scale + shift (both (2,) x, y), and
     the input's (height, width)."""
     step, resize = metadata["divisibility"], metadata["resize"]
-    base = metadata["size"] if resize == "fixed" else size
+    base: Any = metadata["size"] if resize == "fixed" else size
+    scale = 1.0
+    if resize == "short_side":
+        short, long = metadata["size"]
+        scale = min(short / min(size), long / max(size))
+        base = [round(side * scale) for side in size]
     extra = resize == "keep" and metadata["pad_always"]
     rows, columns = ((side // step + 1 if extra else math.ceil(side / step)) * step for side in base)
     sides = np.array([columns / size[1], rows / size[0]])
     if resize == "stretch":
         return sides, np.zeros(2), (rows, columns)
-    fitting = sides[0] if metadata["fit_width"] else sides.min()
-    scale = 1.0 if resize == "keep" else fitting
+    if resize == "fixed":
+        scale = sides[0] if metadata["fit_width"] else sides.min()
     shift = np.array([columns - scale * size[1], rows - scale * size[0]]) / 2
     return np.array([scale, scale]), np.ceil(shift) if scale == 1 else shift, (rows, columns)
 

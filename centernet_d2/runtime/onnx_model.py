@@ -120,7 +120,8 @@ class OnnxPredictor:
         candidates["boxes"] = moved.pop("boxes").reshape(-1, 4)
         for name, xy in moved.items():
             candidates[name][..., :2] = xy
-        predictions = merge(candidates, self.metadata["merge"], self.metadata["sources"], self.metadata["limit"])
+        method, sources, limit = (self.metadata[key] for key in ("merge", "sources", "limit"))
+        predictions = merge(candidates, method, sources, limit, self.metadata.get("merge_iou", 0.0))
         predictions = _rows(predictions, np.flatnonzero(predictions["scores"] > self.metadata["score_threshold"]))
         if self.metadata.get("nms"):
             predictions = suppress(predictions, self.metadata["nms"])

@@ -68,7 +68,8 @@ class Candidates:
 
         points, values = ({name: rows(x) for name, x in part.items()} for part in (self.points, self.values))
         source = torch.zeros_like(index[0])
-        return Candidates(rows(self.boxes), rows(self.scores), rows(self.classes), source, points, values)
+        picked = rows(self.boxes), rows(self.scores), rows(self.classes), source, points, values
+        return Candidates(*picked, self.num_passes)
 
     def to_instances(self, image_sizes: list[tuple[int, int]], score_threshold: float) -> list[Instances]:
         """Those above ``score_threshold`` as Detectron2's ``Instances``; ``image_sizes`` are (height, width)."""

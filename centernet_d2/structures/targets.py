@@ -29,6 +29,9 @@ class Targets:
         fields: extra values per object (keypoints, depth, ...), (P, ...) each, points among them in grid cells;
             "center" (P, 2), where a task adds it, stands for the objects instead of points of their boxes.
         ignored: regions in whose center an object of their class is ignored, as such a list.
+        image_sizes: (N, 2) float32 width, height of each image before the batch was padded, grid cells.
+        slot: (P,) int64 position of each object in its row of :meth:`pad`.
+        slots: length of those rows.
     """
 
     boxes: Tensor
@@ -39,6 +42,9 @@ class Targets:
     num_objects: Tensor
     fields: dict[str, Tensor] = field(default_factory=dict)
     ignored: Targets | None = None
+    image_sizes: Tensor | None = None
+    slot: Tensor | None = None
+    slots: int = 0
     _found: dict[tuple[int, ...], tuple[Tensor, Tensor]] = field(default_factory=dict, init=False, repr=False)
 
     def __len__(self) -> int:
@@ -59,14 +65,18 @@ class Targets:
         names = [name for name in instances[0].get_fields() if name not in ("gt_boxes", "gt_classes")]
         fields = {name.removeprefix("gt_"): _flatten([x.get(name) for x in instances], stride) for name in names}
         ignored = fields.pop("ignored", None)
+        counts = [len(x) for x in instances]
         every = cls(
             boxes=torch.from_numpy(boxes),
             classes=torch.cat([x.gt_classes for x in instances]).cpu(),
-            image_index=torch.from_numpy(np.repeat(np.arange(len(instances)), [len(x) for x in instances])),
+            image_index=torch.from_numpy(np.repeat(np.arange(len(instances)), counts)),
             num_images=len(instances),
             grid_size=grid_size,
             num_objects=torch.tensor(float(len(boxes))),
             fields=fields,
+            image_sizes=torch.tensor([x.image_size[::-1] for x in instances], dtype=torch.float32) / stride,
+            slot=torch.cat([torch.arange(count) for count in counts]),
+            slots=max(counts),
         )
         if ignored is not None:
             return replace(every.select(keep & ~ignored), ignored=every.select(keep & ignored))
@@ -81,7 +91,37 @@ class Targets:
             image_index=self.image_index[rows],
             num_objects=rows.sum().float(),
             fields={name: value[rows] for name, value in self.fields.items()},
+            slot=None if self.slot is None else self.slot[rows],
         )
+
+    def ignore(self, rows: Tensor) -> Targets:
+        """Return the objects without those of the mask ``rows`` (P,), which are ignored from now on."""
+        dropped = self.select(rows)
+        if self.ignored is not None:
+            dropped = dropped._append(self.ignored)
+        return replace(self.select(~rows), ignored=replace(dropped, ignored=None))
+
+    def _append(self, other: Targets) -> Targets:
+        assert self.slot is not None and other.slot is not None
+        return replace(
+            self,
+            boxes=torch.cat([self.boxes, other.boxes]),
+            classes=torch.cat([self.classes, other.classes]),
+            image_index=torch.cat([self.image_index, other.image_index]),
+            slot=torch.cat([self.slot, other.slot]),
+            fields={name: torch.cat([value, other.fields[name]]) for name, value in self.fields.items()},
+        )
+
+    def occupied_slots(self) -> Tensor:
+        """Return the slots (N, slots) bool of :meth:`pad` that hold an object."""
+        return self.pad(torch.ones_like(self.classes, dtype=torch.bool))
+
+    def pad(self, values: Tensor) -> Tensor:
+        """Return ``values`` (P, ...) as one row per image, (N, slots, ...); empty slots are zero."""
+        assert self.slot is not None
+        padded = values.new_zeros(self.num_images, self.slots, *values.shape[1:])
+        padded[self.image_index, self.slot] = values
+        return padded
 
     def points(self, point_flags: Sequence[int]) -> Tensor:
         """(P, K, 2) x, y of the points that stand for the objects: those of ``ops.grid_coding``, or the "center"."""

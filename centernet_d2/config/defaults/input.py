@@ -10,6 +10,7 @@ def add_input(cfg: CfgNode) -> None:
     cfg.INPUT.SIZE_TRAIN = [512, 512]
     # "fixed": the whole image is fitted into SIZE_TEST; "keep": its own size, padded to what the backbone needs;
     # "stretch": its own size, width and height each scaled up to what the backbone needs.
+    # "short_side": SIZE_TEST limits its shorter and its longer side, padded likewise.
     cfg.INPUT.RESIZE_TEST = "fixed"
     cfg.INPUT.SIZE_TEST = [512, 512]
     # Kept sizes are padded even where they are what the backbone needs already, by one step of it (as in the
@@ -31,7 +32,8 @@ def add_input(cfg: CfgNode) -> None:
 def add_augmentation(cfg: CfgNode) -> None:
     cfg.INPUT.AFFINE = CfgNode()
     # "crop": a scale out of SCALES and a center out of the image less a border of BORDER pixels (halved until it
-    # fits in); "shift": Gaussian shift and scale around the center; "none": letterbox.
+    # fits in); "shift": Gaussian shift and scale around the center; "none": letterbox; "short_side": the whole image,
+    # whose shorter and longer side SIZE_TRAIN limits, times a factor between the least and the largest of SCALES.
     cfg.INPUT.AFFINE.MODE = "crop"
     # Probability of that mode; else the image is letterboxed.
     cfg.INPUT.AFFINE.PROB = 1.0

@@ -22,6 +22,9 @@ def add_networks(cfg: CfgNode) -> None:
     # How FPNNeck, IDANeck and BiFPNNeck bring maps together: "sum", "weighted" (learned), "concat".
     cfg.MODEL.NECK.FUSION = "sum"
     cfg.MODEL.NECK.NORM = "BN"
+    # Levels of FeaturePyramidNeck and the stride of the finest.
+    cfg.MODEL.NECK.NUM_LEVELS = 5
+    cfg.MODEL.NECK.FINEST_STRIDE = 8
 
     # Any of torchvision's classification networks (build_torchvision_backbone).
     cfg.MODEL.TORCHVISION = CfgNode()
@@ -34,6 +37,13 @@ def add_networks(cfg: CfgNode) -> None:
     cfg.MODEL.TIMM = CfgNode()
     cfg.MODEL.TIMM.NAME = "mobilenetv3_large_100"
     cfg.MODEL.TIMM.PRETRAINED = False
+
+    # Swin Transformers of Detectron2 (build_swin_backbone): "tiny", "small", "base" or "large"; side of the attention
+    # windows in cells of 4 pixels; largest rate of stochastic depth (above 0 it needs timm).
+    cfg.MODEL.SWIN = CfgNode()
+    cfg.MODEL.SWIN.SIZE = "tiny"
+    cfg.MODEL.SWIN.WINDOW = 7
+    cfg.MODEL.SWIN.DROP_PATH = 0.0
 
     cfg.MODEL.DARKNET = CfgNode()
     cfg.MODEL.DARKNET.NORM = "BN"

@@ -8,6 +8,7 @@ from detectron2.config import CfgNode
 def add_training(cfg: CfgNode) -> None:
     # "Adam", "AdamW" or "SGD".
     cfg.SOLVER.OPTIMIZER = "Adam"
+    # CLIP_GRADIENTS.CLIP_TYPE "full_model" clips the norm of all gradients together, beside Detectron2's types.
     # Schedules (LR_SCHEDULER_NAME) are Detectron2's, and "OneCycleLR", which climbs for WARMUP_ITERS.
     # Evaluated and saved are moving averages of the weights, which forget at this rate, such as 0.999; 0: the weights.
     cfg.SOLVER.EMA = CfgNode()

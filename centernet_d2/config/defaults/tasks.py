@@ -1,4 +1,4 @@
-"""Defaults of the tasks: keypoints, extreme points, 3D boxes, tracking."""
+"""Defaults of the tasks: keypoints, extreme points, 3D boxes, landmarks over a feature pyramid, tracking."""
 
 from __future__ import annotations
 
@@ -78,6 +78,48 @@ def add_tasks(cfg: CfgNode) -> None:
     cfg.MODEL.BOX3D.DIMENSIONS_WEIGHT = 1.0
     cfg.MODEL.BOX3D.ORIENTATION_WEIGHT = 1.0
     cfg.MODEL.BOX3D.CENTER_OFFSET_WEIGHT = 1.0
+
+
+def add_pyramid_tasks(cfg: CfgNode) -> None:
+    # Tasks over a feature pyramid: LSNet{Box,Contour,Pose}Task and CenterNetPlusPlusTask.
+    cfg.MODEL.LSNET = CfgNode()
+    # Convolutions of each tower, from the first to the last: "deformable" (modulated) or "plain".
+    cfg.MODEL.LSNET.TOWER = ["deformable", "deformable", "deformable"]
+    # Points of a contour (LSNetContourTask).
+    cfg.MODEL.LSNET.CONTOUR_POINTS = 36
+    # Which box a pose belongs to (LSNetPoseTask): the "object" box, which is predicted, or that of its "keypoints".
+    cfg.MODEL.LSNET.POSE_BOX = "object"
+    # Where a cell's anchor point lies: 0 is the cell's corner (published), 0.5 its center.
+    cfg.MODEL.LSNET.POINT_OFFSET = 0.0
+    # The positive cells of the first stage are nearest to the "box" center, or to the "centroid" of the extreme points.
+    cfg.MODEL.LSNET.INIT_CENTER = "box"
+    # Positive cells of an object in the first stage.
+    cfg.MODEL.LSNET.INIT_POSITIVES = 1
+    # Candidates of an object on each level in the second stage (ATSS).
+    cfg.MODEL.LSNET.ATSS_TOPK = 9
+    # The smaller of a pair of opposite numbers is this fraction of the larger (alpha of the cross-IOU loss).
+    cfg.MODEL.LSNET.ALPHA = 0.2
+    cfg.MODEL.LSNET.CLASS_WEIGHT = 1.0
+    cfg.MODEL.LSNET.INIT_WEIGHT = 1.0
+    cfg.MODEL.LSNET.REFINE_WEIGHT = 2.0
+    # Factor of the box losses beside those of a pose.
+    cfg.MODEL.LSNET.POSE_BOX_WEIGHT = 0.1
+    # Pairs of cell and class that are decoded on each level.
+    cfg.MODEL.LSNET.TOPK_CANDIDATES = 1000
+    # How candidates of one object are merged: "nms" or "linear_soft_nms", per class, at this IoU. With several
+    # test-time passes (TEST.AUG) the boxes vote, at VOTE_IOU.
+    cfg.MODEL.LSNET.MERGE = "nms"
+    cfg.MODEL.LSNET.NMS_IOU = 0.6
+    cfg.MODEL.LSNET.VOTE_IOU = 0.66
+    # Boxes below this area (image pixels) are left out: 1024 for poses, since COCO does not score smaller ones.
+    cfg.MODEL.LSNET.MIN_BOX_AREA = 0.0
+    # Corner verification: corners of boxes move to peaks of corner heatmaps (LSNet-CPV; CenterNet++, where False is
+    # CenterNet-RT).
+    cfg.MODEL.LSNET.CORNERS = False
+    # Least probability of the corner that a box's corner moves to; 0 moves every one (published).
+    cfg.MODEL.LSNET.CORNER_THRESH = 0.0
+    # Defects of the reference code to restore: names of modeling.lsnet.reference.DEFECTS.
+    cfg.MODEL.LSNET.REFERENCE_DEFECTS = []
 
 
 def add_tracking(cfg: CfgNode) -> None:

@@ -12,6 +12,7 @@ from typing import Any
 from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.structures import BoxMode
 
+from centernet_d2.data.formats.coco_segmentation import BAD_SEGMENTATION, select_usable
 from centernet_d2.data.formats.text import NotTextError, read_text
 from centernet_d2.data.image_io import DatasetDict
 from centernet_d2.data.validation.conversions import convert_fields, warn_conversions
@@ -241,8 +242,13 @@ def _convert_annotation(annotation: dict[str, Any], dataset_ids: dict[int, int])
         # "ignore" marks Pascal VOC's difficult objects in some COCO files.
         "iscrowd": int(bool(annotation.get("iscrowd", 0) or annotation.get("ignore", 0))),
     }
-    if "difficulties" in annotation:  # of WIDER FACE
-        result["difficulties"] = annotation["difficulties"]
+    for field in ("difficulties", "extreme_points"):  # difficulties: of WIDER FACE
+        if field in annotation:
+            result[field] = annotation[field]
+    if annotation.get("segmentation"):
+        usable = select_usable(annotation["segmentation"])
+        # Detectron2 fails on any other "segmentation". A task that needs it reports the annotation.
+        result["segmentation" if usable else BAD_SEGMENTATION] = usable or annotation["segmentation"]
     if "keypoints" in annotation:
         result["keypoints"] = points = list(annotation["keypoints"])
         for i in range(0, len(points), 3):

@@ -6,16 +6,15 @@ from collections import defaultdict
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
-from pycocotools import mask as mask_util
 
 from centernet_d2.data.datasets.coco import read_coco_json
+from centernet_d2.data.formats.coco_segmentation import read_outlines
 from centernet_d2.data.preparation.conversion import Converted, Fields, Summary, convert
 from centernet_d2.data.schemas import EXTREME4
 from centernet_d2.data.schemas.extreme4 import extreme_points
-from centernet_d2.data.validation.issues import AnnotationIssue, is_integer, is_number
-from centernet_d2.geometry import from_pixel_index, to_pixel_index
+from centernet_d2.data.validation.issues import AnnotationIssue, is_integer
+from centernet_d2.geometry import to_pixel_index
 
 
 def convert_extreme_points(json_file: Path, output: Path) -> Summary:
@@ -80,37 +79,4 @@ def segmentation_points(segmentation: Any, size: tuple[Any, Any]) -> np.ndarray:
     Raises:
         ValueError: it is neither, shows nothing, or is of another size; the message goes on from "segmentation".
     """
-    if not all(is_integer(side) and side > 0 for side in size):
-        raise ValueError(f"belongs to an image whose size is {size}")
-    if isinstance(segmentation, dict):
-        points = extreme_points(_mask_outlines(segmentation, size), margin=0.5)
-    else:
-        points = extreme_points(_polygons(segmentation))
-    return points.clip(0, size[::-1])
-
-
-def _polygons(segmentation: Any) -> list[np.ndarray]:
-    if not isinstance(segmentation, list) or not all(isinstance(polygon, list) for polygon in segmentation):
-        raise ValueError("is neither polygons nor run lengths")
-    if not all(len(polygon) % 2 == 0 and all(map(is_number, polygon)) for polygon in segmentation):
-        raise ValueError("has a polygon that is not pairs of finite numbers")
-    polygons = [np.array(polygon, dtype=np.float64).reshape(-1, 2) for polygon in segmentation if len(polygon) >= 6]
-    if not polygons:
-        raise ValueError("has no polygon of three vertices or more")
-    return polygons
-
-
-def _mask_outlines(segmentation: Fields, size: tuple[int, int]) -> list[np.ndarray]:
-    """Outlines of a mask's parts, through the centers of their pixels."""
-    if segmentation.get("size") != list(size):
-        raise ValueError(f"has the size {segmentation.get('size')}, the image {list(size)}")
-    counts = segmentation.get("counts")
-    try:
-        encoded = mask_util.frPyObjects(segmentation, *size) if isinstance(counts, list) else segmentation
-        mask = mask_util.decode(encoded)
-    except (ValueError, TypeError, KeyError, AttributeError, OverflowError) as error:
-        raise ValueError(f"has run lengths that cannot be decoded ({error})") from None
-    contours, _ = cv2.findContours(mask, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
-    if not contours:
-        raise ValueError("shows nothing")
-    return [from_pixel_index(contour[:, 0].astype(np.float64)) for contour in contours]
+    return extreme_points(*read_outlines(segmentation, size)).clip(0, size[::-1])

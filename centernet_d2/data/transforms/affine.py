@@ -22,6 +22,7 @@ from centernet_d2.geometry import (
     inverse,
     letterbox_matrix,
     reduced_matrix,
+    short_side_scale,
     transform_points,
     warp_image,
 )
@@ -102,6 +103,10 @@ def affine_parts(transforms: TransformList) -> list[AffineTransform]:
     return [transform for transform in transforms.transforms if isinstance(transform, AffineTransform)]
 
 
+#: How :class:`RandomAffine` chooses what of an image is visible.
+MODES = ("crop", "shift", "none", "short_side")
+
+
 class RandomAffine(Augmentation):
     """Crop, scale, shift, rotate, shear and flip in one resampling; sizes and shifts in image pixels."""
 
@@ -129,7 +134,9 @@ class RandomAffine(Augmentation):
         Args:
             output_size: (height, width) of the network input.
             mode: "crop" (a window of ``scales`` times the fitted size, its center at least ``border`` pixels inside),
-                "shift" (Gaussian of standard deviation ``shift`` and ``scale`` around the center), "none" (letterbox).
+                "shift" (Gaussian of standard deviation ``shift`` and ``scale`` around the center), "none" (letterbox),
+                "short_side" (the whole image, of a size of its own: ``output_size`` limits its shorter and longer side,
+                both times a factor between the least and the largest of ``scales``).
             prob: probability of ``mode``; otherwise the image is letterboxed.
             rotation: standard deviation in degrees.
             shear: largest shear angle, degrees to either side; uniform.
@@ -142,8 +149,13 @@ class RandomAffine(Augmentation):
         """
         super().__init__()
         for key, value, valid, wanted in [
-            ("MODE", mode, mode in ("crop", "shift", "none"), '"crop", "shift" or "none"'),
-            ("SCALES", list(scales), mode != "crop" or min(scales, default=0) > 0, "positive numbers"),
+            ("MODE", mode, mode in MODES, f"one of {MODES}"),
+            (
+                "SCALES",
+                list(scales),
+                mode not in ("crop", "short_side") or min(scales, default=0) > 0,
+                "positive numbers",
+            ),
             ("SCALE", scale, mode != "shift" or 0 <= scale < 1, "in [0, 1)"),
             ("PROB", prob, 0 <= prob <= 1, "in [0, 1]"),
             ("SHEAR", shear, 0 <= shear < 90, "in [0, 90)"),
@@ -165,11 +177,11 @@ class RandomAffine(Augmentation):
             angle = float(np.clip(np.random.randn(), -2, 2) * self.rotation)
         flip = bool(np.random.rand() < self.flip_prob)
         keep = self._sample_keep_resolution(height, width)
-        size = (height, width) if keep else self.output_size
+        size = (height, width) if keep else self._sample_size(height, width)
         # No random number is used where the mode always applies, so that seeded runs stay the same.
         mode = self.mode if self.prob == 1 or np.random.rand() < self.prob else "none"
         fitted = fitting_scale((height, width), size, self.fit_width)
-        letterbox = (keep or mode == "none") and angle == 0
+        letterbox = (keep or mode in ("none", "short_side")) and angle == 0
         if letterbox:
             center, matrix = (width / 2, height / 2), letterbox_matrix((height, width), size, fitted)
         else:
@@ -180,6 +192,15 @@ class RandomAffine(Augmentation):
         if flip:
             matrix = flip_matrix(matrix, size[1])
         return AffineTransform(matrix, size, self.pixel_center, (height, width) if letterbox else None)
+
+    def _sample_size(self, height: int, width: int) -> tuple[int, int]:
+        """(height, width) of the output."""
+        if self.mode != "short_side":
+            return self.output_size
+        factor = float(np.random.uniform(min(self.scales), max(self.scales)))
+        short, long = self.output_size
+        scale = short_side_scale((height, width), (short * factor, max(long, long * factor)))
+        return round(height * scale), round(width * scale)
 
     def _sample_keep_resolution(self, height: int, width: int) -> bool:
         # No random number is used where it is switched off, so that seeded runs stay the same.

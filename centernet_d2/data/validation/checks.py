@@ -18,6 +18,7 @@ from centernet_d2.data.build import load_training_dicts
 from centernet_d2.data.catalog import class_names as names_of
 from centernet_d2.data.catalog import load_dataset_dicts
 from centernet_d2.data.corrupt_images import CorruptImages
+from centernet_d2.data.fields import Field, build_fields
 from centernet_d2.data.image_io import CorruptImageError, DatasetDict, read_image
 from centernet_d2.data.validation.box_units import check_units
 from centernet_d2.data.validation.headers import HeaderReader
@@ -79,17 +80,34 @@ def check_quick(cfg: CfgNode) -> None:
             cannot use; and the errors of ``load_dataset_dicts``.
         TooManyCorruptError: too many images of ``DATASETS.TRAIN`` cannot be used.
     """
+    fields = build_fields(cfg) if cfg.DATASETS.TRAIN else []
     loaded = {name: load_dataset_dicts(name) for name in (*cfg.DATASETS.TRAIN, *cfg.DATASETS.TEST)}
     for name, dataset_dicts in loaded.items():
         keypoints = MetadataCatalog.get(name).get("keypoint_names") if "keypoints" in required_fields(cfg) else None
         issues = check_annotations(dataset_dicts, names_of(name), num_keypoints=len(keypoints) if keypoints else None)
         raise_issues(f"dataset {name}", issues)
+        if name in cfg.DATASETS.TRAIN:
+            raise_issues(f"dataset {name}", check_fields(dataset_dicts, fields))
         if issues:
             shown = "".join(f"\n  {issue}" for issue in issues[:3])
             _logger.warning(
                 "Dataset %s: %d boxes are dropped, clipped or suspicious, such as:%s", name, len(issues), shown
             )
     check_headers(cfg, bool(cfg.DATASETS.TRAIN), loaded.__getitem__)
+
+
+def check_fields(dataset_dicts: Sequence[DatasetDict], fields: Sequence[Field]) -> list[AnnotationIssue]:
+    """Return what the readers of a task's fields cannot use, such as a polygon of two points."""
+    issues = []
+    for dataset_dict in dataset_dicts:
+        size = dataset_dict.get("height"), dataset_dict.get("width")
+        for position, annotation in enumerate(dataset_dict.get("annotations", ()), start=1):
+            for field in () if annotation.get("iscrowd") else fields:
+                problem = field.find_problem(annotation, size)
+                if problem is not None:
+                    file, number = str(dataset_dict.get("file_name")), annotation.get("id", position)
+                    issues.append(AnnotationIssue(file, number, *problem))
+    return issues
 
 
 def check_headers(

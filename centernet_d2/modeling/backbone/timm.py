@@ -10,6 +10,7 @@ from detectron2.modeling import BACKBONE_REGISTRY, Backbone
 from torch import Tensor
 
 from centernet_d2.layers.conv_blocks import freeze_stages
+from centernet_d2.layers.deform_conv import make_deformable
 
 STRIDES = (4, 8, 16, 32)
 
@@ -52,6 +53,18 @@ class TimmBackbone(Backbone):
 
 @BACKBONE_REGISTRY.register()
 def build_timm_backbone(cfg: CfgNode, input_shape: ShapeSpec) -> TimmBackbone:
-    """MODEL.TIMM; none of its stages can be frozen here."""
+    """MODEL.TIMM; none of its stages can be frozen here.
+
+    MODEL.RESNETS.DEFORM_ON_PER_STAGE makes stages of ResNets, Res2Nets and ResNeXts deformable.
+
+    Raises:
+        ValueError: it is set for a network without such stages.
+    """
     freeze_stages([], cfg.MODEL.BACKBONE.FREEZE_AT)
-    return TimmBackbone(name=cfg.MODEL.TIMM.NAME, pretrained=cfg.MODEL.TIMM.PRETRAINED)
+    backbone = TimmBackbone(name=cfg.MODEL.TIMM.NAME, pretrained=cfg.MODEL.TIMM.PRETRAINED)
+    for number, deformable in enumerate(cfg.MODEL.RESNETS.DEFORM_ON_PER_STAGE, start=1):
+        if deformable and not hasattr(backbone.body, f"layer{number}"):
+            raise ValueError(f"MODEL.RESNETS.DEFORM_ON_PER_STAGE: {cfg.MODEL.TIMM.NAME} has no stage layer{number}")
+        if deformable:
+            make_deformable(getattr(backbone.body, f"layer{number}"))
+    return backbone

@@ -26,7 +26,8 @@ from centernet_d2.structures.model_metadata import ModelMetadata
 class CenterNet(DenseDetector):
     """Objects as points (Zhou et al. 2019).
 
-    The backbone or neck gives one map per stack, all of one stride. Every stack is supervised; the last one predicts.
+    The backbone or neck gives one map per stack, all of one stride: every stack is supervised, the last one predicts.
+    A task over a feature pyramid (:mod:`centernet_d2.modeling.tasks.pyramid_base`) takes one map per level instead.
 
     Args:
         task: heads, and how their maps become objects.
@@ -58,10 +59,8 @@ class CenterNet(DenseDetector):
             raise ValueError(f"TEST.NMS must be an IoU of 0 (off) to 1, not {nms_threshold}")
         self.metadata = metadata or ModelMetadata()
         self.nms_threshold, self.allow_incomplete_weights = nms_threshold, allow_incomplete_weights
-        if len(self.strides) != 1:
-            raise ValueError(f"all maps must have one stride, not {self.strides}: name a neck (MODEL.NECK.NAME)")
-        (self.stride,) = self.strides
         self.task = task
+        self.stride = task.bind_strides(self.strides)
         self.run_network: Callable[[Tensor], dict[str, Tensor]] = self.predict_maps
         self.detections_per_image, self.score_threshold = detections_per_image, score_threshold
         self.apply_memory_format()
@@ -93,7 +92,9 @@ class CenterNet(DenseDetector):
         """The next image does not follow the last one: for networks that see previous frames, too."""
 
     def forward_training(self, features: list[Tensor], gt_instances: list[Instances]) -> dict[str, Tensor]:
-        grid_size = (int(features[0].shape[-2]), int(features[0].shape[-1]))
+        height, width = features[0].shape[-2:]
+        zoom = self.strides[0] // self.stride
+        grid_size = (int(height) * zoom, int(width) * zoom)
         objects = Targets.from_instances(gt_instances, self.stride, grid_size).to(self.device)
         targets = self.task.encode(objects)
         return self.task.losses(features, targets, mean_over_processes(objects.num_objects))
@@ -112,4 +113,4 @@ class CenterNet(DenseDetector):
 
     def predict_maps(self, images: Tensor) -> dict[str, Tensor]:
         """The heads' float32 maps of normalized images (N, 3, H, W), in inference."""
-        return self.task.predict_maps(self.extract_features(images)[-1])
+        return self.task.predict_maps(self.extract_features(images))

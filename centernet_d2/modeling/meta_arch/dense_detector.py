@@ -79,7 +79,7 @@ class DenseDetector(nn.Module, ABC):
     def divisibility(self) -> int:
         """What both sides of the network's input are multiples of."""
         parts = (self.backbone, self.neck) if self.neck is not None else (self.backbone,)
-        return max(*self.strides, *(part.size_divisibility for part in parts))
+        return max(self.strides[0], *(part.size_divisibility for part in parts))
 
     def forward(self, batched_inputs: list[dict[str, Any]]) -> dict[str, Tensor] | list[dict[str, Any]]:
         """Losses in training, else one ``{"instances": Instances}`` per image.

@@ -29,6 +29,8 @@ class Task(nn.Module, ABC):
     #: What training needs of an object besides box and class: names of ``data.fields.FIELDS``, or of annotation fields.
     required_fields: tuple[str, ...] = ()
     own: tuple[str, ...] = ()
+    #: IoU of "nms" and "linear_soft_nms" in :meth:`merge_spec`.
+    merge_iou: float = 0.0
     # Whether maps of a flipped image can be averaged with the image's own; else its candidates are added.
     flip_closed = True
 
@@ -39,6 +41,18 @@ class Task(nn.Module, ABC):
     def items(self) -> list[tuple[str, Head]]:
         """The heads with their names."""
         return [(name, cast(Head, head)) for name, head in self.heads.items()]
+
+    def bind_strides(self, strides: Sequence[int]) -> int:
+        """Take the strides of the feature maps; return the unit of coordinates in :meth:`encode` and :meth:`decode`.
+
+        The unit is in input pixels. Here it is the stride of the maps, so that coordinates are in grid cells.
+
+        Raises:
+            ValueError: the maps have several strides.
+        """
+        if len(strides) != 1:
+            raise ValueError(f"all maps must have one stride, not {tuple(strides)}: name a neck (MODEL.NECK.NAME)")
+        return strides[0]
 
     def prepare(self, objects: Targets) -> Targets:
         """The objects with what the heads need besides boxes and classes."""
@@ -58,9 +72,9 @@ class Task(nn.Module, ABC):
             losses[f"loss_{name}"] = head.loss_weight * torch.stack(stacks).mean()
         return losses
 
-    def predict_maps(self, feature: Tensor) -> dict[str, Tensor]:
-        """Every head's float32 map of the last stack's ``feature``."""
-        return {name: head([feature])[-1].float() for name, head in self.items()}
+    def predict_maps(self, features: Sequence[Tensor]) -> dict[str, Tensor]:
+        """Return every head's float32 map (N, D, H, W) of the last stack's feature map."""
+        return {name: head([features[-1]])[-1].float() for name, head in self.items()}
 
     def encode_dense(self, objects: Targets) -> dict[str, Tensor]:
         """Maps of a perfect network: decoding them gives the objects back."""
@@ -88,13 +102,20 @@ class Task(nn.Module, ABC):
     def decode(self, outputs: dict[str, Tensor]) -> Candidates:
         """Proposals in grid cells, M per image."""
 
+    def unflip_candidates(self, candidates: Candidates) -> Candidates:
+        """Return candidates of a flipped image, whose coordinates were flipped back, with left and right exchanged.
+
+        Only called where maps cannot be averaged (``flip_closed`` is False).
+        """
+        return candidates
+
     @abstractmethod
     def merge(self, candidates: Candidates, limit: int) -> Candidates:
         """At most ``limit`` objects per image, in descending order of score; coordinates in image pixels."""
 
     def merge_spec(self) -> str:
-        """How ``runtime.merging.merge`` is to merge candidates in an exported model: "top", "soft_nms", "vote" or
-        "extreme_points"."""
+        """How ``runtime.merging.merge`` is to merge candidates in an exported model: "top", "soft_nms", "vote",
+        "extreme_points", "nms" or "linear_soft_nms"."""
         return "soft_nms"
 
     def decode_for_export(self, maps: dict[str, Tensor]) -> Candidates:

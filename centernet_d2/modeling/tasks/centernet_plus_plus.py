@@ -1,0 +1,167 @@
+"""CenterNet++ (Duan et al. 2022, "CenterNet++ for Object Detection"): corners paired by the centers they predict."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, cast
+
+import torch
+from detectron2.config import CfgNode, configurable
+from torch import Tensor
+
+from centernet_d2.modeling.lsnet.corner_head import CORNERS_AND_CENTER, CornerHead, CornerMaps
+from centernet_d2.modeling.lsnet.levels import Levels, flatten_levels
+from centernet_d2.modeling.lsnet.quarter_box_head import QuarterBoxHead, decode_quarter_boxes, split_boxes
+from centernet_d2.modeling.tasks.base import TASK_REGISTRY
+from centernet_d2.modeling.tasks.pyramid_base import PyramidSettings, PyramidTask, class_loss
+from centernet_d2.ops.box_losses import box_loss
+from centernet_d2.ops.lsnet.triplet_pairing import pair_quarter_boxes
+from centernet_d2.ops.soft_nms import soft_nms
+from centernet_d2.structures import Candidates, Targets
+
+#: The two quarters of an object's box, in the order of their heads.
+SIDES = ("top_left", "bottom_right")
+# Quarter boxes are divided by this many strides before the loss.
+_LOSS_UNIT = 4.0
+# Quarter boxes of one side that are paired (as in the reference).
+_PAIRED = 100
+
+
+@TASK_REGISTRY.register()
+class CenterNetPlusPlusTask(PyramidTask):
+    """Two heads find the upper left and the lower right quarter of each box; quarters with a common center are a box.
+
+    Args:
+        heads: one :class:`QuarterBoxHead` for each of ``SIDES``, and "corners" (:class:`CornerHead`).
+        class_weight, init_weight, refine_weight: factors of the losses, each the mean of both sides.
+    """
+
+    required_fields = ("crowd",)
+
+    @configurable
+    def __init__(
+        self,
+        *,
+        heads: dict[str, Any],
+        settings: PyramidSettings,
+        class_weight: float = 1.0,
+        init_weight: float = 1.0,
+        refine_weight: float = 2.0,
+    ) -> None:
+        super().__init__(heads, settings)
+        self.weights = {"class": class_weight, "init": init_weight, "box": refine_weight}
+
+    @classmethod
+    def from_config(cls, cfg: CfgNode, in_channels: Sequence[int]) -> dict[str, Any]:
+        """Return the arguments of ``__init__``; without MODEL.LSNET.CORNERS this is CenterNet-RT."""
+        settings = cfg.MODEL.LSNET
+        points = CORNERS_AND_CENTER if settings.CORNERS else ()
+        common = {"num_classes": cfg.MODEL.CENTERNET.NUM_CLASSES, "channels": in_channels[0]}
+        heads: dict[str, Any] = {
+            side: QuarterBoxHead(
+                **common, tower=settings.TOWER, extra_channels=3 * len(points), deformable=settings.CORNERS
+            )
+            for side in SIDES
+        }
+        heads["corners"] = CornerHead(**common, points=points, shared="plain", threshold=settings.CORNER_THRESH)
+        return {
+            "heads": heads,
+            "settings": PyramidSettings.from_config(cfg),
+            "class_weight": settings.CLASS_WEIGHT,
+            "init_weight": settings.INIT_WEIGHT,
+            "refine_weight": settings.REFINE_WEIGHT,
+        }
+
+    def side_head(self, side: str) -> QuarterBoxHead:
+        """Return the head of that side."""
+        return cast(QuarterBoxHead, self.heads[side])
+
+    @property
+    def corners(self) -> CornerHead:
+        return cast(CornerHead, self.heads["corners"])
+
+    def predict(self, features: Sequence[Tensor]) -> tuple[dict[str, list[Tensor]], CornerMaps]:
+        """Return "<side>_class" logits, "<side>_init" and "<side>" points of every level, and the corner maps."""
+        class_maps = {side: [self.side_head(side).class_tower(x) for x in features] for side in SIDES}
+        box_maps = {side: [self.side_head(side).box_tower(x) for x in features] for side in SIDES}
+        corners = self.corners([a + b for a, b in zip(*box_maps.values(), strict=True)])
+        outputs: dict[str, list[Tensor]] = {}
+        for side in SIDES:
+            head = self.side_head(side)
+            classes, boxes = corners.add_to(class_maps[side]), corners.add_to(box_maps[side])
+            initial = outputs[f"{side}_init"] = head.predict_initial(boxes)
+            classes, boxes = corners.append_to(classes), corners.append_to(boxes)
+            outputs[f"{side}_class"], outputs[side] = head.predict_refined(classes, boxes, initial)
+        return outputs, corners
+
+    def predict_maps(self, features: Sequence[Tensor]) -> dict[str, Tensor]:
+        outputs, corners = self.predict(features)
+        outputs |= corners.named()
+        return {f"{name}_{level}": x.float() for name, maps in outputs.items() for level, x in enumerate(maps)}
+
+    def losses(self, features: Sequence[Tensor], targets: Targets, num_objects: Tensor) -> dict[str, Tensor]:  # type: ignore[override]
+        """Return the scalar losses "loss_class", "loss_box_init", "loss_box" and those of the corners."""
+        outputs, corners = self.predict(features)
+        levels = Levels.from_maps(features, self.strides, self.settings.point_offset)
+        sides = [
+            self._side_losses(outputs, side, quarter, targets, levels)
+            for side, quarter in zip(SIDES, split_boxes(targets.boxes), strict=True)
+        ]
+        names = {"class": "loss_class", "init": "loss_box_init", "box": "loss_box"}
+        losses = {
+            names[key]: weight * torch.stack([side[key] for side in sides]).mean()
+            for key, weight in self.weights.items()
+        }
+        return losses | self.corners.losses(corners, targets, levels, self.find_usable_cells(targets, levels))
+
+    def _side_losses(
+        self, outputs: dict[str, list[Tensor]], side: str, quarters: Tensor, targets: Targets, levels: Levels
+    ) -> dict[str, Tensor]:
+        points, strides = levels.points(quarters.device), levels.cell_strides(quarters.device)
+        boxes = targets.pad(quarters)
+        valid = targets.occupied_slots()
+        usable = self.find_usable_cells(targets, levels)
+        initial = decode_quarter_boxes(flatten_levels(outputs[f"{side}_init"]).float(), points, strides)
+        refined = decode_quarter_boxes(flatten_levels(outputs[side]).float(), points, strides)
+        init = self.assign_init(points, strides, boxes, valid, usable)
+        refine = self.assign_refine(initial.detach(), levels, boxes, valid, usable)
+        counted = self.count_cells(targets, usable, refine, points)
+        return {
+            "class": class_loss(outputs[f"{side}_class"], targets, refine, counted, self.normalizer(refine)),
+            "init": self._box_loss(initial, init, boxes, strides) / self.normalizer(init),
+            "box": self._box_loss(refined, refine, boxes, strides) / self.normalizer(refine),
+        }
+
+    def _box_loss(self, predicted: Tensor, assigned: Tensor, boxes: Tensor, strides: Tensor) -> Tensor:
+        """Return the sum of the GIoU losses of the positive cells."""
+        image, cell = (assigned >= 0).nonzero(as_tuple=True)
+        unit = _LOSS_UNIT * strides[cell, None]
+        # The reference counts the sides one unit larger.
+        grown = unit.new_tensor([0, 0, 1, 1] if "giou_plus_one" in self.settings.defects else [0, 0, 0, 0])
+        own, target = predicted[image, cell], boxes[image, assigned[image, cell]]
+        return box_loss("giou", own / unit + grown, target / unit + grown).sum()
+
+    def decode(self, outputs: dict[str, Tensor]) -> Candidates:
+        sides = [self._decode_side(outputs, side) for side in SIDES]
+        boxes, scores, classes = pair_quarter_boxes(*sides[0], *sides[1])
+        scores, index = scores.topk(min(self.settings.num_candidates, scores.shape[1]))
+        boxes = boxes.gather(1, index[..., None].expand(-1, -1, 4))
+        return Candidates(boxes, scores, classes.gather(1, index), torch.zeros_like(index[0]))
+
+    def _decode_side(self, outputs: dict[str, Tensor], side: str) -> tuple[Tensor, Tensor, Tensor]:
+        """Return the best quarter boxes (N, P, 4), their scores and classes (N, P)."""
+        picked = [self.pick_cells(outputs[f"{side}_class_{level}"], level) for level in range(len(self.strides))]
+        parts = [
+            decode_quarter_boxes(one.read(outputs[f"{side}_{one.level}"]), one.points, one.strides) for one in picked
+        ]
+        levels = torch.cat([torch.full_like(one.classes, one.level) for one in picked], dim=1)
+        boxes, offset = torch.cat(parts, dim=1), self.settings.point_offset
+        boxes = self.corners.move_boxes(boxes, levels, outputs, self.strides, QUARTER_POINTS[side], offset)
+        scores = torch.cat([one.scores for one in picked], dim=1)
+        classes = torch.cat([one.classes for one in picked], dim=1)
+        index, scores = soft_nms(boxes, scores, classes, _PAIRED, decay="hard", iou=self.merge_iou)
+        return boxes.gather(1, index[..., None].expand(-1, -1, 4)), scores, classes.gather(1, index)
+
+
+#: The points that are the two corners of each quarter box.
+QUARTER_POINTS = {"top_left": ("top_left", "center"), "bottom_right": ("center", "bottom_right")}
