@@ -40,7 +40,14 @@ LOSSES = {
     | {f"loss_{side}_{what}" for side in ("top", "left", "bottom", "right") for what in ("heatmap", "offset")},
     "KeypointHeatmapTask": CENTER | PEAKS | {"loss_keypoint_grouping"},
     "Detection3DTask": CENTER | {"loss_depth", "loss_dimensions", "loss_orientation"},
+    "LSNetBoxTask": {"loss_class", "loss_box_init", "loss_box"},
+    "LSNetContourTask": {"loss_class", "loss_contour_init", "loss_contour"},
+    "LSNetPoseTask": {"loss_class", "loss_box_init", "loss_box", "loss_pose_init", "loss_pose"},
+    "CenterNetPlusPlusTask": {"loss_class", "loss_box_init", "loss_box", "loss_semantic"},
 }
+CORNERS = {"loss_semantic", "loss_corner", "loss_corner_offset"}
+# Networks of more than 80 million parameters take seconds each.
+LARGE = ("X_101", "R2_101", "swin_L")
 
 
 def load(name: str) -> CfgNode:
@@ -57,10 +64,20 @@ def classes_of(cfg: CfgNode) -> int:
     return cfg.MODEL.CENTERNET.NUM_CLASSES or len(MetadataCatalog.get(cfg.DATASETS.TRAIN[0]).thing_classes)
 
 
-@pytest.mark.parametrize("name", [name for name in CONFIGS if not name.startswith("Pretrained/")])
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=[pytest.mark.slow] if any(part in name for part in LARGE) else [])
+        for name in CONFIGS
+        if not name.startswith("Pretrained/")
+    ],
+)
 def test_a_training_and_a_test_step(name):
     cfg = load(name)
     cfg.MODEL.DEVICE = "cpu"
+    cfg.MODEL.TIMM.PRETRAINED = False
+    if cfg.MODEL.BACKBONE.NAME == "build_timm_backbone":
+        pytest.importorskip("timm")
     cfg.INPUT.SIZE_TEST = [128, 128]
     torch.manual_seed(0)
     model = build_model(cfg)
@@ -73,6 +90,10 @@ def test_a_training_and_a_test_step(name):
         expected = expected - {"loss_offset"}
     if "previous_frame" in needed:
         expected = expected | {"loss_displacement"}
+    if cfg.MODEL.LSNET.CORNERS:
+        expected = expected | CORNERS
+    if cfg.MODEL.LSNET.POSE_BOX == "keypoints":
+        expected = expected - {"loss_box_init", "loss_box"}
     assert set(losses) == expected
     sum(losses.values()).backward()
     without = [key for key, p in model.named_parameters() if p.requires_grad and p.grad is None]
@@ -105,6 +126,13 @@ def training_sample(cfg: CfgNode) -> dict:
         dataset_dict = {"height": 128, "width": 128, "calib": np.array(cfg.MODEL.BOX3D.CALIBRATION).reshape(3, 4)}
         for name, values in object_fields(dataset_dict, annotations, TransformList([])).items():
             instances.set(name, values)
+    for name, count in (("extreme_points", 4), ("contour", cfg.MODEL.LSNET.CONTOUR_POINTS)):
+        if name in needed:
+            low, high = (x[:, None] for x in instances.gt_boxes.tensor.split(2, dim=1))
+            points = low + torch.rand(2, count, 2) * (high - low)
+            instances.set(f"gt_{name}", Keypoints(torch.cat([points, torch.full((2, count, 1), 2.0)], dim=2)))
+    if "crowd" in needed:
+        instances.gt_ignored = torch.zeros(2, dtype=torch.bool)
     images = torch.randint(0, 256, (2, 3, 128, 128), dtype=torch.uint8)
     sample = {"image": images[0], "instances": instances}
     if "previous_frame" in needed:
