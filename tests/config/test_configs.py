@@ -231,7 +231,8 @@ def test_names_say_what_is_inside():
         cfg, parts = load(name), Path(name).stem.split("_")
         if "R" in parts:
             assert int(parts[parts.index("R") + 1]) == cfg.MODEL.RESNETS.DEPTH
-            assert ("DCN" in parts) == (cfg.MODEL.NECK.CONV == "deformable")
+            deformable = cfg.MODEL.NECK.CONV == "deformable" or any(cfg.MODEL.RESNETS.DEFORM_ON_PER_STAGE)
+            assert ("DCN" in parts) == deformable
         if "DLA" in parts:
             assert "dla" in cfg.MODEL.BACKBONE.NAME
         if "darknet53" in parts:

@@ -61,7 +61,7 @@ class CenterNet(DenseDetector):
         self.nms_threshold, self.allow_incomplete_weights = nms_threshold, allow_incomplete_weights
         self.task = task
         self.stride = task.bind_strides(self.strides)
-        self.run_network: Callable[[Tensor], dict[str, Tensor]] = self.predict_maps
+        self._network: Callable[[Tensor], dict[str, Tensor]] | None = None
         self.detections_per_image, self.score_threshold = detections_per_image, score_threshold
         self.apply_memory_format()
 
@@ -110,6 +110,15 @@ class CenterNet(DenseDetector):
         if self.nms_threshold:
             detections = [x[nms(x.pred_boxes.tensor, x.scores, self.nms_threshold)] for x in detections]
         return [self.task.finish(*pair) for pair in zip(detections, batched_inputs, strict=True)]
+
+    @property
+    def run_network(self) -> Callable[[Tensor], dict[str, Tensor]]:
+        # Not stored: a model that refers to itself stays in memory until the garbage collector runs.
+        return self._network or self.predict_maps
+
+    @run_network.setter
+    def run_network(self, network: Callable[[Tensor], dict[str, Tensor]]) -> None:
+        self._network = network
 
     def predict_maps(self, images: Tensor) -> dict[str, Tensor]:
         """The heads' float32 maps of normalized images (N, 3, H, W), in inference."""

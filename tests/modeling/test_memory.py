@@ -1,0 +1,25 @@
+"""Models do not refer to themselves, so that they go when their last user does."""
+
+from __future__ import annotations
+
+import gc
+import weakref
+
+from detectron2.modeling import build_model
+
+from centernet_d2.config import get_cfg
+
+
+def test_a_model_is_freed_without_the_garbage_collector():
+    cfg = get_cfg()
+    cfg.merge_from_file("configs/Synthetic/shapes_1pt.yaml")
+    cfg.MODEL.DEVICE = "cpu"
+    model = build_model(cfg)
+    gc.collect()
+    gc.disable()
+    try:
+        reference = weakref.ref(model)
+        del model
+        assert reference() is None
+    finally:
+        gc.enable()
