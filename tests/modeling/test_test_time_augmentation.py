@@ -71,5 +71,5 @@ def test_a_stretched_image_fills_its_input():
     whole = torch.full((3, 64, 96), 255, dtype=torch.uint8)
     (inputs,), scale, _ = settings.letterbox([whole], 1.0, 32)
     assert torch.equal(inputs, whole) and scale[0].tolist() == [1, 1]
-    with pytest.raises(ValueError, match="must be one of .*'stretch'.*, not 'fill'"):
+    with pytest.raises(ValueError, match=r"must be one of .*'stretch'.*, not 'fill'"):
         TestTimeAugmentation(resize="fill")

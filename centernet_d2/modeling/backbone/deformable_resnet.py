@@ -18,7 +18,7 @@ def build_deformable_resnet_backbone(cfg: CfgNode, input_shape: ShapeSpec) -> Re
     convolutions that they replace, so the files of plain ResNets load.
 
     Raises:
-        ValueError: another kind of deformable convolution is asked for.
+        ValueError: another kind of deformable convolution is wanted.
     """
     settings = cfg.MODEL.RESNETS
     stages = list(settings.DEFORM_ON_PER_STAGE)

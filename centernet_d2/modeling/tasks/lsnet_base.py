@@ -150,7 +150,7 @@ class LSNetTask(PyramidTask):
         return losses
 
     def init_points(self, objects: Targets, goals: dict[str, LandmarkTargets]) -> Tensor | None:
-        """Return the extreme points (N, P, 4, 2) whose centroid is the center in the first stage; None: the box's is."""
+        """Return the extreme points (N, P, 4, 2) whose centroid is the first stage's center; None: the box's."""
         if self.init_center == "box":
             return None
         return objects.pad(goals[self.landmark_names[0]].landmarks[:, :4])
