@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import torch
@@ -94,6 +94,20 @@ def warn_of_unused_keys(cfg: CfgNode) -> None:
         ours = next((ours for prefix, ours in _UNUSED.items() if key == prefix or key.startswith(prefix + ".")), None)
         if ours is not None and _value(cfg, key) != _value(default, key):
             _logger.warning("%s has no effect here%s", key, f": set {ours}" if ours else "")
+
+
+def warn_of_few_candidates(cfg: CfgNode, keys: Iterable[str]) -> None:
+    """A line in the log for each of ``keys`` (numbers of candidates) below ``TEST.DETECTIONS_PER_IMAGE``, unless both
+    have their default."""
+    default, limit = get_cfg(), cfg.TEST.DETECTIONS_PER_IMAGE
+    for key in keys:
+        count = _value(cfg, key)
+        if count < limit and (count, limit) != (_value(default, key), default.TEST.DETECTIONS_PER_IMAGE):
+            _logger.warning(
+                "%s is %d, less than TEST.DETECTIONS_PER_IMAGE, %d: in an image with more objects some are not found; "
+                "set both to the same number",
+                *(key, count, limit),
+            )
 
 
 def _leaves(node: CfgNode, prefix: str = "") -> Iterator[str]:

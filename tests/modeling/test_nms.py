@@ -114,3 +114,42 @@ def test_inherited_keys_without_effect_are_said(key, value, ours, caplog):
 def test_others_are_not_said(caplog):
     assert said(caplog, "TEST.DETECTIONS_PER_IMAGE", 50, "INPUT.MIN_SIZE_TRAIN", [800]) == []
     assert said(caplog, "MODEL.RPN.NMS_THRESH", 0.5) == ["MODEL.RPN.NMS_THRESH has no effect here"]
+
+
+@pytest.mark.parametrize(
+    ("limit", "candidates", "warns"),
+    [(300, 100, True), (100, 50, True), (100, 100, False), (50, 100, False), (300, 300, False)],
+)
+def test_fewer_candidates_than_detections_are_a_warning(limit, candidates, warns, caplog):
+    """And the limit is real: a map full of peaks gives no more objects than candidates."""
+    opts = ("TEST.DETECTIONS_PER_IMAGE", limit, "MODEL.CENTERNET.TOPK_CANDIDATES", candidates)
+    model = tiny_model(*opts, "INPUT.SIZE_TEST", [128, 128]).eval()
+    texts = [record.getMessage() for record in caplog.records if "DETECTIONS_PER_IMAGE" in record.getMessage()]
+    assert len(texts) == warns
+    if warns:
+        start = f"MODEL.CENTERNET.TOPK_CANDIDATES is {candidates}, less than TEST.DETECTIONS_PER_IMAGE, {limit}: "
+        assert texts[0].startswith(start)
+    plain = model.predict_maps
+
+    def full(images):
+        maps = plain(images)
+        grid = torch.arange(32)
+        maps["heatmap"][:] = -9.0 + 10 * ((grid[:, None] % 2 == 0) & (grid % 2 == 0))
+        maps["box_size"][:] = 1.0
+        return maps
+
+    model.predict_maps = model.run_network = full
+    with torch.no_grad():
+        found = model([{"image": torch.zeros(3, 128, 128, dtype=torch.uint8), "height": 128, "width": 128}])
+    assert len(found[0]["instances"]) == min(limit, candidates)
+
+
+def test_other_limits_of_candidates_and_defaults(caplog):
+    opts = ("MODEL.CENTERNET.TASK", "ExtremePointTask", "MODEL.KEYPOINT.SCHEMA", "extreme4")
+    tiny_model(*opts)
+    assert "DETECTIONS_PER_IMAGE" not in caplog.text, "the published 40 peaks a side for 100 objects"
+    tiny_model(*opts, "TEST.DETECTIONS_PER_IMAGE", 300)
+    assert "MODEL.EXTREME.TOPK is 40, less than TEST.DETECTIONS_PER_IMAGE, 300" in caplog.text
+    opts = ("MODEL.CENTERNET.TASK", "KeypointHeatmapTask", "MODEL.KEYPOINT.SCHEMA", "face68")
+    tiny_model(*opts, "MODEL.CENTERNET.NUM_CLASSES", 1, "TEST.DETECTIONS_PER_IMAGE", 90)
+    assert "MODEL.KEYPOINT.TOPK_PEAKS is 32, less than TEST.DETECTIONS_PER_IMAGE, 90" in caplog.text

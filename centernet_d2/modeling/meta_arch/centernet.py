@@ -12,11 +12,12 @@ from torch import Tensor
 from torchvision.ops import nms
 
 from centernet_d2.checkpoint.detectron2_patch import load_safely
-from centernet_d2.config import warn_of_unused_keys
+from centernet_d2.config import warn_of_few_candidates, warn_of_unused_keys
 from centernet_d2.config.resolution import resolve
 from centernet_d2.layers.distributed import mean_over_processes
 from centernet_d2.modeling.meta_arch.dense_detector import DenseDetector
 from centernet_d2.modeling.tasks import Task, build_task
+from centernet_d2.registry import TASK_REGISTRY
 from centernet_d2.structures import Candidates, Targets
 from centernet_d2.structures.model_metadata import ModelMetadata
 
@@ -68,6 +69,7 @@ class CenterNet(DenseDetector):
     @classmethod
     def from_config(cls, cfg: CfgNode) -> dict[str, Any]:
         warn_of_unused_keys(cfg)
+        warn_of_few_candidates(cfg, getattr(TASK_REGISTRY.get(cfg.MODEL.CENTERNET.TASK), "candidate_keys", ()))
         cfg = resolve(cfg)
         arguments = super().from_config(cfg)
         shapes = (arguments["neck"] or arguments["backbone"]).output_shape()

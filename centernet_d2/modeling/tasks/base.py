@@ -31,6 +31,8 @@ class Task(nn.Module, ABC):
     own: tuple[str, ...] = ()
     #: IoU of "nms" and "linear_soft_nms" in :meth:`merge_spec`.
     merge_iou: float = 0.0
+    #: Config keys of the numbers of candidates that are read from an image's maps.
+    candidate_keys: tuple[str, ...] = ()
     # Whether maps of a flipped image can be averaged with the image's own; else its candidates are added.
     flip_closed = True
 

@@ -43,6 +43,7 @@ class DetectionTask(Task):
     """
 
     own = ("heatmap", "box_size", "offset")
+    candidate_keys = ("MODEL.CENTERNET.TOPK_CANDIDATES",)
 
     @configurable
     def __init__(self, *, heads: dict[str, Head], merge: str = "vote", candidates_per_point: int = 100) -> None:

@@ -56,6 +56,7 @@ class ExtremePointTask(Task):
     own = ("center_heatmap", *(f"{side}_{what}" for side in SIDES for what in ("heatmap", "offset")))
     flip_closed = False
     required_fields = ("keypoints",)
+    candidate_keys = ("MODEL.EXTREME.TOPK",)
 
     @configurable
     def __init__(

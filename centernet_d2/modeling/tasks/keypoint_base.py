@@ -47,6 +47,7 @@ class KeypointTask(Task):
     """
 
     required_fields = ("keypoints",)
+    candidate_keys = ("MODEL.CENTERNET.TOPK_CANDIDATES", "MODEL.KEYPOINT.TOPK_PEAKS")
 
     def __init__(
         self,
