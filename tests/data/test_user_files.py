@@ -11,7 +11,9 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from detectron2.config import CfgNode
+from detectron2.structures import Boxes, Instances
 from PIL import Image
 
 from centernet_d2.config import get_cfg
@@ -26,6 +28,7 @@ from centernet_d2.data.validation.checks import check_headers
 from centernet_d2.data.validation.headers import HeaderReader
 from centernet_d2.data.validation.issues import AnnotationError
 from centernet_d2.data.validation.missing import missing
+from centernet_d2.evaluation.build import build_evaluator, check_evaluators
 
 
 def _voc(root: Path, lines: str, *names: str) -> Path:
@@ -195,3 +198,21 @@ def test_headers_are_kept_until_a_file_changes(tmp_path: Path, monkeypatch: pyte
         assert HeaderReader(str(tmp_path)).read(str(tmp_path / "a.png")) == (6, 8, 0)
     Image.fromarray(np.zeros((16, 18, 3), np.uint8)).save(tmp_path / "a.png")
     assert HeaderReader(str(tmp_path)).read(str(tmp_path / "a.png")) == (16, 18, 0)
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
+def test_evaluation_reads_the_encodings_that_training_reads(tmp_path: Path, encoding: str) -> None:
+    """The labels themselves as predictions; pycocotools stops at a byte-order mark."""
+    path = _coco(tmp_path)
+    path.write_text(read_text(path), encoding=encoding)
+    cfg = _cfg(tmp_path, path, path)
+    check_evaluators(cfg)
+    (name,) = cfg.DATASETS.TEST
+    (dataset_dict,) = load_dataset_dicts(name)
+    found = Instances((6, 8))
+    found.pred_boxes, found.scores = Boxes(torch.tensor([[1.0, 1, 5, 5]])), torch.ones(1)
+    found.pred_classes = torch.zeros(1, dtype=torch.int64)
+    evaluator = build_evaluator(cfg, name)
+    evaluator.reset()
+    evaluator.process([dataset_dict], [{"instances": found}])
+    assert evaluator.evaluate()["bbox"]["AP"] == pytest.approx(100)

@@ -13,7 +13,7 @@ from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.structures import BoxMode
 
 from centernet_d2.data.formats.coco_segmentation import BAD_SEGMENTATION, select_usable
-from centernet_d2.data.formats.text import NotTextError, read_text
+from centernet_d2.data.formats.text import NotTextError, has_mark, read_text
 from centernet_d2.data.image_io import DatasetDict
 from centernet_d2.data.validation.conversions import convert_fields, warn_conversions
 from centernet_d2.data.validation.issues import (
@@ -99,7 +99,7 @@ def read_coco(json_file: str, image_root: str) -> CocoFile:
     categories, issues = _read_categories(data["categories"], json_file)
     dataset_ids = {number: index for index, number in enumerate(sorted(categories))}
     images = _read_images(data["images"], json_file, image_root, issues)
-    scores_itself, seen = not conversions, Counter[Any]()
+    scores_itself, seen = not conversions and not has_mark(json_file), Counter[Any]()
     for position, annotation in enumerate(data["annotations"], start=1):
         if not isinstance(annotation, dict):
             issues.append(

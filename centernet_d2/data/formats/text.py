@@ -48,6 +48,12 @@ def read_text(path: str | os.PathLike[str]) -> str:
     return text.replace("\r\n", "\n").replace("\r", "\n")
 
 
+def has_mark(path: str | os.PathLike[str]) -> bool:
+    """Whether a file begins with a byte-order mark, which other readers of JSON do not skip."""
+    with open(path, "rb") as file:
+        return file.read(4).startswith((codecs.BOM_UTF8, *_MARKS))
+
+
 def read_lines(path: str | os.PathLike[str]) -> list[str]:
     """The lines of ``read_text``, without their ends; raises what that does.
 
