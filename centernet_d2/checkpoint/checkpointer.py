@@ -125,10 +125,10 @@ class SafeCheckpointer(DetectionCheckpointer):
         )
 
     def require_complete(self, path: str) -> None:
-        """Raise if the last load, of ``path``, filled the model only partly.
+        """Raise if the last load, of ``path``, filled the model only partly, or with numbers that are none.
 
         Raises:
-            ValueError: names what is missing.
+            ValueError: names what is missing, or not finite.
         """
         if self.incompatible is None:
             raise ValueError("no weights were loaded: set MODEL.WEIGHTS, or use --resume where there is a checkpoint")
@@ -137,6 +137,10 @@ class SafeCheckpointer(DetectionCheckpointer):
         if faults:
             shown = "; ".join(faults[:3]) + (f"; and {len(faults) - 3} more" if len(faults) > 3 else "")
             raise ValueError(f"{path} does not hold all of this model ({shown}): {self._likely_cause()} {_ASK}")
+        broken = [name for name, value in self.model.state_dict().items() if not value.isfinite().all()]
+        if broken:
+            problem = f"{len(broken)} of its tensors have NaN or infinite values (such as {broken[0]})"
+            raise ValueError(f"{path} cannot predict: {problem}: its training went wrong; take an earlier checkpoint")
 
     def _likely_cause(self) -> str:
         shapes, missing = self.incompatible.incorrect_shapes, self.incompatible.missing_keys

@@ -326,3 +326,17 @@ def test_pruning_keeps_the_newest_and_the_one_to_resume_from(tmp_path):
     assert sorted(p.name for p in tmp_path.glob("*.pth")) == [
         *("model_0000001.pth", "model_0000002.pth", "model_best.pth", "model_final.pth")
     ]
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_prediction_needs_finite_weights(value, tmp_path):
+    """A network of NaN finds nothing, without a word."""
+    model = tiny_model()
+    weights = {name: x.clone() for name, x in model.state_dict().items()}
+    weights["backbone.layers.0.weight"][0, 0, 0, 0] = value
+    torch.save({"model": weights}, tmp_path / "x.pth")
+    words = (
+        r"x\.pth cannot predict: 1 of its tensors have NaN or infinite values \(such as backbone\.layers\.0\.weight\)"
+    )
+    with pytest.raises(ValueError, match=words):
+        Predictor(tiny_cfg("MODEL.WEIGHTS", str(tmp_path / "x.pth"), "MODEL.ALLOW_INCOMPLETE_WEIGHTS", False))

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from detectron2.data.transforms import NoOpTransform
 from detectron2.engine import DefaultPredictor
 from PIL import Image
 
@@ -100,18 +101,31 @@ def test_uint8_is_not_copied():
 
 
 def test_detectron2s_predictor(predictor):
-    """It casts to float32 before the model sees anything."""
+    """It casts to float32 and needs three dimensions, but for models of this project the same check comes first."""
     theirs = DefaultPredictor(tiny_cfg("DATASETS.TEST", ()))
     theirs.model.load_state_dict(predictor.model.state_dict())
     expected = theirs(BGR)["instances"].scores
-    assert len(expected) > 0 and torch.equal(theirs(BGR.astype(np.int64))["instances"].scores, expected)
-    gray = theirs(GRAY[..., None])["instances"].scores
-    assert torch.equal(gray, theirs(THREE)["instances"].scores)
-    for name in ("0..1", "0..1, overshot", "-1..1", "16 bits", "NaN", "infinite", "two channels", "empty", "negative"):
-        with pytest.raises(ValueError, match="must be"):
-            theirs(REFUSED[name][0])
+    bgra = np.dstack([BGR, BGR[..., :1]])
+    for same in (BGR.astype(np.int64), BGR.astype(np.float32), bgra, np.asfortranarray(BGR)):
+        assert len(expected) > 0 and torch.equal(theirs(same)["instances"].scores, expected)
+    for gray in (GRAY, GRAY[..., None]):
+        assert torch.equal(theirs(gray)["instances"].scores, theirs(THREE)["instances"].scores)
+    for image, error, words in REFUSED.values():
+        with pytest.raises(error, match=words):
+            theirs(image)
     # A nearly black frame of a video is an image.
     assert len(theirs((BGR > 100).astype(np.uint8))["instances"]) > 0
+
+
+def test_detectron2s_predictor_of_other_models_is_its_own():
+    """A model of Detectron2's gets what it is given."""
+    seen = []
+    theirs = DefaultPredictor.__new__(DefaultPredictor)
+    theirs.cfg, theirs.aug, theirs.input_format = tiny_cfg(), NoOpTransform(), "BGR"
+    theirs.aug.get_transform = lambda image: theirs.aug
+    theirs.model = lambda inputs: seen.extend(inputs) or [{}]
+    theirs(BGR > 100)
+    assert seen[0]["image"].dtype == torch.float32 and float(seen[0]["image"].max()) == 1
 
 
 def test_the_model_takes_tensors(predictor):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -136,3 +137,19 @@ def test_names_with_dots_and_folders(tmp_path: Path) -> None:
 def test_documents_and_videos_are_no_images() -> None:
     assert {suffix.lower() for suffix in SUFFIXES} <= image_suffixes()
     assert not image_suffixes() & {".pdf", ".eps", ".mpg", ".h5", ".txt", ".xml", ".json", ".npy", ""}
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16"])
+@pytest.mark.parametrize("name", CONVERTERS)
+def test_labels_with_a_byte_order_mark_and_windows_line_ends(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, encoding: str
+) -> None:
+    def write_marked(path: Path, text: str) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text, encoding=encoding, newline="\r\n")
+
+    monkeypatch.setattr(sys.modules[__name__], "write", write_marked)
+    image, prepare = CONVERTERS[name]
+    write_image(tmp_path / f"{image}.jpg")
+    summary = prepare(tmp_path)[0]
+    assert (summary.images, summary.objects, summary.issues) == (1, 1, [])
