@@ -103,6 +103,7 @@ class PyramidTask(Task):
 
     flip_closed = False
     required_fields: tuple[str, ...] = ("crowd",)
+    candidate_keys = ("MODEL.LSNET.TOPK_CANDIDATES",)
 
     def __init__(self, heads: dict[str, nn.Module], settings: PyramidSettings) -> None:
         super().__init__(heads)  # type: ignore[arg-type]  # these are no heads of one map
