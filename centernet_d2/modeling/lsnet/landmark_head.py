@@ -54,6 +54,8 @@ class LandmarkHead(nn.Module):
         defects: see :mod:`centernet_d2.modeling.lsnet.reference`.
     """
 
+    kernel_landmarks: Tensor
+
     def __init__(
         self,
         *,
@@ -69,11 +71,13 @@ class LandmarkHead(nn.Module):
         defects: frozenset[str] = frozenset(),
     ) -> None:
         super().__init__()
-        self.num_landmarks, self.kernel_landmarks = num_landmarks, list(kernel_landmarks)
+        self.num_landmarks = num_landmarks
+        # A buffer, since indexing by a list would copy it to the device each time.
+        self.register_buffer("kernel_landmarks", torch.tensor(list(kernel_landmarks)), persistent=False)
         self.loss_type, self.alpha, self.defects = loss_type, alpha, defects
         self.init_weight, self.refine_weight = init_weight, refine_weight
         self.num_vectors = 4 * (num_landmarks + 1)
-        free = 2 * (KERNEL_POINTS - len(self.kernel_landmarks))
+        free = 2 * (KERNEL_POINTS - len(kernel_landmarks))
         self.tower = build_tower(tower, channels)
         self.init = nn.Sequential(
             conv(channels, channels, 3), nn.ReLU(inplace=True), conv(channels, self.num_vectors + free, 1)
@@ -88,7 +92,7 @@ class LandmarkHead(nn.Module):
         vectors = [F.softplus(x[:, : self.num_vectors]) for x in raw]
         points = []
         for x, vector in zip(raw, vectors, strict=True):
-            ends = decode_vectors(vector.movedim(1, -1))[..., self.kernel_landmarks, :]  # (N, H, W, kernel, 2) x, y
+            ends = decode_vectors(vector.movedim(1, -1)).index_select(-2, self.kernel_landmarks)  # (N, H, W, k, 2) x, y
             free = x[:, self.num_vectors :].unflatten(1, (-1, 2))
             points.append(attenuate_gradient(torch.cat([ends.flip(-1).permute(0, 3, 4, 1, 2), free], dim=1)))
         return vectors, points
