@@ -127,10 +127,15 @@ def suppress_ghost_boxes(boxes: Tensor, scores: Tensor, classes: Tensor) -> Tens
     return torch.where(ghost, scores / 2, scores)
 
 
+def exchange_left_right(points: Tensor) -> Tensor:
+    """Return points (..., 4, D) in the order top, right, bottom, left."""
+    return torch.stack([points.select(-2, side) for side in (0, 3, 2, 1)], dim=-2)
+
+
 def order_left_right(points: Tensor) -> Tensor:
     """(..., 4, d) x, y, ...: left and right exchanged where left lies to the right, as after flipping."""
     swapped = points[..., 1, :1] > points[..., 3, :1]
-    return torch.where(swapped[..., None], points[..., [0, 3, 2, 1], :], points)
+    return torch.where(swapped[..., None], exchange_left_right(points), points)
 
 
 def build_octagons(points: Tensor) -> Tensor:

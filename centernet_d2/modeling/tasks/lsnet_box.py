@@ -11,6 +11,7 @@ from torch import Tensor
 from centernet_d2.modeling.lsnet.landmark_head import LandmarkTargets
 from centernet_d2.modeling.tasks.base import TASK_REGISTRY
 from centernet_d2.modeling.tasks.lsnet_base import LSNetTask
+from centernet_d2.ops.extreme_points import exchange_left_right
 from centernet_d2.structures import Candidates, Targets
 
 #: Landmarks of a box: its extreme points (top, left, bottom, right).
@@ -37,7 +38,7 @@ class LSNetBoxTask(LSNetTask):
         return Candidates(boxes, scores, classes, torch.zeros_like(classes[0]), points)
 
     def unflip_candidates(self, candidates: Candidates) -> Candidates:
-        candidates.points["extreme_points"] = candidates.points["extreme_points"][:, :, [0, 3, 2, 1]]
+        candidates.points["extreme_points"] = exchange_left_right(candidates.points["extreme_points"])
         return candidates
 
 

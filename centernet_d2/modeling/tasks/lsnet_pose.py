@@ -35,10 +35,12 @@ class LSNetPoseTask(LSNetTask):
 
     required_fields = ("crowd", "keypoints")
 
+    flip_indices: Tensor
+
     @configurable
     def __init__(self, *, flip_indices: Sequence[int], **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        self.flip_indices = list(flip_indices)
+        self.register_buffer("flip_indices", torch.tensor(list(flip_indices)), persistent=False)
 
     @classmethod
     def from_config(cls, cfg: CfgNode, in_channels: Sequence[int]) -> dict[str, Any]:
@@ -89,5 +91,5 @@ class LSNetPoseTask(LSNetTask):
         return Candidates(boxes, scores, classes, torch.zeros_like(classes[0]), points)
 
     def unflip_candidates(self, candidates: Candidates) -> Candidates:
-        candidates.points["keypoints"] = candidates.points["keypoints"][:, :, self.flip_indices]
+        candidates.points["keypoints"] = candidates.points["keypoints"].index_select(2, self.flip_indices)
         return candidates
