@@ -195,7 +195,10 @@ class SafeCheckpointer(DetectionCheckpointer):
             _logger.info("%s holds the weights of %s", path, match.network)
         for line in match.describe_left_out():
             _logger.log(logging.WARNING if UNKNOWN in line else logging.INFO, "%s", line)
-        self.incompatible = self._load_model({"model": match.weights})
+        incompatible = self._load_model({"model": match.weights})
+        # Files need not have a normalization's counter; PyTorch's own may lack it, but not Detectron2's frozen ones.
+        missing = [name for name in incompatible.missing_keys if not name.endswith(".num_batches_tracked")]
+        self.incompatible = incompatible._replace(missing_keys=missing)
         self._log_incompatible_keys(self.incompatible)
         if complete:
             self.require_complete(path)

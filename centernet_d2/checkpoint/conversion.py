@@ -9,9 +9,10 @@ from detectron2.config import CfgNode
 from detectron2.modeling import build_model
 from torch import Tensor
 
+from centernet_d2.checkpoint.centerface import NETWORK
 from centernet_d2.checkpoint.naming import compare, describe_differences, place_of_weights, weights_of
 from centernet_d2.checkpoint.reading import load_file
-from centernet_d2.checkpoint.reference_names import convert_reference, to_reference
+from centernet_d2.checkpoint.reference_names import Conversion, convert_reference, to_reference
 from centernet_d2.checkpoint.writing import save_checkpoint
 from centernet_d2.structures.model_metadata import CHECKPOINT_KEY
 
@@ -37,7 +38,12 @@ def convert_file(source: Path, target: Path, names: str = "ours") -> tuple[dict[
     data = load_file(source)
     weights = weights_of(data, str(source))
     try:
-        ours, result, report = _to_reference(weights) if names == "published" else _to_ours(weights)
+        if names == "published":
+            ours, result, report = _to_reference(weights)
+        else:
+            # CenterFace's file has been converted when it was read.
+            is_ours = source.suffix == ".onnx"
+            ours, result, report = _to_ours(Conversion(NETWORK, weights, {}) if is_ours else convert_reference(weights))
     except ValueError as error:
         raise ValueError(f"{source}: {error}") from error
     place = place_of_weights(data)
@@ -58,8 +64,7 @@ def describe_fit(weights: dict[str, Tensor], cfg: CfgNode) -> list[str]:
     return describe_differences(model, compare(weights, model.state_dict()))
 
 
-def _to_ours(weights: dict[str, Tensor]) -> tuple[dict[str, Tensor], dict[str, Any], list[str]]:
-    conversion = convert_reference(weights)
+def _to_ours(conversion: Conversion[Tensor]) -> tuple[dict[str, Tensor], dict[str, Any], list[str]]:
     report = [f"weights of {conversion.network}", *conversion.describe_left_out()]
     return conversion.weights, {"model": conversion.weights}, report
 

@@ -17,6 +17,8 @@ from typing import Any, Literal
 import numpy as np
 import torch
 
+from centernet_d2.checkpoint.centerface import convert_centerface
+
 _SAFE_WAY = (
     "A checkpoint needs only tensors: save `model.state_dict()` with torch.save, or use .safetensors. "
     "If you trust its author, convert it in a separate process and load the result here."
@@ -37,8 +39,8 @@ def load_file(path: str | os.PathLike[str], *, mmap: bool = False) -> dict[str, 
     """What a checkpoint file holds, tensors (CPU) or numpy arrays and plain values, as it was saved.
 
     Args:
-        path: local ``.pkl`` (arrays only, unless it is a torch file, as ExtremeNet's), ``.safetensors``, or anything
-            else as a torch file.
+        path: local ``.pkl`` (arrays only, unless it is a torch file, as ExtremeNet's), ``.safetensors``, ``.onnx``
+            (that of CenterFace, under our names), or anything else as a torch file.
         mmap: leave tensors of a torch file on disk until they are read.
 
     Raises:
@@ -53,6 +55,8 @@ def load_file(path: str | os.PathLike[str], *, mmap: bool = False) -> dict[str, 
         data = _load_pickle(path)
     elif path.endswith(".safetensors"):
         data = _load_safetensors(path)
+    elif path.endswith(".onnx"):
+        data = {"model": convert_centerface(path)}
     else:
         data = _load_torch(path, mmap)
     if not isinstance(data, dict):

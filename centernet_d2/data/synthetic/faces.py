@@ -39,6 +39,11 @@ class FacesConfig(SyntheticConfig):
 
 
 @dataclass(frozen=True)
+class Faces5Config(FacesConfig):
+    """The same images, whose faces have five points (``data.schemas.face5``)."""
+
+
+@dataclass(frozen=True)
 class Face:
     """One face: its points (99, 2) x, y in image pixels, of which the first 68 are the landmarks of 300W."""
 

@@ -11,11 +11,11 @@ import numpy as np
 from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.structures import BoxMode
 
-from centernet_d2.data.schemas import FACE68
 from centernet_d2.data.schemas.extreme4 import extreme_points
+from centernet_d2.data.schemas.face5 import from_face68
 from centernet_d2.data.synthetic import clothing, faces, persons, pose_videos, shapes, street_scenes, videos
 from centernet_d2.data.synthetic.clothing import ClothingConfig
-from centernet_d2.data.synthetic.faces import FacesConfig
+from centernet_d2.data.synthetic.faces import Faces5Config, FacesConfig
 from centernet_d2.data.synthetic.persons import PersonsConfig
 from centernet_d2.data.synthetic.pose_videos import PoseVideosConfig
 from centernet_d2.data.synthetic.registration import METADATA, SCHEME, SHAPE_NAMES
@@ -58,16 +58,12 @@ def _extremes(config: ExtremesConfig, seed: int, index: int) -> Annotations:
 
 
 def _faces(config: FacesConfig, seed: int, index: int) -> Annotations:
-    layout = faces.layout(config, seed, index)
-    visible = np.full((len(FACE68), 1), 2.0)
-    return [
-        {
-            "bbox": list(face.box),
-            "category_id": 0,
-            "keypoints": np.hstack([face.landmarks, visible]).ravel().tolist(),
-        }
-        for face in layout
-    ]
+    annotations: Annotations = []
+    for face in faces.layout(config, seed, index):
+        points = from_face68(face.landmarks) if isinstance(config, Faces5Config) else face.landmarks
+        keypoints = [x for point in points.tolist() for x in (*point, 2.0)]
+        annotations.append({"bbox": list(face.box), "category_id": 0, "keypoints": keypoints})
+    return annotations
 
 
 def _clothing(config: ClothingConfig, seed: int, index: int) -> Annotations:
@@ -92,6 +88,7 @@ _KINDS: dict[type, _Kind] = {
     ShapesConfig: _Kind(_shapes, shapes.draw, METADATA["shapes"]),
     ExtremesConfig: _Kind(_extremes, shapes.draw, METADATA["extreme"]),
     FacesConfig: _Kind(_faces, faces.draw, METADATA["faces"]),
+    Faces5Config: _Kind(_faces, faces.draw, METADATA["faces5"]),
     ClothingConfig: _Kind(_clothing, clothing.draw, METADATA["clothing"]),
     PersonsConfig: _Kind(_persons, persons.draw, METADATA["persons"]),
     StreetScenesConfig: _Kind(street_scenes.annotate, street_scenes.draw, METADATA["boxes3d"], _add_calibration),
@@ -162,6 +159,7 @@ BUILTIN: dict[str, SyntheticConfig] = {
     "occluded": ShapesConfig(occluded=True),
     "extreme": ExtremesConfig(),
     "faces": FacesConfig(),
+    "faces5": Faces5Config(),
     "clothing": ClothingConfig(),
     "persons": PersonsConfig(),
     "boxes3d": StreetScenesConfig(),

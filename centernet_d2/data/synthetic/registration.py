@@ -1,5 +1,5 @@
 """Registration of the built-in synthetic datasets:
-``synthetic_{shapes,occluded,extreme,faces,clothing,persons,boxes3d,tracks,pose_videos}_{train,val}``.
+``synthetic_{shapes,occluded,extreme,faces,faces5,clothing,persons,boxes3d,tracks,pose_videos}_{train,val}``.
 
 The generators are imported when a dataset is first used.
 """
@@ -15,7 +15,7 @@ from detectron2.data import DatasetCatalog, MetadataCatalog
 from centernet_d2.data.datasets.keypoint_sets import keypoint_metadata
 from centernet_d2.data.datasets.kitti import KITTI_METADATA
 from centernet_d2.data.image_io import register_image_source
-from centernet_d2.data.schemas import CLOTHES294, EXTREME4, FACE68, POSE17
+from centernet_d2.data.schemas import CLOTHES294, EXTREME4, FACE5, FACE68, POSE17
 
 #: ``file_name`` of a synthetic image starts with this and "://".
 SCHEME = "synthetic"
@@ -27,6 +27,7 @@ METADATA: dict[str, dict[str, Any]] = {
     "occluded": _SHAPES,
     "extreme": {**_SHAPES, **keypoint_metadata(EXTREME4)},
     "faces": keypoint_metadata(FACE68),
+    "faces5": keypoint_metadata(FACE5),
     "clothing": keypoint_metadata(CLOTHES294),
     "persons": keypoint_metadata(POSE17),
     "boxes3d": KITTI_METADATA,

@@ -12,6 +12,7 @@ from detectron2.data import DatasetCatalog, MetadataCatalog
 
 from centernet_d2.data.image_io import read_image
 from centernet_d2.data.schemas import FACE68
+from centernet_d2.data.schemas.face5 import from_face68
 from centernet_d2.data.synthetic.canvas import Canvas, smooth
 from centernet_d2.data.synthetic.face_model import FaceShape, head, project, random_shape
 from centernet_d2.data.synthetic.faces import FacesConfig, draw, draw_face, layout, random_look
@@ -144,6 +145,20 @@ def test_registered_sets_are_standard_detectron2_data(split, count):
     assert numbers == list(range(1, len(numbers) + 1))
     keypoints = np.array([a["keypoints"] for r in dataset_dicts for a in r["annotations"]]).reshape(-1, 68, 3)
     assert (keypoints[:, :, 2] == 2).all()
+
+
+def test_faces_of_five_points_are_those_of_68():
+    """The same images and boxes; points by the rule of ``from_face68``, whose test is with the schemas."""
+    many, few = (DatasetCatalog.get(f"synthetic_{name}_val") for name in ("faces", "faces5"))
+    assert check_annotations(few, ["face"], num_keypoints=5) == []
+    metadata = MetadataCatalog.get("synthetic_faces5_val")
+    assert metadata.keypoint_names[2] == "nose" and metadata.keypoint_schema == "face5"
+    for all_points, five in zip(many[:20], few[:20], strict=True):
+        assert np.array_equal(read_image(all_points), read_image(five))
+        for a, b in zip(all_points["annotations"], five["annotations"], strict=True):
+            assert a["bbox"] == b["bbox"]
+            points = np.reshape(b["keypoints"], (5, 3))
+            assert np.array_equal(points[:, :2], from_face68(np.reshape(a["keypoints"], (68, 3))[:, :2]))
 
 
 def test_drawing_is_quick():
