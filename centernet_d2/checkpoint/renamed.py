@@ -18,11 +18,14 @@ RENAMED_HEADS = {
     "landmark_grouping": "keypoint_grouping",
     "Displacement": "displacement",
 }
+# Of LSNet; a module named by a Python keyword cannot be exported.
+_OLD_CLASS_HEAD = "task.heads.class."
 _OLD_HEAD = re.compile(r"\btask\.branches\.(\w+)\.heads\.")
 
 
 def rename_parameter(name: str) -> str:
     """The name that the parameter ``name`` has now."""
+    name = name.replace(_OLD_CLASS_HEAD, "task.heads.classes.")
     return _OLD_HEAD.sub(lambda found: f"task.heads.{RENAMED_HEADS.get(found[1], found[1])}.layers.", name)
 
 

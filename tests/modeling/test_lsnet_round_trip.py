@@ -22,7 +22,19 @@ BOXES = [
 def build(config, *options):
     cfg = get_cfg()
     cfg.merge_from_file(f"configs/Synthetic-LSNet/{config}.yaml")
-    cfg.merge_from_list(["MODEL.DEVICE", "cpu", "TEST.AUG.ENABLED", True, "TEST.AUG.FLIP", True, *options])
+    cfg.merge_from_list(
+        [
+            "MODEL.DEVICE",
+            "cpu",
+            "MODEL.CENTERNET.NUM_CLASSES",
+            2,
+            "TEST.AUG.ENABLED",
+            True,
+            "TEST.AUG.FLIP",
+            True,
+            *options,
+        ]
+    )
     torch.manual_seed(0)
     return build_model(cfg).eval()
 

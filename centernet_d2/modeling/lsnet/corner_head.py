@@ -11,9 +11,10 @@ from torch import Tensor, nn
 
 from centernet_d2.layers.distributed import mean_over_processes
 from centernet_d2.modeling.lsnet.class_head import CLASS_PRIOR
-from centernet_d2.modeling.lsnet.levels import Levels, flatten_levels
+from centernet_d2.modeling.lsnet.levels import Levels, flatten_levels, split_levels
 from centernet_d2.modeling.lsnet.towers import build_tower, conv, conv_norm_relu
 from centernet_d2.ops.lsnet.corner_heatmaps import (
+    CornerTargets,
     corner_focal_loss,
     corner_targets,
     move_to_corners,
@@ -26,6 +27,8 @@ from centernet_d2.structures import Targets
 _HEATMAP_WEIGHT, _OFFSET_WEIGHT, _SEMANTIC_WEIGHT = 0.25, 1.0, 0.1
 # Of the smooth L1 loss of offsets, in cells.
 _BETA = 1 / 9
+# Of the probabilities of a perfect network.
+_EPS = 1e-6
 # Width of the maps that are pooled.
 _POOLED = 64
 #: Points that have a heatmap, in the order of the channels.
@@ -140,16 +143,12 @@ class CornerHead(nn.Module):
         Args:
             usable: (N, A) bool, the cells that are not padding.
         """
-        boxes, classes = targets.pad(targets.boxes), targets.pad(targets.classes)
-        valid = targets.occupied_slots()
-        losses = {"loss_semantic": self._semantic_loss(maps, boxes, classes, valid, levels)}
+        losses = {"loss_semantic": self._semantic_loss(maps, targets, levels)}
         if not self.points:
             return losses
         scores, offsets = flatten_levels(maps.scores), flatten_levels(maps.offsets).unflatten(2, (-1, 2))
-        points, strides = levels.points(boxes.device), levels.cell_strides(boxes.device)
         heat, offset = [], []
-        for index, name in enumerate(self.points):
-            target = corner_targets(locate_point(boxes, name), boxes, valid, points, strides, levels.counts, usable)
+        for index, target in enumerate(self._encode_points(targets, levels, usable)):
             count = mean_over_processes(target.positive.sum(dim=1).clamp(min=1).sum().float())
             heat.append(corner_focal_loss(scores[..., index], target.heatmap) / count)
             error = F.smooth_l1_loss(offsets[:, :, index].float(), target.offsets, reduction="none", beta=_BETA)
@@ -158,7 +157,26 @@ class CornerHead(nn.Module):
         losses["loss_corner_offset"] = _OFFSET_WEIGHT * torch.stack(offset).mean()
         return losses
 
-    def _semantic_loss(self, maps: CornerMaps, boxes: Tensor, classes: Tensor, valid: Tensor, levels: Levels) -> Tensor:
+    def _encode_points(self, targets: Targets, levels: Levels, usable: Tensor) -> list[CornerTargets]:
+        """Return what the maps of each of the points learn."""
+        boxes, valid = targets.pad(targets.boxes), targets.occupied_slots()
+        points, strides = levels.points(boxes.device), levels.cell_strides(boxes.device)
+        return [
+            corner_targets(locate_point(boxes, name), boxes, valid, points, strides, levels.counts, usable)
+            for name in self.points
+        ]
+
+    def encode_dense(self, targets: Targets, levels: Levels, usable: Tensor) -> dict[str, list[Tensor]]:
+        """Return the maps of a perfect network, by the names of :meth:`CornerMaps.named`."""
+        encoded = self._encode_points(targets, levels, usable)
+        if not encoded:
+            return {}
+        scores = torch.stack([one.heatmap.logit(eps=_EPS) for one in encoded], dim=2)
+        offsets = torch.cat([one.offsets for one in encoded], dim=2)
+        return {"corner_scores": split_levels(scores, levels), "corner_offsets": split_levels(offsets, levels)}
+
+    def _semantic_loss(self, maps: CornerMaps, targets: Targets, levels: Levels) -> Tensor:
+        boxes, classes, valid = targets.pad(targets.boxes), targets.pad(targets.classes), targets.occupied_slots()
         weights = semantic_targets(boxes, classes, valid, self.num_classes, levels.sizes, levels.strides)
         totals = mean_over_processes(weights.sum()), mean_over_processes((weights > 0).sum().float())
         return _SEMANTIC_WEIGHT * semantic_focal_loss(flatten_levels(maps.semantic), weights, *totals)

@@ -10,8 +10,9 @@ from detectron2.config import CfgNode, configurable
 from torch import Tensor
 
 from centernet_d2.modeling.lsnet.corner_head import CORNERS_AND_CENTER, CornerHead, CornerMaps
-from centernet_d2.modeling.lsnet.levels import Levels, flatten_levels
+from centernet_d2.modeling.lsnet.levels import Levels, flatten_levels, split_levels
 from centernet_d2.modeling.lsnet.quarter_box_head import QuarterBoxHead, decode_quarter_boxes, split_boxes
+from centernet_d2.modeling.lsnet.towers import KERNEL_POINTS
 from centernet_d2.modeling.tasks.base import TASK_REGISTRY
 from centernet_d2.modeling.tasks.pyramid_base import PyramidSettings, PyramidTask, class_loss
 from centernet_d2.ops.box_losses import box_loss
@@ -140,6 +141,24 @@ class CenterNetPlusPlusTask(PyramidTask):
         grown = unit.new_tensor([0, 0, 1, 1] if "giou_plus_one" in self.settings.defects else [0, 0, 0, 0])
         own, target = predicted[image, cell], boxes[image, assigned[image, cell]]
         return box_loss("giou", own / unit + grown, target / unit + grown).sum()
+
+    def encode_dense(self, objects: Targets) -> dict[str, Tensor]:
+        """Return the maps of a perfect network. A quarter box has the cells of the first stage."""
+        objects = self.prepare(objects)
+        levels = Levels.from_input_size(objects.grid_size, self.strides, self.settings.point_offset)
+        points, strides = levels.points(objects.boxes.device), levels.cell_strides(objects.boxes.device)
+        usable = self.find_usable_cells(objects, levels)
+        maps = self.corners.encode_dense(objects, levels, usable)
+        for side, quarters in zip(SIDES, split_boxes(objects.boxes), strict=True):
+            boxes = objects.pad(quarters)
+            assigned = self.assign_init(points, strides, boxes, objects.occupied_slots(), usable)
+            image, cell = (assigned >= 0).nonzero(as_tuple=True)
+            corners = boxes[image, assigned[image, cell]].unflatten(1, (2, 2)) - points[cell][:, None]
+            values = torch.zeros(*assigned.shape, 2 * KERNEL_POINTS)
+            values[image, cell, :4] = (corners / strides[cell, None, None]).flip(-1).flatten(1)
+            maps[f"{side}_class"] = self.encode_classes(objects, assigned, self.side_head(side).num_classes, levels)
+            maps[side] = maps[f"{side}_init"] = split_levels(values, levels)
+        return {f"{name}_{level}": x for name, parts in maps.items() for level, x in enumerate(parts)}
 
     def decode(self, outputs: dict[str, Tensor]) -> Candidates:
         sides = [self._decode_side(outputs, side) for side in SIDES]

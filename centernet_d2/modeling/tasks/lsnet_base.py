@@ -23,8 +23,8 @@ class LSNetTask(PyramidTask):
     """Base of LSNet's tasks: classes, and landmarks in one or two heads.
 
     Args:
-        heads: "class" (:class:`LevelClassHead`), one or two :class:`LandmarkHead`, of which the first gives the boxes
-            and the last says where the class head reads, and possibly "corners" (:class:`CornerHead`).
+        heads: "classes" (:class:`LevelClassHead`), one or two :class:`LandmarkHead`, of which the first gives the
+            boxes and the last says where the class head reads, and possibly "corners" (:class:`CornerHead`).
         class_weight: factor of the class loss.
         init_center: "box" or "centroid", see ``assign_centroid``.
     """
@@ -49,7 +49,7 @@ class LSNetTask(PyramidTask):
         extra = 3 * len(CORNERS) if settings.CORNERS else 0
         common: dict[str, Any] = {"channels": in_channels[0], "tower": settings.TOWER, "extra_channels": extra}
         heads: dict[str, Any] = {
-            "class": LevelClassHead(
+            "classes": LevelClassHead(
                 num_classes=cfg.MODEL.CENTERNET.NUM_CLASSES,
                 cumulative_offsets="cumulative_offsets" in defects,
                 **common,
@@ -86,7 +86,7 @@ class LSNetTask(PyramidTask):
 
     @property
     def class_head(self) -> LevelClassHead:
-        return cast(LevelClassHead, self.heads["class"])
+        return cast(LevelClassHead, self.heads["classes"])
 
     @property
     def corners(self) -> CornerHead | None:
@@ -173,14 +173,15 @@ class LSNetTask(PyramidTask):
         return head.loss(vectors, points[cell], strides[cell], goals.select(objects))
 
     def encode_dense(self, objects: Targets) -> dict[str, Tensor]:
-        """Return the maps of a perfect network, without corners. An object has the cells of the first stage."""
+        """Return the maps of a perfect network. An object has the cells of the first stage."""
         objects = self.prepare(objects)
         levels = Levels.from_input_size(objects.grid_size, self.strides, self.settings.point_offset)
         points, strides = levels.points(objects.boxes.device), levels.cell_strides(objects.boxes.device)
         goals = {name: self.landmark_targets(name, objects) for name in self.landmark_names}
         boxes = objects.pad(goals[self.landmark_names[0]].boxes)
         valid = objects.occupied_slots()
-        assigned = self.assign_init(points, strides, boxes, valid, self.find_usable_cells(objects, levels))
+        usable = self.find_usable_cells(objects, levels)
+        assigned = self.assign_init(points, strides, boxes, valid, usable)
         image, cell = (assigned >= 0).nonzero(as_tuple=True)
         rows = objects.pad(torch.arange(len(objects)))[image, assigned[image, cell]]
         maps = {"class": self.encode_classes(objects, assigned, self.class_head.num_classes, levels)}
@@ -189,6 +190,8 @@ class LSNetTask(PyramidTask):
             displacement = goal.landmarks[rows] - points[cell][:, None]
             vectors[image, cell] = encode_vectors(displacement / strides[cell, None, None])
             maps[name] = maps[f"{name}_init"] = split_levels(vectors, levels)
+        if self.corners is not None:
+            maps |= self.corners.encode_dense(objects, levels, usable)
         return {f"{name}_{level}": x for name, parts in maps.items() for level, x in enumerate(parts)}
 
     def decode(self, outputs: dict[str, Tensor]) -> Candidates:
