@@ -23,7 +23,9 @@ BOXES = [
 def build(config, *options):
     cfg = get_cfg()
     cfg.merge_from_file(f"configs/Synthetic-LSNet/{config}.yaml")
-    cfg.merge_from_list(["MODEL.DEVICE", "cpu", "MODEL.CENTERNET.NUM_CLASSES", 6, *options])
+    cfg.DATASETS.TRAIN = cfg.DATASETS.TEST = ()
+    cfg.MODEL.DEVICE, cfg.MODEL.CENTERNET.NUM_CLASSES = "cpu", 2
+    cfg.merge_from_list(list(options))
     torch.manual_seed(0)
     return build_model(cfg).eval()
 

@@ -7,6 +7,7 @@ import torch
 from detectron2.modeling import build_model
 from detectron2.structures import Boxes, Instances, Keypoints
 
+import centernet_d2.data.schemas  # noqa: F401  # registers pose17
 from centernet_d2.config import get_cfg
 from centernet_d2.modeling.tasks.lsnet_box import middle_points
 from centernet_d2.structures import Candidates, Targets
@@ -22,19 +23,10 @@ BOXES = [
 def build(config, *options):
     cfg = get_cfg()
     cfg.merge_from_file(f"configs/Synthetic-LSNet/{config}.yaml")
-    cfg.merge_from_list(
-        [
-            "MODEL.DEVICE",
-            "cpu",
-            "MODEL.CENTERNET.NUM_CLASSES",
-            2,
-            "TEST.AUG.ENABLED",
-            True,
-            "TEST.AUG.FLIP",
-            True,
-            *options,
-        ]
-    )
+    cfg.DATASETS.TRAIN = cfg.DATASETS.TEST = ()
+    cfg.MODEL.DEVICE, cfg.MODEL.CENTERNET.NUM_CLASSES = "cpu", 2
+    cfg.MODEL.KEYPOINT.SCHEMA = "pose17"
+    cfg.merge_from_list(["TEST.AUG.ENABLED", True, "TEST.AUG.FLIP", True, *options])
     torch.manual_seed(0)
     return build_model(cfg).eval()
 
