@@ -19,7 +19,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--output", type=Path, help="the JSON file (default: the XML file's name, but for the suffix)")
     args = parser.parse_args(arguments)
 
-    from centernet_d2.data.preparation.dlib_xml import convert_dlib_xml
+    from centernet_d2.data.preparation.dlib_faces import convert_dlib_xml
 
     try:
         summary = convert_dlib_xml(args.xml, args.output or args.xml.with_suffix(".json"))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor
-from torchvision.ops import complete_box_iou_loss, distance_box_iou_loss, generalized_box_iou_loss
+from torchvision.ops import box_iou, complete_box_iou_loss, distance_box_iou_loss, generalized_box_iou_loss
 
 # Predicted boxes count as at least this wide and high, in the unit of the boxes: an empty box has no aspect ratio.
 _MIN = 1e-3
@@ -15,10 +15,7 @@ def _l1_loss(boxes: Tensor, gt: Tensor) -> Tensor:
 
 
 def _iou_loss(boxes: Tensor, gt: Tensor) -> Tensor:
-    low, high = torch.maximum(boxes[:, :2], gt[:, :2]), torch.minimum(boxes[:, 2:], gt[:, 2:])
-    both = (high - low).clamp(min=0).prod(dim=-1)
-    each = [(x[:, 2:] - x[:, :2]).prod(dim=-1) for x in (boxes, gt)]
-    return 1 - both / (each[0] + each[1] - both)
+    return 1 - box_iou(boxes[:, None], gt[:, None])[:, 0, 0]
 
 
 BOX_LOSSES = {

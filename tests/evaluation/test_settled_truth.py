@@ -190,7 +190,7 @@ def test_voc_folder(cfg, tmp_path):
 def test_wider_face(cfg, tmp_path):
     path = coco_file(tmp_path, difficulties=list(DIFFICULTIES))
     name = f"settled_{uuid.uuid4().hex}"
-    register_coco(name, str(path), str(tmp_path), "wider_face", ["c0"])
+    register_coco(name, {"evaluator_type": "wider_face", "thing_classes": ["c0"]}, str(path), str(tmp_path))
     assert score(cfg, name)["wider_face"] == pytest.approx({f"AP-{level}": 100 for level in DIFFICULTIES})
     assert score(cfg, name, nothing=True)["wider_face"] == {f"AP-{level}": 0 for level in DIFFICULTIES}
 

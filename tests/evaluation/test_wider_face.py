@@ -137,7 +137,7 @@ def dataset(tmp_path):
     }
     (tmp_path / "val.json").write_text(json.dumps(data))
     name = f"test_wider_face_{uuid.uuid4().hex}"
-    register_coco(name, str(tmp_path / "val.json"), str(tmp_path), "wider_face")
+    register_coco(name, {"evaluator_type": "wider_face"}, str(tmp_path / "val.json"), str(tmp_path))
     return name
 
 

@@ -47,8 +47,8 @@ def test_choices_that_stand_in_the_tools_are_those_of_the_package():
     import landmark_report
 
     from centernet_d2.checkpoint.conversion import NAMES
-    from centernet_d2.data.datasets.kitti import SPLITS
     from centernet_d2.data.preparation import crowdhuman, face_300w
+    from centernet_d2.data.preparation.kitti import SPLITS
     from centernet_d2.evaluation.keypoints.metrics import NORMALIZERS
 
     assert (*benchmark.PARTS, "memory") == benchmark.CHOICES

@@ -23,35 +23,35 @@ from centernet_d2.data.options import datasets_root
 from centernet_d2.data.schemas import POSE17, SCHEMAS
 from centernet_d2.data.validation.object_boxes import SCORED_WHOLE
 
-# name: (JSON file, image root, evaluator, classes)
+# name: (evaluator, classes, JSON file, image root)
 COCO_FORMAT = {
-    "wider_face_train": ("wider_face/annotations/train.json", "wider_face", "coco", ["face"]),
-    "wider_face_val": ("wider_face/annotations/val.json", "wider_face", "wider_face", ["face"]),
-    "crowdhuman_train": ("crowdhuman/annotations/train.json", "crowdhuman", "coco", ["person"]),
-    "crowdhuman_val": ("crowdhuman/annotations/val.json", "crowdhuman", "coco", ["person"]),
-    "crowdhuman_train_visible": ("crowdhuman/annotations/train_visible.json", "crowdhuman", "coco", ["person"]),
-    "crowdhuman_val_visible": ("crowdhuman/annotations/val_visible.json", "crowdhuman", "coco", ["person"]),
-    "crowdhuman_train_head": ("crowdhuman/annotations/train_head.json", "crowdhuman", "coco", ["head"]),
-    "crowdhuman_val_head": ("crowdhuman/annotations/val_head.json", "crowdhuman", "coco", ["head"]),
+    "wider_face_train": ("coco", ["face"], "wider_face/annotations/train.json", "wider_face"),
+    "wider_face_val": ("wider_face", ["face"], "wider_face/annotations/val.json", "wider_face"),
+    "crowdhuman_train": ("coco", ["person"], "crowdhuman/annotations/train.json", "crowdhuman"),
+    "crowdhuman_val": ("coco", ["person"], "crowdhuman/annotations/val.json", "crowdhuman"),
+    "crowdhuman_train_visible": ("coco", ["person"], "crowdhuman/annotations/train_visible.json", "crowdhuman"),
+    "crowdhuman_val_visible": ("coco", ["person"], "crowdhuman/annotations/val_visible.json", "crowdhuman"),
+    "crowdhuman_train_head": ("coco", ["head"], "crowdhuman/annotations/train_head.json", "crowdhuman"),
+    "crowdhuman_val_head": ("coco", ["head"], "crowdhuman/annotations/val_head.json", "crowdhuman"),
 }
-# name: (JSON file, image root, keypoint schema)
+# name: (keypoint schema, JSON file, image root)
 KEYPOINTS = {
-    "300w_train": ("300w/annotations/train.json", "300w", "face68"),
-    "300w_common": ("300w/annotations/common.json", "300w", "face68"),
-    "300w_challenge": ("300w/annotations/challenge.json", "300w", "face68"),
-    "300w_full": ("300w/annotations/full.json", "300w", "face68"),
-    "300w_test": ("300w/annotations/test.json", "300w", "face68"),
-    "300vw_train": ("300vw/annotations/train.json", "300vw", "face68"),
-    "300vw_test_1": ("300vw/annotations/test_1.json", "300vw", "face68"),
-    "300vw_test_2": ("300vw/annotations/test_2.json", "300vw", "face68"),
-    "300vw_test_3": ("300vw/annotations/test_3.json", "300vw", "face68"),
-    "aflw_train": ("aflw/annotations/train.json", "aflw", "face19"),
-    "aflw_full": ("aflw/annotations/full.json", "aflw", "face19"),
-    "aflw_frontal": ("aflw/annotations/frontal.json", "aflw", "face19"),
-    "deepfashion2_train": ("deepfashion2/annotations/train.json", "deepfashion2", "clothes294"),
-    "deepfashion2_validation": ("deepfashion2/annotations/validation.json", "deepfashion2", "clothes294"),
-    "coco_2017_train_extreme": ("coco/annotations/instances_train2017_extreme.json", "coco/train2017", "extreme4"),
-    "coco_2017_val_extreme": ("coco/annotations/instances_val2017_extreme.json", "coco/val2017", "extreme4"),
+    "300w_train": ("face68", "300w/annotations/train.json", "300w"),
+    "300w_common": ("face68", "300w/annotations/common.json", "300w"),
+    "300w_challenge": ("face68", "300w/annotations/challenge.json", "300w"),
+    "300w_full": ("face68", "300w/annotations/full.json", "300w"),
+    "300w_test": ("face68", "300w/annotations/test.json", "300w"),
+    "300vw_train": ("face68", "300vw/annotations/train.json", "300vw"),
+    "300vw_test_1": ("face68", "300vw/annotations/test_1.json", "300vw"),
+    "300vw_test_2": ("face68", "300vw/annotations/test_2.json", "300vw"),
+    "300vw_test_3": ("face68", "300vw/annotations/test_3.json", "300vw"),
+    "aflw_train": ("face19", "aflw/annotations/train.json", "aflw"),
+    "aflw_full": ("face19", "aflw/annotations/full.json", "aflw"),
+    "aflw_frontal": ("face19", "aflw/annotations/frontal.json", "aflw"),
+    "deepfashion2_train": ("clothes294", "deepfashion2/annotations/train.json", "deepfashion2"),
+    "deepfashion2_validation": ("clothes294", "deepfashion2/annotations/validation.json", "deepfashion2"),
+    "coco_2017_train_extreme": ("extreme4", "coco/annotations/instances_train2017_extreme.json", "coco/train2017"),
+    "coco_2017_val_extreme": ("extreme4", "coco/annotations/instances_val2017_extreme.json", "coco/val2017"),
 }
 # name: (JSON file, image root)
 KITTI = {
@@ -75,13 +75,14 @@ POSES = [f"keypoints_coco_{name}" for name in ("2014_train", "2014_val", "2017_t
 
 
 def register_all_coco_format(root: str) -> None:
-    for name, (json_file, images, evaluator_type, classes) in COCO_FORMAT.items():
-        register_coco(name, os.path.join(root, json_file), os.path.join(root, images), evaluator_type, classes)
+    for name, (evaluator_type, classes, json_file, images) in COCO_FORMAT.items():
+        metadata = {"evaluator_type": evaluator_type, "thing_classes": classes}
+        register_coco(name, metadata, os.path.join(root, json_file), os.path.join(root, images))
         SCORED_WHOLE.add(name)
 
 
 def register_all_keypoints(root: str) -> None:
-    for name, (json_file, images, schema) in KEYPOINTS.items():
+    for name, (schema, json_file, images) in KEYPOINTS.items():
         register_keypoint_dataset(name, schema, os.path.join(root, json_file), os.path.join(root, images))
         if SCHEMAS[schema].class_names:
             ids = count_from_1(SCHEMAS[schema].class_names)

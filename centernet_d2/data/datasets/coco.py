@@ -52,21 +52,21 @@ class CocoFile:
     scores_itself: bool
 
 
-def register_coco(
-    name: str, json_file: str, image_root: str, evaluator_type: str = "coco", class_names: Sequence[str] = ()
-) -> None:
-    """Register a COCO-format dataset; the file is read at first use.
+def register_coco(name: str, metadata: dict[str, Any], json_file: str, image_root: str) -> None:
+    """Register a COCO-format dataset, with the arguments of Detectron2's ``register_coco_instances``; the file is read
+    at first use.
 
     The category ids may be any integers; dataset dicts number the classes from 0 in the order of the ids.
 
     Args:
-        class_names: if known without the file, with category ids from 1; otherwise the file gives them.
+        metadata: ``evaluator_type`` ("coco" if absent), and ``thing_classes`` if known without the file, with category
+            ids from 1; otherwise the file gives them.
     """
-    DatasetCatalog.register(name, lambda: load_coco(name, json_file, image_root, evaluator_type))
-    classes: dict[str, Any] = {"thing_classes": list(class_names)} if class_names else {}
-    if class_names:
-        classes["thing_dataset_id_to_contiguous_id"] = count_from_1(class_names)
-    MetadataCatalog.get(name).set(image_root=image_root, evaluator_type=evaluator_type, **classes)
+    values = {"evaluator_type": "coco", **metadata}
+    if "thing_classes" in values:
+        values["thing_dataset_id_to_contiguous_id"] = count_from_1(values["thing_classes"])
+    DatasetCatalog.register(name, lambda: load_coco(name, json_file, image_root, values["evaluator_type"]))
+    MetadataCatalog.get(name).set(image_root=image_root, **values)
 
 
 def count_from_1(class_names: Sequence[str]) -> dict[int, int]:

@@ -37,16 +37,16 @@ from centernet_d2.structures.model_metadata import describe_classes
 
 
 class _Type(NamedTuple):
-    """A type of dataset: called with the name and two strings, of which the first ``num_paths`` are paths."""
+    """A type of dataset: called with ``name`` and two strings, named by ``keys``; the first ``num_paths`` are paths."""
 
-    register: Callable[[str, str, str], None]
+    register: Callable[..., None]
     keys: tuple[str, str] = ("json_file", "image_root")
     num_paths: int = 2
 
 
 _TYPES = {
-    "coco": _Type(register_coco),
-    "voc_json": _Type(functools.partial(register_coco, evaluator_type="pascal_voc")),
+    "coco": _Type(functools.partial(register_coco, metadata={"evaluator_type": "coco"})),
+    "voc_json": _Type(functools.partial(register_coco, metadata={"evaluator_type": "pascal_voc"})),
     "voc": _Type(register_voc, ("root", "split"), 1),
     "crops": _Type(register_crops, ("source", "margin"), 0),
     "video": _Type(register_video),
@@ -77,7 +77,7 @@ def register_custom_datasets(cfg: CfgNode) -> None:
             MetadataCatalog.remove(name)
         elif name in DatasetCatalog:
             raise ValueError(f"DATASETS.CUSTOM: the name {name!r} belongs to a built-in dataset, choose another")
-        kind.register(name, first, second)
+        kind.register(name=name, **dict(zip(kind.keys, (first, second), strict=True)))
         _REGISTERED[name] = location
 
 

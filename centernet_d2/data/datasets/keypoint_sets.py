@@ -107,9 +107,7 @@ def resolve_schema(cfg: CfgNode) -> KeypointSchema:
     return SCHEMAS[wanted]
 
 
-def _register(schema_name: str, name: str, json_file: str, image_root: str) -> None:
-    register_keypoint_dataset(name, schema_name, json_file, image_root)
-
-
-#: Types of ``DATASETS.CUSTOM``: schema name -> function of name, JSON file and image folder.
-KEYPOINT_TYPES = {schema_name: functools.partial(_register, schema_name) for schema_name in SCHEMAS}
+#: Types of ``DATASETS.CUSTOM``: schema name -> function with the keyword arguments name, json_file and image_root.
+KEYPOINT_TYPES = {
+    schema_name: functools.partial(register_keypoint_dataset, schema_name=schema_name) for schema_name in SCHEMAS
+}

@@ -18,8 +18,6 @@ from centernet_d2.data.validation.issues import AnnotationIssue, is_number, rais
 CLASS_NAMES = ("pedestrian", "car", "cyclist")
 #: Object types in the labels; those after the first three become "ignored" regions.
 TYPES = ("Pedestrian", "Car", "Cyclist", "Van", "Truck", "Person_sitting", "Tram", "Misc", "DontCare")
-#: Split of the training images -> part -> number of images (Chen et al. 2015; Xiang et al. 2017).
-SPLITS = {"3dop": {"train": 3712, "val": 3769}, "subcnn": {"train": 3682, "val": 3799}}
 #: Types that look like objects of some classes, and the classes; ignored there, as in CenterNet.
 IGNORED_AS: dict[str, tuple[str, ...]] = {
     "Van": ("car",),

@@ -15,8 +15,6 @@ from centernet_d2.data.validation.issues import AnnotationIssue, escapes, is_int
 
 # The same name as in COCO and CrowdHuman, so that models fit all of them.
 CLASS_NAMES = ("person",)
-#: Split -> folder, and number of images in MOT17. The halves are those of CenterTrack (Zhou et al. 2020).
-SPLITS = {"train": ("train", 5316), "train_half": ("train", 2664), "val_half": ("train", 2652), "test": ("test", 5919)}
 
 
 def register_video(name: str, json_file: str, image_root: str) -> None:

@@ -5,13 +5,10 @@ from __future__ import annotations
 import math
 import re
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from centernet_d2.data.formats.text import NotTextError, read_text
-from centernet_d2.data.preparation.conversion import Converted
-from centernet_d2.data.preparation.faces import Face, convert_faces
 from centernet_d2.data.validation.issues import AnnotationIssue
 from centernet_d2.data.validation.missing import missing
 
@@ -29,14 +26,6 @@ def read_pts(path: Path, count: int) -> tuple[np.ndarray | None, list[Annotation
     except _FormatError as error:
         problem = error.args
     return None, [AnnotationIssue(str(path), None, *problem)]
-
-
-def convert_pts(root: Path, file_name: str, pts: Path, box: Any = None, **fields: Any) -> Converted:
-    """The image ``root / file_name`` with the face of 68 points in ``pts``; see ``convert_faces``."""
-    points, issues = read_pts(pts, 68)
-    if points is None:
-        return Converted(issues=issues)
-    return convert_faces(root, file_name, [Face(points, str(pts), box=box)], **fields)
 
 
 class _FormatError(Exception):

@@ -10,8 +10,8 @@ import numpy as np
 
 from centernet_d2.data.formats.image_files import image_suffixes
 from centernet_d2.data.formats.matlab import read_mat
-from centernet_d2.data.formats.pts import convert_pts
 from centernet_d2.data.preparation.conversion import Converted, Summary, convert
+from centernet_d2.data.preparation.faces import convert_pts
 from centernet_d2.data.schemas import FACE68
 from centernet_d2.data.validation.issues import AnnotationIssue
 from centernet_d2.geometry import to_pixel_index

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike
 
+from centernet_d2.data.formats.pts import read_pts
 from centernet_d2.data.image_io import CorruptImageError
 from centernet_d2.data.preparation.conversion import Converted, Fields, image_entry
 from centernet_d2.data.validation.issues import AnnotationIssue, escapes
@@ -65,6 +66,14 @@ def convert_faces(
 
 class _Fault(Exception):
     """Field and problem."""
+
+
+def convert_pts(root: Path, file_name: str, pts: Path, box: Any = None, **fields: Any) -> Converted:
+    """The image ``root / file_name`` with the face of 68 points in ``pts``; see ``convert_faces``."""
+    points, issues = read_pts(pts, 68)
+    if points is None:
+        return Converted(issues=issues)
+    return convert_faces(root, file_name, [Face(points, str(pts), box=box)], **fields)
 
 
 def _face_object(face: Face, size: tuple[int, int]) -> Fields:

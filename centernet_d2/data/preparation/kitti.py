@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
-from centernet_d2.data.datasets.kitti import CLASS_NAMES, SPLITS, TYPES
+from centernet_d2.data.datasets.kitti import CLASS_NAMES, TYPES
 from centernet_d2.data.formats.image_files import NamedFiles, find_image
 from centernet_d2.data.formats.text import NotTextError, read_lines
 from centernet_d2.data.image_io import CorruptImageError
@@ -19,6 +19,8 @@ from centernet_d2.data.preparation.conversion import Converted, Fields, Summary,
 from centernet_d2.data.validation.issues import AnnotationIssue, check_object
 from centernet_d2.data.validation.missing import missing
 
+#: Split of the training images -> part -> number of images (Chen et al. 2015; Xiang et al. 2017).
+SPLITS = {"3dop": {"train": 3712, "val": 3769}, "subcnn": {"train": 3682, "val": 3799}}
 _NUMBERS = (
     *("truncated", "occluded", "alpha", "x1", "y1", "x2", "y2"),
     *("height", "width", "length", "x", "y", "z", "rotation_y"),

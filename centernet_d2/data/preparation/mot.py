@@ -13,7 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from centernet_d2.data.datasets.mot import CLASS_NAMES, SPLITS
+from centernet_d2.data.datasets.mot import CLASS_NAMES
 from centernet_d2.data.formats.image_files import NamedFiles, find_image
 from centernet_d2.data.formats.text import NotTextError, read_text
 from centernet_d2.data.image_io import CorruptImageError
@@ -21,6 +21,8 @@ from centernet_d2.data.preparation.conversion import Converted, Fields, Summary,
 from centernet_d2.data.validation.issues import AnnotationIssue, check_object
 from centernet_d2.data.validation.missing import missing
 
+#: Split -> folder, and number of images in MOT17. The halves are those of CenterTrack (Zhou et al. 2020).
+SPLITS = {"train": ("train", 5316), "train_half": ("train", 2664), "val_half": ("train", 2652), "test": ("test", 5919)}
 # MOT17 has each video three times, with the detections of three detectors.
 _COPIES = ("-DPM", "-SDP")
 _PEDESTRIAN = 1

@@ -160,7 +160,7 @@ def bounds(points: np.ndarray) -> Box:
 
 
 def overlap(a: Box, b: Box) -> float:
-    """Intersection over the smaller area."""
+    """Intersection over the smaller area, not over the union: a small box inside a large one overlaps fully."""
     width = max(0.0, min(a[2], b[2]) - max(a[0], b[0]))
     height = max(0.0, min(a[3], b[3]) - max(a[1], b[1]))
     return width * height / min((a[2] - a[0]) * (a[3] - a[1]), (b[2] - b[0]) * (b[3] - b[1]))

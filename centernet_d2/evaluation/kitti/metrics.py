@@ -24,6 +24,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from centernet_d2.evaluation.average_precision import box_overlaps
 from centernet_d2.structures.boxes3d import Boxes3D, overlaps_3d
 
 
@@ -81,10 +82,9 @@ class Image:
 
     @functools.cached_property
     def overlaps(self) -> dict[str, np.ndarray]:
-        """(true, found) IoU by "2d", "bev" and "3d"; "covered", the fraction of a detection inside a true box."""
-        shared = _intersections(self.gt.boxes, self.predictions.boxes)
-        areas = [(x.boxes[:, 2:] - x.boxes[:, :2]).prod(axis=1) for x in (self.gt, self.predictions)]
-        result = {"2d": _share(shared, areas[0][:, None] + areas[1] - shared), "occluded": _share(shared, areas[1])}
+        """(true, predicted) IoU by "2d", "bev" and "3d"; "inside", the fraction of a detection inside a true box."""
+        gt, predictions = self.gt.boxes, self.predictions.boxes
+        result = {"2d": box_overlaps(gt, predictions), "inside": _fraction_inside(gt, predictions)}
         if self.gt.boxes_3d is not None and self.predictions.boxes_3d is not None:
             rows = Boxes3D(*(x[:, None] for x in self.gt.boxes_3d))
             columns = Boxes3D(*(x[None] for x in self.predictions.boxes_3d))
@@ -158,7 +158,7 @@ def scene(image: Image, kind: str, name: str, difficulty: Difficulty, min_overla
     similarity = np.zeros(chosen.shape)
     if gt.alpha is not None and predictions.alpha is not None:
         similarity = (1 + np.cos(gt.alpha[rows, None] - predictions.alpha[columns])) / 2
-    excused = overlaps["occluded"][np.ix_(gt.types == "dontcare", columns)] > min_overlap
+    excused = overlaps["inside"][np.ix_(gt.types == "dontcare", columns)] > min_overlap
     return Scene(
         overlaps=np.where(chosen > min_overlap, chosen, 0),
         must=fitting[rows],
@@ -216,10 +216,10 @@ def count(one: Scene, thresholds: np.ndarray) -> np.ndarray:
     return np.stack([hits, errors, similarity])
 
 
-def _intersections(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """(A, B) areas shared by boxes (A, 4) and (B, 4)."""
+def _fraction_inside(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """(A, B) intersection of boxes (A, 4) and (B, 4) over the area of b, as DontCare regions are matched: no IoU."""
     low, high = np.maximum(a[:, None, :2], b[:, :2]), np.minimum(a[:, None, 2:], b[:, 2:])
-    return (high - low).clip(min=0).prod(axis=2)
+    return _share((high - low).clip(min=0).prod(axis=2), (b[:, 2:] - b[:, :2]).prod(axis=1))
 
 
 def _share(part: np.ndarray, whole: np.ndarray) -> np.ndarray:

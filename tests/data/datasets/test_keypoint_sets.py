@@ -36,7 +36,7 @@ def name():
 
 
 def test_the_reference_sets_are_registered():
-    for name, (_, _, schema) in KEYPOINTS.items():
+    for name, (schema, _, _) in KEYPOINTS.items():
         assert name in DatasetCatalog and MetadataCatalog.get(name).keypoint_schema == schema
         assert list(create_keypoint_hflip_indices([name])) == SCHEMAS[schema].flip_indices().tolist()
 

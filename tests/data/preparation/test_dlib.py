@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from centernet_d2.data.preparation.dlib_xml import convert_dlib_xml
+from centernet_d2.data.preparation.dlib_faces import convert_dlib_xml
 from tests.helpers.files import face_points, images_and_points, load, write_image
 
 
