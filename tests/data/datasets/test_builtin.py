@@ -47,7 +47,7 @@ def test_no_other_dataset_of_these_families_is_registered() -> None:
     names = {name for names in BUILTIN.values() for name in names}
     prefixes = tuple(sorted({name.split("_")[0] + "_" for name in names} - {"coco_", "keypoints_"}))
     # In a process of its own: other tests register datasets, too.
-    code = "import centernet_d2; from detectron2.data import DatasetCatalog; print(*DatasetCatalog.list())"
+    code = "import centernet_d2.data; from detectron2.data import DatasetCatalog; print(*DatasetCatalog.list())"
     listed = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
     assert {name for name in listed if name.startswith(prefixes)} == {
         name for name in names if name.startswith(prefixes)
