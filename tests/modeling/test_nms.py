@@ -153,3 +153,8 @@ def test_other_limits_of_candidates_and_defaults(caplog):
     opts = ("MODEL.CENTERNET.TASK", "KeypointHeatmapTask", "MODEL.KEYPOINT.SCHEMA", "face68")
     tiny_model(*opts, "MODEL.CENTERNET.NUM_CLASSES", 1, "TEST.DETECTIONS_PER_IMAGE", 90)
     assert "MODEL.KEYPOINT.TOPK_PEAKS is 32, less than TEST.DETECTIONS_PER_IMAGE, 90" in caplog.text
+    caplog.clear()
+    opts = ("MODEL.CENTERNET.TASK", "KeypointRegressionTask", "MODEL.KEYPOINT.SCHEMA", "face68")
+    tiny_model(*opts, "MODEL.KEYPOINT.REFINE", False, "MODEL.CENTERNET.NUM_CLASSES", 1)
+    tiny_model(*opts, "MODEL.KEYPOINT.REFINE", False, "MODEL.CENTERNET.NUM_CLASSES", 1, "TEST.DETECTIONS_PER_IMAGE", 90)
+    assert "DETECTIONS_PER_IMAGE" not in caplog.text, "it reads no peaks of keypoints"

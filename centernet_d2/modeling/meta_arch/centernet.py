@@ -17,7 +17,6 @@ from centernet_d2.config.resolution import resolve
 from centernet_d2.layers.distributed import mean_over_processes
 from centernet_d2.modeling.meta_arch.dense_detector import DenseDetector
 from centernet_d2.modeling.tasks import Task, build_task
-from centernet_d2.registry import TASK_REGISTRY
 from centernet_d2.structures import Candidates, Targets
 from centernet_d2.structures.model_metadata import ModelMetadata
 
@@ -69,13 +68,14 @@ class CenterNet(DenseDetector):
     @classmethod
     def from_config(cls, cfg: CfgNode) -> dict[str, Any]:
         warn_of_unused_keys(cfg)
-        warn_of_few_candidates(cfg, getattr(TASK_REGISTRY.get(cfg.MODEL.CENTERNET.TASK), "candidate_keys", ()))
         cfg = resolve(cfg)
         arguments = super().from_config(cfg)
         shapes = (arguments["neck"] or arguments["backbone"]).output_shape()
+        task = build_task(cfg, [shape.channels for shape in shapes.values()])
+        warn_of_few_candidates(cfg, task.candidate_keys)
         return {
             **arguments,
-            "task": build_task(cfg, [shape.channels for shape in shapes.values()]),
+            "task": task,
             "detections_per_image": cfg.TEST.DETECTIONS_PER_IMAGE,
             "score_threshold": cfg.MODEL.CENTERNET.SCORE_THRESH_TEST,
             "nms_threshold": cfg.TEST.NMS,

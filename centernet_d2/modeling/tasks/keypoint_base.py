@@ -47,7 +47,7 @@ class KeypointTask(Task):
     """
 
     required_fields = ("keypoints",)
-    candidate_keys = ("MODEL.CENTERNET.TOPK_CANDIDATES", "MODEL.KEYPOINT.TOPK_PEAKS")
+    candidate_keys: tuple[str, ...] = ("MODEL.CENTERNET.TOPK_CANDIDATES", "MODEL.KEYPOINT.TOPK_PEAKS")
 
     def __init__(
         self,
@@ -70,6 +70,8 @@ class KeypointTask(Task):
             raise ValueError('MODEL.KEYPOINT.CENTER is "nose", but these keypoints have none')
         if center != "box" and "box_size" in heads:
             raise ValueError('MODEL.KEYPOINT.BOX_SIZE needs MODEL.KEYPOINT.CENTER "box": set it to False')
+        if "keypoint_heatmap" not in heads:
+            self.candidate_keys = ("MODEL.CENTERNET.TOPK_CANDIDATES",)
         self.class_keypoints = ClassKeypoints(ranges)
         self.center, self.nose_tip, self.offset_method = center, nose_tip, offset_method
         self.soft_nms, self.num_candidates, self.num_peaks = soft_nms, num_candidates, num_peaks
