@@ -17,10 +17,10 @@ import cv2
 import numpy as np
 
 
-def affine_matrix(
+def build_affine_matrix(
     center: tuple[float, float], scale: float, rotation: float, output_size: tuple[int, int], flip: bool = False
 ) -> np.ndarray:
-    """Similarity that puts ``center`` (x, y) in the center of the output.
+    """Return the similarity that puts ``center`` (x, y) in the center of the output.
 
     Args:
         scale: output pixels per image pixel.
@@ -36,14 +36,14 @@ def affine_matrix(
 
 
 def flip_matrix(matrix: np.ndarray, output_width: float) -> np.ndarray:
-    """``matrix`` followed by exchanging left and right of the output."""
+    """Return ``matrix`` followed by exchanging left and right of the output."""
     result = matrix * [[-1], [1]]
     result[0, 2] += output_width
     return result
 
 
-def fitting_scale(image_size: tuple[int, int], output_size: tuple[int, int], by_width: bool = False) -> float:
-    """Output pixels per image pixel of an image as large as fits, or as wide as the output. Sizes: height, width.
+def compute_fitting_scale(image_size: tuple[int, int], output_size: tuple[int, int], by_width: bool = False) -> float:
+    """Return output pixels per image pixel if the image just fits, or is as wide as the output. Sizes: height, width.
 
     By its width, an image that is higher than the output's shape is cut above and below, as in the reference for KITTI.
     """
@@ -52,21 +52,23 @@ def fitting_scale(image_size: tuple[int, int], output_size: tuple[int, int], by_
 
 
 def short_side_scale(image_size: tuple[int, int], limits: tuple[float, float]) -> float:
-    """Output pixels per image pixel of an image whose shorter side becomes ``limits[0]``, or less, so that its longer
-    side is at most ``limits[1]``; as Detectron2's ``ResizeShortestEdge``. ``image_size`` is height, width."""
+    """Return output pixels per image pixel of an image whose shorter side becomes ``limits[0]``, or less, so that its
+    longer side is at most ``limits[1]``; as Detectron2's ``ResizeShortestEdge``. ``image_size`` is height, width."""
     return min(limits[0] / min(image_size), limits[1] / max(image_size))
 
 
-def letterbox_matrix(
+def build_letterbox_matrix(
     image_size: tuple[int, int], output_size: tuple[int, int], scale: float | None = None
 ) -> np.ndarray:
-    """Center an image in the output; ``scale=None`` makes it as large as fits. Sizes are (height, width).
+    """Return the matrix that centers an image in the output; ``scale=None`` makes it as large as fits.
+
+    Sizes: height, width.
 
     The shift is whole pixels when nothing is scaled, so that such an image is copied, not resampled.
     """
     height, width = image_size
-    fitted = fitting_scale(image_size, output_size) if scale is None else scale
-    matrix = affine_matrix((width / 2, height / 2), fitted, 0.0, output_size)
+    fitted = compute_fitting_scale(image_size, output_size) if scale is None else scale
+    matrix = build_affine_matrix((width / 2, height / 2), fitted, 0.0, output_size)
     if fitted == 1:
         matrix[:, 2] = np.ceil(matrix[:, 2])
     return matrix
@@ -78,14 +80,14 @@ def stretch_matrix(image_size: tuple[int, int], output_size: tuple[int, int]) ->
     return np.array([[columns / width, 0.0, 0.0], [0.0, rows / height, 0.0]])
 
 
-def inverse(matrix: np.ndarray) -> np.ndarray:
-    """The (2, 3) matrix of the way back."""
+def invert_matrix(matrix: np.ndarray) -> np.ndarray:
+    """Return the inverse (2, 3) matrix."""
     linear = np.linalg.inv(matrix[:, :2])
     return np.column_stack([linear, -linear @ matrix[:, 2]])
 
 
-def reduced_matrix(matrix: np.ndarray, reduction: int, pixel_center: float = 0.5) -> np.ndarray:
-    """``matrix`` for an image of which each pixel stands for ``reduction`` x ``reduction`` of the whole one."""
+def reduce_matrix(matrix: np.ndarray, reduction: int, pixel_center: float = 0.5) -> np.ndarray:
+    """Return ``matrix`` for an image of which each pixel stands for ``reduction`` x ``reduction`` of the whole one."""
     linear = matrix[:, :2]
     # The center of the first such pixel, in the whole image, is at reduction / 2 of its own corner.
     shift = (reduction - 1) * (0.5 - pixel_center)
@@ -93,7 +95,7 @@ def reduced_matrix(matrix: np.ndarray, reduction: int, pixel_center: float = 0.5
 
 
 def transform_points(points: np.ndarray, matrix: np.ndarray) -> np.ndarray:
-    """(..., 2) x, y through ``matrix``."""
+    """Transform points (..., 2) x, y by ``matrix``."""
     return points @ matrix[:, :2].T + matrix[:, 2]
 
 
@@ -116,10 +118,10 @@ _Coordinate = TypeVar("_Coordinate", float, np.ndarray)
 
 
 def from_pixel_index(value: _Coordinate) -> _Coordinate:
-    """Continuous coordinates of values that have pixel centers at whole numbers, as COCO's keypoints have."""
+    """Return continuous coordinates of values with pixel centers at whole numbers, such as COCO's keypoints."""
     return value + 0.5
 
 
 def to_pixel_index(value: _Coordinate) -> _Coordinate:
-    """The inverse of :func:`from_pixel_index`."""
+    """Invert :func:`from_pixel_index`."""
     return value - 0.5

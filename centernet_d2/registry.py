@@ -17,9 +17,9 @@ NECK_REGISTRY = Registry("NECK")
 NECK_REGISTRY.__doc__ = "Necks by name: called with a config and the backbone's ``output_shape()``."
 
 
-def required_fields(cfg: CfgNode) -> tuple[str, ...]:
-    """Fields of an object that training needs besides box and class: names in ``data.fields.FIELDS`` that the
-    config's task and meta-architecture declare as ``required_fields``.
+def get_required_fields(cfg: CfgNode) -> tuple[str, ...]:
+    """Return the fields of an object that training needs besides box and class: names in ``data.fields.FIELDS`` that
+    the config's task and meta-architecture declare as ``required_fields``.
 
     Raises:
         KeyError: there is no such task or meta-architecture.

@@ -18,7 +18,7 @@ _OPTIONS = Path(__file__).resolve().parents[1] / "centernet_d2" / "data" / "opti
 
 
 def main(arguments: list[str] | None = None) -> int:
-    parser = runpy.run_path(str(_OPTIONS))["preparation_parser"](__doc__, "300vw")
+    parser = runpy.run_path(str(_OPTIONS))["build_preparation_parser"](__doc__, "300vw")
     parser.add_argument("--every", type=int, default=1, metavar="N", help="take every N-th frame (default: all)")
     args = parser.parse_args(arguments)
     if args.every < 1:

@@ -19,7 +19,7 @@ BOXES = ("landmarks", "official", "detector")
 
 
 def main(arguments: list[str] | None = None) -> int:
-    parser = runpy.run_path(str(_OPTIONS))["preparation_parser"](__doc__, "300w")
+    parser = runpy.run_path(str(_OPTIONS))["build_preparation_parser"](__doc__, "300w")
     parser.add_argument(
         "--boxes",
         choices=BOXES,

@@ -18,7 +18,7 @@ _OPTIONS = Path(__file__).resolve().parents[1] / "centernet_d2" / "data" / "opti
 
 
 def main(arguments: list[str] | None = None) -> int:
-    folder = runpy.run_path(str(_OPTIONS))["preparation_parser"](__doc__, "aflw").parse_args(arguments).folder
+    folder = runpy.run_path(str(_OPTIONS))["build_preparation_parser"](__doc__, "aflw").parse_args(arguments).folder
 
     from centernet_d2.data.preparation.aflw import convert_aflw
     from centernet_d2.data.preparation.command import prepare

@@ -19,7 +19,7 @@ BOXES = ("full", "visible", "head")
 
 
 def main(arguments: list[str] | None = None) -> int:
-    parser = runpy.run_path(str(_OPTIONS))["preparation_parser"](__doc__, "crowdhuman")
+    parser = runpy.run_path(str(_OPTIONS))["build_preparation_parser"](__doc__, "crowdhuman")
     parser.add_argument("--boxes", choices=BOXES, default="full", help="of the persons (default: %(default)s)")
     args = parser.parse_args(arguments)
 

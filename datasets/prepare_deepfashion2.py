@@ -19,7 +19,7 @@ _OPTIONS = Path(__file__).resolve().parents[1] / "centernet_d2" / "data" / "opti
 
 
 def main() -> int:
-    parser = runpy.run_path(str(_OPTIONS))["preparation_parser"](__doc__, "deepfashion2")
+    parser = runpy.run_path(str(_OPTIONS))["build_preparation_parser"](__doc__, "deepfashion2")
     parser.add_argument("--password", help="of the archives; unpacking them with `unzip -P` beforehand is much faster")
     args = parser.parse_args()
 

@@ -20,7 +20,7 @@ _OPTIONS = Path(__file__).resolve().parents[1] / "centernet_d2" / "data" / "opti
 
 
 def main(arguments: list[str] | None = None) -> int:
-    root = Path(runpy.run_path(str(_OPTIONS))["datasets_root"](), "coco", "annotations")
+    root = Path(runpy.run_path(str(_OPTIONS))["get_datasets_root"](), "coco", "annotations")
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     default = [root / f"instances_{split}2017.json" for split in ("train", "val")]
     parser.add_argument("json", nargs="*", type=Path, default=default, help="(default: COCO's)")

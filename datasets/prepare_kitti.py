@@ -20,7 +20,7 @@ SPLITS = ("3dop", "subcnn")
 
 
 def main(arguments: list[str] | None = None) -> int:
-    parser = runpy.run_path(str(_OPTIONS))["preparation_parser"](__doc__, "kitti")
+    parser = runpy.run_path(str(_OPTIONS))["build_preparation_parser"](__doc__, "kitti")
     for split in SPLITS:
         help = f"folder of train.txt and val.txt (default: FOLDER/ImageSets_{split})"
         parser.add_argument(f"--{split}", type=Path, metavar="LISTS", help=help)

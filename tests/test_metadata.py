@@ -145,7 +145,7 @@ def test_keypoints_come_with_their_names_and_flip_pairs(tmp_path):
     described = describe(cfg, model, found, (64, 64))
     assert described["keypoint_names"] == described["landmark_names"] == list(POSE17.names)
     assert described["keypoint_flip_pairs"] == [list(pair) for pair in POSE17.flip_pairs]
-    assert saved.for_detectron2().keypoint_names == list(POSE17.names)
+    assert saved.convert_to_detectron2().keypoint_names == list(POSE17.names)
 
 
 def test_reference_sets_and_those_of_schemas_have_their_ids(tmp_path):

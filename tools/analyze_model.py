@@ -35,21 +35,21 @@ if __name__ == "__main__":
 
 from detectron2.modeling import build_model
 
-from centernet_d2.analysis.model_cost import describe_times, latency, model_cost
+from centernet_d2.analysis.model_cost import describe_times, measure_latency, measure_model_cost
 from centernet_d2.engine import setup_cfg
 
 
-def row(config: Path, args: argparse.Namespace) -> str:
+def format_row(config: Path, args: argparse.Namespace) -> str:
     """The table's line of one config."""
     size = [f"INPUT.SIZE_TEST={args.size}"] if args.size else []
     cfg = setup_cfg(str(config), [*args.opts, *size])
     model = build_model(cfg)
     height, width = cfg.INPUT.SIZE_TEST
-    cost = model_cost(model, (height, width))
+    cost = measure_model_cost(model, (height, width))
     cells = [config.stem, f"{height}x{width}", f"{cost.parameters / 1e6:.2f}", f"{cost.flops / 1e9:.2f}"]
     cells += [f"{cost.size / 1e6:.1f}"]
     if not args.no_latency:
-        cells += [describe_times(latency(model, (height, width), args.threads, args.seconds))]
+        cells += [describe_times(measure_latency(model, (height, width), args.threads, args.seconds))]
     return f"| {' | '.join(cells)} |"
 
 
@@ -61,7 +61,7 @@ def main(arguments: list[str] | None = None) -> None:
     print(f"| {' | '.join(columns)} |\n|{'---|' * len(columns)}", flush=True)
     for done, config in enumerate(args.configs, start=1):
         print(f"{done}/{len(args.configs)}: {config}", file=sys.stderr, flush=True)
-        print(row(config, args), flush=True)
+        print(format_row(config, args), flush=True)
 
 
 if __name__ == "__main__":

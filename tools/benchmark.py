@@ -65,7 +65,7 @@ PARTS = benchmark_parts.PARTS | benchmark_networks.PARTS
 Measured = tuple[str, list[float], list[float] | None]
 
 
-def times(functions: list[Callable[[], Any]], device: str, seconds: float) -> list[list[float]]:
+def measure_times(functions: list[Callable[[], Any]], device: str, seconds: float) -> list[list[float]]:
     """Milliseconds of each call; the functions take turns until each has had ``seconds``, and at least 5 calls."""
     for function in functions:
         function()
@@ -94,15 +94,15 @@ def measure(part: str, threads: int, args: argparse.Namespace) -> list[Measured]
         from benchmarks.reference import Reference
 
         args.published = Reference(args.reference)
-        baselines.radius, baselines.draw_gaussian = args.published.radius, args.published.draw_gaussian
+        baselines.compute_radius, baselines.draw_gaussian = args.published.radius, args.published.draw_gaussian
     rows: list[Measured] = []
     for label, ours, plain in PARTS[part](args):
-        predictions = times([ours] if plain is None else [ours, plain], args.device, args.seconds)
+        predictions = measure_times([ours] if plain is None else [ours, plain], args.device, args.seconds)
         rows.append((label, predictions[0], predictions[1] if plain else None))
     return rows
 
 
-def shown(milliseconds: list[float]) -> str:
+def format_time(milliseconds: list[float]) -> str:
     low, high = np.percentile(milliseconds, [10, 90])
     return f"{statistics.median(milliseconds):.2f} [{low:.2f}-{high:.2f}]"
 
@@ -116,19 +116,19 @@ def print_rows(threads: int, runs: list[list[Measured]]) -> None:
         if plain:
             ratios = sorted(statistics.median(b) / statistics.median(a) for _, a, b in same if b)
             spread = f" ({ratios[0]:.1f}-{ratios[-1]:.1f})" if len(ratios) > 1 else ""
-            rest = f"{shown(plain)} | {statistics.median(ratios):.1f}{spread}"
-        print(f"| {label} | {threads} | {shown(ours)} | {rest} |", flush=True)
+            rest = f"{format_time(plain)} | {statistics.median(ratios):.1f}{spread}"
+        print(f"| {label} | {threads} | {format_time(ours)} | {rest} |", flush=True)
 
 
-def peak_mebibytes(function: Callable[[], Any]) -> float:
+def measure_peak_mebibytes(function: Callable[[], Any]) -> float:
     """How far resident memory rises while ``function`` runs, in a process of its own (Linux, CPU)."""
 
     def run(connection: Any) -> None:
         torch.set_num_threads(1)
         Path("/proc/self/clear_refs").write_text("5")  # resets the peak
-        before = _status("VmRSS")
+        before = read_status("VmRSS")
         function()
-        connection.send((_status("VmHWM") - before) / 1024)
+        connection.send((read_status("VmHWM") - before) / 1024)
 
     receiver, sender = multiprocessing.Pipe(duplex=False)
     process = multiprocessing.get_context("fork").Process(target=run, args=(sender,))
@@ -137,7 +137,7 @@ def peak_mebibytes(function: Callable[[], Any]) -> float:
     return receiver.recv()
 
 
-def _status(field: str) -> int:
+def read_status(field: str) -> int:
     lines = Path("/proc/self/status").read_text().splitlines()
     return next(int(line.split()[1]) for line in lines if line.startswith(field + ":"))
 
@@ -145,8 +145,8 @@ def _status(field: str) -> int:
 def print_memory() -> None:
     print("\n| peak memory of | ours MiB | baseline MiB | ours / input | baseline / input |\n|---|---|---|---|---|")
     for points, images in [(1, 4), (9, 1), (9, 4)]:
-        logits, sparse = benchmark_parts.loss_inputs(points, images, "cpu")
-        dense = sparse.dense()
+        logits, sparse = benchmark_parts.make_loss_inputs(points, images, "cpu")
+        dense = sparse.to_dense()
         print_memory_row(
             f"heatmap loss and gradient, points {points}, images {images}, logits",
             logits,
@@ -155,8 +155,8 @@ def print_memory() -> None:
         )
     own, run = benchmark_parts.PYRAMID[0], benchmark_parts.run_with_gradients
     for size in benchmark_parts.PYRAMID[:3]:
-        inputs = benchmark_parts.pyramid_inputs(size, own, 256, "cpu")
-        plain = (benchmark_parts.pyramid_inputs(own, own, 256, "cpu")[0], inputs[1].flatten(1, 2), inputs[2])
+        inputs = benchmark_parts.make_pyramid_inputs(size, own, 256, "cpu")
+        plain = (benchmark_parts.make_pyramid_inputs(own, own, 256, "cpu")[0], inputs[1].flatten(1, 2), inputs[2])
         print_memory_row(
             f"pyramid deformable convolution, {own[0]}x{own[1]} reading {size[0]}x{size[1]}; baseline: torchvision's "
             "deformable convolution of its own level; features",
@@ -167,7 +167,7 @@ def print_memory() -> None:
 
 
 def print_memory_row(label: str, x: Tensor, ours: Callable[[], Any], plain: Callable[[], Any]) -> None:
-    own, a, b = x.numel() * 4 / 2**20, peak_mebibytes(ours), peak_mebibytes(plain)
+    own, a, b = x.numel() * 4 / 2**20, measure_peak_mebibytes(ours), measure_peak_mebibytes(plain)
     print(f"| {label} {own:.0f} MiB | {a:.0f} | {b:.0f} | {a / own:.1f} | {b / own:.1f} |", flush=True)
 
 

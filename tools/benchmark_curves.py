@@ -32,9 +32,9 @@ if __name__ == "__main__":
 import cv2
 import matplotlib
 import torch
-from benchmark import times
-from benchmarks.networks import network
-from benchmarks.parts import GRID, loss_inputs, make_task, random_instances, random_maps
+from benchmark import measure_times
+from benchmarks.networks import make_config
+from benchmarks.parts import GRID, make_loss_inputs, make_task, sample_instances, sample_maps
 from detectron2.modeling import build_model
 
 from centernet_d2.engine.acceleration import accelerate
@@ -48,25 +48,25 @@ from matplotlib import pyplot as plt
 Curve = tuple[str, Sequence[int], Callable[[int], Callable[[], Any]]]
 
 
-def targets(points: int, objects: int, images: int = 1) -> Callable[[], Any]:
-    task, instances = make_task(points, "cpu"), [random_instances(objects, seed) for seed in range(images)]
+def make_targets(points: int, objects: int, images: int = 1) -> Callable[[], Any]:
+    task, instances = make_task(points, "cpu"), [sample_instances(objects, seed) for seed in range(images)]
     return lambda: task.encode(Targets.from_instances(instances, 4, (GRID, GRID)))
 
 
 def loss(points: int, images: int = 1) -> Callable[[], Any]:
-    logits, sparse = loss_inputs(points, images, "cpu")
+    logits, sparse = make_loss_inputs(points, images, "cpu")
     return lambda: heatmap_focal_loss(logits, sparse).backward()
 
 
-def decoding(points: int, images: int = 1) -> Callable[[], Any]:
+def make_decoding(points: int, images: int = 1) -> Callable[[], Any]:
     task = make_task(points, "cpu")
-    maps = random_maps(task, images, "cpu")
+    maps = sample_maps(task, images, "cpu")
     return torch.no_grad()(lambda: task.merge(task.decode(maps), 100))
 
 
 def forward(args: argparse.Namespace) -> Callable[[int, int], Callable[[], Any]]:
     """Of the network as ``Predictor`` runs it, by the side of square images and their number."""
-    cfg = network(args.network, argparse.Namespace(device="cpu"))
+    cfg = make_config(args.network, argparse.Namespace(device="cpu"))
     model = build_model(cfg).eval()
     accelerate(model, cfg)
 
@@ -77,23 +77,23 @@ def forward(args: argparse.Namespace) -> Callable[[int, int], Callable[[], Any]]
     return run
 
 
-def panels(args: argparse.Namespace) -> dict[str, list[Curve]]:
+def make_panels(args: argparse.Namespace) -> dict[str, list[Curve]]:
     """Curves by what they are drawn against."""
     network_time = forward(args)
     points, images = (1, 3, 9), (1, 2, 4, 8, 16)
     return {
         "points of an object": [
-            ("targets, 32 objects", points, lambda n: targets(n, 32)),
+            ("targets, 32 objects", points, lambda n: make_targets(n, 32)),
             ("loss and gradient", points, loss),
-            ("decoding and merging", points, decoding),
+            ("decoding and merging", points, make_decoding),
         ],
         "objects in an image": [
-            (f"targets, points {k}", (1, 3, 10, 30, 100, 300, 1000), lambda n, k=k: targets(k, n)) for k in (1, 9)
+            (f"targets, points {k}", (1, 3, 10, 30, 100, 300, 1000), lambda n, k=k: make_targets(k, n)) for k in (1, 9)
         ],
         "images in a batch": [
-            ("targets, 8 objects each", images, lambda n: targets(1, 8, n)),
+            ("targets, 8 objects each", images, lambda n: make_targets(1, 8, n)),
             ("loss and gradient", images, lambda n: loss(1, n)),
-            ("decoding", images, lambda n: decoding(1, n)),
+            ("decoding", images, lambda n: make_decoding(1, n)),
             (f"network, {args.network}, 256x256", images[:4], lambda n: network_time(256, n)),
         ],
         "input pixels": [
@@ -108,10 +108,10 @@ def main() -> None:
     cv2.setNumThreads(args.threads)
     figure, axes = plt.subplots(2, 2, figsize=(10, 8), layout="constrained")
     print("| cost of | against | milliseconds | growth |\n|---|---|---|---|")
-    for (against, curves), axis in zip(panels(args).items(), axes.flat, strict=True):
+    for (against, curves), axis in zip(make_panels(args).items(), axes.flat, strict=True):
         longest: Sequence[int] = max((sizes for _, sizes, _ in curves), key=len)
         for name, sizes, make in curves:
-            cost = [statistics.median(times([make(n)], "cpu", args.seconds)[0]) for n in sizes]
+            cost = [statistics.median(measure_times([make(n)], "cpu", args.seconds)[0]) for n in sizes]
             growth = math.log(cost[-1] / cost[-2]) / math.log(sizes[-1] / sizes[-2])
             values = ", ".join(f"{n}: {ms:.2f}" for n, ms in zip(sizes, cost, strict=True))
             print(f"| {name} | {against} | {values} | {growth:.2f} |", flush=True)

@@ -62,7 +62,7 @@ def main(arguments: list[str] | None = None) -> int:
         print(error.args[0] if isinstance(error, KeyError) else error, file=sys.stderr)
         return 1
     for report in reports:
-        print(report.to_json() if args.as_json else report.table())
+        print(report.to_json() if args.as_json else report.format_table())
     return int(any(report.issues for report in reports))
 
 

@@ -47,7 +47,7 @@ from centernet_d2.engine.trainer import Trainer
 from centernet_d2.modeling.tasks.detection import MERGES
 
 
-def options(args: argparse.Namespace, points: int, seed: int) -> list[str]:
+def list_options(args: argparse.Namespace, points: int, seed: int) -> list[str]:
     folder = args.output / f"{points}pt_seed{seed}"
     own = ["MODEL.CENTERNET.GRID_POINTS", str(POINTS[points]), "SEED", str(seed), "OUTPUT_DIR", str(folder)]
     return [*args.opts, *own]
@@ -66,7 +66,7 @@ def train(args: argparse.Namespace, points: int, seed: int) -> Path:
             "--resume",
             "--config-file",
             args.config_file,
-            *options(args, points, seed),
+            *list_options(args, points, seed),
         ]
         with open(folder / "console.txt", "w") as console:
             subprocess.run(command, stdout=console, stderr=subprocess.STDOUT, check=True)
@@ -76,7 +76,7 @@ def train(args: argparse.Namespace, points: int, seed: int) -> Path:
 
 def evaluate(args: argparse.Namespace, points: int, seed: int, weights: Path) -> dict[str, dict[str, float]]:
     """Box metrics (COCO, per cent) by merge; one point has nothing to merge."""
-    cfg = setup_cfg(args.config_file, [*options(args, points, seed), "MODEL.WEIGHTS", str(weights)])
+    cfg = setup_cfg(args.config_file, [*list_options(args, points, seed), "MODEL.WEIGHTS", str(weights)])
     model = Trainer.build_model(cfg).eval()
     SafeCheckpointer(model).load(str(weights))
     predictions = {}
@@ -88,17 +88,17 @@ def evaluate(args: argparse.Namespace, points: int, seed: int, weights: Path) ->
     return predictions
 
 
-def table(results: dict[str, dict[str, dict[str, float]]], points: list[int]) -> str:
+def format_table(results: dict[str, dict[str, dict[str, float]]], points: list[int]) -> str:
     rows = ["| points | merge | AP | AP50 | AP75 |", "|---|---|---|---|---|"]
     for count in points:
         runs = [run for name, run in results.items() if name.startswith(f"{count}pt_")]
         for merge in runs[0]:
-            cells = [_spread([run[merge][metric] for run in runs]) for metric in ("AP", "AP50", "AP75")]
+            cells = [_format_spread([run[merge][metric] for run in runs]) for metric in ("AP", "AP50", "AP75")]
             rows.append(f"| {count} | {merge} | " + " | ".join(cells) + " |")
     return "\n".join(rows)
 
 
-def _spread(values: list[float]) -> str:
+def _format_spread(values: list[float]) -> str:
     center = f"{statistics.mean(values):.1f}"
     return center if len(values) == 1 else f"{center} ± {statistics.stdev(values):.1f}"
 
@@ -112,7 +112,7 @@ def main() -> None:
     for (points, seed), path in zip(runs, weights, strict=True):
         results[f"{points}pt_seed{seed}"] = evaluate(args, points, seed, path)
         (args.output / "results.json").write_text(json.dumps(results, indent=1))
-    print(table(results, args.points))
+    print(format_table(results, args.points))
 
 
 if __name__ == "__main__":

@@ -199,7 +199,7 @@ def read_all(dataset_dicts: list[dict[str, Any]]) -> Iterator[Frame]:
         yield Frame(index, 0.0, image, starts, dataset_dict)
 
 
-def output_name(file_name: str, suffix: str, taken: set[str]) -> str:
+def make_output_name(file_name: str, suffix: str, taken: set[str]) -> str:
     """A unique name for the drawn image."""
     stem = Path(file_name).stem.replace(":", "_")
     name, number = f"{stem}{suffix}", 1
@@ -215,7 +215,7 @@ def draw_images(dataset_dicts: list[dict[str, Any]], network: Network, output: P
     results, start = [], time.perf_counter()
     for drawn in draw_frames(read_all(dataset_dicts), network.find, network.draw):
         file_name, (height, width) = dataset_dicts[drawn.frame.index]["file_name"], drawn.frame.image.shape[:2]
-        image = output_name(file_name, ".jpg", taken)
+        image = make_output_name(file_name, ".jpg", taken)
         cv2.imwrite(str(output / image), drawn.image)
         entry = {"file_name": file_name, "height": height, "width": width, "image": image}
         results.append({**entry, "objects": network.describe(drawn.predictions)})
@@ -233,7 +233,7 @@ def draw_videos(sources: list[str], network: Network, output: Path, taken: set[s
     used = 0
     for source in sources:
         try:
-            path = output / output_name(source, ".mp4", taken)
+            path = output / make_output_name(source, ".mp4", taken)
             process_video(source, path, network.find, network.draw, network.describe, window=window, limit=limit)
             used += 1
         except VideoError as error:

@@ -90,7 +90,7 @@ def build_wheel(tree: Path, version: str, origin: str, folder: Path) -> Path:
     files[f"{info}/METADATA"] = "\n".join(metadata).encode() + b"\n"
     files[f"{info}/WHEEL"] = b"Wheel-Version: 1.0\nGenerator: centernet_d2\nRoot-Is-Purelib: true\nTag: py3-none-any\n"
     files[f"{info}/LICENSE"] = (Path(__file__).parents[1] / "LICENSE").read_bytes()
-    files[f"{info}/RECORD"] = _record(files, info)
+    files[f"{info}/RECORD"] = _make_record(files, info)
     wheel = folder / f"detectron2-{version}-py3-none-any.whl"
     with zipfile.ZipFile(wheel, "w", zipfile.ZIP_DEFLATED) as archive:
         for name, content in sorted(files.items()):
@@ -98,7 +98,7 @@ def build_wheel(tree: Path, version: str, origin: str, folder: Path) -> Path:
     return wheel
 
 
-def _record(files: dict[str, bytes], info: str) -> bytes:
+def _make_record(files: dict[str, bytes], info: str) -> bytes:
     lines = []
     for name, content in sorted(files.items()):
         digest = base64.urlsafe_b64encode(hashlib.sha256(content).digest()).rstrip(b"=").decode()
@@ -106,7 +106,7 @@ def _record(files: dict[str, bytes], info: str) -> bytes:
     return "\n".join([*lines, f"{info}/RECORD,,"]).encode() + b"\n"
 
 
-def importable() -> str | None:
+def describe_importable() -> str | None:
     """What ``import detectron2`` finds, in words; None where it finds nothing."""
     script = """
 import importlib.metadata as m, detectron2
@@ -120,7 +120,7 @@ print(version, 'at', detectron2.__path__[0])
 
 def install() -> str:
     """Install from the first source that works; returns which, in words."""
-    predictions = importable()
+    predictions = describe_importable()
     if predictions:
         return f"already importable: {predictions}"
     with tempfile.TemporaryDirectory() as name:
@@ -135,7 +135,7 @@ def install() -> str:
             tree, version = from_labgym(folder), f"0.6+labgym{LABGYM}"
         wheel = build_wheel(tree, version, origin, folder)
         subprocess.run([sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", str(wheel)], check=True)
-    predictions = importable()
+    predictions = describe_importable()
     if not predictions:
         raise RuntimeError("Detectron2 was installed but cannot be imported: run `python -c 'import detectron2'`")
     return predictions

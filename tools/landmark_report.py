@@ -12,7 +12,7 @@ import sys
 from pathlib import Path
 
 
-def named_file(text: str) -> tuple[str, Path]:
+def parse_named_file(text: str) -> tuple[str, Path]:
     name, equals, path = text.partition("=")
     if not (name and equals and path):
         raise argparse.ArgumentTypeError(f"{text!r} is not NAME=FILE")
@@ -22,7 +22,7 @@ def named_file(text: str) -> tuple[str, Path]:
 def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument(
-        "runs", nargs="+", type=named_file, metavar="NAME=FILE", help="a name, and a landmark_errors.json"
+        "runs", nargs="+", type=parse_named_file, metavar="NAME=FILE", help="a name, and a landmark_errors.json"
     )
     parser.add_argument(
         "--normalizer",
@@ -38,7 +38,14 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
 if __name__ == "__main__":
     parse()  # --help and option errors come before the slow imports below
 
-from centernet_d2.evaluation.keypoints.errors import FaceError, by_subset, percentages, read_errors, summary, table
+from centernet_d2.evaluation.keypoints.errors import (
+    FaceError,
+    compute_percentages,
+    format_tables,
+    group_by_subset,
+    read_errors,
+    summarize,
+)
 from centernet_d2.evaluation.keypoints.plots import plot_cumulative_errors
 
 
@@ -50,7 +57,7 @@ def read_runs(files: list[tuple[str, Path]], subset: str | None) -> dict[str, li
     """
     runs: dict[str, list[FaceError]] = {}
     for name, path in files:
-        subsets = by_subset(read_errors(path))
+        subsets = group_by_subset(read_errors(path))
         if subset is not None and subset not in subsets:
             raise ValueError(f"{path} has no subset {subset!r} ({', '.join(filter(None, subsets)) or 'none at all'})")
         for key, faces in subsets.items():
@@ -68,9 +75,9 @@ def main() -> None:
         runs = read_runs(args.runs, args.subset)
     except (FileNotFoundError, ValueError) as error:
         sys.exit(str(error))
-    print(table({name: summary(faces) for name, faces in runs.items()}, [args.normalizer]))
+    print(format_tables({name: summarize(faces) for name, faces in runs.items()}, [args.normalizer]))
     args.output.parent.mkdir(parents=True, exist_ok=True)
-    errors = {name: percentages(faces, args.normalizer) for name, faces in runs.items()}
+    errors = {name: compute_percentages(faces, args.normalizer) for name, faces in runs.items()}
     plot_cumulative_errors(args.output, errors, args.normalizer)
     print(f"\ncurves: {args.output}")
 

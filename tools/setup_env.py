@@ -20,7 +20,7 @@ OLDEST_PYTHON = (3, 11)
 FREE_GIGABYTES = 8
 
 
-def fingerprint() -> str:
+def compute_fingerprint() -> str:
     """Hash of the files that decide what is installed."""
     return hashlib.sha256(b"\0".join((ROOT / name).read_bytes() for name in INPUTS)).hexdigest()
 
@@ -28,7 +28,9 @@ def fingerprint() -> str:
 def is_complete(venv: Path) -> bool:
     """Whether a set-up with today's inputs came to its end there."""
     marker = venv / ".complete"
-    return marker.is_file() and (venv / "bin" / "python").exists() and marker.read_text().strip() == fingerprint()
+    return (
+        marker.is_file() and (venv / "bin" / "python").exists() and marker.read_text().strip() == compute_fingerprint()
+    )
 
 
 def run(what: str, advice: str, *command: str) -> None:
@@ -66,7 +68,7 @@ def main() -> None:
     packages = "installing PyTorch and the other packages (some 3 GB the first time)"
     run(packages, advice, *pip, "--no-build-isolation", "--editable", ".[dev]")
     run("installing Detectron2", "The lines above say why.", python, "tools/install_detectron2.py")
-    (venv / ".complete").write_text(fingerprint() + "\n")
+    (venv / ".complete").write_text(compute_fingerprint() + "\n")
     print(f"set-up: done in {time.monotonic() - start:.0f} s; .venv/bin/python has everything")
 
 

@@ -29,7 +29,7 @@ if __name__ == "__main__":
 from centernet_d2.checkpoint.checkpointer import SafeCheckpointer
 from centernet_d2.data.validation.checks import check_headers
 from centernet_d2.engine import Trainer, launch, setup_cfg, start_run
-from centernet_d2.engine.errors import in_main_process, run_tool
+from centernet_d2.engine.errors import run_in_main_process, run_tool
 
 
 def main(args: argparse.Namespace) -> Any:
@@ -37,7 +37,7 @@ def main(args: argparse.Namespace) -> Any:
     start_run(cfg, args)
     if args.eval_only:
         model = Trainer.build_model(cfg)
-        in_main_process(lambda: check_headers(cfg, train=False))
+        run_in_main_process(lambda: check_headers(cfg, train=False))
         checkpointer = SafeCheckpointer(model, cfg.OUTPUT_DIR)
         checkpointer.resume_or_load(cfg.MODEL.WEIGHTS, resume=args.resume)
         checkpointer.require_complete(cfg.MODEL.WEIGHTS)

@@ -31,11 +31,13 @@ class ModelCost:
     size: int
 
 
-def model_cost(model: CenterNet, input_size: tuple[int, int]) -> ModelCost:
-    """The cost of ``model`` for an input of ``input_size`` (height, width), multiples of its ``divisibility``."""
+def measure_model_cost(model: CenterNet, input_size: tuple[int, int]) -> ModelCost:
+    """Measure ``model`` for an input of ``input_size`` (height, width), multiples of its ``divisibility``."""
     image = torch.zeros(1, model.input_channels, *input_size, device=model.device)
     flops = count_flops(model.eval().predict_maps, image)
-    return ModelCost(sum(p.numel() for p in model.parameters()), flops, file_size({"model": model.state_dict()}))
+    return ModelCost(
+        sum(p.numel() for p in model.parameters()), flops, measure_file_size({"model": model.state_dict()})
+    )
 
 
 def count_flops(function: Callable[[Tensor], Any], images: Tensor) -> int:
@@ -46,16 +48,16 @@ def count_flops(function: Callable[[Tensor], Any], images: Tensor) -> int:
     return counter.get_total_flops() // 2
 
 
-def file_size(data: Any) -> int:
-    """Bytes that ``torch.save`` writes."""
+def measure_file_size(data: Any) -> int:
+    """Return the bytes that ``torch.save`` writes."""
     counter = _Counter()
     torch.save(data, counter)
     return counter.total
 
 
-def latency(model: CenterNet, input_size: tuple[int, int], threads: int, seconds: float) -> list[float]:
-    """Milliseconds from an image (uint8, of ``input_size`` (height, width), in memory) to its objects, repeated for
-    at least ``seconds``.
+def measure_latency(model: CenterNet, input_size: tuple[int, int], threads: int, seconds: float) -> list[float]:
+    """Return milliseconds per image, for at least ``seconds``: from a uint8 array of ``input_size`` (height, width) to
+    objects.
 
     Args:
         threads: of the CPU's.
@@ -67,7 +69,7 @@ def latency(model: CenterNet, input_size: tuple[int, int], threads: int, seconds
 
 
 def describe_times(milliseconds: Sequence[float]) -> str:
-    """Median, and the 10th and 90th percentiles."""
+    """Return the median, and the 10th and 90th percentiles, as text."""
     low, median, high = np.percentile(milliseconds, [10, 50, 90])
     return f"{median:.1f} [{low:.1f}-{high:.1f}]"
 
@@ -88,9 +90,9 @@ class _Counter(io.BytesIO):
         return length
 
 
-def _deform_conv_flops(images: Sequence[int], weight: Sequence[int], *_: Any, out_shape: Any, **__: Any) -> int:
+def _count_deform_conv_flops(images: Sequence[int], weight: Sequence[int], *_: Any, out_shape: Any, **__: Any) -> int:
     return 2 * prod(weight) * out_shape[0] * prod(out_shape[2:])
 
 
 # On a GPU; on a CPU the matrix product is counted.
-_FORMULAS = {torch.ops.torchvision.deform_conv2d: _deform_conv_flops}
+_FORMULAS = {torch.ops.torchvision.deform_conv2d: _count_deform_conv_flops}

@@ -18,9 +18,9 @@ from centernet_d2.checkpoint.naming import (
     count_fitting,
     describe_differences,
     describe_mismatches,
+    extract_weights,
     match_names,
     recognize_network,
-    weights_of,
 )
 from centernet_d2.checkpoint.reading import load_file
 from centernet_d2.checkpoint.reference_names import UNKNOWN
@@ -69,7 +69,7 @@ class SafeCheckpointer(DetectionCheckpointer):
         """Delete all ``model_<iteration>.pth`` but the ``keep`` newest and the one to resume from."""
         if not self.save_dir or not self.save_to_disk:
             return
-        periodic = [path for path in self._newest_first() if re.fullmatch(r"model_\d+\.pth", path.name)]
+        periodic = [path for path in self._list_newest_first() if re.fullmatch(r"model_\d+\.pth", path.name)]
         for path in periodic[keep:]:
             if path.name != read_pointer(self.save_dir):
                 path.unlink()
@@ -96,11 +96,11 @@ class SafeCheckpointer(DetectionCheckpointer):
         return self._apply(path, data, checkpointables, complete)
 
     def has_checkpoint(self) -> bool:
-        """True if this process sees a checkpoint to resume from."""
-        return (Path(self.save_dir) / "last_checkpoint").exists() or bool(self._newest_first())
+        """Return True if this process sees a checkpoint to resume from."""
+        return (Path(self.save_dir) / "last_checkpoint").exists() or bool(self._list_newest_first())
 
     def resume_or_load(self, path: str, *, resume: bool = True) -> dict[str, Any]:
-        """Go on from the newest readable checkpoint of ``save_dir`` if ``resume`` and there is one, else load ``path``.
+        """Load the newest readable checkpoint of ``save_dir`` if ``resume`` and there is one, else load ``path``.
 
         A damaged checkpoint is skipped with a warning. All processes load the choice of the first process.
 
@@ -136,13 +136,13 @@ class SafeCheckpointer(DetectionCheckpointer):
         faults += [f"{name} is missing" for name in self.incompatible.missing_keys]
         if faults:
             shown = "; ".join(faults[:3]) + (f"; and {len(faults) - 3} more" if len(faults) > 3 else "")
-            raise ValueError(f"{path} does not hold all of this model ({shown}): {self._likely_cause()} {_ASK}")
+            raise ValueError(f"{path} does not hold all of this model ({shown}): {self._guess_cause()} {_ASK}")
         broken = [name for name, value in self.model.state_dict().items() if not value.isfinite().all()]
         if broken:
             problem = f"{len(broken)} of its tensors have NaN or infinite values (such as {broken[0]})"
             raise ValueError(f"{path} cannot predict: {problem}: its training went wrong; take an earlier checkpoint")
 
-    def _likely_cause(self) -> str:
+    def _guess_cause(self) -> str:
         shapes, missing = self.incompatible.incorrect_shapes, self.incompatible.missing_keys
         if shapes:
             return "is MODEL.CENTERNET.NUM_CLASSES, or another key of the config, not that of its training?"
@@ -151,7 +151,7 @@ class SafeCheckpointer(DetectionCheckpointer):
         return "does the config belong to it?"
 
     def _try(self, file: str) -> tuple[dict[str, Any], str | None]:
-        """The file's data, or the reason why a process cannot read it."""
+        """Return the file's data, or the reason why a process cannot read it."""
         try:
             data, reason = load_file(file), None
         except (OSError, ValueError) as error:
@@ -159,7 +159,7 @@ class SafeCheckpointer(DetectionCheckpointer):
         return data, next((x for x in comm.all_gather(reason) if x is not None), None)
 
     def _resume_order(self) -> list[str]:
-        names = [path.name for path in self._newest_first()]
+        names = [path.name for path in self._list_newest_first()]
         try:
             pointer = read_pointer(self.save_dir)
         except ValueError as error:
@@ -170,7 +170,7 @@ class SafeCheckpointer(DetectionCheckpointer):
             return names
         return [pointer, *[name for name in names if name != pointer]]
 
-    def _newest_first(self) -> list[Path]:
+    def _list_newest_first(self) -> list[Path]:
         files = [p for p in Path(self.save_dir).glob("model_*.pth") if re.fullmatch(r"model_(\d+|final)\.pth", p.name)]
         return sorted(files, key=lambda p: (p.stat().st_mtime_ns, p.name), reverse=True)
 
@@ -179,7 +179,7 @@ class SafeCheckpointer(DetectionCheckpointer):
     ) -> dict[str, Any]:
         _logger.info("Loading %s", path)
         ours = self.model.state_dict()
-        weights = weights_of(data, path)
+        weights = extract_weights(data, path)
         if path.endswith(".pkl") and "__author__" not in data and not recognize_network(weights):
             # A Caffe2 model; Detectron2 knows their names.
             weights = align_and_update_state_dicts(ours, weights, c2_conversion=True)
@@ -209,7 +209,7 @@ class SafeCheckpointer(DetectionCheckpointer):
         return {key: value for key, value in data.items() if key != "model"}
 
     def _take_metadata(self, path: str, data: dict[str, Any]) -> None:
-        """If the weights fill the whole model, take their class names, too."""
+        """Take the class names of the weights, too, if they fill the whole model."""
         saved, ours = ModelMetadata.from_dict(data.get(CHECKPOINT_KEY)), getattr(self.model, "metadata", None)
         faults = self.incompatible.incorrect_shapes or self.incompatible.missing_keys
         if not isinstance(ours, ModelMetadata) or saved is None or faults:

@@ -10,7 +10,7 @@ from detectron2.modeling import build_model
 from torch import Tensor
 
 from centernet_d2.checkpoint.centerface import NETWORK
-from centernet_d2.checkpoint.naming import compare, describe_differences, place_of_weights, weights_of
+from centernet_d2.checkpoint.naming import compare, describe_differences, extract_weights, place_of_weights
 from centernet_d2.checkpoint.reading import load_file
 from centernet_d2.checkpoint.reference_names import Conversion, convert_reference, to_reference
 from centernet_d2.checkpoint.writing import save_checkpoint
@@ -36,7 +36,7 @@ def convert_file(source: Path, target: Path, names: str = "ours") -> tuple[dict[
     if target.exists() and target.samefile(source):
         raise ValueError(f"{target} would be overwritten: give the result another name")
     data = load_file(source)
-    weights = weights_of(data, str(source))
+    weights = extract_weights(data, str(source))
     try:
         if names == "published":
             ours, result, report = _to_reference(weights)
@@ -56,7 +56,8 @@ def convert_file(source: Path, target: Path, names: str = "ours") -> tuple[dict[
 
 
 def describe_fit(weights: dict[str, Tensor], cfg: CfgNode) -> list[str]:
-    """One sentence for each head or part of the config's model that ``weights`` (our names) do not fit or fill."""
+    """Return one sentence for each head or part of the config's model that ``weights`` (our
+    names) do not fit or fill."""
     cfg = cfg.clone()
     cfg.defrost()
     cfg.MODEL.DEVICE = "cpu"

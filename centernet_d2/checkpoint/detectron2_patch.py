@@ -17,7 +17,8 @@ _model_classes: list[type[nn.Module]] = []
 
 
 def load_safely(model_class: _Model) -> _Model:
-    """Class decorator: ``DetectionCheckpointer(model)`` gives a :class:`SafeCheckpointer` for models of this class, and
+    """Decorate a class: ``DetectionCheckpointer(model)`` then gives a :class:`SafeCheckpointer` for its models.
+
     ``DefaultPredictor`` calls ``check_image`` first, because it casts pixels to float32 before the model sees them.
 
     So does what Detectron2 itself makes (``DefaultPredictor``, ``DefaultTrainer``). Nothing on the model could do that:
@@ -31,11 +32,13 @@ def _is_ours(model: nn.Module | None) -> bool:
     return isinstance(getattr(model, "module", model), tuple(_model_classes))
 
 
-def _new(cls: type[DetectionCheckpointer], model: nn.Module | None = None, *_: Any, **__: Any) -> DetectionCheckpointer:
+def _create(
+    cls: type[DetectionCheckpointer], model: nn.Module | None = None, *_: Any, **__: Any
+) -> DetectionCheckpointer:
     return object.__new__(SafeCheckpointer if _is_ours(model) and cls is DetectionCheckpointer else cls)
 
 
-DetectionCheckpointer.__new__ = staticmethod(_new)  # type: ignore[method-assign,assignment]
+DetectionCheckpointer.__new__ = staticmethod(_create)  # type: ignore[method-assign,assignment]
 _predict = DefaultPredictor.__call__
 
 

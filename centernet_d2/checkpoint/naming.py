@@ -23,12 +23,12 @@ _KEYS = ("model", "state_dict", "model_state", "blobs")
 
 
 def place_of_weights(data: Mapping[str, Any]) -> str | None:
-    """The key of a file's contents that has its weights; None where they are the contents."""
+    """Return the key of a file's contents that holds its weights; None if the contents are the weights."""
     return next((key for key in _KEYS if isinstance(data.get(key), dict)), None)
 
 
-def weights_of(data: Mapping[str, Any], path: str) -> dict[str, Tensor]:
-    """The tensors by name in what a checkpoint file holds, without the "module." of (Distributed)DataParallel.
+def extract_weights(data: Mapping[str, Any], path: str) -> dict[str, Tensor]:
+    """Return the tensors of a checkpoint by name, without the "module." of (Distributed)DataParallel.
 
     Other values are skipped, with one log message per kind.
 
@@ -54,18 +54,24 @@ def weights_of(data: Mapping[str, Any], path: str) -> dict[str, Tensor]:
 
 
 def match_names(weights: dict[str, Tensor], model: Mapping[str, Tensor]) -> Conversion[Tensor]:
-    """``weights`` under the names that fit most of the ``model``'s tensors, without tensors of an unknown kind.
+    """Return ``weights`` under the names that fit most of the ``model``'s tensors, without tensors of an unknown kind.
 
     Tried are the names as they are, those of CenterNet's reference models, of torchvision's ResNets and of DLA-34 on
     ImageNet, and each of these below a part of the model (a bare backbone of any family).
     """
-    kinds = {_kind(name) for name in model} | {"weight", "bias", "running_mean", "running_var", "num_batches_tracked"}
-    strange = {name: f"{UNKNOWN} this model" for name in weights if _kind(name) not in kinds}
+    kinds = {_get_kind(name) for name in model} | {
+        "weight",
+        "bias",
+        "running_mean",
+        "running_var",
+        "num_batches_tracked",
+    }
+    strange = {name: f"{UNKNOWN} this model" for name in weights if _get_kind(name) not in kinds}
     weights = {name: x for name, x in weights.items() if name not in strange}
     best = Conversion("", weights, {})
     best_count = count_fitting(weights, model)
-    for candidate in _candidates(weights):
-        for prefix in _prefixes(model):
+    for candidate in _iterate_candidates(weights):
+        for prefix in _list_prefixes(model):
             prefixed = {prefix + name: x for name, x in candidate.weights.items()}
             count = count_fitting(prefixed, model)
             if count > best_count:
@@ -73,23 +79,23 @@ def match_names(weights: dict[str, Tensor], model: Mapping[str, Tensor]) -> Conv
     return best._replace(left_out={**best.left_out, **strange})
 
 
-def _kind(name: str) -> str:
-    """The last part of a parameter name, such as "weight". Profilers add others, such as "total_ops"."""
+def _get_kind(name: str) -> str:
+    """Return the last part of a parameter name, such as "weight". Profilers add others, such as "total_ops"."""
     return name.rpartition(".")[2]
 
 
 def recognize_network(weights: dict[str, Tensor]) -> str:
-    """Name of the reference network; "" if unknown."""
-    return next((candidate.network for candidate in _candidates(weights) if candidate.network), "")
+    """Return the name of the reference network; "" if unknown."""
+    return next((candidate.network for candidate in _iterate_candidates(weights) if candidate.network), "")
 
 
 def count_fitting(weights: Mapping[str, Tensor], model: Mapping[str, Tensor]) -> int:
-    """How many tensors agree in name and shape."""
+    """Count the tensors that agree in name and shape."""
     return sum(name in model and model[name].shape == x.shape for name, x in weights.items())
 
 
 def compare(weights: Mapping[str, Tensor], model: Mapping[str, Tensor]) -> _IncompatibleKeys:
-    """What ``load_state_dict`` would say: a BatchNorm's ``num_batches_tracked`` need not be there."""
+    """Return what ``load_state_dict`` would report. A BatchNorm's ``num_batches_tracked`` may be missing."""
     return _IncompatibleKeys(
         missing_keys=[name for name in model if name not in weights and not name.endswith(".num_batches_tracked")],
         unexpected_keys=[name for name in weights if name not in model],
@@ -102,20 +108,20 @@ def compare(weights: Mapping[str, Tensor], model: Mapping[str, Tensor]) -> _Inco
 
 
 def describe_differences(model: nn.Module, differences: _IncompatibleKeys) -> list[str]:
-    """One sentence per part of the model that the checkpoint does not fill, or has but the model does not."""
+    """Return one sentence per part of the model that the checkpoint does not fill, or has but the model does not."""
     sentences = describe_mismatches(model, differences.incorrect_shapes)
     mismatched = {name for name, *_ in differences.incorrect_shapes}
-    sizes = {part: len(names) for part, names in _by_part(model.state_dict()).items()}
-    for part, names in _by_part(name for name in differences.missing_keys if name not in mismatched).items():
+    sizes = {part: len(names) for part, names in _group_by_part(model.state_dict()).items()}
+    for part, names in _group_by_part(name for name in differences.missing_keys if name not in mismatched).items():
         lacking = f"checkpoint lacks {len(names)} of the {sizes[part]} tensors of the {part}"
         sentences.append(f"{lacking}: they start new (such as {names[0]})")
-    for part, names in _by_part(differences.unexpected_keys).items():
+    for part, names in _group_by_part(differences.unexpected_keys).items():
         sentences.append(f"the model has no use for {len(names)} tensors of the {part} (such as {names[0]})")
     return sentences
 
 
 def describe_mismatches(model: nn.Module, mismatches: list[tuple[str, tuple[int, ...], tuple[int, ...]]]) -> list[str]:
-    """One sentence per layer whose (name, shape in the checkpoint, shape in the model) disagree."""
+    """Return one sentence per layer whose (name, shape in the checkpoint, shape in the model) disagree."""
     heads: dict[str, tuple[int, int]] = {}
     sentences: list[str] = []
     for name, theirs, ours in mismatches:
@@ -137,8 +143,8 @@ def describe_mismatches(model: nn.Module, mismatches: list[tuple[str, tuple[int,
     return sentences
 
 
-def _by_part(names: Iterable[str]) -> dict[str, list[str]]:
-    """Parameters by the head or the part of the model (backbone, neck) that they belong to."""
+def _group_by_part(names: Iterable[str]) -> dict[str, list[str]]:
+    """Group parameters by the head or the part of the model (backbone, neck) that they belong to."""
     parts: dict[str, list[str]] = {}
     for name in names:
         head = re.match(r"task\.heads\.(\w+)\.", name)
@@ -146,14 +152,14 @@ def _by_part(names: Iterable[str]) -> dict[str, list[str]]:
     return parts
 
 
-def _candidates(weights: dict[str, Tensor]) -> Iterator[Conversion[Tensor]]:
+def _iterate_candidates(weights: dict[str, Tensor]) -> Iterator[Conversion[Tensor]]:
     yield Conversion("", weights, {})
     for convert in (convert_reference, convert_imagenet):
         with contextlib.suppress(ValueError):
             yield convert(weights)
 
 
-def _prefixes(model: Mapping[str, Tensor]) -> list[str]:
-    """The model itself, its parts, and their parts."""
+def _list_prefixes(model: Mapping[str, Tensor]) -> list[str]:
+    """Return the prefixes of the model itself, of its parts, and of their parts."""
     parts = {".".join(name.split(".")[:depth]) + "." for name in model for depth in (1, 2) if name.count(".") >= depth}
     return ["", *sorted(parts)]

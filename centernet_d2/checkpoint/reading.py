@@ -36,7 +36,7 @@ class CorruptCheckpointError(ValueError):
 
 
 def load_file(path: str | os.PathLike[str], *, mmap: bool = False) -> dict[str, Any]:
-    """What a checkpoint file holds, tensors (CPU) or numpy arrays and plain values, as it was saved.
+    """Return the contents of a checkpoint file as saved: tensors (CPU) or NumPy arrays, and plain values.
 
     Args:
         path: local ``.pkl`` (arrays only, unless it is a torch file, as ExtremeNet's), ``.safetensors``, ``.onnx``
@@ -91,7 +91,7 @@ def _check_sums(path: str) -> None:
 
 
 def _explain(path: str, error: Exception) -> Exception:
-    """torch's message without its advice to load unsafely."""
+    """Return an error with torch's message, without its advice to load unsafely."""
     text = str(error)
     if found := re.search(r"(?:Unsupported (?:global|class|type)\D*?|GLOBAL )([\w.]+\.[\w.]+)", text):
         return UnsafeCheckpointError(f"{path} is refused: it would build {found[1]}, which may run code. {_SAFE_WAY}")
@@ -140,8 +140,8 @@ class _PlainUnpickler(pickle.Unpickler):
     def persistent_load(self, pid: Any) -> Any:
         raise UnsafeCheckpointError(f"{self.path} is refused: it refers to objects outside itself. {_SAFE_WAY}")
 
-    def array_type(self) -> None:
-        """Placeholder for numpy.ndarray, which pickles refer to by name."""
+    def make_array_type(self) -> None:
+        """Stand in for numpy.ndarray, which pickles refer to by name."""
 
     def dtype(self, code: str, *_: Any) -> _Dtype:
         return _Dtype(code)
@@ -154,10 +154,10 @@ class _PlainUnpickler(pickle.Unpickler):
         array.__setstate__((1, shape, dtype, order == "F", raw))
         return array
 
-    def scalar(self, dtype: _Dtype, raw: bytes | str) -> _Array:
+    def make_scalar(self, dtype: _Dtype, raw: bytes | str) -> _Array:
         return self.from_buffer(raw, dtype, (), "C")
 
-    def no_bytes(self) -> bytes:
+    def make_empty_bytes(self) -> bytes:
         return b""
 
     def encode(self, text: str, encoding: str) -> bytes:
@@ -169,12 +169,12 @@ class _PlainUnpickler(pickle.Unpickler):
 _ADMITTED = {
     ("collections", "OrderedDict"): "OrderedDict",
     ("numpy", "dtype"): "dtype",
-    ("numpy", "ndarray"): "array_type",
+    ("numpy", "ndarray"): "make_array_type",
     ("numpy.core.multiarray", "_reconstruct"): "reconstruct",
-    ("numpy.core.multiarray", "scalar"): "scalar",
+    ("numpy.core.multiarray", "scalar"): "make_scalar",
     ("numpy.core.numeric", "_frombuffer"): "from_buffer",
     ("_codecs", "encode"): "encode",
-    ("__builtin__", "bytes"): "no_bytes",
+    ("__builtin__", "bytes"): "make_empty_bytes",
 }
 
 

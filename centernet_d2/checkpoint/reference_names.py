@@ -64,8 +64,10 @@ class Conversion(NamedTuple, Generic[T]):
     left_out: dict[str, str]
 
     def describe_left_out(self) -> list[str]:
-        """A line for each reason, with the heads and modules and how many tensors of each; of unknown tensors, with
-        the last parts of their names, since profilers and the like leave some in every module."""
+        """Return a line for each reason, with the heads and modules and how many tensors of each.
+
+        Unknown tensors are listed by the last parts of their names, since profilers leave some in every module.
+        """
         modules: dict[str, Counter[str]] = {}
         for name, reason in self.left_out.items():
             unknown = reason.startswith(UNKNOWN)
@@ -116,77 +118,82 @@ def _compile_rules(template: str) -> re.Pattern[str]:
     return re.compile("".join(a + b for a, b in zip(map(re.escape, parts[::2]), [*fields, ""], strict=True)))
 
 
-def _norm_after(theirs: str, ours: str) -> tuple[Rule, Rule]:
-    """A convolution and its normalization, neighbors in a ``Sequential``."""
+def _make_norm_rules(theirs: str, ours: str) -> tuple[Rule, Rule]:
+    """Return the rules of a convolution and its normalization, neighbors in a ``Sequential``."""
     return (f"{theirs}.0.{{p}}", f"{ours}.{{p}}"), (f"{theirs}.1.{{p}}", f"{ours}.norm.{{p}}")
 
 
-def _block(theirs: str, ours: str, shortcut: str = "") -> tuple[Rule, ...]:
-    """A residual block; ``shortcut`` is the published name of its projection."""
+def _make_block_rules(theirs: str, ours: str, shortcut: str = "") -> tuple[Rule, ...]:
+    """Return the rules of a residual block; ``shortcut`` is the reference's name of its projection."""
     rules = (
         (f"{theirs}.bn{{n}}.{{p}}", f"{ours}.conv{{n}}.norm.{{p}}"),
         (f"{theirs}.conv{{n}}.{{p}}", f"{ours}.conv{{n}}.{{p}}"),
     )
-    return rules + (_norm_after(f"{theirs}.{shortcut}", f"{ours}.shortcut") if shortcut else ())
+    return rules + (_make_norm_rules(f"{theirs}.{shortcut}", f"{ours}.shortcut") if shortcut else ())
 
 
-def _conv_bn(theirs: str, ours: str) -> tuple[Rule, Rule]:
+def _make_conv_bn_rules(theirs: str, ours: str) -> tuple[Rule, Rule]:
     return (f"{theirs}.conv.{{p}}", f"{ours}.{{p}}"), (f"{theirs}.bn.{{p}}", f"{ours}.norm.{{p}}")
 
 
-def _deformable(theirs: str, ours: str) -> tuple[Rule, Rule]:
+def _make_deformable_rules(theirs: str, ours: str) -> tuple[Rule, Rule]:
     return (f"{theirs}.{{p}}", f"{ours}.{{p}}"), (f"{theirs}.conv_offset_mask.{{p}}", f"{ours}.offset_mask.{{p}}")
 
 
 _HEAD_RULES = tuple((f"{h}.{{i}}.{{p}}", f"task.heads.{b}.layers.0.{{i}}.{{p}}") for h, b in HEADS.items())
 
 
-def _dla(prefix: str) -> tuple[Rule, ...]:
+def _make_dla_rules(prefix: str) -> tuple[Rule, ...]:
     return (
-        *_norm_after(f"{prefix}base_layer", "backbone.stem"),
-        *_norm_after(f"{prefix}level0", "backbone.level0"),
-        *_norm_after(f"{prefix}level1", "backbone.level1"),
-        *_conv_bn(f"{prefix}{{path}}.root", "backbone.{path}.root"),
-        *_norm_after(f"{prefix}{{path}}.project", "backbone.{path}.project"),
-        *_block(f"{prefix}{{path}}", "backbone.{path}"),
+        *_make_norm_rules(f"{prefix}base_layer", "backbone.stem"),
+        *_make_norm_rules(f"{prefix}level0", "backbone.level0"),
+        *_make_norm_rules(f"{prefix}level1", "backbone.level1"),
+        *_make_conv_bn_rules(f"{prefix}{{path}}.root", "backbone.{path}.root"),
+        *_make_norm_rules(f"{prefix}{{path}}.project", "backbone.{path}.project"),
+        *_make_block_rules(f"{prefix}{{path}}", "backbone.{path}"),
     )
 
 
-def _fusion(theirs: str, ours: str, i: int) -> tuple[Rule, ...]:
+def _make_fusion_rules(theirs: str, ours: str, i: int) -> tuple[Rule, ...]:
     rules: list[Rule] = [(f"{theirs}.up_{i + 1}.{{p}}", f"{ours}.{i}.up.{{p}}")]
     for part in ("proj", "node"):
         name, own = f"{theirs}.{part}_{i + 1}", f"{ours}.{i}.{part}"
-        rules += [(f"{name}.actf.0.{{p}}", f"{own}.norm.{{p}}"), *_deformable(f"{name}.conv", own)]
+        rules += [(f"{name}.actf.0.{{p}}", f"{own}.norm.{{p}}"), *_make_deformable_rules(f"{name}.conv", own)]
     return tuple(rules)
 
 
-def _dla_up() -> tuple[Rule, ...]:
-    ida = [rule for i in range(3) for j in range(i + 1) for rule in _fusion(f"dla_up.ida_{i}", f"neck.dla_up.{i}", j)]
-    return (*ida, *[rule for j in range(2) for rule in _fusion("ida_up", "neck.ida_up", j)])
+def _make_dla_up_rules() -> tuple[Rule, ...]:
+    ida = [
+        rule
+        for i in range(3)
+        for j in range(i + 1)
+        for rule in _make_fusion_rules(f"dla_up.ida_{i}", f"neck.dla_up.{i}", j)
+    ]
+    return (*ida, *[rule for j in range(2) for rule in _make_fusion_rules("ida_up", "neck.ida_up", j)])
 
 
-def _resnet() -> tuple[Rule, ...]:
+def _make_resnet_rules() -> tuple[Rule, ...]:
     stem = (("conv1.{p}", "backbone.stem.conv1.{p}"), ("bn1.{p}", "backbone.stem.conv1.norm.{p}"))
-    stages = [_block(f"layer{i}.{{b}}", f"backbone.res{i + 1}.{{b}}", "downsample") for i in range(1, 5)]
+    stages = [_make_block_rules(f"layer{i}.{{b}}", f"backbone.res{i + 1}.{{b}}", "downsample") for i in range(1, 5)]
     return (*stem, *[rule for stage in stages for rule in stage])
 
 
-def _darknet() -> tuple[Rule, ...]:
-    rules = [*_conv_bn("conv1", "backbone.stem")]
+def _make_darknet_rules() -> tuple[Rule, ...]:
+    rules = [*_make_conv_bn_rules("conv1", "backbone.stem")]
     for i in range(5):
         theirs, ours = f"conv_res_block{i + 1}", f"backbone.stages.{i}"
-        rules += _conv_bn(f"{theirs}.conv", f"{ours}.down")
+        rules += _make_conv_bn_rules(f"{theirs}.conv", f"{ours}.down")
         for n in (1, 2):
-            rules += _conv_bn(f"{theirs}.res{{b}}.conv{n}", f"{ours}.blocks.{{b}}.conv{n}")
+            rules += _make_conv_bn_rules(f"{theirs}.res{{b}}.conv{n}", f"{ours}.blocks.{{b}}.conv{n}")
     return tuple(rules)
 
 
-def _deconv(deformable: bool) -> tuple[Rule, ...]:
+def _make_deconv_rules(deformable: bool) -> tuple[Rule, ...]:
     rules: list[Rule] = []
     for i in range(3):
         first, ours = (6 if deformable else 3) * i, f"neck.stages.{i}"
         if deformable:
-            rules += _deformable(f"deconv_layers.{first}", f"{ours}.conv")
+            rules += _make_deformable_rules(f"deconv_layers.{first}", f"{ours}.conv")
             rules.append((f"deconv_layers.{first + 1}.{{p}}", f"{ours}.conv.norm.{{p}}"))
             first += 3
         rules.append((f"deconv_layers.{first}.{{p}}", f"{ours}.up.{{p}}"))
@@ -194,19 +201,19 @@ def _deconv(deformable: bool) -> tuple[Rule, ...]:
     return tuple(rules)
 
 
-def _hourglass() -> tuple[Rule, ...]:
+def _make_hourglass_rules() -> tuple[Rule, ...]:
     rules: list[Rule] = []
     for h, b in [*HEADS.items(), *_EXTREMENET_HEADS.items()]:
         rules.append((f"{h}.{{s}}.0.conv.{{p}}", f"task.heads.{b}.layers.{{s}}.0.{{p}}"))
         rules.append((f"{h}.{{s}}.1.{{p}}", f"task.heads.{b}.layers.{{s}}.2.{{p}}"))
     return (
-        *_conv_bn("pre.0", "backbone.stem.0"),
-        *_block("pre.1", "backbone.stem.2", "skip"),
-        *_block("kps.{s}.{path}", "backbone.hourglasses.{s}.{path}", "skip"),
-        *_conv_bn("cnvs.{s}", "backbone.outputs.{s}"),
-        *_norm_after("inters_.{s}", "backbone.merge_input.{s}"),
-        *_norm_after("cnvs_.{s}", "backbone.merge_output.{s}"),
-        *_block("inters.{s}", "backbone.merge_block.{s}"),
+        *_make_conv_bn_rules("pre.0", "backbone.stem.0"),
+        *_make_block_rules("pre.1", "backbone.stem.2", "skip"),
+        *_make_block_rules("kps.{s}.{path}", "backbone.hourglasses.{s}.{path}", "skip"),
+        *_make_conv_bn_rules("cnvs.{s}", "backbone.outputs.{s}"),
+        *_make_norm_rules("inters_.{s}", "backbone.merge_input.{s}"),
+        *_make_norm_rules("cnvs_.{s}", "backbone.merge_output.{s}"),
+        *_make_block_rules("inters.{s}", "backbone.merge_block.{s}"),
         *rules,
     )
 
@@ -219,42 +226,48 @@ _NETWORKS = (
         "ida_up.up_1.weight",
         (
             *_HEAD_RULES,
-            *_dla_up(),
-            *_norm_after("base.pre_img_layer", "previous_frame.image_stem"),
-            *_norm_after("base.pre_hm_layer", "previous_frame.heatmap_stem"),
-            *_dla("base."),
+            *_make_dla_up_rules(),
+            *_make_norm_rules("base.pre_img_layer", "previous_frame.image_stem"),
+            *_make_norm_rules("base.pre_hm_layer", "previous_frame.heatmap_stem"),
+            *_make_dla_rules("base."),
         ),
         ((rf"base\.(fc\.\w+|{_DEAD_PROJECTION})", _DEAD),),
     ),
     _Network(
         "CenterNet's Hourglass-104",
         "kps.0.up1.0.conv1.weight",
-        _hourglass(),
+        _make_hourglass_rules(),
         others=((r"\w+\.\d+\.(0\.conv|1)\.(weight|bias)", "head of another task"),),
     ),
     _Network(
         "CenterNet's ResNet with deformable up-sampling",
         "deconv_layers.0.conv_offset_mask.weight",
-        _HEAD_RULES + _resnet() + _deconv(deformable=True),
+        _HEAD_RULES + _make_resnet_rules() + _make_deconv_rules(deformable=True),
     ),
-    _Network("CenterNet's ResNet", "deconv_layers.0.weight", _HEAD_RULES + _resnet() + _deconv(deformable=False)),
+    _Network(
+        "CenterNet's ResNet",
+        "deconv_layers.0.weight",
+        _HEAD_RULES + _make_resnet_rules() + _make_deconv_rules(deformable=False),
+    ),
 )
 _NOT_BACKBONE = "not of the backbone"
 _IMAGENET = (
     _Network(
         "DLA-34",
         "base_layer.0.weight",
-        _dla(""),
+        _make_dla_rules(""),
         ((_DEAD_PROJECTION, _DEAD),),
         ((r"(?!base_layer|level\d).*", _NOT_BACKBONE),),
     ),
-    _Network("ResNet", "layer1.0.conv1.weight", _resnet(), others=((r"(?!conv1|bn1|layer\d).*", _NOT_BACKBONE),)),
-    _Network("Darknet-53", "conv_res_block1.conv.conv.weight", _darknet()),
+    _Network(
+        "ResNet", "layer1.0.conv1.weight", _make_resnet_rules(), others=((r"(?!conv1|bn1|layer\d).*", _NOT_BACKBONE),)
+    ),
+    _Network("Darknet-53", "conv_res_block1.conv.conv.weight", _make_darknet_rules()),
 )
 
 
 def convert_reference(state_dict: Mapping[str, T]) -> Conversion[T]:
-    """CenterNet's names (DLA-34, ResNet with and without DCN, Hourglass-104) to ours.
+    """Convert CenterNet's names (DLA-34, ResNet with and without DCN, Hourglass-104) to ours.
 
     Left out are parameters that no output depends on, heads that are not in :data:`HEADS`, and what is unknown.
 
@@ -268,7 +281,7 @@ def convert_reference(state_dict: Mapping[str, T]) -> Conversion[T]:
 
 
 def convert_imagenet(state_dict: Mapping[str, T]) -> Conversion[T]:
-    """torchvision's ResNets, the DLA-34 of its authors and OpenMMLab's Darknet-53, trained on ImageNet, to our
+    """Convert ImageNet weights (torchvision's ResNets, the authors' DLA-34, OpenMMLab's Darknet-53) to our
     ``backbone``.
 
     They were trained on RGB images, and CenterNet feeds them BGR ones without a change; so does this. Left out are
@@ -281,7 +294,7 @@ def convert_imagenet(state_dict: Mapping[str, T]) -> Conversion[T]:
 
 
 def to_reference(state_dict: Mapping[str, T]) -> dict[str, T]:
-    """The inverse of :func:`convert_reference`, without the parameters that it left out.
+    """Invert :func:`convert_reference`, without the parameters that it left out.
 
     Raises:
         ValueError: a parameter has no published counterpart.
@@ -301,11 +314,11 @@ def _convert(state_dict: Mapping[str, T], networks: tuple[_Network, ...]) -> Con
     network = _recognize(weights, {network: network.marker for network in networks})
     converted, left_out = {}, {}
     for name, value in weights.items():
-        if reason := _reason(name, network.unused):
+        if reason := _find_reason(name, network.unused):
             left_out[name] = reason
         elif ours := network.to_ours(name):
             converted[ours] = value
-        elif reason := _reason(name, network.others):
+        elif reason := _find_reason(name, network.others):
             left_out[name] = reason
         else:
             left_out[name] = f"{UNKNOWN} {network.name}"
@@ -316,7 +329,7 @@ def _convert(state_dict: Mapping[str, T], networks: tuple[_Network, ...]) -> Con
     return Conversion(network.name, converted, left_out)
 
 
-def _reason(name: str, reasons: Reasons) -> str | None:
+def _find_reason(name: str, reasons: Reasons) -> str | None:
     return next((reason for pattern, reason in reasons if re.fullmatch(pattern, name)), None)
 
 

@@ -24,13 +24,13 @@ _OLD_HEAD = re.compile(r"\btask\.branches\.(\w+)\.heads\.")
 
 
 def rename_parameter(name: str) -> str:
-    """The name that the parameter ``name`` has now."""
+    """Return the current name of the parameter ``name``."""
     name = name.replace(_OLD_CLASS_HEAD, "task.heads.classes.")
     return _OLD_HEAD.sub(lambda found: f"task.heads.{RENAMED_HEADS.get(found[1], found[1])}.layers.", name)
 
 
 def rename_parameters(weights: Mapping[str, _Value]) -> dict[str, _Value]:
-    """``weights`` under today's names, with one message where that changes any."""
+    """Return ``weights`` under current names. One message is logged if any name changes."""
     renamed = {rename_parameter(name): value for name, value in weights.items()}
     changed = [name for name in weights if name not in renamed]
     if changed:

@@ -32,7 +32,7 @@ def save_pointer(folder: str | os.PathLike[str], name: str) -> None:
 
 
 def read_pointer(folder: str | os.PathLike[str]) -> str | None:
-    """The name in ``folder/last_checkpoint``; None where there is no such file.
+    """Return the name in ``folder/last_checkpoint``; None where there is no such file.
 
     Raises:
         ValueError: it is empty, garbage, or leads out of the folder.
@@ -48,7 +48,7 @@ def read_pointer(folder: str | os.PathLike[str]) -> str | None:
 
 
 def write_atomically(path: Path, write: Callable[[IO[bytes]], Any], verify: Callable[[Path], Any]) -> None:
-    """``write`` into a temporary file beside ``path``, sync, ``verify`` what is on disk, and only then rename.
+    """Call ``write`` on a temporary file beside ``path``, sync, ``verify`` what is on disk, and only then rename.
 
     Raises:
         Exception: whatever went wrong, after the temporary file has been removed.

@@ -88,21 +88,21 @@ def get_cfg() -> CfgNode:
 
 
 def warn_of_unused_keys(cfg: CfgNode) -> None:
-    """A line in the log for each key of Detectron2 that was changed but has no effect here, naming ours."""
+    """Log a line for each changed key of Detectron2 that has no effect here, and name ours."""
     default = get_detectron2_cfg()
-    for key in _leaves(default):
+    for key in _list_leaves(default):
         ours = next((ours for prefix, ours in _UNUSED.items() if key == prefix or key.startswith(prefix + ".")), None)
-        if ours is not None and _value(cfg, key) != _value(default, key):
+        if ours is not None and _get_value(cfg, key) != _get_value(default, key):
             _logger.warning("%s has no effect here%s", key, f": set {ours}" if ours else "")
 
 
 def warn_of_few_candidates(cfg: CfgNode, keys: Iterable[str]) -> None:
-    """A line in the log for each of ``keys`` (numbers of candidates) below ``TEST.DETECTIONS_PER_IMAGE``, unless both
-    have their default."""
+    """Log a line for each of ``keys`` (numbers of candidates) below ``TEST.DETECTIONS_PER_IMAGE``, unless both have
+    their default."""
     default, limit = get_cfg(), cfg.TEST.DETECTIONS_PER_IMAGE
     for key in keys:
-        count = _value(cfg, key)
-        if count < limit and (count, limit) != (_value(default, key), default.TEST.DETECTIONS_PER_IMAGE):
+        count = _get_value(cfg, key)
+        if count < limit and (count, limit) != (_get_value(default, key), default.TEST.DETECTIONS_PER_IMAGE):
             _logger.warning(
                 "%s is %d, less than TEST.DETECTIONS_PER_IMAGE, %d: in an image with more objects some are not found; "
                 "set both to the same number",
@@ -110,13 +110,13 @@ def warn_of_few_candidates(cfg: CfgNode, keys: Iterable[str]) -> None:
             )
 
 
-def _leaves(node: CfgNode, prefix: str = "") -> Iterator[str]:
+def _list_leaves(node: CfgNode, prefix: str = "") -> Iterator[str]:
     for key, value in node.items():
-        yield from _leaves(value, f"{prefix}{key}.") if isinstance(value, CfgNode) else [prefix + key]
+        yield from _list_leaves(value, f"{prefix}{key}.") if isinstance(value, CfgNode) else [prefix + key]
 
 
-def _value(cfg: CfgNode, key: str) -> Any:
-    """None where there is no such key; lists are tuples."""
+def _get_value(cfg: CfgNode, key: str) -> Any:
+    """Return the value of ``key``, None where there is no such key; lists become tuples."""
     value: Any = cfg
     for part in key.split("."):
         value = value.get(part) if isinstance(value, CfgNode) else None

@@ -64,12 +64,12 @@ RENAMED_VALUES: dict[str, dict[str, str]] = {
 
 
 def rename_key(key: str) -> str:
-    """The current name of ``key``; "" for a removed key."""
+    """Return the current name of ``key``; "" for a removed key."""
     return RENAMED_KEYS.get(key, key)
 
 
 def rename_value(key: str, value: Any) -> Any:
-    """The current name of ``value`` of ``key`` (a current key)."""
+    """Return the current name of ``value`` of ``key`` (a current key)."""
     table = RENAMED_VALUES.get(key, {})
     if isinstance(value, list | tuple):
         return type(value)(table.get(x, x) if isinstance(x, str) else x for x in value)
@@ -77,7 +77,7 @@ def rename_value(key: str, value: Any) -> Any:
 
 
 def rename_pairs(pairs: Iterable[tuple[str, Any]]) -> list[tuple[str, Any]]:
-    """Keys and values under today's names, without keys that are gone; one warning lists what was renamed."""
+    """Return keys and values under current names, without removed keys; one warning lists what was renamed."""
     result, changes = [], []
     for key, value in pairs:
         new_key = rename_key(key)
@@ -94,17 +94,17 @@ def rename_pairs(pairs: Iterable[tuple[str, Any]]) -> list[tuple[str, Any]]:
 
 
 def rename_node(node: CfgNode) -> CfgNode:
-    """A copy of ``node`` with current keys and values."""
+    """Return a copy of ``node`` with current keys and values."""
     result = type(node)()
-    for key, value in rename_pairs(_leaves(node)):
+    for key, value in rename_pairs(_iterate_leaves(node)):
         _set(result, key, value)
     return result
 
 
-def _leaves(node: CfgNode, prefix: str = "") -> Iterator[tuple[str, Any]]:
+def _iterate_leaves(node: CfgNode, prefix: str = "") -> Iterator[tuple[str, Any]]:
     for key, value in node.items():
         if isinstance(value, CfgNode) and value:
-            yield from _leaves(value, f"{prefix}{key}.")
+            yield from _iterate_leaves(value, f"{prefix}{key}.")
         else:
             yield prefix + key, value
 

@@ -10,13 +10,13 @@ _RESOLVERS: list[Callable[[CfgNode], None]] = []
 
 
 def register_resolver(function: Callable[[CfgNode], None]) -> Callable[[CfgNode], None]:
-    """Decorator: ``function`` fills values into a config, in place; :func:`resolve` calls it."""
+    """Register ``function``, which fills values into a config in place; :func:`resolve` calls it. A decorator."""
     _RESOLVERS.append(function)
     return function
 
 
 def resolve(cfg: CfgNode) -> CfgNode:
-    """A copy of ``cfg`` in which ``MODEL.CENTERNET.NUM_CLASSES`` and ``MODEL.KEYPOINT.SCHEMA`` are those of the
+    """Return a copy of ``cfg`` with ``MODEL.CENTERNET.NUM_CLASSES`` and ``MODEL.KEYPOINT.SCHEMA`` taken from the
     datasets where the config leaves them open. ``DATASETS.CUSTOM`` is registered.
 
     Raises:

@@ -9,8 +9,8 @@ from detectron2.data.transforms import TransformList
 from detectron2.structures import BoxMode
 
 
-def corner_boxes(annotations: list[dict[str, Any]]) -> np.ndarray:
-    """(P, 4) float64 x1, y1, x2, y2 of the annotations, in image pixels.
+def convert_to_corner_boxes(annotations: list[dict[str, Any]]) -> np.ndarray:
+    """Return the annotations' boxes, (P, 4) float64 x1, y1, x2, y2 in image pixels.
 
     Raises:
         ValueError: a ``bbox_mode`` other than XYXY_ABS and XYWH_ABS.
@@ -24,8 +24,8 @@ def corner_boxes(annotations: list[dict[str, Any]]) -> np.ndarray:
 
 
 def enclose_keypoints(annotations: list[dict[str, Any]], transforms: TransformList, boxes: np.ndarray) -> np.ndarray:
-    """(P, 4) x1, y1, x2, y2 around the labeled keypoints after the warp; those of ``boxes`` where these span no
-    area."""
+    """Return (P, 4) x1, y1, x2, y2 around the labeled keypoints after the warp, or
+    ``boxes`` where these span no area."""
     result = boxes.copy()
     for box, annotation in zip(result, annotations, strict=True):
         points = np.asarray(annotation.get("keypoints", []), dtype=np.float64).reshape(-1, 3)

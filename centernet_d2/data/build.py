@@ -23,7 +23,7 @@ from centernet_d2.data.dataset_mapper import CenterNetDatasetMapper
 from centernet_d2.data.frame_pairs import FramePairs
 from centernet_d2.data.image_io import DatasetDict
 from centernet_d2.data.samplers import Mapper, PositionDataset, PositionSampler, Sample
-from centernet_d2.registry import required_fields
+from centernet_d2.registry import get_required_fields
 
 
 class TrainLoader:
@@ -67,7 +67,7 @@ def build_train_loader(cfg: CfgNode, start_iteration: int = 0, mapper: Mapper | 
     seed = cfg.SEED if cfg.SEED >= 0 else comm.shared_random_seed()
     mapper = mapper or CenterNetDatasetMapper(cfg, is_train=True)
     images: Sequence[DatasetDict] = DatasetFromList(dataset_dicts, copy=False)
-    if "previous_frame" in required_fields(cfg):
+    if "previous_frame" in get_required_fields(cfg):
         images = FramePairs(images, cfg.MODEL.TRACKING.MAX_FRAME_DISTANCE)
     loader = DataLoader(
         PositionDataset(images, mapper, seed),
@@ -120,7 +120,7 @@ def build_test_loader(cfg: CfgNode, name: str, mapper: Mapper | None = None) -> 
 
 
 def _select_process_share(dataset_dicts: Sequence[DatasetDict]) -> Sequence[int]:
-    """Indices of this process's dataset dicts: a contiguous range of whole videos."""
+    """Return the indices of this process's dataset dicts: a contiguous range of whole videos."""
     rank, world_size = comm.get_rank(), comm.get_world_size()
     starts = [
         i

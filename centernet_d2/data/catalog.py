@@ -7,8 +7,8 @@ import os
 
 from detectron2.data import DatasetCatalog, MetadataCatalog
 
-from centernet_d2.data.image_io import DatasetDict, exif_orientation
-from centernet_d2.data.options import datasets_root
+from centernet_d2.data.image_io import DatasetDict, uses_exif_orientation
+from centernet_d2.data.options import get_datasets_root
 from centernet_d2.data.validation.box_units import check_fractions
 from centernet_d2.data.validation.issues import raise_issues
 from centernet_d2.data.validation.object_boxes import settle_objects
@@ -30,18 +30,18 @@ def load_dataset_dicts(name: str) -> list[DatasetDict]:
         dataset_dicts = DatasetCatalog.get(name)
     except FileNotFoundError as error:
         raise FileNotFoundError(
-            f"dataset {name}: {error} (datasets are looked for in {os.path.abspath(datasets_root())}, "
+            f"dataset {name}: {error} (datasets are looked for in {os.path.abspath(get_datasets_root())}, "
             "set DETECTRON2_DATASETS to change that; datasets/README.md shows the layout)"
         ) from None
     settle_objects(dataset_dicts)
     raise_issues(f"dataset {name}", check_fractions(dataset_dicts))
-    if exif_orientation({}):
+    if uses_exif_orientation({}):
         return dataset_dicts
     # Set in the dataset dicts, so that worker processes have it, too.
     return [{"exif_orientation": False, **dataset_dict} for dataset_dict in dataset_dicts]
 
 
-def class_names(name: str) -> list[str]:
+def get_class_names(name: str) -> list[str]:
     """Return the class names of a registered dataset; reads its files if only they have them.
 
     Raises:

@@ -32,7 +32,7 @@ class CorruptImages:
         self.failures = 0
 
     def add(self, good: int, corrupt: Sequence[CorruptImageError]) -> None:
-        """Dataset dict ``good`` readable images and the ``corrupt`` ones.
+        """Count ``good`` readable images and the ``corrupt`` ones.
 
         Raises:
             TooManyCorruptError: there are too many; names the first five files.

@@ -12,14 +12,14 @@ from detectron2.config import CfgNode, configurable
 from detectron2.data.transforms import AugInput, Augmentation, AugmentationList, TransformList
 from detectron2.structures import Boxes, Instances, Keypoints
 
-from centernet_d2.data.annotations import corner_boxes, enclose_keypoints
+from centernet_d2.data.annotations import convert_to_corner_boxes, enclose_keypoints
 from centernet_d2.data.fields import Field, build_fields
-from centernet_d2.data.frame_pairs import PreviousFrames, previous_centers
+from centernet_d2.data.frame_pairs import PreviousFrames, find_previous_centers
 from centernet_d2.data.image_io import DatasetDict, read_image, read_reduced
-from centernet_d2.data.transforms.affine import AffineTransform, RandomAffine, affine_parts
+from centernet_d2.data.transforms.affine import AffineTransform, RandomAffine, select_affine
 from centernet_d2.data.transforms.build import build_augmentations
 from centernet_d2.data.validation.object_boxes import BOX_ISSUES, LEFT_OUT
-from centernet_d2.registry import required_fields
+from centernet_d2.registry import get_required_fields
 
 _DROPPED_KEYS = ("annotations", "previous", BOX_ISSUES, LEFT_OUT)
 
@@ -76,7 +76,7 @@ class CenterNetDatasetMapper:
 
     @classmethod
     def from_config(cls, cfg: CfgNode, is_train: bool = True) -> dict[str, Any]:
-        tracks = "previous_frame" in required_fields(cfg)
+        tracks = "previous_frame" in get_required_fields(cfg)
         return {
             "is_train": is_train,
             "augmentations": build_augmentations(cfg) if is_train else [],
@@ -109,7 +109,7 @@ class CenterNetDatasetMapper:
         return result
 
     def _augment(self, dataset_dict: DatasetDict) -> tuple[np.ndarray, TransformList, tuple[int, int]]:
-        """The augmented image, its transforms, and the original (height, width)."""
+        """Return the augmented image, its transforms, and the original (height, width)."""
         if not (
             self.reduced_decoding
             and "crop" not in dataset_dict
@@ -129,7 +129,7 @@ class CenterNetDatasetMapper:
 
     def _read_warped(self, dataset_dict: DatasetDict, affine: AffineTransform) -> np.ndarray:
         image, reduction = read_reduced(dataset_dict, self.image_format, affine.reduction())
-        return affine.for_reduced(reduction).apply_image(image)
+        return affine.adapt_to_reduced(reduction).apply_image(image)
 
     def _read_previous(
         self, dataset_dict: DatasetDict, transforms: TransformList, instances: Instances
@@ -142,7 +142,7 @@ class CenterNetDatasetMapper:
         else:
             image = transforms.apply_image(read_image(dataset_dict, self.image_format))
         before = self._build_instances(dataset_dict, transforms, image.shape[:2])
-        instances.gt_previous_center = Keypoints(previous_centers(instances.gt_track_ids, before))
+        instances.gt_previous_center = Keypoints(find_previous_centers(instances.gt_track_ids, before))
         detections = self.previous_frames.sample_detections(before.gt_boxes.tensor)
         return {"previous_image": _to_channels_first(image), "previous_boxes": detections}
 
@@ -150,11 +150,11 @@ class CenterNetDatasetMapper:
         self, dataset_dict: DatasetDict, transforms: TransformList, image_size: tuple[int, int]
     ) -> Instances:
         annotations = [a for a in dataset_dict.get("annotations", []) if not a.get("iscrowd", 0)]
-        annotations += [extra for field in self.fields for extra in field.extra_objects(dataset_dict)]
-        source = corner_boxes(annotations)
+        annotations += [extra for field in self.fields for extra in field.list_extra_objects(dataset_dict)]
+        source = convert_to_corner_boxes(annotations)
         warped = transforms.apply_box(source)
         if self.box_from_keypoints == "always" or (
-            self.box_from_keypoints == "rotated" and any(transform.rotates for transform in affine_parts(transforms))
+            self.box_from_keypoints == "rotated" and any(transform.rotates for transform in select_affine(transforms))
         ):
             warped = enclose_keypoints(annotations, transforms, warped)
         boxes = warped.astype(np.float32).clip(0, np.tile(image_size[::-1], 2).astype(np.float32))
@@ -170,7 +170,7 @@ class CenterNetDatasetMapper:
 
 
 def _to_channels_first(image: np.ndarray) -> torch.Tensor:
-    """(H, W, 3) to (3, H, W), contiguous."""
+    """Return (3, H, W), contiguous, of (H, W, 3)."""
     result = np.empty((image.shape[2], *image.shape[:2]), image.dtype)
     cv2.split(image, list(result))  # several times faster than a transposed copy
     return torch.from_numpy(result)

@@ -19,8 +19,8 @@ from detectron2.structures import Keypoints
 from torch import Tensor
 
 from centernet_d2.data.image_io import DatasetDict
-from centernet_d2.data.transforms.affine import affine_parts
-from centernet_d2.registry import required_fields
+from centernet_d2.data.transforms.affine import select_affine
+from centernet_d2.registry import get_required_fields
 
 Annotation = dict[str, Any]
 #: Readers by field name, each called with a config.
@@ -29,7 +29,7 @@ _Reader = TypeVar("_Reader", bound=Callable[..., "Field"])
 
 
 def register_field(name: str) -> Callable[[_Reader], _Reader]:
-    """Decorator: the class reads the field ``name``."""
+    """Register a class as the reader of the field ``name``. A decorator."""
 
     def register(reader: _Reader) -> _Reader:
         FIELDS[name] = reader
@@ -41,8 +41,8 @@ def register_field(name: str) -> Callable[[_Reader], _Reader]:
 class Field(ABC):
     """Reads one kind of value from the annotations of an image."""
 
-    def extra_objects(self, dataset_dict: DatasetDict) -> list[Annotation]:
-        """Annotations to add to those of ``dataset_dict``, such as ignore regions."""
+    def list_extra_objects(self, dataset_dict: DatasetDict) -> list[Annotation]:
+        """Return annotations to add to those of ``dataset_dict``, such as ignore regions."""
         return []
 
     @abstractmethod
@@ -101,7 +101,7 @@ class KeypointField(Field):
         result[:, :, :2] = transforms.apply_coords(result[:, :, :2].reshape(-1, 2)).reshape(len(result), -1, 2)
         inside = (result[:, :, :2] >= 0) & (result[:, :, :2] <= np.array(image_size[::-1]))
         result[:, :, 2] *= inside.all(axis=2)
-        if any(transform.flips for transform in affine_parts(transforms)):
+        if any(transform.flips for transform in select_affine(transforms)):
             result = result[:, self.flip_indices]
         return {"gt_keypoints": Keypoints(torch.from_numpy(result).float())}
 
@@ -148,5 +148,5 @@ class NumberField(Field):
 def build_fields(cfg: CfgNode) -> list[Field]:
     """Build the readers of the fields that the config's task requires."""
     # "previous_frame" is no value of an object: the mapper reads it.
-    names = [name for name in required_fields(cfg) if name != "previous_frame"]
+    names = [name for name in get_required_fields(cfg) if name != "previous_frame"]
     return [FIELDS[name](cfg) if name in FIELDS else NumberField(name) for name in names]

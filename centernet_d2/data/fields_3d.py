@@ -15,10 +15,10 @@ from torch import Tensor
 from centernet_d2.data.datasets.kitti import CLASS_NAMES, IGNORED_AS
 from centernet_d2.data.fields import Field, register_field
 from centernet_d2.data.image_io import DatasetDict
-from centernet_d2.data.transforms.affine import affine_parts
+from centernet_d2.data.transforms.affine import select_affine
 from centernet_d2.data.validation.issues import is_number
 from centernet_d2.ops.box3d_geometry import project, wrap_angle
-from centernet_d2.structures.boxes3d import calibration_of
+from centernet_d2.structures.boxes3d import get_calibration
 
 #: Annotation field -> how many numbers.
 _FIELDS = {"dim": 3, "location": 3, "alpha": 1}
@@ -26,13 +26,13 @@ _FIELDS = {"dim": 3, "location": 3, "alpha": 1}
 
 @register_field("box3d")
 class Box3DField(Field):
-    """Reads :func:`object_fields`; adds :func:`ignored_regions` to the objects."""
+    """Reads :func:`read_object_fields`; adds :func:`list_ignored_regions` to the objects."""
 
     def __init__(self, cfg: CfgNode) -> None:
         pass
 
-    def extra_objects(self, dataset_dict: DatasetDict) -> list[dict[str, Any]]:
-        return ignored_regions(dataset_dict)
+    def list_extra_objects(self, dataset_dict: DatasetDict) -> list[dict[str, Any]]:
+        return list_ignored_regions(dataset_dict)
 
     def read(
         self,
@@ -41,12 +41,12 @@ class Box3DField(Field):
         transforms: TransformList,
         image_size: tuple[int, int],
     ) -> dict[str, Tensor | Keypoints]:
-        return object_fields(dataset_dict, annotations, transforms)
+        return read_object_fields(dataset_dict, annotations, transforms)
 
 
-def ignored_regions(dataset_dict: DatasetDict) -> list[dict[str, Any]]:
-    """Annotations with "ignored", one for each class that an object of ``dataset_dict["ignored"]`` may be mistaken
-    for."""
+def list_ignored_regions(dataset_dict: DatasetDict) -> list[dict[str, Any]]:
+    """Return annotations with "ignored": one for each class that an object of ``dataset_dict["ignored"]`` may be
+    mistaken for."""
     return [
         {"bbox": one["bbox"], "bbox_mode": one["bbox_mode"], "category_id": CLASS_NAMES.index(name), "ignored": True}
         for one in dataset_dict.get("ignored", ())
@@ -54,7 +54,7 @@ def ignored_regions(dataset_dict: DatasetDict) -> list[dict[str, Any]]:
     ]
 
 
-def object_fields(
+def read_object_fields(
     dataset_dict: DatasetDict, annotations: list[dict[str, Any]], transforms: TransformList
 ) -> dict[str, Tensor | Keypoints]:
     """Read the fields of the P ``annotations`` after ``transforms``; those with "ignored" have only ``gt_ignored``.
@@ -76,14 +76,14 @@ def object_fields(
         ValueError: a field is missing or not numeric.
     """
     ignored = torch.tensor([a.get("ignored", False) for a in annotations], dtype=torch.bool)
-    values = {name: _numbers(dataset_dict, annotations, name, count) for name, count in _FIELDS.items()}
+    values = {name: _read_numbers(dataset_dict, annotations, name, count) for name, count in _FIELDS.items()}
     center = values["location"].clone()
     center[:, 1] -= values["dim"][:, 0] / 2
-    x, y, depth = project(center, calibration_of(dataset_dict)).unbind(-1)
+    x, y, depth = project(center, get_calibration(dataset_dict)).unbind(-1)
     visible = ~ignored & (depth > 0)
     points = torch.where(visible[:, None], torch.stack([x, y], dim=-1), 0)
     points = torch.from_numpy(transforms.apply_coords(points.numpy()))
-    affine = affine_parts(transforms)
+    affine = select_affine(transforms)
     whole = all(part.is_letterbox((dataset_dict["height"], dataset_dict["width"])) for part in affine)
     alpha = values["alpha"][:, 0]
     alpha = math.pi - alpha if any(part.flips for part in affine) else alpha
@@ -97,8 +97,8 @@ def object_fields(
     }
 
 
-def _numbers(dataset_dict: DatasetDict, annotations: list[dict[str, Any]], name: str, count: int) -> Tensor:
-    """(P, count) float64."""
+def _read_numbers(dataset_dict: DatasetDict, annotations: list[dict[str, Any]], name: str, count: int) -> Tensor:
+    """Return the field ``name`` of the annotations, (P, count) float64."""
     rows = torch.zeros(len(annotations), count, dtype=torch.float64)
     for row, annotation in zip(rows, annotations, strict=True):
         if annotation.get("ignored", False):

@@ -12,12 +12,12 @@ from detectron2.data.transforms import TransformList
 from detectron2.structures import Keypoints
 from torch import Tensor
 
-from centernet_d2.data.annotations import corner_boxes
+from centernet_d2.data.annotations import convert_to_corner_boxes
 from centernet_d2.data.fields import Annotation, Field, register_field
 from centernet_d2.data.formats.coco_segmentation import BAD_SEGMENTATION, read_outlines
 from centernet_d2.data.image_io import DatasetDict
-from centernet_d2.data.schemas.extreme4 import extreme_points
-from centernet_d2.data.transforms.affine import affine_parts
+from centernet_d2.data.schemas.extreme4 import find_extreme_points
+from centernet_d2.data.transforms.affine import select_affine
 from centernet_d2.data.validation.issues import is_number
 from centernet_d2.ops.lsnet.contours import reverse_contour, sample_contour
 
@@ -56,8 +56,8 @@ class OutlineField(Field):
         image_size: tuple[int, int],
     ) -> dict[str, Tensor | Keypoints]:
         size = dataset_dict["height"], dataset_dict["width"]
-        flipped = any(transform.flips for transform in affine_parts(transforms))
-        source = corner_boxes(annotations)
+        flipped = any(transform.flips for transform in select_affine(transforms))
+        source = convert_to_corner_boxes(annotations)
         boxes = transforms.apply_box(source).clip(0, np.tile(image_size[::-1], 2))
         rows = []
         for annotation, box, warped in zip(annotations, source, boxes, strict=True):
@@ -102,7 +102,7 @@ class ExtremePointField(OutlineField):
         if "extreme_points" in annotation:
             return np.array(annotation["extreme_points"][:8], dtype=np.float64).reshape(4, 2)
         if "segmentation" in annotation:
-            return extreme_points(*read_outlines(annotation["segmentation"], size))
+            return find_extreme_points(*read_outlines(annotation["segmentation"], size))
         (x1, y1, x2, y2), (x, y) = box, (box[:2] + box[2:]) / 2
         return np.array([[x, y1], [x1, y], [x, y2], [x2, y]])
 
@@ -152,7 +152,7 @@ class CrowdField(Field):
     def __init__(self, cfg: CfgNode) -> None:
         pass
 
-    def extra_objects(self, dataset_dict: DatasetDict) -> list[Annotation]:
+    def list_extra_objects(self, dataset_dict: DatasetDict) -> list[Annotation]:
         crowds = [one for one in dataset_dict.get("annotations", []) if one.get("iscrowd")]
         # A crowd's segmentation says nothing about single objects.
         names = ("bbox", "bbox_mode", "category_id")

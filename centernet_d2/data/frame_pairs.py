@@ -84,10 +84,10 @@ class PreviousFrames:
     def sample_transforms(self, transforms: TransformList) -> TransformList:
         """Sample the transforms of the previous frame: those of the current one, slightly shifted and zoomed."""
         return TransformList(
-            [self._jitter(one) if isinstance(one, AffineTransform) else one for one in transforms.transforms]
+            [self._jitter_affine(one) if isinstance(one, AffineTransform) else one for one in transforms.transforms]
         )
 
-    def _jitter(self, affine: AffineTransform) -> AffineTransform:
+    def _jitter_affine(self, affine: AffineTransform) -> AffineTransform:
         if self.shift == self.scale == 0:
             return affine
         height, width = affine.output_size
@@ -114,9 +114,9 @@ class PreviousFrames:
 _FALSE_NOISE = 0.05
 
 
-def previous_centers(ids: Tensor, before: Instances) -> Tensor:
-    """(P, 1, 3) float32: x, y of the centers in ``before`` of the objects with track ids ``ids`` (P,), and 1; zeros
-    for ids that ``before`` lacks."""
+def find_previous_centers(ids: Tensor, before: Instances) -> Tensor:
+    """Return (P, 1, 3) float32: x, y of the centers in ``before`` of the objects with track ids ``ids`` (P,), and 1;
+    zeros for ids that ``before`` lacks."""
     same = ids[:, None] == before.gt_track_ids  # (P, Q)
     known = same.any(dim=1, keepdim=True)
     centers = torch.cat([same.float() @ before.gt_boxes.get_centers(), known.float()], dim=1)

@@ -15,7 +15,7 @@ from detectron2.data.detection_utils import _apply_exif_orientation
 from detectron2.utils.file_io import PathManager
 from PIL import Image, UnidentifiedImageError
 
-from centernet_d2.data.validation.missing import missing
+from centernet_d2.data.validation.missing import explain_missing
 
 DatasetDict = dict[str, Any]
 ImageSource = Callable[[DatasetDict], np.ndarray]
@@ -41,8 +41,8 @@ class Header(NamedTuple):
     width: int
     orientation: int
 
-    def size(self, upright: bool) -> tuple[int, int]:
-        """(height, width), rotated as EXIF says if ``upright``."""
+    def get_size(self, upright: bool) -> tuple[int, int]:
+        """Return (height, width), rotated as EXIF says if ``upright``."""
         rotated = upright and self.orientation in (5, 6, 7, 8)
         return (self.width, self.height) if rotated else (self.height, self.width)
 
@@ -55,7 +55,7 @@ def set_exif_orientation(applied: bool) -> None:
     _settings["exif_orientation"] = applied
 
 
-def exif_orientation(dataset_dict: DatasetDict) -> bool:
+def uses_exif_orientation(dataset_dict: DatasetDict) -> bool:
     """Whether the image of a dataset dict is rotated as its EXIF orientation says."""
     return bool(dataset_dict.get("exif_orientation", _settings["exif_orientation"]))
 
@@ -108,7 +108,7 @@ def read_image(dataset_dict: DatasetDict, format: str = "BGR") -> np.ndarray:
 
 
 def read_reduced(dataset_dict: DatasetDict, format: str, reduction: int) -> tuple[np.ndarray, int]:
-    """Like ``read_image``, but an upright JPEG file without crop is decoded at a fraction of its size.
+    """Read like ``read_image``, but decode an upright JPEG file without crop at a fraction of its size.
 
     Args:
         reduction: 1, 2, 4 or 8.
@@ -129,7 +129,7 @@ def read_reduced(dataset_dict: DatasetDict, format: str, reduction: int) -> tupl
     else:
         with _add_file_to_errors(file_name):
             reduction = 1 if "crop" in dataset_dict else reduction
-            image, size, reduction = _decode(file_name, format, reduction, exif_orientation(dataset_dict))
+            image, size, reduction = _decode(file_name, format, reduction, uses_exif_orientation(dataset_dict))
     if size != _get_expected_size(dataset_dict, size):
         check_header(dataset_dict, Header(size[0], size[1], 0) if is_drawn(file_name) else read_header(file_name))
     return (crop_image(image, dataset_dict["crop"]) if "crop" in dataset_dict else image), reduction
@@ -151,7 +151,7 @@ def read_image_size(file_name: str) -> tuple[int, int]:
     Raises:
         CorruptImageError: as ``read_image``, if the header shows it.
     """
-    return read_header(file_name).size(_settings["exif_orientation"])
+    return read_header(file_name).get_size(_settings["exif_orientation"])
 
 
 def read_header(file_name: str) -> Header:
@@ -172,13 +172,13 @@ def check_header(dataset_dict: DatasetDict, header: Header) -> None:
     Raises:
         CorruptImageError: they differ; the message mentions EXIF where that is the cause.
     """
-    upright = exif_orientation(dataset_dict)
-    height, width = header.size(upright)
+    upright = uses_exif_orientation(dataset_dict)
+    height, width = header.get_size(upright)
     expected = _get_expected_size(dataset_dict, (height, width))
     if expected == (height, width):
         return
     said = f"its annotation says {expected[1]} and {expected[0]}"
-    if expected != header.size(not upright):
+    if expected != header.get_size(not upright):
         problem = f"the image, upright, is {width} wide and {height} high; {said}"
     elif upright:
         problem = (
@@ -195,7 +195,7 @@ def check_header(dataset_dict: DatasetDict, header: Header) -> None:
 
 
 def _decode(file_name: str, format: str, reduction: int, upright: bool) -> tuple[np.ndarray, tuple[int, int], int]:
-    """The upright image, the (height, width) of the full-size image, and the reduction."""
+    """Return the upright image, the (height, width) of the full-size image, and the reduction."""
     with PathManager.open(file_name, "rb") as file:
         content = file.read()
     with _open_image(file_name, io.BytesIO(content)) as image:
@@ -226,7 +226,7 @@ def _is_plain_jpeg(image: Image.Image, content: bytes, upright: bool) -> bool:
 
 
 def _read_end(file: IO[bytes]) -> bytes:
-    """The last bytes of a file; a PNG file may have metadata after its pixels."""
+    """Return the last bytes of a file; a PNG file may have metadata after its pixels."""
     position = file.tell()
     file.seek(max(file.seek(0, io.SEEK_END) - (1 << 16), 0))
     content = file.read()
@@ -235,7 +235,7 @@ def _read_end(file: IO[bytes]) -> bytes:
 
 
 def _read_orientation(image: Image.Image) -> int:
-    """The EXIF orientation, or 0 if upright; unreadable metadata counts as none."""
+    """Return the EXIF orientation, 0 if upright; unreadable metadata counts as none."""
     with contextlib.suppress(Exception):
         number = image.getexif().get(0x0112)
         return int(number) if number is not None and number in range(2, 9) else 0
@@ -260,7 +260,7 @@ def _add_file_to_errors(file_name: str) -> Iterator[None]:
     except CorruptImageError:
         raise
     except FileNotFoundError:
-        raise CorruptImageError(file_name, f"the file {missing(file_name)}") from None
+        raise CorruptImageError(file_name, f"the file {explain_missing(file_name)}") from None
     except UnidentifiedImageError:
         empty = os.path.isfile(file_name) and os.path.getsize(file_name) == 0
         raise CorruptImageError(file_name, "the file is empty" if empty else "not an image") from None
@@ -271,7 +271,7 @@ def _add_file_to_errors(file_name: str) -> Iterator[None]:
 
 
 def _get_expected_size(dataset_dict: DatasetDict, size: tuple[int, int]) -> tuple[int, int]:
-    """(height, width) of the file's image according to the dataset dict; ``size`` if that has none."""
+    """Return (height, width) of the file's image according to the dataset dict; ``size`` if that has none."""
     if "crop" in dataset_dict:
         height, width = dataset_dict.get("source_size", size)
     else:

@@ -8,10 +8,10 @@ from detectron2.config import CfgNode
 
 from centernet_d2.checkpoint.reading import load_file
 from centernet_d2.config.resolution import register_resolver
-from centernet_d2.data.catalog import class_names
-from centernet_d2.data.datasets.custom import category_ids, register_custom_datasets, resolve_num_classes
+from centernet_d2.data.catalog import get_class_names
+from centernet_d2.data.datasets.custom import read_category_ids, register_custom_datasets, resolve_num_classes
 from centernet_d2.data.datasets.keypoint_sets import resolve_schema
-from centernet_d2.registry import required_fields
+from centernet_d2.registry import get_required_fields
 from centernet_d2.structures.model_metadata import CHECKPOINT_KEY, ModelMetadata, describe_classes
 
 
@@ -60,10 +60,10 @@ def resolve_metadata(cfg: CfgNode) -> ModelMetadata:
                 f"{describe_classes(*ours)}, but {describe_classes(*theirs)}. Set MODEL.METADATA.CLASS_NAMES and "
                 "CATEGORY_IDS to [] to take the dataset's"
             )
-        names, ids = dataset_classes, category_ids(dataset_name) or (ids if dataset_classes == names else [])
+        names, ids = dataset_classes, read_category_ids(dataset_name) or (ids if dataset_classes == names else [])
     elif saved is not None:
         names, ids = list(saved.class_names), list(saved.category_ids)
-    return ModelMetadata.build(names, ids, resolve_schema(cfg) if "keypoints" in required_fields(cfg) else None)
+    return ModelMetadata.build(names, ids, resolve_schema(cfg) if "keypoints" in get_required_fields(cfg) else None)
 
 
 def write_metadata(cfg: CfgNode, metadata: ModelMetadata) -> None:
@@ -75,17 +75,17 @@ def write_metadata(cfg: CfgNode, metadata: ModelMetadata) -> None:
 
 
 def _find_class_names(cfg: CfgNode) -> tuple[str, list[str]] | None:
-    """The first dataset that has class names, and these; None if the files of all are absent."""
+    """Return the first dataset that has class names, and these; None if the files of all are absent."""
     for dataset_name in (*cfg.DATASETS.TRAIN, *cfg.DATASETS.TEST):
         try:
-            return dataset_name, class_names(dataset_name)
+            return dataset_name, get_class_names(dataset_name)
         except (FileNotFoundError, KeyError):
             continue
     return None
 
 
 def _load_saved_metadata(path: str) -> ModelMetadata | None:
-    """The metadata in a local checkpoint; None if there is no file or it has none."""
+    """Return the metadata in a local checkpoint; None if there is no file or it has none."""
     if not path or not Path(path).is_file():
         return None
     return ModelMetadata.from_dict(load_file(path, mmap=True).get(CHECKPOINT_KEY))

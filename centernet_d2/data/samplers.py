@@ -45,7 +45,7 @@ class PositionDataset(Dataset[tuple[Sample | None, list[CorruptImageError]]]):
     def __getitem__(self, position: int) -> tuple[Sample | None, list[CorruptImageError]]:
         epoch, index = divmod(position, len(self.dataset_dicts))
         corrupt: list[CorruptImageError] = []
-        order = self._permutation(epoch)
+        order = self._permute(epoch)
         for attempt in range(min(_MAX_IN_A_ROW, len(order))):
             try:
                 with _seed_globally(self.seed, position):
@@ -54,7 +54,7 @@ class PositionDataset(Dataset[tuple[Sample | None, list[CorruptImageError]]]):
                 corrupt.append(error)
         return None, corrupt
 
-    def _permutation(self, epoch: int) -> np.ndarray:
+    def _permute(self, epoch: int) -> np.ndarray:
         if epoch != self._epoch:
             self._epoch = epoch
             self._order = np.random.default_rng((self.seed, epoch)).permutation(len(self.dataset_dicts))

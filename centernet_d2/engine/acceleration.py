@@ -64,14 +64,14 @@ class CudaGraphs:
 
     def __call__(self, images: Tensor) -> dict[str, Tensor]:
         if images.shape not in self._recorded:
-            self._recorded[images.shape] = self._record(images.clone())
+            self._recorded[images.shape] = self._record_graph(images.clone())
         graph, given, outputs = self._recorded[images.shape]
         given.copy_(images)
         graph.replay()
         # The next replay writes over them.
         return {name: maps.clone() for name, maps in outputs.items()}
 
-    def _record(self, given: Tensor) -> tuple[torch.cuda.CUDAGraph, Tensor, dict[str, Tensor]]:
+    def _record_graph(self, given: Tensor) -> tuple[torch.cuda.CUDAGraph, Tensor, dict[str, Tensor]]:
         # On a stream of its own, as recording is: what libraries set up and try out at first must not be recorded.
         stream = torch.cuda.Stream()
         stream.wait_stream(torch.cuda.current_stream())

@@ -15,12 +15,12 @@ class NonFiniteLossError(FloatingPointError):
 
 
 def describe_images(batch: Sequence[dict[str, Any]]) -> list[str]:
-    """File name and id of each image of a batch."""
+    """Return file name and id of each image of a batch."""
     return [f"{x.get('file_name', 'an image without a name')} (id {x.get('image_id', '?')})" for x in batch]
 
 
 def describe_losses(names: Sequence[str], values: Tensor) -> list[str]:
-    """The terms of ``values`` (processes, terms) that are not finite, with their process."""
+    """Return the terms of ``values`` (processes, terms) that are not finite, with their process."""
     return [
         f"{name} = {float(values[rank, i])} in process {rank}"
         for rank in range(len(values))
@@ -29,8 +29,8 @@ def describe_losses(names: Sequence[str], values: Tensor) -> list[str]:
     ]
 
 
-def non_finite_loss(iteration: int, terms: Sequence[str], images: Sequence[str]) -> NonFiniteLossError:
-    """The error with the terms, the iteration and the images."""
+def make_non_finite_loss_error(iteration: int, terms: Sequence[str], images: Sequence[str]) -> NonFiniteLossError:
+    """Return the error with the terms, the iteration and the images."""
     shown = "\n  ".join(images[:_SHOWN]) + (f"\n  and {len(images) - _SHOWN} more" * (len(images) > _SHOWN))
     return NonFiniteLossError(
         f"Training stopped at iteration {iteration}: {', '.join(terms)}. The weights are those before this step, and "

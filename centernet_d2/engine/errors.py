@@ -18,7 +18,7 @@ from centernet_d2.data.validation.issues import AnnotationError
 USER_ERRORS = (AnnotationError, TooManyCorruptError, CorruptImageError, NotTextError, FileNotFoundError)
 
 
-def in_main_process(check: Callable[[], None]) -> None:
+def run_in_main_process(check: Callable[[], None]) -> None:
     """Run ``check`` in the main process while the others wait. All processes raise its exception."""
     error: Exception | None = None
     if comm.is_main_process():

@@ -43,9 +43,9 @@ def fuse_batch_norm(network: nn.Module, run: Callable[[], Any]) -> None:
         raise ValueError("only a network in evaluation mode can be fused: call eval() first")
     watch = _Watch(network)
     with watch:
-        for result in _tensors(run()):
+        for result in _list_tensors(run()):
             result.clone()  # counts as another reader
-    pairs = watch.pairs()
+    pairs = watch.list_pairs()
     # These use their weights in more than one operation.
     deformable = [m for m in network.modules() if isinstance(m, ModulatedDeformConv2d)]
     pairs += [(m, m.norm) for m in deformable if isinstance(m.norm, BATCH_NORMS)]
@@ -54,14 +54,14 @@ def fuse_batch_norm(network: nn.Module, run: Callable[[], Any]) -> None:
         transposed = isinstance(convolution, nn.ConvTranspose2d)
         weights = fuse_conv_bn_weights(convolution.weight, convolution.bias, *statistics, transposed)
         convolution.weight, convolution.bias = weights
-    rests = {norm: _rest(norm) for _, norm in pairs}
+    rests = {norm: _get_rest(norm) for _, norm in pairs}
     for name, module in list(network.named_modules(remove_duplicate=False)):
         if module in rests:
             network.set_submodule(name, rests[module])
 
 
-def _rest(norm: nn.Module) -> nn.Module:
-    """The dropout and activation inside timm's normalizations."""
+def _get_rest(norm: nn.Module) -> nn.Module:
+    """Return the dropout and activation inside timm's normalizations."""
     return nn.Sequential(*[getattr(norm, part) for part in ("drop", "act") if hasattr(norm, part)])
 
 
@@ -84,8 +84,8 @@ class _Watch(TorchFunctionMode):
         self._readers: dict[nn.Module, set[nn.Module | None]] = defaultdict(set)
         self._sources: dict[nn.Module, set[nn.Module | None]] = defaultdict(set)
 
-    def pairs(self) -> list[tuple[Any, Any]]:
-        """Pairs of a convolution and the normalization that is its only reader."""
+    def list_pairs(self) -> list[tuple[Any, Any]]:
+        """Return pairs of a convolution and the normalization that is its only reader."""
         predictions = []
         for norm, sources in self._sources.items():
             convolution = next(iter(sources))
@@ -97,9 +97,9 @@ class _Watch(TorchFunctionMode):
         self, function: Callable[..., Any], types: Any, args: Sequence[Any] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         result = function(*args, **(kwargs or {}))
-        if not _tensors(result):  # sizes and types are requested
+        if not _list_tensors(result):  # sizes and types are requested
             return result
-        given = _tensors((args, kwargs))
+        given = _list_tensors((args, kwargs))
         norm = next((self._norms[id(x)] for x in given if id(x) in self._norms), None)
         for x in given:
             if x in self._made_by:
@@ -107,9 +107,9 @@ class _Watch(TorchFunctionMode):
         if norm is not None:
             self._sources[norm].add(self._made_by.get(given[0]))
         for convolution in (self._convolutions[id(x)] for x in given if id(x) in self._convolutions):
-            self._made_by.update(dict.fromkeys(_tensors(result), convolution))
+            self._made_by.update(dict.fromkeys(_list_tensors(result), convolution))
         return result
 
 
-def _tensors(tree: Any) -> list[Tensor]:
+def _list_tensors(tree: Any) -> list[Tensor]:
     return [x for x in tree_leaves(tree) if isinstance(x, Tensor)]

@@ -77,8 +77,8 @@ class Evaluation(hooks.EvalHook):
         if self.metric and comm.is_main_process():
             self._keep_best()
 
-    def _available(self) -> str:
-        """Names of the numeric results of this evaluation."""
+    def _list_available(self) -> str:
+        """Return names of the numeric results of this evaluation."""
         storage = self.trainer.storage
         names = [name for name in flatten_results_dict(self.results or {}) if name in storage.latest()]
         return ", ".join(name for name in names if not math.isnan(storage.latest()[name][0])) or "nothing"
@@ -90,13 +90,13 @@ class Evaluation(hooks.EvalHook):
             _logger.warning(
                 "The evaluation gave no %s: %s.pth is not written (TEST.BEST_METRIC names what to go by, or is empty); "
                 "it gave %s",
-                *(self.metric, _BEST, self._available()),
+                *(self.metric, _BEST, self._list_available()),
             )
         elif math.isnan(value):
             _logger.warning(
                 "%s is not a number, because there is nothing that it could be computed of: %s.pth is not written "
                 "(TEST.BEST_METRIC names what to go by); the evaluation gave %s",
-                *(self.metric, _BEST, self._available()),
+                *(self.metric, _BEST, self._list_available()),
             )
         elif value > self.best:
             _logger.info("%s is %.4g, the best so far: saving %s.pth", self.metric, value, _BEST)

@@ -61,7 +61,7 @@ def launch(
     if url == "auto":
         if machines > 1:
             raise ValueError("several machines need --dist-url tcp://<address of machine 0>:<port>")
-        url = f"tcp://127.0.0.1:{_free_port()}"
+        url = f"tcp://127.0.0.1:{_find_free_port()}"
     how = (main, args, device, processes, world, machine_rank, url)
     if processes == 1:
         return _run(0, *how)
@@ -141,7 +141,7 @@ def _join(device: str, local_rank: int, local_size: int, **where: Any) -> None:
     comm.synchronize()
 
 
-def _free_port() -> int:
+def _find_free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])

@@ -6,7 +6,7 @@ import argparse
 
 
 def argument_parser(description: str) -> argparse.ArgumentParser:
-    """Detectron2's options for training and evaluation."""
+    """Return a parser with Detectron2's options for training and evaluation."""
     parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--config-file", default="", metavar="FILE", help="a file of configs/, or your own")
     parser.add_argument(

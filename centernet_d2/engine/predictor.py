@@ -36,11 +36,11 @@ class Predictor(DefaultPredictor):
     def __init__(self, cfg: CfgNode) -> None:
         super().__init__(cfg)
         # Detectron2 takes the metadata of the first test dataset, whose files may be missing.
-        self.metadata = self.model.metadata.for_detectron2()
+        self.metadata = self.model.metadata.convert_to_detectron2()
         accelerate(self.model, cfg)
 
     def __call__(self, original_image: np.ndarray) -> dict[str, Any]:
-        """``{"instances": Instances}`` in pixels of the image (H, W, 3), BGR, 0..255.
+        """Return ``{"instances": Instances}`` in pixels of the image (H, W, 3), BGR, 0..255.
 
         Raises:
             TypeError, ValueError: it is no image, see :func:`~centernet_d2.runtime.images.check_image`.
@@ -48,7 +48,7 @@ class Predictor(DefaultPredictor):
         return self.predict_batch([check_image(original_image)])[0]
 
     def predict_batch(self, images: Sequence[np.ndarray]) -> list[dict[str, Any]]:
-        """One ``{"instances": Instances}`` for each of ``images`` (H, W, 3), BGR, 0..255.
+        """Return one ``{"instances": Instances}`` for each of ``images`` (H, W, 3), BGR, 0..255.
 
         Images may differ in size. Those of equal input size share a batch, so memory limits their number; results do
         not depend on the batch. A tracker takes them as consecutive frames.

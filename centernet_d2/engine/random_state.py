@@ -11,8 +11,8 @@ import numpy as np
 import torch
 
 
-def random_state() -> dict[str, Any]:
-    """Of Python, NumPy's global generator, torch, and the current CUDA device where one is in use."""
+def get_random_state() -> dict[str, Any]:
+    """Return the states of Python, NumPy's global generator, torch, and the current CUDA device if one is in use."""
     name, keys, *rest = np.random.get_state()  # noqa: NPY002
     return {
         "python": random.getstate(),
@@ -23,7 +23,7 @@ def random_state() -> dict[str, Any]:
 
 
 def set_random_state(state: dict[str, Any]) -> None:
-    """Put back what :func:`random_state` gave."""
+    """Put back what :func:`get_random_state` gave."""
     random.setstate(state["python"])
     name, keys, *rest = state["numpy"]
     np.random.set_state((name, keys.numpy().astype(np.uint32), *rest))  # noqa: NPY002
@@ -35,7 +35,7 @@ def set_random_state(state: dict[str, Any]) -> None:
 @contextmanager
 def preserved_random_state() -> Iterator[None]:
     """Context manager: restores all random states at the end."""
-    state = random_state()
+    state = get_random_state()
     try:
         yield
     finally:

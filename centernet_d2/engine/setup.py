@@ -21,7 +21,7 @@ __all__ = ["argument_parser", "merge_cfg", "setup_cfg", "start_run"]
 
 
 def setup_cfg(config_file: str = "", opts: Sequence[str] = ()) -> CfgNode:
-    """The frozen configuration: defaults, then ``config_file``, then ``opts``.
+    """Return the frozen configuration: defaults, then ``config_file``, then ``opts``.
 
     ``DATASETS.CUSTOM`` is registered. ``MODEL.CENTERNET.NUM_CLASSES: 0`` and ``MODEL.METADATA`` become what the
     datasets have (see ``resolve_metadata``).
@@ -36,7 +36,8 @@ def setup_cfg(config_file: str = "", opts: Sequence[str] = ()) -> CfgNode:
 
 
 def merge_cfg(config_file: str = "", opts: Sequence[str] = ()) -> CfgNode:
-    """The configuration as written, without values from the datasets: defaults, then ``config_file``, then ``opts``.
+    """Return the configuration as written, without values from the datasets: defaults, then ``config_file``, then
+    ``opts``.
 
     Args:
         opts: ``KEY=value`` or ``KEY value`` pairs, such as ``["SOLVER.MAX_ITER=100", "MODEL.DEVICE", "cpu"]``.
@@ -48,7 +49,7 @@ def merge_cfg(config_file: str = "", opts: Sequence[str] = ()) -> CfgNode:
     cfg = get_cfg()
     if config_file:
         cfg.merge_from_file(config_file)
-    pairs = rename_pairs(_pairs(opts))
+    pairs = rename_pairs(_pair_options(opts))
     for key, _ in pairs:
         _check_key(cfg, key)
     cfg.merge_from_list([part for pair in pairs for part in pair])
@@ -56,20 +57,20 @@ def merge_cfg(config_file: str = "", opts: Sequence[str] = ()) -> CfgNode:
 
 
 def start_run(cfg: CfgNode, args: argparse.Namespace) -> None:
-    """Logging to the screen and OUTPUT_DIR/log.txt, a copy of the config there, and the seed of this process."""
+    """Set up logging (screen and OUTPUT_DIR/log.txt), save the config there, and seed this process."""
     setup_logger(cfg.OUTPUT_DIR, distributed_rank=comm.get_rank(), name="centernet_d2")
     # log.txt would show the colors of the config as escape codes.
     defaults._highlight = lambda code, _: code
-    defaults.collect_env_info = _environment
+    defaults.collect_env_info = _describe_environment
     default_setup(cfg, args)
 
 
-def _environment() -> str:
+def _describe_environment() -> str:
     """Detectron2's report without its compiled operators, which this project does not use."""
     return "\n".join(line for line in collect_env_info().splitlines() if not line.startswith("detectron2._C"))
 
 
-def _pairs(opts: Sequence[str]) -> Iterator[tuple[str, str]]:
+def _pair_options(opts: Sequence[str]) -> Iterator[tuple[str, str]]:
     rest = iter(opts)
     for option in rest:
         key, equals, value = option.partition("=")
@@ -85,14 +86,14 @@ def _check_key(cfg: CfgNode, key: str) -> None:
     node = cfg
     for part in key.split("."):
         if not isinstance(node, CfgNode) or part not in node:
-            close = ", ".join(difflib.get_close_matches(key, list(_all_keys(cfg)), n=3))
+            close = ", ".join(difflib.get_close_matches(key, list(_list_keys(cfg)), n=3))
             raise ValueError(f"there is no config key {key!r}" + (f"; did you mean {close}?" if close else ""))
         node = node[part]
 
 
-def _all_keys(node: CfgNode, prefix: str = "") -> Iterator[str]:
+def _list_keys(node: CfgNode, prefix: str = "") -> Iterator[str]:
     for key, value in node.items():
         if isinstance(value, CfgNode):
-            yield from _all_keys(value, f"{prefix}{key}.")
+            yield from _list_keys(value, f"{prefix}{key}.")
         else:
             yield prefix + key

@@ -19,7 +19,7 @@ _FULL_MODEL = "full_model"
 
 
 def build_optimizer(cfg: CfgNode, model: nn.Module) -> torch.optim.Optimizer:
-    """``SOLVER.OPTIMIZER`` over the model's parameters, with Detectron2's rules for norms, biases and clipping.
+    """Build ``SOLVER.OPTIMIZER`` over the model's parameters, with Detectron2's rules for norms, biases and clipping.
 
     Raises:
         ValueError: there is no such optimizer here.
@@ -55,7 +55,7 @@ def _clip_full_model(optimizer: torch.optim.Optimizer, largest: float, norm_type
 
 
 def build_lr_scheduler(cfg: CfgNode, optimizer: torch.optim.Optimizer) -> LRScheduler:
-    """Detectron2's schedules, and "OneCycleLR".
+    """Build one of Detectron2's schedules, or "OneCycleLR".
 
     One cycle (Smith 2018, "Super-Convergence", with cosines for lines as in PyTorch's, without its cycle of momentum):
     over ``WARMUP_ITERS`` from ``WARMUP_FACTOR * BASE_LR`` up to ``BASE_LR``, and over all others down to

@@ -13,7 +13,7 @@ from detectron2.utils import comm
 from detectron2.utils.events import get_event_storage
 from torch import Tensor, nn
 
-from centernet_d2.engine.anomaly import describe_images, describe_losses, non_finite_loss
+from centernet_d2.engine.anomaly import describe_images, describe_losses, make_non_finite_loss_error
 
 
 class TrainStep(SimpleTrainer):
@@ -69,7 +69,7 @@ class TrainStep(SimpleTrainer):
         if not values.isfinite().all():
             guilty = not values[comm.get_rank()].isfinite().all()
             images = comm.all_gather(describe_images(batch) if guilty else [])
-            raise non_finite_loss(self.iter, describe_losses(list(losses), values), list(chain(*images)))
+            raise make_non_finite_loss_error(self.iter, describe_losses(list(losses), values), list(chain(*images)))
         if comm.is_main_process():
             means = dict(zip(losses, values.mean(dim=0).tolist(), strict=True))
             storage = get_event_storage()
@@ -79,7 +79,7 @@ class TrainStep(SimpleTrainer):
 
 
 def _gather_rows(row: Tensor) -> Tensor:
-    """``row`` (n,) of every process as (processes, n) on the CPU."""
+    """Return ``row`` (n,) of every process as (processes, n) on the CPU."""
     world = comm.get_world_size()
     if world == 1:
         return row[None].cpu()

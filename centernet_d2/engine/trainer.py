@@ -22,12 +22,12 @@ from torch.optim.lr_scheduler import LRScheduler
 
 from centernet_d2.checkpoint.checkpointer import SafeCheckpointer
 from centernet_d2.data.build import build_test_loader, build_train_loader
-from centernet_d2.data.catalog import class_names
+from centernet_d2.data.catalog import get_class_names
 from centernet_d2.data.validation.checks import check_quick
 from centernet_d2.engine.ema import ModelEma
-from centernet_d2.engine.errors import in_main_process
+from centernet_d2.engine.errors import run_in_main_process
 from centernet_d2.engine.hooks import Checkpoints, Evaluation
-from centernet_d2.engine.random_state import preserved_random_state, random_state, set_random_state
+from centernet_d2.engine.random_state import get_random_state, preserved_random_state, set_random_state
 from centernet_d2.engine.solver import build_lr_scheduler, build_optimizer
 from centernet_d2.engine.train_step import TrainStep
 from centernet_d2.engine.wandb_writer import WandbWriter
@@ -58,13 +58,13 @@ class Trainer(DefaultTrainer):
             setup_logger()
         cfg = self.auto_scale_workers(cfg, comm.get_world_size())
         self._seed_is_random = cfg.SEED < 0
-        self.cfg = _with_seed(cfg, comm.shared_random_seed()) if self._seed_is_random else cfg
+        self.cfg = _set_seed(cfg, comm.shared_random_seed()) if self._seed_is_random else cfg
         model = self.build_model(cfg)
         if cfg.SOLVER.COMPILE:
             model.compile()
         optimizer = self.build_optimizer(cfg, model)
         precision = _PRECISIONS[cfg.SOLVER.AMP.PRECISION] if cfg.SOLVER.AMP.ENABLED else None
-        self._trainer = TrainStep(_distributed(model), None, optimizer, precision)
+        self._trainer = TrainStep(_distribute(model), None, optimizer, precision)
         self.scheduler = self.build_lr_scheduler(cfg, optimizer)
         # A copy. All processes have the same weights by now.
         self._average = ModelEma(model, cfg.SOLVER.EMA.DECAY) if cfg.SOLVER.EMA.DECAY else None
@@ -75,7 +75,7 @@ class Trainer(DefaultTrainer):
         self.register_hooks(self.build_hooks())
 
     def build_hooks(self) -> list[HookBase]:
-        """Detectron2's hooks, with this project's checkpoints and evaluation in the same places."""
+        """Build Detectron2's hooks, with this project's checkpoints and evaluation in the same places."""
         cfg, kept = self.cfg, self.checkpointer.model
         result: list[HookBase] = [hooks.IterationTimer(), hooks.LRScheduler()]
         if self._average:
@@ -92,11 +92,11 @@ class Trainer(DefaultTrainer):
         return result
 
     def build_writers(self) -> list[EventWriter]:
-        """Detectron2's (screen, JSON, TensorBoard), and Weights & Biases where ``WANDB.PROJECT`` is set."""
+        """Build Detectron2's writers (screen, JSON, TensorBoard), and Weights & Biases if ``WANDB.PROJECT`` is set."""
         return super().build_writers() + ([WandbWriter(self.cfg)] if self.cfg.WANDB.PROJECT else [])
 
     def resume_or_load(self, resume: bool = True) -> None:
-        """Go on from ``OUTPUT_DIR`` if ``resume`` and there is a checkpoint, else load ``MODEL.WEIGHTS`` if given."""
+        """Resume from ``OUTPUT_DIR`` if ``resume`` and there is a checkpoint, else load ``MODEL.WEIGHTS`` if given."""
         metadata = getattr(self.checkpointer.model, "metadata", None)
         self.checkpointer.resume_or_load(self.cfg.MODEL.WEIGHTS, resume=resume)
         # After fine-tuning, class names come from the dataset.
@@ -113,7 +113,7 @@ class Trainer(DefaultTrainer):
             NonFiniteLossError: a loss is not a number.
             AnnotationError: the datasets have faults; see ``check_quick`` and ``check_evaluators``.
         """
-        in_main_process(self._check_datasets)
+        run_in_main_process(self._check_datasets)
         self._trainer.reset_data_loader(lambda: self.build_train_loader(self.cfg, self.start_iter))
         super().train()
         return getattr(self, "_last_eval_results", None)
@@ -130,7 +130,7 @@ class Trainer(DefaultTrainer):
 
     def save(self, name: str) -> None:
         """Write a checkpoint to resume from; to be called in all processes."""
-        self._random_states = comm.all_gather(random_state())
+        self._random_states = comm.all_gather(get_random_state())
         self.checkpointer.save(name, iteration=self.iter)
 
     def state_dict(self) -> dict[str, Any]:
@@ -146,7 +146,7 @@ class Trainer(DefaultTrainer):
                 *(len(self._random_states), comm.get_world_size()),
             )
         if self._seed_is_random and "seed" in state_dict:
-            self.cfg = _with_seed(self.cfg, state_dict["seed"])
+            self.cfg = _set_seed(self.cfg, state_dict["seed"])
 
     def _evaluate(self) -> OrderedDict[str, Any]:
         self._last_eval_results = self.test(self.cfg, self.checkpointer.model)
@@ -164,7 +164,7 @@ class Trainer(DefaultTrainer):
         metadata = getattr(model, "metadata", None)
         if isinstance(metadata, ModelMetadata):
             for name in cfg.DATASETS.TEST:
-                check_same_classes(metadata, class_names(name), "the model", f"dataset {name}")
+                check_same_classes(metadata, get_class_names(name), "the model", f"dataset {name}")
         with preserved_random_state():
             if comm.get_world_size() > 1:
                 for buffer in model.buffers():
@@ -192,7 +192,7 @@ class Trainer(DefaultTrainer):
         return build_evaluator(cfg, dataset_name)
 
 
-def _with_seed(cfg: CfgNode, seed: int) -> CfgNode:
+def _set_seed(cfg: CfgNode, seed: int) -> CfgNode:
     cfg = cfg.clone()
     cfg.defrost()
     cfg.SEED = int(seed)
@@ -200,7 +200,7 @@ def _with_seed(cfg: CfgNode, seed: int) -> CfgNode:
     return cfg
 
 
-def _distributed(model: nn.Module) -> nn.Module:
+def _distribute(model: nn.Module) -> nn.Module:
     if comm.get_world_size() == 1:
         return model
     on_gpu = next(model.parameters()).is_cuda

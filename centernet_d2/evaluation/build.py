@@ -9,7 +9,7 @@ from detectron2.config import CfgNode
 from detectron2.data import MetadataCatalog
 from detectron2.evaluation import DatasetEvaluator
 
-from centernet_d2.data.catalog import class_names
+from centernet_d2.data.catalog import get_class_names
 from centernet_d2.data.schemas import SCHEMAS
 from centernet_d2.data.validation.issues import AnnotationError
 from centernet_d2.evaluation.coco import CocoEvaluator
@@ -19,13 +19,13 @@ from centernet_d2.evaluation.kitti.evaluator import KittiEvaluator
 from centernet_d2.evaluation.tracking.evaluator import TrackingEvaluator
 from centernet_d2.evaluation.voc import VocEvaluator
 from centernet_d2.evaluation.wider_face import WiderFaceEvaluator
-from centernet_d2.registry import required_fields
+from centernet_d2.registry import get_required_fields
 
 _Build = Callable[[CfgNode, str, str], DatasetEvaluator]
 
 
 def build_evaluator(cfg: CfgNode, dataset_name: str, output_dir: str | None = None) -> DatasetEvaluator:
-    """The evaluator of a registered dataset; what it writes goes to ``output_dir`` (``OUTPUT_DIR/inference``).
+    """Build the evaluator of a registered dataset; its files go to ``output_dir`` (``OUTPUT_DIR/inference``).
 
     Raises:
         ValueError: the dataset's metadata names no evaluator, or an unknown one.
@@ -55,16 +55,16 @@ def check_evaluators(cfg: CfgNode, build: Callable[[CfgNode, str], DatasetEvalua
             raise AnnotationError(f"dataset {name} cannot be evaluated: {problem}") from error
         kind = MetadataCatalog.get(name).get("evaluator_type")
         needed = _NEEDED.get(kind)
-        if needed and needed not in required_fields(cfg):
+        if needed and needed not in get_required_fields(cfg):
             problem = f"its evaluator_type {kind!r} needs {needed} of the model, which predicts none"
             raise AnnotationError(f"dataset {name} cannot be evaluated: {problem} (MODEL.CENTERNET.TASK)")
 
 
-def _coco(cfg: CfgNode, dataset_name: str, output_dir: str) -> DatasetEvaluator:
-    """COCO's metrics; a dataset without a JSON file has one written."""
-    class_names(dataset_name)  # reads the file, which may set the evaluator
+def _build_coco(cfg: CfgNode, dataset_name: str, output_dir: str) -> DatasetEvaluator:
+    """Build COCO's evaluator; a JSON file is written for a dataset that has none."""
+    get_class_names(dataset_name)  # reads the file, which may set the evaluator
     schema = SCHEMAS.get(MetadataCatalog.get(dataset_name).get("keypoint_schema") or "")
-    predicted = {"bbox": True, "segm": cfg.MODEL.MASK_ON, "keypoints": "keypoints" in required_fields(cfg)}
+    predicted = {"bbox": True, "segm": cfg.MODEL.MASK_ON, "keypoints": "keypoints" in get_required_fields(cfg)}
     return CocoEvaluator(
         dataset_name,
         output_dir,
@@ -76,27 +76,27 @@ def _coco(cfg: CfgNode, dataset_name: str, output_dir: str) -> DatasetEvaluator:
     )
 
 
-def _pascal_voc(cfg: CfgNode, dataset_name: str, output_dir: str) -> DatasetEvaluator:
+def _build_pascal_voc(cfg: CfgNode, dataset_name: str, output_dir: str) -> DatasetEvaluator:
     return VocEvaluator(dataset_name)
 
 
-def _in_own_folder(evaluator: Callable[[str, str], DatasetEvaluator]) -> _Build:
-    """``evaluator`` of a dataset, with a folder per dataset, so that files are not overwritten."""
+def _wrap_with_own_folder(evaluator: Callable[[str, str], DatasetEvaluator]) -> _Build:
+    """Return a builder of ``evaluator`` with a folder per dataset, so that files are not overwritten."""
     return lambda cfg, dataset_name, output_dir: evaluator(dataset_name, os.path.join(output_dir, dataset_name))
 
 
-def _clothes_landmarks(cfg: CfgNode, dataset_name: str, output_dir: str) -> DatasetEvaluator:
+def _build_clothes_landmarks(cfg: CfgNode, dataset_name: str, output_dir: str) -> DatasetEvaluator:
     return ClothesLandmarkEvaluator(dataset_name, os.path.join(output_dir, dataset_name), cfg.TEST.DETECTIONS_PER_IMAGE)
 
 
 _EVALUATORS: dict[str, _Build] = {
-    "coco": _coco,
-    "pascal_voc": _pascal_voc,
-    "face_landmarks": _in_own_folder(FaceLandmarkEvaluator),
-    "clothes_landmarks": _clothes_landmarks,
-    "kitti": _in_own_folder(KittiEvaluator),
-    "wider_face": _in_own_folder(WiderFaceEvaluator),
-    "tracking": _in_own_folder(TrackingEvaluator),
+    "coco": _build_coco,
+    "pascal_voc": _build_pascal_voc,
+    "face_landmarks": _wrap_with_own_folder(FaceLandmarkEvaluator),
+    "clothes_landmarks": _build_clothes_landmarks,
+    "kitti": _wrap_with_own_folder(KittiEvaluator),
+    "wider_face": _wrap_with_own_folder(WiderFaceEvaluator),
+    "tracking": _wrap_with_own_folder(TrackingEvaluator),
 }
 # What a model must predict, as its ``required_fields`` name it.
 _NEEDED = {"face_landmarks": "keypoints", "tracking": "track_ids"}

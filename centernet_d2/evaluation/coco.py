@@ -26,7 +26,7 @@ _METRICS = ("AP", "AP50", "AP75")
 _AREAS = {"bbox": ("APs", "APm", "APl"), "segm": ("APs", "APm", "APl"), "keypoints": ("APm", "APl")}
 
 
-def max_detections(iou_type: str, detections_per_image: int) -> int:
+def get_max_detections(iou_type: str, detections_per_image: int) -> int:
     """Detections per image that count: COCO's number, or the model's limit if that is above 100."""
     return MAX_DETECTIONS[iou_type] if detections_per_image <= 100 else detections_per_image
 
@@ -62,7 +62,7 @@ class CocoEvaluator(COCOEvaluator):
         super().__init__(
             dataset_name,
             output_dir=output_dir,
-            max_dets_per_image=max_detections("bbox", detections_per_image),
+            max_dets_per_image=get_max_detections("bbox", detections_per_image),
             # The fast implementation needs compiled code.
             use_fast_impl=False,
             kpt_oks_sigmas=sigmas,
@@ -114,7 +114,7 @@ class CocoEvaluator(COCOEvaluator):
                 predictions.dataset = {**self._coco_api.dataset, "annotations": []}
                 predictions.createIndex()
             evaluation = COCOeval(self._coco_api, predictions, iou_type)
-            evaluation.params.maxDets = [max_detections(iou_type, self._limit)]
+            evaluation.params.maxDets = [get_max_detections(iou_type, self._limit)]
             if iou_type == "keypoints" and self._kpt_oks_sigmas:
                 evaluation.params.kpt_oks_sigmas = np.array(self._kpt_oks_sigmas)
             evaluation.evaluate()

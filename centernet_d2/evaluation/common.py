@@ -14,7 +14,7 @@ _logger = logging.getLogger(__name__)
 
 
 def gather_predictions(predictions: dict[Any, Found], dataset_name: str, num_images: int) -> dict[Any, Found] | None:
-    """Predictions of all processes by image, in the main process; None in the others.
+    """Return the predictions of all processes by image in the main process, None in the others.
 
     An image that two processes evaluated (padding of the sampler) counts once. A warning says how many of the
     ``num_images`` are missing.
@@ -28,8 +28,8 @@ def gather_predictions(predictions: dict[Any, Found], dataset_name: str, num_ima
     return together
 
 
-def finite_detections(instances: Instances) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Boxes (P, 4) and scores (P,), float64, and classes (P,) int64; non-finite detections are dropped."""
+def select_finite_detections(instances: Instances) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return boxes (P, 4) and scores (P,), float64, and classes (P,) int64; non-finite detections are dropped."""
     instances = instances.to("cpu")
     boxes, scores = instances.pred_boxes.tensor.double().numpy(), instances.scores.double().numpy()
     usable = np.isfinite(boxes).all(axis=1) & np.isfinite(scores)

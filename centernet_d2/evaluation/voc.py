@@ -17,11 +17,16 @@ from detectron2.data import MetadataCatalog
 from detectron2.evaluation import DatasetEvaluator
 from detectron2.structures import Instances
 
-from centernet_d2.data.annotations import corner_boxes
-from centernet_d2.data.catalog import class_names, load_dataset_dicts
+from centernet_d2.data.annotations import convert_to_corner_boxes
+from centernet_d2.data.catalog import get_class_names, load_dataset_dicts
 from centernet_d2.data.image_io import DatasetDict
-from centernet_d2.evaluation.average_precision import area_under_curve, box_overlaps, eleven_points, first_of_each
-from centernet_d2.evaluation.common import finite_detections, gather_predictions
+from centernet_d2.evaluation.average_precision import (
+    compute_area_under_curve,
+    compute_box_iou,
+    compute_eleven_point_average,
+    mark_first_of_each,
+)
+from centernet_d2.evaluation.common import gather_predictions, select_finite_detections
 
 _logger = logging.getLogger(__name__)
 
@@ -37,8 +42,8 @@ class Objects(NamedTuple):
     classes: np.ndarray
     values: np.ndarray
 
-    def of_class(self, number: int) -> tuple[np.ndarray, np.ndarray]:
-        """Boxes and values."""
+    def select_class(self, number: int) -> tuple[np.ndarray, np.ndarray]:
+        """Return boxes and values."""
         chosen = self.classes == number
         return self.boxes[chosen], self.values[chosen]
 
@@ -56,10 +61,10 @@ class VocEvaluator(DatasetEvaluator):
     def __init__(self, dataset_name: str) -> None:
         self._dataset_name = dataset_name
         self._gt = {
-            dataset_dict["image_id"]: _gt(dataset_dict["annotations"])
+            dataset_dict["image_id"]: _read_gt(dataset_dict["annotations"])
             for dataset_dict in load_dataset_dicts(dataset_name)
         }
-        self._class_names = class_names(dataset_name)
+        self._class_names = get_class_names(dataset_name)
         self._is_2007 = MetadataCatalog.get(dataset_name).get("year") == 2007
         self.reset()
 
@@ -69,7 +74,7 @@ class VocEvaluator(DatasetEvaluator):
     def process(self, inputs: list[DatasetDict], outputs: list[dict[str, Instances]]) -> None:
         """Keep boxes, scores and classes; non-finite detections are dropped."""
         for sample, output in zip(inputs, outputs, strict=True):
-            boxes, scores, classes = finite_detections(output["instances"])
+            boxes, scores, classes = select_finite_detections(output["instances"])
             self._found[sample["image_id"]] = Objects(boxes, classes, scores)
 
     def evaluate(self) -> dict[str, dict[str, float]]:
@@ -84,13 +89,13 @@ class VocEvaluator(DatasetEvaluator):
         table = np.array([average_precisions(self._gt, predictions, k) for k in range(len(self._class_names))])
         eleven, area = np.moveaxis(table, 2, 0)
         chosen = eleven if self._is_2007 else area
-        means = {level: _mean(chosen[:, k]) for k, level in enumerate(_LEVELS)}
+        means = {level: _compute_mean(chosen[:, k]) for k, level in enumerate(_LEVELS)}
         results = {
             "AP": float(np.mean(list(means.values()))),
             "AP50": means[50],
             "AP75": means[75],
-            "AP50-07": _mean(eleven[:, 0]),
-            "AP50-area": _mean(area[:, 0]),
+            "AP50-07": _compute_mean(eleven[:, 0]),
+            "AP50-area": _compute_mean(area[:, 0]),
             **{f"AP50-{name}": float(value) for name, value in zip(self._class_names, chosen[:, 0], strict=True)},
         }
         _logger.info("Pascal VOC: %s", ", ".join(f"{name} {value:.2f}" for name, value in results.items()))
@@ -100,7 +105,7 @@ class VocEvaluator(DatasetEvaluator):
 def average_precisions(
     gt: Mapping[Any, Objects], predictions: Mapping[Any, Objects], number: int
 ) -> list[tuple[float, float]]:
-    """For each overlap of 50, 55, ..., 95 percent the AP in percent of class ``number``: by eleven points, by area.
+    """Return AP in percent of class ``number`` at overlaps of 50, 55, ..., 95 percent: by eleven points, by area.
 
     NaN without ground truth.
 
@@ -111,22 +116,22 @@ def average_precisions(
     Raises:
         KeyError: an image of ``predictions`` is not in ``gt``.
     """
-    curves = _curves(gt, predictions, number)
-    return [(100 * eleven_points(*curve), 100 * area_under_curve(*curve)) for curve in curves]
+    curves = _compute_curves(gt, predictions, number)
+    return [(100 * compute_eleven_point_average(*curve), 100 * compute_area_under_curve(*curve)) for curve in curves]
 
 
-def _curves(
+def _compute_curves(
     gt: Mapping[Any, Objects], predictions: Mapping[Any, Objects], number: int
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Recall and precision, (D,) each, with the 1, 2, ..., D best detections, for each overlap."""
-    true = {key: one.of_class(number) for key, one in gt.items()}
+    """Yield for each overlap recall and precision, (D,) each, with the 1, 2, ..., D best detections."""
+    true = {key: one.select_class(number) for key, one in gt.items()}
     starts = dict(zip(true, np.cumsum([0, *(len(boxes) for boxes, _ in true.values())]), strict=False))
     difficult = np.concatenate([values for _, values in true.values()]) > 0 if true else np.zeros(0, dtype=bool)
     columns = [np.zeros((3, 0))]
     for key, one in predictions.items():
-        boxes, scores = one.of_class(number)
+        boxes, scores = one.select_class(number)
         # The padding column has IoU 0 and is never matched.
-        overlaps = np.pad(box_overlaps(boxes, true[key][0]), ((0, 0), (0, 1)))
+        overlaps = np.pad(compute_box_iou(boxes, true[key][0]), ((0, 0), (0, 1)))
         columns.append(np.stack([scores, overlaps.max(axis=1), overlaps.argmax(axis=1) + starts[key]]))
     scores, overlaps, nearest = np.concatenate(columns, axis=1)
     order = np.argsort(-scores, kind="stable")
@@ -136,18 +141,18 @@ def _curves(
         matched = overlaps > level / 100
         excused = np.zeros(len(matched), dtype=bool)
         excused[matched] = difficult[nearest[matched]]
-        hits = first_of_each(np.where(matched & ~excused, nearest, -1))
+        hits = mark_first_of_each(np.where(matched & ~excused, nearest, -1))
         found_so_far, counted = np.cumsum(hits), np.cumsum(~excused)
         recall = found_so_far / total if total else np.full(max(len(hits), 1), np.nan)
         yield recall, found_so_far / np.maximum(counted, 1) if total else np.zeros(len(recall))
 
 
-def _gt(annotations: list[dict[str, Any]]) -> Objects:
+def _read_gt(annotations: list[dict[str, Any]]) -> Objects:
     classes = np.array([one["category_id"] for one in annotations], dtype=np.int64)
     difficult = np.array([one.get("difficult", one.get("iscrowd", 0)) for one in annotations], dtype=np.float64)
-    return Objects(corner_boxes(annotations), classes, difficult)
+    return Objects(convert_to_corner_boxes(annotations), classes, difficult)
 
 
-def _mean(values: np.ndarray) -> float:
+def _compute_mean(values: np.ndarray) -> float:
     there = values[~np.isnan(values)]
     return float(there.mean()) if len(there) else float("nan")

@@ -23,13 +23,13 @@ import numpy as np
 from detectron2.evaluation import DatasetEvaluator
 from detectron2.structures import Instances
 
-from centernet_d2.data.annotations import corner_boxes
+from centernet_d2.data.annotations import convert_to_corner_boxes
 from centernet_d2.data.catalog import load_dataset_dicts
 from centernet_d2.data.image_io import DatasetDict
 from centernet_d2.data.preparation.wider_face import DIFFICULTIES
-from centernet_d2.data.validation.object_boxes import scored_objects
-from centernet_d2.evaluation.average_precision import area_under_curve, box_overlaps, first_of_each
-from centernet_d2.evaluation.common import finite_detections, gather_predictions
+from centernet_d2.data.validation.object_boxes import list_scored_objects
+from centernet_d2.evaluation.average_precision import compute_area_under_curve, compute_box_iou, mark_first_of_each
+from centernet_d2.evaluation.common import gather_predictions, select_finite_detections
 
 _logger = logging.getLogger(__name__)
 
@@ -86,7 +86,7 @@ class WiderFaceEvaluator(DatasetEvaluator):
     def process(self, inputs: list[DatasetDict], outputs: list[dict[str, Instances]]) -> None:
         """Keep boxes and scores; non-finite detections are dropped."""
         for sample, output in zip(inputs, outputs, strict=True):
-            boxes, scores, _ = finite_detections(output["instances"])
+            boxes, scores, _ = select_finite_detections(output["instances"])
             order = np.argsort(-scores, kind="stable")
             self._found[sample["image_id"]] = Found(boxes[order], scores[order])
 
@@ -107,26 +107,26 @@ class WiderFaceEvaluator(DatasetEvaluator):
 
 
 def read_gt(dataset_dicts: Iterable[DatasetDict], dataset_name: str) -> dict[Any, Faces]:
-    """Image's id -> its faces, the crowds with them, of the dataset dicts of a file of
+    """Return image id -> its faces with the crowds, of the dataset dicts of a file of
     ``data.preparation.wider_face``."""
     gt = {}
     for dataset_dict in dataset_dicts:
-        faces = scored_objects(dataset_dict["annotations"], dataset_name)
+        faces = list_scored_objects(dataset_dict["annotations"], dataset_name)
         named = [face.get("difficulties", ()) for face in faces]
         known = DIFFICULTIES if any("difficulties" in face for face in faces) else ()
         counts = {name: np.array([name in names for names in named]) for name in known}
-        gt[dataset_dict["image_id"]] = Faces(corner_boxes(faces), counts)
+        gt[dataset_dict["image_id"]] = Faces(convert_to_corner_boxes(faces), counts)
     return gt
 
 
 def average_precisions(gt: dict[Any, Faces], predictions: dict[Any, Found]) -> dict[str, float]:
-    """Difficulty -> AP in percent; NaN where no face counts.
+    """Return difficulty -> AP in percent; NaN if no face counts.
 
     Args:
         gt: by image.
         predictions: by image, of which some may be missing; scores of any range.
     """
-    low, high = _score_range(predictions)
+    low, high = _find_score_range(predictions)
     thresholds = 1 - np.arange(1, _NUM_THRESHOLDS + 1) / _NUM_THRESHOLDS
     curves = {name: np.zeros((2, _NUM_THRESHOLDS)) for name in DIFFICULTIES}
     for key, one in predictions.items():
@@ -136,7 +136,7 @@ def average_precisions(gt: dict[Any, Faces], predictions: dict[Any, Found]) -> d
         # Detections of equal score are counted together.
         scores = (one.scores - low) / (high - low) if high > low else np.ones_like(one.scores)
         above = np.searchsorted(-scores, -thresholds, side="right")
-        overlaps = box_overlaps(one.boxes, faces.boxes, margin=1)
+        overlaps = compute_box_iou(one.boxes, faces.boxes, margin=1)
         nearest = np.where(overlaps.max(axis=1) >= _MIN_OVERLAP, overlaps.argmax(axis=1), -1)
         for name, counts in faces.counts.items():
             curves[name] += count(nearest, counts)[:, above]
@@ -145,7 +145,7 @@ def average_precisions(gt: dict[Any, Faces], predictions: dict[Any, Found]) -> d
 
 
 def count(nearest: np.ndarray, counts: np.ndarray) -> np.ndarray:
-    """(2, D + 1): detections that are hits or errors, and hits, among the first 0, 1, ..., D.
+    """Return (2, D + 1): detections that are hits or errors, and hits, among the first 0, 1, ..., D.
 
     Args:
         nearest: (D,) face of each detection, -1 for none, by descending score.
@@ -153,7 +153,7 @@ def count(nearest: np.ndarray, counts: np.ndarray) -> np.ndarray:
     """
     matched = nearest >= 0
     ignored = matched & ~counts[nearest]
-    hits = first_of_each(np.where(ignored, -1, nearest))
+    hits = mark_first_of_each(np.where(ignored, -1, nearest))
     return np.pad(np.cumsum([~ignored, hits], axis=1), ((0, 0), (1, 0)))
 
 
@@ -161,16 +161,16 @@ def _average_precision(detections: np.ndarray, hits: np.ndarray, total: int) -> 
     if not total:
         return math.nan
     precision = np.divide(hits, detections, out=np.zeros(len(hits)), where=detections > 0)
-    return 100 * area_under_curve(hits / total, precision)
+    return 100 * compute_area_under_curve(hits / total, precision)
 
 
-def _score_range(predictions: dict[Any, Found]) -> tuple[float, float]:
+def _find_score_range(predictions: dict[Any, Found]) -> tuple[float, float]:
     scores = [(one.scores[-1], one.scores[0]) for one in predictions.values() if len(one.scores)]
     return (float(min(low for low, _ in scores)), float(max(high for _, high in scores))) if scores else (0.0, 0.0)
 
 
 def _save(predictions: Found, output_dir: Path, file_name: Path) -> None:
-    """The image's name, the number of detections, and x, y, width, height, score of each."""
+    """Write the image's name, the number of detections, and x, y, width, height, score of each."""
     folder = output_dir / file_name.parent.name
     folder.mkdir(parents=True, exist_ok=True)
     sizes = np.hstack(

@@ -3,14 +3,14 @@
 from centernet_d2.export.graph import ExportedGraph, describe
 from centernet_d2.export.onnx import export_onnx
 from centernet_d2.export.torchscript import export_torchscript
-from centernet_d2.export.verify import check_file, differences, synthetic_inputs
+from centernet_d2.export.verify import check_file, compute_differences, make_synthetic_inputs
 
 __all__ = [
     "ExportedGraph",
     "check_file",
+    "compute_differences",
     "describe",
-    "differences",
     "export_onnx",
     "export_torchscript",
-    "synthetic_inputs",
+    "make_synthetic_inputs",
 ]

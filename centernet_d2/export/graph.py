@@ -27,13 +27,13 @@ class ExportedGraph(nn.Module):
         self.model = model
         self.input_names = list(model.input_names)
 
-    def size(self) -> tuple[int, int]:
-        """(height, width) of the input where images are fitted into ``INPUT.SIZE_TEST``."""
+    def get_size(self) -> tuple[int, int]:
+        """Return (height, width) of the input where images are fitted into ``INPUT.SIZE_TEST``."""
         times = self.model.test_time_augmentation
-        return times.input_size(times.size, 1.0, self.model.divisibility)
+        return times.compute_input_size(times.size, 1.0, self.model.divisibility)
 
-    def candidates(self, *inputs: Tensor) -> Candidates:
-        """Coordinates in input pixels."""
+    def get_candidates(self, *inputs: Tensor) -> Candidates:
+        """Return the candidates in input pixels."""
         images = [(image - self.model.pixel_mean) / self.model.pixel_std for image in inputs[:2]]
         outputs = self.model.predict_maps(torch.cat([*images, *inputs[2:]], dim=1))
         predictions = self.model.task.decode_for_export(outputs)
@@ -41,12 +41,12 @@ class ExportedGraph(nn.Module):
         return predictions.transform(self.model.stride * one, 0 * one)
 
     def forward(self, *inputs: Tensor) -> tuple[Tensor, ...]:
-        """The values of :func:`name_outputs`, as a tuple."""
-        return tuple(name_outputs(self.candidates(*inputs)).values())
+        """Return the values of :func:`name_outputs`, as a tuple."""
+        return tuple(name_outputs(self.get_candidates(*inputs)).values())
 
 
 def name_outputs(predictions: Candidates) -> dict[str, Tensor]:
-    """ "boxes" (N, M, 4), "scores" (N, M), "classes" (N, M), and what else there is of each candidate."""
+    """Return "boxes" (N, M, 4), "scores" (N, M), "classes" (N, M), and the other values of each candidate."""
     return {
         "boxes": predictions.boxes,
         "scores": predictions.scores,
@@ -57,7 +57,7 @@ def name_outputs(predictions: Candidates) -> dict[str, Tensor]:
 
 
 def describe(cfg: CfgNode, model: CenterNet, predictions: Candidates, size: tuple[int, int] | None) -> dict[str, Any]:
-    """The metadata that ``runtime.onnx_model.OnnxPredictor`` reads, as JSON values.
+    """Return the metadata that ``runtime.onnx_model.OnnxPredictor`` reads, as JSON values.
 
     Args:
         cfg: which ``model`` was built from.

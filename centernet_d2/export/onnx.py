@@ -13,7 +13,7 @@ from torch import Tensor
 
 from centernet_d2.checkpoint.writing import write_atomically
 from centernet_d2.export.graph import ExportedGraph, describe, name_outputs
-from centernet_d2.export.verify import synthetic_inputs
+from centernet_d2.export.verify import make_synthetic_inputs
 from centernet_d2.modeling.meta_arch import CenterNet
 
 #: The first with DeformConv is 19; GroupNormalization and others are settled by 20, which runtimes have known for long.
@@ -38,7 +38,7 @@ def export_onnx(
         ImportError: onnx or onnxscript is not installed.
     """
     graph, inputs, description = _prepare(cfg, model, batch_size, dynamic)
-    shapes = _dynamic_shapes(len(inputs), model.divisibility) if dynamic else None
+    shapes = _make_dynamic_shapes(len(inputs), model.divisibility) if dynamic else None
     with torch.no_grad(), warnings.catch_warnings():
         # Warnings of the exporter about itself and copied initializers.
         warnings.simplefilter("ignore")
@@ -49,7 +49,7 @@ def export_onnx(
             program,
             opset_version=OPSET,
             input_names=graph.input_names,
-            output_names=list(name_outputs(graph.candidates(*inputs))),
+            output_names=list(name_outputs(graph.get_candidates(*inputs))),
             verbose=False,
         )
     assert converted is not None
@@ -63,14 +63,14 @@ def _prepare(
     cfg: CfgNode, model: CenterNet, batch_size: int, dynamic: bool
 ) -> tuple[ExportedGraph, tuple[Tensor, ...], dict[str, Any]]:
     graph = ExportedGraph(model).eval()
-    size = graph.size()
+    size = graph.get_size()
     if dynamic:
         # The exporter treats sizes 0 and 1 as constants.
         minimum = 2 * model.divisibility
         batch_size, size = max(batch_size, 2), (max(size[0], minimum), max(size[1], minimum))
-    inputs = synthetic_inputs(model, batch_size, size)
+    inputs = make_synthetic_inputs(model, batch_size, size)
     with torch.no_grad():
-        predictions = graph.candidates(*inputs)
+        predictions = graph.get_candidates(*inputs)
     return graph, inputs, describe(cfg, model, predictions, None if dynamic else size)
 
 
@@ -83,7 +83,7 @@ def _check_sizes(program: torch.export.ExportedProgram) -> None:
         )
 
 
-def _dynamic_shapes(count: int, divisibility: int) -> tuple[tuple[dict[int, Any], ...]]:
+def _make_dynamic_shapes(count: int, divisibility: int) -> tuple[tuple[dict[int, Any], ...]]:
     batch, rows, columns = (
         torch.export.Dim("batch"),
         torch.export.Dim("rows", min=2),

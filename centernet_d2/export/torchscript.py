@@ -26,7 +26,7 @@ def export_torchscript(cfg: CfgNode, model: CenterNet, path: str | Path, batch_s
         # Constant sizes are intended, and TorchScript is deprecated.
         warnings.simplefilter("ignore", torch.jit.TracerWarning)
         warnings.simplefilter("ignore", DeprecationWarning)
-        description["outputs"] = list(name_outputs(graph.candidates(*inputs)))
+        description["outputs"] = list(name_outputs(graph.get_candidates(*inputs)))
         traced = torch.jit.freeze(torch.jit.trace(graph, inputs, check_trace=False))
         extra = {DESCRIPTION: json.dumps(description)}
         write_atomically(Path(path), lambda file: torch.jit.save(traced, file, _extra_files=extra), lambda _: None)

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from centernet_d2.data.synthetic.shapes import ShapesConfig, draw, layout
+from centernet_d2.data.synthetic.shapes import ShapesConfig, draw, sample_layout
 from centernet_d2.export.graph import ExportedGraph, name_outputs
 from centernet_d2.modeling.meta_arch import CenterNet, CenterTrack
 from centernet_d2.structures import Candidates
@@ -19,41 +19,41 @@ from centernet_d2.structures import Candidates
 _SAME_SCORE = 1e-4
 
 
-def synthetic_inputs(model: CenterNet, count: int, size: tuple[int, int], seed: int = 0) -> tuple[Tensor, ...]:
-    """``count`` synthetic images of ``size`` (height, width) as inputs of ``model``'s graph, on its device: (N, 3, H,
-    W) uint8; for CenterTrack also previous frames and a heatmap of their objects."""
+def make_synthetic_inputs(model: CenterNet, count: int, size: tuple[int, int], seed: int = 0) -> tuple[Tensor, ...]:
+    """Return ``count`` synthetic images of ``size`` (height, width) as inputs of ``model``'s graph, on its device: (N,
+    3, H, W) uint8; for CenterTrack also previous frames and a heatmap of their objects."""
     shorter = min(size)
     config = ShapesConfig(size[0], size[1], min_size=shorter / 12, max_size=shorter / 2)
 
-    def images(first: int) -> Tensor:
+    def make_images(first: int) -> Tensor:
         drawn = np.stack([draw(config, seed, first + i) for i in range(count)])
         return torch.from_numpy(np.ascontiguousarray(drawn.transpose(0, 3, 1, 2))).to(model.device)
 
     if not isinstance(model, CenterTrack):
-        return (images(0),)
-    boxes = [torch.tensor([shape.box for shape in layout(config, seed, count + i)]) for i in range(count)]
-    return images(0), images(count), model.heatmap(boxes, size)
+        return (make_images(0),)
+    boxes = [torch.tensor([shape.box for shape in sample_layout(config, seed, count + i)]) for i in range(count)]
+    return make_images(0), make_images(count), model.render_heatmap(boxes, size)
 
 
 def check_file(graph: ExportedGraph, path: str | Path, batch_size: int = 1, dynamic: bool = False) -> dict[str, float]:
-    """:func:`differences` between an exported file and its model on synthetic images: one batch, and for ``dynamic``
-    files also a larger and a wider one."""
-    height, width = graph.size()
+    """Return :func:`compute_differences` of an exported file and its model on synthetic images: one batch, and for
+    ``dynamic`` files also a larger and a wider one."""
+    height, width = graph.get_size()
     shapes = [(batch_size, height, width)]
     if dynamic:
         shapes.append((batch_size + 2, height + graph.model.divisibility, 2 * width))
-    run = _runner(Path(path), graph.input_names)
+    run = _make_runner(Path(path), graph.input_names)
     worst: dict[str, float] = {}
     for count, *size in shapes:
-        inputs = synthetic_inputs(graph.model, count, (size[0], size[1]), seed=1)
+        inputs = make_synthetic_inputs(graph.model, count, (size[0], size[1]), seed=1)
         with torch.no_grad():
-            expected = graph.candidates(*inputs)
+            expected = graph.get_candidates(*inputs)
         outputs = dict(zip(name_outputs(expected), run(inputs), strict=True))
-        worst = {name: max(worst.get(name, 0.0), away) for name, away in differences(expected, outputs).items()}
+        worst = {name: max(worst.get(name, 0.0), away) for name, away in compute_differences(expected, outputs).items()}
     return worst
 
 
-def _runner(path: Path, names: Sequence[str]) -> Callable[[Sequence[Tensor]], list[np.ndarray]]:
+def _make_runner(path: Path, names: Sequence[str]) -> Callable[[Sequence[Tensor]], list[np.ndarray]]:
     if path.suffix == ".onnx":
         import onnxruntime
 
@@ -65,8 +65,9 @@ def _runner(path: Path, names: Sequence[str]) -> Callable[[Sequence[Tensor]], li
     return lambda inputs: [x.cpu().numpy() for x in traced(*inputs)]
 
 
-def differences(expected: Candidates, predictions: Mapping[str, np.ndarray]) -> dict[str, float]:
-    """The largest difference of each output, as a fraction of its largest expected value (where that is above 1).
+def compute_differences(expected: Candidates, predictions: Mapping[str, np.ndarray]) -> dict[str, float]:
+    """Return the largest difference of each output, as a fraction of its largest expected value (where that is above
+    1).
 
     Candidates of scores that are equal but for rounding may come in another order: each is compared with the one of its
     class and score whose box is nearest; without such a one all differences are infinite. Empty slots (score 0), and

@@ -29,12 +29,15 @@ class ClassKeypoints(nn.Module):
         self.register_buffer("used", used, persistent=False)
 
     def gather(self, keypoints: Tensor, classes: Tensor) -> Tensor:
-        """The own ones (..., L, d) of ``keypoints`` (..., K, d) of objects of ``classes`` (...); padding is zero."""
+        """Return the keypoints (..., L, d) of each object's class, from ``keypoints`` (..., K, d); padding is zero.
+
+        ``classes`` (...).
+        """
         index = self.index[classes][..., None].expand(*classes.shape, -1, keypoints.shape[-1])
         return keypoints.gather(-2, index) * self.used[classes][..., None]
 
     def scatter(self, own: Tensor, classes: Tensor) -> Tensor:
-        """The inverse: (..., K, d) with zeros for keypoints of other classes."""
+        """Invert :func:`gather`: return (..., K, d) with zeros for keypoints of other classes."""
         result = own.new_zeros(*classes.shape, self.num_keypoints, own.shape[-1])
         index = self.index[classes][..., None].expand(own.shape)
         return result.scatter_add(-2, index, own * self.used[classes][..., None])

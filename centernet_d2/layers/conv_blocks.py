@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 
 def conv_norm(in_channels: int, out_channels: int, kernel_size: int, norm: str, stride: int = 1) -> Conv2d:
-    """Convolution that keeps the size (divided by ``stride``), then ``norm``."""
+    """Return a convolution that keeps the size (divided by ``stride``), followed by ``norm``."""
     conv = Conv2d(
         in_channels,
         out_channels,
@@ -38,7 +38,7 @@ class TwoConvBlock(nn.Module):
 
 
 def freeze_stages(stages: Sequence[Sequence[nn.Module]], freeze_at: int) -> None:
-    """Neither weights nor statistics of the first ``freeze_at`` stages change any more.
+    """Freeze weights and statistics of the first ``freeze_at`` stages.
 
     Args:
         stages: layers whose maps have strides 2, 4, 8, ...

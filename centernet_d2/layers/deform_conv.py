@@ -15,7 +15,9 @@ from centernet_d2.ops.deform_conv_cpu import deform_conv_cpu
 def deform_conv(
     x: Tensor, offset_mask: Tensor, weight: Tensor, bias: Tensor | None, padding: int = 1, stride: int = 1
 ) -> Tensor:
-    """Convolution whose taps are moved and weighted anew at every place.
+    """Apply a convolution whose taps are moved and weighted at every cell; stride 1.
+
+    The only caller of such an operator.
 
     Args:
         x: (N, c, H, W).

@@ -7,8 +7,8 @@ from detectron2.utils import comm
 from torch import Tensor
 
 
-def mean_over_processes(count: Tensor) -> Tensor:
-    """``count`` () per process, summed over all of them, at least one in all, divided by their number.
+def average_over_processes(count: Tensor) -> Tensor:
+    """Return ``count`` () summed over all processes, at least one in all, divided by the number of processes.
 
     Gradients are averaged over processes, so dividing a loss by this equals one process with the whole batch.
     """

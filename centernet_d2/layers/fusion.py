@@ -17,7 +17,7 @@ FUSIONS = ("sum", "weighted", "concat")
 
 
 def conv3x3(in_channels: int, out_channels: int, kind: str, norm: str) -> nn.Module:
-    """3x3 convolution and ``norm``; (N, c, H, W) becomes (N, d, H, W).
+    """Return a 3x3 convolution with ``norm``; (N, c, H, W) becomes (N, d, H, W).
 
     Args:
         kind: "plain", "deformable" (:class:`ModulatedDeformConv2d`) or "separable" (depthwise with normalization and

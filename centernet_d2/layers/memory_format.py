@@ -11,7 +11,7 @@ _logger = logging.getLogger(__name__)
 
 
 def choose_memory_format(model: nn.Module, channels_last: bool) -> torch.memory_format:
-    """``torch.channels_last`` if requested and safe in ``model``, else ``torch.preserve_format``."""
+    """Return ``torch.channels_last`` if requested and safe in ``model``, else ``torch.preserve_format``."""
     unsafe = find_unsafe_convolutions(model) if channels_last else []
     if unsafe:
         _logger.info(
@@ -22,7 +22,7 @@ def choose_memory_format(model: nn.Module, channels_last: bool) -> torch.memory_
 
 
 def find_unsafe_convolutions(model: nn.Module) -> list[str]:
-    """Names of the convolutions whose gradient on a CPU writes beyond its memory in channels-last order.
+    """Return the names of convolutions whose CPU gradient writes beyond its memory in channels-last order.
 
     A bug of oneDNN (https://github.com/uxlfoundation/oneDNN/issues/6035; seen in PyTorch 2.11.0, reported up to
     2.14.0): float32, 1x1, a stride of 2, fewer than 16 input channels (8 on CPUs without AVX-512).

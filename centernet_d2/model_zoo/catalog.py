@@ -91,7 +91,7 @@ class Entry:
 
 
 def read_catalog(path: Path = _FILE) -> dict[str, Entry]:
-    """The models of a TOML file, by name.
+    """Return the models of a TOML file, by name.
 
     Raises:
         ValueError: an entry cannot be used, see :class:`Entry`.
@@ -105,12 +105,12 @@ def read_catalog(path: Path = _FILE) -> dict[str, Entry]:
 
 
 def list_models() -> list[Entry]:
-    """All models of the catalog."""
+    """Return all models of the catalog."""
     return list(read_catalog().values())
 
 
 def find_model(name: str) -> Entry:
-    """The model of this name.
+    """Return the model of this name.
 
     Raises:
         KeyError: there is none (the closest are named).

@@ -13,19 +13,20 @@ _CHECKOUT = Path(__file__).parents[2] / "configs"
 
 
 def config_root() -> Path:
-    """The folder of the configurations: in the package where it is installed, else ``configs/`` of the checkout."""
+    """Return the folder of the configurations: in the package where it is installed, else
+    ``configs/`` of the checkout."""
     return _PACKAGED if _PACKAGED.is_dir() else _CHECKOUT
 
 
 def list_configs() -> list[str]:
-    """Names that :func:`get_config_file` takes, without the bases of others."""
+    """Return names that :func:`get_config_file` takes, without the bases of others."""
     root = config_root()
     names = [path.relative_to(root).as_posix() for path in root.rglob("*.yaml") if not path.name.startswith("Base-")]
     return sorted(names)
 
 
 def get_config_file(name: str) -> str:
-    """The path of a configuration, such as "COCO-Detection/centernet_R_18_DCN_1pt.yaml".
+    """Return the path of a configuration, such as "COCO-Detection/centernet_R_18_DCN_1pt.yaml".
 
     Raises:
         FileNotFoundError: there is none of this name (the closest are named).
@@ -39,8 +40,8 @@ def get_config_file(name: str) -> str:
 
 
 def find_config(text: str) -> str:
-    """The path of a configuration that a user names: a file, or a name of :func:`get_config_file` with or without
-    ``configs/`` before it.
+    """Return the path of a configuration that a user names: a file, or a name of :func:`get_config_file` with or
+    without ``configs/`` before it.
 
     Raises:
         FileNotFoundError: it is neither.
@@ -51,7 +52,7 @@ def find_config(text: str) -> str:
 
 
 def get_config(name: str) -> Any:
-    """The config (Detectron2's ``CfgNode``) of :func:`get_config_file`, to be changed and built."""
+    """Return the config (Detectron2's ``CfgNode``) of :func:`get_config_file`, to be changed and built."""
     cfg = importlib.import_module("centernet_d2").get_cfg()
     cfg.merge_from_file(get_config_file(name))
     return cfg

@@ -29,14 +29,14 @@ class DownloadError(OSError):
 
 
 def cache_folder() -> Path:
-    """The folder of downloads: CENTERNET_D2_CACHE, else ``centernet_d2`` in XDG_CACHE_HOME or ``~/.cache``."""
+    """Return the folder of downloads: CENTERNET_D2_CACHE, else ``centernet_d2`` in XDG_CACHE_HOME or ``~/.cache``."""
     if folder := os.environ.get("CENTERNET_D2_CACHE"):
         return Path(folder).expanduser()
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache", "centernet_d2")
 
 
 def get_weights(name: str) -> str:
-    """The path of the weights of a model of the catalog, see :func:`fetch`.
+    """Return the path of the weights of a model of the catalog, see :func:`fetch`.
 
     Raises:
         KeyError: there is no such model.
@@ -46,7 +46,8 @@ def get_weights(name: str) -> str:
 
 
 def fetch(entry: Entry, folder: Path | None = None) -> Path:
-    """The file of weights of ``entry`` in ``folder`` (default: :func:`cache_folder`); downloaded where it is missing.
+    """Return the file of weights of ``entry`` in ``folder`` (default: :func:`cache_folder`); downloaded where it is
+    missing.
 
     Progress is written to stderr. An interrupted download from an address goes on where it stopped. The file appears
     under its name when its SHA-256 is that of the catalog.

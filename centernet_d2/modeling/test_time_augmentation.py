@@ -13,9 +13,9 @@ from detectron2.config import CfgNode
 from torch import Tensor
 
 from centernet_d2.geometry import (
-    fitting_scale,
-    inverse,
-    letterbox_matrix,
+    build_letterbox_matrix,
+    compute_fitting_scale,
+    invert_matrix,
     resize_image,
     short_side_scale,
     stretch_matrix,
@@ -42,7 +42,7 @@ class TestTimeAugmentation:
         flip: also look at the flipped image.
         pixel_center: see :mod:`centernet_d2.geometry`.
         pad_always: a kept size is padded even where it needs no padding (as in the reference).
-        fit_width: fixed sizes are fitted by the image's width alone (``geometry.fitting_scale``).
+        fit_width: fixed sizes are fitted by the image's width alone (``geometry.compute_fitting_scale``).
     """
 
     __test__ = False  # pytest: not a test class
@@ -74,8 +74,8 @@ class TestTimeAugmentation:
             fit_width=cfg.INPUT.FIT_WIDTH,
         )
 
-    def input_size(self, image_size: tuple[int, int], scale: float, divisibility: int) -> tuple[int, int]:
-        """(height, width) of the network input, rounded up to ``divisibility``."""
+    def compute_input_size(self, image_size: tuple[int, int], scale: float, divisibility: int) -> tuple[int, int]:
+        """Return (height, width) of the network input, rounded up to ``divisibility``."""
         base: Sequence[float] = self.size if self.resize == "fixed" else image_size
         if self.resize == "short_side":
             base, scale = [round(side * self._short_side_zoom(image_size, scale)) for side in image_size], 1.0
@@ -91,16 +91,16 @@ class TestTimeAugmentation:
             return scale
         if self.resize == "short_side":
             return self._short_side_zoom(image_size, scale)
-        return fitting_scale(image_size, input_size, self.fit_width)
+        return compute_fitting_scale(image_size, input_size, self.fit_width)
 
     def _short_side_zoom(self, image_size: tuple[int, int], scale: float) -> float:
         return short_side_scale(image_size, (self.size[0] * scale, self.size[1] * scale))
 
     def group(self, image_sizes: Sequence[tuple[int, int]], divisibility: int) -> list[list[int]]:
-        """Indices of images (height, width) that become inputs of one size."""
+        """Return groups of indices of images (height, width) that become inputs of one size."""
         groups: dict[tuple[int, int], list[int]] = defaultdict(list)
         for i, size in enumerate(image_sizes):
-            groups[self.input_size(size, 1.0, divisibility)].append(i)
+            groups[self.compute_input_size(size, 1.0, divisibility)].append(i)
         return list(groups.values())
 
     def letterbox(
@@ -120,22 +120,22 @@ class TestTimeAugmentation:
         """
         warped, scales, shifts = [], [], []
         for image in images:
-            pixels = _as_array(image)
+            pixels = _convert_to_array(image)
             image_size = pixels.shape[:2]
-            size = self.input_size(image_size, scale, divisibility)
+            size = self.compute_input_size(image_size, scale, divisibility)
             if self.resize == "stretch":
                 matrix, inputs = stretch_matrix(image_size, size), resize_image(pixels, size)
             else:
-                matrix = letterbox_matrix(image_size, size, self.zoom(image_size, size, scale))
+                matrix = build_letterbox_matrix(image_size, size, self.zoom(image_size, size, scale))
                 inputs = warp_image(pixels, matrix, size, self.pixel_center)
             warped.append(torch.from_numpy(np.ascontiguousarray(inputs.transpose(2, 0, 1))))
-            back = inverse(matrix)
+            back = invert_matrix(matrix)
             scales.append(torch.tensor([back[0, 0], back[1, 1]], dtype=torch.float32))
             shifts.append(torch.tensor(back[:, 2], dtype=torch.float32))
         return warped, torch.stack(scales), torch.stack(shifts)
 
     def decode(self, model: MapModel, images: Tensor, scale: Tensor, shift: Tensor) -> list[Candidates]:
-        """Candidates in image pixels of one batch (N, 3, H, W), and with ``flip`` of its flipped images, too.
+        """Return candidates in image pixels of one batch (N, 3, H, W) and, with ``flip``, of its flipped copies.
 
         Args:
             scale, shift: (N, 2) x, y, the way from input pixels to image pixels.
@@ -165,7 +165,7 @@ class MapModel(Protocol):
 def forward_with_flip(
     network: Callable[[Tensor], dict[str, Tensor]], images: Tensor, at_once: bool
 ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-    """``network`` of ``images`` (N, 3, H, W) and of their flipped copies.
+    """Return ``network`` of ``images`` (N, 3, H, W) and of their flipped copies.
 
     Args:
         at_once: in one batch of 2N, which fills a GPU; on a CPU two are a little quicker where maps are large (less
@@ -179,7 +179,7 @@ def forward_with_flip(
 
 
 def check_tensor(image: Any) -> Tensor:
-    """``image``, as Detectron2's dicts have it, as a (3, H, W) uint8 tensor.
+    """Return ``image``, as Detectron2's dicts have it, as a (3, H, W) uint8 tensor.
 
     One channel becomes three. Floats may be the uint8 image that ``DefaultPredictor`` cast; they are looked at on the
     CPU, where the letterbox wants them anyway. The values of uint8 images are not looked at.
@@ -201,6 +201,6 @@ def check_tensor(image: Any) -> Tensor:
     return image.expand(3, -1, -1)
 
 
-def _as_array(image: Tensor) -> np.ndarray:
-    """(h, w, 3) uint8, contiguous."""
+def _convert_to_array(image: Tensor) -> np.ndarray:
+    """Return (h, w, 3) uint8, contiguous."""
     return np.ascontiguousarray(check_tensor(image).cpu().numpy().transpose(1, 2, 0))

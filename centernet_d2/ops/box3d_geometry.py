@@ -15,7 +15,7 @@ from torch import Tensor
 
 
 def project(points: Tensor, calibration: Tensor) -> Tensor:
-    """(..., 3) image x, y and depth of (..., 3) camera coordinates; ``calibration`` (..., 3, 4).
+    """Project (..., 3) camera coordinates to (..., 3) image x, y and depth; ``calibration`` (..., 3, 4).
 
     Depth is what x and y were divided by, z + tz: ``unproject`` is the exact inverse. (tz is some millimeters.)
     """
@@ -24,7 +24,7 @@ def project(points: Tensor, calibration: Tensor) -> Tensor:
 
 
 def unproject(points: Tensor, calibration: Tensor) -> Tensor:
-    """(..., 3) camera coordinates of (..., 3) image x, y and depth; ``calibration`` (..., 3, 4)."""
+    """Return (..., 3) camera coordinates of (..., 3) image x, y and depth; ``calibration`` (..., 3, 4)."""
     u, v, depth = points.unbind(-1)
     row_x, row_y, row_z = calibration.unbind(-2)
     z = depth - row_z[..., 3]
@@ -34,22 +34,22 @@ def unproject(points: Tensor, calibration: Tensor) -> Tensor:
 
 
 def wrap_angle(angle: Tensor) -> Tensor:
-    """The same direction in [-pi, pi)."""
+    """Return the same direction in [-pi, pi)."""
     return torch.remainder(angle + math.pi, 2 * math.pi) - math.pi
 
 
-def alpha_to_rotation_y(alpha: Tensor, x: Tensor, calibration: Tensor) -> Tensor:
-    """(...) ``rotation_y`` in [-pi, pi) of objects seen under ``alpha`` (...) at image ``x`` (...).
+def convert_alpha_to_rotation_y(alpha: Tensor, x: Tensor, calibration: Tensor) -> Tensor:
+    """Return ``rotation_y`` (...) in [-pi, pi) of objects seen under ``alpha`` (...) at image ``x`` (...).
 
     Alpha is the rotation relative to the line of sight: it is what an object looks like wherever it is.
     """
-    return wrap_angle(alpha + _line_of_sight(x, calibration))
+    return wrap_angle(alpha + _compute_viewing_angle(x, calibration))
 
 
-def rotation_y_to_alpha(rotation_y: Tensor, x: Tensor, calibration: Tensor) -> Tensor:
-    """The inverse of ``alpha_to_rotation_y``."""
-    return wrap_angle(rotation_y - _line_of_sight(x, calibration))
+def convert_rotation_y_to_alpha(rotation_y: Tensor, x: Tensor, calibration: Tensor) -> Tensor:
+    """Invert ``convert_alpha_to_rotation_y``."""
+    return wrap_angle(rotation_y - _compute_viewing_angle(x, calibration))
 
 
-def _line_of_sight(x: Tensor, calibration: Tensor) -> Tensor:
+def _compute_viewing_angle(x: Tensor, calibration: Tensor) -> Tensor:
     return torch.atan2(x - calibration[..., 0, 2], calibration[..., 0, 0])

@@ -28,7 +28,7 @@ BOX_LOSSES = {
 
 
 def box_loss(kind: str, boxes: Tensor, gt: Tensor, plus_one: bool = False) -> Tensor:
-    """(E,) losses of ``boxes`` (E, 4) x1 <= x2, y1 <= y2 against ``gt`` (E, 4) with a positive area.
+    """Return losses (E,) of ``boxes`` (E, 4) x1 <= x2, y1 <= y2 against ``gt`` (E, 4) with a positive area.
 
     "l1": mean absolute difference of the coordinates, in their unit; "iou": 1 - IoU; "giou", "diou" and "ciou"
     (Rezatofighi et al. 2019; Zheng et al. 2020) also see how far boxes that do not overlap are apart.

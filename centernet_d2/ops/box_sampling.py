@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from centernet_d2.ops.gaussian import window_radius
+from centernet_d2.ops.gaussian import compute_window_radius
 from centernet_d2.ops.indexing import gather_cells
 
 #: "peak": the cell of the point alone. "square": 3x3 cells around, those with their center in the box (FCOS, section
@@ -42,7 +42,8 @@ def sample_box_cells(
     alpha: float = 0.54,
     stride: int = 4,
 ) -> BoxSamples:
-    """Where ``boxes`` (P, 4) in grid cells are learned, around the ``cells`` (P, K, 2) int64 of their points.
+    """Return the cells where ``boxes`` (P, 4) in grid cells are learned, around the ``cells`` (P, K, 2) int64 of their
+    points.
 
     A cell belongs to the object whose point lies in it (there it is decoded), else to the smallest object (TTFNet). The
     weights of a point's cells add up to 1, but for cells that are another object's; of "gaussian" to the logarithm of
@@ -57,7 +58,7 @@ def sample_box_cells(
     """
     sizes = boxes[:, 2:] - boxes[:, :2]
     if sampling == "gaussian":
-        radius = window_radius(sizes, 1.0, "ellipse", False, alpha)
+        radius = compute_window_radius(sizes, 1.0, "ellipse", False, alpha)
     else:
         radius = torch.full_like(cells[:, 0], 1 if sampling == "square" else 0)
     owner, shift = _list_window_cells(radius)
@@ -68,7 +69,7 @@ def sample_box_cells(
     if sampling == "square":
         center, own = positions + 0.5, boxes[owner, None]
         inside &= ((center > own[..., :2]) & (center < own[..., 2:])).all(dim=-1) | peak
-    weight = _gaussian_at(shift, (2 * radius + 1)[owner])[:, None] if sampling == "gaussian" else 1.0
+    weight = _evaluate_gaussian(shift, (2 * radius + 1)[owner])[:, None] if sampling == "gaussian" else 1.0
     weight = weight * inside
     weight = weight / torch.zeros_like(cells[..., 0], dtype=weight.dtype).index_add(0, owner, weight)[owner]
     if sampling == "gaussian":
@@ -78,7 +79,10 @@ def sample_box_cells(
 
 
 def _log_area(sizes: Tensor) -> Tensor:
-    """(P,) weights of objects of ``sizes`` (P, 2) in input pixels; that of e pixels or more, hence positive."""
+    """Return weights (P,) of objects of ``sizes`` (P, 2) in input pixels.
+
+    Areas below e pixels count as e, so that weights are positive.
+    """
     return sizes.prod(dim=1).log().clamp(min=1) / torch.tensor(_UNIT_AREA).log()
 
 
@@ -91,7 +95,7 @@ def _find_owned_cells(
     peak: Tensor,
     grid_size: tuple[int, int],
 ) -> Tensor:
-    """(E, K) bool: the cell is its owner's, and no other object's."""
+    """Return (E, K) bool: the cell belongs to its owner and to no other object."""
     count, (height, width) = positions.shape[1], grid_size
     channel = image_index[:, None] * count + torch.arange(count, device=positions.device)
     index = ((channel * height + positions[..., 1]) * width + positions[..., 0]).where(inside, -1)
@@ -104,8 +108,8 @@ def _find_owned_cells(
 
 
 def _list_window_cells(radius: Tensor) -> tuple[Tensor, Tensor]:
-    """The E cells of all windows of ``radius`` (P, 2): owners (E,) int64, and positions (E, 2) int64 x, y from the
-    center.
+    """Return the E cells of all windows of ``radius`` (P, 2): owners (E,) int64, and positions (E, 2) int64 x, y from
+    the center.
 
     Row by row, one window after the other.
     """
@@ -117,6 +121,7 @@ def _list_window_cells(radius: Tensor) -> tuple[Tensor, Tensor]:
     return owner, torch.stack([within % width, within // width], dim=1) - radius[owner]
 
 
-def _gaussian_at(away: Tensor, span: Tensor) -> Tensor:
-    """(...) float32 at ``away`` (..., 2) cells from the center of a Gaussian ``span`` = 6 sigma wide and high."""
+def _evaluate_gaussian(away: Tensor, span: Tensor) -> Tensor:
+    """Return (...) float32 at ``away`` (..., 2) cells from the center of a Gaussian
+    ``span`` = 6 sigma wide and high."""
     return (-18 * (away.double() / span).square().sum(dim=-1)).exp().float()

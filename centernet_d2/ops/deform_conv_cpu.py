@@ -69,9 +69,10 @@ def convolve_at_positions(
     return result.view(count, out_height, out_width, -1).permute(0, 3, 1, 2)
 
 
-def _corners(positions: Tensor, first: int, size: tuple[int, int]) -> tuple[Tensor, Tensor]:
-    """Rows (E, 4) int32 of the cells around E positions of an image whose rows start at ``first``, and their weights
-    (E, 4): bilinear, times the mask. ``positions`` are y, x and mask (3, E); ``size`` is the map's, with its border."""
+def _find_corners(positions: Tensor, first: int, size: tuple[int, int]) -> tuple[Tensor, Tensor]:
+    """Return rows (E, 4) int32 of the cells around E positions of an image whose rows start at ``first``, and their
+    weights (E, 4): bilinear, times the mask. ``positions`` are y, x and mask (3, E); ``size`` is the map's, with its
+    border."""
     y, x, mask = positions
     low_y, low_x = y.detach().floor(), x.detach().floor()
     row, column = (
@@ -87,14 +88,14 @@ def _corners(positions: Tensor, first: int, size: tuple[int, int]) -> tuple[Tens
 
 
 def _sample_taps(rows: Tensor, positions: Tensor, first: int, size: tuple[int, int]) -> tuple[Tensor, Tensor, Tensor]:
-    """Corners and weights of ``positions`` (3, P, T), and the taps' values (P, T * c)."""
-    index, fraction = _corners(positions.flatten(1), first, size)
+    """Return corners and weights of ``positions`` (3, P, T), and the taps' values (P, T * c)."""
+    index, fraction = _find_corners(positions.flatten(1), first, size)
     values = F.embedding_bag(index, rows, per_sample_weights=fraction, mode="sum")
     return index, fraction, values.view(positions.shape[1], -1)
 
 
 def _split_positions(count: int, each: int, size: tuple[int, int]) -> Iterator[tuple[slice, int]]:
-    """Slices of ``count`` positions, ``each`` per image, within images; and where the image's rows start."""
+    """Return slices of ``count`` positions, ``each`` per image, within images; and where the image's rows start."""
     length = _PART * torch.get_num_threads()
     for image in range(count // each):
         for start in range(image * each, (image + 1) * each, length):

@@ -25,10 +25,10 @@ def aggregate_edges(maps: Tensor, dim: int, weight: float) -> Tensor:
     Args:
         maps: any shape, values of at least 0.
     """
-    return maps + weight * (_rising_before(maps, dim) + _rising_before(maps.flip(dim), dim).flip(dim))
+    return maps + weight * (_sum_rising_before(maps, dim) + _sum_rising_before(maps.flip(dim), dim).flip(dim))
 
 
-def _rising_before(maps: Tensor, dim: int) -> Tensor:
+def _sum_rising_before(maps: Tensor, dim: int) -> Tensor:
     """Sum over the cells before each one, along ``dim``, from where the values last fell: a scan whose steps double."""
     values = maps.movedim(dim, 0).contiguous()  # slices in one piece are several times faster
     # After each step: sums over the last ``step`` cells of the run, and whether it goes on before these.
@@ -52,7 +52,7 @@ def group_extreme_points(
     point_threshold: float = 0.1,
     center_threshold: float = 0.1,
 ) -> tuple[Tensor, Tensor]:
-    """The best of all K^4 groups of one peak per side that are an object (algorithm 1), in the memory of K^3.
+    """Return the best of all K^4 groups of one peak per side that form an object (algorithm 1), in memory of order K^3.
 
     All four are of one class, none is less probable than ``point_threshold`` or farther out to a side than that side's
     own, and the center map has at least ``center_threshold`` in the center of the group. The score is the mean of the
@@ -96,23 +96,23 @@ def group_extreme_points(
     return best, torch.stack([member // k**power % k for power in (3, 2, 1, 0)], dim=-1)
 
 
-def center_cells(positions: Tensor, grid_size: Sequence[int]) -> Tensor:
-    """(..., 2) int64 x, y of the cell in the center of four extreme points ``positions`` (..., 4, 2) in grid cells;
-    ``grid_size`` is (height, width)."""
+def find_center_cells(positions: Tensor, grid_size: Sequence[int]) -> Tensor:
+    """Return the cells (..., 2) int64 x, y in the center of four extreme points ``positions`` (..., 4, 2) in grid
+    cells; ``grid_size`` is (height, width)."""
     top, left, bottom, right = positions.unbind(-2)
     center = torch.stack([left[..., 0] + right[..., 0], top[..., 1] + bottom[..., 1]], dim=-1) / 2
     return gather_cells(center, (grid_size[0], grid_size[1]))
 
 
-def extreme_boxes(points: Tensor) -> Tensor:
-    """(..., 4) x1, y1, x2, y2 of ``points`` (..., 4, 2)."""
+def compute_extreme_boxes(points: Tensor) -> Tensor:
+    """Return (..., 4) x1, y1, x2, y2 of ``points`` (..., 4, 2)."""
     top, left, bottom, right = points.unbind(-2)
     return torch.stack([left[..., 0], top[..., 1], right[..., 0], bottom[..., 1]], dim=-1)
 
 
 def suppress_ghost_boxes(boxes: Tensor, scores: Tensor, classes: Tensor) -> Tensor:
-    """(N, M) ``scores``, halved where the boxes of the same class inside one have more than three times its score
-    together: objects in a row have extreme points that frame the one in the center (section 4.3).
+    """Return ``scores`` (N, M), halved for ghost boxes: boxes of the same class inside them have more than three times
+    their score in total. Objects in a row have extreme points that frame the one in the center (section 4.3).
 
     Args:
         boxes: (N, M, 4) x1, y1, x2, y2.
@@ -133,25 +133,25 @@ def exchange_left_right(points: Tensor) -> Tensor:
 
 
 def order_left_right(points: Tensor) -> Tensor:
-    """(..., 4, d) x, y, ...: left and right exchanged where left lies to the right, as after flipping."""
+    """Return (..., 4, d) x, y, ...: left and right are exchanged where left lies to the right, as after flipping."""
     swapped = points[..., 1, :1] > points[..., 3, :1]
     return torch.where(swapped[..., None], exchange_left_right(points), points)
 
 
 def build_octagons(points: Tensor) -> Tensor:
-    """(..., 8, 2) x, y of the octagons of ``points`` (..., 4, 2), the way round that meets top, left, bottom, right.
+    """Return (..., 8, 2) x, y of the octagons of ``points`` (..., 4, 2), in the order top, left, bottom, right.
 
     Each extreme point becomes a segment of a quarter of its box's side, cut at the box's corners (section 4.4).
     """
-    boxes = extreme_boxes(points)
+    boxes = compute_extreme_boxes(points)
     low, high = boxes[..., None, :2], boxes[..., None, 2:]
     along = points.new_tensor([[1.0, 0.0], [0.0, -1.0], [-1.0, 0.0], [0.0, 1.0]]) * (high - low) * _REACH
     ends = torch.stack([points + along, points - along], dim=-2).flatten(-3, -2)
     return torch.minimum(torch.maximum(ends, low), high)
 
 
-def octagon_masks(points: Tensor, boxes: Tensor, size: int = 56) -> Tensor:
-    """Masks of octagons, as Detectron2 pastes them: values over the boxes that cross 0.5 at the octagons' edges.
+def make_octagon_masks(points: Tensor, boxes: Tensor, size: int = 56) -> Tensor:
+    """Return masks of octagons as Detectron2 pastes them: values over the boxes that cross 0.5 at the octagons' edges.
 
     Args:
         points: (P, 4, 2) x, y of the extreme points.

@@ -39,7 +39,7 @@ def quality_focal_loss(logits: Tensor, target: SparseMaps) -> Tensor:
     -(y - p)^2 (y log p + (1 - y) log(1 - p)): the target y is a probability to be met, 0 at p = y (Generalized Focal
     Loss, equation 5; beta 2). Precision, arguments and background (y = 0) as of :func:`heatmap_focal_loss`.
     """
-    return _HeatmapLoss.apply(logits, target, _quality_focal)
+    return _HeatmapLoss.apply(logits, target, _compute_quality_focal)
 
 
 HEATMAP_LOSSES = {"focal": heatmap_focal_loss, "quality": quality_focal_loss}
@@ -51,7 +51,7 @@ def penalty_reduced_focal(x: Tensor, y: Tensor) -> Tensor:
     return torch.where(y == 1, (1 - p) ** 2 * F.softplus(-x), (1 - y) ** 4 * p**2 * F.softplus(x))
 
 
-def _quality_focal(x: Tensor, y: Tensor) -> Tensor:
+def _compute_quality_focal(x: Tensor, y: Tensor) -> Tensor:
     return (y - x.sigmoid()) ** 2 * F.binary_cross_entropy_with_logits(x, y, reduction="none")
 
 
@@ -66,7 +66,7 @@ class _HeatmapLoss(torch.autograd.Function):
     def forward(ctx: Any, logits: Tensor, target: SparseMaps, cell_loss: CellLoss) -> Tensor:
         ctx.save_for_backward(logits)
         ctx.target, ctx.cell_loss = target, cell_loss
-        total, ctx.gradient = _value_and_gradient(logits, target, cell_loss, logits.requires_grad)
+        total, ctx.gradient = _compute_value_and_gradient(logits, target, cell_loss, logits.requires_grad)
         return total
 
     @staticmethod
@@ -75,17 +75,17 @@ class _HeatmapLoss(torch.autograd.Function):
         gradient, ctx.gradient = ctx.gradient, None
         if gradient is None:
             (logits,) = ctx.saved_tensors
-            _, gradient = _value_and_gradient(logits, ctx.target, ctx.cell_loss, True)
+            _, gradient = _compute_value_and_gradient(logits, ctx.target, ctx.cell_loss, True)
         return gradient.mul_(grad_output.to(gradient.dtype)), None, None
 
 
-def _value_and_gradient(
+def _compute_value_and_gradient(
     logits: Tensor, target: SparseMaps, cell_loss: CellLoss, with_gradient: bool
 ) -> tuple[Tensor, Tensor | None]:
     """Sum of ``cell_loss`` over all cells, and its gradient."""
     exact = torch.float64 if logits.dtype == torch.float64 else torch.float32
     flat = logits.detach().reshape(-1)
-    total, gradient = _background(flat, with_gradient)
+    total, gradient = _sum_background(flat, with_gradient)
     with torch.enable_grad():
         x = flat[target.index].to(exact).requires_grad_(with_gradient)
         # The background sum has counted these cells, too, as if their target were 0.
@@ -97,7 +97,7 @@ def _value_and_gradient(
     return total, gradient.view(logits.shape)
 
 
-def _background(flat: Tensor, with_gradient: bool) -> tuple[Tensor, Tensor | None]:
+def _sum_background(flat: Tensor, with_gradient: bool) -> tuple[Tensor, Tensor | None]:
     """Sum of p^2 log(1 - p), negated: float64; and its gradient, in one pass."""
     gradient = torch.empty_like(flat) if with_gradient else None
     total = torch.zeros((), dtype=torch.float64, device=flat.device)

@@ -26,19 +26,19 @@ class SparseMaps:
     value: Tensor
     shape: tuple[int, int, int, int]
 
-    def dense(self) -> Tensor:
-        """(N, D, H, W) float32."""
+    def to_dense(self) -> Tensor:
+        """Return (N, D, H, W) float32."""
         maps = self.value.new_zeros(self.shape)
         maps.view(-1)[self.index] = self.value
         return maps
 
-    def logits(self) -> Tensor:
-        """(N, D, H, W) float32, of the values as probabilities; within +-16 so that they are finite."""
-        return self.dense().double().clamp(1e-7, 1 - 1e-7).logit().float()
+    def to_logits(self) -> Tensor:
+        """Return (N, D, H, W) float32 logits of the values as probabilities; within +-16 so that they are finite."""
+        return self.to_dense().double().clamp(1e-7, 1 - 1e-7).logit().float()
 
 
 def gaussian_radius(sizes: Tensor, min_overlap: float = 0.7, method: str = "cornernet") -> Tensor:
-    """How far both corners of a box may move while it keeps an IoU of ``min_overlap`` with itself.
+    """Return how far both corners of a box may move while its IoU with the original stays at least ``min_overlap``.
 
     Args:
         sizes: (..., 2) width and height, any unit.
@@ -50,11 +50,11 @@ def gaussian_radius(sizes: Tensor, min_overlap: float = 0.7, method: str = "corn
         (...) float64, the same unit.
     """
     width, height = np.moveaxis(_to_numpy(sizes).astype(np.float64), -1, 0)
-    return torch.as_tensor(_radius(width, height, min_overlap, method), device=sizes.device)
+    return torch.as_tensor(_compute_radius(width, height, min_overlap, method), device=sizes.device)
 
 
-def _radius(width: np.ndarray, height: np.ndarray, min_overlap: float, method: str) -> np.ndarray:
-    """:func:`gaussian_radius` of float64 arrays."""
+def _compute_radius(width: np.ndarray, height: np.ndarray, min_overlap: float, method: str) -> np.ndarray:
+    """Return :func:`gaussian_radius` of float64 arrays."""
     total, area, o = width + height, width * height, min_overlap
     if method == "cornernet":
         # In the reference order of operations: the radius is cut to whole cells, where a last bit decides.
@@ -68,10 +68,10 @@ def _radius(width: np.ndarray, height: np.ndarray, min_overlap: float, method: s
     return (total - np.sqrt(total**2 - 4 * area * (1 - o))) / 4
 
 
-def window_radius(
+def compute_window_radius(
     sizes: Tensor, min_overlap: float, method: str, elliptical: bool, alpha: float = 0.54, fixed: int = 1
 ) -> Tensor:
-    """Whole-cell radii of the windows to draw.
+    """Return whole-cell radii of the windows to draw.
 
     Args:
         sizes: (P, 2) width and height in grid cells.
@@ -89,9 +89,9 @@ def window_radius(
         return (sizes / 2 * alpha).long()
     sides = np.ceil(_to_numpy(sizes).astype(np.float64))
     if elliptical:
-        radius = _radius(sides, sides, min_overlap, method)
+        radius = _compute_radius(sides, sides, min_overlap, method)
     else:
-        radius = _radius(sides[:, :1], sides[:, 1:], min_overlap, method).repeat(2, axis=1)
+        radius = _compute_radius(sides[:, :1], sides[:, 1:], min_overlap, method).repeat(2, axis=1)
     return torch.from_numpy(np.maximum(radius, 0).astype(np.int64)).to(sizes.device)
 
 
@@ -122,7 +122,7 @@ def splat_gaussians(
 
 
 def splat_in_boxes(cells: Tensor, channel: Tensor, boxes: Tensor, shape: tuple[int, int, int, int]) -> SparseMaps:
-    """As :func:`splat_gaussians`, of the boxes' width and height and cut at their sides.
+    """Render like :func:`splat_gaussians`, with the boxes' width and height, cut at their sides.
 
     sigma is 0.15 n + 0.35 in each direction, for boxes n cells wide and high: OpenCV's for n taps. (The TensorFlow
     CenterNets for faces and VOC draw them around the exact center, so that an object with an even number of cells has
@@ -139,13 +139,16 @@ def splat_in_boxes(cells: Tensor, channel: Tensor, boxes: Tensor, shape: tuple[i
 
 
 def _to_numpy(x: Tensor) -> np.ndarray:
-    """``x`` on the host: drawing takes some forty operations on few numbers, which cost less in NumPy than in PyTorch;
-    and how many cells there are depends on them, so that a GPU would have to be waited for anyway."""
+    """Return ``x`` as a NumPy array on the CPU.
+
+    Rendering takes some forty operations on few numbers, which are cheaper in NumPy than in PyTorch. The number of
+    cells depends on them, so that a GPU would have to be waited for anyway.
+    """
     return x.cpu().numpy()
 
 
 def _flatten_points(xy: Tensor) -> np.ndarray:
-    """(2, P * K) of ``xy`` (P, K, 2)."""
+    """Return (2, P * K) of ``xy`` (P, K, 2)."""
     return _to_numpy(xy).reshape(-1, 2).T
 
 
@@ -157,8 +160,8 @@ def _render(
     channel: Tensor,
     shape: tuple[int, int, int, int],
 ) -> SparseMaps:
-    """Gaussians, ``span`` = 6 sigma wide and high, in windows from cell ``first`` to cell ``last``; all (2, P * K) x,
-    y. What is outside the grid is cut off; no window is outside as a whole."""
+    """Render Gaussians, ``span`` = 6 sigma wide and high, in windows from cell ``first`` to cell ``last``; all (2, P *
+    K) x, y. Windows are cut at the grid; none is completely outside."""
     height, width = shape[2:]
     first = np.maximum(first, 0)
     size = np.minimum(last, [[width - 1], [height - 1]]) - first + 1
@@ -180,26 +183,26 @@ def _render(
 
 
 def _concatenate_ranges(first: np.ndarray, count: np.ndarray) -> np.ndarray:
-    """first_i, first_i + 1, ...: count_i of them, one i after the other."""
+    """Return the ranges first_i, first_i + 1, ... of count_i numbers, one i after the other."""
     numbers = np.repeat(first - count.cumsum() + count, count)
     numbers += np.arange(len(numbers))
     return numbers
 
 
 def _add_peaks(maps: SparseMaps, cells: Tensor, channel: Tensor) -> SparseMaps:
-    """``maps`` with 1 at ``cells``."""
+    """Return ``maps`` with 1 at ``cells``."""
     height, width = maps.shape[2:]
     index = ((channel * height + cells[..., 1]) * width + cells[..., 0]).flatten()
     return _merge_maps(maps, SparseMaps(index, torch.ones_like(index, dtype=torch.float32), maps.shape))
 
 
 def add_ignored_regions(maps: SparseMaps, ignored: SparseMaps) -> SparseMaps:
-    """``maps`` where what ``ignored`` (of the same shape) shows is ignored; peaks of ``maps`` stay."""
+    """Return ``maps`` without the regions that ``ignored`` (of the same shape) covers; peaks of ``maps`` stay."""
     return _merge_maps(maps, replace(ignored, value=ignored.value.clamp(max=_IGNORED)))
 
 
 def _merge_maps(a: SparseMaps, b: SparseMaps) -> SparseMaps:
-    """The larger value of each cell."""
+    """Return the larger value of each cell."""
     index, value = torch.cat([a.index, b.index]), torch.cat([a.value, b.value])
     return _reduce_duplicates(_to_numpy(index), _to_numpy(value), a.shape, index.device)
 
@@ -207,8 +210,11 @@ def _merge_maps(a: SparseMaps, b: SparseMaps) -> SparseMaps:
 def _reduce_duplicates(
     index: np.ndarray, value: np.ndarray, shape: tuple[int, int, int, int], device: torch.device
 ) -> SparseMaps:
-    """The largest value of each cell. Bits of positive floats sort like the floats, so one sort of packed integers
-    does; a merge sort, which takes what is in order already as it is."""
+    """Return the largest value of each cell.
+
+    Bits of positive floats sort like the floats, so one sort of packed integers suffices. A merge sort is fast on data
+    that is partly in order.
+    """
     packed = index << 32
     packed |= value.view(np.int32)
     packed.sort(kind="stable")

@@ -13,14 +13,14 @@ _REACH = 0.3
 TOLERANCE = 0.1
 
 
-def extreme_box(points: Tensor, used: Tensor) -> Tensor:
-    """(..., 4) x1, y1, x2, y2 around the ``used`` (..., L) ones of ``points`` (..., L, 2)."""
+def compute_extreme_box(points: Tensor, used: Tensor) -> Tensor:
+    """Return (..., 4) x1, y1, x2, y2 around the ``used`` (..., L) ones of ``points`` (..., L, 2)."""
     low = points.masked_fill(~used[..., None], torch.inf).amin(dim=-2)
     return torch.cat([low, points.masked_fill(~used[..., None], -torch.inf).amax(dim=-2)], dim=-1)
 
 
 def match_to_peaks(points: Tensor, peaks: Tensor, probability: Tensor, boxes: Tensor, nearest: bool = False) -> Tensor:
-    """Regressed keypoints (..., L, 2), moved to a peak of their heatmaps where one is probable and close.
+    """Return regressed keypoints (..., L, 2), moved to a peak of their heatmaps where one is probable and close.
 
     Args:
         points: (..., L, 2) x, y.
@@ -49,7 +49,7 @@ def match_to_peaks(points: Tensor, peaks: Tensor, probability: Tensor, boxes: Te
 def choose_peaks(
     votes: Tensor, peaks: Tensor, probability: Tensor, centers: Tensor, tolerance: Tensor
 ) -> tuple[Tensor, Tensor]:
-    """For each object, the peak of every keypoint that is probable and votes for the object's center.
+    """Return, for each object, the peak of every keypoint that is probable and votes for the object's center.
 
     The peak with the largest log p - d^2 / (2 tolerance^2) is taken, d from the vote to the center.
 

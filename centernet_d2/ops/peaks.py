@@ -9,8 +9,8 @@ from torch import Tensor
 from centernet_d2.ops.indexing import gather_cells
 
 
-def max_in_neighborhood(maps: Tensor) -> Tensor:
-    """Maximum over 3x3 cells of (..., H, W) maps, the same shape; cells outside do not count.
+def compute_neighborhood_max(maps: Tensor) -> Tensor:
+    """Return the maximum over 3x3 cells of (..., H, W) maps, the same shape; cells outside do not count.
 
     On a CPU shifted slices are an order of magnitude faster than PyTorch's pooling, with the same result.
     """
@@ -25,8 +25,8 @@ def max_in_neighborhood(maps: Tensor) -> Tensor:
     return result
 
 
-def top_peaks(maps: Tensor, k: int) -> tuple[Tensor, Tensor, Tensor]:
-    """The ``k`` highest peaks over all classes, for each image and point.
+def find_top_peaks(maps: Tensor, k: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Return the ``k`` highest peaks over all classes, for each image and point.
 
     Args:
         maps: (N, C, K, H, W) logits.
@@ -50,7 +50,7 @@ def _is_exporting() -> bool:
 
 def _select_top(maps: Tensor, k: int) -> tuple[Tensor, Tensor, Tensor]:
     height, width = maps.shape[-2:]
-    peaks = maps.masked_fill(maps != max_in_neighborhood(maps), -torch.inf).transpose(1, 2).flatten(2)
+    peaks = maps.masked_fill(maps != compute_neighborhood_max(maps), -torch.inf).transpose(1, 2).flatten(2)
     values, index = peaks.topk(min(k, peaks.shape[-1]))
     # Of sizes that are not known in advance, ONNX's exporter has no remainders.
     row = index // width
@@ -59,7 +59,7 @@ def _select_top(maps: Tensor, k: int) -> tuple[Tensor, Tensor, Tensor]:
 
 
 def _select_top_by_rows(maps: Tensor, k: int) -> tuple[Tensor, Tensor, Tensor] | None:
-    """The same, where all but a few rows are read once, for their maxima; None where these do not tell enough.
+    """Return the same, but read most rows once, for their maxima; None if these are not sufficient.
 
     The maximum of a row is a peak if those of the rows beside it are no higher. So the k best peaks are at least as
     high as the k-th of these, and lie among the few cells that are.
@@ -97,15 +97,18 @@ def _select_top_by_rows(maps: Tensor, k: int) -> tuple[Tensor, Tensor, Tensor] |
 
 
 def _select_best_class(values: Tensor, owner: Tensor, owners: int, k: int) -> Tensor:
-    """(owners, k) int64 into ``values`` (E,), descending; each of the owners 0, 1, ... has at least ``k`` of them."""
+    """Return indices (owners, k) int64 into ``values`` (E,), descending; each owner 0, 1, ...
+
+    has at least ``k`` values.
+    """
     order = values.argsort(descending=True)
     order = order[owner[order].argsort(stable=True)]
     first = torch.searchsorted(owner[order], torch.arange(owners))
     return order[first[:, None] + torch.arange(k)]
 
 
-def max_in_window(maps: Tensor, image_index: Tensor, channel: Tensor, points: Tensor) -> Tensor:
-    """The largest of 3x3 cells around the cell that holds each point; points outside go to the nearest cell.
+def compute_window_max(maps: Tensor, image_index: Tensor, channel: Tensor, points: Tensor) -> Tensor:
+    """Return the largest of 3x3 cells around the cell that holds each point; points outside go to the nearest cell.
 
     Args:
         maps: (N, D, H, W).

@@ -15,8 +15,8 @@ from centernet_d2.runtime.merging import find_clusters, pick_by_soft_nms
 
 
 def overlap_with(row: Tensor, index: Tensor, boxes: Tensor, classes: Tensor) -> Tensor:
-    """IoU (N, M) of box ``index`` (N,) of each image with all boxes of its class; 0 with other classes, and of empty
-    boxes.
+    """Return IoU (N, M) of box ``index`` (N,) of each image with all boxes of its class; 0 with other classes, and of
+    empty boxes.
 
     A row at a time: far fewer overlaps are needed than there are pairs.
     """
@@ -34,7 +34,7 @@ def soft_nms(
     decay: str = "gaussian",
     iou: float = 0.6,
 ) -> tuple[Tensor, Tensor]:
-    """Soft-NMS per class (Bodla et al. 2017, equations 2 and 3), all images at once.
+    """Apply soft-NMS per class (Bodla et al. 2017, equations 2 and 3), all images at once.
 
     Boxes are taken from the highest score down, each lowering the others of its class. Scores can only fall, so they
     come out in descending order and the first ``limit`` are the best ``limit``.
@@ -56,7 +56,7 @@ def soft_nms(
 def _soft_nms_in_step(
     boxes: Tensor, scores: Tensor, classes: Tensor, limit: int, sigma: float, threshold: float, decay: str, iou: float
 ) -> tuple[Tensor, Tensor]:
-    """All images together, on any device."""
+    """Process all images together, on any device."""
     index = classes.new_zeros(len(boxes), limit)
     remaining, new_scores = scores.clone(), scores.new_zeros(index.shape)
     rows = torch.arange(len(boxes), device=boxes.device)
@@ -74,7 +74,7 @@ def _soft_nms_in_step(
 def _soft_nms_in_turn(
     boxes: Tensor, scores: Tensor, classes: Tensor, limit: int, sigma: float, threshold: float, decay: str, iou: float
 ) -> tuple[Tensor, Tensor]:
-    """One image after another, on the CPU."""
+    """Process one image after another, on the CPU."""
     picked, kept = classes.new_zeros(len(boxes), limit), scores.new_zeros(len(boxes), limit)
     for image in range(len(boxes)):
         arrays = _to_numpy(boxes[image], scores[image], classes[image])
@@ -93,7 +93,7 @@ def _to_numpy(boxes: Tensor, scores: Tensor, classes: Tensor) -> tuple[np.ndarra
 def cluster_vote(
     boxes: Tensor, scores: Tensor, classes: Tensor, num_sources: int, limit: int, min_overlap: float = 0.6
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Greedy clusters from the highest score down: each takes the best box of its class from every source.
+    """Return greedy clusters from the highest score down: each takes the best box of its class from every source.
 
     Args:
         boxes, scores, classes: (N, M, 4), (N, M), (N, M), M = num_sources x m, grouped by source.
@@ -104,17 +104,17 @@ def cluster_vote(
         index (N, m) int64 of each cluster's first box, m = min(M, limit); boxes (N, m, 4), the score-weighted mean of
         the members; scores (N, m), the mean over *all* sources, absent ones counting as 0.
     """
-    find = _clusters_in_turn if boxes.device.type == "cpu" else _clusters_in_step
+    find = _cluster_in_turn if boxes.device.type == "cpu" else _cluster_in_parallel
     index, members, weight = find(boxes, scores, classes, num_sources, min(limit, scores.shape[1]), min_overlap)
     own = boxes.gather(1, members.flatten(1)[..., None].expand(-1, -1, 4)).view(*weight.shape, 4)
     fused = (own * weight[..., None]).sum(dim=2) / weight.sum(dim=2, keepdim=True).clamp(min=1e-12)
     return index, fused, weight.mean(dim=2)
 
 
-def _clusters_in_step(
+def _cluster_in_parallel(
     boxes: Tensor, scores: Tensor, classes: Tensor, num_sources: int, limit: int, min_overlap: float
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """First boxes (N, m), members (N, m, S) and their scores (N, m, S), 0 of sources without a vote."""
+    """Return first boxes (N, m), members (N, m, S) and their scores (N, m, S), 0 of sources without a vote."""
     count, total = scores.shape
     remaining = scores.clone()
     rows = torch.arange(count, device=boxes.device)
@@ -134,10 +134,10 @@ def _clusters_in_step(
     return torch.stack(seeds, dim=1), torch.stack(members, dim=1), torch.stack(weights, dim=1)
 
 
-def _clusters_in_turn(
+def _cluster_in_turn(
     boxes: Tensor, scores: Tensor, classes: Tensor, num_sources: int, limit: int, min_overlap: float
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """The same, one image after another, on the CPU."""
+    """Return the same, one image after another, on the CPU."""
     seeds = classes.new_zeros(len(boxes), limit)
     members, weights = (like.new_zeros(*seeds.shape, num_sources) for like in (classes, scores))
     for image in range(len(boxes)):

@@ -9,7 +9,7 @@ import numpy as np
 
 
 def check_image(image: Any) -> np.ndarray:
-    """``image`` as (H, W, 3) uint8.
+    """Return ``image`` as (H, W, 3) uint8.
 
     Gray (H, W) or (H, W, 1) becomes three equal channels, and a fourth channel (alpha) is dropped. Other integers and
     floats of 0..255 become uint8. Everything else is refused.
@@ -36,7 +36,7 @@ def check_image(image: Any) -> np.ndarray:
 
 
 def to_uint8(pixels: np.ndarray, was_cast: bool = False) -> np.ndarray:
-    """Pixels of any shape as uint8. uint8 values are not checked.
+    """Return pixels of any shape as uint8. uint8 values are not checked.
 
     Args:
         was_cast: floats of exactly 0 and 1 may have been a nearly black uint8 image.

@@ -9,8 +9,8 @@ import numpy as np
 
 
 def letterbox(size: tuple[int, int], metadata: dict[str, Any]) -> tuple[np.ndarray, np.ndarray, tuple[int, int]]:
-    """How an image of ``size`` (height, width) becomes the input: input = image * scale + shift (both (2,) x, y), and
-    the input's (height, width)."""
+    """Return how an image of ``size`` (height, width) becomes the input: input = image * scale + shift (x, y), and the
+    input's (height, width)."""
     step, resize = metadata["divisibility"], metadata["resize"]
     base: Any = metadata["size"] if resize == "fixed" else size
     scale = 1.0
@@ -29,7 +29,7 @@ def letterbox(size: tuple[int, int], metadata: dict[str, Any]) -> tuple[np.ndarr
     return np.array([scale, scale]), np.ceil(shift) if scale == 1 else shift, (rows, columns)
 
 
-def warp(
+def warp_image(
     image: np.ndarray,
     scale: np.ndarray,
     shift: np.ndarray,
@@ -37,7 +37,8 @@ def warp(
     pixel_center: float,
     stretch: bool = False,
 ) -> np.ndarray:
-    """Bilinear, black outside: (rows, columns, 3) uint8 of ``size``; pixel i has its center at i + ``pixel_center``.
+    """Warp bilinearly, black outside, to (rows, columns, 3) uint8 of ``size``; pixel i has its center at i +
+    ``pixel_center``.
 
     Args:
         stretch: the image fills the input: centers are at 0.5, and its border pixels continue.
@@ -51,17 +52,17 @@ def warp(
     )
     if stretch:
         rows, columns = rows.clip(0, image.shape[0] - 1), columns.clip(0, image.shape[1] - 1)
-    return np.rint(_between(_between(image, rows[:, None, None], 0), columns[:, None], 1)).astype(np.uint8)
+    return np.rint(_interpolate(_interpolate(image, rows[:, None, None], 0), columns[:, None], 1)).astype(np.uint8)
 
 
-def _between(image: np.ndarray, place: np.ndarray, axis: int) -> np.ndarray:
-    """``image`` (H, W, 3) at positions along an axis, in pixels; 0 outside."""
+def _interpolate(image: np.ndarray, place: np.ndarray, axis: int) -> np.ndarray:
+    """Return ``image`` (H, W, 3) at positions along an axis, in pixels; 0 outside."""
     first = np.floor(place).astype(np.int64)
     fraction = (place - first).astype(np.float32)
     last = image.shape[axis] - 1
 
-    def part(index: np.ndarray, weight: np.ndarray) -> np.ndarray:
+    def take_part(index: np.ndarray, weight: np.ndarray) -> np.ndarray:
         inside = (index >= 0) & (index <= last)
         return image.take(index.clip(0, last).ravel(), axis) * (weight * inside)
 
-    return part(first, 1 - fraction) + part(first + 1, fraction)
+    return take_part(first, 1 - fraction) + take_part(first + 1, fraction)

@@ -24,16 +24,16 @@ def merge(candidates: Found, method: str, sources: int, limit: int, iou: float =
     if method == "vote":
         candidates = vote(candidates, sources, 2 * limit)
     if method == "top":
-        return _rows(candidates, np.argsort(-candidates["scores"], kind="stable")[:limit])
+        return _select_rows(candidates, np.argsort(-candidates["scores"], kind="stable")[:limit])
     predictions = soft_nms(candidates, limit, DECAYS.get(method, "gaussian"), iou)
     return suppress_ghost_boxes(predictions) if method == "extreme_points" else predictions
 
 
 def soft_nms(candidates: Found, limit: int, decay: str = "gaussian", iou: float = _MIN_OVERLAP) -> Found:
-    """At most ``limit`` candidates with lowered scores, highest first; see :func:`pick_by_soft_nms`."""
+    """Return at most ``limit`` candidates with lowered scores, highest first; see :func:`pick_by_soft_nms`."""
     arrays = candidates["boxes"], candidates["scores"], candidates["classes"]
     index, scores = pick_by_soft_nms(*arrays, limit, _SIGMA, _MIN_SCORE, decay, iou)
-    return {**_rows(candidates, index), "scores": scores}
+    return {**_select_rows(candidates, index), "scores": scores}
 
 
 def pick_by_soft_nms(
@@ -46,7 +46,7 @@ def pick_by_soft_nms(
     decay: str = "gaussian",
     iou: float = _MIN_OVERLAP,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Soft-NMS per class of one image (Bodla et al. 2017, equations 2 and 3).
+    """Apply soft-NMS per class of one image (Bodla et al. 2017, equations 2 and 3).
 
     Args:
         boxes, scores, classes: (M, 4) x1, y1, x2, y2; (M,); (M,) integers.
@@ -67,7 +67,7 @@ def pick_by_soft_nms(
             break
         picked.append(best)
         lowered.append(remaining[best])
-        same, overlap = image.overlaps(best)
+        same, overlap = image.compute_class_iou(best)
         if decay == "gaussian":
             remaining[same] *= np.exp(overlap * overlap / -sigma)
         else:
@@ -85,11 +85,11 @@ def suppress_ghost_boxes(predictions: Found) -> Found:
     np.fill_diagonal(inside, False)
     scores = predictions["scores"]
     lowered = np.where((inside * scores).sum(axis=1) > 3 * scores, scores / 2, scores)
-    return _rows({**predictions, "scores": lowered}, np.argsort(-lowered, kind="stable"))
+    return _select_rows({**predictions, "scores": lowered}, np.argsort(-lowered, kind="stable"))
 
 
 def vote(candidates: Found, sources: int, limit: int) -> Found:
-    """At most ``limit`` clusters of candidates, see :func:`find_clusters`.
+    """Return at most ``limit`` clusters of candidates, see :func:`find_clusters`.
 
     A cluster's box is the mean of its members, weighted by their scores; its score is their mean, 0 for sources
     without a member.
@@ -98,7 +98,7 @@ def vote(candidates: Found, sources: int, limit: int) -> Found:
     seeds, members, weights = find_clusters(boxes, candidates["scores"], candidates["classes"], sources, limit)
     total = np.maximum(weights.sum(axis=1, keepdims=True), np.float32(1e-12))
     fused = (boxes[members] * weights[..., None]).sum(axis=1) / total
-    return {**_rows(candidates, seeds), "boxes": fused, "scores": weights.mean(axis=1)}
+    return {**_select_rows(candidates, seeds), "boxes": fused, "scores": weights.mean(axis=1)}
 
 
 def find_clusters(
@@ -109,7 +109,8 @@ def find_clusters(
     limit: int,
     min_overlap: float = _MIN_OVERLAP,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Clusters of one image, from the highest score down: each takes the best box of its class from every source.
+    """Return clusters of one image, from the highest score down: each takes the best box of its class from every
+    source.
 
     Args:
         boxes, scores, classes: (M, 4), (M,), (M,), M = sources x m, grouped by source.
@@ -128,7 +129,7 @@ def find_clusters(
             break
         if remaining[i] <= 0:
             continue
-        same, overlap = image.overlaps(i)
+        same, overlap = image.compute_class_iou(i)
         for voter in same[(overlap >= min_overlap) & (remaining[same] > 0)].tolist():  # from the highest score down
             cell = len(seeds), source[voter]
             if not weights[cell]:
@@ -138,16 +139,16 @@ def find_clusters(
 
 
 def suppress(predictions: Found, threshold: float) -> Found:
-    """NMS over all classes: drop predictions whose IoU with a higher-scoring one is above ``threshold``."""
+    """Apply NMS over all classes: drop predictions whose IoU with a higher-scoring one is above ``threshold``."""
     kept: list[int] = []
     for i, box in enumerate(predictions["boxes"]):  # from the highest score down
-        if not (overlaps(box, predictions["boxes"][kept]) > threshold).any():
+        if not (compute_iou(box, predictions["boxes"][kept]) > threshold).any():
             kept.append(i)
-    return _rows(predictions, np.array(kept, dtype=np.int64))
+    return _select_rows(predictions, np.array(kept, dtype=np.int64))
 
 
-def overlaps(box: np.ndarray, boxes: np.ndarray) -> np.ndarray:
-    """IoU (M,) of ``box`` (4,) with ``boxes`` (M, 4)."""
+def compute_iou(box: np.ndarray, boxes: np.ndarray) -> np.ndarray:
+    """Return IoU (M,) of ``box`` (4,) with ``boxes`` (M, 4)."""
     sides = (np.minimum(box[2:], boxes[:, 2:]) - np.maximum(box[:2], boxes[:, :2])).clip(min=0)
     shared = sides.prod(axis=1)
     area, areas = (box[2:] - box[:2]).prod(), (boxes[:, 2:] - boxes[:, :2]).prod(axis=1)
@@ -164,8 +165,8 @@ class _GroupedBoxes:
         self._area = np.multiply(*(self._reach[:2] + self._reach[2:]))
         self._first, self._last = (classes[self._order].searchsorted(classes, x).tolist() for x in ("left", "right"))
 
-    def overlaps(self, i: int) -> tuple[np.ndarray, np.ndarray]:
-        """The boxes of the class of box ``i``, including itself, and its IoU with each of them."""
+    def compute_class_iou(self, i: int) -> tuple[np.ndarray, np.ndarray]:
+        """Return the boxes of the class of box ``i``, including itself, and its IoU with each of them."""
         same, here = slice(self._first[i], self._last[i]), self._position[i]
         reach = np.minimum(self._reach[:, here, None], self._reach[:, same])
         width, height = np.maximum(reach[:2] + reach[2:], 0)
@@ -173,5 +174,5 @@ class _GroupedBoxes:
         return self._order[same], shared / np.maximum(self._area[here] + self._area[same] - shared, 1e-12)
 
 
-def _rows(predictions: Found, rows: np.ndarray) -> Found:
+def _select_rows(predictions: Found, rows: np.ndarray) -> Found:
     return {name: values[rows] for name, values in predictions.items()}

@@ -21,8 +21,8 @@ from typing import Any
 import numpy as np
 
 from .images import check_image
-from .letterbox import letterbox, warp
-from .merging import Found, _rows, merge, suppress
+from .letterbox import letterbox, warp_image
+from .merging import Found, _select_rows, merge, suppress
 
 
 class OnnxPredictor:
@@ -51,7 +51,7 @@ class OnnxPredictor:
         if runtime not in ("onnxruntime", "openvino"):
             raise ValueError(f'runtime must be "onnxruntime" or "openvino", not {runtime!r}')
         openvino = runtime == "openvino"
-        network = _in_openvino(path, threads) if openvino else _in_onnxruntime(path, threads, providers)
+        network = _load_in_openvino(path, threads) if openvino else _load_in_onnxruntime(path, threads, providers)
         self._run, self._names = network.run, network.outputs
         if "merge" not in network.metadata:
             raise ValueError(
@@ -64,7 +64,7 @@ class OnnxPredictor:
         self.metadata: dict[str, Any] = {name: json.loads(value) for name, value in network.metadata.items()}
 
     def __call__(self, image: np.ndarray, calibration: np.ndarray | None = None) -> Found:
-        """The objects of one image, highest-scoring first, in its pixels.
+        """Return the objects of one image, highest-scoring first, in its pixels.
 
         Args:
             image: (H, W, 3) uint8; other inputs: see :func:`check_image`.
@@ -82,14 +82,16 @@ class OnnxPredictor:
         size = image.shape[:2]
         scale, shift, input_size = letterbox(size, self.metadata)
         stretch = self.metadata["resize"] == "stretch"
-        inputs = warp(image, scale, shift, input_size, self.metadata["pixel_center"], stretch)
+        inputs = warp_image(image, scale, shift, input_size, self.metadata["pixel_center"], stretch)
         image = np.ascontiguousarray(inputs.transpose(2, 0, 1))[None]
         candidates = {name: x[0] for name, x in zip(self._names, self._run(image), strict=True)}
-        return self._objects(candidates, scale, shift, size, calibration)
+        return self._restore_objects(candidates, scale, shift, size, calibration)
 
     def describe(self, predictions: Found) -> list[dict[str, Any]]:
-        """One entry per object as in COCO's result files, with the class name, ready for JSON. The category id is that
-        of the training dataset; the box is x, y, width, height."""
+        """Return one entry per object as in COCO's result files, with the class name, ready for JSON.
+
+        The category id is that of the training dataset; the box is x, y, width, height.
+        """
         names = self.metadata["class_names"]
         ids = self.metadata.get("category_ids") or range(len(names))  # files of older versions have no ids
         rows = zip(
@@ -105,7 +107,7 @@ class OnnxPredictor:
             for label, score, (x1, y1, x2, y2) in rows
         ]
 
-    def _objects(
+    def _restore_objects(
         self,
         candidates: Found,
         scale: np.ndarray,
@@ -113,7 +115,7 @@ class OnnxPredictor:
         size: tuple[int, int],
         calibration: np.ndarray | None,
     ) -> Found:
-        """Candidates in pixels of the image; ``scale`` and ``shift`` map the image to the input."""
+        """Return candidates in image pixels; ``scale`` and ``shift`` map the image to the input."""
         positions = {"boxes": candidates["boxes"].reshape(-1, 2, 2)}
         positions |= {name: candidates[name][..., :2] for name in self.metadata["points"]}
         moved = {name: ((xy - shift) / scale).astype(np.float32) for name, xy in positions.items()}
@@ -122,7 +124,9 @@ class OnnxPredictor:
             candidates[name][..., :2] = xy
         method, sources, limit = (self.metadata[key] for key in ("merge", "sources", "limit"))
         predictions = merge(candidates, method, sources, limit, self.metadata.get("merge_iou", 0.0))
-        predictions = _rows(predictions, np.flatnonzero(predictions["scores"] > self.metadata["score_threshold"]))
+        predictions = _select_rows(
+            predictions, np.flatnonzero(predictions["scores"] > self.metadata["score_threshold"])
+        )
         if self.metadata.get("nms"):
             predictions = suppress(predictions, self.metadata["nms"])
         for name in self.metadata["points"]:
@@ -130,12 +134,12 @@ class OnnxPredictor:
             predictions[name] *= predictions[name][..., 2:] > 0
         if "calibration" in self.metadata:
             default = np.reshape(self.metadata["calibration"], (3, 4))
-            predictions = in_space(
+            predictions = place_boxes3d(
                 predictions, default if calibration is None else np.asarray(calibration, dtype=np.float64)
             )
         limits = np.array([size[1], size[0]] * 2, dtype=np.float32)
         predictions["boxes"] = predictions["boxes"].clip(0, limits)
-        return _rows(
+        return _select_rows(
             predictions, np.flatnonzero((predictions["boxes"][:, 2:] > predictions["boxes"][:, :2]).all(axis=1))
         )
 
@@ -151,7 +155,7 @@ class _Network:
     metadata: dict[str, str]
 
 
-def _in_onnxruntime(path: str | Path, threads: int, providers: Sequence[str]) -> _Network:
+def _load_in_onnxruntime(path: str | Path, threads: int, providers: Sequence[str]) -> _Network:
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
@@ -167,12 +171,12 @@ def _in_onnxruntime(path: str | Path, threads: int, providers: Sequence[str]) ->
     )
 
 
-def _in_openvino(path: str | Path, threads: int) -> _Network:
+def _load_in_openvino(path: str | Path, threads: int) -> _Network:
     import openvino
     from openvino import opset13
     from openvino.frontend import ConversionExtension
 
-    def deformable(node: Any) -> Any:
+    def make_deformable(node: Any) -> Any:
         """Register the operator under its ONNX name, which OpenVINO lacks."""
         x, weight, offset, bias, mask = (node.get_input(i) for i in range(5))
         strides, pads, dilations = (list(node.get_attribute(name)) for name in ("strides", "pads", "dilations"))
@@ -182,7 +186,7 @@ def _in_openvino(path: str | Path, threads: int) -> _Network:
         return opset13.add(y, opset13.reshape(bias, [1, -1, 1, 1], False)).outputs()
 
     core = openvino.Core()
-    core.add_extension(ConversionExtension("DeformConv", deformable))
+    core.add_extension(ConversionExtension("DeformConv", make_deformable))
     model = core.read_model(str(path))
     # Full precision; some processors default to bfloat16.
     settings = {"INFERENCE_NUM_THREADS": threads, "INFERENCE_PRECISION_HINT": "f32"}
@@ -197,8 +201,8 @@ def _in_openvino(path: str | Path, threads: int) -> _Network:
     )
 
 
-def in_space(predictions: Found, calibration: np.ndarray) -> Found:
-    """The boxes placed in camera coordinates: bottom centers, and turns about the vertical."""
+def place_boxes3d(predictions: Found, calibration: np.ndarray) -> Found:
+    """Place the boxes in camera coordinates: bottom centers, and rotations about the vertical."""
     predictions = dict(predictions)
     boxes, alpha = predictions["boxes"], predictions.pop("orientation")
     center = (boxes[:, :2] + boxes[:, 2:]) / 2

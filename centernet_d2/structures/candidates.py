@@ -33,7 +33,7 @@ class Candidates:
     num_passes: int = 1
 
     def transform(self, scale: Tensor, shift: Tensor) -> Candidates:
-        """Coordinates times ``scale`` plus ``shift``, both (N, 2) x, y; a negative x scale flips."""
+        """Return coordinates times ``scale`` plus ``shift``, both (N, 2) x, y; a negative x scale flips."""
         scale, shift = scale[:, None], shift[:, None]
         low, high = self.boxes[..., :2] * scale + shift, self.boxes[..., 2:] * scale + shift
         boxes = torch.cat([torch.minimum(low, high), torch.maximum(low, high)], dim=-1)
@@ -45,7 +45,8 @@ class Candidates:
 
     @staticmethod
     def cat(parts: list[Candidates]) -> Candidates:
-        """The union, one part after another; sources are renumbered so that those of different parts stay apart."""
+        """Return the union, one part after another; sources are renumbered so that those of
+        different parts stay apart."""
         sources, start = [], torch.zeros_like(parts[0].source[0])
         for part in parts:
             sources.append(part.source + start)
@@ -61,18 +62,18 @@ class Candidates:
         )
 
     def select(self, index: Tensor) -> Candidates:
-        """Rows ``index`` (N, m) of each image, as one source and pass."""
+        """Return rows ``index`` (N, m) of each image, as one source and pass."""
 
-        def rows(x: Tensor) -> Tensor:
+        def get_rows(x: Tensor) -> Tensor:
             return x.gather(1, index.reshape(*index.shape, *[1] * (x.dim() - 2)).expand(*index.shape, *x.shape[2:]))
 
-        points, values = ({name: rows(x) for name, x in part.items()} for part in (self.points, self.values))
+        points, values = ({name: get_rows(x) for name, x in part.items()} for part in (self.points, self.values))
         source = torch.zeros_like(index[0])
-        picked = rows(self.boxes), rows(self.scores), rows(self.classes), source, points, values
+        picked = get_rows(self.boxes), get_rows(self.scores), get_rows(self.classes), source, points, values
         return Candidates(*picked, self.num_passes)
 
     def to_instances(self, image_sizes: list[tuple[int, int]], score_threshold: float) -> list[Instances]:
-        """Those above ``score_threshold`` as Detectron2's ``Instances``; ``image_sizes`` are (height, width)."""
+        """Return those above ``score_threshold`` as Detectron2's ``Instances``; ``image_sizes`` are (height, width)."""
         results = []
         for i, size in enumerate(image_sizes):
             keep = self.scores[i] > score_threshold

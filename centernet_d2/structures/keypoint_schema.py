@@ -24,7 +24,7 @@ class KeypointSchema:
         class_names: of the dataset's classes; empty where any classes will do, each with all keypoints.
         flip_pairs: keypoints that exchange their roles in a flipped image; the others are their own flip pairs.
         chains: lines through keypoints, drawn as the skeleton; a closed one ends where it starts.
-        ranges: (first, end) of each class's own keypoints, in the order of ``class_names``; see :meth:`own`.
+        ranges: (first, end) of each class's own keypoints, in the order of ``class_names``.
         evaluator: the ``evaluator_type`` of datasets with these keypoints.
         outer_eye_corners: right and left, as the person has them; None where there is no such keypoint.
         pupils: keypoints whose mean is the right and the left pupil; None as above.
@@ -48,18 +48,18 @@ class KeypointSchema:
         return len(self.names)
 
     def flip_indices(self) -> np.ndarray:
-        """(K,) int64: keypoint k of a flipped image is keypoint ``flip_indices[k]`` of the image."""
+        """Return (K,) int64: keypoint k of a flipped image is keypoint ``flip_indices[k]`` of the image."""
         indices = np.arange(len(self))
         for a, b in self.flip_pairs:
             indices[[a, b]] = b, a
         return indices
 
-    def own(self, label: int) -> tuple[int, int]:
-        """(first, end) of the keypoints of class ``label``."""
+    def get_class_range(self, label: int) -> tuple[int, int]:
+        """Return (first, end) of the keypoints of class ``label``."""
         return self.ranges[label] if self.ranges else (0, len(self))
 
-    def metadata(self) -> dict[str, Any]:
-        """What Detectron2's ``MetadataCatalog`` wants to know."""
+    def to_metadata(self) -> dict[str, Any]:
+        """Return what Detectron2's ``MetadataCatalog`` needs."""
         edges = [(a, b) for chain in self.chains for a, b in pairwise(chain)]
         return {
             "keypoint_schema": self.name,
@@ -68,26 +68,26 @@ class KeypointSchema:
             "keypoint_connection_rules": [(self.names[a], self.names[b], (102, 204, 255)) for a, b in edges],
         }
 
-    def coco_fields(self) -> dict[str, Any]:
-        """What an entry of the "categories" of a COCO file says of its keypoints."""
+    def to_coco_fields(self) -> dict[str, Any]:
+        """Return the keypoint fields of an entry of "categories" in a COCO file."""
         skeleton = [[a + 1, b + 1] for chain in self.chains for a, b in pairwise(chain)]
         return {"keypoints": list(self.names), "skeleton": skeleton}
 
-    def coco_categories(self) -> list[dict[str, Any]]:
-        """The "categories" of a COCO file; ids count from 1."""
+    def to_coco_categories(self) -> list[dict[str, Any]]:
+        """Return the "categories" of a COCO file; ids count from 1."""
         return [
-            {"id": i, "name": name, "supercategory": self.name, **self.coco_fields()}
+            {"id": i, "name": name, "supercategory": self.name, **self.to_coco_fields()}
             for i, name in enumerate(self.class_names, start=1)
         ]
 
 
-def chain(first: int, last: int, closed: bool = False) -> tuple[int, ...]:
-    """first, first + 1, ..., last, and first again where ``closed``."""
+def make_chain(first: int, last: int, closed: bool = False) -> tuple[int, ...]:
+    """Return first, first + 1, ..., last, and first again if ``closed``."""
     return (*range(first, last + 1), *((first,) if closed else ()))
 
 
 def get_schema(name: str) -> KeypointSchema:
-    """The registered schema ``name``.
+    """Return the registered schema ``name``.
 
     Raises:
         ValueError: there is none of that name.

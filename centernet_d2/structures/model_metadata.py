@@ -14,7 +14,7 @@ from typing import Any
 from detectron2.config import CfgNode
 from detectron2.data.catalog import Metadata
 
-from centernet_d2.registry import required_fields
+from centernet_d2.registry import get_required_fields
 from centernet_d2.structures.keypoint_schema import SCHEMAS, KeypointSchema, get_schema
 
 _logger = logging.getLogger(__name__)
@@ -48,13 +48,13 @@ class ModelMetadata:
 
     @classmethod
     def from_config(cls, cfg: CfgNode) -> ModelMetadata:
-        """Of the model of a config whose values are resolved (``config.resolution``)."""
-        schema = get_schema(cfg.MODEL.KEYPOINT.SCHEMA) if "keypoints" in required_fields(cfg) else None
+        """Return the metadata of a config whose values are resolved (``config.resolution``)."""
+        schema = get_schema(cfg.MODEL.KEYPOINT.SCHEMA) if "keypoints" in get_required_fields(cfg) else None
         return cls.build(cfg.MODEL.METADATA.CLASS_NAMES, cfg.MODEL.METADATA.CATEGORY_IDS, schema)
 
     @classmethod
     def from_dict(cls, values: Any) -> ModelMetadata | None:
-        """The reverse of :meth:`to_dict`; None where ``values`` is something else (of another program)."""
+        """Invert :meth:`to_dict`; return None if ``values`` is something else (of another program)."""
         if not isinstance(values, Mapping) or not set(cls.__dataclass_fields__) <= set(values):
             return None
         pairs = tuple((int(a), int(b)) for a, b in values["keypoint_flip_pairs"])
@@ -63,20 +63,20 @@ class ModelMetadata:
         return cls(names, ids, schema, keypoints, pairs) if len(names) == len(ids) else None
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain lists, strings and numbers, as JSON and checkpoints take them."""
+        """Return plain lists, strings and numbers, as JSON and checkpoints take them."""
         pairs = [list(pair) for pair in self.keypoint_flip_pairs]
         values = {name: list(x) if isinstance(x, tuple) else x for name, x in asdict(self).items()}
         return {**values, "keypoint_flip_pairs": pairs}
 
     @property
     def schema(self) -> KeypointSchema | None:
-        """Of the keypoints; None where there is none, or this version does not know it."""
+        """The keypoints' schema; None if there is none, or this version does not know it."""
         return SCHEMAS.get(self.keypoint_schema)
 
-    def for_detectron2(self, name: str = "model") -> Metadata:
-        """The same as Detectron2's ``Metadata``, for its ``Visualizer``; it is in no catalog."""
+    def convert_to_detectron2(self, name: str = "model") -> Metadata:
+        """Return the same as Detectron2's ``Metadata``, for its ``Visualizer``; it is in no catalog."""
         to_contiguous = {number: index for index, number in enumerate(self.category_ids)}
-        values = self.schema.metadata() if self.schema else {}
+        values = self.schema.to_metadata() if self.schema else {}
         if self.class_names:
             values |= {"thing_classes": list(self.class_names), "thing_dataset_id_to_contiguous_id": to_contiguous}
         return Metadata(name=name, **values)
@@ -99,6 +99,6 @@ def check_same_classes(ours: ModelMetadata, theirs: Sequence[str], of_ours: str,
 
 
 def describe_classes(owner: str, names: Sequence[str]) -> str:
-    """ "<owner> has 2 classes (cat, dog)", for messages."""
+    """Return "<owner> has 2 classes (cat, dog)", for messages."""
     shown = ", ".join(names[:10]) + (", ..." if len(names) > 10 else "")
     return f"{owner} has {len(names)} classes ({shown})"

@@ -11,7 +11,7 @@ import torch
 from detectron2.structures import Instances, Keypoints
 from torch import Tensor
 
-from centernet_d2.ops.grid_coding import grid_points
+from centernet_d2.ops.grid_coding import compute_grid_points
 from centernet_d2.ops.indexing import gather_cells
 
 
@@ -83,7 +83,7 @@ class Targets:
         return every if keep.all() else every.select(keep)
 
     def select(self, rows: Tensor) -> Targets:
-        """The objects that ``rows``, a mask (P,), keeps; ignored regions stay."""
+        """Return the objects that ``rows``, a mask (P,), keeps; ignored regions stay."""
         return replace(
             self,
             boxes=self.boxes[rows],
@@ -123,24 +123,25 @@ class Targets:
         padded[self.image_index, self.slot] = values
         return padded
 
-    def points(self, point_flags: Sequence[int]) -> Tensor:
-        """(P, K, 2) x, y of the points that stand for the objects: those of ``ops.grid_coding``, or the "center"."""
+    def get_points(self, point_flags: Sequence[int]) -> Tensor:
+        """Return (P, K, 2) x, y of the points that stand for the objects: those of ``ops.grid_coding``, or the
+        "center"."""
         return self._locate(tuple(point_flags))[0]
 
-    def cells(self, point_flags: Sequence[int]) -> Tensor:
-        """(P, K, 2) int64 x, y of the cells that hold :meth:`points`."""
+    def get_cells(self, point_flags: Sequence[int]) -> Tensor:
+        """Return (P, K, 2) int64 x, y of the cells that hold :meth:`get_points`."""
         return self._locate(tuple(point_flags))[1]
 
     def _locate(self, point_flags: tuple[int, ...]) -> tuple[Tensor, Tensor]:
-        """Points and cells, found once for all heads."""
+        """Return points and cells, computed once for all heads."""
         if point_flags not in self._found:
             center = self.fields.get("center")
-            points = grid_points(self.boxes, point_flags) if center is None else center[:, None]
+            points = compute_grid_points(self.boxes, point_flags) if center is None else center[:, None]
             self._found[point_flags] = points, gather_cells(points, self.grid_size)
         return self._found[point_flags]
 
     def to(self, device: torch.device) -> Targets:
-        """The same objects on ``device``; copies do not wait for the device."""
+        """Return the same objects on ``device``; copies do not wait for the device."""
         if device == self.boxes.device:
             return self
         moved: dict[str, Any] = {
@@ -152,7 +153,7 @@ class Targets:
 
 
 def _flatten(values: list[Keypoints] | list[Tensor], stride: int) -> Tensor:
-    """Of all images, on the CPU; keypoints in grid cells."""
+    """Concatenate a field of all images on the CPU; keypoints in grid cells."""
     tensors = [value.tensor if isinstance(value, Keypoints) else value for value in values]
     flat = torch.cat(tensors).cpu()
     return flat.float() * torch.tensor([1 / stride, 1 / stride, 1]) if isinstance(values[0], Keypoints) else flat

@@ -36,10 +36,10 @@ class Tracker:
     def reset(self) -> None:
         """Delete all tracks, for a new video."""
         self._count = 0
-        self._tracks = _no_tracks()
+        self._tracks = _make_empty_tracks()
 
     def update(self, predictions: Instances, previous_centers: Tensor) -> Instances:
-        """The objects of the next frame with their track ids, highest-scoring first.
+        """Return the objects of the next frame with their track ids, highest-scoring first.
 
         Args:
             predictions: with ``pred_boxes`` in pixels of the frame, ``scores`` and ``pred_classes``.
@@ -52,10 +52,10 @@ class Tracker:
         order = order[predictions.scores[order] > self.score_threshold]
         predictions, previous_centers = predictions[order].to("cpu"), previous_centers[order].cpu()
         tracks, boxes = self._tracks, predictions.pred_boxes.tensor
-        distance = (previous_centers[:, None] - _centers(tracks.pred_boxes.tensor)).square().sum(dim=2)
+        distance = (previous_centers[:, None] - _compute_centers(tracks.pred_boxes.tensor)).square().sum(dim=2)
         limit = torch.minimum(predictions.pred_boxes.area()[:, None], tracks.pred_boxes.area())
         possible = (distance <= limit) & (predictions.pred_classes[:, None] == tracks.pred_classes)
-        chosen = greedy_association(distance.where(possible, torch.inf))
+        chosen = associate_greedily(distance.where(possible, torch.inf))
         ids = torch.zeros(len(boxes), dtype=torch.int64)
         ids[chosen >= 0] = tracks.pred_track_ids[chosen[chosen >= 0]]
         new = (chosen < 0) & (predictions.scores > self.new_threshold)
@@ -66,8 +66,8 @@ class Tracker:
         self._remember(predictions, chosen)
         return predictions
 
-    def visible_boxes(self) -> Tensor:
-        """(T, 4) boxes, pixels of the last frame, of the tracks for the next heatmap: matched ones with a high
+    def select_visible_boxes(self) -> Tensor:
+        """Return boxes (T, 4), pixels of the last frame, of the tracks for the next heatmap: matched ones with a high
         score."""
         tracks = self._tracks
         return tracks.pred_boxes.tensor[(tracks.age == 0) & (tracks.scores >= self.heatmap_threshold)]
@@ -85,7 +85,7 @@ class Tracker:
 _FIELDS = ("pred_boxes", "scores", "pred_classes", "pred_track_ids")
 
 
-def _no_tracks() -> Instances:
+def _make_empty_tracks() -> Instances:
     empty = torch.zeros(0, dtype=torch.int64)
     return Instances(
         (0, 0),
@@ -97,9 +97,9 @@ def _no_tracks() -> Instances:
     )
 
 
-def greedy_association(distance: Tensor) -> Tensor:
-    """(D,) int64: for each row, in their order, the nearest column (of (D, T) ``distance``) that is still free, or -1;
-    infinite means never."""
+def associate_greedily(distance: Tensor) -> Tensor:
+    """Return (D,) int64: for each row, in their order, the nearest column (of (D, T) ``distance``) that is still free,
+    or -1; infinite means never."""
     distance = distance.clone()
     chosen = torch.full((len(distance),), -1)
     for row in range(len(distance) if distance.shape[1] else 0):
@@ -110,5 +110,5 @@ def greedy_association(distance: Tensor) -> Tensor:
     return chosen
 
 
-def _centers(boxes: Tensor) -> Tensor:
+def _compute_centers(boxes: Tensor) -> Tensor:
     return (boxes[:, :2] + boxes[:, 2:]) / 2

@@ -59,7 +59,7 @@ def draw_frames(
 
 
 def run_pipeline(items: Iterable[Any], *stages: Callable[[Any], Any], capacity: int = 4) -> Generator[Any, None, None]:
-    """``stages[-1](... stages[0](item))`` of every item, in their order.
+    """Yield ``stages[-1](... stages[0](item))`` of every item, in their order.
 
     Items are read, and every stage runs, in a thread of its own. The threads start with the first ``next()`` and end
     with the iterator: at the end, at an error, or where it is closed. ``items.close()``, where there is one, is called
@@ -75,7 +75,7 @@ def run_pipeline(items: Iterable[Any], *stages: Callable[[Any], Any], capacity: 
     queues: list[queue.Queue[_Message]] = [queue.Queue(capacity) for _ in range(len(stages) + 1)]
     threads = [threading.Thread(target=_read, args=(items, queues[0], stop), daemon=True)]
     for stage, source, target in zip(stages, queues, queues[1:], strict=False):
-        threads.append(threading.Thread(target=_work, args=(stage, source, target, stop), daemon=True))
+        threads.append(threading.Thread(target=_run_stage, args=(stage, source, target, stop), daemon=True))
     try:
         for thread in threads:
             thread.start()
@@ -111,7 +111,7 @@ def _read(items: Iterable[Any], target: queue.Queue[_Message], stop: threading.E
         _put(target, last, stop)
 
 
-def _work(
+def _run_stage(
     stage: Callable[[Any], Any], source: queue.Queue[_Message], target: queue.Queue[_Message], stop: threading.Event
 ) -> None:
     while (message := _get(source, stop)) is not None:
@@ -126,7 +126,7 @@ def _work(
 
 
 def _put(target: queue.Queue[_Message], message: _Message, stop: threading.Event) -> bool:
-    """True if the item was put before ``stop`` was set."""
+    """Return True if the item was put before ``stop`` was set."""
     while not stop.is_set():
         try:
             target.put(message, timeout=_POLL)
@@ -137,7 +137,7 @@ def _put(target: queue.Queue[_Message], message: _Message, stop: threading.Event
 
 
 def _get(source: queue.Queue[_Message], stop: threading.Event) -> _Message | None:
-    """None once ``stop`` is set."""
+    """Return the next message, None once ``stop`` is set."""
     while not stop.is_set():
         try:
             return source.get(timeout=_POLL)

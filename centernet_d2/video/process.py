@@ -55,7 +55,7 @@ def process_video(
     num_frames, start = 0, time.perf_counter()
     given = start
     capacity = _LIVE_CAPACITY if video.live else _CAPACITY
-    frames = draw_frames(video.frames(limit), predict, draw, capacity)
+    frames = draw_frames(video.iterate_frames(limit), predict, draw, capacity)
     try:
         with (
             closing(frames),
@@ -64,7 +64,7 @@ def process_video(
         ):
             for drawn in frames:
                 seconds = drawn.frame.seconds
-                writer.write(drawn.image, writer.copies_at(seconds) if video.live else 1)
+                writer.write(drawn.image, writer.count_copies_at(seconds) if video.live else 1)
                 entry = {
                     "frame": drawn.frame.index,
                     "seconds": round(seconds, 3),
@@ -76,18 +76,20 @@ def process_video(
                     break
                 if time.perf_counter() - given > _PROGRESS:
                     given = time.perf_counter()
-                    print(_progress(video, num_frames, given - start), flush=True)
+                    print(_format_progress(video, num_frames, given - start), flush=True)
             else:
-                if video.missing(num_frames) and (limit is None or num_frames < limit):
-                    print(f"{source}: the last {video.missing(num_frames)} frames cannot be read", file=sys.stderr)
+                if video.count_missing(num_frames) and (limit is None or num_frames < limit):
+                    print(
+                        f"{source}: the last {video.count_missing(num_frames)} frames cannot be read", file=sys.stderr
+                    )
     finally:
-        print(f"{_progress(video, num_frames, time.perf_counter() - start)}: {path}")
+        print(f"{_format_progress(video, num_frames, time.perf_counter() - start)}: {path}")
         if video.corrupt:
             numbers = ", ".join(map(str, video.corrupt[:_MOST_TOLD])) + ", ..." * (len(video.corrupt) > _MOST_TOLD)
             print(f"{source}: {len(video.corrupt)} corrupt frames are left out: {numbers}", file=sys.stderr)
     return num_frames
 
 
-def _progress(video: Video, num_frames: int, seconds: float) -> str:
+def _format_progress(video: Video, num_frames: int, seconds: float) -> str:
     of_all = f" of {video.announced}" if video.announced else ""
     return f"{video.source}: {num_frames}{of_all} frames, {num_frames / max(seconds, 1e-3):.1f} a second"

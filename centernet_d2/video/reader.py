@@ -78,15 +78,15 @@ class Video:
         count = self._capture.get(cv2.CAP_PROP_FRAME_COUNT)
         self.announced = int(count) if not self.live and math.isfinite(count) and count > 0 else None
 
-    def frames(self, limit: int | None = None) -> Iterator[Frame]:
-        """Frame after frame, at most ``limit`` of them; closes the video at the end.
+    def iterate_frames(self, limit: int | None = None) -> Iterator[Frame]:
+        """Yield frame after frame, at most ``limit`` of them; close the video at the end.
 
         Raises:
             VideoError: a file without any frame that can be decoded; a camera that gives none any more.
         """
         start, index, given, failures = 0.0, 0, 0, 0
         try:
-            while (limit is None or given < limit) and failures < self._patience(index):
+            while (limit is None or given < limit) and failures < self._get_patience(index):
                 decoded, image = self._capture.read()
                 if not decoded:
                     failures += 1
@@ -104,12 +104,13 @@ class Video:
         finally:
             self._capture.release()
 
-    def missing(self, num_read: int) -> int:
-        """Frames that the header announces but the file does not have (truncated or damaged)."""
+    def count_missing(self, num_read: int) -> int:
+        """Count the frames that the header announces but the file lacks (truncated or damaged)."""
         return max((self.announced or 0) - num_read - len(self.corrupt), 0)
 
-    def _patience(self, index: int) -> int:
-        """Consecutive failures from frame ``index`` on that mean the end; a file has at most the announced frames."""
+    def _get_patience(self, index: int) -> int:
+        """Return how many failures in a row from frame ``index`` on mean the end; a file has at most the announced
+        frames."""
         if self.live:
             return _MAX_FAILURES
         return min(max((self.announced or 0) - index, 1), _MAX_FAILURES)

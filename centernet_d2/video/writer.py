@@ -45,8 +45,9 @@ class VideoWriter:
             self._writer.write(image)
         self.num_written += copies
 
-    def copies_at(self, seconds: float) -> int:
-        """How often to write an image for the video to last ``seconds`` with it: those of a camera come irregularly."""
+    def count_copies_at(self, seconds: float) -> int:
+        """Return how often to write an image so that the video lasts ``seconds`` with it: a camera's frames come
+        irregularly."""
         return max(round(seconds * self.rate) + 1 - self.num_written, 0)
 
     def close(self) -> None:
@@ -82,7 +83,7 @@ class Window:
 
 
 def open_window(title: str) -> tuple[Window | None, str]:
-    """A window, or None and the reason why there is none."""
+    """Open a window; return it, or None and the reason why there is none."""
     # Checked first: without a display, some of OpenCV's builds end the process.
     if sys.platform.startswith("linux") and not (os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")):
         return None, "there is no screen"

@@ -15,9 +15,9 @@ from torch import Tensor
 
 from centernet_d2.ops.box3d_geometry import project
 from centernet_d2.structures import Boxes3D
-from centernet_d2.visualization.primitives import Color, draw_line, line_width, write_text
+from centernet_d2.visualization.primitives import Color, compute_line_width, draw_line, write_text
 
-# Pairs of corners (``Boxes3D.corners``): the front, with a cross that shows which it is, then the other edges.
+# Pairs of corners (``Boxes3D.compute_corners``): the front, with a cross that shows which it is, then the other edges.
 _FRONT = ((0, 1), (1, 5), (5, 4), (4, 0), (0, 5), (1, 4))
 _OTHERS = ((2, 3), (3, 7), (7, 6), (6, 2), (0, 3), (1, 2), (4, 7), (5, 6))
 # Edges are cut where they come closer to the camera than this, meters.
@@ -34,8 +34,8 @@ def draw_boxes_3d(image: np.ndarray, boxes: Boxes3D, calibration: Tensor, colors
         calibration: (3, 4), in pixels of ``image``.
         colors: of each box.
     """
-    width = line_width(image)
-    corners = boxes.corners().detach().cpu().double().numpy()
+    width = compute_line_width(image)
+    corners = boxes.compute_corners().detach().cpu().double().numpy()
     matrix = calibration.detach().cpu().double()
     for i in np.argsort(-corners[..., 2].mean(axis=-1)).tolist():
         for edges, thickness in ((_OTHERS, width), (_FRONT, width + 1)):
@@ -43,7 +43,7 @@ def draw_boxes_3d(image: np.ndarray, boxes: Boxes3D, calibration: Tensor, colors
                 _draw_edge(image, corners[i, [a, b]], matrix, colors[i], thickness)
 
 
-def birds_eye_view(
+def draw_birds_eye_view(
     boxes: Boxes3D,
     colors: Sequence[Color],
     *,
@@ -52,7 +52,7 @@ def birds_eye_view(
     sight: tuple[float, float] | None = None,
     gt: Boxes3D | None = None,
 ) -> np.ndarray:
-    """A square of the ground from above: the camera at the center of the lower side, looking up; arcs with meters.
+    """Draw a square of the ground from above: the camera at the center of the lower side, looking up; arcs with meters.
 
     P boxes are outlined; the thick side is the front. What is out of reach is left out.
 
@@ -72,8 +72,8 @@ def birds_eye_view(
         write_text(image, (size // 2 + 3, size - radius), f"{meters} m", _WORDS, max(10, size // 36))
     for slope in sight or ():
         draw_line(image, (size / 2, size), (size / 2 + slope * size, 0), _LINES)
-    known = [] if gt is None else [(box, _PAPER) for box in _outlines(gt)]
-    for outline, color in [*known, *zip(_outlines(boxes), colors, strict=True)]:
+    known = [] if gt is None else [(box, _PAPER) for box in _compute_outlines(gt)]
+    for outline, color in [*known, *zip(_compute_outlines(boxes), colors, strict=True)]:
         points = outline * [scale, -scale] + [size / 2, size]
         for k in range(4):
             thickness = max(1, size // 200) * (2 if k == 0 else 1)
@@ -81,13 +81,13 @@ def birds_eye_view(
     return image
 
 
-def _outlines(boxes: Boxes3D) -> np.ndarray:
-    """(P, 4, 2) x, z of the bottoms; the first two are the front."""
-    return boxes.corners()[:, :4, [0, 2]].detach().cpu().double().numpy()
+def _compute_outlines(boxes: Boxes3D) -> np.ndarray:
+    """Return (P, 4, 2) x, z of the bottoms; the first two are the front."""
+    return boxes.compute_corners()[:, :4, [0, 2]].detach().cpu().double().numpy()
 
 
 def _draw_edge(image: np.ndarray, ends: np.ndarray, matrix: Tensor, color: Color, thickness: int) -> None:
-    """``ends`` (2, 3) in camera coordinates; what lies behind the camera is cut off."""
+    """Draw ``ends`` (2, 3) in camera coordinates; what lies behind the camera is cut off."""
     first, second = ends if ends[0, 2] <= ends[1, 2] else ends[::-1]
     if not np.isfinite(ends).all() or second[2] <= _NEAR:
         return

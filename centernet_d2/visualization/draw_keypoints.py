@@ -31,7 +31,7 @@ _BACKGROUND = 32
 
 
 def find_schema(cfg: CfgNode) -> KeypointSchema | None:
-    """The landmarks that ``MODEL.KEYPOINT.SCHEMA`` names, or the first dataset has; None if there are none."""
+    """Return the schema that ``MODEL.KEYPOINT.SCHEMA`` names, or that of the first dataset; None if there is none."""
     predictions = [
         MetadataCatalog.get(name).get("keypoint_schema") for name in (*cfg.DATASETS.TEST, *cfg.DATASETS.TRAIN)
     ]
@@ -49,14 +49,14 @@ def draw_keypoints(
         label: the object's class, an index into ``schema.class_names``.
         color: of all parts; None gives each part its own color, and flip pairs the same.
     """
-    first, end = schema.own(label)
+    first, end = schema.get_class_range(label)
     drawn = [k for k in range(first, end) if landmarks[k, 2] > 0]
     if not drawn:
         return
     size = float(np.ptp(landmarks[drawn, :2], axis=0).max())
     width, radius = max(1, round(size / 150)), max(0.7, size / 110)
     colors = dict.fromkeys(drawn, color or _LOOSE_COLOR)
-    for line, part_color in _colored_chains(schema, first, end):
+    for line, part_color in _color_chains(schema, first, end):
         for k in set(line) & set(drawn):
             colors[k] = color or part_color
         for a, b in pairwise(line):
@@ -79,12 +79,12 @@ def draw_comparison(
 
 
 def set_full_scores(predicted: np.ndarray) -> np.ndarray:
-    """(..., K, 3) predicted landmarks with score 1, so that those without a peak (score 0) are drawn, too."""
+    """Return predicted landmarks (..., K, 3) with score 1, so that those without a peak (score 0) are drawn, too."""
     return np.concatenate([predicted[..., :2], np.ones_like(predicted[..., 2:])], axis=-1)
 
 
 def crop_square(image: np.ndarray, box: np.ndarray, size: int, margin: float = 0.25) -> tuple[np.ndarray, np.ndarray]:
-    """The square around a box, resized, and the (2, 3) matrix that takes image coordinates to it.
+    """Return the square around a box, resized, and the (2, 3) matrix from image coordinates to it.
 
     Args:
         box: x1, y1, x2, y2, pixels.
@@ -103,13 +103,13 @@ def crop_square(image: np.ndarray, box: np.ndarray, size: int, margin: float = 0
     return cv2.warpAffine(image, moved, (size, size), flags=flags, borderValue=border), matrix
 
 
-def moved_landmarks(landmarks: np.ndarray, matrix: np.ndarray) -> np.ndarray:
-    """(K, 3) landmarks mapped by a (2, 3) matrix."""
+def move_landmarks(landmarks: np.ndarray, matrix: np.ndarray) -> np.ndarray:
+    """Return (K, 3) landmarks mapped by a (2, 3) matrix."""
     return np.concatenate([landmarks[:, :2] @ matrix[:, :2].T + matrix[:, 2], landmarks[:, 2:3]], axis=1)
 
 
-def contact_sheet(images: Sequence[np.ndarray], captions: Sequence[str], columns: int = 5) -> np.ndarray:
-    """Images of one size in a grid, row by row, each above its caption; captions too long are cut.
+def make_contact_sheet(images: Sequence[np.ndarray], captions: Sequence[str], columns: int = 5) -> np.ndarray:
+    """Return images of one size in a grid, row by row, each above its caption; captions too long are cut.
 
     Raises:
         ValueError: no images.
@@ -137,8 +137,8 @@ def _write(strip: np.ndarray, text: str) -> None:
     cv2.putText(strip, text, origin, cv2.FONT_HERSHEY_SIMPLEX, scale, (255, 255, 255), 1, cv2.LINE_AA)
 
 
-def _colored_chains(schema: KeypointSchema, first: int, end: int) -> list[tuple[tuple[int, ...], Color]]:
-    """The chains among landmarks ``first`` to ``end``; a flip pair shares a color."""
+def _color_chains(schema: KeypointSchema, first: int, end: int) -> list[tuple[tuple[int, ...], Color]]:
+    """Return the chains among landmarks ``first`` to ``end``; a flip pair shares a color."""
     flip_pairs = schema.flip_indices()
     colors: dict[frozenset[int], Color] = {}
     result = []

@@ -25,8 +25,8 @@ _FARTHEST = 2**24
 _MARGIN, _SEEN_BEHIND = 0.2, 0.35
 
 
-def line_width(image: np.ndarray) -> int:
-    """Line width in pixels for an image of this size."""
+def compute_line_width(image: np.ndarray) -> int:
+    """Return the line width in pixels for an image of this size."""
     return max(1, round(min(image.shape[:2]) / 250))
 
 
@@ -52,12 +52,12 @@ def write_labels(
         boxes: (P, 4) x1, y1, x2, y2, pixels of ``image``.
         height: of capital letters with what is below and above them, pixels.
     """
-    font, margin = _font(height), max(1, round(height * _MARGIN))
+    font, margin = _load_font(height), max(1, round(height * _MARGIN))
     taken = np.zeros((0, 4))
     positions = []
     for text, box in zip(texts, boxes, strict=True):
         size = (round(font.getlength(text)) + 2 * margin, height + 2 * margin)
-        place = _free_place(box, size, taken, image.shape) if text and np.isfinite(box).all() else None
+        place = _find_free_position(box, size, taken, image.shape) if text and np.isfinite(box).all() else None
         positions.append(place)
         if place is not None:
             taken = np.concatenate([taken, [[*place, place[0] + size[0], place[1] + size[1]]]])
@@ -76,20 +76,21 @@ def write_labels(
 def write_text(image: np.ndarray, place: tuple[int, int], text: str, color: Color, height: int) -> None:
     """Write into ``image``; ``place`` is the upper left corner, pixels."""
     written = Image.fromarray(image)
-    ImageDraw.Draw(written).text(place, text, color, _font(height))
+    ImageDraw.Draw(written).text(place, text, color, _load_font(height))
     image[:] = np.asarray(written)
 
 
 @lru_cache(maxsize=32)
-def _font(height: int) -> ImageFont.FreeTypeFont:
-    """Matplotlib's font: Detectron2 requires Matplotlib."""
+def _load_font(height: int) -> ImageFont.FreeTypeFont:
+    """Load Matplotlib's font: Detectron2 requires Matplotlib."""
     return ImageFont.truetype(Path(matplotlib.get_data_path(), "fonts", "ttf", "DejaVuSans.ttf"), round(height * 0.85))
 
 
-def _free_place(
+def _find_free_position(
     box: np.ndarray, size: tuple[int, int], taken: np.ndarray, shape: tuple[int, ...]
 ) -> tuple[int, int] | None:
-    """x, y of the upper left corner of ``size`` (width, height); the position that overlaps ``taken`` (T, 4) least."""
+    """Return x, y of the upper left corner of ``size`` (width, height): the position that overlaps ``taken`` (T, 4)
+    least."""
     x1, y1, x2, y2 = box.round()
     width, height = size
     inside, outside = [(x1, y1), (x2 - width, y1), (x1, y2 - height)], [(x1, y1 - height), (x1, y2)]

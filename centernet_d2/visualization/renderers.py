@@ -20,9 +20,9 @@ from torch import Tensor
 
 from centernet_d2.data.schemas import KeypointSchema
 from centernet_d2.structures import Boxes3D
-from centernet_d2.visualization.draw_boxes3d import birds_eye_view, draw_boxes_3d
+from centernet_d2.visualization.draw_boxes3d import draw_birds_eye_view, draw_boxes_3d
 from centernet_d2.visualization.draw_keypoints import draw_keypoints
-from centernet_d2.visualization.primitives import Color, draw_dot, draw_line, line_width
+from centernet_d2.visualization.primitives import Color, compute_line_width, draw_dot, draw_line
 
 # Keypoints with a lower score are not drawn: no heatmap peak confirms them.
 _MIN_KEYPOINT_SCORE = 0.05
@@ -35,8 +35,8 @@ _RING: Color = (0, 0, 0)
 _REACHES = (16.0, 32.0, 64.0, 128.0)
 
 
-def class_color(index: int) -> tuple[float, float, float]:
-    """A color (RGB, 0..1) that differs clearly from those of neighboring classes."""
+def get_class_color(index: int) -> tuple[float, float, float]:
+    """Return a color (RGB, 0..1) that differs clearly from those of neighboring classes."""
     return colorsys.hsv_to_rgb((index * 0.618034) % 1.0, 0.55 + 0.4 * (index % 2), 1.0)
 
 
@@ -111,18 +111,18 @@ class Renderer:
     uses: tuple[str, ...] = ()
 
 
-def color_of(index: int) -> Color:
-    """``class_color`` as OpenCV takes it."""
-    red, green, blue = (round(255 * value) for value in class_color(index))
+def get_opencv_color(index: int) -> Color:
+    """Return ``get_class_color`` as OpenCV takes it."""
+    red, green, blue = (round(255 * value) for value in get_class_color(index))
     return blue, green, red
 
 
 def _draw_tracks(canvas: Canvas, predictions: Instances) -> None:
     """Track id: first in the label, sets the color, and gets a trail of previous centers."""
-    memory, width = canvas.memory, line_width(canvas.image)
+    memory, width = canvas.memory, compute_line_width(canvas.image)
     memory.trails = {key: trail for key, trail in memory.trails.items() if trail[-1][0] > memory.frame - _TRAIL}
     for i, track_id in enumerate(predictions.pred_track_ids.tolist()):
-        canvas.colors[i] = color_of(track_id)
+        canvas.colors[i] = get_opencv_color(track_id)
         canvas.words[i].append(f"#{track_id}")
         x1, y1, x2, y2 = predictions.pred_boxes.tensor[i].tolist()
         seen = [place for place in memory.trails.get(track_id, []) if place[0] > memory.frame - _TRAIL]
@@ -138,7 +138,7 @@ def _describe_tracks(metadata: VisMetadata, predictions: Instances) -> list[dict
 
 
 def _draw_masks(canvas: Canvas, predictions: Instances) -> None:
-    """Translucent masks; the highest-scoring is on top."""
+    """Draw translucent masks; the highest-scoring is on top."""
     size = (canvas.image.shape[1], canvas.image.shape[0])
     layer = np.full(size[::-1], -1, np.int16)
     for i in reversed(range(len(predictions))):
@@ -151,7 +151,7 @@ def _draw_masks(canvas: Canvas, predictions: Instances) -> None:
 
 
 def _describe_masks(metadata: VisMetadata, predictions: Instances) -> list[dict[str, Any]]:
-    """COCO's compressed RLE."""
+    """Return COCO's compressed RLE."""
     entries = []
     for mask in predictions.pred_masks.numpy():
         code = coco_masks.encode(np.asfortranarray(mask.astype(np.uint8)))
@@ -160,18 +160,18 @@ def _describe_masks(metadata: VisMetadata, predictions: Instances) -> list[dict[
 
 
 def _draw_boxes(canvas: Canvas, predictions: Instances) -> None:
-    """Class name and score; the 2D box only without a 3D box."""
+    """Draw class name and score; the 2D box only without a 3D box."""
     names, scores = (
         canvas.metadata.names,
         predictions.scores.tolist() if predictions.has("scores") else [None] * len(predictions),
     )
     for words, category, score in zip(canvas.words, predictions.pred_classes.tolist(), scores, strict=True):
-        words.append(class_name(names, category))
+        words.append(get_class_name(names, category))
         if score is not None:
             words.append(f"{score:.0%}")
     if predictions.has("pred_locations"):
         return
-    width = line_width(canvas.image)
+    width = compute_line_width(canvas.image)
     for color, (x1, y1, x2, y2) in zip(
         canvas.colors, (predictions.pred_boxes.tensor * canvas.scale).tolist(), strict=True
     ):
@@ -180,7 +180,7 @@ def _draw_boxes(canvas: Canvas, predictions: Instances) -> None:
 
 
 def _describe_boxes(metadata: VisMetadata, predictions: Instances) -> list[dict[str, Any]]:
-    """x1, y1, x2, y2 in pixels of the image; the dataset's category id ("category" is kept for older readers)."""
+    """Return x1, y1, x2, y2 in image pixels, and the dataset's category id ("category" is kept for older readers)."""
     columns = zip(
         predictions.pred_classes.tolist(),
         predictions.scores.tolist(),
@@ -215,12 +215,12 @@ def _draw_boxes_3d(canvas: Canvas, predictions: Instances) -> None:
     height, width = canvas.image.shape[:2]
     focal, center = calibration[0, [0, 2]].tolist()
     sight = (-center / focal, (width - center) / focal)
-    canvas.beside.append(birds_eye_view(boxes, canvas.colors, size=height, reach=memory.reach, sight=sight))
+    canvas.beside.append(draw_birds_eye_view(boxes, canvas.colors, size=height, reach=memory.reach, sight=sight))
 
 
 def _describe_boxes_3d(metadata: VisMetadata, predictions: Instances) -> list[dict[str, Any]]:
-    """Meters and radians, camera coordinates of ``ops.box3d_geometry``: the center of the bottom; height, width,
-    length."""
+    """Return 3D boxes in meters and radians, camera coordinates of ``ops.box3d_geometry``: the center of the bottom;
+    height, width, length."""
     names = ("locations", "dimensions", "rotation_y", "alpha", "depth")
     columns = [predictions.get(f"pred_{name}").double().numpy().round(4).tolist() for name in names]
     keys = ("location", "dimensions", *names[2:])
@@ -228,7 +228,7 @@ def _describe_boxes_3d(metadata: VisMetadata, predictions: Instances) -> list[di
 
 
 def _draw_keypoints(canvas: Canvas, predictions: Instances) -> None:
-    schema, radius = canvas.metadata.schema, 1.5 * line_width(canvas.image)
+    schema, radius = canvas.metadata.schema, 1.5 * compute_line_width(canvas.image)
     landmarks = predictions.pred_keypoints.double().numpy() * [canvas.scale, canvas.scale, 1.0]
     landmarks[..., 2] *= landmarks[..., 2] > _MIN_KEYPOINT_SCORE
     for category, color, points in zip(predictions.pred_classes.tolist(), canvas.colors, landmarks, strict=True):
@@ -242,16 +242,17 @@ def _draw_keypoints(canvas: Canvas, predictions: Instances) -> None:
 
 
 def _describe_keypoints(metadata: VisMetadata, predictions: Instances) -> list[dict[str, Any]]:
-    """With a schema, only keypoints of the object's class; "first_keypoint" is the index of the first."""
+    """Return the keypoints, with a schema only those of the object's class;
+    "first_keypoint" is the index of the first."""
     entries = []
     for category, points in zip(predictions.pred_classes.tolist(), predictions.pred_keypoints, strict=True):
-        first, end = metadata.schema.own(category) if metadata.schema else (0, None)
+        first, end = metadata.schema.get_class_range(category) if metadata.schema else (0, None)
         entries.append({"first_keypoint": first, "keypoints": points[first:end].tolist()})
     return entries
 
 
-def class_name(names: Sequence[str] | None, index: int) -> str:
-    """The name of a class, "class 7" where it has none."""
+def get_class_name(names: Sequence[str] | None, index: int) -> str:
+    """Return the name of a class, "class 7" if it has none."""
     return names[index] if names is not None and index < len(names) else f"class {index}"
 
 
@@ -271,8 +272,10 @@ RENDERERS: list[Renderer] = [
 
 
 def find_renderers(predictions: Instances) -> list[Renderer]:
-    """Renderers for the fields of ``predictions``. Any other ``pred_<name>`` (P,) or (P, n) becomes a number or list in
-    the label and in JSON."""
+    """Return the renderers for the fields of ``predictions``.
+
+    Any other ``pred_<name>`` (P,) or (P, n) becomes a number or list in the label and in JSON.
+    """
     chosen = [renderer for renderer in RENDERERS if predictions.has(renderer.field)]
     known = {name for renderer in RENDERERS for name in (renderer.field, *renderer.uses)}
     others = [
@@ -280,23 +283,23 @@ def find_renderers(predictions: Instances) -> list[Renderer]:
         for name, value in predictions.get_fields().items()
         if name.startswith("pred_") and name not in known and isinstance(value, Tensor) and value.dim() <= 2
     ]
-    return chosen + [_number_renderer(name) for name in others]
+    return chosen + [_make_number_renderer(name) for name in others]
 
 
-def _number_renderer(field: str) -> Renderer:
+def _make_number_renderer(field: str) -> Renderer:
     title = field.removeprefix("pred_")
 
-    def values(predictions: Instances) -> list[Any]:
+    def format_values(predictions: Instances) -> list[Any]:
         columns = predictions.get(field).double()
         columns = columns[:, 0] if columns.dim() == 2 and columns.shape[1] == 1 else columns
         return columns.numpy().round(4).tolist()
 
     def draw(canvas: Canvas, predictions: Instances) -> None:
-        for words, value in zip(canvas.words, values(predictions), strict=True):
+        for words, value in zip(canvas.words, format_values(predictions), strict=True):
             numbers = value if isinstance(value, list) else [value]
             words.append(f"{title} {' '.join(f'{x:.3g}' for x in numbers)}")
 
     def describe(metadata: VisMetadata, predictions: Instances) -> list[dict[str, Any]]:
-        return [{title: value} for value in values(predictions)]
+        return [{title: value} for value in format_values(predictions)]
 
     return Renderer(field, draw, describe)

@@ -8,7 +8,13 @@ import torchvision
 from fvcore.nn import FlopCountAnalysis
 from torch import nn
 
-from centernet_d2.analysis.model_cost import count_flops, describe_times, file_size, latency, model_cost
+from centernet_d2.analysis.model_cost import (
+    count_flops,
+    describe_times,
+    measure_file_size,
+    measure_latency,
+    measure_model_cost,
+)
 from centernet_d2.layers.deform_conv import ModulatedDeformConv2d
 from tests.helpers.tiny import tiny_model
 from tests.modeling.test_centertrack import tracking_model
@@ -45,7 +51,7 @@ def test_operations_of_a_classification_network():
 
 def test_cost_of_a_model(tmp_path):
     model = tiny_model()
-    cost = model_cost(model, (64, 96))
+    cost = measure_model_cost(model, (64, 96))
     cells = 16 * 24
     heads = 3 * 9 * 32 * 16 + 16 * (3 + 2 + 2)
     assert cost.flops == cells * (16 * 3 * 16 + 9 * 16 * 32 + 9 * 32 * 32 + heads)
@@ -65,13 +71,13 @@ def test_a_tracker_has_the_previous_frame_to_look_at():
     expected = count_flops(extra.image_stem, images[:, :3]) + count_flops(extra.heatmap_stem, images[:, :1])
     features = tracker.extract_features(images)
     expected += count_flops(tracker.task.heads["displacement"], features)
-    assert model_cost(tracker, (64, 64)).flops == model_cost(detector, (64, 64)).flops + expected
+    assert measure_model_cost(tracker, (64, 64)).flops == measure_model_cost(detector, (64, 64)).flops + expected
 
 
 def test_size_of_what_is_saved_twice():
     """Tensors that share their memory are written once."""
     x = torch.zeros(1000)
-    assert file_size([x, x]) < file_size([x]) + 1000 < file_size([x, x.clone()])
+    assert measure_file_size([x, x]) < measure_file_size([x]) + 1000 < measure_file_size([x, x.clone()])
 
 
 def test_times():
@@ -80,7 +86,7 @@ def test_times():
     model.backbone.register_forward_hook(
         lambda module, inputs, _: sizes.append((tuple(inputs[0].shape), module.training))
     )
-    times = latency(model, (64, 64), threads=1, seconds=0.2)
+    times = measure_latency(model, (64, 64), threads=1, seconds=0.2)
     assert set(sizes) == {((1, 3, 64, 64), False)} and len(times) >= 1
     assert min(times) > 0 and sum(times) < 60_000
     assert describe_times([4.0, 1.0, 2.0, 3.0, 5.0]) == "3.0 [1.4-4.6]"

@@ -20,8 +20,8 @@ from detectron2.structures import Boxes, Instances, Keypoints
 import centernet_d2
 from centernet_d2.config import RECOMMENDED, add_centernet_config
 from centernet_d2.data.datasets.keypoint_sets import resolve_schema
-from centernet_d2.data.fields_3d import object_fields
-from centernet_d2.registry import required_fields
+from centernet_d2.data.fields_3d import read_object_fields
+from centernet_d2.registry import get_required_fields
 
 ROOT = Path(__file__).parents[2] / "configs"
 CONFIGS = sorted(p.relative_to(ROOT).as_posix() for p in ROOT.rglob("*.yaml") if not p.name.startswith("Base-"))
@@ -84,7 +84,7 @@ def test_a_training_and_a_test_step(name):
     model = build_model(cfg)
     losses = model.train()([training_sample(cfg) for _ in range(2)])
     expected = PEAKS if cfg.MODEL.KEYPOINT.SINGLE_INSTANCE else LOSSES[cfg.MODEL.CENTERNET.TASK]
-    needed = required_fields(cfg)
+    needed = get_required_fields(cfg)
     if "box3d" in needed and cfg.MODEL.BOX3D.CENTER_OFFSET:
         expected = expected | {"loss_center_offset"}
     if cfg.MODEL.CENTERNET.BOX_HEAD == "BoxHead":  # of ltrb
@@ -119,13 +119,13 @@ def training_sample(cfg: CfgNode) -> dict:
     instances = Instances((128, 128))
     instances.gt_boxes = Boxes(torch.tensor([[10.0, 20.0, 60.0, 90.0], [70.0, 30.0, 110.0, 120.0]]))
     instances.gt_classes = torch.tensor([0, classes_of(cfg) - 1])
-    needed = required_fields(cfg)
+    needed = get_required_fields(cfg)
     if "keypoints" in needed:
         instances.gt_keypoints = keypoints_inside(instances, cfg)
     if "box3d" in needed:
         annotations = [{"dim": [1.5, 1.6, 4.0], "location": [x, 1.7, 20.0], "alpha": 0.1} for x in (-3.0, 2.0)]
         dataset_dict = {"height": 128, "width": 128, "calib": np.array(cfg.MODEL.BOX3D.CALIBRATION).reshape(3, 4)}
-        for name, values in object_fields(dataset_dict, annotations, TransformList([])).items():
+        for name, values in read_object_fields(dataset_dict, annotations, TransformList([])).items():
             instances.set(name, values)
     for name, count in (("extreme_points", 4), ("contour", cfg.MODEL.LSNET.CONTOUR_POINTS)):
         if name in needed:
@@ -147,7 +147,7 @@ def keypoints_inside(instances: Instances, cfg: CfgNode) -> Keypoints:
     schema = resolve_schema(cfg)
     keypoints = torch.zeros(len(instances), len(schema), 3)
     for i, (box, category) in enumerate(zip(instances.gt_boxes, instances.gt_classes.tolist(), strict=True)):
-        first, end = schema.own(category)
+        first, end = schema.get_class_range(category)
         keypoints[i, first:end, :2] = box[:2] + torch.rand(end - first, 2) * (box[2:] - box[:2])
         keypoints[i, first:end, 2] = 2
     return Keypoints(keypoints)

@@ -10,7 +10,7 @@ import torch
 from detectron2.structures import BoxMode
 
 from centernet_d2.data.dataset_mapper import CenterNetDatasetMapper
-from centernet_d2.data.fields_3d import ignored_regions
+from centernet_d2.data.fields_3d import list_ignored_regions
 from tests.helpers.boxes3d import CLASSES, P2, STREET, box3d_cfg, dataset_dict_of, map_training_sample
 
 SCALE = 416 / 1242
@@ -83,8 +83,8 @@ def test_objects_behind_the_camera_have_no_meters():
 def test_ignored_regions_are_those_of_neighbouring_classes():
     kinds = ("Van", "Truck", "Person_sitting", "DontCare", "Tram", "Misc")
     ignored = [{"type": kind, "bbox": [9, 9, 20, 20], "bbox_mode": BoxMode.XYWH_ABS} for kind in kinds]
-    assert [a["category_id"] for a in ignored_regions({"ignored": ignored})] == [1, 1, 0, 0, 1, 2]
-    assert ignored_regions({}) == []
+    assert [a["category_id"] for a in list_ignored_regions({"ignored": ignored})] == [1, 1, 0, 0, 1, 2]
+    assert list_ignored_regions({}) == []
     dataset_dict = dataset_dict_of(STREET[:1], [0], ignored=ignored[:1])
     instances = map_training_sample(dataset_dict)
     assert instances.gt_ignored.tolist() == [False, True] and instances.gt_metric.tolist() == [True, False]

@@ -200,7 +200,7 @@ def test_crowds_are_regions_of_their_own():
     field = FIELDS["crowd"](field_cfg())
     crowd = annotate(iscrowd=1, segmentation=draw_mask(SHAPE), keypoints=[0.0] * 51)
     dataset_dict = {"annotations": [annotate(iscrowd=0), crowd]}
-    (extra,) = field.extra_objects(dataset_dict)
+    (extra,) = field.list_extra_objects(dataset_dict)
     # Its mask and its keypoints say nothing about one object.
     assert extra == {"bbox": crowd["bbox"], "bbox_mode": crowd["bbox_mode"], "category_id": 0, "ignored": True}
     ignored = field.read({}, [dataset_dict["annotations"][0], extra], TRANSFORMS["none"], (HEIGHT, WIDTH))["gt_ignored"]

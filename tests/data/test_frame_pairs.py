@@ -15,7 +15,7 @@ from centernet_d2.data.build import build_test_loader, build_train_loader
 from centernet_d2.data.dataset_mapper import CenterNetDatasetMapper
 from centernet_d2.data.frame_pairs import FramePairs, PreviousFrames
 from centernet_d2.data.transforms.affine import AffineTransform
-from centernet_d2.geometry import affine_matrix
+from centernet_d2.geometry import build_affine_matrix
 from tests.helpers.tiny import base_cfg
 
 NAME = "test_previous_frame_videos"
@@ -146,7 +146,7 @@ def test_a_image_alone_is_its_own_previous_frame(videos):
 def test_own_shift_and_zoom_are_about_the_center_of_the_input():
     np.random.seed(1)  # noqa: NPY002
     frames = PreviousFrames(shift=0.05, scale=0.2)
-    base = AffineTransform(affine_matrix((30, 20), 1.7, 12.0, (96, 128)), (96, 128))
+    base = AffineTransform(build_affine_matrix((30, 20), 1.7, 12.0, (96, 128)), (96, 128))
     shifts, zooms = [], []
     for _ in range(400):
         (moved,) = frames.sample_transforms(TransformList([base])).transforms

@@ -17,7 +17,7 @@ from centernet_d2.config import get_cfg
 from centernet_d2.data.dataset_mapper import CenterNetDatasetMapper
 from centernet_d2.data.image_io import CorruptImageError, read_image, read_reduced
 from centernet_d2.data.transforms.affine import AffineTransform
-from centernet_d2.geometry import affine_matrix, letterbox_matrix
+from centernet_d2.geometry import build_affine_matrix, build_letterbox_matrix
 from tests.helpers.tiny import base_cfg
 
 
@@ -88,12 +88,12 @@ def test_everything_stays_in_its_place(
 ) -> None:
     """On waves, whole and reduced image are the same after the warp; a shift by an image's pixel is not."""
     size = (round(260 * scale), round(380 * scale))
-    transform = AffineTransform(affine_matrix((208.3, 151.9), scale, 7.0, size, flip), size, pixel_center)
+    transform = AffineTransform(build_affine_matrix((208.3, 151.9), scale, 7.0, size, flip), size, pixel_center)
     assert transform.reduction() == reduction
     dataset_dict = {"file_name": str(path)}
     whole = transform.apply_image(read_image(dataset_dict)).astype(float)
     image, done = read_reduced(dataset_dict, "BGR", reduction)
-    reduced = transform.for_reduced(done).apply_image(image)
+    reduced = transform.adapt_to_reduced(done).apply_image(image)
     inside = slice(5, -5), slice(5, -5)
     difference = np.abs(whole - reduced)[inside].mean()
     # A mean over ``reduction`` pixels flattens a wave a little: by the square of their number.
@@ -101,7 +101,7 @@ def test_everything_stays_in_its_place(
     assert difference < limit
     matrix = transform.matrix.copy()
     matrix[:, 2] += (reduction - 1) / 2 * matrix[:, :2].sum(axis=1)
-    shifted = AffineTransform(matrix, size, pixel_center).for_reduced(done).apply_image(image)
+    shifted = AffineTransform(matrix, size, pixel_center).adapt_to_reduced(done).apply_image(image)
     assert np.abs(whole - shifted)[inside].mean() > 2 * limit
 
 
@@ -110,7 +110,7 @@ def test_everything_stays_in_its_place(
 )
 def test_the_reduced_image_is_never_enlarged(scale: float, reduction: int) -> None:
     for angle in (0.0, 33.0):
-        assert AffineTransform(affine_matrix((9, 9), scale, angle, (64, 64)), (64, 64)).reduction() == reduction
+        assert AffineTransform(build_affine_matrix((9, 9), scale, angle, (64, 64)), (64, 64)).reduction() == reduction
 
 
 def test_the_direction_that_shrinks_least_counts() -> None:
@@ -193,10 +193,10 @@ def test_photos_come_close_to_the_mean_over_each_pixels_area(shared_data: Path, 
     for path in sorted((shared_data / "voc" / "images").glob("*.jpg")):
         image = read_image({"file_name": str(path)})
         size = (int(image.shape[0] / shrink), int(image.shape[1] / shrink))
-        transform = AffineTransform(letterbox_matrix(image.shape[:2], size, 1 / shrink), size)
+        transform = AffineTransform(build_letterbox_matrix(image.shape[:2], size, 1 / shrink), size)
         fine = AffineTransform(8 * transform.matrix, (8 * size[0], 8 * size[1])).apply_image(image)
         gt = cv2.resize(fine.astype(np.float32), size[::-1], interpolation=cv2.INTER_AREA)[1:-1, 1:-1]
         reduced, done = read_reduced({"file_name": str(path)}, "BGR", transform.reduction())
-        ours.append(np.abs(transform.for_reduced(done).apply_image(reduced)[1:-1, 1:-1] - gt).mean())
+        ours.append(np.abs(transform.adapt_to_reduced(done).apply_image(reduced)[1:-1, 1:-1] - gt).mean())
         plain.append(np.abs(transform.apply_image(image)[1:-1, 1:-1] - gt).mean())
     assert max(ours) < 6 and np.mean(ours) < 4 and np.mean(ours) < 0.6 * np.mean(plain)

@@ -27,7 +27,7 @@ from centernet_d2.data.image_io import CorruptImageError, read_image, set_exif_o
 from centernet_d2.data.validation.checks import check_headers
 from centernet_d2.data.validation.headers import HeaderReader
 from centernet_d2.data.validation.issues import AnnotationError
-from centernet_d2.data.validation.missing import missing
+from centernet_d2.data.validation.missing import explain_missing
 from centernet_d2.evaluation.build import build_evaluator, check_evaluators
 
 
@@ -100,8 +100,8 @@ def test_text_in_the_encodings_of_windows(tmp_path: Path) -> None:
 def test_what_is_there_instead(tmp_path: Path, there: str, wanted: str, said: str) -> None:
     (tmp_path / there).parent.mkdir(exist_ok=True)
     (tmp_path / there).write_text("")
-    assert said in missing(str(tmp_path / wanted))
-    assert missing(str(tmp_path / "quite-else")) == "does not exist"
+    assert said in explain_missing(str(tmp_path / wanted))
+    assert explain_missing(str(tmp_path / "quite-else")) == "does not exist"
 
 
 def _coco(folder: Path, **image: Any) -> Path:

@@ -9,7 +9,7 @@ from detectron2.engine import DefaultPredictor
 from detectron2.structures import Boxes, Instances, Keypoints
 
 from centernet_d2.data.schemas import SCHEMAS
-from centernet_d2.geometry import flip_matrix, letterbox_matrix, transform_points
+from centernet_d2.geometry import build_letterbox_matrix, flip_matrix, transform_points
 from centernet_d2.structures import Targets
 from tests.helpers.keypoints import keypoint_cfg, objects
 
@@ -23,7 +23,9 @@ def perfect_network(model, gt: Instances, schema):
 
     def outputs(images):
         size = tuple(images.shape[-2:])
-        matrix = letterbox_matrix((HEIGHT, WIDTH), size, 1.0 if model.test_time_augmentation.resize == "keep" else None)
+        matrix = build_letterbox_matrix(
+            (HEIGHT, WIDTH), size, 1.0 if model.test_time_augmentation.resize == "keep" else None
+        )
         flip = model.test_time_augmentation.flip and len(calls) % 2 == 1
         calls.append(flip)
         matrix = flip_matrix(matrix, size[1]) if flip else matrix

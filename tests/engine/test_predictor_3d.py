@@ -9,10 +9,10 @@ from detectron2.data.transforms import TransformList
 from detectron2.engine import DefaultPredictor
 from detectron2.structures import Boxes, Instances
 
-from centernet_d2.data.annotations import corner_boxes
-from centernet_d2.data.fields_3d import object_fields
+from centernet_d2.data.annotations import convert_to_corner_boxes
+from centernet_d2.data.fields_3d import read_object_fields
 from centernet_d2.data.transforms.affine import AffineTransform
-from centernet_d2.geometry import flip_matrix, letterbox_matrix
+from centernet_d2.geometry import build_letterbox_matrix, flip_matrix
 from centernet_d2.structures import Targets
 from tests.helpers.boxes3d import P2, SIZE, STREET, assert_predictions, box3d_cfg, dataset_dict_of
 
@@ -23,15 +23,15 @@ def perfect_network(model, record):
 
     def outputs(images):
         size, image = tuple(images.shape[-2:]), (record["height"], record["width"])
-        matrix = letterbox_matrix(image, size, 1.0 if model.test_time_augmentation.resize == "keep" else None)
+        matrix = build_letterbox_matrix(image, size, 1.0 if model.test_time_augmentation.resize == "keep" else None)
         flip = model.test_time_augmentation.flip and len(calls) % 2 == 1
         calls.append(flip)
         transform = AffineTransform(flip_matrix(matrix, size[1]) if flip else matrix, size)
         instances = Instances(size)
-        boxes = transform.apply_box(corner_boxes(record["annotations"]))
+        boxes = transform.apply_box(convert_to_corner_boxes(record["annotations"]))
         instances.gt_boxes = Boxes(torch.from_numpy(boxes).float())
         instances.gt_classes = torch.tensor([a["category_id"] for a in record["annotations"]])
-        for name, values in object_fields(record, record["annotations"], TransformList([transform])).items():
+        for name, values in read_object_fields(record, record["annotations"], TransformList([transform])).items():
             instances.set(name, values)
         # Where resolution is kept, meters are learned from images that were not fitted in either.
         instances.gt_metric = torch.ones(len(instances), dtype=torch.bool)

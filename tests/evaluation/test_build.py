@@ -16,7 +16,7 @@ from centernet_d2.engine import Trainer
 from centernet_d2.evaluation import build_evaluator
 from centernet_d2.evaluation.build import check_evaluators
 from centernet_d2.evaluation.voc import VocEvaluator
-from centernet_d2.ops.extreme_points import octagon_masks
+from centernet_d2.ops.extreme_points import make_octagon_masks
 from tests.helpers.runs import engine_cfg
 
 
@@ -58,7 +58,7 @@ def test_extreme_points_are_not_scored_but_boxes_and_octagons_are(tmp_path):
         predictions.pred_keypoints = torch.tensor([a["keypoints"] for a in dataset_dict["annotations"]]).reshape(
             -1, 4, 3
         )
-        predictions.pred_masks = octagon_masks(predictions.pred_keypoints[..., :2], predictions.pred_boxes.tensor)
+        predictions.pred_masks = make_octagon_masks(predictions.pred_keypoints[..., :2], predictions.pred_boxes.tensor)
         evaluator.process([dataset_dict], [{"instances": detector_postprocess(predictions, *size)}])
     results = evaluator.evaluate()
     assert set(results) == {"bbox", "segm"}

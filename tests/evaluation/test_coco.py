@@ -15,7 +15,7 @@ from centernet_d2.data.catalog import load_dataset_dicts
 from centernet_d2.data.datasets.custom import register_custom_datasets
 from centernet_d2.data.schemas import SCHEMAS
 from centernet_d2.evaluation import build_evaluator
-from centernet_d2.evaluation.coco import max_detections
+from centernet_d2.evaluation.coco import get_max_detections
 from tests.helpers.tiny import tiny_cfg
 
 SIDE = 400
@@ -24,7 +24,7 @@ SIDE = 400
 def crowded(folder, count, kind="coco", crowd=0, num_classes=1):
     """The configuration and the name of a set of one image with ``count`` small objects apart, in rows."""
     schema = SCHEMAS.get(kind)
-    categories = schema.coco_categories() if schema else [{"id": k + 1, "name": f"c{k}"} for k in range(num_classes)]
+    categories = schema.to_coco_categories() if schema else [{"id": k + 1, "name": f"c{k}"} for k in range(num_classes)]
     annotations = []
     for k in range(count):
         x, y = 20 * (k % 19), 20 * (k // 19)
@@ -70,7 +70,7 @@ def score(cfg, name, count=None):
     ("limit", "bbox", "keypoints"), [(5, 100, 20), (100, 100, 20), (101, 101, 101), (300, 300, 300)]
 )
 def test_limits(limit, bbox, keypoints):
-    limits = [max_detections(task, limit) for task in ("bbox", "segm", "keypoints")]
+    limits = [get_max_detections(task, limit) for task in ("bbox", "segm", "keypoints")]
     assert limits == [bbox, bbox, keypoints]
 
 

@@ -17,7 +17,7 @@ from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.data.datasets import register_coco_instances
 from detectron2.structures import Boxes, BoxMode, Instances
 
-from centernet_d2.data.annotations import corner_boxes
+from centernet_d2.data.annotations import convert_to_corner_boxes
 from centernet_d2.data.catalog import load_dataset_dicts
 from centernet_d2.data.datasets.coco import register_coco
 from centernet_d2.data.datasets.custom import register_custom_datasets
@@ -48,7 +48,7 @@ def coco_file(folder, schema=None, num_classes=1, **extra: Any) -> Path:
                 entry |= landmarks(SCHEMAS[schema], box)
             annotations.append({**entry, **extra})
     categories = [{"id": k + 1, "name": f"c{k}"} for k in range(num_classes)]
-    categories = SCHEMAS[schema].coco_categories() if schema else categories
+    categories = SCHEMAS[schema].to_coco_categories() if schema else categories
     path = folder / f"{uuid.uuid4().hex}.json"
     data = {"images": images, "annotations": annotations, "categories": categories}
     path.write_text(json.dumps({**data, "videos": [{"id": 1, "name": "v"}]}))
@@ -67,7 +67,7 @@ def predictions(dataset_dict: dict[str, Any]) -> Instances:
     """The objects of a dataset dict, inside the image."""
     objects = [one for one in dataset_dict["annotations"] if not one.get("iscrowd")]
     predictions = Instances((HEIGHT, WIDTH))
-    predictions.pred_boxes = Boxes(torch.tensor(corner_boxes(objects), dtype=torch.float32))
+    predictions.pred_boxes = Boxes(torch.tensor(convert_to_corner_boxes(objects), dtype=torch.float32))
     predictions.pred_boxes.clip((HEIGHT, WIDTH))
     predictions.scores = torch.linspace(0.9, 0.8, len(objects))
     predictions.pred_classes = torch.tensor([one["category_id"] for one in objects], dtype=torch.int64)

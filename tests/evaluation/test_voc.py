@@ -18,7 +18,7 @@ from centernet_d2.data.catalog import load_dataset_dicts
 from centernet_d2.data.datasets.custom import register_custom_datasets
 from centernet_d2.data.datasets.voc import read_voc
 from centernet_d2.evaluation import build_evaluator
-from centernet_d2.evaluation.average_precision import area_under_curve, eleven_points
+from centernet_d2.evaluation.average_precision import compute_area_under_curve, compute_eleven_point_average
 from centernet_d2.evaluation.voc import VocEvaluator
 
 NAMES = ["cat", "dog"]
@@ -136,8 +136,10 @@ def test_recalls_of_tenths_are_reached():
     """3, 6 and 7 of 10 are recalls of 0.3, 0.6 and 0.7, though 3 * 0.1 is more than 0.3 in floating point."""
     for count in range(11):
         recall = np.arange(1, count + 1) / 10
-        assert eleven_points(recall, np.ones(count)) == pytest.approx((count + (count > 0)) / 11, abs=1e-12)
-        assert area_under_curve(recall, np.ones(count)) == pytest.approx(count / 10, abs=1e-12)
+        assert compute_eleven_point_average(recall, np.ones(count)) == pytest.approx(
+            (count + (count > 0)) / 11, abs=1e-12
+        )
+        assert compute_area_under_curve(recall, np.ones(count)) == pytest.approx(count / 10, abs=1e-12)
 
 
 def random_set(seed, num_images=15):

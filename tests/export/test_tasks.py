@@ -17,7 +17,7 @@ import torch
 from detectron2.modeling import build_model
 
 from centernet_d2.data.synthetic.shapes import ShapesConfig, draw
-from centernet_d2.export import ExportedGraph, check_file, differences, export_onnx, export_torchscript
+from centernet_d2.export import ExportedGraph, check_file, compute_differences, export_onnx, export_torchscript
 from centernet_d2.structures import Candidates
 from tests.helpers.boxes3d import box3d_cfg
 from tests.helpers.keypoints import keypoint_cfg
@@ -117,7 +117,7 @@ def test_the_predictor_finds_the_models_objects(exported):
     points = {name: fields.pop(name)[None] for name in ("keypoints",) if name in fields}
     values = {name: value[None] for name, value in fields.items()}
     gt = Candidates(boxes[None], scores[None], classes[None], torch.zeros(1), points, values)
-    assert max(differences(gt, {name: value[None] for name, value in predictions.items()}).values()) < 1e-4
+    assert max(compute_differences(gt, {name: value[None] for name, value in predictions.items()}).values()) < 1e-4
     # Landmarks of other classes are zero in both.
     assert not predictions.get("keypoints", np.zeros(3))[..., :2][
         predictions.get("keypoints", np.zeros(3))[..., 2] == 0
@@ -148,7 +148,7 @@ def test_a_tracker_takes_the_previous_frame_its_way(exported):
     batch, _, _ = model.preprocess_test_image([sample], 1.0)
     with torch.no_grad():
         expected = model.task.decode(model.predict_maps(batch))
-        predictions = graph(frames[:1], frames[1:], model.heatmap([boxes], (96, 64)))
+        predictions = graph(frames[:1], frames[1:], model.render_heatmap([boxes], (96, 64)))
     torch.testing.assert_close(predictions[0], expected.boxes * 4)
     torch.testing.assert_close(predictions[3][..., :2], expected.points["displacement"][..., :2] * 4)
 
@@ -164,7 +164,7 @@ def test_left_stays_left():
             maps[f"{name}_offset"][:] = 0.9 if name == "left" else 0.1
     model.predict_maps = model.run_network = lambda images: maps
     image = torch.zeros(1, 3, 96, 64, dtype=torch.uint8)
-    predictions = ExportedGraph(model).candidates(image)
+    predictions = ExportedGraph(model).get_candidates(image)
     expected = model([{"image": image[0]}])[0]["instances"]
     torch.testing.assert_close(predictions.points["keypoints"][0, 0], expected.pred_keypoints[0])
     assert predictions.points["keypoints"][0, 0, 1, 0] < predictions.points["keypoints"][0, 0, 3, 0]
@@ -200,7 +200,7 @@ def test_batches_and_images_of_any_size(opts, tmp_path):
             expected.pred_boxes.tensor[None], expected.scores[None], expected.pred_classes[None], torch.zeros(1)
         )
         assert len(expected) == len(predictions["boxes"]) > 0
-        assert max(differences(gt, {name: value[None] for name, value in predictions.items()}).values()) < 1e-4
+        assert max(compute_differences(gt, {name: value[None] for name, value in predictions.items()}).values()) < 1e-4
 
 
 REFUSED = {

@@ -31,7 +31,7 @@ class WeightHead(Head):
         return {"in_channels": in_channels, "head_channels": cfg.MODEL.CENTERNET.HEAD_CHANNELS, "loss_weight": 1.0}
 
     def encode(self, targets: Targets) -> tuple[Tensor, Tensor, Tensor]:
-        return targets.image_index, targets.cells([4])[:, 0], targets.fields["weight"][:, None].log()
+        return targets.image_index, targets.get_cells([4])[:, 0], targets.fields["weight"][:, None].log()
 
     def loss(self, output: Tensor, target: tuple[Tensor, Tensor, Tensor], num_objects: Tensor) -> Tensor:
         image_index, cells, values = target

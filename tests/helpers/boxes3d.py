@@ -11,7 +11,7 @@ from detectron2.structures import BoxMode, Instances
 
 from centernet_d2.data.dataset_mapper import CenterNetDatasetMapper
 from centernet_d2.data.image_io import register_image_source
-from centernet_d2.ops.box3d_geometry import project, rotation_y_to_alpha
+from centernet_d2.ops.box3d_geometry import convert_rotation_y_to_alpha, project
 from centernet_d2.structures import Boxes3D
 from tests.helpers.tiny import tiny_cfg
 
@@ -53,9 +53,9 @@ def boxes_of(table: torch.Tensor) -> Boxes3D:
 def dataset_dict_of(table=STREET, classes=CLASSES, calibration=P2, size=SIZE, **extra) -> dict[str, Any]:
     """A black image; boxes are those around the corners in the image."""
     boxes = boxes_of(table)
-    corners = project(boxes.corners(), calibration)[..., :2]
+    corners = project(boxes.compute_corners(), calibration)[..., :2]
     center = boxes.locations - torch.stack([torch.zeros(len(table)), table[:, 0] / 2, torch.zeros(len(table))], dim=1)
-    alpha = rotation_y_to_alpha(boxes.rotation_y, project(center, calibration)[:, 0], calibration)
+    alpha = convert_rotation_y_to_alpha(boxes.rotation_y, project(center, calibration)[:, 0], calibration)
     annotations = [
         {
             "id": i,

@@ -17,7 +17,7 @@ from detectron2.modeling import build_model
 
 import centernet_d2
 from centernet_d2.engine.trainer import Trainer
-from centernet_d2.geometry import letterbox_matrix, transform_points
+from centernet_d2.geometry import build_letterbox_matrix, transform_points
 from centernet_d2.ops.focal_loss import heatmap_focal_loss
 from centernet_d2.ops.gaussian import SparseMaps, gaussian_radius
 from centernet_d2.structures import Targets
@@ -44,7 +44,9 @@ def test_02_boxes_are_rescaled_to_the_requested_size():
 @pytest.mark.parametrize("size", [(101, 63), (64, 65), (33, 200)])
 def test_03_odd_sizes_lose_no_pixel(size):
     height, width = size
-    corners = transform_points(torch.tensor([[0.0, 0], [width, height]]).numpy(), letterbox_matrix(size, (64, 64)))
+    corners = transform_points(
+        torch.tensor([[0.0, 0], [width, height]]).numpy(), build_letterbox_matrix(size, (64, 64))
+    )
     assert corners.mean() == pytest.approx(32)  # centered
     assert (corners[1] - corners[0]).max() == pytest.approx(64)  # and as large as fits
     ancestor = (torch.tensor([width, height]) // 2) * 2
@@ -55,7 +57,7 @@ def test_04_the_row_stride_is_the_width():
     """A single peak on a grid that is not square is drawn, and read, where it is."""
     model = tiny_model()
     objects = Targets.from_instances([training_input([[100, 8, 112, 16]], [1], (32, 128))["instances"]], 4, (8, 32))
-    heatmap = model.task.heads["heatmap"].encode(objects).dense()[0, 1]
+    heatmap = model.task.heads["heatmap"].encode(objects).to_dense()[0, 1]
     assert (heatmap == 1).nonzero().tolist() == [[3, 26]]
     ancestor = 3 * 8 + 26  # y * height + x
     assert divmod(ancestor, 32) != (3, 26)

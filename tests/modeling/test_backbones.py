@@ -12,7 +12,7 @@ from torch import nn
 from centernet_d2.checkpoint.reference_names import convert_imagenet
 from centernet_d2.modeling.backbone import DLA, Darknet, HourglassNet
 from centernet_d2.modeling.neck import DeconvNeck, DLAUpNeck, FPNNeck, build_neck
-from centernet_d2.modeling.neck.deconv import bilinear_kernel
+from centernet_d2.modeling.neck.deconv import build_bilinear_kernel
 from tests.helpers.tiny import base_cfg
 
 SMALL_DLA = (2, 4, 6, 8, 10, 12)
@@ -174,9 +174,9 @@ def test_darknet():
 def test_bilinear_kernel():
     """Closed form for stride 2; for stride 4 a ramp comes out as a ramp."""
     row = torch.tensor([0.25, 0.75, 0.75, 0.25])
-    torch.testing.assert_close(bilinear_kernel(4), row[:, None] * row)
+    torch.testing.assert_close(build_bilinear_kernel(4), row[:, None] * row)
     up = nn.ConvTranspose2d(1, 1, 8, stride=4, padding=2, bias=False)
-    up.weight.data[:] = bilinear_kernel(8)
+    up.weight.data[:] = build_bilinear_kernel(8)
     ramp = torch.arange(8.0).expand(8, 8)[None, None]
     result = up(ramp)[0, 0, 16, 4:-4]
     torch.testing.assert_close(result.diff(), torch.full((23,), 0.25))
@@ -188,9 +188,9 @@ def test_necks_start_as_bilinear_interpolation():
     shapes = {f"dla{i}": ShapeSpec(channels=4 * 2**i, stride=2**i) for i in range(2, 6)}
     up = DLAUpNeck(input_shape=shapes).ida_up[1].up
     assert (up.stride, up.groups) == ((4, 4), 16)
-    assert torch.equal(up.weight[3, 0].data, bilinear_kernel(8))
+    assert torch.equal(up.weight[3, 0].data, build_bilinear_kernel(8))
     stage = DeconvNeck(input_shape=shapes, channels=(8, 8, 8)).stages[1]
-    assert torch.equal(stage.up.weight[5, 5].data, bilinear_kernel(4))
+    assert torch.equal(stage.up.weight[5, 5].data, build_bilinear_kernel(4))
     assert stage.up.weight[5, 4].abs().max() < 0.1
     plain = DeconvNeck(input_shape=shapes, channels=(64, 64, 64), conv="").stages[1]
     assert plain.up.weight.std().item() == pytest.approx(0.001, rel=0.05)

@@ -173,7 +173,7 @@ def test_ignored_regions_are_neither_right_nor_wrong():
     plain, targets = targets_of(dataset_dict_of()), targets_of(dataset_dict_of(ignored=[van, region, tram]))
     assert len(targets) == len(plain) == targets.num_objects == len(STREET)
     head = task_of().heads["heatmap"]
-    before, after = (head.encode(x).dense()[0] for x in (plain, targets))
+    before, after = (head.encode(x).to_dense()[0] for x in (plain, targets))
     assert (after >= before).all() and torch.equal(after == 1, before == 1)
     added = [(int(c), int(x), int(y)) for c, y, x in (after == 0.9999).nonzero()]
     van_cell, region_cell = (
@@ -189,7 +189,7 @@ def test_ignored_regions_are_neither_right_nor_wrong():
 def test_an_object_in_an_ignored_region_is_an_object():
     box = dataset_dict_of()["annotations"][0]["bbox"]
     targets = targets_of(dataset_dict_of(ignored=[{"type": "DontCare", "bbox": box, "bbox_mode": BoxMode.XYXY_ABS}]))
-    maps = task_of().heads["heatmap"].encode(targets).dense()[0]
+    maps = task_of().heads["heatmap"].encode(targets).to_dense()[0]
     assert (maps == 1).sum() == len(STREET) and (maps == 0.9999).sum() == 2
 
 

@@ -11,7 +11,7 @@ from detectron2.engine import DefaultPredictor
 from detectron2.modeling import build_model
 from detectron2.structures import Boxes, Instances, Keypoints
 
-from centernet_d2.geometry import flip_matrix, letterbox_matrix, transform_points
+from centernet_d2.geometry import build_letterbox_matrix, flip_matrix, transform_points
 from centernet_d2.structures import Targets
 from tests.helpers.tiny import base_cfg, training_input
 
@@ -101,7 +101,7 @@ def test_a_copy_of_the_model_uses_its_own_stems():
 def test_the_heatmap_has_a_peak_for_every_box_inside():
     model = tracking_model()
     boxes = [torch.tensor([[10.0, 20, 30, 40], [-50, -50, -1, -1], [60, 60, 90, 90]]), torch.zeros(0, 4)]
-    heatmap = model.heatmap(boxes, (64, 64))
+    heatmap = model.render_heatmap(boxes, (64, 64))
     assert heatmap.shape == (2, 1, 64, 64)
     peaks = (heatmap[0, 0] == 1).nonzero().tolist()
     assert peaks == [[30, 20], [62, 62]]
@@ -171,7 +171,7 @@ class PerfectVideo:
         frame, is_flipped = divmod(self.calls, 2) if flip else (self.calls, 0)
         self.calls += 1
         keep = self.model.test_time_augmentation.resize == "keep"
-        matrix = letterbox_matrix(self.size, size, 1.0 if keep else None)
+        matrix = build_letterbox_matrix(self.size, size, 1.0 if keep else None)
         matrix = flip_matrix(matrix, size[1]) if is_flipped else matrix
         now, before = self.frames[frame], self.frames[max(frame - 1, 0)]
         instances = Instances(size)

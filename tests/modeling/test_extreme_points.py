@@ -155,7 +155,7 @@ def test_points_without_label_are_not_learned(side):
         select_supervised = index != side
         assert len(fewer[f"{name}_heatmap"].index) == (len(target[f"{name}_heatmap"].index) if select_supervised else 0)
         assert len(fewer[f"{name}_offset"][1]) == int(select_supervised)
-    assert torch.equal(fewer["center_heatmap"].dense(), target["center_heatmap"].dense())
+    assert torch.equal(fewer["center_heatmap"].to_dense(), target["center_heatmap"].to_dense())
 
 
 def test_targets_are_the_reference_ones():
@@ -164,7 +164,7 @@ def test_targets_are_the_reference_ones():
     targets = task_of().encode(targets_of(gt))
     for side, name in enumerate(EXTREME4.names):
         x, y = (gt.gt_keypoints.tensor[0, side, :2] / 4).tolist()
-        maps = targets[f"{name}_heatmap"].dense()
+        maps = targets[f"{name}_heatmap"].to_dense()
         assert (maps == 1).nonzero().tolist() == [[0, 1, int(y), int(x)]]
         columns = maps[0, 1].amax(dim=0) > 0
         # 12.5 x 14.5 cells, rounded up: radius 3 of CornerNet's published formula.

@@ -60,7 +60,7 @@ def worst_error(predictions, boxes, classes, n=0):
 
 def alone(boxes, flags, grid_size):
     """Objects none of whose points lies in a cell that holds the same point of another object."""
-    cells = gather_cells(grid.grid_points(boxes / STRIDE, flags), grid_size)
+    cells = gather_cells(grid.compute_grid_points(boxes / STRIDE, flags), grid_size)
     shared = (cells[:, None] == cells[None]).all(dim=-1) & ~torch.eye(len(boxes), dtype=torch.bool)[..., None]
     return ~shared.any(dim=(1, 2))
 

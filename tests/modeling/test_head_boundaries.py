@@ -68,7 +68,7 @@ def test_a_heatmap_radius_of_0_is_one_cell(schema):
     """However large the object; only a negative radius depends on its size."""
     cfg = keypoint_cfg(schema, "KeypointHeatmapTask", "MODEL.KEYPOINT.HEATMAP_RADIUS", 0)
     head = build_head("KeypointHeatmapHead", cfg, [32])
-    maps = head.encode(Targets.from_instances([one_object(schema)], 4, (32, 32))).maps.dense()
+    maps = head.encode(Targets.from_instances([one_object(schema)], 4, (32, 32))).maps.to_dense()
     assert (maps.flatten(2) > 0).sum(dim=2).unique().tolist() == [1]
 
 

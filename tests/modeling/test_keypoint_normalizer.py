@@ -36,7 +36,7 @@ def test_losses_equal_the_reference_formulas(batch):
     task, targets, features = batch
     losses = task.losses(features, task.encode(targets), torch.tensor(3.0))
     maps = {name: head.eval()([features[0]])[-1].detach().double() for name, head in task.items()}
-    heatmap = task.heads["keypoint_heatmap"].encode(targets).maps.dense().double()
+    heatmap = task.heads["keypoint_heatmap"].encode(targets).maps.to_dense().double()
     p = maps["keypoint_heatmap"].sigmoid()
     focal, peaks = 0.0, 0
     for value, probability in zip(heatmap.flatten().tolist(), p.flatten().tolist(), strict=True):
@@ -46,7 +46,7 @@ def test_losses_equal_the_reference_formulas(batch):
         else:
             focal -= (1 - value) ** 4 * probability**2 * math.log(1 - probability)
     regression, offset, coordinates = 0.0, 0.0, 0
-    centers = targets.cells([4])[:, 0]
+    centers = targets.get_cells([4])[:, 0]
     for i, points in enumerate(targets.fields["keypoints"]):
         n, (cx, cy) = int(targets.image_index[i]), centers[i].tolist()
         for k, (x, y, visible) in enumerate(points.tolist()):

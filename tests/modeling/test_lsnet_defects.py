@@ -35,7 +35,7 @@ def crowded_targets() -> tuple[Targets, torch.Tensor]:
         rows.append(instances)
     targets = Targets.from_instances(rows, 1, SIZE)
     levels = Levels.from_input_size(SIZE, (8, 16, 32))
-    return targets, levels.points(torch.device("cpu"))
+    return targets, levels.get_points(torch.device("cpu"))
 
 
 @pytest.mark.parametrize("defect", [False, True])

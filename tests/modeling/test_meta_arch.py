@@ -10,7 +10,7 @@ import yaml
 from detectron2.config import configurable
 from detectron2.structures import Boxes, Instances
 
-from centernet_d2.geometry import letterbox_matrix, transform_points
+from centernet_d2.geometry import build_letterbox_matrix, transform_points
 from centernet_d2.modeling.heads import HEAD_REGISTRY, Head
 from centernet_d2.modeling.test_time_augmentation import forward_with_flip
 from centernet_d2.ops.indexing import gather_cells, read_at
@@ -38,7 +38,7 @@ class PerfectNetwork:
             if keep
             else None
         )
-        matrix = letterbox_matrix(self.image_size, size, scale)
+        matrix = build_letterbox_matrix(self.image_size, size, scale)
         boxes = transform_points(self.boxes.reshape(-1, 2), matrix).reshape(-1, 4)
         if flip:
             boxes = np.stack([size[1] - boxes[:, 2], boxes[:, 1], size[1] - boxes[:, 0], boxes[:, 3]], axis=1)
@@ -78,7 +78,7 @@ def test_boxes_come_back_in_image_pixels(resize, flags, scales, flip):
 
 def perfect_at(network, batch, scale):
     """The perfect answer at one scale of "keep"."""
-    matrix = letterbox_matrix(network.image_size, tuple(batch.shape[-2:]), scale)
+    matrix = build_letterbox_matrix(network.image_size, tuple(batch.shape[-2:]), scale)
     boxes = torch.as_tensor(transform_points(network.boxes.reshape(-1, 2), matrix).reshape(-1, 4))
     instances = Instances(tuple(batch.shape[-2:]))
     instances.gt_boxes, instances.gt_classes = Boxes(boxes), network.classes

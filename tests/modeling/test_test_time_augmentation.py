@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from centernet_d2.data.transforms.affine import RandomAffine
-from centernet_d2.geometry import letterbox_matrix
+from centernet_d2.geometry import build_letterbox_matrix
 from centernet_d2.modeling.test_time_augmentation import TestTimeAugmentation
 
 
@@ -15,15 +15,15 @@ from centernet_d2.modeling.test_time_augmentation import TestTimeAugmentation
 )
 def test_kept_sizes(size, plain, padded):
     """CenterNet's own: (side | 31) + 1."""
-    assert TestTimeAugmentation(resize="keep").input_size(size, 1.0, 32) == plain
-    assert TestTimeAugmentation(resize="keep", pad_always=True).input_size(size, 1.0, 32) == padded
+    assert TestTimeAugmentation(resize="keep").compute_input_size(size, 1.0, 32) == plain
+    assert TestTimeAugmentation(resize="keep", pad_always=True).compute_input_size(size, 1.0, 32) == padded
     assert padded == tuple((side | 31) + 1 for side in size)
-    assert TestTimeAugmentation(size=(512, 512), pad_always=True).input_size(size, 1.0, 32) == (512, 512)
+    assert TestTimeAugmentation(size=(512, 512), pad_always=True).compute_input_size(size, 1.0, 32) == (512, 512)
 
 
 def test_an_odd_image_is_moved_by_whole_pixels_as_reference():
     """CenterNet centers (w // 2, h // 2), so the odd pixel is at the right and below."""
-    matrix = letterbox_matrix((97, 101), (128, 128), 1.0)
+    matrix = build_letterbox_matrix((97, 101), (128, 128), 1.0)
     assert np.allclose(matrix, [[1, 0, 64 - 101 // 2], [0, 1, 64 - 97 // 2]])
 
 
@@ -41,7 +41,7 @@ def test_kittis_images_are_fitted_by_their_width_as_reference(height, width):
     assert different.mean() < 1e-3
     assert np.allclose(scale[0] * torch.from_numpy(there) + shift[0], here, atol=1e-3)
     # Wholly inside, the image would be smaller by up to a hundredth.
-    whole = letterbox_matrix((height, width), (384, 1280))[0, 0] * scale[0, 0].item()
+    whole = build_letterbox_matrix((height, width), (384, 1280))[0, 0] * scale[0, 0].item()
     assert 0.990 < whole < 0.994
     # In training it is seen in the same way, and known to be.
     drawn = RandomAffine((384, 1280), mode="none", flip_prob=0.0, fit_width=True).get_transform(image)

@@ -14,7 +14,7 @@ from detectron2.modeling import build_model
 from torch import nn
 
 from centernet_d2.modeling.backbone import TimmBackbone, TorchvisionBackbone
-from centernet_d2.modeling.backbone.torchvision import weights_url
+from centernet_d2.modeling.backbone.torchvision import get_weights_url
 from tests.helpers.tiny import tiny_cfg
 
 # Modules whose outputs are the maps, by hand; and what of torchvision's parameters comes after them.
@@ -148,11 +148,11 @@ def test_relu_in_place_of_relu6():
 def test_weights_by_name(tmp_path, monkeypatch):
     """From torchvision's cache, so that nothing is downloaded; a file that is not what its name says is refused."""
     published = torchvision.models.MobileNet_V3_Small_Weights.IMAGENET1K_V1.url
-    assert weights_url("torchvision://mobilenet_v3_small") == published
-    assert weights_url("torchvision://resnet50/IMAGENET1K_V1").endswith("/resnet50-0676ba61.pth")
+    assert get_weights_url("torchvision://mobilenet_v3_small") == published
+    assert get_weights_url("torchvision://resnet50/IMAGENET1K_V1").endswith("/resnet50-0676ba61.pth")
     for wrong in ("torchvision://mobilenet_v9", "torchvision://resnet50/IMAGENET21K"):
         with pytest.raises(ValueError, match=f"{wrong}: torchvision has no such weights"):
-            weights_url(wrong)
+            get_weights_url(wrong)
 
     monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path / "hub"))
     source = tmp_path / "source.pth"
@@ -160,7 +160,7 @@ def test_weights_by_name(tmp_path, monkeypatch):
     torch.save(network.state_dict(), source)
     digest = hashlib.sha256(source.read_bytes()).hexdigest()
     model = detector("mobilenet_v3_small")
-    place = "centernet_d2.modeling.backbone.torchvision.weights_url"
+    place = "centernet_d2.modeling.backbone.torchvision.get_weights_url"
     monkeypatch.setattr(place, lambda path: (source.rename(source.with_name(f"w-{'0' * 8}.pth"))).as_uri())
     with pytest.raises(RuntimeError, match="invalid hash value"):
         DetectionCheckpointer(model).load("torchvision://mobilenet_v3_small")

@@ -13,9 +13,9 @@ from pycocotools import mask as mask_util
 from centernet_d2.ops.extreme_points import (
     aggregate_edges,
     build_octagons,
-    extreme_boxes,
+    compute_extreme_boxes,
     group_extreme_points,
-    octagon_masks,
+    make_octagon_masks,
     suppress_ghost_boxes,
 )
 
@@ -121,7 +121,7 @@ def test_memory_is_that_of_three_sides():
 
 def test_octagon_by_hand():
     points = torch.tensor([[[40.0, 10.0], [10.0, 18.0], [20.0, 50.0], [90.0, 30.0]]])
-    assert extreme_boxes(points).tolist() == [[10, 10, 90, 50]]
+    assert compute_extreme_boxes(points).tolist() == [[10, 10, 90, 50]]
     # Segments of 20 and 10: the left one is cut at nothing, the lower one at the corner (10, 50).
     expected = [[50, 10], [30, 10], [10, 13], [10, 23], [10, 50], [30, 50], [90, 35], [90, 25]]
     assert build_octagons(points).tolist() == [expected]
@@ -138,9 +138,9 @@ def test_masks_are_the_octagons(seed):
     fraction = generator.uniform(0, 1, 4)
     x, y = x1 + fraction * (x2 - x1), y1 + fraction * (y2 - y1)
     points = torch.tensor([[[x[0], y1], [x1, y[1]], [x[2], y2], [x2, y[3]]]]).float()
-    boxes = extreme_boxes(points).clamp(min=0)
+    boxes = compute_extreme_boxes(points).clamp(min=0)
     boxes = torch.minimum(boxes, torch.tensor([width, height, width, height]))
-    pasted = paste_masks_in_image(octagon_masks(points, boxes)[:, 0], boxes, (height, width))[0].numpy()
+    pasted = paste_masks_in_image(make_octagon_masks(points, boxes)[:, 0], boxes, (height, width))[0].numpy()
     polygon = build_octagons(points)[0].double().numpy().clip([-1000, -1000], [1000, 1000]).ravel().tolist()
     gt = mask_util.decode(mask_util.frPyObjects([polygon], height, width))[..., 0].astype(bool)
     assert (pasted & gt).sum() / (pasted | gt).sum() > 0.98

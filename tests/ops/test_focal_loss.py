@@ -41,7 +41,7 @@ def test_equals_the_definition(target, chunk, kind, monkeypatch):
     monkeypatch.setitem(focal._CHUNK, "cpu", chunk)
     logits = torch.randn(2, 3, 10, 10, dtype=torch.float64, generator=torch.Generator().manual_seed(0)) * 2
     ours, theirs = logits.clone().requires_grad_(), logits.clone().requires_grad_()
-    a, b = HEATMAP_LOSSES[kind](ours, target), PLAIN[kind](theirs, target.dense().double())
+    a, b = HEATMAP_LOSSES[kind](ours, target), PLAIN[kind](theirs, target.to_dense().double())
     a.backward()
     b.backward()
     torch.testing.assert_close(a, b, rtol=1e-9, atol=0)

@@ -11,10 +11,10 @@ import torch
 
 from centernet_d2.ops.gaussian import (
     add_ignored_regions,
+    compute_window_radius,
     gaussian_radius,
     splat_gaussians,
     splat_in_boxes,
-    window_radius,
 )
 
 
@@ -93,7 +93,7 @@ def test_the_cornernet_radius_is_the_smallest_of_its_three(size, overlap):
 
 def test_reference_radius_where_a_last_bit_decides():
     """A radius of exactly 35 must not become 34 by rounding: the reference code gets 35."""
-    assert window_radius(torch.tensor([[100.0, 175.0]]), 0.7, "cornernet", False).tolist() == [[35, 35]]
+    assert compute_window_radius(torch.tensor([[100.0, 175.0]]), 0.7, "cornernet", False).tolist() == [[35, 35]]
 
 
 def test_unknown_radius_method():
@@ -102,22 +102,22 @@ def test_unknown_radius_method():
 
 
 def test_elliptical_radii_follow_each_side():
-    radius = window_radius(torch.tensor([[100.0, 10.0]]), 0.7, "cornernet", elliptical=True)
+    radius = compute_window_radius(torch.tensor([[100.0, 10.0]]), 0.7, "cornernet", elliptical=True)
     assert radius.tolist() == [[int(0.2733200530681512 * 100), int(0.2733200530681512 * 10)]]
 
 
 def test_radii_of_ttfnet_and_fixed_ones():
     """int(side / 2 * 0.54) of each side, of the box as it is: 100 -> 27, 10.9 -> 2, 3.5 -> 0."""
     sizes = torch.tensor([[100.0, 10.9], [3.5, 7.5]])
-    assert window_radius(sizes, 0.7, "ellipse", False).tolist() == [[27, 2], [0, 2]]
-    assert window_radius(sizes, 0.7, "ellipse", False, alpha=1.0).tolist() == [[50, 5], [1, 3]]
-    assert window_radius(sizes, 0.7, "fixed", False, fixed=3).tolist() == [[3, 3], [3, 3]]
+    assert compute_window_radius(sizes, 0.7, "ellipse", False).tolist() == [[27, 2], [0, 2]]
+    assert compute_window_radius(sizes, 0.7, "ellipse", False, alpha=1.0).tolist() == [[50, 5], [1, 3]]
+    assert compute_window_radius(sizes, 0.7, "fixed", False, fixed=3).tolist() == [[3, 3], [3, 3]]
 
 
 def test_reference_window_values():
     """Radius 2: the row through the center, a diagonal neighbor and a corner."""
     cells, channel = torch.tensor([[[5, 5]]]), torch.tensor([[0]])
-    maps = splat_gaussians(cells, channel, torch.tensor([[2, 2]]), (1, 1, 11, 11)).dense()[0, 0]
+    maps = splat_gaussians(cells, channel, torch.tensor([[2, 2]]), (1, 1, 11, 11)).to_dense()[0, 0]
     torch.testing.assert_close(
         maps[5, 3:8], torch.tensor([0.056135, 0.486752, 1, 0.486752, 0.056135]), atol=1e-6, rtol=0
     )
@@ -145,7 +145,7 @@ def test_rendering_equals_a_loop(seed):
                     c = channel[i, k]
                     expected[c, y, x] = max(expected[c, y, x], value)
     maps = splat_gaussians(cells, channel, radius, shape)
-    torch.testing.assert_close(maps.dense().view(6, 17, 23), expected.float(), atol=1e-6, rtol=1e-6)
+    torch.testing.assert_close(maps.to_dense().view(6, 17, 23), expected.float(), atol=1e-6, rtol=1e-6)
     assert (maps.index[1:] > maps.index[:-1]).all()
 
 
@@ -168,7 +168,7 @@ def test_crowds_are_synthetic_as_reference(maps):
         torch.from_numpy(radius),
         (1, maps, 64, 96),
     )
-    torch.testing.assert_close(drawn.dense()[0], torch.from_numpy(expected), atol=6e-8, rtol=0)
+    torch.testing.assert_close(drawn.to_dense()[0], torch.from_numpy(expected), atol=6e-8, rtol=0)
     assert drawn.index.tolist() == expected.ravel().nonzero()[0].tolist()
 
 
@@ -191,7 +191,7 @@ def test_gaussians_around_exact_centers_equal_a_loop(seed):
                     expected[c, y, x] = max(expected[c, y, x], math.exp(-18 * away))
             expected[c, cy, cx] = 1
     maps = splat_gaussians(cells, channel, radius, (2, 3, 17, 23), points)
-    torch.testing.assert_close(maps.dense().view(6, 17, 23), expected.float(), atol=1e-7, rtol=1e-6)
+    torch.testing.assert_close(maps.to_dense().view(6, 17, 23), expected.float(), atol=1e-7, rtol=1e-6)
     assert (maps.index[1:] > maps.index[:-1]).all()
 
 
@@ -205,9 +205,9 @@ def test_ignored_cells_are_the_larger_of_both(seed):
         channel = torch.randint(0, 2, (count, 1), generator=generator)
         radius = torch.randint(0, 9, (count, 2), generator=generator)
         drawn.append(splat_gaussians(cells, channel, radius, (1, 2, 17, 23)))
-    expected = torch.maximum(drawn[0].dense(), drawn[1].dense().clamp(max=0.9999))
+    expected = torch.maximum(drawn[0].to_dense(), drawn[1].to_dense().clamp(max=0.9999))
     both = add_ignored_regions(*drawn)
-    assert torch.equal(both.dense(), expected)
+    assert torch.equal(both.to_dense(), expected)
     assert (both.index[1:] > both.index[:-1]).all()
 
 
@@ -237,7 +237,7 @@ def test_gaussians_cut_at_boxes_equal_a_loop(seed):
                     expected[c, y, x] = max(expected[c, y, x], value)
             expected[c, cy, cx] = 1
     maps = splat_in_boxes(cells, channel, boxes, (2, 3, 17, 23))
-    torch.testing.assert_close(maps.dense().view(6, 17, 23), expected.float(), atol=1e-6, rtol=1e-6)
+    torch.testing.assert_close(maps.to_dense().view(6, 17, 23), expected.float(), atol=1e-6, rtol=1e-6)
 
 
 @pytest.mark.parametrize("size", [(4, 4), (2, 2), (10, 10), (4, 5), (5, 5), (1, 1)])
@@ -245,7 +245,7 @@ def test_an_even_number_of_cells_has_a_peak(size):
     """The code that this follows has a largest value of 0.758, 0.553, 0.930 and 0.871 for the first four."""
     box = torch.tensor([[3.0, 2.0, 3.0 + size[0], 2.0 + size[1]]])
     center = ((box[:, None, :2] + box[:, None, 2:]) / 2).long()
-    maps = splat_in_boxes(center, torch.zeros(1, 1, dtype=torch.long), box, (1, 1, 16, 16)).dense()[0, 0]
+    maps = splat_in_boxes(center, torch.zeros(1, 1, dtype=torch.long), box, (1, 1, 16, 16)).to_dense()[0, 0]
     assert (maps == 1).nonzero().tolist() == [center[0, 0].flip(0).tolist()]
     assert (maps > 0).sum() == size[0] * size[1]
 
@@ -258,4 +258,4 @@ def test_no_objects_give_empty_maps():
         (2, 3, 4, 5),
     )
     assert len(empty.index) == 0
-    assert empty.dense().sum() == 0
+    assert empty.to_dense().sum() == 0

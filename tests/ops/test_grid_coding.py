@@ -15,7 +15,7 @@ def test_reference_points_and_distances():
     box = torch.tensor([10.0, 20.0, 50.0, 100.0])
     expected = [[20, 40], [30, 40], [40, 40], [20, 60], [30, 60], [40, 60], [20, 80], [30, 80], [40, 80]]
     distances = [[10, 20], [20, 20], [30, 20], [10, 40], [20, 40], [30, 40], [10, 60], [20, 60], [30, 60]]
-    assert grid.grid_points(box, ALL).tolist() == expected
+    assert grid.compute_grid_points(box, ALL).tolist() == expected
     assert grid.encode_size(box, ALL, "lt").tolist() == distances
 
 
@@ -25,7 +25,7 @@ def test_boxes_come_back(encoding, flags):
     low = torch.rand(1000, 2, generator=torch.Generator().manual_seed(0)) * 100
     boxes = torch.cat([low, low + 0.01 + torch.rand(1000, 2) * 200], dim=1)
     sizes = grid.encode_size(boxes, flags, encoding)
-    decoded = grid.decode_boxes(grid.grid_points(boxes, flags), sizes, flags, encoding)
+    decoded = grid.decode_boxes(grid.compute_grid_points(boxes, flags), sizes, flags, encoding)
     torch.testing.assert_close(decoded, boxes[:, None].expand_as(decoded), atol=2e-4, rtol=0)
 
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from centernet_d2.layers.class_keypoints import ClassKeypoints
-from centernet_d2.ops.keypoint_matching import choose_peaks, extreme_box, match_to_peaks
+from centernet_d2.ops.keypoint_matching import choose_peaks, compute_extreme_box, match_to_peaks
 
 RANGES = [(0, 3), (3, 8), (8, 10)]
 
@@ -33,7 +33,7 @@ def test_own_keypoints_are_gathered_and_put_back():
 
 def test_the_box_around_used_points():
     points = torch.tensor([[[1.0, 5.0], [3.0, 2.0], [-9.0, 99.0]]])
-    assert extreme_box(points, torch.tensor([[True, True, False]])).tolist() == [[1.0, 2.0, 3.0, 5.0]]
+    assert compute_extreme_box(points, torch.tensor([[True, True, False]])).tolist() == [[1.0, 2.0, 3.0, 5.0]]
 
 
 @pytest.mark.parametrize("nearest", [False, True])

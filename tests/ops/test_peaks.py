@@ -6,13 +6,19 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from centernet_d2.ops.peaks import _select_top, _select_top_by_rows, max_in_neighborhood, max_in_window, top_peaks
+from centernet_d2.ops.peaks import (
+    _select_top,
+    _select_top_by_rows,
+    compute_neighborhood_max,
+    compute_window_max,
+    find_top_peaks,
+)
 
 
 def test_neighborhood_maximum_equals_pooling():
     for shape in [(2, 3, 7, 9), (1, 1, 1, 1), (1, 2, 1, 5), (1, 2, 5, 1)]:
         maps = torch.randn(shape)
-        assert torch.equal(max_in_neighborhood(maps), F.max_pool2d(maps, 3, 1, 1))
+        assert torch.equal(compute_neighborhood_max(maps), F.max_pool2d(maps, 3, 1, 1))
 
 
 def search(maps, k):
@@ -26,7 +32,7 @@ def search(maps, k):
 
 
 @pytest.mark.parametrize("k", [3, 10])
-@pytest.mark.parametrize("function", [top_peaks, _select_top])
+@pytest.mark.parametrize("function", [find_top_peaks, _select_top])
 def test_top_peaks_equal_a_search(function, k):
     maps = torch.randn(2, 4, 3, 12, 9, generator=torch.Generator().manual_seed(0))
     values, classes, cells = function(maps, k)
@@ -43,7 +49,7 @@ def test_a_slope_has_few_peaks_in_its_best_rows():
     maps = (100 - (x - 30) ** 2 / 50 - (y - 30) ** 2 / 50)[None].repeat(2, 1, 1)
     maps[1] -= 200
     maps[1, ::8, ::8] += 20
-    values, classes, _ = top_peaks(maps[None, :, None], 8)
+    values, classes, _ = find_top_peaks(maps[None, :, None], 8)
     assert classes[0, 0].tolist() == [0] + [1] * 7
     assert values[0, 0].tolist() == [v for v, *_ in search(maps, 8)]
 
@@ -51,7 +57,7 @@ def test_a_slope_has_few_peaks_in_its_best_rows():
 def test_equal_neighbors_are_both_peaks():
     maps = torch.full((1, 1, 1, 3, 5), -5.0)
     maps[..., 1, 1] = maps[..., 1, 2] = 1.0
-    values, _, cells = top_peaks(maps, 2)
+    values, _, cells = find_top_peaks(maps, 2)
     assert values.tolist() == [[[1.0, 1.0]]]
     assert sorted(cells[0, 0].tolist()) == [[1, 1], [2, 1]]
 
@@ -61,7 +67,7 @@ def test_equal_neighbors_are_both_peaks():
 def test_plateaus(size, levels):
     """Values of a few levels: the values are those of a search; of equal peaks any are given, but none twice."""
     maps = torch.randint(0, levels, (2, 5, 2, *size), generator=torch.Generator().manual_seed(levels)).float()
-    values, classes, cells = top_peaks(maps, 12)
+    values, classes, cells = find_top_peaks(maps, 12)
     for n, p in torch.cartesian_prod(torch.arange(2), torch.arange(2)):
         every = search(maps[n, :, p], None)
         count = min(12, len(every))
@@ -78,7 +84,7 @@ def test_rows_tell_enough():
     assert (_select_top_by_rows(flat, 50)[0] == 0).all()
     slopes = torch.arange(20.0)[:, None, None] - (torch.arange(32.0) - 16)[:, None].expand(-1, 48) ** 2 / 1000
     assert _select_top_by_rows(slopes[None, :, None], 20) is None
-    assert top_peaks(slopes[None, :, None], 20)[0][0, 0].tolist() == [v for v, *_ in search(slopes, 20)]
+    assert find_top_peaks(slopes[None, :, None], 20)[0][0, 0].tolist() == [v for v, *_ in search(slopes, 20)]
     noise = torch.randn(2, 20, 3, 32, 48, generator=torch.Generator().manual_seed(0))
     noise[:, 3, :, 10:14] = 5.0
     found, expected = _select_top_by_rows(noise, 50), _select_top(noise, 50)
@@ -89,7 +95,7 @@ def test_rows_tell_enough():
 @pytest.mark.parametrize("size", [(3, 3), (1, 1), (1, 4)])
 def test_fewer_peaks_than_requested_for(size):
     maps = torch.arange(float(size[0] * size[1])).view(1, 1, 1, *size)
-    values, classes, cells = top_peaks(maps, 50)
+    values, classes, cells = find_top_peaks(maps, 50)
     assert values.shape == classes.shape == (1, 1, 50)
     assert cells.shape == (1, 1, 50, 2)
     assert values[0, 0, 0] == maps.max()
@@ -99,7 +105,7 @@ def test_fewer_peaks_than_requested_for(size):
 def test_one_image_of_many_has_few_peaks():
     maps = torch.randn(20, 2, 1, 16, 8, generator=torch.Generator().manual_seed(0))
     maps[7] = torch.arange(8.0) + torch.arange(16.0)[:, None]
-    values, classes, cells = top_peaks(maps, 5)
+    values, classes, cells = find_top_peaks(maps, 5)
     assert values[7].tolist() == [[22.0, 22.0] + [-torch.inf] * 3]
     assert sorted(classes[7, 0, :2].tolist()) == [0, 1]
     assert cells[7, 0, :2].tolist() == [[7, 15]] * 2
@@ -111,5 +117,5 @@ def test_maximum_near_points():
     maps = torch.randn(2, 3, 6, 7)
     points = torch.tensor([[3.5, 2.5], [-4.0, 9.0], [6.99, 0.0]])
     image, channel = torch.tensor([0, 1, 1]), torch.tensor([2, 0, 1])
-    expected = max_in_neighborhood(maps)[image, channel, [2, 5, 0], [3, 0, 6]]
-    assert torch.equal(max_in_window(maps, image, channel, points), expected)
+    expected = compute_neighborhood_max(maps)[image, channel, [2, 5, 0], [3, 0, 6]]
+    assert torch.equal(compute_window_max(maps, image, channel, points), expected)

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torchvision.ops import batched_nms
 
-from centernet_d2.ops.soft_nms import _clusters_in_step, _soft_nms_in_step, cluster_vote, overlap_with, soft_nms
+from centernet_d2.ops.soft_nms import _cluster_in_parallel, _soft_nms_in_step, cluster_vote, overlap_with, soft_nms
 from centernet_d2.runtime import merging
 
 
@@ -123,7 +123,7 @@ def test_images_in_step_as_in_turn(seed, limit):
     assert torch.equal(index[kept], other_index[kept])
     torch.testing.assert_close(scores, other_scores.where(other_scores >= 0.001, 0))
     index, fused, votes = cluster_vote(*scene, num_sources=4, limit=limit)
-    seeds, members, weights = _clusters_in_step(*scene, 4, limit, 0.6)
+    seeds, members, weights = _cluster_in_parallel(*scene, 4, limit, 0.6)
     assert torch.equal(votes, weights.mean(dim=2))
     assert torch.equal(index[votes > 0], seeds[votes > 0])
     rows = torch.arange(2)[:, None, None]
@@ -151,7 +151,7 @@ def test_the_runtime_merges_as_the_batched_ops(seed, limit):
     """``runtime.merging`` for one image, and what a GPU does for a batch."""
     boxes, scores, classes = crowded_scene(seed)
     index, lowered = _soft_nms_in_step(boxes, scores, classes, limit, 0.5, 0.001, "gaussian", 0.6)
-    seeds, members, weights = _clusters_in_step(boxes, scores, classes, 4, limit, 0.6)
+    seeds, members, weights = _cluster_in_parallel(boxes, scores, classes, 4, limit, 0.6)
     for n in range(2):
         candidates = {
             name: values[n].numpy() for name, values in {"boxes": boxes, "scores": scores, "classes": classes}.items()

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from centernet_d2.ops.gaussian import splat_gaussians
-from centernet_d2.ops.subpixel import dark_position, soft_argmax_position
+from centernet_d2.ops.subpixel import find_dark_position, find_soft_argmax_position
 
 
 def gaussian(point, sigma, size=12):
@@ -22,29 +22,29 @@ def indices():
 @pytest.mark.parametrize("place", [(5.1, 6.9), (5.5, 6.5), (5.93, 6.02)])
 def test_dark_is_exact_for_a_gaussian(place, sigma):
     maps = gaussian(place, sigma).logit()
-    position = dark_position(maps, *indices(), torch.tensor([[5, 6]]))
+    position = find_dark_position(maps, *indices(), torch.tensor([[5, 6]]))
     assert torch.allclose(position[0], torch.tensor(place, dtype=torch.float64) - torch.tensor([5, 6]), atol=1e-6)
 
 
 def test_dark_stays_inside_the_cell_and_in_the_center_of_a_plateau():
     flat = torch.zeros(1, 1, 5, 5)
-    assert dark_position(flat, *indices(), torch.tensor([[2, 2]])).tolist() == [[0.5, 0.5]]
+    assert find_dark_position(flat, *indices(), torch.tensor([[2, 2]])).tolist() == [[0.5, 0.5]]
     slope = torch.linspace(-3, 3, 5).expand(1, 1, 5, 5).contiguous()
-    position = dark_position(slope, *indices(), torch.tensor([[4, 2]]))
+    position = find_dark_position(slope, *indices(), torch.tensor([[4, 2]]))
     assert ((position >= 0) & (position <= 1)).all()
 
 
 @pytest.mark.parametrize("place", [(7.4, 6.5), (3.6, 6.5), (5.5, 8.4), (5.5, 4.6), (7.4, 8.4)])
 def test_dark_stops_at_every_side_of_the_cell(place):
     """The top of the parabola lies beyond the cell, on either side."""
-    position = dark_position(gaussian(place, 1.5).logit(), *indices(), torch.tensor([[5, 6]]))[0]
+    position = find_dark_position(gaussian(place, 1.5).logit(), *indices(), torch.tensor([[5, 6]]))[0]
     expected = [min(max(at - cell, 0.0), 1.0) for at, cell in zip(place, (5, 6), strict=True)]
     assert position.tolist() == pytest.approx(expected, abs=1e-6)
 
 
 def test_soft_argmax_is_the_weighted_mean():
     maps = torch.randn(1, 1, 6, 6, dtype=torch.float64)
-    position = soft_argmax_position(maps, *indices(), torch.tensor([[3, 2]]))[0]
+    position = find_soft_argmax_position(maps, *indices(), torch.tensor([[3, 2]]))[0]
     p = maps[0, 0].sigmoid()[1:4, 2:5]
     x = sum(p[i, j] * (2 + j + 0.5) for i in range(3) for j in range(3)) / p.sum()
     y = sum(p[i, j] * (1 + i + 0.5) for i in range(3) for j in range(3)) / p.sum()
@@ -56,7 +56,7 @@ def test_gaussians_around_exact_points():
     point = torch.tensor([[[5.2, 6.7]]])
     maps = splat_gaussians(
         torch.tensor([[[5, 6]]]), torch.tensor([[0]]), torch.tensor([[2, 2]]), (1, 1, 12, 12), point
-    ).dense()[0, 0]
+    ).to_dense()[0, 0]
     for y in range(12):
         for x in range(12):
             inside = abs(x - 5) <= 2 and abs(y - 6) <= 2

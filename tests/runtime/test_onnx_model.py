@@ -8,7 +8,7 @@ import torch
 
 from centernet_d2.data.synthetic.shapes import ShapesConfig, draw
 from centernet_d2.modeling.test_time_augmentation import TestTimeAugmentation
-from centernet_d2.ops.box3d_geometry import alpha_to_rotation_y, unproject
+from centernet_d2.ops.box3d_geometry import convert_alpha_to_rotation_y, unproject
 from centernet_d2.ops.extreme_points import suppress_ghost_boxes
 from centernet_d2.ops.soft_nms import cluster_vote, soft_nms
 from tests.helpers.boxes3d import P2
@@ -35,7 +35,7 @@ def test_the_input_is_the_models(size, settings, pixel_center):
     times = TestTimeAugmentation(size=(96, 128), pixel_center=pixel_center, **settings)
     (expected,), back, start = times.letterbox([torch.from_numpy(image.transpose(2, 0, 1).copy())], 1.0, 32)
     scale, shift, input_size = letterbox.letterbox(size, metadata)
-    predictions = letterbox.warp(image, scale, shift, input_size, pixel_center, metadata["resize"] == "stretch")
+    predictions = letterbox.warp_image(image, scale, shift, input_size, pixel_center, metadata["resize"] == "stretch")
     assert predictions.shape == (*expected.shape[1:], 3)
     # OpenCV's versions round differently.
     assert np.abs(predictions.astype(int) - expected.numpy().transpose(1, 2, 0)).max() <= 1
@@ -50,7 +50,7 @@ def test_a_synthetic_image_is_warped_alike():
         [torch.from_numpy(image.transpose(2, 0, 1).copy())], 1.0, 32
     )
     metadata = {"divisibility": 32, "size": [96, 128], "resize": "fixed", "pad_always": False, "fit_width": False}
-    predictions = letterbox.warp(image, *letterbox.letterbox((120, 200), metadata), 0.5)
+    predictions = letterbox.warp_image(image, *letterbox.letterbox((120, 200), metadata), 0.5)
     assert (predictions != expected.numpy().transpose(1, 2, 0)).mean() < 0.05
 
 
@@ -116,12 +116,12 @@ def test_positions_in_space():
     """With a calibration of one's own."""
     predictions = crowd(20) | {"orientation": np.linspace(-3, 3, 20), "dimensions": np.full((20, 3), 1.5)}
     predictions["depth"] = np.linspace(3, 60, 20)
-    positioned = onnx_model.in_space(predictions, P2.numpy())
+    positioned = onnx_model.place_boxes3d(predictions, P2.numpy())
     center = (predictions["boxes"][:, :2] + predictions["boxes"][:, 2:]) / 2
     seen = torch.from_numpy(np.concatenate([center, predictions["depth"][:, None]], axis=1))
     expected = unproject(seen, P2) + torch.tensor([0, 0.75, 0])
     np.testing.assert_allclose(positioned["locations"], expected, atol=1e-4)
-    turn = alpha_to_rotation_y(torch.from_numpy(predictions["orientation"]), seen[:, 0], P2)
+    turn = convert_alpha_to_rotation_y(torch.from_numpy(predictions["orientation"]), seen[:, 0], P2)
     np.testing.assert_allclose(positioned["rotation_y"], turn, atol=1e-6)
     assert "orientation" not in positioned
 

@@ -8,8 +8,14 @@ import numpy as np
 import pytest
 import torch
 
-from centernet_d2.ops.box3d_geometry import alpha_to_rotation_y, project, rotation_y_to_alpha, unproject, wrap_angle
-from centernet_d2.structures.boxes3d import Boxes3D, ground_intersection, overlaps_3d
+from centernet_d2.ops.box3d_geometry import (
+    convert_alpha_to_rotation_y,
+    convert_rotation_y_to_alpha,
+    project,
+    unproject,
+    wrap_angle,
+)
+from centernet_d2.structures.boxes3d import Boxes3D, compute_ground_intersection, compute_iou_3d
 
 # Of an image of KITTI.
 P2 = torch.tensor(
@@ -47,13 +53,13 @@ def holds(box: Boxes3D, points: torch.Tensor) -> torch.Tensor:
 
 def test_corners_of_a_box_that_looks_to_the_right():
     expected = [[4, 2, 11], [4, 2, 9], [0, 2, 9], [0, 2, 11]]
-    corners = boxes((1.5, 2, 4, 2, 2, 10, 0)).corners()[0]
+    corners = boxes((1.5, 2, 4, 2, 2, 10, 0)).compute_corners()[0]
     assert torch.allclose(corners[:4], torch.tensor(expected, dtype=torch.float64))
     assert torch.allclose(corners[4:], torch.tensor([[x, 0.5, z] for x, _, z in expected], dtype=torch.float64))
 
 
 def test_a_quarter_turn_makes_it_look_at_the_camera():
-    corners = boxes((1.5, 2, 4, 2, 2, 10, math.pi / 2)).corners()[0]
+    corners = boxes((1.5, 2, 4, 2, 2, 10, math.pi / 2)).compute_corners()[0]
     front = corners[[0, 1, 4, 5]]
     assert torch.allclose(front[:, 2], torch.tensor(8.0).double())
     # Seen from inside, looking to the camera, left is at larger x.
@@ -62,7 +68,7 @@ def test_a_quarter_turn_makes_it_look_at_the_camera():
 
 def test_corners_lie_on_the_box_at_any_angle():
     some = random_boxes(50, 0)
-    for i, corners in enumerate(some.corners()):
+    for i, corners in enumerate(some.compute_corners()):
         one = Boxes3D(*(x[i] for x in some))
         center = one.locations - torch.tensor([0, 1, 0]) * one.dimensions[0] / 2
         assert holds(one, center + 0.9999 * (corners - center)).all()
@@ -81,7 +87,7 @@ def test_boxes_with_parallel_sides(turns):
         low.append(one.locations - size * torch.tensor([0.5, 1, 0.5]))
         high.append(one.locations + size * torch.tensor([0.5, 0, 0.5]))
     shared = (torch.minimum(*high) - torch.maximum(*low)).clamp(min=0)
-    for result, axes in zip(overlaps_3d(a, b), ([0, 2], [0, 1, 2]), strict=True):
+    for result, axes in zip(compute_iou_3d(a, b), ([0, 2], [0, 1, 2]), strict=True):
         both = shared[:, axes].prod(dim=1)
         union = sum((end - start)[:, axes].prod(dim=1) for start, end in zip(low, high, strict=True)) - both
         assert torch.allclose(result, both / union, rtol=0, atol=1e-12)
@@ -94,21 +100,21 @@ def test_closed_forms(angle):
     # Two squares at 45 degrees share an octagon.
     octagon = 8 * (math.sqrt(2) - 1)
     rotated = square._replace(rotation_y=square.rotation_y + math.pi / 4)
-    assert ground_intersection(square, rotated).item() == pytest.approx(octagon, abs=1e-9)
-    assert overlaps_3d(square, rotated)[1].item() == pytest.approx(octagon / (8 - octagon), abs=1e-9)
+    assert compute_ground_intersection(square, rotated).item() == pytest.approx(octagon, abs=1e-9)
+    assert compute_iou_3d(square, rotated)[1].item() == pytest.approx(octagon / (8 - octagon), abs=1e-9)
     # A cross, and a box in another.
     bar = boxes((1, 1, 4, 3, 1, 40, angle))
     crossing = bar._replace(rotation_y=bar.rotation_y + math.pi / 2)
-    assert ground_intersection(bar, crossing).item() == pytest.approx(1, abs=1e-9)
+    assert compute_ground_intersection(bar, crossing).item() == pytest.approx(1, abs=1e-9)
     inner = square._replace(dimensions=square.dimensions * 0.4, rotation_y=square.rotation_y + 1)
-    assert ground_intersection(square, inner).item() == pytest.approx(0.64, abs=1e-9)
-    assert overlaps_3d(inner, square)[1].item() == pytest.approx(0.4**3, abs=1e-9)
+    assert compute_ground_intersection(square, inner).item() == pytest.approx(0.64, abs=1e-9)
+    assert compute_iou_3d(inner, square)[1].item() == pytest.approx(0.4**3, abs=1e-9)
 
 
 def test_the_same_box_and_boxes_with_a_common_side():
     """Sides in one line are where rounding could decide whether there is anything in common."""
     some = random_boxes(300, 2)
-    ground, space = overlaps_3d(some, some)
+    ground, space = compute_iou_3d(some, some)
     assert torch.allclose(ground, torch.ones(300).double(), rtol=0, atol=1e-9)
     assert torch.allclose(space, torch.ones(300).double(), rtol=0, atol=1e-9)
     front = torch.stack([some.rotation_y.cos(), torch.zeros(300).double(), -some.rotation_y.sin()], dim=1)
@@ -116,9 +122,9 @@ def test_the_same_box_and_boxes_with_a_common_side():
     for fraction in (0.25, 0.5, 1.0, 1.5):
         moved = some._replace(locations=some.locations + fraction * length[:, None] * front)
         expected = width * length * max(0, 1 - fraction)
-        assert torch.allclose(ground_intersection(some, moved), expected, rtol=0, atol=1e-9)
+        assert torch.allclose(compute_ground_intersection(some, moved), expected, rtol=0, atol=1e-9)
         opposite = moved._replace(rotation_y=moved.rotation_y + math.pi)
-        assert torch.allclose(ground_intersection(opposite, some), expected, rtol=0, atol=1e-9)
+        assert torch.allclose(compute_ground_intersection(opposite, some), expected, rtol=0, atol=1e-9)
 
 
 def test_against_points():
@@ -126,7 +132,7 @@ def test_against_points():
     first, second = random_boxes(30, 3), random_boxes(30, 4)
     steps = (torch.arange(60).double() + 0.5) / 60
     lattice = torch.cartesian_prod(steps, steps, steps) - torch.tensor([0.5, 0, 0.5])
-    results = torch.stack(overlaps_3d(first, second), dim=1)
+    results = torch.stack(compute_iou_3d(first, second), dim=1)
     for i, exact in enumerate(results):
         a, b = (Boxes3D(*(x[i] for x in some)) for some in (first, second))
         height, width, length = a.dimensions
@@ -145,21 +151,21 @@ def test_against_points():
 def test_overlaps_are_symmetric_and_broadcast():
     first, second = random_boxes(7, 5), random_boxes(5, 6)
     rows, columns = Boxes3D(*(x[:, None] for x in first)), Boxes3D(*(x[None] for x in second))
-    for forth, back in zip(overlaps_3d(rows, columns), overlaps_3d(columns, rows), strict=True):
+    for forth, back in zip(compute_iou_3d(rows, columns), compute_iou_3d(columns, rows), strict=True):
         assert forth.shape == (7, 5)
         assert torch.allclose(forth, back, rtol=0, atol=1e-12)
-    one = overlaps_3d(Boxes3D(*(x[3] for x in first)), Boxes3D(*(x[4] for x in second)))
-    assert one[1] == overlaps_3d(rows, columns)[1][3, 4]
+    one = compute_iou_3d(Boxes3D(*(x[3] for x in first)), Boxes3D(*(x[4] for x in second)))
+    assert one[1] == compute_iou_3d(rows, columns)[1][3, 4]
 
 
 def test_boxes_without_size_overlap_nothing():
     good = boxes((1, 1, 1, 0, 0, 5, 0))
     for size in ((1, 0, 1), (0, 0, 0), (1, -1, 1), (-1, -1, -1)):
         flat = boxes((*size, 0, 0, 5, 0.3))
-        assert overlaps_3d(good, flat)[0] == overlaps_3d(flat, good)[0] == overlaps_3d(flat, flat)[0] == 0
-    ground, space = overlaps_3d(good, boxes((-1, 1, 1, 0, 0, 5, 0)))
+        assert compute_iou_3d(good, flat)[0] == compute_iou_3d(flat, good)[0] == compute_iou_3d(flat, flat)[0] == 0
+    ground, space = compute_iou_3d(good, boxes((-1, 1, 1, 0, 0, 5, 0)))
     assert (ground, space) == (1, 0)
-    assert overlaps_3d(Boxes3D(*(x[:0] for x in good)), good)[0].shape == (0,)
+    assert compute_iou_3d(Boxes3D(*(x[:0] for x in good)), good)[0].shape == (0,)
 
 
 def test_projection():
@@ -185,8 +191,8 @@ def test_projection_and_back(dtype, tolerance):
 def test_alpha_and_rotation_y_at_all_angles():
     angles = torch.linspace(-math.pi, math.pi, 3601).double()[:, None]
     x = torch.linspace(-100, 1400, 31).double()
-    there = alpha_to_rotation_y(angles, x, P2)
-    back = rotation_y_to_alpha(there, x, P2)
+    there = convert_alpha_to_rotation_y(angles, x, P2)
+    back = convert_rotation_y_to_alpha(there, x, P2)
     for result in (there, back):
         assert (result >= -math.pi).all() and (result < math.pi).all()
     for expected in (torch.cos, torch.sin):
@@ -200,5 +206,5 @@ def test_alpha_is_what_is_seen():
     camera[:, 3] = 0
     positions = torch.tensor([[-10.0, 1, 20], [0, 1, 20], [15, 1, 15]]).double()
     sight = torch.tensor([math.atan2(-10, 20), 0, math.pi / 4]).double()
-    alpha = rotation_y_to_alpha(0.3 + sight, project(positions, camera)[:, 0], camera)
+    alpha = convert_rotation_y_to_alpha(0.3 + sight, project(positions, camera)[:, 0], camera)
     assert torch.allclose(alpha, torch.tensor(0.3).double())

@@ -79,13 +79,13 @@ def test_points_belong_to_the_objects_they_are_requested_of():
             [[x1 + (1 + p % 3) / 4 * (x2 - x1), y1 + (1 + p // 3) / 4 * (y2 - y1)] for p in flags]
             for x1, y1, x2, y2 in targets.boxes.tolist()
         ]
-        assert targets.points(flags).tolist() == points
-        assert targets.cells(flags).tolist() == [[[math.floor(x), math.floor(y)] for x, y in row] for row in points]
+        assert targets.get_points(flags).tolist() == points
+        assert targets.get_cells(flags).tolist() == [[[math.floor(x), math.floor(y)] for x, y in row] for row in points]
     rest = targets.select(torch.tensor([False, True, True]))
-    assert rest.points((4,)).tolist() == targets.points((4,))[1:].tolist()
+    assert rest.get_points((4,)).tolist() == targets.get_points((4,))[1:].tolist()
     moved = replace(targets, fields={"center": torch.tensor([[3.5, 2.5], [15.75, 0.0], [0.0, 11.0]])})
-    assert moved.points((4,)).tolist() == [[[3.5, 2.5]], [[15.75, 0.0]], [[0.0, 11.0]]]
-    assert moved.cells((4,)).tolist() == [[[3, 2]], [[15, 0]], [[0, 11]]]
+    assert moved.get_points((4,)).tolist() == [[[3.5, 2.5]], [[15.75, 0.0]], [[0.0, 11.0]]]
+    assert moved.get_cells((4,)).tolist() == [[[3, 2]], [[15, 0]], [[0, 11]]]
 
 
 @pytest.mark.parametrize("ignored", [None, [False, False, False], [True, False, True], [True, True, True]])

@@ -8,7 +8,7 @@ import analyze_model
 import pytest
 from detectron2.modeling import build_model
 
-from centernet_d2.analysis.model_cost import model_cost
+from centernet_d2.analysis.model_cost import measure_model_cost
 from centernet_d2.engine import setup_cfg
 from tests.tools.test_train_net import SMALL
 
@@ -24,7 +24,7 @@ def test_a_row_for_each_config(capsys):
     cells = [[cell.strip() for cell in row.strip("|").split("|")] for row in rows]
     assert [(row[0], row[1]) for row in cells] == [("shapes_1pt", "128x64"), ("shapes_9pt", "128x64")]
     for config, (_, _, parameters, operations, size, time) in zip(configs, cells, strict=True):
-        cost = model_cost(build_model(setup_cfg(config, SMALL)), (128, 64))
+        cost = measure_model_cost(build_model(setup_cfg(config, SMALL)), (128, 64))
         assert float(parameters) == pytest.approx(cost.parameters / 1e6, abs=0.005)
         assert float(operations) == pytest.approx(cost.flops / 1e9, abs=0.005)
         assert float(size) == pytest.approx(cost.size / 1e6, abs=0.05)

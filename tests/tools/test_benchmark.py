@@ -46,15 +46,17 @@ def parts(monkeypatch):
 def test_baselines_find_what_ours_find(parts):
     """A baseline that did less would be no baseline: the same heatmap, loss and objects of one point."""
     baselines = parts.baselines
-    boxes, classes = parts.random_objects(32)
-    logits, sparse = parts.loss_inputs(1, 1, "cpu")
-    heatmap = torch.from_numpy(baselines.targets(boxes, classes, parts.POINTS[1], parts.CLASSES, parts.GRID)["heatmap"])
-    torch.testing.assert_close(sparse.dense()[0], heatmap, rtol=0, atol=1e-6)
+    boxes, classes = parts.sample_objects(32)
+    logits, sparse = parts.make_loss_inputs(1, 1, "cpu")
+    heatmap = torch.from_numpy(
+        baselines.make_targets(boxes, classes, parts.POINTS[1], parts.CLASSES, parts.GRID)["heatmap"]
+    )
+    torch.testing.assert_close(sparse.to_dense()[0], heatmap, rtol=0, atol=1e-6)
     count = (heatmap == 1).sum()
     torch.testing.assert_close(heatmap_focal_loss(logits, sparse) / count, baselines.focal_loss(logits, heatmap[None]))
 
     task = parts.make_task(1, "cpu")
-    maps = parts.random_maps(task, 2, "cpu")
+    maps = parts.sample_maps(task, 2, "cpu")
     predictions = task.decode(maps)
     ours = torch.cat([predictions.boxes, predictions.scores[..., None], predictions.classes[..., None]], dim=-1)
     torch.testing.assert_close(ours, baselines.decode(maps["heatmap"], maps["box_size"], maps["offset"], 1))
@@ -62,13 +64,13 @@ def test_baselines_find_what_ours_find(parts):
 
 def test_the_baseline_of_the_pyramid_convolution_is_the_same_operator(parts):
     for level in (0, 2):
-        inputs = [x.detach() for x in parts.pyramid_inputs(parts.PYRAMID[level], parts.PYRAMID[1], 4, "cpu")]
+        inputs = [x.detach() for x in parts.make_pyramid_inputs(parts.PYRAMID[level], parts.PYRAMID[1], 4, "cpu")]
         ours, theirs = parts.pyramid_deform_conv(*inputs), parts.baselines.pyramid_deform_conv(*inputs)
         torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-4)
 
 
 def test_the_baselines_of_the_assignments_find_the_same(parts):
-    points, strides, proposals, boxes, counts = parts.assignment_inputs(2, 40, "cpu")
+    points, strides, proposals, boxes, counts = parts.make_assignment_inputs(2, 40, "cpu")
     valid = torch.ones(2, 40, dtype=torch.bool)
     nearest = [parts.baselines.assign_centroid(points, strides, one) for one in boxes]
     assert torch.equal(parts.assign_centroid(points, strides, boxes, valid), torch.stack(nearest))
@@ -95,7 +97,7 @@ def test_curves_are_synthetic(monkeypatch, tmp_path, capsys, parts):
     """Of small sizes, without a network."""
     curves = importlib.import_module("benchmark_curves")
     few = {name: [("loss and gradient", (1, 3), curves.loss)] for name in ("a", "b", "c", "d")}
-    monkeypatch.setattr(curves, "panels", lambda args: few)
+    monkeypatch.setattr(curves, "make_panels", lambda args: few)
     monkeypatch.setattr(
         sys, "argv", ["benchmark_curves.py", "--seconds", "0", "--output", str(tmp_path / "x" / "c.png")]
     )

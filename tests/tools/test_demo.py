@@ -88,15 +88,15 @@ def test_images_and_videos_side_by_side(run, tmp_path, capsys):
     assert result["objects"] == [entry]
     lines = lines_of(out / "clip.jsonl")
     assert [line["frame"] for line in lines] == list(range(8)) == [line["objects"][0]["box"][0] for line in lines]
-    assert len(list(Video(str(out / "clip.mp4")).frames())) == 8 and len(lines_of(out / "clip_2.jsonl")) == 3
+    assert len(list(Video(str(out / "clip.mp4")).iterate_frames())) == 8 and len(lines_of(out / "clip_2.jsonl")) == 3
     printed = capsys.readouterr().out
     assert "no window: there is no screen" in printed and "clip.avi: 8 of 8 frames" in printed
 
 
 def test_a_box_is_synthetic_into_the_video(run, tmp_path):
     assert run(write_video(tmp_path / "clip.avi", 2, (640, 480))) == 0
-    source = list(Video(str(tmp_path / "clip.avi")).frames())
-    process_video = list(Video(str(tmp_path / "out" / "clip.mp4")).frames())
+    source = list(Video(str(tmp_path / "clip.avi")).iterate_frames())
+    process_video = list(Video(str(tmp_path / "out" / "clip.mp4")).iterate_frames())
     assert process_video[0].image.shape == (480, 640, 3)
     changed = np.abs(process_video[0].image.astype(int) - source[0].image).max(axis=2) > 60
     assert changed[20:40, :4].any() and changed[20:40, 58:63].any() and not changed[100:].any()
@@ -141,7 +141,7 @@ def test_an_error_of_the_network_ends_the_run(run, tmp_path, monkeypatch):
     monkeypatch.setattr(Predictor, "fails_at", 3)
     with pytest.raises(RuntimeError, match="the network fails at 3"):
         run(write_video(tmp_path / "a.avi", 8))
-    assert len(list(Video(str(tmp_path / "out" / "a.mp4")).frames())) == 3
+    assert len(list(Video(str(tmp_path / "out" / "a.mp4")).iterate_frames())) == 3
 
 
 def test_ctrl_c_says_so_and_ends(run, tmp_path, monkeypatch, capsys):
@@ -168,7 +168,7 @@ def street(monkeypatch) -> None:
 def test_a_video_with_the_ground_beside_it(run, tmp_path, monkeypatch):
     street(monkeypatch)
     assert run(write_video(tmp_path / "clip.avi", 3, (640, 480))) == 0
-    frames = list(Video(str(tmp_path / "out" / "clip.mp4")).frames())
+    frames = list(Video(str(tmp_path / "out" / "clip.mp4")).iterate_frames())
     assert [frame.image.shape for frame in frames] == [(480, 640 + 480, 3)] * 3
     for line in lines_of(tmp_path / "out" / "clip.jsonl"):
         (entry,) = line["objects"]
@@ -200,7 +200,7 @@ def test_trails_are_of_one_video(run, tmp_path, monkeypatch):
     """The same frames come out for the same video, whatever was drawn before."""
     monkeypatch.setattr(Predictor, "extra", {"pred_track_ids": torch.tensor([6, 7])})
     assert run(*(write_video(tmp_path / f"{name}.avi", 20, (320, 240)) for name in "ab")) == 0
-    first, second = (list(Video(str(tmp_path / "out" / f"{name}.mp4")).frames()) for name in "ab")
+    first, second = (list(Video(str(tmp_path / "out" / f"{name}.mp4")).iterate_frames()) for name in "ab")
     assert all(np.array_equal(a.image, b.image) for a, b in zip(first, second, strict=True))
     lines = lines_of(tmp_path / "out" / "a.jsonl")
     assert [[entry["track_id"] for entry in line["objects"]] for line in lines] == [[6]] * 20

@@ -95,7 +95,7 @@ class FixedDigest:
 
 def test_set_up_is_complete_only_with_todays_inputs_and_a_python(tmp_path, monkeypatch):
     assert not setup_env.is_complete(tmp_path)
-    (tmp_path / ".complete").write_text(setup_env.fingerprint() + "\n")
+    (tmp_path / ".complete").write_text(setup_env.compute_fingerprint() + "\n")
     assert not setup_env.is_complete(tmp_path)
     (tmp_path / "bin").mkdir()
     (tmp_path / "bin" / "python").symlink_to(sys.executable)

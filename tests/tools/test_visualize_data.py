@@ -12,7 +12,7 @@ from detectron2.config import CfgNode
 from detectron2.data import DatasetCatalog
 
 from centernet_d2.data.datasets.custom import register_custom_datasets
-from centernet_d2.data.fields_3d import calibration_of
+from centernet_d2.data.fields_3d import get_calibration
 from centernet_d2.data.schemas import FACE68
 from centernet_d2.engine.setup import setup_cfg
 from centernet_d2.modeling.tasks import build_task
@@ -44,11 +44,11 @@ def test_target_maps_become_heatmaps(tmp_path):
     task = build_task(tiny_cfg("MODEL.CENTERNET.GRID_POINTS", [0, 4]), [1])
     maps = {name: torch.full((1, head.out_channels, 4, 5), -20.0) for name, head in task.items()}
     maps["heatmap"][0, 3, 1, 2] = 20
-    predictions = visualize_data.class_heatmaps(task, maps)
+    predictions = visualize_data.select_class_heatmaps(task, maps)
     assert list(predictions) == ["heatmap"] and np.argwhere(predictions["heatmap"] > 0.5).tolist() == [[1, 1, 2]]
     task = build_task(config("faces_heatmap", tmp_path), [1])
     maps = {name: torch.zeros(1, head.out_channels, 4, 5) for name, head in task.items()}
-    predictions = visualize_data.class_heatmaps(task, maps)
+    predictions = visualize_data.select_class_heatmaps(task, maps)
     shapes = {name: x.shape for name, x in predictions.items()}
     assert shapes == {"heatmap": (1, 4, 5), "keypoint_heatmap": (len(FACE68), 4, 5)}
     assert predictions["heatmap"].max() == 0.5
@@ -66,8 +66,8 @@ def test_target_maps_become_heatmaps(tmp_path):
 )
 def test_every_task_shows_its_heatmaps(name, heatmaps, ground, tmp_path, monkeypatch):
     """Each beside the image and as large as it; in between the ground, where there are 3D boxes."""
-    seen, original = {}, visualize_data.class_heatmaps
-    monkeypatch.setattr(visualize_data, "class_heatmaps", lambda *args: seen.update(original(*args)) or seen)
+    seen, original = {}, visualize_data.select_class_heatmaps
+    monkeypatch.setattr(visualize_data, "select_class_heatmaps", lambda *args: seen.update(original(*args)) or seen)
     cfg = config(name, tmp_path)
     image = next(visualize_data.draw_loader(cfg))
     height, width = cfg.INPUT.SIZE_TRAIN
@@ -87,9 +87,7 @@ def test_every_task_shows_its_heatmaps(name, heatmaps, ground, tmp_path, monkeyp
 def test_annotations_in_space_are_synthetic(tmp_path):
     cfg = config("boxes3d", tmp_path)
     dataset_dict = next(r for r in DatasetCatalog.get("synthetic_boxes3d_val") if r["annotations"])
-    predictions = visualize_data.annotations_as_predictions(
-        cfg, dataset_dict, (dataset_dict["height"], dataset_dict["width"])
-    )
+    predictions = visualize_data.convert_annotations(cfg, dataset_dict, (dataset_dict["height"], dataset_dict["width"]))
     first = dataset_dict["annotations"][0]
     assert (
         predictions.pred_locations[0].tolist() == first["location"]
@@ -98,7 +96,7 @@ def test_annotations_in_space_are_synthetic(tmp_path):
     assert float(predictions.pred_rotation_y[0]) == first["rotation_y"]
     image = next(visualize_data.draw_annotations(cfg))
     assert image.shape == (400, 1200, 3)
-    empty = visualize_data.annotations_as_predictions(cfg, {**dataset_dict, "annotations": []}, (128, 256))
+    empty = visualize_data.convert_annotations(cfg, {**dataset_dict, "annotations": []}, (128, 256))
     assert len(empty) == 0 and empty.has("pred_locations")
 
 
@@ -106,13 +104,13 @@ def test_annotations_in_space_are_synthetic(tmp_path):
 def test_the_networks_input_has_the_boxes_of_the_scene(size):
     """Of an image that is letterboxed into the input; through its calibration the boxes come back."""
     cfg, dataset_dict = box3d_cfg("INPUT.SIZE_TRAIN", size, "INPUT.SIZE_TEST", size), dataset_dict_of()
-    calibration = visualize_data.input_calibration(cfg, {**dataset_dict, "image": torch.zeros(3, *size)})
+    calibration = visualize_data.compute_input_calibration(cfg, {**dataset_dict, "image": torch.zeros(3, *size)})
     assert_predictions(
-        visualize_data.targets_as_predictions(cfg, map_training_sample(dataset_dict, cfg), calibration), classes=CLASSES
+        visualize_data.convert_targets(cfg, map_training_sample(dataset_dict, cfg), calibration), classes=CLASSES
     )
     # Corners in the input by this calibration, and in the image by the dataset dict's own, differ by the letterbox.
-    inside = project(boxes_of(STREET).corners(), torch.from_numpy(calibration))[..., :2]
-    before = project(boxes_of(STREET).corners(), calibration_of(dataset_dict))[..., :2]
+    inside = project(boxes_of(STREET).compute_corners(), torch.from_numpy(calibration))[..., :2]
+    before = project(boxes_of(STREET).compute_corners(), get_calibration(dataset_dict))[..., :2]
     scale = min(size[0] / 375, size[1] / 1242)
     shift = torch.tensor([(size[1] - 1242 * scale) / 2, (size[0] - 375 * scale) / 2])
     assert torch.allclose(inside, before * scale + shift, atol=1e-6)
@@ -123,9 +121,9 @@ def test_scaled_images_have_no_meters_and_ignored_objects_are_not_synthetic():
     cfg = box3d_cfg()
     gt = map_training_sample(dataset_dict_of(ignored=ignored), cfg)
     assert len(gt) == len(STREET) + 1
-    assert len(visualize_data.targets_as_predictions(cfg, gt, np.eye(3, 4))) == len(STREET)
+    assert len(visualize_data.convert_targets(cfg, gt, np.eye(3, 4))) == len(STREET)
     gt.gt_metric[:] = False
-    assert not visualize_data.targets_as_predictions(cfg, gt, np.eye(3, 4)).has("pred_locations")
+    assert not visualize_data.convert_targets(cfg, gt, np.eye(3, 4)).has("pred_locations")
 
 
 @pytest.mark.parametrize("draw", [visualize_data.draw_annotations, visualize_data.draw_loader])

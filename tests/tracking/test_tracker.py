@@ -6,7 +6,7 @@ import pytest
 import torch
 from detectron2.structures import Boxes, Instances
 
-from centernet_d2.tracking.tracker import Tracker, greedy_association
+from centernet_d2.tracking.tracker import Tracker, associate_greedily
 
 
 def objects(centers, size=20.0, scores=None, classes=None):
@@ -38,7 +38,7 @@ def test_greedy_association_is_a_loop():
             expected.append(possible[0][1] if possible else -1)
             free.discard(expected[-1])
         given = distance.clone()
-        assert greedy_association(distance).tolist() == expected
+        assert associate_greedily(distance).tolist() == expected
         assert torch.equal(distance, given)
 
 
@@ -77,9 +77,9 @@ def test_scores_decide_who_is_kept_who_is_new_and_who_is_shown():
     tracker = Tracker(score_threshold=0.2, new_threshold=0.5, heatmap_threshold=0.6)
     assert ids(tracker, [[20, 20], [60, 60], [90, 90]], scores=[0.9, 0.4, 0.2]) == [1]
     assert ids(tracker, [[20, 20], [60, 60]], scores=[0.3, 0.55]) == [2, 1]
-    assert tracker.visible_boxes().tolist() == []
+    assert tracker.select_visible_boxes().tolist() == []
     assert ids(tracker, [[20, 20], [60, 60]], scores=[0.1, 0.7]) == [2]
-    assert tracker.visible_boxes().tolist() == [[50, 50, 70, 70]]
+    assert tracker.select_visible_boxes().tolist() == [[50, 50, 70, 70]]
 
 
 @pytest.mark.parametrize("max_age", [0, 1, 3])
@@ -90,7 +90,7 @@ def test_a_lost_track_waits_where_it_was(max_age):
         assert ids(tracker, [[20, 20], [60, 60]]) == [1, 2]
         for _ in range(gap):
             assert ids(tracker, [[60, 60]]) == [2]
-            assert tracker.visible_boxes().tolist() == [[50, 50, 70, 70]]
+            assert tracker.select_visible_boxes().tolist() == [[50, 50, 70, 70]]
         assert ids(tracker, [[20, 20], [60, 60]]) == [1 if gap <= max_age else 3, 2]
     tracker.reset()
     assert ids(tracker, [[20, 20]]) == [1]
@@ -99,7 +99,7 @@ def test_a_lost_track_waits_where_it_was(max_age):
 def test_frames_without_objects():
     tracker = Tracker()
     assert ids(tracker, []) == []
-    assert tracker.visible_boxes().shape == (0, 4)
+    assert tracker.select_visible_boxes().shape == (0, 4)
     assert ids(tracker, [[20, 20]]) == [1]
     assert ids(tracker, []) == []
     assert ids(tracker, [[20, 20]]) == [2]

@@ -29,7 +29,7 @@ def shoot(source, path, predict=number_of, **options) -> int:
 
 def read_result(path) -> tuple[list[int], list[dict]]:
     """Numbers of the frames in the video, and the lines beside it."""
-    frames = [number_of(frame.image) for frame in Video(str(path)).frames()]
+    frames = [number_of(frame.image) for frame in Video(str(path)).iterate_frames()]
     return frames, [json.loads(line) for line in path.with_suffix(".jsonl").read_text().splitlines()]
 
 
@@ -40,7 +40,7 @@ def test_every_frame_is_synthetic_and_described(tmp_path, capsys):
     assert frames == list(range(25))
     assert lines == [{"frame": k, "seconds": pytest.approx(k / 20), "objects": [k]} for k in range(25)]
     video = Video(str(path))
-    assert video.rate == 20 and next(video.frames()).image.shape == (64, 192, 3)
+    assert video.rate == 20 and next(video.iterate_frames()).image.shape == (64, 192, 3)
     out, err = capsys.readouterr()
     assert "a.avi: 25 of 25 frames" in out and err == ""
 
@@ -135,17 +135,17 @@ def test_a_cameras_video_lasts_as_long_as_what_was_recorded(tmp_path):
     with VideoWriter(tmp_path / "video.mp4", 10) as one:
         copies = []
         for k, seconds in enumerate((0.0, 0.1, 0.42, 0.43)):
-            copies.append(one.copies_at(seconds))
+            copies.append(one.count_copies_at(seconds))
             one.write(np.full((32, 32, 3), 8 * k + 8, np.uint8), copies[-1])
     assert copies == [1, 1, 3, 0]
-    assert [number_of(frame.image) for frame in Video(str(tmp_path / "video.mp4")).frames()] == [0, 1, 2, 2, 2]
+    assert [number_of(frame.image) for frame in Video(str(tmp_path / "video.mp4")).iterate_frames()] == [0, 1, 2, 2, 2]
 
 
 def test_images_of_another_size_are_fitted_in(tmp_path):
     with VideoWriter(tmp_path / "video.mp4", 10) as one:
         one.write(np.full((32, 48, 3), 8, np.uint8))
         one.write(np.full((64, 20, 3), 16, np.uint8))
-    frames = list(Video(str(tmp_path / "video.mp4")).frames())
+    frames = list(Video(str(tmp_path / "video.mp4")).iterate_frames())
     assert [frame.image.shape for frame in frames] == [(32, 48, 3)] * 2
     assert [number_of(frame.image) for frame in frames] == [0, 1]
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from centernet_d2.structures import Boxes3D
-from centernet_d2.visualization.draw_boxes3d import birds_eye_view, draw_boxes_3d
+from centernet_d2.visualization.draw_boxes3d import draw_birds_eye_view, draw_boxes_3d
 from tests.helpers.boxes3d import P2, SIZE, STREET, boxes_of
 
 RED, GREEN = (0, 0, 255), (0, 255, 0)
@@ -28,7 +28,7 @@ def pixel(point: np.ndarray) -> tuple[int, int, int]:
 def test_edges_are_where_the_corners_are_seen():
     boxes = boxes_of(STREET[[0, 2, 3]])
     image = draw_frame(boxes, [RED] * 3)
-    corners = boxes.corners().numpy()
+    corners = boxes.compute_corners().numpy()
     for box in corners:
         for a, b in ((0, 1), (4, 5), (2, 6), (3, 7), (5, 6), (0, 5)):
             for fraction in (0.1, 0.5, 0.9):
@@ -43,7 +43,7 @@ def test_edges_are_where_the_corners_are_seen():
 def test_only_the_front_has_a_cross(rotation):
     """One that looks at the camera, and one away from it; far enough aside that front and back are apart."""
     box = boxes_of(torch.tensor([[2.0, 2.0, 5.0, 5.0, 1.5, 11.0, rotation]]).double())
-    image, corners = draw_frame(box, [RED]), box.corners()[0].numpy()
+    image, corners = draw_frame(box, [RED]), box.compute_corners()[0].numpy()
     for side, expected in (([0, 1, 5, 4], True), ([2, 3, 7, 6], False)):
         row, column = pixel(corners[side].mean(axis=0))
         assert (image[row - 2 : row + 3, column - 2 : column + 3].max() > 150) == expected
@@ -63,13 +63,13 @@ def test_boxes_around_and_behind_the_camera(z):
     box = boxes_of(torch.tensor([[1.5, 1.6, 4.0, 0.5, 1.6, z, 0.7]]).double())
     image = draw_frame(box, [RED])
     assert (image.max() > 0) == (0 < z < 10)
-    birds_eye_view(box, [RED])
+    draw_birds_eye_view(box, [RED])
 
 
 def test_from_above():
     """10 m ahead and 5 m to the left, looking to the right."""
     box = boxes_of(torch.tensor([[1.5, 2.0, 4.0, -5.0, 1.6, 10.0, 0.0]]).double())
-    image = birds_eye_view(box, [RED], size=640, reach=64.0)
+    image = draw_birds_eye_view(box, [RED], size=640, reach=64.0)
     rows, columns = np.nonzero((image == RED).all(axis=2))
     assert rows.min() == pytest.approx(640 - 110, abs=3) and rows.max() == pytest.approx(640 - 90, abs=3)
     assert columns.min() == pytest.approx(320 - 70, abs=3) and columns.max() == pytest.approx(320 - 30, abs=4)
@@ -80,6 +80,6 @@ def test_from_above():
 
 def test_ground_truth_lies_below():
     box = boxes_of(STREET[:1])
-    image = birds_eye_view(box, [RED], gt=box)
+    image = draw_birds_eye_view(box, [RED], gt=box)
     assert (image == RED).all(axis=2).any()
-    assert (birds_eye_view(boxes_of(STREET[:0]), [], gt=box) == (180, 180, 180)).all(axis=2).any()
+    assert (draw_birds_eye_view(boxes_of(STREET[:0]), [], gt=box) == (180, 180, 180)).all(axis=2).any()

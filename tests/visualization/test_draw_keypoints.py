@@ -9,12 +9,12 @@ from centernet_d2.data.schemas import CLOTHES294, FACE19, FACE68
 from centernet_d2.visualization.draw_keypoints import (
     PREDICTED_COLOR,
     TRUE_COLOR,
-    contact_sheet,
     crop_square,
     draw_comparison,
     draw_keypoints,
     find_schema,
-    moved_landmarks,
+    make_contact_sheet,
+    move_landmarks,
 )
 from centernet_d2.visualization.renderers import VisMetadata
 from centernet_d2.visualization.visualizer import Visualizer
@@ -128,14 +128,14 @@ def test_a_crop_and_its_matrix_agree(size):
     v, u = np.mgrid[0:size, 0:size] + 0.5
     predictions = [(bright * u).sum() / bright.sum(), (bright * v).sum() / bright.sum(), 1]
     assert crop.shape == (size, size, 3)
-    assert moved_landmarks(np.array([[120.0, 90.0, 1.0]]), matrix)[0] == pytest.approx(predictions, abs=0.15)
-    corners = moved_landmarks(np.array([[130 - 60, 90 - 60, 1.0], [130 + 60, 90 + 60, 1.0]]), matrix)
+    assert move_landmarks(np.array([[120.0, 90.0, 1.0]]), matrix)[0] == pytest.approx(predictions, abs=0.15)
+    corners = move_landmarks(np.array([[130 - 60, 90 - 60, 1.0], [130 + 60, 90 + 60, 1.0]]), matrix)
     assert corners[:, :2].ravel() == pytest.approx([0, 0, size, size])
 
 
 def test_a_canvas_has_each_image_above_its_caption():
     images = [np.full((60, 80, 3), value, dtype=np.uint8) for value in range(100, 107)]
-    canvas = contact_sheet(images, ["a", "", "c" * 500, "d", "e", "f", "g"], columns=3)
+    canvas = make_contact_sheet(images, ["a", "", "c" * 500, "d", "e", "f", "g"], columns=3)
     rows, columns = 3, 3
     assert canvas.shape == (rows * (60 + 14 + 4) + 4, columns * 84 + 4, 3)
     for i in range(7):
@@ -144,7 +144,7 @@ def test_a_canvas_has_each_image_above_its_caption():
         assert (canvas[y + 60 : y + 74, x : x + 80].max() > 150) == (i != 1)
         assert (canvas[y : y + 74, x + 80 : x + 84] == 32).all(), "a long caption stays in its own column"
     with pytest.raises(ValueError, match="needs images"):
-        contact_sheet([], [])
+        make_contact_sheet([], [])
 
 
 def test_objects_with_a_schema_have_lines_also_when_enlarged():

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from centernet_d2.visualization.primitives import draw_dot, draw_line, line_width, write_labels, write_text
+from centernet_d2.visualization.primitives import compute_line_width, draw_dot, draw_line, write_labels, write_text
 
 WHITE = (255, 255, 255)
 
@@ -63,7 +63,7 @@ def test_what_is_nowhere_is_not_synthetic():
 
 
 def test_widths_suit_the_image():
-    assert [line_width(black(*size)) for size in ((50, 90), (480, 640), (1080, 1920))] == [1, 2, 4]
+    assert [compute_line_width(black(*size)) for size in ((50, 90), (480, 640), (1080, 1920))] == [1, 2, 4]
 
 
 def test_a_label_is_in_the_corner_of_a_large_box_and_above_a_small_one():

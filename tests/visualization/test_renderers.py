@@ -13,8 +13,8 @@ from pycocotools import mask as coco_masks
 
 from centernet_d2.data.schemas import EXTREME4, FACE68
 from centernet_d2.ops.box3d_geometry import project
-from centernet_d2.ops.extreme_points import octagon_masks
-from centernet_d2.visualization.renderers import VisMetadata, color_of
+from centernet_d2.ops.extreme_points import make_octagon_masks
+from centernet_d2.visualization.renderers import VisMetadata, get_opencv_color
 from centernet_d2.visualization.visualizer import Visualizer
 from tests.helpers.boxes3d import P2, SIZE, STREET, boxes_of
 
@@ -41,13 +41,13 @@ def octagons() -> Instances:
         torch.tensor([0, 1]),
         points,
     )
-    predictions.pred_masks = octagon_masks(points[..., :2], predictions.pred_boxes.tensor)
+    predictions.pred_masks = make_octagon_masks(points[..., :2], predictions.pred_boxes.tensor)
     return detector_postprocess(predictions, 400, 600)
 
 
 def test_masks_are_translucent_and_the_better_one_is_on_top():
     image = Visualizer(VisMetadata(["a", "b"], EXTREME4)).draw(gray(), octagons())
-    first, second = (np.rint(0.6 * GRAY + 0.4 * np.array(color_of(k))) for k in (0, 1))
+    first, second = (np.rint(0.6 * GRAY + 0.4 * np.array(get_opencv_color(k))) for k in (0, 1))
     assert has_color(image[180:220, 170:210], first).all()
     assert has_color(image[190:195, 240:280], first).all(), "both are there"
     assert has_color(image[190:195, 320:360], second).all()
@@ -58,7 +58,7 @@ def test_masks_are_translucent_and_the_better_one_is_on_top():
 def test_extreme_points_are_dots_without_lines():
     image = Visualizer(VisMetadata(["a", "b"], EXTREME4)).draw(gray(), octagons())
     for x, y, k in ((200, 300, 0), (100, 200, 0), (300, 150, 1), (380, 200, 1)):
-        assert (image[y, x] == color_of(k)).all()
+        assert (image[y, x] == get_opencv_color(k)).all()
         assert image[y - 6 : y + 7, x - 6 : x + 7].max(axis=2).min() < 60, "a dark ring"
     middle_of_a_diamonds_side = image[245:256, 145:156].reshape(-1, 3)
     assert len(np.unique(middle_of_a_diamonds_side, axis=0)) == 1
@@ -94,22 +94,22 @@ def process_video(frames, visualizer: Visualizer | None = None) -> list[np.ndarr
 
 def test_the_track_id_gives_the_color_whatever_the_class():
     image = process_video([{7: (100, 300), 8: (300, 300)}])[0]
-    assert (image[300, 80] == color_of(7)).all() and (image[300, 280] == color_of(8)).all()
-    assert color_of(7) != color_of(8)
+    assert (image[300, 80] == get_opencv_color(7)).all() and (image[300, 280] == get_opencv_color(8)).all()
+    assert get_opencv_color(7) != get_opencv_color(8)
 
 
 def test_a_trail_goes_through_the_last_centers():
     """From the left to the right, 12 pixels a frame; 20 frames are seen, the present one included."""
     for number, image in enumerate(process_video([{3: (60.5 + 12 * k, 200.5)} for k in range(30)])):
         now, start = 60 + 12 * number, 60 + 12 * max(number - 19, 0)
-        trail = has_color(image[200], color_of(3))
+        trail = has_color(image[200], get_opencv_color(3))
         assert trail[start : now + 1].all()
         assert not trail[: min(start, now - 20) - 3].any() and not trail[now + 24 :].any()
 
 
 def test_a_trail_has_corners_where_the_object_changes_direction():
     image = process_video([{1: (100, 300)}, {1: (100, 100)}, {1: (400, 100)}])[-1]
-    color = color_of(1)
+    color = get_opencv_color(1)
     assert has_color(image[110:290, 99:102], color).any(axis=1).all()
     assert has_color(image[99:102, 110:370], color).any(axis=0).all()
     assert not has_color(image[150:250, 200:300], color).any(), "and no line to where it began"
@@ -117,9 +117,9 @@ def test_a_trail_has_corners_where_the_object_changes_direction():
 
 def test_an_object_out_of_sight_keeps_its_trail_for_a_while():
     def behind(gap: int) -> np.ndarray:
-        return has_color(process_video([{1: (100, 200)}, *[{2: (300, 50)}] * gap, {1: (500, 200)}])[-1], color_of(1))[
-            199:202
-        ]
+        return has_color(
+            process_video([{1: (100, 200)}, *[{2: (300, 50)}] * gap, {1: (500, 200)}])[-1], get_opencv_color(1)
+        )[199:202]
 
     assert behind(18)[:, 150:450].any(axis=0).all()
     assert not behind(19)[:, 150:450].any()
@@ -129,7 +129,7 @@ def test_each_video_begins_without_trails():
     visualizer = Visualizer()
     process_video([{1: (100, 200)}, {1: (300, 200)}], visualizer)
     again = process_video([{1: (500, 200)}], visualizer)[0]
-    assert not has_color(again[:, 110:470], color_of(1)).any()
+    assert not has_color(again[:, 110:470], get_opencv_color(1)).any()
     assert np.array_equal(again, process_video([{1: (500, 200)}])[0])
 
 
@@ -141,7 +141,7 @@ def test_track_ids_are_given():
 def street(rows=slice(None), scores=0.9) -> Instances:
     """As Detection3DTask gives it."""
     table = STREET[rows].float()
-    boxes, corners = boxes_of(table), project(boxes_of(table.double()).corners(), P2)[..., :2].float()
+    boxes, corners = boxes_of(table), project(boxes_of(table.double()).compute_corners(), P2)[..., :2].float()
     predictions = Instances(SIZE, pred_boxes=Boxes(torch.cat([corners.amin(dim=1), corners.amax(dim=1)], dim=1)))
     predictions.scores, predictions.pred_classes = torch.full((len(table),), scores), torch.arange(len(table))
     predictions.pred_dimensions, predictions.pred_locations, predictions.pred_rotation_y = boxes
@@ -151,7 +151,7 @@ def street(rows=slice(None), scores=0.9) -> Instances:
 
 def test_3d_boxes_are_synthetic_by_the_dataset_dicts_calibration_or_the_default():
     predictions, image = street([0]), gray(*SIZE)
-    row, column = map(int, project(boxes_of(STREET).corners()[0, 0], P2)[[1, 0]])
+    row, column = map(int, project(boxes_of(STREET).compute_corners()[0, 0], P2)[[1, 0]])
     moved = P2.clone()
     moved[0, 2] += 200
     by_image = Visualizer().draw(image, predictions, {"calib": P2.numpy()})
@@ -160,8 +160,8 @@ def test_3d_boxes_are_synthetic_by_the_dataset_dicts_calibration_or_the_default(
     scale = 400 / SIZE[0]
     for drawn, shift in ((by_image, 0), (by_default, 200), (both, 0)):
         y, x = round(row * scale), round((column + shift) * scale)
-        assert has_color(drawn[y - 3 : y + 4, x - 3 : x + 4], color_of(0)).any()
-        assert np.ptp(np.nonzero(has_color(drawn[:, : round(SIZE[1] * scale)], color_of(0)))[1]) < 250
+        assert has_color(drawn[y - 3 : y + 4, x - 3 : x + 4], get_opencv_color(0)).any()
+        assert np.ptp(np.nonzero(has_color(drawn[:, : round(SIZE[1] * scale)], get_opencv_color(0)))[1]) < 250
     with pytest.raises(ValueError, match="calibration"):
         Visualizer().draw(image, predictions)
     with pytest.raises(ValueError, match=r"a\.png: calib is \[1, 2\]"):
@@ -175,7 +175,7 @@ def test_the_ground_is_beside_the_image_also_without_objects():
     assert drawn.shape == (400, wide + 400, 3)
     # The first object is 15 m ahead and 7 m to the left; all are within 64 m.
     x, y = wide + 200 - 7 * 400 / 64, 400 - 15 * 400 / 64
-    rows, columns = np.nonzero(has_color(drawn[:, wide:], color_of(0)))
+    rows, columns = np.nonzero(has_color(drawn[:, wide:], get_opencv_color(0)))
     assert rows.mean() == pytest.approx(y, abs=4) and columns.mean() + wide == pytest.approx(x, abs=4)
     assert visualizer.draw(image, street(slice(0, 0)), starts=False).shape == drawn.shape
     # No rectangle of the image's plane: the left upper corner of the box that is around it is empty.
@@ -190,7 +190,7 @@ def test_what_is_seen_of_the_ground_only_grows_in_a_video():
 
     def place(predictions: Instances, starts: bool = False) -> float:
         ground = visualizer.draw(gray(*SIZE), predictions, starts=starts)[:, -400:]
-        return 400 - np.nonzero(has_color(ground, color_of(0)))[0].mean()
+        return 400 - np.nonzero(has_color(ground, get_opencv_color(0)))[0].mean()
 
     positions = [place(near, True), place(far), place(near), place(near, True)]
     assert positions == pytest.approx([9 * 400 / 16, 45 * 400 / 64, 9 * 400 / 64, 9 * 400 / 16], abs=5)

@@ -6,8 +6,8 @@ import torch
 from detectron2.structures import Boxes, Instances
 
 from centernet_d2.data.schemas import EXTREME4, FACE19
-from centernet_d2.visualization.renderers import VisMetadata, class_color, color_of
-from centernet_d2.visualization.visualizer import Visualizer, blend_heatmap, side_by_side
+from centernet_d2.visualization.renderers import VisMetadata, get_class_color, get_opencv_color
+from centernet_d2.visualization.visualizer import Visualizer, blend_heatmap, join_side_by_side
 from tests.helpers.tiny import tiny_cfg
 
 
@@ -37,12 +37,12 @@ def test_a_box_is_synthetic_where_it_is(gray):
     assert np.allclose(low, [200, 100], atol=2) and np.allclose(high, [350, 300], atol=2)
     assert np.array_equal(drawn[250:340, 150:290], gray[250:340, 150:290])
     for y, x in ((200, 250), (349, 250), (275, 100), (275, 299)):
-        assert (drawn[y, x] == color_of(0)).all()
+        assert (drawn[y, x] == get_opencv_color(0)).all()
 
 
 def test_colors_are_not_mixed_up_between_rgb_and_bgr(gray):
-    red, green, blue = class_color(0)
-    assert red > max(green, blue) and color_of(0)[2] == 255 > color_of(0)[0]
+    red, green, blue = get_class_color(0)
+    assert red > max(green, blue) and get_opencv_color(0)[2] == 255 > get_opencv_color(0)[0]
 
 
 def test_predictions_below_the_threshold_are_left_out(gray):
@@ -58,7 +58,7 @@ def test_predictions_below_the_threshold_are_left_out(gray):
 def test_keypoints_that_no_heatmap_confirms_are_not_marked(gray):
     points = torch.tensor([[[400.0, 50.0, 0.9], [500.0, 50.0, 0.01]]])
     drawn = Visualizer().draw(gray, objects([100, 100, 300, 300], [1], pred_keypoints=points))
-    assert (drawn[50, 400] == color_of(1)).all()
+    assert (drawn[50, 400] == get_opencv_color(1)).all()
     assert np.array_equal(drawn[40:61, 490:511], gray[40:61, 490:511])
 
 
@@ -66,7 +66,7 @@ def test_small_images_are_enlarged_with_all_that_is_in_them():
     image = np.full((50, 100, 3), 100, dtype=np.uint8)
     drawn = Visualizer().draw(image, objects([10, 20, 40, 45], [0], (50, 100)))
     assert drawn.shape == (400, 800, 3)
-    positions = np.argwhere((drawn == color_of(0)).all(axis=2))
+    positions = np.argwhere((drawn == get_opencv_color(0)).all(axis=2))
     low, high = positions.min(axis=0), positions.max(axis=0)
     assert np.allclose(low, [160, 80], atol=2) and np.allclose(high, [360, 320], atol=2)
 
@@ -102,11 +102,11 @@ def test_heatmaps_lie_over_their_cells_in_their_class_color():
     # Cell (4, 10) of stride 4 is pixels 16..19 x 40..43; linear interpolation reaches up to half a cell further.
     assert changed.min(axis=0).tolist() == [14, 38] and changed.max(axis=0).tolist() == [21, 45]
     assert np.array_equal(blend_heatmap(image, heatmap * 0), image)
-    wanted = np.array(class_color(2)[::-1]) * 255
+    wanted = np.array(get_class_color(2)[::-1]) * 255
     nearest = (1 - 0.5 / 4) ** 2
     assert np.abs(blended[18, 42] - (wanted * nearest + 50 * (1 - nearest))).max() <= 1
 
 
 def test_side_by_side_keeps_the_height_of_the_first():
     images = [np.zeros((40, 30, 3), dtype=np.uint8), np.ones((80, 100, 3), dtype=np.uint8)]
-    assert side_by_side(images).shape == (40, 80, 3)
+    assert join_side_by_side(images).shape == (40, 80, 3)

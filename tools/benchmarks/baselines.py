@@ -19,7 +19,7 @@ MEAN = np.array([0.40789654, 0.44719302, 0.47026115], dtype=np.float32)
 STD = np.array([0.28863828, 0.27408164, 0.27809835], dtype=np.float32)
 
 
-def radius(height: float, width: float, overlap: float = 0.7) -> float:
+def compute_radius(height: float, width: float, overlap: float = 0.7) -> float:
     total = height + width
     return math.sqrt((overlap * total) ** 2 + 4 * overlap * (1 - overlap) * height * width) - overlap * total
 
@@ -34,7 +34,7 @@ def draw_gaussian(heatmap: np.ndarray, x: int, y: int, r: int) -> None:
     np.maximum(area, window[r - top : r + bottom, r - left : r + right], out=area)
 
 
-def targets(
+def make_targets(
     boxes: np.ndarray, classes: np.ndarray, points: list[int], num_classes: int, grid: int
 ) -> dict[str, np.ndarray]:
     """Dense targets of one image, one object after another; ``boxes`` (P, 4) in grid cells."""
@@ -46,7 +46,7 @@ def targets(
         w, h = box[2] - box[0], box[3] - box[1]
         if w <= 0 or h <= 0:
             continue
-        r = max(0, int(radius(math.ceil(h), math.ceil(w))))
+        r = max(0, int(compute_radius(math.ceil(h), math.ceil(w))))
         for j, p in enumerate(points):
             point = np.array([box[0] + (1 + p % 3) / 4 * w, box[1] + (1 + p // 3) / 4 * h], dtype=np.float32)
             cell = point.astype(np.int32)

@@ -37,7 +37,7 @@ PYRAMID = ((100, 152), (50, 76), (25, 38), (13, 19), (7, 10))
 Row = tuple[str, Callable[[], Any], Callable[[], Any] | None]
 
 
-def random_objects(count: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
+def sample_objects(count: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
     """Boxes in grid cells, sides log-uniform from 8 to 300 input pixels, and classes."""
     rng = np.random.default_rng(seed)
     sides = np.exp(rng.uniform(math.log(8), math.log(300), (count, 2))) / 4
@@ -46,9 +46,9 @@ def random_objects(count: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
     return boxes, rng.integers(0, CLASSES, count)
 
 
-def random_instances(count: int, seed: int = 0) -> Instances:
+def sample_instances(count: int, seed: int = 0) -> Instances:
     """As a loader gives them, in input pixels."""
-    boxes, classes = random_objects(count, seed)
+    boxes, classes = sample_objects(count, seed)
     instances = Instances((GRID * 4, GRID * 4))
     instances.gt_boxes, instances.gt_classes = Boxes(torch.from_numpy(boxes * 4)), torch.from_numpy(classes)
     return instances
@@ -62,10 +62,10 @@ def make_task(points: int, device: str) -> DetectionTask:
     ).to(device)
 
 
-def loader_rows(args: argparse.Namespace) -> list[Row]:
+def time_loader(args: argparse.Namespace) -> list[Row]:
     rows: list[Row] = []
     rng = np.random.default_rng(0)
-    boxes, classes = random_objects(8)
+    boxes, classes = sample_objects(8)
     for width, height, reduced in [(640, 480, False), (1920, 1080, False), (1920, 1080, True)]:
         smooth = rng.integers(0, 256, (height // 8, width // 8, 3), dtype=np.uint8)
         image = cv2.resize(smooth, (width, height), interpolation=cv2.INTER_CUBIC)
@@ -81,39 +81,39 @@ def loader_rows(args: argparse.Namespace) -> list[Row]:
         ]
         dataset_dict = {"file_name": path, "image_id": 1, "height": height, "width": width, "annotations": annotations}
 
-        def ours(mapper: CenterNetDatasetMapper = mapper, dataset_dict: dict[str, Any] = dataset_dict) -> None:
+        def run_ours(mapper: CenterNetDatasetMapper = mapper, dataset_dict: dict[str, Any] = dataset_dict) -> None:
             mapper(dataset_dict)
 
-        def plain(path: str = path) -> None:
+        def run_plain(path: str = path) -> None:
             baselines.load(path, rng)
-            baselines.targets(boxes, classes, POINTS[1], CLASSES, GRID)
+            baselines.make_targets(boxes, classes, POINTS[1], CLASSES, GRID)
 
         label = f"loader, {width}x{height} JPEG, 8 objects" + ", reduced decoding" * reduced
-        rows.append((label, ours, plain))
+        rows.append((label, run_ours, run_plain))
     return rows
 
 
-def target_rows(args: argparse.Namespace) -> list[Row]:
+def time_targets(args: argparse.Namespace) -> list[Row]:
     rows: list[Row] = []
     for points, count, images in [(1, 8, 1), (1, 8, 16), (1, 128, 1), (3, 32, 1), (9, 32, 1), (9, 32, 16)]:
         task = make_task(points, args.device)
-        instances = [random_instances(count, seed) for seed in range(images)]
-        arrays = [random_objects(count, seed) for seed in range(images)]
+        instances = [sample_instances(count, seed) for seed in range(images)]
+        arrays = [sample_objects(count, seed) for seed in range(images)]
 
-        def ours(task: DetectionTask = task, instances: list[Instances] = instances) -> None:
+        def run_ours(task: DetectionTask = task, instances: list[Instances] = instances) -> None:
             task.encode(Targets.from_instances(instances, 4, (GRID, GRID)).to(torch.device(args.device)))
 
-        def plain(arrays: list[Any] = arrays, points: int = points) -> None:
+        def run_plain(arrays: list[Any] = arrays, points: int = points) -> None:
             for boxes, classes in arrays:
-                baselines.targets(boxes, classes, POINTS[points], CLASSES, GRID)
+                baselines.make_targets(boxes, classes, POINTS[points], CLASSES, GRID)
 
-        rows.append((f"targets, points {points}, images {images}, objects {count} each", ours, plain))
+        rows.append((f"targets, points {points}, images {images}, objects {count} each", run_ours, run_plain))
     return rows
 
 
-def loss_inputs(points: int, images: int, device: str) -> tuple[Tensor, Any]:
+def make_loss_inputs(points: int, images: int, device: str) -> tuple[Tensor, Any]:
     """Logits of ``images`` images and their sparse target, 32 objects each."""
-    boxes, classes = random_objects(32 * images)
+    boxes, classes = sample_objects(32 * images)
     index = torch.arange(images).repeat_interleave(32)
     count = torch.tensor(32.0 * images)
     objects = Targets(torch.from_numpy(boxes), torch.from_numpy(classes), index, images, (GRID, GRID), count)
@@ -121,23 +121,23 @@ def loss_inputs(points: int, images: int, device: str) -> tuple[Tensor, Any]:
     return (torch.randn(sparse.shape, device=device) - 4).requires_grad_(), sparse
 
 
-def loss_rows(args: argparse.Namespace) -> list[Row]:
+def time_loss(args: argparse.Namespace) -> list[Row]:
     rows: list[Row] = []
     for points in (1, 9):
-        logits, sparse = loss_inputs(points, 1, args.device)
-        dense = sparse.dense()
+        logits, sparse = make_loss_inputs(points, 1, args.device)
+        dense = sparse.to_dense()
 
-        def ours(logits: Tensor = logits, sparse: Any = sparse) -> None:
+        def run_ours(logits: Tensor = logits, sparse: Any = sparse) -> None:
             heatmap_focal_loss(logits, sparse).backward()
 
-        def plain(logits: Tensor = logits, dense: Tensor = dense) -> None:
+        def run_plain(logits: Tensor = logits, dense: Tensor = dense) -> None:
             baselines.focal_loss(logits, dense).backward()
 
-        rows.append((f"heatmap loss, forward and backward, points {points}", ours, plain))
+        rows.append((f"heatmap loss, forward and backward, points {points}", run_ours, run_plain))
     return rows
 
 
-def deform_rows(args: argparse.Namespace) -> list[Row]:
+def time_deform_conv(args: argparse.Namespace) -> list[Row]:
     """Those of DLA-34's and ResNet-18's necks at 512x512; the baseline is torchvision's kernel."""
     rows: list[Row] = []
     for channels, out_channels, side in [(64, 64, 128), (128, 64, 64), (256, 128, 32), (512, 256, 16)]:
@@ -146,27 +146,27 @@ def deform_rows(args: argparse.Namespace) -> list[Row]:
         weight = torch.randn(out_channels, channels, 3, 3, device=args.device, requires_grad=True)
         inputs = (x, positions, weight)
 
-        def kernel(x: Tensor, positions: Tensor, weight: Tensor) -> Tensor:
+        def run_kernel(x: Tensor, positions: Tensor, weight: Tensor) -> Tensor:
             offset, mask = positions.split([18, 9], dim=1)
             return torchvision.ops.deform_conv2d(x, offset, weight, padding=1, mask=mask.sigmoid())
 
-        def own(x: Tensor, positions: Tensor, weight: Tensor) -> Tensor:
+        def run_own(x: Tensor, positions: Tensor, weight: Tensor) -> Tensor:
             return deform_conv(x, positions, weight, None)
 
-        def with_gradients(function: Callable[..., Tensor], inputs: Any = inputs) -> None:
+        def run_with_gradients(function: Callable[..., Tensor], inputs: Any = inputs) -> None:
             torch.autograd.grad(function(*inputs).sum(), inputs)
 
         def forward(function: Callable[..., Tensor], inputs: Any = inputs) -> None:
             with torch.no_grad():
                 function(*inputs)
 
-        for label, run in (("forward", forward), ("forward and backward", with_gradients)):
+        for label, run in (("forward", forward), ("forward and backward", run_with_gradients)):
             name = f"deformable convolution, {channels} to {out_channels}, {side}x{side}, {label}"
-            rows.append((name, partial(run, own), partial(run, kernel)))
+            rows.append((name, partial(run, run_own), partial(run, run_kernel)))
     return rows
 
 
-def pyramid_inputs(
+def make_pyramid_inputs(
     size: tuple[int, int], own: tuple[int, int], out_channels: int, device: str
 ) -> tuple[Tensor, Tensor, Tensor]:
     """256 features of a map of ``size``, kernel points some cells away, and the weights of 3x3 taps."""
@@ -179,7 +179,7 @@ def run_with_gradients(function: Callable[..., Tensor], inputs: Any) -> None:
     torch.autograd.grad(function(*inputs).sum(), inputs)
 
 
-def pyramid_rows(args: argparse.Namespace) -> list[Row]:
+def time_pyramid(args: argparse.Namespace) -> list[Row]:
     """Of the second level of an image of 800x1216, which reads itself and its neighbors, in LSNet's second stage; and
     of one output, which is nearly the reading alone, without the matrix product that both have."""
     rows: list[Row] = []
@@ -191,7 +191,7 @@ def pyramid_rows(args: argparse.Namespace) -> list[Row]:
 
     for level, out_channels in [(1, 256), (0, 256), (2, 256), (1, 1)]:
         size = PYRAMID[level]
-        inputs = pyramid_inputs(size, own, out_channels, args.device)
+        inputs = make_pyramid_inputs(size, own, out_channels, args.device)
         for label, run in (("forward", forward), ("forward and backward", run_with_gradients)):
             where = f"256 to {out_channels}, {own[0]}x{own[1]} reading {size[0]}x{size[1]}"
             name = f"pyramid deformable convolution, {where}, {label}"
@@ -199,7 +199,7 @@ def pyramid_rows(args: argparse.Namespace) -> list[Row]:
     return rows
 
 
-def assignment_inputs(images: int, count: int, device: str) -> tuple[Tensor, Tensor, Tensor, Tensor, list[int]]:
+def make_assignment_inputs(images: int, count: int, device: str) -> tuple[Tensor, Tensor, Tensor, Tensor, list[int]]:
     """Points, strides, proposals and boxes of an image of 800x1216, ``count`` objects each, and cells of each level."""
     points, strides = [], []
     for (height, width), stride in zip(PYRAMID, (8, 16, 32, 64, 128), strict=True):
@@ -207,7 +207,7 @@ def assignment_inputs(images: int, count: int, device: str) -> tuple[Tensor, Ten
         points.append(stride * torch.stack([x, y], dim=-1).flatten(0, 1).float())
         strides.append(torch.full((height * width,), float(stride)))
     place, stride = torch.cat(points).to(device), torch.cat(strides).to(device)
-    boxes = torch.stack([torch.from_numpy(random_objects(count, seed)[0]) for seed in range(images)])
+    boxes = torch.stack([torch.from_numpy(sample_objects(count, seed)[0]) for seed in range(images)])
     boxes = boxes.to(device) * torch.tensor([1216, 800] * 2, device=device) / GRID
     center = place + stride[:, None] * torch.randn(images, len(place), 2, device=device)
     half = stride[:, None] * (0.5 + 2 * torch.rand(images, len(place), 2, device=device))
@@ -215,29 +215,29 @@ def assignment_inputs(images: int, count: int, device: str) -> tuple[Tensor, Ten
     return place, stride, proposals, boxes, [height * width for height, width in PYRAMID]
 
 
-def assignment_rows(args: argparse.Namespace) -> list[Row]:
+def time_assignment(args: argparse.Namespace) -> list[Row]:
     """Both assignments of LSNet."""
     rows: list[Row] = []
     for images, count in [(1, 40), (8, 40), (1, 400)]:
-        inputs = assignment_inputs(images, count, args.device)
+        inputs = make_assignment_inputs(images, count, args.device)
         valid = torch.ones(images, count, dtype=torch.bool, device=args.device)
 
-        def ours(inputs: Any = inputs, valid: Tensor = valid) -> None:
+        def run_ours(inputs: Any = inputs, valid: Tensor = valid) -> None:
             points, strides, proposals, boxes, counts = inputs
             assign_centroid(points, strides, boxes, valid)
             assign_atss(proposals, counts, boxes, valid)
 
-        def plain(inputs: Any = inputs) -> None:
+        def run_plain(inputs: Any = inputs) -> None:
             points, strides, proposals, boxes, counts = inputs
             for own, own_boxes in zip(proposals, boxes, strict=True):
                 baselines.assign_centroid(points, strides, own_boxes)
                 baselines.assign_atss(own, counts, own_boxes)
 
-        rows.append((f"assignment, 800x1216, images {images}, objects {count} each", ours, plain))
+        rows.append((f"assignment, 800x1216, images {images}, objects {count} each", run_ours, run_plain))
     return rows
 
 
-def random_maps(task: DetectionTask, count: int, device: str, smooth: bool = False) -> dict[str, Tensor]:
+def sample_maps(task: DetectionTask, count: int, device: str, smooth: bool = False) -> dict[str, Tensor]:
     """Of noise, which has the most peaks; or ``smooth``, as trained networks give them. No box has a negative side."""
     maps = {
         name: torch.randn(count, head.out_channels, GRID, GRID, device=device) * 1.2 - 4
@@ -250,15 +250,15 @@ def random_maps(task: DetectionTask, count: int, device: str, smooth: bool = Fal
     return maps
 
 
-def decode_rows(args: argparse.Namespace) -> list[Row]:
+def time_decoding(args: argparse.Namespace) -> list[Row]:
     rows: list[Row] = []
     cases = [(points, 1, smooth) for points in (1, 3, 9) for smooth in (False, True)]
     for points, count, smooth in [*cases, (1, 8, False), (9, 8, False)]:
         task = make_task(points, args.device)
-        maps = random_maps(task, count, args.device, smooth)
+        maps = sample_maps(task, count, args.device, smooth)
 
         @torch.no_grad()
-        def ours(task: DetectionTask = task, maps: dict[str, Tensor] = maps) -> None:
+        def run_ours(task: DetectionTask = task, maps: dict[str, Tensor] = maps) -> None:
             task.decode(maps)
 
         @torch.no_grad()
@@ -266,20 +266,21 @@ def decode_rows(args: argparse.Namespace) -> list[Row]:
             task.merge(task.decode(maps), 100)
 
         @torch.no_grad()
-        def plain(maps: dict[str, Tensor] = maps, points: int = points) -> None:
+        def run_plain(maps: dict[str, Tensor] = maps, points: int = points) -> None:
             if points == 1 and args.published:
                 args.published.decode(maps["heatmap"], maps["box_size"], maps["offset"])
             else:
                 baselines.decode(maps["heatmap"], maps["box_size"], maps["offset"], points)
 
         label = f"points {points}, images {count}, {'smooth maps' if smooth else 'noise'}"
-        rows.append((f"decode, {label}", ours, plain))
+        rows.append((f"decode, {label}", run_ours, run_plain))
         if points > 1:
-            rows.append((f"decode and merge, {label}", decode_and_merge, plain))
+            rows.append((f"decode and merge, {label}", decode_and_merge, run_plain))
     return rows
 
 
 PARTS: dict[str, Callable[[argparse.Namespace], list[Row]]] = {
-    "loader": loader_rows, "targets": target_rows, "loss": loss_rows, "decode": decode_rows, "deform": deform_rows,
-    "pyramid": pyramid_rows, "assignment": assignment_rows,
+    "loader": time_loader, "targets": time_targets, "loss": time_loss, "decode": time_decoding,
+    "deform": time_deform_conv,
+    "pyramid": time_pyramid, "assignment": time_assignment,
 }  # fmt: skip

@@ -44,7 +44,7 @@ class Reference:
         """Whether there is such a network."""
         return name in ARCHITECTURES
 
-    def network(self, name: str, device: str) -> nn.Module:
+    def build_network(self, name: str, device: str) -> nn.Module:
         """With the published initial weights: offsets of deformable convolutions are 0, as ours at first."""
         network = self._networks[f"ctdet_{name}"].build()
         for module in network.modules():
@@ -57,7 +57,7 @@ class Reference:
     def decode(self, logits: Tensor, size: Tensor, offset: Tensor) -> Tensor:
         return self._decode(logits.sigmoid(), size, reg=offset, K=100)
 
-    def losses(self, network: nn.Module, batch: dict[str, Tensor]) -> Tensor:
+    def compute_losses(self, network: nn.Module, batch: dict[str, Tensor]) -> Tensor:
         """Of the training step, over all stacks."""
         outputs = network(batch["input"])
         focal, l1 = self._losses.FocalLoss(), self._losses.RegL1Loss()
@@ -68,7 +68,7 @@ class Reference:
                 total = total + weight * l1(output[name], batch["mask"], batch["index"], batch[key])
         return total / len(outputs)
 
-    def predictor(self, name: str, cfg: CfgNode) -> Any:
+    def build_predictor(self, name: str, cfg: CfgNode) -> Any:
         """A function of an image (h, w, 3) uint8, which does all that the published detector does but draw.
 
         Args:
@@ -77,7 +77,7 @@ class Reference:
         model = Model("ctdet", ARCHITECTURES[name], f"COCO-Detection/centernet_{name}_1pt")
         detector = reference_detector(model, cfg, False, [1.0])
         detector.opt.device = torch.device(cfg.MODEL.DEVICE)
-        detector.model = self.network(name, cfg.MODEL.DEVICE).eval()
+        detector.model = self.build_network(name, cfg.MODEL.DEVICE).eval()
 
         @torch.no_grad()
         def run(image: np.ndarray) -> Any:

@@ -23,7 +23,16 @@ from pathlib import Path
 import numpy as np
 import torch
 from compare_targets_decode import load
-from published_detectors import Maps, Model, import_detectors, inside, our_config, ours, partners, theirs
+from published_detectors import (
+    Maps,
+    Model,
+    clip_rows,
+    import_detectors,
+    make_our_config,
+    match_rows,
+    run_ours,
+    run_theirs,
+)
 from torch import Tensor
 
 from centernet_d2.modeling.heads.box3d_orientation import encode_angle
@@ -45,20 +54,20 @@ CALIBRATION = np.array(
 )
 
 
-def random_maps(seed: int, keep: bool) -> Maps:
+def sample_maps(seed: int, keep: bool) -> Maps:
     """By their names. Sizes are positive: ours reads a negative one as zero; depths are between 1 m and 100 m."""
     generator = torch.Generator().manual_seed(seed)
 
-    def normal(channels: int, deviation: float, mean: float) -> Tensor:
+    def sample_normal(channels: int, deviation: float, mean: float) -> Tensor:
         return deviation * torch.randn(1, channels, *GRID, generator=generator) + mean
 
     maps = {
-        "hm": normal(CLASSES, 2, -2),
-        "wh": normal(2, 5, 20).clamp(min=0.1),
-        "reg": normal(2, 0.3, 0.5),
-        "dep": normal(1, 0.8, -2.5).clamp(-4.6, 0),
-        "rot": normal(8, 1, 0),
-        "dim": normal(3, 0.5, 2),
+        "hm": sample_normal(CLASSES, 2, -2),
+        "wh": sample_normal(2, 5, 20).clamp(min=0.1),
+        "reg": sample_normal(2, 0.3, 0.5),
+        "dep": sample_normal(1, 0.8, -2.5).clamp(-4.6, 0),
+        "rot": sample_normal(8, 1, 0),
+        "dim": sample_normal(3, 0.5, 2),
     }
     if keep:
         maps["hm"][..., :MARGIN] = maps["hm"][..., -MARGIN:] = -30
@@ -81,39 +90,39 @@ def correct_sizes(rows: np.ndarray, added: np.ndarray) -> np.ndarray:
 
 
 def compare_boxes(reference: Path, seed: int, image: tuple[int, int], keep: bool) -> dict[str, float]:
-    cfg = our_config(MODEL, CLASSES, keep, False)
-    maps = random_maps(seed, keep)
+    cfg = make_our_config(MODEL, CLASSES, keep, False)
+    maps = sample_maps(seed, keep)
     own = {name: x[..., MARGIN:-MARGIN].contiguous() for name, x in maps.items()} if keep else maps
     pixels = np.random.default_rng(seed).integers(0, 256, (*image, 3), dtype=np.uint8)
-    (our_input,), a = ours(MODEL, cfg, pixels, [own], calib=CALIBRATION)
-    (their_input,), unmended = theirs(MODEL, cfg, pixels, [maps], calib=CALIBRATION)
+    (our_input,), a = run_ours(MODEL, cfg, pixels, [own], calib=CALIBRATION)
+    (their_input,), unmended = run_theirs(MODEL, cfg, pixels, [maps], calib=CALIBRATION)
     sides = slice(4 * MARGIN, -4 * MARGIN) if keep else slice(None)
-    b = inside(correct_sizes(unmended, measure_added_size(reference, image, keep)), image)
-    partner = partners(a, b)
+    b = clip_rows(correct_sizes(unmended, measure_added_size(reference, image, keep)), image)
+    partner = match_rows(a, b)
     # By the score, which nothing changes, and the location: boxes that only theirs leaves empty are in neither.
-    b, unmended = b[partner], unmended[partners(a[:, LOCATED], unmended[:, LOCATED])]
+    b, unmended = b[partner], unmended[match_rows(a[:, LOCATED], unmended[:, LOCATED])]
     return {
         "input (of 255)": (our_input - their_input[..., sides]).abs().max().item() * max(cfg.MODEL.PIXEL_STD),
         "rows": abs(len(a) - len(b)),
         "rows without a partner": len(a) - len(set(partner)),
         "classes": np.abs(a[:, 5] - b[:, 5]).max(),
-        "alpha, wrapped": angle_between(a[:, 6], b[:, 6]),
+        "alpha, wrapped": measure_angle_between(a[:, 6], b[:, 6]),
         "boxes, mended, pixels": np.abs(a[:, :4] - b[:, :4]).max(),
         "  as they are (differs on purpose)": np.abs(a[:, :4] - unmended[:, :4]).max(),
         "dimensions, m": np.abs(a[:, 7:10] - b[:, 7:10]).max(),
         "locations, m": np.abs(a[:, 10:13] - b[:, 10:13]).max(),
-        "rotation_y": angle_between(a[:, 13], b[:, 13]),
-        "corners in space, pixels": corners_between(reference, a, b),
+        "rotation_y": measure_angle_between(a[:, 13], b[:, 13]),
+        "corners in space, pixels": measure_corner_distance(reference, a, b),
         "scores": np.abs(a[:, 4] - b[:, 4]).max(),
     }
 
 
-def corners_between(reference: Path, a: np.ndarray, b: np.ndarray) -> float:
+def measure_corner_distance(reference: Path, a: np.ndarray, b: np.ndarray) -> float:
     """Largest distance of corners in the image, of ours by our projection from theirs by theirs; where one is less
     than 1 m away from the camera's plane, pixels say nothing."""
     tools, predictions = load(reference, "utils/ddd_utils"), torch.from_numpy(a)
     boxes = Boxes3D(predictions[:, 7:10], predictions[:, 10:13], predictions[:, 13])
-    own = project(boxes.corners(), torch.from_numpy(CALIBRATION))
+    own = project(boxes.compute_corners(), torch.from_numpy(CALIBRATION))
     worst = []
     for row, (points, depth) in zip(b, zip(own[..., :2].numpy(), own[..., 2], strict=True), strict=True):
         if depth.min() > 1:
@@ -123,7 +132,7 @@ def corners_between(reference: Path, a: np.ndarray, b: np.ndarray) -> float:
     return float(max(worst))
 
 
-def angle_between(a: np.ndarray, b: np.ndarray) -> float:
+def measure_angle_between(a: np.ndarray, b: np.ndarray) -> float:
     return float(np.abs(np.arctan2(np.sin(a - b), np.cos(a - b))).max())
 
 
@@ -143,7 +152,7 @@ def compare_orientation(reference: Path) -> dict[str, float]:
     noise = torch.randn(int(one.sum()), 8, generator=torch.Generator().manual_seed(0))
     logits = torch.tensor([True, True, False, False]).repeat(2)
     head, compute = (
-        build_task(our_config(MODEL, CLASSES, False, False), [8]).heads["orientation"],
+        build_task(make_our_config(MODEL, CLASSES, False, False), [8]).heads["orientation"],
         load(reference, "models/losses").compute_rot_loss,
     )
     wanted = ours[one].float()

@@ -24,13 +24,13 @@ from published_detectors import (
     FAULTS,
     Maps,
     Model,
-    common,
-    grid_size,
+    compute_grid_size,
+    count_common,
     import_detectors,
-    our_config,
-    ours,
-    partners,
-    theirs,
+    make_our_config,
+    match_rows,
+    run_ours,
+    run_theirs,
 )
 
 MODELS = {
@@ -62,7 +62,7 @@ IMAGES = ((False, (480, 640)), (False, (301, 200)), (True, (200, 300)), (True, (
 TOLERANCE = 1e-3
 
 
-def random_maps(task: str, size: tuple[int, int], generator: torch.Generator, classes: int | None = None) -> Maps:
+def sample_maps(task: str, size: tuple[int, int], generator: torch.Generator, classes: int | None = None) -> Maps:
     """Of one image whose grid has ``size`` (height, width), by reference names."""
     settings = dict(MAPS[task])
     if classes is not None and "hm" in settings:
@@ -76,10 +76,10 @@ def random_maps(task: str, size: tuple[int, int], generator: torch.Generator, cl
     return maps
 
 
-def differences(a: np.ndarray, b: np.ndarray) -> Iterator[tuple[str, float]]:
+def iterate_differences(a: np.ndarray, b: np.ndarray) -> Iterator[tuple[str, float]]:
     """Of rows of ours and theirs, each with the nearest one of its class."""
     yield "rows", abs(len(a) - len(b))
-    partner = partners(a, b)
+    partner = match_rows(a, b)
     yield "rows without a partner", len(a) - len(set(partner))
     yield "boxes", np.abs(a[:, :4] - b[partner, :4]).max()
     yield "scores", np.abs(a[:, 4] - b[partner, 4]).max()
@@ -91,17 +91,17 @@ def compare(model: Model, size: tuple[int, int], keep: bool, flip: bool, seed: i
     """Largest differences of one random image of ``size`` (height, width) and random maps; a line on faults."""
     generator = torch.Generator().manual_seed(seed)
     image = np.random.default_rng(seed).integers(0, 256, (*size, 3), dtype=np.uint8)
-    grid = grid_size(model, size, keep)
-    maps = [random_maps(model.task, grid, generator) for _ in range(1 + flip)]
-    cfg = our_config(model, _CLASSES[model.task], keep, flip)
-    (our_input, *_), a = ours(model, cfg, image, maps)
-    (their_input,), b = theirs(model, cfg, image, maps, FAULTS)
+    grid = compute_grid_size(model, size, keep)
+    maps = [sample_maps(model.task, grid, generator) for _ in range(1 + flip)]
+    cfg = make_our_config(model, _CLASSES[model.task], keep, flip)
+    (our_input, *_), a = run_ours(model, cfg, image, maps)
+    (their_input,), b = run_theirs(model, cfg, image, maps, FAULTS)
     levels = (our_input - their_input).abs().max().item() * max(cfg.MODEL.PIXEL_STD)
     line = ""
     if model.task == "exdet":
-        _, unmended = theirs(model, cfg, image, maps)
-        line = f"as it is, {common(unmended, a, TOLERANCE)} of its {len(unmended)} rows are ours"
-    return {"input (of 255)": levels, **dict(differences(a, b))}, line
+        _, unmended = run_theirs(model, cfg, image, maps)
+        line = f"as it is, {count_common(unmended, a, TOLERANCE)} of its {len(unmended)} rows are ours"
+    return {"input (of 255)": levels, **dict(iterate_differences(a, b))}, line
 
 
 def main() -> None:

@@ -20,20 +20,20 @@ from torch import Tensor
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
-from centernet_d2.modeling.heads.extreme_points import SIDES
 from centernet_d2.modeling.tasks.extreme_points import ExtremePointTask
+from centernet_d2.ops.extreme_points import SIDES
 from tests.modeling.test_extreme_points import extreme_cfg, extremes, flipped, targets_of
 from tools.reference.compare_targets_decode import load
 
 CLASSES, K, TOLERANCE = 3, 16, 1e-5
 
 
-def our_task(*opts: object) -> ExtremePointTask:
+def make_our_task(*opts: object) -> ExtremePointTask:
     published = ("MODEL.EXTREME.CENTER_LOOKUP", "cells", "MODEL.EXTREME.TOPK", K)
     return ExtremePointTask(extreme_cfg(*published, *opts), [1]).eval()
 
 
-def random_maps(task: ExtremePointTask, seed: int) -> dict[str, Tensor]:
+def sample_maps(task: ExtremePointTask, seed: int) -> dict[str, Tensor]:
     """Maps of objects, blurred by noise that makes many further peaks."""
     generator = torch.Generator().manual_seed(seed)
     low = torch.rand(8, 2, generator=generator) * 70
@@ -46,7 +46,7 @@ def random_maps(task: ExtremePointTask, seed: int) -> dict[str, Tensor]:
     return maps
 
 
-def theirs(decode: types.ModuleType, maps: dict[str, Tensor], weight: float, agnostic: bool) -> Tensor:
+def run_theirs(decode: types.ModuleType, maps: dict[str, Tensor], weight: float, agnostic: bool) -> Tensor:
     """(1, 1000, 14) of their decoder: box, score, four points, class; in grid cells."""
     function = decode.agnex_ct_decode if agnostic else decode.exct_decode
     top, left, bottom, right, center = (maps[f"{side}_heatmap"].sigmoid() for side in (*SIDES, "center"))
@@ -58,9 +58,9 @@ def theirs(decode: types.ModuleType, maps: dict[str, Tensor], weight: float, agn
 
 def compare_decoding(decode: types.ModuleType, seed: int, weight: float, agnostic: bool) -> float:
     """Largest difference of boxes, scores, points and classes over all groups that are an object."""
-    task = our_task("MODEL.EXTREME.EDGE_AGGREGATION", weight, "MODEL.EXTREME.CLASS_AGNOSTIC", agnostic)
-    maps = random_maps(task, seed)
-    ours, rows = task.decode(maps), theirs(decode, maps, weight, agnostic)[0]
+    task = make_our_task("MODEL.EXTREME.EDGE_AGGREGATION", weight, "MODEL.EXTREME.CLASS_AGNOSTIC", agnostic)
+    maps = sample_maps(task, seed)
+    ours, rows = task.decode(maps), run_theirs(decode, maps, weight, agnostic)[0]
     rows = rows[rows[:, 4] > 0]  # what they keep
     kept = ours.scores[0] > 0
     points = ours.points["keypoints"][0, kept, :, :2].flatten(1)
@@ -84,11 +84,11 @@ def compare_aggregation(decode: types.ModuleType) -> float:
 
 def show_differences(decode: types.ModuleType) -> None:
     """What is different on purpose."""
-    agnostic = our_task("MODEL.EXTREME.CLASS_AGNOSTIC", True)
-    scores = theirs(decode, random_maps(agnostic, 0), 0.0, True)[0, :, 4]
+    agnostic = make_our_task("MODEL.EXTREME.CLASS_AGNOSTIC", True)
+    scores = run_theirs(decode, sample_maps(agnostic, 0), 0.0, True)[0, :, 4]
     print("without flip test theirs flips the worse half of an image's rows, here with")
     print(f"    {int((scores[len(scores) // 2 :] > 0).sum())} of {int((scores > 0).sum())} objects; ours flips none")
-    task = our_task("MODEL.EXTREME.EDGE_AGGREGATION", 0.0)
+    task = make_our_task("MODEL.EXTREME.EDGE_AGGREGATION", 0.0)
     gt = extremes([[10, 12, 60, 70]], [1])
     back = task.decode(task.encode_dense(targets_of(flipped(gt))))
     merged = task.merge(back.transform(torch.tensor([[-4.0, 4.0]]), torch.tensor([[128.0, 0.0]])), 1)

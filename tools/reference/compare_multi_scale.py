@@ -23,8 +23,17 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from compare_detections import MODELS, TOLERANCE, differences, random_maps
-from published_detectors import FAULTS, Model, common, grid_size, import_detectors, our_config, ours, theirs
+from compare_detections import MODELS, TOLERANCE, iterate_differences, sample_maps
+from published_detectors import (
+    FAULTS,
+    Model,
+    compute_grid_size,
+    count_common,
+    import_detectors,
+    make_our_config,
+    run_ours,
+    run_theirs,
+)
 from torch import Tensor
 
 SCALES = (0.5, 0.75, 1.0, 1.25, 1.5)
@@ -36,23 +45,23 @@ SLOPE = 7.9
 VARIANTS = (("as it is", ("flip",)), ("no pixel", ("flip", "pixel")), ("no pixel, no copies", FAULTS))
 
 
-def sides(
+def run_both_sides(
     model: Model, size: tuple[int, int], flip: bool, scales: Sequence[float], seed: int
 ) -> tuple[np.ndarray, dict[str, np.ndarray], tuple[list[Tensor], list[Tensor]]]:
     """Our rows, theirs by variant, and both sides' inputs, of an image whose center is a ramp, dark to bright."""
     generator = torch.Generator().manual_seed(seed)
     ramp = (128 + SLOPE * (np.arange(size[1]) - size[1] / 2)).clip(0, 255).round()
     image = np.tile(ramp.astype(np.uint8)[None, :, None], (size[0], 1, 3))
-    cfg = our_config(model, CLASSES[model.task], True, flip, scales)
+    cfg = make_our_config(model, CLASSES[model.task], True, flip, scales)
     if model.task == "multi_pose":
         cfg.TEST.DETECTIONS_PER_IMAGE = 100 * len(scales)  # theirs keeps them all
     maps = [
-        random_maps(model.task, grid_size(model, size, True, scale), generator, cfg.MODEL.CENTERNET.NUM_CLASSES)
+        sample_maps(model.task, compute_grid_size(model, size, True, scale), generator, cfg.MODEL.CENTERNET.NUM_CLASSES)
         for scale in scales
         for _ in range(1 + flip)
     ]
-    our_inputs, rows = ours(model, cfg, image, maps)
-    predictions = {name: theirs(model, cfg, image, maps, mended) for name, mended in VARIANTS}
+    our_inputs, rows = run_ours(model, cfg, image, maps)
+    predictions = {name: run_theirs(model, cfg, image, maps, mended) for name, mended in VARIANTS}
     inputs = our_inputs[:: 1 + flip], predictions["as it is"][0]
     return rows, {name: answer[1] for name, answer in predictions.items()}, inputs
 
@@ -60,11 +69,11 @@ def sides(
 def show_placement(model: Model) -> None:
     """By how many pixels of the image theirs sees something else, and says it is somewhere else."""
     for scale in SCALES:
-        _, _, inputs = sides(model, EVEN, False, [scale], 0)
+        _, _, inputs = run_both_sides(model, EVEN, False, [scale], 0)
         center = [x[0, 0, x.shape[2] // 2, x.shape[3] // 2 - 6 : x.shape[3] // 2 + 6] for (x,) in inputs]
-        seen = (center[1] - center[0]).mean().item() * our_config(model, 1, True, False).MODEL.PIXEL_STD[0] / SLOPE
-        rows, predictions, _ = sides(model, ODD, False, [scale], 0)
-        said = dict(differences(rows, predictions["as it is"]))["boxes"]
+        seen = (center[1] - center[0]).mean().item() * make_our_config(model, 1, True, False).MODEL.PIXEL_STD[0] / SLOPE
+        rows, predictions, _ = run_both_sides(model, ODD, False, [scale], 0)
+        said = dict(iterate_differences(rows, predictions["as it is"]))["boxes"]
         print(f"    scale {scale:4}: sees {seen:5.2f} px to the right; boxes, odd sides: {said:.2f} px off")
 
 
@@ -77,11 +86,13 @@ def main() -> None:
     import_detectors(args.reference)
     fine = True
     for name, flip, seed in itertools.product(args.models, (False, True), range(args.images)):
-        rows, predictions, _ = sides(MODELS[name], EVEN, flip, SCALES, seed)
+        rows, predictions, _ = run_both_sides(MODELS[name], EVEN, flip, SCALES, seed)
         print(f"{name} {'with' if flip else 'without'} flip test: {len(rows)} rows of ours")
         for variant, other in predictions.items():
-            print(f"    theirs {variant:20}: {common(other, rows, TOLERANCE):3} of its {len(other):3} rows are ours")
-        mended = dict(differences(rows, predictions[VARIANTS[-1][0]]))
+            print(
+                f"    theirs {variant:20}: {count_common(other, rows, TOLERANCE):3} of its {len(other):3} rows are ours"
+            )
+        mended = dict(iterate_differences(rows, predictions[VARIANTS[-1][0]]))
         fine &= max(mended.values()) <= TOLERANCE
         print("    largest differences, mended: " + ", ".join(f"{key} {value:.1e}" for key, value in mended.items()))
     print("theirs at one scale:")

@@ -89,53 +89,53 @@ class Reference(NamedTuple):
     build: Callable[[], nn.Module]
 
 
-def centernet_networks(reference: Path) -> dict[str, Reference]:
+def list_centernet_networks(reference: Path) -> dict[str, Reference]:
     load = import_networks(reference)
 
-    def dla(config: str, heads: dict[str, int]) -> Reference:
+    def make_dla(config: str, heads: dict[str, int]) -> Reference:
         network = lambda: load("pose_dla_dcn").DLASeg("dla34", dict(heads), False, 4, 1, 5, 256)  # noqa: E731
         return Reference(config, "deformable", heads, network)
 
-    def hourglass(config: str, heads: dict[str, int]) -> Reference:
+    def make_hourglass(config: str, heads: dict[str, int]) -> Reference:
         network = lambda: load("large_hourglass").get_large_hourglass_net(0, dict(heads), 0)  # noqa: E731
         return Reference(config, "plain", heads, network)
 
-    def resnet(config: str, kind: str, file: str, depth: int) -> Reference:
-        def network() -> nn.Module:
+    def make_resnet(config: str, kind: str, file: str, depth: int) -> Reference:
+        def build_network() -> nn.Module:
             module = load(file)
             return module.PoseResNet(*module.resnet_spec[depth], dict(CTDET), head_conv=64)
 
-        return Reference(config, kind, CTDET, network)
+        return Reference(config, kind, CTDET, build_network)
 
     return {
-        "ctdet_DLA_34": dla("COCO-Detection/centernet_DLA_34_1pt", CTDET),
-        "ctdet_R_18_DCN": resnet("COCO-Detection/centernet_R_18_DCN_1pt", "deformable", "resnet_dcn", 18),
-        "ctdet_R_101_DCN": resnet("COCO-Detection/centernet_R_101_DCN_1pt", "deformable", "resnet_dcn", 101),
-        "ctdet_R_18": resnet("COCO-Detection/centernet_R_18_1pt", "plain", "msra_resnet", 18),
-        "ctdet_R_50": resnet("COCO-Detection/centernet_R_50_1pt", "plain", "msra_resnet", 50),
-        "ctdet_HG_104": hourglass("COCO-Detection/centernet_HG_104_1pt", CTDET),
-        "multi_pose_DLA_34": dla("COCO-Keypoints/pose_DLA_34", MULTI_POSE),
-        "multi_pose_HG_104": hourglass("COCO-Keypoints/pose_HG_104", MULTI_POSE),
-        "ddd_DLA_34": dla("KITTI-3D/boxes3d_DLA_34_3dop", DDD),
-        "exdet_DLA_34": dla("COCO-Extreme/extreme_DLA_34", EXDET),
-        "exdet_HG_104": hourglass("COCO-Extreme/extreme_HG_104", EXDET),
+        "ctdet_DLA_34": make_dla("COCO-Detection/centernet_DLA_34_1pt", CTDET),
+        "ctdet_R_18_DCN": make_resnet("COCO-Detection/centernet_R_18_DCN_1pt", "deformable", "resnet_dcn", 18),
+        "ctdet_R_101_DCN": make_resnet("COCO-Detection/centernet_R_101_DCN_1pt", "deformable", "resnet_dcn", 101),
+        "ctdet_R_18": make_resnet("COCO-Detection/centernet_R_18_1pt", "plain", "msra_resnet", 18),
+        "ctdet_R_50": make_resnet("COCO-Detection/centernet_R_50_1pt", "plain", "msra_resnet", 50),
+        "ctdet_HG_104": make_hourglass("COCO-Detection/centernet_HG_104_1pt", CTDET),
+        "multi_pose_DLA_34": make_dla("COCO-Keypoints/pose_DLA_34", MULTI_POSE),
+        "multi_pose_HG_104": make_hourglass("COCO-Keypoints/pose_HG_104", MULTI_POSE),
+        "ddd_DLA_34": make_dla("KITTI-3D/boxes3d_DLA_34_3dop", DDD),
+        "exdet_DLA_34": make_dla("COCO-Extreme/extreme_DLA_34", EXDET),
+        "exdet_HG_104": make_hourglass("COCO-Extreme/extreme_HG_104", EXDET),
     }
 
 
-def extremenet_networks(reference: Path) -> dict[str, Reference]:
+def list_extremenet_networks(reference: Path) -> dict[str, Reference]:
     """ExtremeNet's own network, with the maps of its last stack in place of what is decoded from them."""
     if not (reference / "models" / "ExtremeNet.py").is_file():
         sys.exit(f"{reference} is no checkout of ExtremeNet: it has no models/ExtremeNet.py")
     sys.path.insert(0, str(reference))
 
-    def network() -> nn.Module:
+    def build_network() -> nn.Module:
         result = importlib.import_module("models.ExtremeNet").model(None)
         names = [*(f"hm_{side}" for side in SIDES + "c"), *(f"reg_{side}" for side in SIDES)]
         result._decode = lambda *maps: [dict(zip(names, maps, strict=True))]
         result._test = lambda images: type(result)._test(result, images, debug=False)
         return result
 
-    return {"ExtremeNet": Reference("COCO-Extreme/extreme_HG_104", "plain", EXDET, network)}
+    return {"ExtremeNet": Reference("COCO-Extreme/extreme_HG_104", "plain", EXDET, build_network)}
 
 
 def fill(network: nn.Module, generator: torch.Generator) -> None:
@@ -153,18 +153,18 @@ def fill(network: nn.Module, generator: torch.Generator) -> None:
         if isinstance(module, nn.BatchNorm2d):
             module.momentum = None
     with torch.no_grad():
-        network.train()(images(4, 256, generator))
+        network.train()(sample_images(4, 256, generator))
     network.eval()
 
 
-def images(count: int, size: int, generator: torch.Generator) -> Tensor:
+def sample_images(count: int, size: int, generator: torch.Generator) -> Tensor:
     """(count, 3, size, size): soft blobs and a little noise, of mean 0 and about unit variance."""
     blobs = torch.randn(count, 3, size // 16, size // 16, generator=generator)
     blobs = nn.functional.interpolate(blobs, scale_factor=16, mode="bicubic")
     return blobs + 0.2 * torch.randn(count, 3, size, size, generator=generator)
 
 
-def our_network(published: Reference, weights: dict[str, Tensor]) -> tuple[nn.Module, str]:
+def build_our_network(published: Reference, weights: dict[str, Tensor]) -> tuple[nn.Module, str]:
     """Ours with converted weights, and what became of them."""
     cfg = centernet_d2.get_cfg()
     cfg.merge_from_file(str(CONFIGS / f"{published.config}.yaml"))
@@ -177,7 +177,7 @@ def our_network(published: Reference, weights: dict[str, Tensor]) -> tuple[nn.Mo
 
 
 @torch.no_grad()
-def our_outputs(model: nn.Module, x: Tensor, names: list[str]) -> list[dict[str, Tensor]]:
+def run_our_network(model: nn.Module, x: Tensor, names: list[str]) -> list[dict[str, Tensor]]:
     """One dict per stack, by their names."""
     features = model.extract_features(x)
     maps = {name: model.task.heads[HEADS[name]](features) for name in names}
@@ -188,15 +188,15 @@ def compare(name: str, published: Reference, sizes: list[int], seed: int) -> boo
     generator = torch.Generator().manual_seed(seed)
     theirs = published.build()
     fill(theirs, generator)
-    ours, converted = our_network(published, theirs.state_dict())
+    ours, converted = build_our_network(published, theirs.state_dict())
     heads = list(published.heads)
     print(f"{name}: {converted}")
     fine = True
     for size in sizes:
-        x = images(1, size, generator)
+        x = sample_images(1, size, generator)
         with torch.no_grad():
-            single = theirs.float()(x), our_outputs(ours.float(), x, heads)
-            double = theirs.double()(x.double()), our_outputs(ours.double(), x.double(), heads)
+            single = theirs.float()(x), run_our_network(ours.float(), x, heads)
+            double = theirs.double()(x.double()), run_our_network(ours.double(), x.double(), heads)
         # ExtremeNet's code gives the last stack alone.
         stacks = zip(*(maps[-len(single[0]) :] for maps in (*single, *double)), strict=True)
         for stack, (a, b, c, d) in enumerate(stacks):
@@ -222,7 +222,7 @@ def main() -> None:
     parser.add_argument("--sizes", nargs="+", type=int, default=[128, 256], help="input pixels, multiples of 128")
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args()
-    networks = centernet_networks(args.reference) if args.reference else extremenet_networks(args.extremenet)
+    networks = list_centernet_networks(args.reference) if args.reference else list_extremenet_networks(args.extremenet)
     # The difference of each side in float32, of theirs from itself in float64 (rounding), and of the sides in float64.
     print("network            size stack map            std      max   difference  float32 err    in float64")
     results = [compare(name, networks[name], args.sizes, args.seed) for name in args.networks or networks]

@@ -43,7 +43,7 @@ def load(reference: Path, name: str) -> types.ModuleType:
     return importlib.import_module(name.replace("/", "."))
 
 
-def scene(seed: int, count: int) -> tuple[Tensor, Tensor]:
+def sample_scene(seed: int, count: int) -> tuple[Tensor, Tensor]:
     """Boxes (P, 4) in input pixels and classes (P,).
 
     Theirs clips boxes to the last cell's index, one short of the border, and divides the focal loss by the number of
@@ -60,13 +60,13 @@ def scene(seed: int, count: int) -> tuple[Tensor, Tensor]:
     return boxes[first], classes[first]
 
 
-def our_objects(boxes: Tensor, classes: Tensor) -> Targets:
+def make_our_objects(boxes: Tensor, classes: Tensor) -> Targets:
     instances = Instances((SIZE, SIZE))
     instances.gt_boxes, instances.gt_classes = Boxes(boxes), classes
     return Targets.from_instances([instances], STRIDE, (GRID, GRID))
 
 
-def our_task() -> DetectionTask:
+def make_our_task() -> DetectionTask:
     shared = {"point_flags": (4,), "in_channels": [1], "head_channels": 1, "loss_weight": 1.0}
     heads = {
         "heatmap": ClassHeatmapHead(num_classes=CLASSES, **shared),
@@ -100,7 +100,7 @@ class OneImage:
     def __getattr__(self, name: str) -> object:
         return getattr(self.loader.CTDetDataset, name).__get__(self)
 
-    def targets(self) -> dict[str, Tensor]:
+    def make_targets(self) -> dict[str, Tensor]:
         sample = self.loader.CTDetDataset.__getitem__(self, 0)
         return {name: torch.as_tensor(sample[name])[None] for name in ("hm", "wh", "reg", "ind", "reg_mask")}
 
@@ -119,7 +119,7 @@ def compare_radius(reference: Path) -> dict[str, float]:
 
 def compare_targets(ours: Targets, task: DetectionTask, theirs: dict[str, Tensor]) -> dict[str, float]:
     count = len(ours)
-    heatmap = task.heads["heatmap"].encode(ours).dense()
+    heatmap = task.heads["heatmap"].encode(ours).to_dense()
     _, cells, sizes = task.heads["box_size"].encode(ours)
     _, _, offsets = task.heads["offset"].encode(ours)
     index = cells[:, 0, 1] * GRID + cells[:, 0, 0]
@@ -188,14 +188,14 @@ def main() -> None:
     parser.add_argument("--scenes", type=int, default=20)
     args = parser.parse_args()
     worst = compare_radius(args.reference)
-    loader, task = load(args.reference, "datasets/sample/ctdet"), our_task()
+    loader, task = load(args.reference, "datasets/sample/ctdet"), make_our_task()
     objects = 0
     for seed in range(args.scenes):
-        boxes, classes = scene(seed, 1 + 5 * seed)
+        boxes, classes = sample_scene(seed, 1 + 5 * seed)
         objects += len(boxes)
         with tempfile.TemporaryDirectory() as folder:
-            theirs = OneImage(loader, folder, boxes, classes).targets()
-        ours = our_objects(boxes, classes)
+            theirs = OneImage(loader, folder, boxes, classes).make_targets()
+        ours = make_our_objects(boxes, classes)
         predictions = compare_targets(ours, task, theirs)
         predictions |= compare_losses(ours, task, theirs, args.reference, seed)
         predictions |= compare_decode(task, args.reference, seed)

@@ -21,8 +21,8 @@ from pathlib import Path
 
 import numpy as np
 
-from centernet_d2.evaluation.average_precision import box_overlaps
-from centernet_d2.evaluation.tracking.metrics import Frame, compare_frame, score
+from centernet_d2.evaluation.average_precision import compute_box_iou
+from centernet_d2.evaluation.tracking.metrics import Frame, compare_frame, compute_scores
 
 TOLERANCE = 1e-6
 # Ours -> kind, name and factor of theirs.
@@ -36,7 +36,7 @@ THEIRS = {
 Raw = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, np.ndarray]
 
 
-def random_video(rng: np.random.Generator, gaps: bool) -> list[Raw]:
+def sample_video(rng: np.random.Generator, gaps: bool) -> list[Raw]:
     """Of each frame the arguments of ``compare_frame``."""
     count, length = int(rng.integers(1, 12)), int(rng.integers(20, 60))
     place, step = rng.uniform(0, 120, (count, 2)), rng.normal(0, 2, (count, 2))
@@ -63,7 +63,7 @@ def random_video(rng: np.random.Generator, gaps: bool) -> list[Raw]:
     return frames
 
 
-def theirs_of(videos: list[list[Raw]]) -> dict[str, float]:
+def score_theirs(videos: list[list[Raw]]) -> dict[str, float]:
     from trackeval.datasets import MotChallenge2DBox
     from trackeval.metrics import CLEAR, HOTA, Identity
 
@@ -74,14 +74,14 @@ def theirs_of(videos: list[list[Raw]]) -> dict[str, float]:
     metrics = {"CLEAR": CLEAR({"PRINT_CONFIG": False}), "Identity": Identity({"PRINT_CONFIG": False}), "HOTA": HOTA()}
     results: dict[str, dict[str, dict]] = {name: {} for name in metrics}
     for number, frames in enumerate(videos):
-        data = dataset.get_preprocessed_seq_data(their_video(frames), "pedestrian")
+        data = dataset.get_preprocessed_seq_data(convert_video(frames), "pedestrian")
         for name, metric in metrics.items():
             results[name][str(number)] = metric.eval_sequence(data)
     combined = {name: metric.combine_sequences(results[name]) for name, metric in metrics.items()}
     return {ours: factor * float(np.mean(combined[kind][name])) for ours, (kind, name, factor) in THEIRS.items()}
 
 
-def their_video(frames: list[Raw]) -> dict:
+def convert_video(frames: list[Raw]) -> dict:
     return {
         "num_timesteps": len(frames),
         "seq": "random",
@@ -93,13 +93,13 @@ def their_video(frames: list[Raw]) -> dict:
         "tracker_dets": [one[4] for one in frames],
         "tracker_classes": [np.ones(len(one[3]), dtype=int) for one in frames],
         "tracker_confidences": [np.ones(len(one[3])) for one in frames],
-        "similarity_scores": [box_overlaps(one[1], one[4]) for one in frames],
+        "similarity_scores": [compute_box_iou(one[1], one[4]) for one in frames],
     }
 
 
-def ours_of(videos: list[list[Raw]]) -> dict[str, float]:
+def score_ours(videos: list[list[Raw]]) -> dict[str, float]:
     compared: list[list[Frame]] = [[compare_frame(*frame) for frame in frames] for frames in videos]
-    return score(compared)
+    return compute_scores(compared)
 
 
 def main() -> None:
@@ -113,10 +113,10 @@ def main() -> None:
         worst: dict[str, float] = {}
         for seed in range(args.sets):
             rng = np.random.default_rng([seed, gaps])
-            videos = [random_video(rng, gaps) for _ in range(3)]
+            videos = [sample_video(rng, gaps) for _ in range(3)]
             with contextlib.redirect_stdout(io.StringIO()):
-                theirs = theirs_of(videos)
-            ours = ours_of(videos)
+                theirs = score_theirs(videos)
+            ours = score_ours(videos)
             worst |= {name: max(abs(theirs[name] - ours[name]), worst.get(name, 0)) for name in theirs}
         print(f"{args.sets} sets of three videos {'with' if gaps else 'without'} gaps; largest differences:")
         print("\n".join(f"  {name:5} {value:.1e}" for name, value in worst.items()))

@@ -61,7 +61,7 @@ def make_detections(gt: dict[str, Faces], seed: int) -> dict[str, Found]:
     return predictions
 
 
-def theirs(reference: types.ModuleType, folder: Path, predictions: dict[str, Found]) -> dict[str, float]:
+def run_theirs(reference: types.ModuleType, folder: Path, predictions: dict[str, Found]) -> dict[str, float]:
     rows: dict[str, dict[str, np.ndarray]] = {}
     for key, one in predictions.items():
         event, name = key.split("/")
@@ -91,7 +91,10 @@ def main() -> int:
         predictions = make_detections(gt, seed)
         number = sum(len(one.scores) for one in predictions.values())
         print(f"{len(gt)} images, {sum(len(one.boxes) for one in gt.values())} faces, {number} detections")
-        ours, published = average_precisions(gt, predictions), theirs(reference, folder / "ground_truth", predictions)
+        ours, published = (
+            average_precisions(gt, predictions),
+            run_theirs(reference, folder / "ground_truth", predictions),
+        )
         for name in DIFFICULTIES:
             error = abs(ours[name] - published[name])
             worst = max(worst, error)

@@ -80,7 +80,7 @@ class NoBackbone(Backbone):
         return {"out": ShapeSpec(channels=1, stride=4)}
 
 
-def our_config(model: Model, classes: int, keep: bool, flip: bool, scales: Collection[float] = (1.0,)) -> CfgNode:
+def make_our_config(model: Model, classes: int, keep: bool, flip: bool, scales: Collection[float] = (1.0,)) -> CfgNode:
     cfg = centernet_d2.get_cfg()
     cfg.merge_from_file(str(CONFIGS / f"{model.config}.yaml"))
     cfg.MODEL.CENTERNET.NUM_CLASSES = classes
@@ -92,7 +92,7 @@ def our_config(model: Model, classes: int, keep: bool, flip: bool, scales: Colle
     return cfg
 
 
-def ours(
+def run_ours(
     model: Model, cfg: CfgNode, image: np.ndarray, maps: list[Maps], **sample: Any
 ) -> tuple[list[Tensor], np.ndarray]:
     """The network's inputs, and rows of box, score, class, and what else the task gives.
@@ -111,11 +111,11 @@ def ours(
     ).eval()  # fmt: skip
     inputs, left = [], iter(maps)
 
-    def outputs(images: Tensor) -> Maps:
+    def make_outputs(images: Tensor) -> Maps:
         inputs.append(images)
         return {HEADS[name]: x for name, x in next(left).items()}
 
-    network.run_network = outputs
+    network.run_network = make_outputs
     predictions = network([{"image": torch.from_numpy(image.transpose(2, 0, 1).copy()), **sample}])[0]["instances"]
     columns = [predictions.pred_boxes.tensor, predictions.scores, predictions.pred_classes]
     if predictions.has("pred_keypoints"):
@@ -125,20 +125,21 @@ def ours(
     return inputs, torch.cat([x.reshape(len(predictions), -1).float() for x in columns], dim=1).numpy()
 
 
-def theirs(
+def run_theirs(
     model: Model, cfg: CfgNode, image: np.ndarray, maps: list[Maps], mended: Collection[str] = (), calib: Any = None
 ) -> tuple[list[Tensor], np.ndarray]:
-    """As :func:`ours`. Boxes are cut to the image and empty ones left out, which theirs do not do; those of ddd stay
-    as they are.
+    """Run the reference detector; returns the same as :func:`run_ours`.
+
+    Boxes are cut to the image and empty ones are left out, except those of ddd. The reference does neither.
 
     Args:
         mended: some of ``FAULTS``.
     """
-    flip, scales = cfg.TEST.AUG.ENABLED and cfg.TEST.AUG.FLIP, _scales(cfg)
-    detector = reference_detector(model, cfg, flip, scales)
+    flip, scales = cfg.TEST.AUG.ENABLED and cfg.TEST.AUG.FLIP, _get_scales(cfg)
+    detector = make_reference_detector(model, cfg, flip, scales)
     module = sys.modules[type(detector).__module__]
     for name in ("soft_nms", "soft_nms_39"):
-        setattr(module, name, functools.partial(_soft_nms, name, "pixel" in mended, "stale" in mended))
+        setattr(module, name, functools.partial(_run_soft_nms, name, "pixel" in mended, "stale" in mended))
     inputs, predictions, passes = [], [], 1 + flip
     for i, scale in enumerate(scales):
         parts = maps[passes * i : passes * (i + 1)]
@@ -151,15 +152,15 @@ def theirs(
         inputs.append(images[:1])
         predictions.append(detector.post_process(decoded, meta, scale))
     results = detector.merge_outputs(predictions)
-    rows = _rows(model.task, results)
-    return inputs, rows if model.task == "ddd" else inside(rows, image.shape[:2])
+    rows = _convert_rows(model.task, results)
+    return inputs, rows if model.task == "ddd" else clip_rows(rows, image.shape[:2])
 
 
-def _scales(cfg: CfgNode) -> list[float]:
+def _get_scales(cfg: CfgNode) -> list[float]:
     return list(cfg.TEST.AUG.SCALES) if cfg.TEST.AUG.ENABLED else [1.0]
 
 
-def reference_detector(model: Model, cfg: CfgNode, flip: bool, scales: Collection[float]) -> Any:
+def make_reference_detector(model: Model, cfg: CfgNode, flip: bool, scales: Collection[float]) -> Any:
     """Without its network, and with as many classes as our configuration."""
     options = [model.task, "--arch", model.arch, "--load_model", "none", "--peak_thresh", "0"]
     options += ["--test_scales", ",".join(map(str, scales)), *["--flip_test"] * flip]
@@ -178,7 +179,7 @@ def reference_detector(model: Model, cfg: CfgNode, flip: bool, scales: Collectio
     return detector
 
 
-def _rows(task: str, results: dict[int, Any]) -> np.ndarray:
+def _convert_rows(task: str, results: dict[int, Any]) -> np.ndarray:
     """Their answer as our rows."""
     width = {"multi_pose": 39, "ddd": 13}.get(task, 5)
     parts = []
@@ -190,7 +191,7 @@ def _rows(task: str, results: dict[int, Any]) -> np.ndarray:
     return np.concatenate(parts)
 
 
-def inside(rows: np.ndarray, size: tuple[int, ...]) -> np.ndarray:
+def clip_rows(rows: np.ndarray, size: tuple[int, ...]) -> np.ndarray:
     """Boxes cut to an image of ``size`` (height, width), without empty ones, as ours."""
     height, width = size
     rows = rows[rows[:, 4] > 0]
@@ -198,7 +199,7 @@ def inside(rows: np.ndarray, size: tuple[int, ...]) -> np.ndarray:
     return rows[(rows[:, 2] > rows[:, 0]) & (rows[:, 3] > rows[:, 1])]
 
 
-def _soft_nms(name: str, no_pixel: bool, no_stale: bool, boxes: np.ndarray, **settings: Any) -> None:
+def _run_soft_nms(name: str, no_pixel: bool, no_stale: bool, boxes: np.ndarray, **settings: Any) -> None:
     kept = SOFT_NMS[name, no_pixel](boxes, **settings)
     if no_stale:
         boxes[len(kept) :, 4] = 0
@@ -238,18 +239,18 @@ def import_detectors(reference: Path) -> None:
         load(reference, f"detectors/{task}")
 
 
-def grid_size(model: Model, image: tuple[int, int], keep: bool, scale: float = 1.0) -> tuple[int, int]:
+def compute_grid_size(model: Model, image: tuple[int, int], keep: bool, scale: float = 1.0) -> tuple[int, int]:
     """(height, width) of the maps of a reference model; 512 x 512 pixels where the resolution is not kept."""
     pad = model.divisibility - 1
     height, width = (((int(side * scale) | pad) + 1) // 4 if keep else 128 for side in image)
     return height, width
 
 
-def partners(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+def match_rows(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     """(A,) the row of ``b`` that is nearest to each of ``a`` in box, score and class."""
     return np.abs(a[:, None, :6] - b[None, :, :6]).max(axis=-1).argmin(axis=1)
 
 
-def common(a: np.ndarray, b: np.ndarray, tolerance: float) -> int:
+def count_common(a: np.ndarray, b: np.ndarray, tolerance: float) -> int:
     """How many rows of ``a`` are, within ``tolerance``, also in ``b``."""
     return int((np.abs(a[:, None, :6] - b[None, :, :6]).max(axis=-1).min(axis=1) <= tolerance).sum())

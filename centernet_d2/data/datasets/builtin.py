@@ -19,7 +19,7 @@ from centernet_d2.data.datasets.mot import CLASS_NAMES as MOT_CLASSES
 from centernet_d2.data.datasets.mot import register_video
 from centernet_d2.data.datasets.shwd import register_shwd
 from centernet_d2.data.datasets.voc import load_pascal_voc
-from centernet_d2.data.options import datasets_root
+from centernet_d2.data.options import get_datasets_root
 from centernet_d2.data.schemas import POSE17, SCHEMAS
 from centernet_d2.data.validation.object_boxes import SCORED_WHOLE
 
@@ -124,7 +124,7 @@ def register_all_pascal_voc() -> None:
         DatasetCatalog.register(name, functools.partial(load_pascal_voc, name, metadata.dirname, metadata.split))
 
 
-_root = datasets_root()
+_root = get_datasets_root()
 register_all_coco_format(_root)
 register_all_keypoints(_root)
 register_all_kitti(_root)

@@ -21,12 +21,12 @@ from centernet_d2.data.validation.issues import (
     AnnotationIssue,
     check_image_entry,
     check_object,
-    escapes,
     is_integer,
     is_number,
+    leaves_folder,
     raise_issues,
 )
-from centernet_d2.data.validation.missing import missing
+from centernet_d2.data.validation.missing import explain_missing
 from centernet_d2.data.validation.object_boxes import settle_objects
 from centernet_d2.geometry import from_pixel_index
 
@@ -111,7 +111,7 @@ def read_coco(json_file: str, image_root: str) -> CocoFile:
         file = os.path.relpath(dataset_dict["file_name"], image_root) if dataset_dict else json_file
         shown = number if is_integer(number) else f"number {position} of the list"
         size = (dataset_dict["height"], dataset_dict["width"]) if dataset_dict else (None, None)
-        errors = check_object(annotation, file, shown, size, categories, _num_keypoints(annotation, categories))
+        errors = check_object(annotation, file, shown, size, categories, _count_keypoints(annotation, categories))
         errors = [issue for issue in errors if issue.fatal]
         if not is_integer(number):
             errors.append(AnnotationIssue(file, shown, "id", f"is {number!r}, not an integer"))
@@ -158,11 +158,11 @@ def read_coco_json(json_file: str) -> dict[str, list[Any]]:
 
 
 def _read_json(json_file: str) -> tuple[dict[str, list[Any]], Counter[str]]:
-    """The content, and counts of what was converted (``convert_fields``)."""
+    """Return the content, and counts of what was converted (``convert_fields``)."""
     try:
         data = json.loads(read_text(json_file))
     except FileNotFoundError:
-        raise FileNotFoundError(f"the annotation file {json_file} {missing(json_file)}") from None
+        raise FileNotFoundError(f"the annotation file {json_file} {explain_missing(json_file)}") from None
     except NotTextError as error:
         raise AnnotationError(str(error)) from None
     except (ValueError, RecursionError) as error:
@@ -209,7 +209,7 @@ def _read_images(
             elif number in images:
                 errors.append(AnnotationIssue(str(name), None, "id", f"is {number}, as that of another image"))
             # Absolute names are allowed, as in Detectron2.
-            if isinstance(name, str) and not os.path.isabs(name) and escapes(name):
+            if isinstance(name, str) and not os.path.isabs(name) and leaves_folder(name):
                 errors.append(AnnotationIssue(name, None, "file_name", f"leads out of the folder {image_root}"))
         issues += errors
         if not errors:
@@ -221,7 +221,7 @@ def _read_images(
     return images
 
 
-def _num_keypoints(annotation: Any, categories: dict[int, dict[str, Any]]) -> int | None:
+def _count_keypoints(annotation: Any, categories: dict[int, dict[str, Any]]) -> int | None:
     number = annotation.get("category_id") if isinstance(annotation, dict) else None
     names = categories.get(number, {}).get("keypoints") if is_integer(number) else None
     return len(names) if isinstance(names, list) and names else None

@@ -85,7 +85,7 @@ def crop_objects(dataset_dicts: list[DatasetDict], margin: float) -> list[Datase
 
 
 def _get_corners(annotation: dict[str, Any]) -> list[float] | None:
-    """x1, y1, x2, y2; None if the box has no area."""
+    """Return x1, y1, x2, y2; None if the box has no area."""
     box = BoxMode.convert(list(annotation["bbox"]), BoxMode(annotation["bbox_mode"]), BoxMode.XYXY_ABS)
     valid = all(is_number(value) for value in box) and box[2] > box[0] and box[3] > box[1]
     return [float(value) for value in box] if valid else None

@@ -25,14 +25,14 @@ from typing import Any, NamedTuple
 from detectron2.config import CfgNode
 from detectron2.data import DatasetCatalog, MetadataCatalog
 
-from centernet_d2.data.catalog import class_names, load_dataset_dicts
+from centernet_d2.data.catalog import get_class_names, load_dataset_dicts
 from centernet_d2.data.datasets.coco import register_coco
 from centernet_d2.data.datasets.crops import register_crops
 from centernet_d2.data.datasets.keypoint_sets import KEYPOINT_TYPES
 from centernet_d2.data.datasets.mot import register_video
 from centernet_d2.data.datasets.voc import register_voc
 from centernet_d2.data.image_io import set_exif_orientation
-from centernet_d2.data.options import datasets_root
+from centernet_d2.data.options import get_datasets_root
 from centernet_d2.structures.model_metadata import describe_classes
 
 
@@ -82,7 +82,7 @@ def register_custom_datasets(cfg: CfgNode) -> None:
 
 
 def _parse_entry(entry: Any) -> tuple[str, str, str, str]:
-    """Name, type and the two values of an entry of ``DATASETS.CUSTOM``.
+    """Return name, type and the two values of an entry of ``DATASETS.CUSTOM``.
 
     Raises:
         ValueError: it is neither a mapping with the keys of its type nor four strings.
@@ -111,18 +111,19 @@ def _get_type(name: Any, type_name: Any) -> _Type:
 
 
 def get_location(name: str) -> tuple[str, str, str] | None:
-    """Type and the two values of a dataset from ``DATASETS.CUSTOM``; None for other datasets."""
+    """Return type and the two values of a dataset from ``DATASETS.CUSTOM``; None for other datasets."""
     return _REGISTERED.get(name)
 
 
-def category_ids(name: str) -> list[int]:
-    """The category ids of a registered dataset's annotation file, in the order of the classes; [] if it has none.
+def read_category_ids(name: str) -> list[int]:
+    """Return the category ids of a registered dataset's annotation file, in the order of the classes; [] if it has
+    none.
 
-    Call ``class_names`` first, which reads the file where it is needed.
+    Call ``get_class_names`` first, which reads the file where it is needed.
     """
     type_name, source, _ = get_location(name) or ("", "", "")
     if type_name == "crops":
-        return category_ids(source)
+        return read_category_ids(source)
     metadata = MetadataCatalog.get(name)
     if type_name in KEYPOINT_TYPES and metadata.get("thing_dataset_id_to_contiguous_id") is None:
         # The schema has the class names but not the ids, so the file has to be read.
@@ -135,7 +136,7 @@ def category_ids(name: str) -> list[int]:
 
 
 def resolve_num_classes(cfg: CfgNode) -> int:
-    """``MODEL.CENTERNET.NUM_CLASSES`` or, where that is 0, the number of classes of the datasets.
+    """Return ``MODEL.CENTERNET.NUM_CLASSES`` or, if that is 0, the number of classes of the datasets.
 
     With a number given, datasets without files are skipped: prediction needs no dataset.
 
@@ -146,7 +147,7 @@ def resolve_num_classes(cfg: CfgNode) -> int:
     names: dict[str, list[str]] = {}
     for dataset_name in dict.fromkeys((*cfg.DATASETS.TRAIN, *cfg.DATASETS.TEST)):
         try:
-            names[dataset_name] = class_names(dataset_name)
+            names[dataset_name] = get_class_names(dataset_name)
         except FileNotFoundError:
             if not wanted:
                 raise
@@ -175,5 +176,5 @@ def resolve_paths(*paths: str) -> tuple[str, ...]:
     """
     expanded = [os.path.expanduser(path) for path in paths]
     first = next((path for path in expanded if not os.path.isabs(path)), "")
-    elsewhere = os.path.exists(first) and not os.path.exists(os.path.join(datasets_root(), first))
-    return tuple(os.path.join("" if elsewhere else datasets_root(), path) for path in expanded)
+    elsewhere = os.path.exists(first) and not os.path.exists(os.path.join(get_datasets_root(), first))
+    return tuple(os.path.join("" if elsewhere else get_datasets_root(), path) for path in expanded)

@@ -22,17 +22,17 @@ def register_keypoint_dataset(name: str, schema_name: str, json_file: str, image
     """
     schema = SCHEMAS[schema_name]
     DatasetCatalog.register(name, lambda: load_keypoint_dataset(name, schema, json_file, image_root))
-    values = {"image_root": image_root, **keypoint_metadata(schema)}
+    values = {"image_root": image_root, **make_keypoint_metadata(schema)}
     if schema.evaluator == "coco":
         # The evaluator needs values that only the file has. Without classes here, the file is read for them.
         values.pop("thing_classes", None)
     MetadataCatalog.get(name).set(**values)
 
 
-def keypoint_metadata(schema: KeypointSchema) -> dict[str, Any]:
-    """Metadata of any dataset with this schema: keypoint names, flip pairs, classes, evaluator."""
+def make_keypoint_metadata(schema: KeypointSchema) -> dict[str, Any]:
+    """Return the metadata of any dataset with this schema: keypoint names, flip pairs, classes, evaluator."""
     classes = {"thing_classes": list(schema.class_names)} if schema.class_names else {}
-    return {**classes, "evaluator_type": schema.evaluator, **schema.metadata()}
+    return {**classes, "evaluator_type": schema.evaluator, **schema.to_metadata()}
 
 
 def read_keypoint_dataset(schema: KeypointSchema, json_file: str, image_root: str) -> CocoFile:
@@ -77,7 +77,7 @@ def load_keypoint_dataset(name: str, schema: KeypointSchema, json_file: str, ima
     """
     coco = read_keypoint_dataset(schema, json_file, image_root)
     raise_issues(f"dataset {name}, {json_file}", coco.issues)
-    values = {"image_root": image_root, **keypoint_metadata(schema)}
+    values = {"image_root": image_root, **make_keypoint_metadata(schema)}
     if schema.evaluator == "coco":
         set_coco_metadata(name, coco, json_file, values)
     else:

@@ -11,7 +11,7 @@ from detectron2.data import DatasetCatalog, MetadataCatalog
 
 from centernet_d2.data.datasets.coco import read_coco, read_coco_json, set_metadata
 from centernet_d2.data.image_io import DatasetDict
-from centernet_d2.data.validation.issues import AnnotationIssue, escapes, is_integer, raise_issues
+from centernet_d2.data.validation.issues import AnnotationIssue, is_integer, leaves_folder, raise_issues
 
 # The same name as in COCO and CrowdHuman, so that models fit all of them.
 CLASS_NAMES = ("person",)
@@ -49,7 +49,7 @@ def load_video(name: str, json_file: str, image_root: str) -> list[DatasetDict]:
 
 
 def _read_videos(entries: Any, json_file: str) -> tuple[dict[int, str], list[AnnotationIssue]]:
-    """Names by id."""
+    """Return the names of the videos by id."""
     if not isinstance(entries, list):
         return {}, [AnnotationIssue(json_file, None, "videos", "is not a list of objects with id and name")]
     names: dict[int, str] = {}
@@ -57,7 +57,7 @@ def _read_videos(entries: Any, json_file: str) -> tuple[dict[int, str], list[Ann
     for entry in entries:
         number, name = (entry.get("id"), entry.get("name")) if isinstance(entry, dict) else (None, None)
         # Results are written to files of these names.
-        if not is_integer(number) or not isinstance(name, str) or PurePath(name).name != name or escapes(name):
+        if not is_integer(number) or not isinstance(name, str) or PurePath(name).name != name or leaves_folder(name):
             problem = f"has the entry {str(entry)[:80]}, not one with an integer id and a name that can be a file's"
         elif number in names or name in names.values():
             problem = f"uses the id {number} or the name {name!r} twice"

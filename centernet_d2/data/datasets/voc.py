@@ -17,7 +17,7 @@ from centernet_d2.data.formats.voc_xml import read_voc_names, read_voc_xml
 from centernet_d2.data.image_io import CorruptImageError, DatasetDict, read_image_size
 from centernet_d2.data.validation.conversions import warn_conversions
 from centernet_d2.data.validation.issues import AnnotationIssue, raise_issues
-from centernet_d2.data.validation.missing import missing
+from centernet_d2.data.validation.missing import explain_missing
 from centernet_d2.data.validation.object_boxes import BOX_ISSUES, settle_objects
 
 
@@ -39,7 +39,7 @@ def read_voc(root: str, split: str, class_names: Sequence[str]) -> tuple[list[Da
     Raises:
         FileNotFoundError: a folder or list of the layout is absent.
     """
-    annotations, images = (NamedFiles(_folder(root, name)) for name in ("Annotations", "JPEGImages"))
+    annotations, images = (NamedFiles(_find_folder(root, name)) for name in ("Annotations", "JPEGImages"))
     classes = {name: index for index, name in enumerate(class_names)}
     names, issues = read_split(root, split, annotations)
     dataset_dicts: list[DatasetDict] = []
@@ -88,20 +88,20 @@ def _check_first_pixel(dataset_dicts: list[DatasetDict], folder: str) -> None:
 
 
 @functools.lru_cache(maxsize=8)
-def voc_class_names(root: str) -> tuple[str, ...]:
-    """The class names in all of ``Annotations``, sorted; the same for every split."""
-    return tuple(read_voc_names(_folder(root, "Annotations")))
+def read_voc_class_names(root: str) -> tuple[str, ...]:
+    """Return the class names in all of ``Annotations``, sorted; the same for every split."""
+    return tuple(read_voc_names(_find_folder(root, "Annotations")))
 
 
-def _folder(root: str, name: str) -> str:
+def _find_folder(root: str, name: str) -> str:
     folder = os.path.join(root, name)
     if not os.path.isdir(folder):
-        raise FileNotFoundError(f"the folder {folder} {missing(folder)}")
+        raise FileNotFoundError(f"the folder {folder} {explain_missing(folder)}")
     return folder
 
 
 def _load_custom_voc(name: str, root: str, split: str) -> list[DatasetDict]:
-    class_names = voc_class_names(root)
+    class_names = read_voc_class_names(root)
     dataset_dicts, issues = read_voc(root, split, class_names)
     raise_issues(f"dataset {name}, {root}", issues)
     # The COCO file that the evaluator writes needs numbers.

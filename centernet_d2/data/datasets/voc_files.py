@@ -8,15 +8,15 @@ import re
 
 from centernet_d2.data.formats.image_files import NamedFiles
 from centernet_d2.data.formats.text import read_lines
-from centernet_d2.data.validation.issues import AnnotationIssue, escapes
-from centernet_d2.data.validation.missing import missing
+from centernet_d2.data.validation.issues import AnnotationIssue, leaves_folder
+from centernet_d2.data.validation.missing import explain_missing
 
 # A class's list of images has "name -1", "name  0" or "name  1" in each line.
 _CLASS_LIST_LINE = re.compile(r"(.*\S)\s+(?:-1|0|1)")
 
 
 def find_annotation(annotations: NamedFiles, name: str) -> str:
-    """The XML file of a name of the list; if there is none, the path that it should have."""
+    """Return the XML file of a name of the list; if there is none, the path that it should have."""
     files = annotations.find(name, (".xml",))
     return os.path.join(annotations.folder, files[0] if files else f"{name}.xml")
 
@@ -35,12 +35,12 @@ def read_split(root: str, split: str, annotations: NamedFiles) -> tuple[list[str
     try:
         lines = [line.strip() for line in read_lines(path) if line.strip()]
     except FileNotFoundError:
-        raise FileNotFoundError(f"the list {path} {missing(path)}") from None
+        raise FileNotFoundError(f"the list {path} {explain_missing(path)}") from None
     if not lines:
         raise FileNotFoundError(f"the list {path} is empty")
 
     def exists(name: str) -> bool:
-        return not escapes(name) and bool(annotations.find(name, (".xml",)))
+        return not leaves_folder(name) and bool(annotations.find(name, (".xml",)))
 
     without_flag = [match[1] if (match := _CLASS_LIST_LINE.fullmatch(line)) else None for line in lines]
     are_names = None in without_flag or all(map(exists, lines))
@@ -50,7 +50,7 @@ def read_split(root: str, split: str, annotations: NamedFiles) -> tuple[list[str
         if whole and part and not are_names:
             problem = f"has {line!r}, which may be that annotation or a class's number for {bare!r}: rename one of them"
             issues.append(AnnotationIssue(path, None, "ImageSets", problem))
-        elif escapes(line):
+        elif leaves_folder(line):
             issues.append(AnnotationIssue(line, None, "ImageSets", f"leads out of the folder {root}"))
         elif whole or not part:
             suffix_free = os.path.splitext(posixpath.basename(line.replace("\\", "/")))[0]

@@ -19,7 +19,7 @@ _NO_IMAGES = {
 
 @functools.cache
 def image_suffixes() -> frozenset[str]:
-    """Suffixes of the image files that the installed Pillow reads, in lower case, with the dot."""
+    """Return the suffixes of the image files that the installed Pillow reads, in lower case, with the dot."""
     readable = (suffix for suffix, kind in Image.registered_extensions().items() if kind in Image.OPEN)
     return frozenset(readable) - _NO_IMAGES
 
@@ -46,7 +46,8 @@ class NamedFiles:
 
 
 def find_image(images: NamedFiles, name: str, suffix: str = ".jpg", annotated_name: str = "") -> str:
-    """The image called ``name`` (without suffix), relative to ``images.folder``; if there is none, ``name + suffix``.
+    """Return the image called ``name`` (without suffix), relative to ``images.folder``; if there is none, ``name +
+    suffix``.
 
     Args:
         annotated_name: the file name in the annotation, which decides if there are several.

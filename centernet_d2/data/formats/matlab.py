@@ -7,7 +7,7 @@ from typing import Any
 
 
 def read_mat(path: Path) -> dict[str, Any]:
-    """Variables by name; cells and structures as arrays, lists and dicts.
+    """Return the variables by name; cells and structures become arrays, lists and dicts.
 
     Raises:
         ImportError: SciPy is not installed.

@@ -14,7 +14,7 @@ _DECLARED = re.compile(rb"\s*<\?xml[^>]*\bencoding\s*=\s*[\"']([\w.:-]+)")
 
 
 def parse_xml(path: str | os.PathLike[str]) -> ElementTree.Element:
-    """The root of a file; one with a document type is refused, since only that can define entities that multiply.
+    """Return the root of a file. A document type is refused: it could define entities that multiply.
 
     Raises:
         OSError: it cannot be read.
@@ -29,7 +29,7 @@ def parse_xml(path: str | os.PathLike[str]) -> ElementTree.Element:
 
 
 def _read_content(path: str | os.PathLike[str]) -> bytes | str:
-    """Text where the parser does not know the encoding that the file says, such as those of Chinese and Japanese."""
+    """Return text if the parser does not know the file's encoding (such as GBK or Shift JIS), else bytes."""
     content = Path(path).read_bytes()
     declared = _DECLARED.match(content)
     name = declared[1].decode() if declared else "utf-8"
@@ -37,7 +37,7 @@ def _read_content(path: str | os.PathLike[str]) -> bytes | str:
 
 
 def _describe_encoding_error(path: str | os.PathLike[str]) -> str:
-    """The encoding, where that is what the parser stumbled over."""
+    """Name the encoding if it is the cause of the error, else return ""."""
     try:
         read_text(path)
     except NotTextError as error:
@@ -47,5 +47,5 @@ def _describe_encoding_error(path: str | os.PathLike[str]) -> str:
 
 class _Builder(ElementTree.TreeBuilder):
     def doctype(self, *_: Any) -> None:
-        """Called where a document type begins, before anything that it defines."""
+        """Refuse a document type, before anything that it defines is read."""
         raise ValueError("has a document type (<!DOCTYPE ...>), which annotation files do not need")

@@ -10,15 +10,16 @@ import numpy as np
 
 from centernet_d2.data.formats.text import NotTextError, read_text
 from centernet_d2.data.validation.issues import AnnotationIssue
-from centernet_d2.data.validation.missing import missing
+from centernet_d2.data.validation.missing import explain_missing
 
 
 def read_pts(path: Path, count: int) -> tuple[np.ndarray | None, list[AnnotationIssue]]:
-    """The points, (count, 2) float64 x, y with whole numbers from 0 at pixel centers; or None and the problem."""
+    """Return the points, (count, 2) float64 x, y with whole numbers from 0 at pixel
+    centers; or None and the problem."""
     try:
         return _parse_points(read_text(path), count) - 1, []
     except FileNotFoundError:
-        problem: tuple[str, str] = ("file", missing(path))
+        problem: tuple[str, str] = ("file", explain_missing(path))
     except NotTextError as error:
         problem = ("file", error.reason)
     except OSError as error:

@@ -28,7 +28,7 @@ class NotTextError(ValueError):
 
 
 def read_text(path: str | os.PathLike[str]) -> str:
-    """The text of a file in UTF-8, without the byte-order mark that Windows writes; line ends become ``\\n``.
+    """Return the text of a file in UTF-8, without the byte-order mark that Windows writes; line ends become ``\n``.
 
     UTF-16 and UTF-32 are read where they have a byte-order mark, as Notepad and PowerShell write it.
 
@@ -55,7 +55,7 @@ def has_mark(path: str | os.PathLike[str]) -> bool:
 
 
 def read_lines(path: str | os.PathLike[str]) -> list[str]:
-    """The lines of ``read_text``, without their ends; raises what that does.
+    """Return the lines of ``read_text``, without their ends; raises what that does.
 
     Only a line feed ends a line: ``str.splitlines`` would also part a name or a JSON string at U+2028 and others.
     """

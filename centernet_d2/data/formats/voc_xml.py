@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from centernet_d2.data.formats.plain_xml import parse_xml
 from centernet_d2.data.validation.issues import AnnotationIssue
-from centernet_d2.data.validation.missing import missing
+from centernet_d2.data.validation.missing import explain_missing
 
 # What tools write for it; labelImg's default for a pose gets here, too.
 _DIFFICULT = {
@@ -48,7 +48,7 @@ def read_voc_xml(file_name: str) -> tuple[VocImage, list[AnnotationIssue]]:
     try:
         root = parse_xml(file_name)
     except FileNotFoundError:
-        return nothing, [AnnotationIssue(file_name, None, "file", missing(file_name))]
+        return nothing, [AnnotationIssue(file_name, None, "file", explain_missing(file_name))]
     except OSError as error:
         return nothing, [AnnotationIssue(file_name, None, "file", f"cannot be read: {error}")]
     except ValueError as error:
@@ -82,7 +82,7 @@ def _read_object(element: ElementTree.Element, number: int, conversions: list[st
 
 
 def _read_difficult(text: str, conversions: list[str]) -> bool:
-    """Notes in ``conversions`` what is neither 0 nor 1 but is understood."""
+    """Read the flag; a value other than 0 or 1 that is understood is noted in ``conversions``."""
     if text not in ("0", "1"):
         if text.lower() not in _DIFFICULT:
             raise _FormatError("difficult", f"is {text!r}, not 0 or 1")
@@ -110,7 +110,7 @@ def _read_size(root: ElementTree.Element) -> tuple[int, int] | None:
 
 
 def read_voc_names(folder: str) -> list[str]:
-    """The class names in any XML file in or below ``folder``, sorted; files that are not XML count as empty."""
+    """Return the class names in any XML file in or below ``folder``, sorted; files that are not XML count as empty."""
     names: set[str] = set()
     for parent, below, files in os.walk(folder, followlinks=True):
         below[:] = [name for name in below if not name.startswith(".")]

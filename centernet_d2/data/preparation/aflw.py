@@ -16,7 +16,7 @@ from centernet_d2.data.formats.matlab import read_mat
 from centernet_d2.data.preparation.conversion import Summary, convert
 from centernet_d2.data.preparation.faces import Face, convert_faces
 from centernet_d2.data.schemas import FACE19
-from centernet_d2.data.validation.issues import escapes, is_number
+from centernet_d2.data.validation.issues import is_number, leaves_folder
 
 #: Feature ids 1 to 21 without the ears, 13 and 17, in the order of ``FACE19``.
 FEATURE_IDS = tuple(number for number in range(1, 22) if number not in (13, 17))
@@ -62,7 +62,7 @@ def convert_aflw(root: Path) -> list[Summary]:
     folders = sorted(folders, key=lambda path: (len(path.parts), path)) or [root / "data" / "flickr"]
 
     def locate(name: str) -> str:
-        if escapes(name):
+        if leaves_folder(name):
             return name
         folder = next((folder for folder in folders if (folder / name).is_file()), folders[0])
         return (folder / name).relative_to(root).as_posix()
@@ -73,7 +73,7 @@ def convert_aflw(root: Path) -> list[Summary]:
             _group_by_image(splits[split]),
             lambda image: convert_faces(root, locate(image.file_name), image.faces),
             root / "annotations" / f"{split}.json",
-            FACE19.coco_categories(),
+            FACE19.to_coco_categories(),
             known={"objects": known},
         )
         summary.notes += [] if mat else [_OWN_SPLIT]
@@ -82,7 +82,7 @@ def convert_aflw(root: Path) -> list[Summary]:
 
 
 def read_database(path: Path) -> list[tuple[str, Face]]:
-    """Image and face of every face of an ``aflw.sqlite`` that has a rectangle, by the image's name and face id.
+    """Return image and face of every face of an ``aflw.sqlite`` that has a rectangle, by the image's name and face id.
 
     Raises:
         ValueError: it is not that database.
@@ -101,11 +101,11 @@ def read_database(path: Path) -> list[tuple[str, Face]]:
             connection.close()
     except sqlite3.Error as error:
         raise ValueError(f"{path} is not the database of AFLW: {error}") from error
-    return [(str(name), _face(str(path), number, points.get(number, {}), box)) for name, number, *box in rows]
+    return [(str(name), _make_face(str(path), number, points.get(number, {}), box)) for name, number, *box in rows]
 
 
 def read_release(path: Path) -> dict[str, list[tuple[str, Face]]]:
-    """Image and face of every face of an ``AFLWinfo_release.mat``, in the splits "train" and "full".
+    """Return image and face of every face of an ``AFLWinfo_release.mat``, in the splits "train" and "full".
 
     Raises:
         ImportError: SciPy is not installed.
@@ -133,7 +133,8 @@ def read_release(path: Path) -> dict[str, list[tuple[str, Face]]]:
 
 
 def split_by_name(faces: Iterable[tuple[str, Face]]) -> dict[str, list[tuple[str, Face]]]:
-    """The same split wherever it is made, also of a part of the images; see ``convert_aflw``."""
+    """Return a split that depends on the names only, so that a part of the images is split
+    alike; see ``convert_aflw``."""
     splits: dict[str, list[tuple[str, Face]]] = {"train": [], "full": []}
     for name, face in faces:
         fraction = int.from_bytes(hashlib.sha256(name.encode()).digest()) / 2**256
@@ -141,15 +142,15 @@ def split_by_name(faces: Iterable[tuple[str, Face]]) -> dict[str, list[tuple[str
     return splits
 
 
-def _face(file: str, number: int, points: dict[int, tuple[Any, Any]], box: Iterable[Any]) -> Face:
-    """``box``: x, y, width and height; what is not a number becomes NaN."""
-    x, y, width, height = map(_number, box)
-    coordinates = [[_number(value) for value in points.get(feature, (0, 0))] for feature in FEATURE_IDS]
+def _make_face(file: str, number: int, points: dict[int, tuple[Any, Any]], box: Iterable[Any]) -> Face:
+    """Return a face with ``box`` x, y, width, height; what is not a number becomes NaN."""
+    x, y, width, height = map(_parse_number, box)
+    coordinates = [[_parse_number(value) for value in points.get(feature, (0, 0))] for feature in FEATURE_IDS]
     visibility = [2 if feature in points else 0 for feature in FEATURE_IDS]
     return Face(coordinates, file, number, visibility, [x, y, x + width, y + height])
 
 
-def _number(value: Any) -> float:
+def _parse_number(value: Any) -> float:
     return float(value) if is_number(value) else np.nan
 
 

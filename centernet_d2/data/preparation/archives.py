@@ -19,7 +19,7 @@ from typing import IO, Any, NamedTuple
 
 from tqdm import tqdm
 
-from centernet_d2.data.validation.issues import AnnotationIssue, escapes
+from centernet_d2.data.validation.issues import AnnotationIssue, leaves_folder
 
 # An archive may unpack to this many times its own size, and so many bytes more. Deflated images and annotations
 # stay far below; a bomb reaches a thousand.
@@ -49,12 +49,12 @@ def unpack_archives(folder: Path, password: str | None = None) -> list[Annotatio
         OSError: the disk is full, no permission.
     """
     issues: list[AnnotationIssue] = []
-    for parts in _archives(folder):
+    for parts in _group_archives(folder):
         name = re.sub(r"\.001$", "", parts[0].name)
         try:
             with ExitStack() as stack:
                 is_tar = name.lower().endswith(_TAR_SUFFIXES)
-                entries, size = (_tar_entries if is_tar else _zip_entries)(parts, password, stack)
+                entries, size = (_open_tar if is_tar else _open_zip)(parts, password, stack)
                 issues += _unpack(entries, size, name, folder / re.sub(r"(\.tar)?\.\w+$", "", name))
         except (*_DAMAGED, OSError) as error:
             if isinstance(error, OSError) and error.errno in _OWN_TROUBLE:
@@ -76,8 +76,8 @@ class _PasswordError(Exception):
     """No entry of the archive can be read."""
 
 
-def _archives(folder: Path) -> Iterator[list[Path]]:
-    """The files of each archive of ``folder``, in the order of the names."""
+def _group_archives(folder: Path) -> Iterator[list[Path]]:
+    """Return the files of each archive of ``folder``, in the order of the names."""
     for path in sorted(folder.iterdir()):
         name = path.name.lower()
         if path.is_file() and name.endswith((".zip", *_TAR_SUFFIXES)):
@@ -87,23 +87,25 @@ def _archives(folder: Path) -> Iterator[list[Path]]:
             yield list(itertools.takewhile(Path.is_file, numbered))
 
 
-def _zip_entries(parts: list[Path], password: str | None, stack: ExitStack) -> tuple[Iterator[_Entry], int]:
+def _open_zip(parts: list[Path], password: str | None, stack: ExitStack) -> tuple[Iterator[_Entry], int]:
     files = [stack.enter_context(part.open("rb")) for part in parts]
     file: Any = files[0] if len(files) == 1 else io.BufferedReader(_Joined(files))
     archive = stack.enter_context(zipfile.ZipFile(file))
     if password:
         archive.setpassword(password.encode())
 
-    def entries() -> Iterator[_Entry]:
+    def iterate_entries() -> Iterator[_Entry]:
         for info in tqdm(archive.infolist(), desc=parts[0].name, unit="file", disable=None):
             if not info.is_dir():
                 link = stat.S_ISLNK(info.external_attr >> 16)
-                yield _Entry(info.filename, info.file_size, "is a link" if link else "", _zip_opener(archive, info))
+                yield _Entry(
+                    info.filename, info.file_size, "is a link" if link else "", _make_zip_opener(archive, info)
+                )
 
-    return entries(), sum(part.stat().st_size for part in parts)
+    return iterate_entries(), sum(part.stat().st_size for part in parts)
 
 
-def _zip_opener(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> Callable[[], IO[bytes]]:
+def _make_zip_opener(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> Callable[[], IO[bytes]]:
     def open_entry() -> IO[bytes]:
         try:
             return archive.open(info)
@@ -115,29 +117,29 @@ def _zip_opener(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> Callable[[],
     return open_entry
 
 
-def _tar_entries(parts: list[Path], password: str | None, stack: ExitStack) -> tuple[Iterator[_Entry], int]:
+def _open_tar(parts: list[Path], password: str | None, stack: ExitStack) -> tuple[Iterator[_Entry], int]:
     archive = stack.enter_context(tarfile.open(parts[0]))  # noqa: SIM115
 
-    def opener(info: tarfile.TarInfo) -> Callable[[], IO[bytes]]:
+    def open_entry(info: tarfile.TarInfo) -> Callable[[], IO[bytes]]:
         return lambda: archive.extractfile(info) or io.BytesIO()
 
-    def entries() -> Iterator[_Entry]:
+    def iterate_entries() -> Iterator[_Entry]:
         for info in tqdm(archive, desc=parts[0].name, unit="file", disable=None):
             if not info.isdir():
-                yield _Entry(info.name, info.size, "" if info.isreg() else "is a link or a device", opener(info))
+                yield _Entry(info.name, info.size, "" if info.isreg() else "is a link or a device", open_entry(info))
 
-    return entries(), parts[0].stat().st_size
+    return iterate_entries(), parts[0].stat().st_size
 
 
 def _unpack(entries: Iterator[_Entry], size: int, archive: str, target: Path) -> list[AnnotationIssue]:
-    """``size`` of the archive, in bytes."""
+    """Unpack the entries of an archive of ``size`` bytes; return what went wrong."""
     issues: list[AnnotationIssue] = []
     left = _MAX_EXPANSION * size + _FREE_BYTES
     for entry in entries:
         name, fault = entry.name.replace("\\", "/"), entry.fault
         if name.startswith("__MACOSX/"):
             continue
-        if escapes(name) or PureWindowsPath(name).drive:
+        if leaves_folder(name) or PureWindowsPath(name).drive:
             fault = f"leads out of the folder {target.name}"
         elif entry.size > left:
             fault = f"would unpack to {entry.size} bytes, absurdly many for an archive of {size}"
@@ -162,7 +164,7 @@ def _place(name: str, target: Path) -> Path:
 
 
 def _write(entry: _Entry, path: Path) -> None:
-    """Nothing under the final name before it is complete."""
+    """Write an entry; the final name exists only when the file is complete."""
     if path.is_file() and path.stat().st_size == entry.size:
         return
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -54,8 +54,8 @@ class Summary:
     known: Mapping[str, int] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
 
-    def warnings(self) -> list[str]:
-        """Numbers that are not the known ones, and the notes."""
+    def list_warnings(self) -> list[str]:
+        """Return the counts that differ from the known ones, and the notes."""
         found = {"images": self.images, "objects": self.objects}
         known = self.known.items()
         differing = [f"{found[what]} {what}, but {n} are known" for what, n in known if found[what] != n]
@@ -65,12 +65,12 @@ class Summary:
         lines = [f"{self.json_file}: {self.images} images, {self.objects} objects"]
         if not self.images:
             lines = [f"{self.json_file}: not written, there is nothing to convert"]
-        lines += [f"  warning: {warning}" for warning in self.warnings()]
+        lines += [f"  warning: {warning}" for warning in self.list_warnings()]
         return "\n".join([*lines, *describe_issues(self.issues)])
 
 
 def describe_issues(issues: Sequence[AnnotationIssue]) -> list[str]:
-    """Lines: how many of each field were left out, and the first ten in full."""
+    """Return lines: how many of each field were left out, and the first ten in full."""
     if not issues:
         return []
     counts = Counter(issue.field for issue in issues)
@@ -79,8 +79,9 @@ def describe_issues(issues: Sequence[AnnotationIssue]) -> list[str]:
     return [f"  left out: {counted}", *(f"    {issue}" for issue in issues[:_LISTED]), *more]
 
 
-def image_entry(root: Path, file_name: str, **fields: Any) -> Fields:
-    """An entry of "images" for ``root / file_name``: its name, height and width in pixels, upright, and ``fields``.
+def make_image_entry(root: Path, file_name: str, **fields: Any) -> Fields:
+    """Return an entry of "images" for ``root / file_name``: its name, height and width in pixels, upright, and
+    ``fields``.
 
     Raises:
         CorruptImageError: absent, or not an image.
@@ -125,7 +126,7 @@ def convert(
                 line = json.dumps([index, result.image, [*result.objects], [*result.issues]])
                 journal.write(line.encode() + b"\n")
                 journal.flush()
-        results = _results(journal, positions, summary)
+        results = _iterate_results(journal, positions, summary)
         first = next(results, None)
         if first is not None:
             everything = itertools.chain([first], results)
@@ -136,7 +137,10 @@ def convert(
 
 
 def _resume(journal: IO[bytes], header: bytes) -> dict[int, int]:
-    """Where the items without issues are that an earlier run of the same kind left; what was cut off is removed."""
+    """Return where in the journal the items without issues are that an earlier run of the same kind left.
+
+    A half-written end is removed.
+    """
     journal.seek(0)
     if journal.readline() != header:
         journal.truncate(0)
@@ -156,8 +160,8 @@ def _resume(journal: IO[bytes], header: bytes) -> dict[int, int]:
     return positions
 
 
-def _results(journal: IO[bytes], positions: dict[int, int], summary: Summary) -> Iterator[tuple[Fields, list]]:
-    """Image and objects of the items in their order, with ids; counted in ``summary``."""
+def _iterate_results(journal: IO[bytes], positions: dict[int, int], summary: Summary) -> Iterator[tuple[Fields, list]]:
+    """Yield image and objects of the items in their order, with ids; count them in ``summary``."""
     for index in sorted(positions):
         journal.seek(positions[index])
         _, image, objects, issues = json.loads(journal.readline())
@@ -173,7 +177,7 @@ def _results(journal: IO[bytes], positions: dict[int, int], summary: Summary) ->
 
 
 def _write(file: IO[bytes], results: Iterator[tuple[Fields, list]], heads: Mapping[str, list[Fields]]) -> None:
-    """One object a line; only the images' entries are held in memory."""
+    """Write one object a line; only the images' entries are held in memory."""
     images, separator = [], b""
     file.write(json.dumps(heads)[:-1].encode() + b',\n"annotations": [')
     for image, objects in results:

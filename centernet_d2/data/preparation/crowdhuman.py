@@ -13,8 +13,8 @@ from typing import Any, NamedTuple
 from centernet_d2.data.formats.image_files import NamedFiles, find_image, image_suffixes
 from centernet_d2.data.formats.text import read_lines
 from centernet_d2.data.image_io import CorruptImageError
-from centernet_d2.data.preparation.conversion import Converted, Fields, Summary, convert, image_entry
-from centernet_d2.data.validation.issues import AnnotationIssue, check_object, escapes
+from centernet_d2.data.preparation.conversion import Converted, Fields, Summary, convert, make_image_entry
+from centernet_d2.data.validation.issues import AnnotationIssue, check_object, leaves_folder
 
 #: Kind -> key of the box, name of the class.
 BOXES = {"full": ("fbox", "person"), "visible": ("vbox", "person"), "head": ("hbox", "head")}
@@ -52,7 +52,7 @@ def convert_crowdhuman(root: Path, boxes: str = "full") -> list[Summary]:
 
     def convert_split(split: str, path: Path) -> Summary:
         return convert(
-            _lines(path),
+            _read_lines(path),
             lambda line: read_line(files, names, path, line, boxes),
             root / "annotations" / f"{split}{suffix}.json",
             [{"id": 1, "name": BOXES[boxes][1]}],
@@ -63,7 +63,7 @@ def convert_crowdhuman(root: Path, boxes: str = "full") -> list[Summary]:
 
 
 def read_line(files: NamedFiles, names: dict[str, str], path: Path, line: Line, boxes: str) -> Converted:
-    """One image with its objects; those with faults are left out and named. Never raises for bad content.
+    """Return one image with its objects; invalid ones are left out and reported. Never raises for bad content.
 
     Crowds, ``iscrowd``, are those with the tag "mask", whole whatever ``boxes`` are, and what ``extra`` or, for heads,
     ``head_attr`` says to ignore.
@@ -84,22 +84,22 @@ def read_line(files: NamedFiles, names: dict[str, str], path: Path, line: Line, 
         return Converted(
             issues=[AnnotationIssue(str(path), None, f"line {line.number}", "ID is no text or gtboxes no list")]
         )
-    if escapes(name):
+    if leaves_folder(name):
         return Converted(issues=[AnnotationIssue(name, None, "image", f"leads out of the folder {files.folder}")])
     try:
-        image = image_entry(Path(files.folder), find_image(files, names.get(name, f"Images/{name}")))
+        image = make_image_entry(Path(files.folder), find_image(files, names.get(name, f"Images/{name}")))
     except CorruptImageError as error:
         return Converted(issues=[AnnotationIssue(f"Images/{name}.jpg", None, "image", error.reason)])
     objects, issues = [], []
     for number, entry in enumerate(entries, start=1):
         try:
-            fields = _object(entry, boxes)
+            fields = _convert_object(entry, boxes)
         except _Fault as fault:
             issues.append(AnnotationIssue(name, number, *fault.args))
             continue
         faults = check_object(fields, name, number, (image["height"], image["width"]), (1,), None)
         # One that reaches outside of the image is kept: it is cut when trained on.
-        faults = [fault for fault in faults if fault.fatal or not _shows(fields["bbox"], image)]
+        faults = [fault for fault in faults if fault.fatal or not _is_visible(fields["bbox"], image)]
         issues += faults
         if not faults:
             objects.append({**fields, "area": fields["bbox"][2] * fields["bbox"][3]})
@@ -110,12 +110,12 @@ class _Fault(Exception):
     """Field and problem."""
 
 
-def _lines(path: Path) -> list[Line]:
+def _read_lines(path: Path) -> list[Line]:
     return [Line(number, line) for number, line in enumerate(read_lines(path), start=1) if line.strip()]
 
 
-def _object(entry: Any, boxes: str) -> Fields:
-    """An entry of "annotations" without its area; its box is still to be checked."""
+def _convert_object(entry: Any, boxes: str) -> Fields:
+    """Return an entry of "annotations" without its area; its box is still to be checked."""
     tag = entry.get("tag") if isinstance(entry, dict) else None
     if tag not in _TAGS:
         raise _Fault("tag", f"is {tag!r}, not one of {', '.join(_TAGS)}")
@@ -129,7 +129,7 @@ def _object(entry: Any, boxes: str) -> Fields:
     return {"category_id": 1, "bbox": entry[key], "iscrowd": int(tag == "mask" or 1 in flags)}
 
 
-def _shows(box: list[float], image: Fields) -> bool:
+def _is_visible(box: list[float], image: Fields) -> bool:
     """Whether any of x, y, width, height is inside of the image."""
     x, y, width, height = box
     return min(x + width, image["width"]) > max(x, 0) and min(y + height, image["height"]) > max(y, 0)

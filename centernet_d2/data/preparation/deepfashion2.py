@@ -16,7 +16,7 @@ from detectron2.structures import BoxMode
 from centernet_d2.data.formats.image_files import NamedFiles, find_image, image_suffixes
 from centernet_d2.data.formats.text import NotTextError, read_text
 from centernet_d2.data.image_io import CorruptImageError
-from centernet_d2.data.preparation.conversion import Converted, Fields, Summary, convert, image_entry
+from centernet_d2.data.preparation.conversion import Converted, Fields, Summary, convert, make_image_entry
 from centernet_d2.data.schemas import CLOTHES294
 from centernet_d2.data.validation.issues import AnnotationIssue, check_object, is_integer, is_number
 
@@ -49,14 +49,13 @@ def _convert_split(root: Path, split: str) -> Summary:
         sorted(annotated | pictured),
         lambda stem: read_deepfashion2(files, split, stem),
         root / "annotations" / f"{split}.json",
-        CLOTHES294.coco_categories(),
+        CLOTHES294.to_coco_categories(),
         known={"images": SPLITS[split]},
     )
 
 
 def read_deepfashion2(files: NamedFiles, split: str, stem: str) -> Converted:
-    """One image with its clothing items, each with all 294 landmarks, its category's at their place and zeros
-    elsewhere.
+    """Return one image with its clothing items, each with 294 landmarks: those of its category, zeros elsewhere.
 
     Clothing items with faults are left out and named, and so are images without any good one. Never raises for bad
     content.
@@ -64,8 +63,8 @@ def read_deepfashion2(files: NamedFiles, split: str, stem: str) -> Converted:
     file = f"{split}/annos/{stem}.json"
     try:
         root = Path(files.folder)
-        clothing = _clothing(root / file)
-        image = image_entry(root, find_image(files, f"{split}/image/{stem}"))
+        clothing = _read_clothing(root / file)
+        image = make_image_entry(root, find_image(files, f"{split}/image/{stem}"))
     except _Fault as fault:
         return Converted(issues=[AnnotationIssue(file, None, *fault.args)])
     except CorruptImageError as error:
@@ -76,7 +75,7 @@ def read_deepfashion2(files: NamedFiles, split: str, stem: str) -> Converted:
     shared = {"pair_id": pair} if is_integer(pair) else {}
     objects, issues = [], []
     for name, clothing_item in clothing.items():
-        fields, faults = _object(clothing_item, file, name, (image["height"], image["width"]))
+        fields, faults = _convert_object(clothing_item, file, name, (image["height"], image["width"]))
         issues += faults
         if fields:
             objects.append({**fields, **shared})
@@ -87,8 +86,8 @@ class _Fault(Exception):
     """Field and problem."""
 
 
-def _clothing(path: Path) -> Fields:
-    """What the file holds, without its source."""
+def _read_clothing(path: Path) -> Fields:
+    """Return the fields of the file, without "source"."""
     try:
         content = json.loads(read_text(path))
     except FileNotFoundError:
@@ -105,17 +104,17 @@ def _clothing(path: Path) -> Fields:
     return clothing
 
 
-def _object(
+def _convert_object(
     clothing_item: Any, file: str, name: str, size: tuple[int, int]
 ) -> tuple[Fields | None, list[AnnotationIssue]]:
-    """The clothing item as an entry of "annotations", None where it is left out, and its faults; ``size`` (height,
+    """Return the clothing item as an entry of "annotations" (None if it is left out) and its issues; ``size`` (height,
     width)."""
     if not isinstance(clothing_item, dict) or not clothing_item:
         return None, [
             AnnotationIssue(file, name, "item", "is empty" if clothing_item == {} else "is not an object with fields")
         ]
-    issues = _faults(clothing_item, file, name, size)
-    box = None if any(fault.fatal for fault in issues) else _box(clothing_item["bounding_box"], size)
+    issues = _check_item(clothing_item, file, name, size)
+    box = None if any(fault.fatal for fault in issues) else _convert_box(clothing_item["bounding_box"], size)
     if box is None:
         return None, issues
     first, end = _RANGES[clothing_item["category_id"]]
@@ -130,13 +129,13 @@ def _object(
         "num_keypoints": int(np.count_nonzero(points[:, 2])),
         # Whole numbers as such: most are zeros, 882 a clothing item.
         "keypoints": [int(value) if value == int(value) else value for value in points.ravel().tolist()],
-        "segmentation": _polygons(clothing_item) or [],
+        "segmentation": _read_polygons(clothing_item) or [],
         **{key: clothing_item[key] for key in _ATTRIBUTES if is_integer(clothing_item.get(key))},
     }
     return fields, issues
 
 
-def _faults(clothing_item: Fields, file: str, name: str, size: tuple[int, int]) -> list[AnnotationIssue]:
+def _check_item(clothing_item: Fields, file: str, name: str, size: tuple[int, int]) -> list[AnnotationIssue]:
     renamed = {_FIELDS[theirs]: clothing_item[theirs] for theirs in _FIELDS if theirs in clothing_item}
     category = clothing_item.get("category_id")
     first, end = _RANGES[category] if is_integer(category) and category in _RANGES else (0, 0)
@@ -146,21 +145,21 @@ def _faults(clothing_item: Fields, file: str, name: str, size: tuple[int, int]) 
     issues = [fault._replace(field=names[fault.field]) for fault in faults]
     if "landmarks" not in clothing_item:
         issues.append(AnnotationIssue(file, name, "landmarks", "are missing"))
-    if _polygons(clothing_item) is None:
+    if _read_polygons(clothing_item) is None:
         problem = "is not a list of polygons x, y, x, y, ...: it is left out"
         issues.append(AnnotationIssue(file, name, "segmentation", problem, fatal=False))
     return issues
 
 
-def _box(corners: list[float], size: tuple[int, int]) -> list[float] | None:
-    """x, y, width, height of the part in the image; None where there is none."""
+def _convert_box(corners: list[float], size: tuple[int, int]) -> list[float] | None:
+    """Return x, y, width, height of the part inside the image; None if there is none."""
     x1, y1 = max(corners[0], 0), max(corners[1], 0)
     x2, y2 = min(corners[2], size[1]), min(corners[3], size[0])
     return [x1, y1, x2 - x1, y2 - y1] if x2 > x1 and y2 > y1 else None
 
 
-def _polygons(clothing_item: Fields) -> list[list[float]] | None:
-    """Lists x, y, x, y, ... of at least three points; None where the clothing item's are not."""
+def _read_polygons(clothing_item: Fields) -> list[list[float]] | None:
+    """Return lists x, y, x, y, ... of at least three points; None if the clothing item's are not such."""
     polygons = clothing_item.get("segmentation", [])
     good = isinstance(polygons, list) and all(
         isinstance(polygon, list) and len(polygon) >= 6 and len(polygon) % 2 == 0 and all(map(is_number, polygon))

@@ -75,14 +75,14 @@ def _convert_split(
     issues = []
     for folder in folders:
         try:
-            frames += video_frames(root, folder, corrupt.get(folder.name, ()), every)
+            frames += list_video_frames(root, folder, corrupt.get(folder.name, ()), every)
         except VideoError as error:
             issues.append(AnnotationIssue(str(folder / "vid.avi"), None, "video", str(error)))
     summary = convert(
         frames,
         lambda frame: convert_pts(root, frame.image, root / frame.pts),
         root / "annotations" / f"{split}.json",
-        FACE68.coco_categories(),
+        FACE68.to_coco_categories(),
     )
     summary.issues = issues + summary.issues
     return summary
@@ -92,8 +92,9 @@ class VideoError(ValueError):
     """A video that cannot be decoded."""
 
 
-def video_frames(root: Path, folder: Path, corrupt: Collection[int], every: int) -> list[Frame]:
-    """The frames of the video in ``folder`` that have landmarks, but for the ``corrupt`` ones; see ``convert_300vw``.
+def list_video_frames(root: Path, folder: Path, corrupt: Collection[int], every: int) -> list[Frame]:
+    """Return the frames of the video in ``folder`` that have landmarks, except the ``corrupt`` ones; see
+    ``convert_300vw``.
 
     Raises:
         VideoError: frames are missing, and the video they should come from cannot be decoded; or a frame has two files.
@@ -149,7 +150,7 @@ def extract_frames(video: Path, frames: dict[int, Path]) -> None:
 
 
 def read_corrupt_frames(path: Path) -> dict[str, list[int]]:
-    """The frame numbers by video of a ``broken_frames.npy``: a pickled dict, of which no code is run.
+    """Return the frame numbers by video of a ``broken_frames.npy``: a pickled dict, read without running code.
 
     Raises:
         ValueError: it is something else.

@@ -102,12 +102,12 @@ def convert_300w(root: Path, boxes: str = "landmarks") -> list[Summary]:
         count = sum(PARTS[name].images for name in names)
         known = {"images": count, "objects": count}
         json_file = root / "annotations" / f"{split}.json"
-        summaries.append(convert(items, read_item, json_file, FACE68.coco_categories(), options=boxes, known=known))
+        summaries.append(convert(items, read_item, json_file, FACE68.to_coco_categories(), options=boxes, known=known))
     return summaries
 
 
 def find_pairs(root: Path) -> dict[str, list[Pair]]:
-    """The pairs of each part, wherever below ``root`` its folders are, sorted by name.
+    """Return the pairs of each part, wherever below ``root`` its folders are, sorted by name.
 
     An image and a .pts file belong together if their names are the same up to the suffix; blanks do not count, because
     there is an ``image_092 _01`` that some copies have mended on one side. Other files and the flipped images of
@@ -133,7 +133,7 @@ def find_pairs(root: Path) -> dict[str, list[Pair]]:
 
 
 def read_official_boxes(root: Path, part: str, field: str) -> dict[str, np.ndarray]:
-    """The boxes of one part by the images' names without blanks and suffix.
+    """Return the boxes of one part by the images' names without blanks and suffix.
 
     Args:
         field: "bb_ground_truth" or "bb_detector".

@@ -11,8 +11,8 @@ from numpy.typing import ArrayLike
 
 from centernet_d2.data.formats.pts import read_pts
 from centernet_d2.data.image_io import CorruptImageError
-from centernet_d2.data.preparation.conversion import Converted, Fields, image_entry
-from centernet_d2.data.validation.issues import AnnotationIssue, escapes
+from centernet_d2.data.preparation.conversion import Converted, Fields, make_image_entry
+from centernet_d2.data.validation.issues import AnnotationIssue, leaves_folder
 from centernet_d2.geometry import from_pixel_index
 
 # Landmarks of a face at the border may lie outside the image, but not further than this fraction of its longer side.
@@ -40,7 +40,7 @@ class Face(NamedTuple):
 def convert_faces(
     root: Path, file_name: str, faces: Sequence[Face], issues: Sequence[AnnotationIssue] = (), **fields: Any
 ) -> Converted:
-    """The image ``root / file_name`` with its faces; left out where something is wrong with all of them.
+    """Return the image ``root / file_name`` with its faces; it is left out if every face is invalid.
 
     A face is left out if a coordinate is not a finite number, if more than half of its labeled points are outside the
     image or one is outside by more than a fifth of the longer side, or if its box has no area.
@@ -49,16 +49,16 @@ def convert_faces(
         issues: of reading the annotation.
         fields: more of the entry in "images".
     """
-    if escapes(file_name):
+    if leaves_folder(file_name):
         return Converted(issues=[*issues, AnnotationIssue(file_name, None, "image", f"leads out of the folder {root}")])
     try:
-        image = image_entry(root, file_name, **fields)
+        image = make_image_entry(root, file_name, **fields)
     except CorruptImageError as error:
         return Converted(issues=[*issues, AnnotationIssue(error.file_name, None, "image", error.reason)])
     objects, issues = [], list(issues)
     for face in faces:
         try:
-            objects.append(_face_object(face, (image["height"], image["width"])))
+            objects.append(_convert_face(face, (image["height"], image["width"])))
         except _Fault as fault:
             issues.append(AnnotationIssue(face.file, face.number, *fault.args))
     return Converted(image if objects or not issues else None, objects, issues)
@@ -76,7 +76,7 @@ def convert_pts(root: Path, file_name: str, pts: Path, box: Any = None, **fields
     return convert_faces(root, file_name, [Face(points, str(pts), box=box)], **fields)
 
 
-def _face_object(face: Face, size: tuple[int, int]) -> Fields:
+def _convert_face(face: Face, size: tuple[int, int]) -> Fields:
     points = np.asarray(face.points, dtype=np.float64)
     visibility = np.full(len(points), 2) if face.visibility is None else np.asarray(face.visibility)
     labeled = points[visibility > 0]
@@ -100,12 +100,14 @@ def _face_object(face: Face, size: tuple[int, int]) -> Fields:
         "area": round((x2 - x1) * (y2 - y1), 4),
         "iscrowd": 0,
         "num_keypoints": len(labeled),
-        "keypoints": [n for (x, y), v in zip(points, visibility, strict=True) for n in (_short(x), _short(y), int(v))],
+        "keypoints": [
+            n for (x, y), v in zip(points, visibility, strict=True) for n in (_round_short(x), _round_short(y), int(v))
+        ],
     }
 
 
 def _check_inside(points: np.ndarray, size: tuple[int, int]) -> None:
-    """``points`` (K, 2), ``size`` height and width in pixels."""
+    """Raise if ``points`` (K, 2) leave the image of ``size`` (height, width), in pixels."""
     height, width = size
     corner = np.array([width, height])
     beyond = np.maximum(-0.5 - points, points + 0.5 - corner).max(axis=1)
@@ -118,5 +120,5 @@ def _check_inside(points: np.ndarray, size: tuple[int, int]) -> None:
         raise _Fault("points", f"{(beyond > 0).sum()} of {len(points)} are outside {where}")
 
 
-def _short(value: float) -> float:
+def _round_short(value: float) -> float:
     return round(float(value), 4)

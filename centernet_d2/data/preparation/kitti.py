@@ -15,9 +15,9 @@ from centernet_d2.data.datasets.kitti import CLASS_NAMES, TYPES
 from centernet_d2.data.formats.image_files import NamedFiles, find_image
 from centernet_d2.data.formats.text import NotTextError, read_lines
 from centernet_d2.data.image_io import CorruptImageError
-from centernet_d2.data.preparation.conversion import Converted, Fields, Summary, convert, image_entry
+from centernet_d2.data.preparation.conversion import Converted, Fields, Summary, convert, make_image_entry
 from centernet_d2.data.validation.issues import AnnotationIssue, check_object
-from centernet_d2.data.validation.missing import missing
+from centernet_d2.data.validation.missing import explain_missing
 
 #: Split of the training images -> part -> number of images (Chen et al. 2015; Xiang et al. 2017).
 SPLITS = {"3dop": {"train": 3712, "val": 3769}, "subcnn": {"train": 3682, "val": 3799}}
@@ -44,7 +44,7 @@ def convert_kitti(root: Path, lists: dict[str, Path]) -> list[Summary]:
     """
     if not lists:
         raise FileNotFoundError(f"{root} has neither ImageSets_3dop nor ImageSets_subcnn with train.txt and val.txt")
-    folders = {name: _folder(root, name) for name in ("image_2", "label_2", "calib")}
+    folders = {name: _find_folder(root, name) for name in ("image_2", "label_2", "calib")}
     parts = [(split, part, known) for split in lists for part, known in SPLITS[split].items()]
     names = {(split, part): read_list(lists[split] / f"{part}.txt") for split, part, _ in parts}
     files = NamedFiles(root)
@@ -62,14 +62,14 @@ def convert_kitti(root: Path, lists: dict[str, Path]) -> list[Summary]:
 
 
 def read_list(path: Path) -> list[str]:
-    """The names of a list of images.
+    """Return the names of a list of images.
 
     Raises:
         FileNotFoundError: it is not there, or empty.
         ValueError: one of them is no name.
     """
     if not path.is_file():
-        raise FileNotFoundError(f"the list of images {path} {missing(path)}")
+        raise FileNotFoundError(f"the list of images {path} {explain_missing(path)}")
     names = [line.strip() for line in read_lines(path) if line.strip()]
     if not names:
         raise FileNotFoundError(f"the list of images {path} is empty")
@@ -81,7 +81,7 @@ def read_list(path: Path) -> list[str]:
 
 
 def read_kitti(files: NamedFiles, folders: dict[str, str], name: str) -> Converted:
-    """One image with its objects; those with faults are left out and named. Never raises for bad content.
+    """Return one image with its objects; invalid ones are left out and reported. Never raises for bad content.
 
     The image has "calib", the 3x4 matrix P2, and "ignored", the objects of other types than the classes. An object
     has "line", its place in the label file from 1; "truncated" 0 to 1; "occluded" 0 to 3; "alpha", "rotation_y"
@@ -95,8 +95,8 @@ def read_kitti(files: NamedFiles, folders: dict[str, str], name: str) -> Convert
     root, image, label = Path(files.folder), f"{folders['image_2']}/{name}", f"{folders['label_2']}/{name}.txt"
     try:
         image = find_image(files, image, ".png")
-        entry = image_entry(root, image, calib=_calibration(root, f"{folders['calib']}/{name}.txt"))
-        lines = _lines(root, label)
+        entry = make_image_entry(root, image, calib=_read_calibration(root, f"{folders['calib']}/{name}.txt"))
+        lines = _read_lines(root, label)
     except CorruptImageError as error:
         return Converted(issues=[AnnotationIssue(image, None, "image", error.reason)])
     except _Fault as fault:
@@ -105,7 +105,7 @@ def read_kitti(files: NamedFiles, folders: dict[str, str], name: str) -> Convert
     for number, line in enumerate(lines, start=1):
         if not line.strip():
             continue
-        fields, faults = _object(line.split(), label, number, (entry["height"], entry["width"]))
+        fields, faults = _convert_object(line.split(), label, number, (entry["height"], entry["width"]))
         issues += faults
         if fields and "category_id" in fields:
             objects.append(fields)
@@ -118,43 +118,44 @@ class _Fault(Exception):
     """What a ``AnnotationIssue`` has."""
 
 
-def _folder(root: Path, name: str) -> str:
+def _find_folder(root: Path, name: str) -> str:
     for folder in (f"training/{name}", f"data_object_{name}/training/{name}"):
         if (root / folder).is_dir():
             return folder
     raise FileNotFoundError(f"{root} has neither training/{name} nor data_object_{name}.zip, unpacked or not")
 
 
-def _lines(root: Path, file: str) -> list[str]:
+def _read_lines(root: Path, file: str) -> list[str]:
     try:
         return read_lines(root / file)
     except FileNotFoundError:
-        raise _Fault(file, None, "file", missing(root / file)) from None
+        raise _Fault(file, None, "file", explain_missing(root / file)) from None
     except NotTextError as error:
         raise _Fault(file, None, "file", error.reason) from None
 
 
-def _calibration(root: Path, file: str) -> list[list[float]]:
-    """P2, of the left color camera, 3x4."""
-    for line in _lines(root, file):
+def _read_calibration(root: Path, file: str) -> list[list[float]]:
+    """Return P2, of the left color camera, 3x4."""
+    for line in _read_lines(root, file):
         name, _, values = line.partition(":")
         if name.strip() == "P2":
-            numbers = [_number(value) for value in values.split()]
+            numbers = [_parse_number(value) for value in values.split()]
             if len(numbers) != 12 or not all(map(math.isfinite, numbers)):
                 raise _Fault(file, None, "P2", f"is {values.strip()!r}, not twelve finite numbers")
             return [numbers[row : row + 4] for row in (0, 4, 8)]
     raise _Fault(file, None, "P2", "is missing")
 
 
-def _object(
+def _convert_object(
     words: list[str], file: str, line: int, size: tuple[int, int]
 ) -> tuple[Fields | None, list[AnnotationIssue]]:
-    """A label as an entry of "annotations", of "ignored", or None, and its faults; ``size`` (height, width)."""
+    """Return a label as an entry of "annotations" or of "ignored", or None, and its issues;
+    ``size`` (height, width)."""
     if len(words) != 1 + len(_NUMBERS):
         return None, [AnnotationIssue(file, line, "line", f"has {len(words)} values, not {1 + len(_NUMBERS)}")]
     if words[0] not in TYPES:
         return None, [AnnotationIssue(file, line, "type", f"is {words[0]!r}, not one of {', '.join(TYPES)}")]
-    values = dict(zip(_NUMBERS, map(_number, words[1:]), strict=True))
+    values = dict(zip(_NUMBERS, map(_parse_number, words[1:]), strict=True))
     x1, y1, x2, y2 = (values[name] for name in ("x1", "y1", "x2", "y2"))
     fields: Fields = {"line": line, "bbox": [x1, y1, x2 - x1, y2 - y1]}
     faults = check_object({**fields, "category_id": 1}, file, line, size, (1,), None)
@@ -163,7 +164,7 @@ def _object(
         fault for fault in faults if fault.fatal or min(x2, size[1]) <= max(x1, 0) or min(y2, size[0]) <= max(y1, 0)
     ]
     if words[0] != "DontCare":
-        faults += [AnnotationIssue(file, line, *fault) for fault in _faults(values)]
+        faults += [AnnotationIssue(file, line, *fault) for fault in _check_values(values)]
         fields |= _convert_3d(values)
     if words[0].lower() in CLASS_NAMES:
         category = CLASS_NAMES.index(words[0].lower()) + 1
@@ -181,8 +182,8 @@ def _convert_3d(values: dict[str, float]) -> Fields:
     return {**shown, "occluded": occluded, "dim": dimensions, "location": location, "depth": values["z"]}
 
 
-def _faults(values: dict[str, float]) -> list[tuple[str, str]]:
-    """Field and problem of everything but the box's edges."""
+def _check_values(values: dict[str, float]) -> list[tuple[str, str]]:
+    """Return field and problem of everything that is wrong, except the box's edges."""
     expected: list[tuple[tuple[str, ...], str, Callable[[float], bool]]] = [
         (("truncated",), "a fraction from 0 to 1", lambda x: 0 <= x <= 1),
         (("occluded",), "0, 1, 2 or 3", lambda x: x in _OCCLUSIONS),
@@ -198,8 +199,8 @@ def _faults(values: dict[str, float]) -> list[tuple[str, str]]:
     ]
 
 
-def _number(word: str) -> float:
-    """NaN for what is none."""
+def _parse_number(word: str) -> float:
+    """Return the number, NaN if the word is none."""
     try:
         return float(word)
     except ValueError:

@@ -17,9 +17,9 @@ from centernet_d2.data.datasets.mot import CLASS_NAMES
 from centernet_d2.data.formats.image_files import NamedFiles, find_image
 from centernet_d2.data.formats.text import NotTextError, read_text
 from centernet_d2.data.image_io import CorruptImageError
-from centernet_d2.data.preparation.conversion import Converted, Fields, Summary, convert, image_entry
+from centernet_d2.data.preparation.conversion import Converted, Fields, Summary, convert, make_image_entry
 from centernet_d2.data.validation.issues import AnnotationIssue, check_object
-from centernet_d2.data.validation.missing import missing
+from centernet_d2.data.validation.missing import explain_missing
 
 #: Split -> folder, and number of images in MOT17. The halves are those of CenterTrack (Zhou et al. 2020).
 SPLITS = {"train": ("train", 5316), "train_half": ("train", 2664), "val_half": ("train", 2652), "test": ("test", 5919)}
@@ -62,7 +62,7 @@ def convert_mot(root: Path) -> list[Summary]:
         FileNotFoundError: there are no videos.
     """
     videos = {
-        name: [read_video(root, folder, annotated=name == "train") for folder in _folders(root, name)]
+        name: [read_video(root, folder, annotated=name == "train") for folder in _list_folders(root, name)]
         for name in ("train", "test")
     }
     if not any(videos.values()):
@@ -73,7 +73,7 @@ def convert_mot(root: Path) -> list[Summary]:
 
 
 def read_video(root: Path, folder: str, annotated: bool) -> Video:
-    """The tracks of ``root / folder``; lines with faults are left out and named. Never raises for bad content.
+    """Return the tracks of ``root / folder``; invalid lines are left out and reported. Never raises for bad content.
 
     An object has ``bbox``, ``track_id``, ``visibility`` from 0 to 1, and ``iscrowd`` 1 where it is a person who is not
     to be tracked. Other things, such as cars, are left out, as the benchmark has it.
@@ -83,8 +83,8 @@ def read_video(root: Path, folder: str, annotated: bool) -> Video:
     """
     video = Video(folder)
     try:
-        length = _length(root, f"{folder}/seqinfo.ini")
-        lines = _text(root, f"{folder}/gt/gt.txt").split("\n") if annotated else []
+        length = _read_length(root, f"{folder}/seqinfo.ini")
+        lines = _read_text(root, f"{folder}/gt/gt.txt").split("\n") if annotated else []
     except _Fault as fault:
         video.issues.append(AnnotationIssue(*fault.args))
         return video
@@ -93,7 +93,7 @@ def read_video(root: Path, folder: str, annotated: bool) -> Video:
     for number, line in enumerate(lines, start=1):
         if not line.strip():
             continue
-        values, faults = _values(line.split(","), length)
+        values, faults = _parse_values(line.split(","), length)
         key = (values.get("frame", 0), values.get("id", 0))
         if not faults and key in seen:
             faults = [("id", f"is {key[1]:g}, as on line {seen[key]} in the same frame")]
@@ -102,7 +102,7 @@ def read_video(root: Path, folder: str, annotated: bool) -> Video:
             continue
         seen[key] = number
         if values["class"] in (_PEDESTRIAN, *_REGIONS):
-            video.objects.setdefault(int(key[0]), []).append(_object(values))
+            video.objects.setdefault(int(key[0]), []).append(_convert_object(values))
     return video
 
 
@@ -110,8 +110,8 @@ class _Fault(Exception):
     """What a ``AnnotationIssue`` has."""
 
 
-def _folders(root: Path, name: str) -> list[str]:
-    """Those of the videos, relative to ``root``."""
+def _list_folders(root: Path, name: str) -> list[str]:
+    """Return the folders of the videos, relative to ``root``."""
     for parent in (root / name, root / "MOT17" / name):
         folders = [path for path in parent.glob("*") if path.is_dir() and not path.name.endswith(_COPIES)]
         if folders:
@@ -126,18 +126,18 @@ def _convert_split(root: Path, split: str, videos: list[Video], known: int) -> S
         video, frame = videos[item[0]], item[1]
         if not frame:
             return Converted(issues=video.issues)
-        place = {"video_id": item[0] + 1, "frame": frame - _frames(split, video.length)[0]}
+        place = {"video_id": item[0] + 1, "frame": frame - _select_frames(split, video.length)[0]}
         file_name = f"{video.folder}/img1/{frame:06d}"
         try:
             file_name = find_image(files, file_name)
-            image = image_entry(root, file_name, **place)
+            image = make_image_entry(root, file_name, **place)
         except CorruptImageError as error:
             return Converted(issues=[AnnotationIssue(file_name, None, "image", error.reason)])
         return Converted(image, video.objects.get(frame, []))
 
     return convert(
         # Frame 0 is for what was wrong with the video.
-        [(k, frame) for k, video in enumerate(videos) for frame in (0, *_frames(split, video.length))],
+        [(k, frame) for k, video in enumerate(videos) for frame in (0, *_select_frames(split, video.length))],
         read_frame,
         root / "annotations" / f"{split}.json",
         [{"id": number, "name": name} for number, name in enumerate(CLASS_NAMES, start=1)],
@@ -147,26 +147,26 @@ def _convert_split(root: Path, split: str, videos: list[Video], known: int) -> S
     )
 
 
-def _frames(split: str, length: int) -> range:
-    """Frames of a video, from 1; the first half has one or two more than the second."""
+def _select_frames(split: str, length: int) -> range:
+    """Return the frames of a video, from 1; the first half has one or two more than the second."""
     center = length // 2 + 2
     return {"train_half": range(1, center), "val_half": range(center, length + 1)}.get(split, range(1, length + 1))
 
 
-def _text(root: Path, file: str) -> str:
+def _read_text(root: Path, file: str) -> str:
     try:
         return read_text(root / file)
     except FileNotFoundError:
-        raise _Fault(file, None, "file", f"{missing(root / file)}: the video is left out") from None
+        raise _Fault(file, None, "file", f"{explain_missing(root / file)}: the video is left out") from None
     except NotTextError as error:
         raise _Fault(file, None, "file", error.reason) from None
 
 
-def _length(root: Path, file: str) -> int:
-    """Number of frames."""
+def _read_length(root: Path, file: str) -> int:
+    """Return the number of frames."""
     ini = configparser.ConfigParser(interpolation=None)
     try:
-        ini.read_string(_text(root, file))
+        ini.read_string(_read_text(root, file))
     except configparser.Error as error:
         problem = f"cannot be read: {str(error).splitlines()[0]}"
         raise _Fault(file, None, "file", problem) from None
@@ -177,11 +177,11 @@ def _length(root: Path, file: str) -> int:
     return int(word)
 
 
-def _values(words: list[str], length: int) -> tuple[dict[str, float], list[tuple[str, str]]]:
-    """The numbers of a line by field, and field and problem of what is wrong."""
+def _parse_values(words: list[str], length: int) -> tuple[dict[str, float], list[tuple[str, str]]]:
+    """Return the numbers of a line by field, and field and problem of what is wrong."""
     if len(words) != len(_FIELDS):
         return {}, [("line", f"has {len(words)} values, not {len(_FIELDS)}")]
-    values = dict(zip(_FIELDS, map(_number, words), strict=True))
+    values = dict(zip(_FIELDS, map(_parse_number, words), strict=True))
     expected: dict[str, tuple[str, Callable[[float], bool]]] = {
         "frame": (f"a whole number from 1 to {length}", lambda x: 1 <= x <= length and x.is_integer()),
         "id": ("a whole number from 1", lambda x: x >= 1 and x.is_integer()),
@@ -192,14 +192,14 @@ def _values(words: list[str], length: int) -> tuple[dict[str, float], list[tuple
     faults = [
         (key, f"is {values[key]:g}, not {what}") for key, (what, holds) in expected.items() if not holds(values[key])
     ]
-    box = check_object({"bbox": _box(values), "category_id": 1}, "", None, (None, None), (1,), None)
+    box = check_object({"bbox": _convert_box(values), "category_id": 1}, "", None, (None, None), (1,), None)
     return values, faults + [(fault.field, fault.problem) for fault in box]
 
 
-def _object(values: dict[str, float]) -> Fields:
+def _convert_object(values: dict[str, float]) -> Fields:
     return {
         "category_id": 1,
-        "bbox": _box(values),
+        "bbox": _convert_box(values),
         "area": values["width"] * values["height"],
         "iscrowd": int(values["class"] != _PEDESTRIAN or not values["confidence"]),
         "track_id": int(values["id"]),
@@ -207,13 +207,13 @@ def _object(values: dict[str, float]) -> Fields:
     }
 
 
-def _box(values: dict[str, float]) -> list[float]:
-    """x, y, width, height in continuous image coordinates."""
+def _convert_box(values: dict[str, float]) -> list[float]:
+    """Return x, y, width, height in continuous image coordinates."""
     return [values["left"] - 1, values["top"] - 1, values["width"], values["height"]]
 
 
-def _number(word: str) -> float:
-    """NaN for what is none."""
+def _parse_number(word: str) -> float:
+    """Return the number, NaN if the word is none."""
     try:
         return float(word)
     except ValueError:

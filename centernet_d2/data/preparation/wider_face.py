@@ -16,8 +16,8 @@ from centernet_d2.data.formats.image_files import image_suffixes
 from centernet_d2.data.formats.matlab import read_mat
 from centernet_d2.data.formats.text import read_lines
 from centernet_d2.data.image_io import CorruptImageError
-from centernet_d2.data.preparation.conversion import Converted, Fields, Summary, convert, image_entry
-from centernet_d2.data.validation.issues import AnnotationIssue, escapes
+from centernet_d2.data.preparation.conversion import Converted, Fields, Summary, convert, make_image_entry
+from centernet_d2.data.validation.issues import AnnotationIssue, leaves_folder
 
 #: The evaluation's, each with the largest faces of the next.
 DIFFICULTIES = ("easy", "medium", "hard")
@@ -91,7 +91,7 @@ def _convert_split(root: Path, split: str, path: Path) -> Summary:
 
 
 def read_list(path: Path) -> Iterator[Listed]:
-    """The images of a ``wider_face_<split>_bbx_gt.txt``, without difficulties.
+    """Yield the images of a ``wider_face_<split>_bbx_gt.txt``, without difficulties.
 
     Raises:
         ValueError: it is not such a list.
@@ -106,7 +106,7 @@ def read_list(path: Path) -> Iterator[Listed]:
 
 
 def read_difficulty(path: Path) -> dict[str, list[list[float]]]:
-    """Image, event and stem of the file, -> x, y, width, height of each face and whether it counts, 0 or 1.
+    """Return, by image (event and stem of the file), x, y, width, height of each face and whether it counts, 0 or 1.
 
     Args:
         path: of a ``wider_{easy,medium,hard}_val.mat``.
@@ -132,7 +132,7 @@ def read_difficulty(path: Path) -> dict[str, list[list[float]]]:
 
 
 def read_image(root: Path, folder: str, path: Path, one: Listed) -> Converted:
-    """One image with its faces; those with faults are left out and named. Never raises for bad content.
+    """Return one image with its faces; invalid ones are left out and reported. Never raises for bad content.
 
     A face has the list's "blur", "expression", "illumination", "occlusion" and "pose", and "line", where it is there.
 
@@ -147,13 +147,13 @@ def read_image(root: Path, folder: str, path: Path, one: Listed) -> Converted:
         problem = f"of {one.name} is {one.total!r}, but {len(rows)} faces follow: the image is left out"
         return Converted(issues=[AnnotationIssue(str(path), one.line + 1, "number of faces", problem)])
     file_name = f"{folder}/{one.name}"
-    if escapes(file_name):
+    if leaves_folder(file_name):
         return Converted(issues=[AnnotationIssue(file_name, None, "image", f"leads out of the folder {root}")])
     try:
-        image = image_entry(root, file_name)
+        image = make_image_entry(root, file_name)
     except CorruptImageError as error:
         return Converted(issues=[AnnotationIssue(file_name, None, "image", error.reason)])
-    faces = [_face(row.split(), str(path), line) for line, row in enumerate(rows, start=one.line + 2)]
+    faces = [_convert_face(row.split(), str(path), line) for line, row in enumerate(rows, start=one.line + 2)]
     issues = [fault for _, faults in faces for fault in faults]
     boxes = [fields["bbox"] if fields else None for fields, _ in faces]
     for difficulty, chosen in one.chosen.items() if rows else ():
@@ -168,11 +168,11 @@ def read_image(root: Path, folder: str, path: Path, one: Listed) -> Converted:
     return Converted(image, objects, issues)
 
 
-def _face(words: list[str], file: str, line: int) -> tuple[Fields | None, list[AnnotationIssue]]:
-    """A row as an entry of "annotations", or None, and its faults."""
+def _convert_face(words: list[str], file: str, line: int) -> tuple[Fields | None, list[AnnotationIssue]]:
+    """Return a row as an entry of "annotations", or None, and its issues."""
     if len(words) != 4 + len(_FLAGS):
         return None, [AnnotationIssue(file, line, "line", f"has {len(words)} values, not {4 + len(_FLAGS)}")]
-    x, y, width, height, *values = (_number(word) for word in words)
+    x, y, width, height, *values = (_parse_number(word) for word in words)
     flags = {name: int(value) for name, value in zip(_FLAGS, values, strict=True) if value in range(_FLAGS[name] + 1)}
     faults = [
         AnnotationIssue(file, line, name, f"is {word!r}, not a whole number from 0 to {_FLAGS[name]}")
@@ -198,8 +198,8 @@ def _face(words: list[str], file: str, line: int) -> tuple[Fields | None, list[A
     }, faults
 
 
-def _number(word: str) -> float:
-    """NaN for what is none."""
+def _parse_number(word: str) -> float:
+    """Return the number, NaN if the word is none."""
     try:
         return float(word)
     except ValueError:

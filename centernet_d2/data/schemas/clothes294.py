@@ -7,8 +7,8 @@ from centernet_d2.structures.keypoint_schema import KeypointSchema, register_sch
 Pairs = list[tuple[int, int]]
 
 
-def _nested(first: int, last: int) -> Pairs:
-    """(first, last), (first + 1, last - 1), ... as long as they differ."""
+def _make_nested_pairs(first: int, last: int) -> Pairs:
+    """Return (first, last), (first + 1, last - 1), ... as long as they differ."""
     return [(first + k, last - k) for k in range((last - first + 1) // 2)]
 
 
@@ -18,19 +18,19 @@ _NECK: Pairs = [(2, 6), (3, 5)]
 # The flip pairs of 92 (category 4) are 4 and 34; the reference's table has 31 there, which leaves a landmark without a
 # flip pair.
 _CATEGORIES: tuple[tuple[str, int, Pairs], ...] = (
-    ("short_sleeved_shirt", 25, [*_NECK, *_nested(7, 25)]),
-    ("long_sleeved_shirt", 33, [*_NECK, *_nested(7, 33)]),
-    ("short_sleeved_outwear", 31, [(2, 26), (3, 5), (4, 6), *_nested(7, 25), (16, 29), (27, 30), (28, 31)]),
-    ("long_sleeved_outwear", 39, [*_NECK, (4, 34), *_nested(7, 33), (20, 37), (35, 38), (36, 39)]),
-    ("vest", 15, [*_NECK, *_nested(7, 15)]),
-    ("sling", 15, [*_NECK, *_nested(7, 15)]),
-    ("shorts", 10, [(1, 3), *_nested(4, 10)]),
-    ("trousers", 14, [(1, 3), *_nested(4, 14)]),
-    ("skirt", 8, [(1, 3), *_nested(4, 8)]),
-    ("short_sleeved_dress", 29, [*_NECK, *_nested(7, 29)]),
-    ("long_sleeved_dress", 37, [*_NECK, *_nested(7, 37)]),
-    ("vest_dress", 19, [*_NECK, *_nested(7, 19)]),
-    ("sling_dress", 19, [*_NECK, *_nested(7, 19)]),
+    ("short_sleeved_shirt", 25, [*_NECK, *_make_nested_pairs(7, 25)]),
+    ("long_sleeved_shirt", 33, [*_NECK, *_make_nested_pairs(7, 33)]),
+    ("short_sleeved_outwear", 31, [(2, 26), (3, 5), (4, 6), *_make_nested_pairs(7, 25), (16, 29), (27, 30), (28, 31)]),
+    ("long_sleeved_outwear", 39, [*_NECK, (4, 34), *_make_nested_pairs(7, 33), (20, 37), (35, 38), (36, 39)]),
+    ("vest", 15, [*_NECK, *_make_nested_pairs(7, 15)]),
+    ("sling", 15, [*_NECK, *_make_nested_pairs(7, 15)]),
+    ("shorts", 10, [(1, 3), *_make_nested_pairs(4, 10)]),
+    ("trousers", 14, [(1, 3), *_make_nested_pairs(4, 14)]),
+    ("skirt", 8, [(1, 3), *_make_nested_pairs(4, 8)]),
+    ("short_sleeved_dress", 29, [*_NECK, *_make_nested_pairs(7, 29)]),
+    ("long_sleeved_dress", 37, [*_NECK, *_make_nested_pairs(7, 37)]),
+    ("vest_dress", 19, [*_NECK, *_make_nested_pairs(7, 19)]),
+    ("sling_dress", 19, [*_NECK, *_make_nested_pairs(7, 19)]),
 )
 # Of the object keypoint similarity, in 1/10000, a new row for each category (the challenge's own evaluation code).
 _SIGMAS = """
@@ -55,8 +55,8 @@ _SIGMAS = """
 """
 
 
-def _chains(name: str, start: int, count: int) -> list[tuple[int, ...]]:
-    """Neckline (or waistband), outline, and the two edges of an open front."""
+def _make_chains(name: str, start: int, count: int) -> list[tuple[int, ...]]:
+    """Return the neckline (or waistband), the outline, and the two edges of an open front."""
     if name in ("shorts", "trousers", "skirt"):
         local = [(1, 2, 3), (1, *range(4, count + 1), 3)]
     elif name == "short_sleeved_outwear":
@@ -70,11 +70,11 @@ def _chains(name: str, start: int, count: int) -> list[tuple[int, ...]]:
     return [tuple(start + k - 1 for k in line) for line in local]
 
 
-def _schema() -> KeypointSchema:
+def _build_schema() -> KeypointSchema:
     flip_pairs, chains, ranges, start = [], [], [], 0
     for name, count, pairs in _CATEGORIES:
         flip_pairs += [(start + a - 1, start + b - 1) for a, b in pairs]
-        chains += _chains(name, start, count)
+        chains += _make_chains(name, start, count)
         ranges.append((start, start + count))
         start += count
     schema = KeypointSchema(
@@ -90,4 +90,4 @@ def _schema() -> KeypointSchema:
     return register_schema(schema)
 
 
-CLOTHES294 = _schema()
+CLOTHES294 = _build_schema()

@@ -27,8 +27,8 @@ _TOLERANCE = 0.02
 _SIDES = ((1, 1), (0, 1), (1, -1), (0, -1))
 
 
-def extreme_points(outlines: Sequence[np.ndarray], margin: float = 0.0) -> np.ndarray:
-    """(4, 2) x, y of an object's extreme points, after the rule of ExtremeNet's reference code.
+def find_extreme_points(outlines: Sequence[np.ndarray], margin: float = 0.0) -> np.ndarray:
+    """Return an object's extreme points, (4, 2) x, y, by the rule of ExtremeNet's reference code.
 
     From the extreme vertex, both ways along its outline, all vertices count that are within 2 % of the object's extent
     of the extreme. The point is in their center, at the extreme coordinate. (Unlike the reference code, whole outlines

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from centernet_d2.structures.keypoint_schema import KeypointSchema, chain, register_schema
+from centernet_d2.structures.keypoint_schema import KeypointSchema, make_chain, register_schema
 
 FACE19 = register_schema(
     KeypointSchema(
@@ -17,7 +17,14 @@ FACE19 = register_schema(
         ),
         class_names=("face",),
         flip_pairs=((0, 5), (1, 4), (2, 3), (6, 11), (7, 10), (8, 9), (12, 14), (15, 17)),
-        chains=(chain(0, 2), chain(3, 5), chain(6, 8), chain(9, 11), chain(12, 14), chain(15, 17)),
+        chains=(
+            make_chain(0, 2),
+            make_chain(3, 5),
+            make_chain(6, 8),
+            make_chain(9, 11),
+            make_chain(12, 14),
+            make_chain(15, 17),
+        ),
         ranges=((0, 19),),
         evaluator="face_landmarks",
         outer_eye_corners=(6, 11),

@@ -23,7 +23,7 @@ FACE5 = register_schema(
 
 
 def from_face68(points: np.ndarray) -> np.ndarray:
-    """The five points (..., 5, 2) of ``points`` (..., 68, 2): means of the eyes' outlines, tip of the nose, corners of
-    the mouth."""
+    """Return the five points (..., 5, 2) of ``points`` (..., 68, 2): means of the eyes' outlines, tip of the nose,
+    corners of the mouth."""
     eyes = [points[..., first : first + 6, :].mean(axis=-2) for first in (36, 42)]
     return np.stack([*eyes, points[..., 30, :], points[..., 48, :], points[..., 54, :]], axis=-2)

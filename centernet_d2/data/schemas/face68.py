@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from centernet_d2.structures.keypoint_schema import KeypointSchema, chain, register_schema
+from centernet_d2.structures.keypoint_schema import KeypointSchema, make_chain, register_schema
 
 _JAW = [(k, 16 - k) for k in range(8)]
 _BROWS = [(17, 26), (18, 25), (19, 24), (20, 23), (21, 22)]
@@ -17,8 +17,8 @@ FACE68 = register_schema(
         class_names=("face",),
         flip_pairs=(*_JAW, *_BROWS, *_EYES, *_NOSE, *_MOUTH),
         chains=(
-            *(chain(0, 16), chain(17, 21), chain(22, 26), chain(27, 30), chain(31, 35)),
-            *(chain(36, 41, True), chain(42, 47, True), chain(48, 59, True), chain(60, 67, True)),
+            *(make_chain(0, 16), make_chain(17, 21), make_chain(22, 26), make_chain(27, 30), make_chain(31, 35)),
+            *(make_chain(36, 41, True), make_chain(42, 47, True), make_chain(48, 59, True), make_chain(60, 67, True)),
         ),
         ranges=((0, 68),),
         evaluator="face_landmarks",

@@ -13,7 +13,7 @@ _FIXED_POINT_BITS = 4
 
 
 class Canvas:
-    """Draws anti-aliased on an image; :meth:`result` gives it back at its own size."""
+    """Draws anti-aliased on an image; :meth:`finish` gives it back at its own size."""
 
     def __init__(self, image: np.ndarray) -> None:
         """
@@ -23,11 +23,11 @@ class Canvas:
         self._size = (image.shape[1], image.shape[0])
         self._fine = cv2.resize(image, None, fx=_SCALE, fy=_SCALE, interpolation=cv2.INTER_LINEAR)
 
-    def polygon(self, points: np.ndarray, color: np.ndarray) -> None:
+    def draw_polygon(self, points: np.ndarray, color: np.ndarray) -> None:
         """Fill with one color."""
         cv2.fillPoly(self._fine, [_to_fixed_point(points)], color.tolist(), cv2.LINE_AA, _FIXED_POINT_BITS)
 
-    def polygon_of(self, points: np.ndarray, texture: np.ndarray, inside: np.ndarray | None = None) -> None:
+    def draw_textured_polygon(self, points: np.ndarray, texture: np.ndarray, inside: np.ndarray | None = None) -> None:
         """Fill with an image (h, w, 3) uint8 that is stretched to the box of ``points``.
 
         Args:
@@ -47,32 +47,32 @@ class Canvas:
         fill = cv2.resize(texture, (x2 - x1, y2 - y1), interpolation=cv2.INTER_LINEAR)
         cv2.copyTo(fill[top - y1 : bottom - y1, left - x1 : right - x1], mask, self._fine[top:bottom, left:right])
 
-    def line(self, points: np.ndarray, color: np.ndarray, width: float, closed: bool = False) -> None:
-        """``width`` in image pixels, at least half of one."""
+    def draw_line(self, points: np.ndarray, color: np.ndarray, width: float, closed: bool = False) -> None:
+        """Draw a line; ``width`` in image pixels, at least half of one."""
         thickness = max(1, round(width * _SCALE))
         cv2.polylines(
             self._fine, [_to_fixed_point(points)], closed, color.tolist(), thickness, cv2.LINE_AA, _FIXED_POINT_BITS
         )
 
-    def disc(self, center: np.ndarray, radius: float, color: np.ndarray) -> None:
-        """``center`` (2,), ``radius`` in image pixels."""
+    def draw_disc(self, center: np.ndarray, radius: float, color: np.ndarray) -> None:
+        """Draw a disc; ``center`` (2,) and ``radius`` in image pixels."""
         angles = np.arange(16) * (np.pi / 8)
-        self.polygon(center + radius * np.stack([np.cos(angles), np.sin(angles)], axis=1), color)
+        self.draw_polygon(center + radius * np.stack([np.cos(angles), np.sin(angles)], axis=1), color)
 
-    def result(self, noise: float, rng: np.random.Generator) -> np.ndarray:
-        """The image, (H, W, 3) uint8, every value changed by up to ``noise``."""
+    def finish(self, noise: float, rng: np.random.Generator) -> np.ndarray:
+        """Return the image, (H, W, 3) uint8, every value changed by up to ``noise``."""
         image = cv2.resize(self._fine, self._size, interpolation=cv2.INTER_AREA)
-        return with_noise(image, noise, rng)
+        return add_noise(image, noise, rng)
 
 
-def with_noise(image: np.ndarray, noise: float, rng: np.random.Generator) -> np.ndarray:
-    """(H, W, 3) uint8, every value changed by up to ``noise``."""
+def add_noise(image: np.ndarray, noise: float, rng: np.random.Generator) -> np.ndarray:
+    """Return (H, W, 3) uint8, every value changed by up to ``noise``."""
     change = np.frombuffer(rng.bytes(image.size), dtype=np.uint8).reshape(image.shape)
     return cv2.addWeighted(image, 1.0, change, noise / 127.5, -noise)
 
 
 def smooth(points: np.ndarray, closed: bool = False, steps: int = 4) -> np.ndarray:
-    """A Catmull-Rom curve through ``points``: ``steps`` points from each to the next one."""
+    """Return a Catmull-Rom curve through ``points``, with ``steps`` points from each to the next."""
     if closed:
         padded = np.concatenate([points[-1:], points, points[:2]])
     else:

@@ -15,8 +15,16 @@ import numpy as np
 
 from centernet_d2.data.schemas import CLOTHES294
 from centernet_d2.data.synthetic.canvas import Canvas
-from centernet_d2.data.synthetic.clothing_model import clothing_item, parts, random_shape
-from centernet_d2.data.synthetic.shapes import Box, SyntheticConfig, bounds, draw_clutter, fit_outline, overlap, place
+from centernet_d2.data.synthetic.clothing_model import list_parts, place_landmarks, sample_shape
+from centernet_d2.data.synthetic.shapes import (
+    Box,
+    SyntheticConfig,
+    compute_bounds,
+    compute_overlap,
+    draw_clutter,
+    fit_outline,
+    place,
+)
 
 
 @dataclass(frozen=True)
@@ -56,38 +64,39 @@ class ClothingItem:
 
     @property
     def box(self) -> Box:
-        """Of the outline, all of whose corners are landmarks: x1, y1, x2, y2."""
-        return bounds(self.points)
+        """x1, y1, x2, y2 of the outline, all of whose corners are landmarks."""
+        return compute_bounds(self.points)
 
-    def keypoints(self) -> np.ndarray:
-        """(294, 3) x, y and visibility: 2, 1 where occluded; 0, 0, 0 for the landmarks of other categories."""
+    def make_keypoints(self) -> np.ndarray:
+        """Return (294, 3) x, y and visibility: 2, or 1 where occluded; 0, 0, 0 for the
+        landmarks of other categories."""
         result = np.zeros((len(CLOTHES294), 3))
         first, end = CLOTHES294.ranges[self.category]
         result[first:end] = np.column_stack([self.points, 1 + self.visible])
         return result
 
 
-def layout(config: ClothingConfig, seed: int, index: int) -> list[ClothingItem]:
-    """The clothing items of image ``index``, in the image and beside each other."""
+def sample_layout(config: ClothingConfig, seed: int, index: int) -> list[ClothingItem]:
+    """Return the clothing items of image ``index``, in the image and beside each other."""
     rng = np.random.default_rng([seed, index, 0])
     positioned: list[tuple[int, np.ndarray]] = []
     for _ in range(int(rng.integers(config.min_objects, config.max_objects + 1))):
         category = int(rng.integers(len(CLOTHES294.class_names)))
-        worn = _deform(clothing_item(CLOTHES294.class_names[category], random_shape(rng)), config.rotation, rng)
+        worn = _deform(place_landmarks(CLOTHES294.class_names[category], sample_shape(rng)), config.rotation, rng)
         for _ in range(10):
-            points = place(config, worn, bounds(worn), rng)
-            if all(overlap(bounds(points), bounds(other)) == 0 for _, other in positioned):
+            points = place(config, worn, compute_bounds(worn), rng)
+            if all(compute_overlap(compute_bounds(points), compute_bounds(other)) == 0 for _, other in positioned):
                 positioned.append((category, points))
                 break
-    patches = [_patch(bounds(points), config.occlusion, rng) for _, points in positioned]
+    patches = [_sample_patch(compute_bounds(points), config.occlusion, rng) for _, points in positioned]
     return [
-        ClothingItem(category, points, patch, ~np.any([occluded_by(points, other) for other in patches], axis=0))
+        ClothingItem(category, points, patch, ~np.any([find_occluded_by(points, other) for other in patches], axis=0))
         for (category, points), patch in zip(positioned, patches, strict=True)
     ]
 
 
-def occluded_by(points: np.ndarray, polygon: np.ndarray) -> np.ndarray:
-    """(n,) bool: which of (n, 2) points lie in the polygon (V, 2), which may be empty."""
+def find_occluded_by(points: np.ndarray, polygon: np.ndarray) -> np.ndarray:
+    """Return (n,) bool: which of (n, 2) points lie in the polygon (V, 2), which may be empty."""
     if not len(polygon):
         return np.zeros(len(points), dtype=bool)
     outline = polygon.astype(np.float32)
@@ -95,7 +104,7 @@ def occluded_by(points: np.ndarray, polygon: np.ndarray) -> np.ndarray:
 
 
 def _deform(points: np.ndarray, rotation: float, rng: np.random.Generator) -> np.ndarray:
-    """Made wider or narrower, swung to one side, waved a little and rotated."""
+    """Return the points wider or narrower, sheared to one side, slightly waved and rotated."""
     x, y = (points * [rng.uniform(0.85, 1.2), 1.0]).T
     height = np.ptp(y)
     sway, wave, phase = rng.uniform(-0.16, 0.16), rng.uniform(0, 0.05), rng.uniform(0, 2 * math.pi)
@@ -104,8 +113,8 @@ def _deform(points: np.ndarray, rotation: float, rng: np.random.Generator) -> np
     return np.stack([x * math.cos(angle) - y * math.sin(angle), x * math.sin(angle) + y * math.cos(angle)], axis=1)
 
 
-def _patch(box: Box, probability: float, rng: np.random.Generator) -> np.ndarray:
-    """(V, 2), or (0, 2) for none."""
+def _sample_patch(box: Box, probability: float, rng: np.random.Generator) -> np.ndarray:
+    """Return a polygon (V, 2), or (0, 2) for none."""
     x, y, fraction_x, fraction_y = rng.uniform([0, 0, 0.15, 0.15], [1, 1, 0.4, 0.4])
     angles = np.arange(8) * (math.pi / 4)
     outline = rng.uniform(0.7, 1.0, size=8)[:, None] * np.stack([np.cos(angles), np.sin(angles)], axis=1)
@@ -117,21 +126,21 @@ def _patch(box: Box, probability: float, rng: np.random.Generator) -> np.ndarray
 
 
 def draw(config: ClothingConfig, seed: int, index: int) -> np.ndarray:
-    """Image ``index`` as (height, width, 3) uint8, RGB."""
+    """Return image ``index`` as (height, width, 3) uint8, RGB."""
     rng = np.random.default_rng([seed, index, 1])
     canvas = Canvas(draw_clutter(config, rng))
-    clothing = layout(config, seed, index)
+    clothing = sample_layout(config, seed, index)
     for one in clothing:
-        draw_clothing_item(canvas, CLOTHES294.class_names[one.category], one.points, random_cloth(rng))
+        draw_clothing_item(canvas, CLOTHES294.class_names[one.category], one.points, sample_cloth(rng))
     for one in clothing:
         color = rng.uniform(0, 255, size=3)
         if len(one.patch):
-            canvas.polygon(one.patch, color)
-    return canvas.result(config.noise, rng)
+            canvas.draw_polygon(one.patch, color)
+    return canvas.finish(config.noise, rng)
 
 
-def random_cloth(rng: np.random.Generator) -> np.ndarray:
-    """(32, 32, 3) uint8: plain, striped, checked or dotted."""
+def sample_cloth(rng: np.random.Generator) -> np.ndarray:
+    """Return a texture (32, 32, 3) uint8: plain, striped, checked or dotted."""
     color, other = rng.uniform(20, 240, size=(2, 3))
     y, x = np.mgrid[0:32, 0:32]
     period = int(rng.integers(4, 11))
@@ -146,16 +155,16 @@ def random_cloth(rng: np.random.Generator) -> np.ndarray:
 
 def draw_clothing_item(canvas: Canvas, category: str, points: np.ndarray, cloth: np.ndarray) -> None:
     """Paint the clothing item of ``points`` (n, 2) out of ``cloth`` (h, w, 3) uint8."""
-    shapes = parts(category)
+    shapes = list_parts(category)
     mean = cloth.mean(axis=(0, 1))
     # Seams show on dark cloth and on light.
     seam = mean * 0.45 if mean.mean() > 80 else 0.6 * mean + 90
     width = 0.008 * float(np.ptp(points, axis=0).max())
     if shapes.lining:
-        canvas.polygon(points[shapes.lining], mean * 0.55)
-        canvas.line(points[shapes.lining], seam, width, closed=True)
+        canvas.draw_polygon(points[shapes.lining], mean * 0.55)
+        canvas.draw_line(points[shapes.lining], seam, width, closed=True)
     for panel in shapes.panels:
-        canvas.polygon_of(points[panel], cloth)
-        canvas.line(points[panel], seam, 1.5 * width, closed=True)
+        canvas.draw_textured_polygon(points[panel], cloth)
+        canvas.draw_line(points[panel], seam, 1.5 * width, closed=True)
     for line in shapes.seams:
-        canvas.line(points[line], seam, width)
+        canvas.draw_line(points[line], seam, width)

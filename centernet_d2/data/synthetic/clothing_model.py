@@ -58,8 +58,8 @@ class ClothingShape:
     left_bend: float = 5.0
     right_bend: float = 5.0
 
-    def flipped(self) -> ClothingShape:
-        """The same clothing item in a flip."""
+    def flip(self) -> ClothingShape:
+        """Return the clothing item flipped left to right."""
         sides = {"left": self.right, "right": self.left, "left_bend": self.right_bend, "right_bend": self.left_bend}
         return ClothingShape(**{**vars(self), **sides})
 
@@ -84,22 +84,22 @@ class Parts:
     seams: list[list[int]]
 
 
-def random_shape(rng: np.random.Generator) -> ClothingShape:
-    """Some clothing item."""
+def sample_shape(rng: np.random.Generator) -> ClothingShape:
+    """Return a random clothing item."""
     return ClothingShape(*(_MEAN + _VARIATION * rng.uniform(-1, 1, size=len(_MEAN))).tolist())
 
 
-def clothing_item(category: str, shape: ClothingShape) -> np.ndarray:
-    """(n, 2) landmarks of the category, in its order."""
+def place_landmarks(category: str, shape: ClothingShape) -> np.ndarray:
+    """Return the landmarks of the category, (n, 2), in its order."""
     if category not in _TOPS:
-        return _lower(category, shape)
+        return _place_lower(category, shape)
     sleeve, count, height, hem = _TOPS[category]
     bottom = _ARMPIT[1] + height * shape.length
     left, right = (
-        np.concatenate([_arm(sleeve, shape, angle, bend), _body(count, bottom, hem * shape.hem, shape)])
+        np.concatenate([_place_arm(sleeve, shape, angle, bend), _place_body(count, bottom, hem * shape.hem, shape)])
         for angle, bend in ((shape.left, shape.left_bend), (shape.right, shape.right_bend))
     )
-    neck_side, neck_middle, front, back = _neckline(sleeve, shape)
+    neck_side, neck_middle, front, back = _place_neckline(sleeve, shape)
     if category not in _OPEN:
         neck = [back, neck_side, neck_middle, front, _flip(neck_middle), _flip(neck_side)]
         return np.vstack([neck, left, (0, bottom + 0.06), _flip(right)[::-1]])
@@ -114,8 +114,8 @@ def clothing_item(category: str, shape: ClothingShape) -> np.ndarray:
     return np.vstack([neck, left, foot, _flip(right)[::-1], right_front, edge])
 
 
-def parts(category: str) -> Parts:
-    """What of a category is drawn, and in which order."""
+def list_parts(category: str) -> Parts:
+    """Return the parts of a category in drawing order."""
     first, end = CLOTHES294.ranges[CLOTHES294.class_names.index(category)]
     count = end - first
     if category not in _TOPS:
@@ -145,8 +145,8 @@ def _flip(points: np.ndarray) -> np.ndarray:
     return points * np.array([-1, 1])
 
 
-def _neckline(sleeve: str, shape: ClothingShape) -> Sequence[np.ndarray]:
-    """Left end, between, center of the front, center of the back."""
+def _place_neckline(sleeve: str, shape: ClothingShape) -> Sequence[np.ndarray]:
+    """Return the left end, the points between, and the center of the front and of the back."""
     width, depth = shape.neck_width, shape.neck_depth
     if sleeve == "strap":
         positions = [
@@ -160,8 +160,8 @@ def _neckline(sleeve: str, shape: ClothingShape) -> Sequence[np.ndarray]:
     return [np.array(place) for place in positions]
 
 
-def _arm(sleeve: str, shape: ClothingShape, angle: float, bend: float) -> np.ndarray:
-    """Left: from the shoulder along the sleeve, if there is one, and back, up to the armpit (included)."""
+def _place_arm(sleeve: str, shape: ClothingShape, angle: float, bend: float) -> np.ndarray:
+    """Return the left arm: from the shoulder along the sleeve, if there is one, and back, to the armpit (included)."""
     if sleeve == "strap":
         return np.array([(-shape.neck_width - 0.22, -0.13), _ARMPIT])
     if sleeve == "none":
@@ -181,31 +181,31 @@ def _arm(sleeve: str, shape: ClothingShape, angle: float, bend: float) -> np.nda
     return np.array([*outside, inner, (inner + inner_elbow) / 2, inner_elbow, (inner_elbow + _ARMPIT) / 2, _ARMPIT])
 
 
-def _body(count: int, bottom: float, hem: float, shape: ClothingShape) -> np.ndarray:
-    """Left: ``count`` points below the armpit, and the corner of the hem."""
+def _place_body(count: int, bottom: float, hem: float, shape: ClothingShape) -> np.ndarray:
+    """Return the left side: ``count`` points below the armpit, and the corner of the hem."""
     fraction = np.linspace(0, 1, count + 2)[1:]
     half_width = np.interp(fraction, [0, 0.4, 1], [-_ARMPIT[0], shape.waist, hem])
     return np.stack([-half_width, _ARMPIT[1] + fraction * (bottom - _ARMPIT[1])], axis=1)
 
 
-def _lower(category: str, shape: ClothingShape) -> np.ndarray:
-    """Shorts, trousers and skirt; the sides differ by how far the legs are apart."""
+def _place_lower(category: str, shape: ClothingShape) -> np.ndarray:
+    """Return the landmarks of shorts, trousers or skirt; the sides differ by how far the legs are apart."""
     waist = 0.75 * shape.waist
-    rows = {"shorts": _shorts, "trousers": _trousers, "skirt": _skirt}[category]
+    rows = {"shorts": _place_shorts, "trousers": _place_trousers, "skirt": _place_skirt}[category]
     left, right = (np.array(rows(shape, (75 - angle) / 100)) for angle in (shape.left, shape.right))
     center = {"shorts": 0.95, "trousers": 0.95, "skirt": 2.06 * shape.length}[category]
     ends = np.array([[-waist, 0.0], [0.0, 0.06], [waist, 0.0]])
     return np.vstack([ends, left, (0, center), _flip(right)[::-1]])
 
 
-def _shorts(shape: ClothingShape, spread: float) -> list[tuple[float, float]]:
-    """Left hip, outer and inner end of the leg."""
+def _place_shorts(shape: ClothingShape, spread: float) -> list[tuple[float, float]]:
+    """Return the left hip, and the outer and inner end of the leg."""
     foot, width = 0.75 + 0.95 * shape.length, 0.72 * shape.hem
     return [(-0.92, 0.7), (-0.92 - spread, foot - 0.1 * spread), (-0.92 - spread + width, foot)]
 
 
-def _trousers(shape: ClothingShape, spread: float) -> list[tuple[float, float]]:
-    """Left hip, outer knee, outer and inner end of the leg, inner knee."""
+def _place_trousers(shape: ClothingShape, spread: float) -> list[tuple[float, float]]:
+    """Return the left hip, outer knee, outer and inner end of the leg, and inner knee."""
     foot, width = 3.9 * shape.length, 0.45 * shape.hem
     knee = (0.95 + foot) / 2
     return [
@@ -217,6 +217,6 @@ def _trousers(shape: ClothingShape, spread: float) -> list[tuple[float, float]]:
     ]
 
 
-def _skirt(shape: ClothingShape, spread: float) -> list[tuple[float, float]]:
-    """Left hip, corner of the hem."""
+def _place_skirt(shape: ClothingShape, spread: float) -> list[tuple[float, float]]:
+    """Return the left hip and the corner of the hem."""
     return [(-0.88 - 0.2 * spread, 0.85), (-1.0 * shape.hem - spread, 2 * shape.length)]

@@ -40,23 +40,26 @@ class FaceShape:
     lower_lip: float = 0.11
     gaze: float = 0.0  # of the irises, to the right of the image
 
-    def flipped(self) -> FaceShape:
-        """The same face in a flip."""
+    def flip(self) -> FaceShape:
+        """Return the face flipped left to right."""
         values = {field.name: getattr(self, field.name) for field in fields(self)}
         for part in ("eye", "brow"):
             values[f"right_{part}"], values[f"left_{part}"] = values[f"left_{part}"], values[f"right_{part}"]
         return FaceShape(**{**values, "gaze": -self.gaze})
 
 
-def head(shape: FaceShape) -> np.ndarray:
-    """(99, 3) points of a head that looks straight ahead."""
+def place_head(shape: FaceShape) -> np.ndarray:
+    """Return the (99, 3) points of a head that looks straight ahead."""
     theta = np.linspace(-1, 1, 17) * (math.pi / 2)
     sine, cosine = np.abs(np.sin(theta)), np.cos(theta)
     drop = 0.6 * shape.mouth_open * cosine**2
-    jaw = _space(np.sign(theta) * sine**shape.jaw, shape.chin * cosine**0.95 + drop, 0.1 - 0.45 * sine**2)
+    jaw = _stack_axes(np.sign(theta) * sine**shape.jaw, shape.chin * cosine**0.95 + drop, 0.1 - 0.45 * sine**2)
     bridge = np.linspace(0, 1, 4)
     base = np.array([-1, -0.5, 0, 0.5, 1])
-    right, left = _eye(shape, shape.right_eye, shape.right_brow), _eye(shape, shape.left_eye, shape.left_brow)
+    right, left = (
+        _place_eye(shape, shape.right_eye, shape.right_brow),
+        _place_eye(shape, shape.left_eye, shape.left_brow),
+    )
     flip = np.array([-1, 1, 1])
     brows = np.concatenate([right[:5], flip * left[4::-1]])
     # From the outer corner over the upper lid on the right of the person, from the inner one on the left.
@@ -64,24 +67,24 @@ def head(shape: FaceShape) -> np.ndarray:
     irises = np.stack([right[11], flip * left[11]]) + np.array([shape.gaze, 0, 0])
     nose = np.concatenate(
         [
-            _space(0 * bridge, 0.02 + (shape.nose_length - 0.02) * bridge, 0.12 + 0.38 * bridge**1.3),
-            _space(shape.nose_width * base, shape.nose_length + 0.19 - 0.07 * base**2, 0.3 - 0.15 * base**2),
+            _stack_axes(0 * bridge, 0.02 + (shape.nose_length - 0.02) * bridge, 0.12 + 0.38 * bridge**1.3),
+            _stack_axes(shape.nose_width * base, shape.nose_length + 0.19 - 0.07 * base**2, 0.3 - 0.15 * base**2),
         ]
     )
     around = np.linspace(math.pi, 0, 9)
-    forehead = _space(np.cos(around), -1.05 * np.sin(around), 0.3 * np.sin(around) - 0.35)
-    fringe = _space(0.99 * np.cos(around), -0.12 - 0.55 * np.sin(around), 0.38 * np.sin(around) - 0.35)
+    forehead = _stack_axes(np.cos(around), -1.05 * np.sin(around), 0.3 * np.sin(around) - 0.35)
+    fringe = _stack_axes(0.99 * np.cos(around), -0.12 - 0.55 * np.sin(around), 0.38 * np.sin(around) - 0.35)
     outside = np.linspace(math.pi * 1.2, -math.pi * 0.2, 11)
-    hair = _space(1.14 * np.cos(outside), -1.2 * np.sin(outside), 0.2 * np.sin(outside) - 0.4)
-    return np.concatenate([jaw, brows, nose, eyes, _mouth(shape), forehead, fringe, hair, irises])
+    hair = _stack_axes(1.14 * np.cos(outside), -1.2 * np.sin(outside), 0.2 * np.sin(outside) - 0.4)
+    return np.concatenate([jaw, brows, nose, eyes, _place_mouth(shape), forehead, fringe, hair, irises])
 
 
-def _space(x: np.ndarray, y: np.ndarray, z: np.ndarray) -> np.ndarray:
+def _stack_axes(x: np.ndarray, y: np.ndarray, z: np.ndarray) -> np.ndarray:
     return np.stack([x, y, z], axis=1)
 
 
-def _eye(shape: FaceShape, opening: float, brow: float) -> np.ndarray:
-    """(12, 3) of the person's right side: brow and upper lid from outside inwards, lower lid back, iris."""
+def _place_eye(shape: FaceShape, opening: float, brow: float) -> np.ndarray:
+    """Return (12, 3) of the person's right side: brow and upper lid from outside inwards, lower lid back, iris."""
     along = np.linspace(0, 1, 5)
     brow_x = -0.83 + along * (0.83 - 0.72 * shape.eye_inner)
     brow_y = -brow - shape.brow_arch * np.sin(math.pi * along**0.8) + 0.07 * (1 - along)
@@ -90,11 +93,11 @@ def _eye(shape: FaceShape, opening: float, brow: float) -> np.ndarray:
     x = -shape.eye_outer + fraction * (shape.eye_outer - shape.eye_inner)
     y = height + shape.eye_tilt * (0.5 - fraction)
     depth = 0.03 + 0.07 * fraction + 0.04 * np.sin(math.pi * fraction)
-    return np.concatenate([_space(brow_x, brow_y, 0.18 * along - 0.05), _space(x, y, depth)])
+    return np.concatenate([_stack_axes(brow_x, brow_y, 0.18 * along - 0.05), _stack_axes(x, y, depth)])
 
 
-def _mouth(shape: FaceShape) -> np.ndarray:
-    """(20, 3): 12 points around the lips, clockwise in the image, then 8 around the opening."""
+def _place_mouth(shape: FaceShape) -> np.ndarray:
+    """Return (20, 3): 12 points around the lips, clockwise in the image, then 8 around the opening."""
     outer = np.array([-1, -0.64, -0.22, 0, 0.22, 0.64, 1])
     upper = np.array([0, 0.72, 1, 0.88, 1, 0.72, 0])
     inner = np.array([-0.84, -0.32, 0, 0.32, 0.84])
@@ -112,11 +115,11 @@ def _mouth(shape: FaceShape) -> np.ndarray:
             (bottom * gap - inner_bend)[-2:0:-1],
         ]
     )
-    return _space(shape.mouth_width * x, shape.mouth_height + y, 0.26 - 0.16 * x**2)
+    return _stack_axes(shape.mouth_width * x, shape.mouth_height + y, 0.26 - 0.16 * x**2)
 
 
 def project(points: np.ndarray, yaw: float, pitch: float, roll: float) -> np.ndarray:
-    """(M, 3) to (M, 2) after turning by degrees: head to the side, up and down, in the image's plane."""
+    """Project (M, 3) to (M, 2) after rotations in degrees: head to the side, up and down, in the image's plane."""
     cosines, sines = np.cos(np.radians([yaw, pitch, roll])), np.sin(np.radians([yaw, pitch, roll]))
     turn_yaw = np.array([[cosines[0], 0, sines[0]], [0, 1, 0], [-sines[0], 0, cosines[0]]])
     turn_pitch = np.array([[1, 0, 0], [0, cosines[1], -sines[1]], [0, sines[1], cosines[1]]])
@@ -125,8 +128,8 @@ def project(points: np.ndarray, yaw: float, pitch: float, roll: float) -> np.nda
     return rotated[:, :2] / (1 - _PERSPECTIVE * rotated[:, 2:])
 
 
-def random_shape(rng: np.random.Generator) -> FaceShape:
-    """Somebody, doing something."""
+def sample_shape(rng: np.random.Generator) -> FaceShape:
+    """Return a random face with a random expression."""
     values = FaceShape(*(_MEAN + _VARIATION * rng.uniform(-1, 1, size=len(_MEAN))).tolist())
     closed = rng.random() < 0.15
     opening = max(0.0, rng.uniform(-0.35, 0.5))

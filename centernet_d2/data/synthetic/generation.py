@@ -11,7 +11,7 @@ import numpy as np
 from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.structures import BoxMode
 
-from centernet_d2.data.schemas.extreme4 import extreme_points
+from centernet_d2.data.schemas.extreme4 import find_extreme_points
 from centernet_d2.data.schemas.face5 import from_face68
 from centernet_d2.data.synthetic import clothing, faces, persons, pose_videos, shapes, street_scenes, videos
 from centernet_d2.data.synthetic.clothing import ClothingConfig
@@ -43,54 +43,54 @@ class _Kind:
     image: Callable[[Any, int, int], dict[str, Any]] | None = None
 
 
-def _shapes(config: ShapesConfig, seed: int, index: int) -> Annotations:
-    layout = shapes.layout(config, seed, index)
+def _annotate_shapes(config: ShapesConfig, seed: int, index: int) -> Annotations:
+    layout = shapes.sample_layout(config, seed, index)
     return [{"bbox": list(shape.box), "category_id": shape.category} for shape in layout]
 
 
-def _extremes(config: ExtremesConfig, seed: int, index: int) -> Annotations:
-    annotations = _shapes(config, seed, index)
-    for shape, annotation in zip(shapes.layout(config, seed, index), annotations, strict=True):
-        outline = shape.outline()
+def _annotate_extremes(config: ExtremesConfig, seed: int, index: int) -> Annotations:
+    annotations = _annotate_shapes(config, seed, index)
+    for shape, annotation in zip(shapes.sample_layout(config, seed, index), annotations, strict=True):
+        outline = shape.compute_outline()
         annotation["segmentation"] = [outline.ravel().tolist()]
-        annotation["keypoints"] = [x for point in extreme_points([outline]).tolist() for x in (*point, 2.0)]
+        annotation["keypoints"] = [x for point in find_extreme_points([outline]).tolist() for x in (*point, 2.0)]
     return annotations
 
 
-def _faces(config: FacesConfig, seed: int, index: int) -> Annotations:
+def _annotate_faces(config: FacesConfig, seed: int, index: int) -> Annotations:
     annotations: Annotations = []
-    for face in faces.layout(config, seed, index):
+    for face in faces.sample_layout(config, seed, index):
         points = from_face68(face.landmarks) if isinstance(config, Faces5Config) else face.landmarks
         keypoints = [x for point in points.tolist() for x in (*point, 2.0)]
         annotations.append({"bbox": list(face.box), "category_id": 0, "keypoints": keypoints})
     return annotations
 
 
-def _clothing(config: ClothingConfig, seed: int, index: int) -> Annotations:
+def _annotate_clothing(config: ClothingConfig, seed: int, index: int) -> Annotations:
     return [
-        {"bbox": list(one.box), "category_id": one.category, "keypoints": one.keypoints().ravel().tolist()}
-        for one in clothing.layout(config, seed, index)
+        {"bbox": list(one.box), "category_id": one.category, "keypoints": one.make_keypoints().ravel().tolist()}
+        for one in clothing.sample_layout(config, seed, index)
     ]
 
 
-def _persons(config: PersonsConfig, seed: int, index: int) -> Annotations:
+def _annotate_persons(config: PersonsConfig, seed: int, index: int) -> Annotations:
     return [
         {"bbox": list(one.box), "category_id": 0, "keypoints": one.keypoints.ravel().tolist()}
-        for one in persons.layout(config, seed, index)
+        for one in persons.sample_layout(config, seed, index)
     ]
 
 
 def _add_calibration(config: StreetScenesConfig, seed: int, index: int) -> dict[str, Any]:
-    return {"calib": street_scenes.calibration(config, seed, index)}
+    return {"calib": street_scenes.sample_calibration(config, seed, index)}
 
 
 _KINDS: dict[type, _Kind] = {
-    ShapesConfig: _Kind(_shapes, shapes.draw, METADATA["shapes"]),
-    ExtremesConfig: _Kind(_extremes, shapes.draw, METADATA["extreme"]),
-    FacesConfig: _Kind(_faces, faces.draw, METADATA["faces"]),
-    Faces5Config: _Kind(_faces, faces.draw, METADATA["faces5"]),
-    ClothingConfig: _Kind(_clothing, clothing.draw, METADATA["clothing"]),
-    PersonsConfig: _Kind(_persons, persons.draw, METADATA["persons"]),
+    ShapesConfig: _Kind(_annotate_shapes, shapes.draw, METADATA["shapes"]),
+    ExtremesConfig: _Kind(_annotate_extremes, shapes.draw, METADATA["extreme"]),
+    FacesConfig: _Kind(_annotate_faces, faces.draw, METADATA["faces"]),
+    Faces5Config: _Kind(_annotate_faces, faces.draw, METADATA["faces5"]),
+    ClothingConfig: _Kind(_annotate_clothing, clothing.draw, METADATA["clothing"]),
+    PersonsConfig: _Kind(_annotate_persons, persons.draw, METADATA["persons"]),
     StreetScenesConfig: _Kind(street_scenes.annotate, street_scenes.draw, METADATA["boxes3d"], _add_calibration),
     TracksConfig: _Kind(videos.annotate, videos.draw, METADATA["tracks"], place_in_video),
     PoseVideosConfig: _Kind(pose_videos.annotate, pose_videos.draw, METADATA["pose_videos"], place_in_video),
@@ -109,14 +109,14 @@ def register_synthetic(name: str, config: SyntheticConfig, num_images: int, seed
         num_images: images 0 .. num_images - 1; of videos, all their frames.
         seed: sets of different seeds share no image.
     """
-    DatasetCatalog.register(name, lambda: synthetic_dataset_dicts(name, num_images))
+    DatasetCatalog.register(name, lambda: generate_dataset_dicts(name, num_images))
     SETS[name] = (config, seed)
     MetadataCatalog.get(name).set(**_KINDS[type(config)].metadata)
 
 
-def synthetic_dataset_dicts(name: str, num_images: int) -> list[dict[str, Any]]:
-    """Detectron2's standard dataset dicts; boxes and landmarks are exact, in pixels of the image; objects count from
-    1."""
+def generate_dataset_dicts(name: str, num_images: int) -> list[dict[str, Any]]:
+    """Return Detectron2's standard dataset dicts; boxes and landmarks are exact, in image
+    pixels; objects count from 1."""
     config, seed = SETS[name]
     kind = _KINDS[type(config)]
     dataset_dicts: list[dict[str, Any]] = []
@@ -133,7 +133,7 @@ def synthetic_dataset_dicts(name: str, num_images: int) -> list[dict[str, Any]]:
 
 
 def draw_dataset_dict(dataset_dict: dict[str, Any]) -> np.ndarray:
-    """The image of a dataset dict, (H, W, 3) uint8, RGB.
+    """Return the image of a dataset dict, (H, W, 3) uint8, RGB.
 
     Raises:
         KeyError: ``file_name`` names a set that is not registered.
@@ -147,11 +147,11 @@ def draw_dataset_dict(dataset_dict: dict[str, Any]) -> np.ndarray:
 
 
 def load_builtin(mode: str, split: str) -> list[dict[str, Any]]:
-    """The dataset dicts of ``synthetic_<mode>_<split>``."""
+    """Return the dataset dicts of ``synthetic_<mode>_<split>``."""
     config, count = BUILTIN[mode], 2000 if split == "train" else 200
     if isinstance(config, VideosConfig) and split == "val":
         count = 12 * config.frames
-    return synthetic_dataset_dicts(f"synthetic_{mode}_{split}", count)
+    return generate_dataset_dicts(f"synthetic_{mode}_{split}", count)
 
 
 BUILTIN: dict[str, SyntheticConfig] = {

@@ -46,13 +46,13 @@ class Pose:
     arms: np.ndarray
     legs: np.ndarray
 
-    def flipped(self) -> Pose:
-        """The same pose in a flip."""
+    def flip(self) -> Pose:
+        """Return the pose flipped left to right."""
         return Pose(-self.yaw, -self.roll, -self.head, self.arms[::-1], self.legs[::-1])
 
 
-def random_pose(rng: np.random.Generator, yaw: float, roll: float, back: float) -> Pose:
-    """Somebody's pose.
+def sample_pose(rng: np.random.Generator, yaw: float, roll: float, back: float) -> Pose:
+    """Return a random pose.
 
     Args:
         yaw: largest turn in degrees, off the viewer or off the opposite direction.
@@ -69,46 +69,46 @@ def random_pose(rng: np.random.Generator, yaw: float, roll: float, back: float) 
     )
 
 
-def joints(pose: Pose) -> np.ndarray:
-    """(17, 3) x, y, depth (larger is further away): the joints of ``POSE17`` as the viewer sees them."""
+def compute_joints(pose: Pose) -> np.ndarray:
+    """Return (17, 3) x, y, depth (larger is further away): the joints of ``POSE17`` as the viewer sees them."""
     points = np.empty((len(POSE17), 3))
-    points[:_NUM_FACE] = _HEAD + _HEAD_RADIUS * _FACE_POINTS @ _head_turn(pose).T
+    points[:_NUM_FACE] = _HEAD + _HEAD_RADIUS * _FACE_POINTS @ _compute_head_rotation(pose).T
     for i, side in enumerate(_SIDES):
         outwards = np.array([1 - 2 * i, 1, 1])
         shoulder, hip = outwards * [0.13, -0.3, 0.0], outwards * [0.075, 0.0, 0.0]
         to_side, to_front, extra, forwards = pose.arms[i].tolist()
-        elbow = shoulder + 0.18 * outwards * _direction(to_side, to_front)
-        wrist = elbow + 0.17 * outwards * _direction(to_side + extra, to_front + forwards)
+        elbow = shoulder + 0.18 * outwards * _compute_direction(to_side, to_front)
+        wrist = elbow + 0.17 * outwards * _compute_direction(to_side + extra, to_front + forwards)
         to_side, to_front, bent = pose.legs[i].tolist()
-        knee = hip + 0.24 * outwards * _direction(to_side, to_front)
-        ankle = knee + 0.23 * outwards * _direction(to_side, to_front - bent)
+        knee = hip + 0.24 * outwards * _compute_direction(to_side, to_front)
+        ankle = knee + 0.23 * outwards * _compute_direction(to_side, to_front - bent)
         for name, point in zip(
             ("shoulder", "elbow", "wrist", "hip", "knee", "ankle"),
             (shoulder, elbow, wrist, hip, knee, ankle),
             strict=True,
         ):
             points[_INDEX[f"{side}_{name}"]] = point
-    return points @ _view(pose).T
+    return points @ _compute_view(pose).T
 
 
-def _direction(to_side: float, to_front: float) -> np.ndarray:
-    """Of a limb that hangs down at (0, 0), in degrees; outwards is +x."""
+def _compute_direction(to_side: float, to_front: float) -> np.ndarray:
+    """Return the direction of a limb, in degrees; it hangs down at (0, 0), and outwards is +x."""
     side, front = np.radians([to_side, to_front])
     return np.array([np.sin(side), np.cos(side) * np.cos(front), -np.cos(side) * np.sin(front)])
 
 
-def _view(pose: Pose) -> np.ndarray:
-    """(3, 3): from the person's frame to (x, y, depth) of the image."""
-    return _rotation(pose.roll, 0, 1) @ _rotation(pose.yaw, 2, 0)
+def _compute_view(pose: Pose) -> np.ndarray:
+    """Return the rotation (3, 3) from the person's frame to (x, y, depth) of the image."""
+    return _make_rotation(pose.roll, 0, 1) @ _make_rotation(pose.yaw, 2, 0)
 
 
-def _head_turn(pose: Pose) -> np.ndarray:
+def _compute_head_rotation(pose: Pose) -> np.ndarray:
     turn, tilt = pose.head.tolist()
-    return _rotation(tilt, 0, 1) @ _rotation(turn, 2, 0)
+    return _make_rotation(tilt, 0, 1) @ _make_rotation(turn, 2, 0)
 
 
-def _rotation(angle: float, first: int, second: int) -> np.ndarray:
-    """(3, 3): turns the axis ``first`` towards the axis ``second``, degrees."""
+def _make_rotation(angle: float, first: int, second: int) -> np.ndarray:
+    """Return the rotation (3, 3) that turns the axis ``first`` towards the axis ``second`` by degrees."""
     cosine, sine = np.cos(np.radians(angle)), np.sin(np.radians(angle))
     matrix = np.eye(3)
     matrix[[first, second, first, second], [first, second, second, first]] = cosine, cosine, -sine, sine
@@ -130,48 +130,52 @@ class Part:
     shows: tuple[int, ...] = ()
 
 
-def parts(pose: Pose) -> list[Part]:
-    """What is drawn, from the back to the front."""
-    points, view = joints(pose), _view(pose)
+def make_parts(pose: Pose) -> list[Part]:
+    """Return the parts, from the back to the front."""
+    points, view = compute_joints(pose), _compute_view(pose)
     trunk = points[list(_TRUNK)]
-    groups = [(trunk, [*_torso(trunk, view), *_head(pose, points, view)])]
+    groups = [(trunk, [*_make_torso(trunk, view), *_make_head(pose, points, view)])]
     for side in _SIDES:
         shoulder, elbow, wrist, hip, knee, ankle = (
             _INDEX[f"{side}_{name}"] for name in ("shoulder", "elbow", "wrist", "hip", "knee", "ankle")
         )
         toes = points[ankle] + view @ [0, 0.035, -0.07]
         for line, part in (
-            ((shoulder, elbow), _limb("shirt", points, shoulder, elbow, 0.038, 0.032)),
-            ((elbow, wrist), _limb("skin", points, elbow, wrist, 0.028, 0.026)),
-            ((hip, knee), _limb("trousers", points, hip, knee, 0.05, 0.04)),
-            ((knee, ankle), _limb("stockings", points, knee, ankle, 0.036, 0.028)),
+            ((shoulder, elbow), _make_limb("shirt", points, shoulder, elbow, 0.038, 0.032)),
+            ((elbow, wrist), _make_limb("skin", points, elbow, wrist, 0.028, 0.026)),
+            ((hip, knee), _make_limb("trousers", points, hip, knee, 0.05, 0.04)),
+            ((knee, ankle), _make_limb("stockings", points, knee, ankle, 0.036, 0.028)),
         ):
             groups.append((points[list(line)], [part]))
-        shoe = _hull([(points[ankle], 0.03), (toes, 0.025)])
+        shoe = _compute_hull([(points[ankle], 0.03), (toes, 0.025)])
         groups.append((np.stack([points[ankle], toes]), [Part("shoes", shoe, (ankle,))]))
     # Painter's algorithm; sorted() keeps the order of equal depths.
     return [part for _, group in sorted(groups, key=lambda group: -group[0][:, 2].mean()) for part in group]
 
 
-def _limb(material: str, points: np.ndarray, start: int, end: int, width: float, end_width: float) -> Part:
-    return Part(material, _hull([(points[start], width), (points[end], end_width)]), (start, end))
+def _make_limb(material: str, points: np.ndarray, start: int, end: int, width: float, end_width: float) -> Part:
+    return Part(material, _compute_hull([(points[start], width), (points[end], end_width)]), (start, end))
 
 
-def _torso(corners: np.ndarray, view: np.ndarray) -> list[Part]:
-    """With the shirt's opening where the chest is seen: front and back differ."""
-    trunk = Part("shirt", _hull([(corner, 0.04) for corner in corners]), _TRUNK)
-    neck = Part("skin", _hull([(view @ _NECK, 0.035), (view @ _HEAD, 0.035)]))
+def _make_torso(corners: np.ndarray, view: np.ndarray) -> list[Part]:
+    """Return the torso. The shirt is open where the chest is visible, so that front and back differ."""
+    trunk = Part("shirt", _compute_hull([(corner, 0.04) for corner in corners]), _TRUNK)
+    neck = Part("skin", _compute_hull([(view @ _NECK, 0.035), (view @ _HEAD, 0.035)]))
     if view[2, 2] <= 0:
         return [neck, trunk]
     chest = np.array([[-0.07, -0.33, -0.04], [0.07, -0.33, -0.04], [0.0, -0.12, -0.05]])
     return [trunk, neck, Part("opening", (chest @ view.T)[:, :2])]
 
 
-def _head(pose: Pose, points: np.ndarray, view: np.ndarray) -> list[Part]:
-    """A ball of hair with a face; points of the face that the head itself hides are not shown."""
-    center, turn = view @ _HEAD, view @ _head_turn(pose)
+def _make_head(pose: Pose, points: np.ndarray, view: np.ndarray) -> list[Part]:
+    """Return a ball of hair with a face; points of the face that the head hides are not drawn."""
+    center, turn = view @ _HEAD, view @ _compute_head_rotation(pose)
     ball = Part("hair", center[:2] + _HEAD_RADIUS * _CIRCLE)
-    shown = [ball, Part("skin", center[:2] + _HEAD_RADIUS * _cap(turn))] if (turn @ _FACE_CENTER)[2] < 0.8 else [ball]
+    shown = (
+        [ball, Part("skin", center[:2] + _HEAD_RADIUS * _outline_cap(turn))]
+        if (turn @ _FACE_CENTER)[2] < 0.8
+        else [ball]
+    )
     distance = np.linalg.norm(points[:_NUM_FACE, :2] - center[:2], axis=1)
     seen = (points[:_NUM_FACE, 2] < center[2]) | (distance > _HEAD_RADIUS)
     for k, (material, radius) in enumerate((("nose", 0.02), *[("eyes", 0.017)] * 2, *[("skin", 0.027)] * 2)):
@@ -180,8 +184,8 @@ def _head(pose: Pose, points: np.ndarray, view: np.ndarray) -> list[Part]:
     return shown
 
 
-def _cap(turn: np.ndarray) -> np.ndarray:
-    """(16, 2) the outline of the face on a ball of radius 1; what is beyond the horizon is drawn on the horizon."""
+def _outline_cap(turn: np.ndarray) -> np.ndarray:
+    """Return the outline (16, 2) of the face on a ball of radius 1; points beyond the horizon move to the horizon."""
     sideways = np.array([1.0, 0, 0])
     upwards = np.cross(_FACE_CENTER, sideways)
     ring = np.cos(_FACE_ANGLE) * _FACE_CENTER + np.sin(_FACE_ANGLE) * (_CIRCLE @ np.stack([sideways, upwards]))
@@ -191,7 +195,7 @@ def _cap(turn: np.ndarray) -> np.ndarray:
     return np.where(seen[:, 2:] > 0, horizon, flat)
 
 
-def _hull(discs: Sequence[tuple[np.ndarray, float]]) -> np.ndarray:
-    """(V, 2): the convex hull of discs (center, radius)."""
+def _compute_hull(discs: Sequence[tuple[np.ndarray, float]]) -> np.ndarray:
+    """Return the convex hull (V, 2) of discs (center, radius)."""
     points = np.concatenate([center[:2] + radius * _CIRCLE for center, radius in discs])
     return cv2.convexHull(points.astype(np.float32))[:, 0].astype(np.float64)

@@ -15,9 +15,16 @@ import numpy as np
 
 from centernet_d2.data.schemas import POSE17
 from centernet_d2.data.synthetic.canvas import Canvas
-from centernet_d2.data.synthetic.clothing import occluded_by
-from centernet_d2.data.synthetic.person_model import Part, joints, parts, random_pose
-from centernet_d2.data.synthetic.shapes import Box, SyntheticConfig, bounds, draw_clutter, overlap, place
+from centernet_d2.data.synthetic.clothing import find_occluded_by
+from centernet_d2.data.synthetic.person_model import Part, compute_joints, make_parts, sample_pose
+from centernet_d2.data.synthetic.shapes import (
+    Box,
+    SyntheticConfig,
+    compute_bounds,
+    compute_overlap,
+    draw_clutter,
+    place,
+)
 
 
 @dataclass(frozen=True)
@@ -60,34 +67,34 @@ class Person:
     parts: list[Part]
 
 
-def layout(config: PersonsConfig, seed: int, index: int) -> list[Person]:
-    """The persons of image ``index``, in the order in which they are drawn."""
+def sample_layout(config: PersonsConfig, seed: int, index: int) -> list[Person]:
+    """Return the persons of image ``index``, in the order in which they are drawn."""
     rng = np.random.default_rng([seed, index, 0])
     positioned: list[tuple[np.ndarray, list[Part]]] = []
     boxes: list[Box] = []
     for _ in range(int(rng.integers(config.min_objects, config.max_objects + 1))):
-        pose = random_pose(rng, config.yaw, config.roll, config.back)
-        points, body = joints(pose)[:, :2], parts(pose)
+        pose = sample_pose(rng, config.yaw, config.roll, config.back)
+        points, body = compute_joints(pose)[:, :2], make_parts(pose)
         for _ in range(10):
             moved, moved_body = _place_in_image(config, points, body, rng)
-            box = _box(config, moved_body)
-            if all(overlap(box, other) <= config.max_overlap for other in boxes):
+            box = _compute_box(config, moved_body)
+            if all(compute_overlap(box, other) <= config.max_overlap for other in boxes):
                 positioned.append((moved, moved_body))
                 boxes.append(box)
                 break
     persons = []
     for i, ((points, body), box) in enumerate(zip(positioned, boxes, strict=True)):
         later = [part for _, other in positioned[i + 1 :] for part in other]
-        persons.append(Person(visible_joints(config, points, body, later), box, body))
+        persons.append(Person(mark_visible_joints(config, points, body, later), box, body))
     return persons
 
 
 def _place_in_image(
     config: PersonsConfig, points: np.ndarray, body: list[Part], rng: np.random.Generator
 ) -> tuple[np.ndarray, list[Part]]:
-    """Joints and parts in the image, or partly out of it."""
+    """Return joints and parts in the image, or partly outside."""
     outline = np.concatenate([part.outline for part in body])
-    moved = place(config, np.concatenate([points, outline]), bounds(outline), rng)
+    moved = place(config, np.concatenate([points, outline]), compute_bounds(outline), rng)
     if rng.random() < config.cut:
         low, high = moved[len(points) :].min(axis=0), moved[len(points) :].max(axis=0)
         axis, fraction = int(rng.integers(2)), float(rng.uniform(0.1, 0.3)) * (high - low)
@@ -99,18 +106,20 @@ def _place_in_image(
     return moved[: len(points)], [replace(part, outline=x) for part, x in zip(body, outlines, strict=True)]
 
 
-def _box(config: PersonsConfig, body: list[Part]) -> Box:
-    """Of what is in the image: a limb outside of it does not count."""
+def _compute_box(config: PersonsConfig, body: list[Part]) -> Box:
+    """Return the box of what is in the image: a limb outside of it does not count."""
     frame = np.array([[0, 0], [config.width, 0], [config.width, config.height], [0, config.height]], np.float32)
     inside = [cv2.intersectConvexConvex(part.outline.astype(np.float32), frame)[1] for part in body]
-    return bounds(np.concatenate([polygon.reshape(-1, 2) for polygon in inside if polygon is not None]))
+    return compute_bounds(np.concatenate([polygon.reshape(-1, 2) for polygon in inside if polygon is not None]))
 
 
-def visible_joints(config: SyntheticConfig, points: np.ndarray, body: list[Part], later: list[Part]) -> np.ndarray:
-    """(17, 3) x, y, visibility of ``points`` (17, 2), image pixels; a joint is hidden by what is drawn after the last
-    part that shows it."""
+def mark_visible_joints(config: SyntheticConfig, points: np.ndarray, body: list[Part], later: list[Part]) -> np.ndarray:
+    """Return (17, 3) x, y, visibility of ``points`` (17, 2) in image pixels.
+
+    A joint is occluded by parts drawn after the last part that shows it.
+    """
     result = np.zeros((len(POSE17), 3))
-    under = np.array([occluded_by(points, part.outline) for part in (*body, *later)])
+    under = np.array([find_occluded_by(points, part.outline) for part in (*body, *later)])
     last = {k: i for i, part in enumerate(body) for k in part.shows}
     inside = np.all((points >= 0) & (points <= [config.width, config.height]), axis=1)
     for k, i in last.items():
@@ -120,16 +129,16 @@ def visible_joints(config: SyntheticConfig, points: np.ndarray, body: list[Part]
 
 
 def draw(config: PersonsConfig, seed: int, index: int) -> np.ndarray:
-    """Image ``index`` as (height, width, 3) uint8, RGB."""
+    """Return image ``index`` as (height, width, 3) uint8, RGB."""
     rng = np.random.default_rng([seed, index, 1])
     canvas = Canvas(draw_clutter(config, rng))
-    for person in layout(config, seed, index):
-        draw_person(canvas, person.parts, random_look(rng))
-    return canvas.result(config.noise, rng)
+    for person in sample_layout(config, seed, index):
+        draw_person(canvas, person.parts, sample_look(rng))
+    return canvas.finish(config.noise, rng)
 
 
-def random_look(rng: np.random.Generator) -> dict[str, np.ndarray]:
-    """Material -> color (3,) RGB of somebody."""
+def sample_look(rng: np.random.Generator) -> dict[str, np.ndarray]:
+    """Return a random person's colors: material -> (3,) RGB."""
     shade = rng.uniform(0.35, 1.0)
     skin = np.array([246.0, 208, 180]) * shade
     shirt, opening, trousers, shoes = rng.uniform(20, 235, size=(4, 3))
@@ -151,5 +160,5 @@ def draw_person(canvas: Canvas, body: list[Part], look: dict[str, np.ndarray]) -
     height = float(np.ptp(np.concatenate([part.outline for part in body])[:, 1]))
     for part in body:
         color = look[part.material]
-        canvas.polygon(part.outline, color)
-        canvas.line(part.outline, color * 0.55, 0.008 * height, closed=True)
+        canvas.draw_polygon(part.outline, color)
+        canvas.draw_line(part.outline, color * 0.55, 0.008 * height, closed=True)

@@ -13,16 +13,16 @@ from typing import Any
 import numpy as np
 
 from centernet_d2.data.synthetic.canvas import Canvas
-from centernet_d2.data.synthetic.person_model import Part, Pose, joints, parts, random_pose
-from centernet_d2.data.synthetic.persons import draw_person, random_look, visible_joints
+from centernet_d2.data.synthetic.person_model import Part, Pose, compute_joints, make_parts, sample_pose
+from centernet_d2.data.synthetic.persons import draw_person, mark_visible_joints, sample_look
 from centernet_d2.data.synthetic.shapes import draw_clutter
 from centernet_d2.data.synthetic.videos import (
     Motion,
     VideosConfig,
-    box_in_image,
-    random_motions,
-    similar_change,
-    visible_fractions,
+    compute_box_in_image,
+    measure_visible_fractions,
+    sample_motions,
+    sample_similar_change,
 )
 
 
@@ -64,27 +64,27 @@ class WalkingPerson:
     cycle: float
     growth: float
 
-    def pose_at(self, frame: int) -> Pose:
-        """Legs and arms swing against each other, and a knee bends while its leg comes to the front."""
+    def compute_pose_at(self, frame: int) -> Pose:
+        """Return the pose: legs and arms swing against each other, and a knee bends while its leg moves forward."""
         phases = 2 * math.pi * frame / self.cycle + self.motion.phase + np.array([0, math.pi])
         legs = np.stack([self.pose.legs[:, 0], 28 * np.sin(phases), 8 + 45 * np.cos(phases).clip(0)], axis=1)
         arms = self.pose.arms + np.outer(np.sin(phases), [0, -30, 0, 0])
-        return replace(self.pose, head=self.pose.head * self.motion.swing(frame), arms=arms, legs=legs)
+        return replace(self.pose, head=self.pose.head * self.motion.compute_swing(frame), arms=arms, legs=legs)
 
-    def at(self, frame: int) -> tuple[np.ndarray, list[Part]]:
-        """Joints (17, 2) and parts from the back to the front, image pixels."""
-        pose, center = self.pose_at(frame), self.motion.at(frame)
-        scale = self.motion.size * (1 + self.growth * self.motion.swing(frame))
-        body = [replace(part, outline=center + scale * part.outline) for part in parts(pose)]
-        return center + scale * joints(pose)[:, :2], body
+    def place_at(self, frame: int) -> tuple[np.ndarray, list[Part]]:
+        """Return joints (17, 2) and parts from the back to the front, in image pixels."""
+        pose, center = self.compute_pose_at(frame), self.motion.locate_at(frame)
+        scale = self.motion.size * (1 + self.growth * self.motion.compute_swing(frame))
+        body = [replace(part, outline=center + scale * part.outline) for part in make_parts(pose)]
+        return center + scale * compute_joints(pose)[:, :2], body
 
 
-def walking_persons(config: PoseVideosConfig, seed: int, video: int) -> list[WalkingPerson]:
-    """The persons of a video in the order in which they are drawn; the first has the identity 1."""
+def sample_walking_persons(config: PoseVideosConfig, seed: int, video: int) -> list[WalkingPerson]:
+    """Return the persons of a video in drawing order; the first has track id 1."""
     rng = np.random.default_rng([seed, video, 0])
     persons: list[WalkingPerson] = []
-    for motion in random_motions(config, rng):
-        pose, cycle = random_pose(rng, config.yaw, config.roll, back=0.0), float(rng.uniform(*config.cycle))
+    for motion in sample_motions(config, rng):
+        pose, cycle = sample_pose(rng, config.yaw, config.roll, back=0.0), float(rng.uniform(*config.cycle))
         side = 90 if motion.velocity[0] < 0 else -90
         pose = replace(pose, yaw=pose.yaw + side, legs=0.2 * pose.legs)
         persons.append(WalkingPerson(motion, pose, cycle, config.growth))
@@ -92,28 +92,31 @@ def walking_persons(config: PoseVideosConfig, seed: int, video: int) -> list[Wal
 
 
 def annotate(config: PoseVideosConfig, seed: int, index: int) -> list[dict[str, Any]]:
-    """Who is to be seen in a frame; boxes are cut to the image, but not by what covers them."""
+    """Return the annotations of the persons visible in a frame.
+
+    Boxes are cut to the image, but not by occluding objects.
+    """
     video, frame = divmod(index, config.frames)
-    bodies = [person.at(frame) for person in walking_persons(config, seed, video)]
+    bodies = [person.place_at(frame) for person in sample_walking_persons(config, seed, video)]
     outlines = [[part.outline for part in body] for _, body in bodies]
     annotations = []
-    for i in np.flatnonzero(visible_fractions(config, outlines) >= config.min_visible).tolist():
+    for i in np.flatnonzero(measure_visible_fractions(config, outlines) >= config.min_visible).tolist():
         later = [part for _, body in bodies[i + 1 :] for part in body]
-        keypoints = visible_joints(config, *bodies[i], later).ravel().tolist()
-        box = list(box_in_image(config, outlines[i]))
+        keypoints = mark_visible_joints(config, *bodies[i], later).ravel().tolist()
+        box = list(compute_box_in_image(config, outlines[i]))
         annotations.append({"bbox": box, "category_id": 0, "track_id": i + 1, "keypoints": keypoints})
     return annotations
 
 
 def draw(config: PoseVideosConfig, seed: int, index: int) -> np.ndarray:
-    """Frame ``index`` as (height, width, 3) uint8, RGB."""
+    """Return frame ``index`` as (height, width, 3) uint8, RGB."""
     video, frame = divmod(index, config.frames)
     rng = np.random.default_rng([seed, video, 1])
     canvas = Canvas(draw_clutter(config, rng))
     look: dict[str, np.ndarray] = {}
-    for person in walking_persons(config, seed, video):
-        change, other = similar_change(rng), random_look(rng)
+    for person in sample_walking_persons(config, seed, video):
+        change, other = sample_similar_change(rng), sample_look(rng)
         alike = {name: np.clip(color + change, 0, 255) for name, color in look.items()}
         look = alike if person.motion.companion else other
-        draw_person(canvas, person.at(frame)[1], look)
-    return canvas.result(config.noise, np.random.default_rng([seed, video, 2, frame]))
+        draw_person(canvas, person.place_at(frame)[1], look)
+    return canvas.finish(config.noise, np.random.default_rng([seed, video, 2, frame]))

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from detectron2.data import DatasetCatalog, MetadataCatalog
 
-from centernet_d2.data.datasets.keypoint_sets import keypoint_metadata
+from centernet_d2.data.datasets.keypoint_sets import make_keypoint_metadata
 from centernet_d2.data.datasets.kitti import KITTI_METADATA
 from centernet_d2.data.image_io import register_image_source
 from centernet_d2.data.schemas import CLOTHES294, EXTREME4, FACE5, FACE68, POSE17
@@ -25,14 +25,14 @@ _SHAPES = {"thing_classes": list(SHAPE_NAMES), "evaluator_type": "coco"}
 METADATA: dict[str, dict[str, Any]] = {
     "shapes": _SHAPES,
     "occluded": _SHAPES,
-    "extreme": {**_SHAPES, **keypoint_metadata(EXTREME4)},
-    "faces": keypoint_metadata(FACE68),
-    "faces5": keypoint_metadata(FACE5),
-    "clothing": keypoint_metadata(CLOTHES294),
-    "persons": keypoint_metadata(POSE17),
+    "extreme": {**_SHAPES, **make_keypoint_metadata(EXTREME4)},
+    "faces": make_keypoint_metadata(FACE68),
+    "faces5": make_keypoint_metadata(FACE5),
+    "clothing": make_keypoint_metadata(CLOTHES294),
+    "persons": make_keypoint_metadata(POSE17),
     "boxes3d": KITTI_METADATA,
     "tracks": {"thing_classes": ["shape"], "evaluator_type": "tracking"},
-    "pose_videos": {**keypoint_metadata(POSE17), "evaluator_type": "tracking"},
+    "pose_videos": {**make_keypoint_metadata(POSE17), "evaluator_type": "tracking"},
 }
 
 

@@ -1,8 +1,8 @@
 """Images of simple shapes, drawn on demand: a dataset that needs no download and is the same on every machine.
 
-An image is a pure function of (config, seed, index). What is where (:func:`layout`) and how it looks (:func:`draw`)
-use random streams of their own, so that the annotations of a whole set cost no drawing. Color says nothing about the
-class: the outline has to be learned.
+An image is a pure function of (config, seed, index). The layout (:func:`sample_layout`) and the look (:func:`draw`) use
+separate random streams, so that a dataset's annotations need no drawing. Color does not depend on the class: a network
+has to learn the outlines.
 
 In the *occluded* mode an opaque patch lies on the center of every object. All classes differ in their outline, not in
 their inside, so an object can be told by what shows around the patch, and not by its center. Patches of the same kind
@@ -17,7 +17,7 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from centernet_d2.data.synthetic.canvas import with_noise
+from centernet_d2.data.synthetic.canvas import add_noise
 
 Box = tuple[float, float, float, float]
 
@@ -25,12 +25,12 @@ _SUPERSAMPLING = 4
 _FIXED_POINT_BITS = 4
 
 
-def _circle(start: float, end: float, radius: float = 1.0, center_x: float = 0.0, steps: int = 48) -> np.ndarray:
+def _make_circle(start: float, end: float, radius: float = 1.0, center_x: float = 0.0, steps: int = 48) -> np.ndarray:
     angles = np.radians(np.linspace(start, end, steps))
     return np.stack([center_x + radius * np.cos(angles), radius * np.sin(angles)], axis=1)
 
 
-def _star(points: int, inner: float) -> np.ndarray:
+def _make_star(points: int, inner: float) -> np.ndarray:
     angles = np.arange(2 * points) * math.pi / points - math.pi / 2
     radii = np.where(np.arange(2 * points) % 2 == 0, 1.0, inner)
     return np.stack([radii * np.cos(angles), radii * np.sin(angles)], axis=1)
@@ -39,7 +39,7 @@ def _star(points: int, inner: float) -> np.ndarray:
 _ARM = 0.36
 #: Outline of each class, (V, 2) x, y around (0, 0); the box of an object stretches it.
 OUTLINES: dict[str, np.ndarray] = {
-    "ellipse": _circle(0, 360),
+    "ellipse": _make_circle(0, 360),
     "rectangle": np.array([[-1, -1], [1, -1], [1, 1], [-1, 1]], dtype=float),
     "triangle": np.array([[0, -1], [1, 1], [-1, 1]], dtype=float),
     "cross": np.array(
@@ -48,8 +48,8 @@ OUTLINES: dict[str, np.ndarray] = {
             *[(_ARM, 1), (-_ARM, 1), (-_ARM, _ARM), (-1, _ARM), (-1, -_ARM), (-_ARM, -_ARM)],
         ]
     ),
-    "star": _star(5, 0.4),
-    "crescent": np.concatenate([_circle(60, 300), _circle(270, 90, radius=math.sqrt(0.75), center_x=0.5)]),
+    "star": _make_star(5, 0.4),
+    "crescent": np.concatenate([_make_circle(60, 300), _make_circle(270, 90, radius=math.sqrt(0.75), center_x=0.5)]),
 }
 CLASS_NAMES = tuple(OUTLINES)
 
@@ -116,8 +116,8 @@ class Shape:
     box: Box
     angle: float
 
-    def outline(self) -> np.ndarray:
-        """(V, 2) x, y; its extremes are the box."""
+    def compute_outline(self) -> np.ndarray:
+        """Return the outline (V, 2) x, y; its extremes are the box."""
         return fit_outline(OUTLINES[CLASS_NAMES[self.category]], self.box, self.angle)
 
 
@@ -130,21 +130,21 @@ def fit_outline(outline: np.ndarray, box: Box, angle: float) -> np.ndarray:
     return corner + (rotated - low) / (high - low) * (opposite - corner)
 
 
-def layout(config: ShapesConfig, seed: int, index: int) -> list[Shape]:
-    """The objects of image ``index``, in the order in which they are drawn."""
+def sample_layout(config: ShapesConfig, seed: int, index: int) -> list[Shape]:
+    """Return the objects of image ``index`` in drawing order."""
     rng = np.random.default_rng([seed, index, 0])
     shapes: list[Shape] = []
     for _ in range(int(rng.integers(config.min_objects, config.max_objects + 1))):
         for _ in range(10):
-            box = _random_box(config, rng)
-            if all(overlap(box, other.box) <= config.max_overlap for other in shapes):
+            box = _sample_box(config, rng)
+            if all(compute_overlap(box, other.box) <= config.max_overlap for other in shapes):
                 angle = float(rng.uniform(-config.rotation, config.rotation))
                 shapes.append(Shape(int(rng.integers(len(CLASS_NAMES))), box, angle))
                 break
     return shapes
 
 
-def _random_box(config: ShapesConfig, rng: np.random.Generator) -> Box:
+def _sample_box(config: ShapesConfig, rng: np.random.Generator) -> Box:
     log_size, log_aspect, x, y = rng.random(4)
     size = config.min_size * (config.max_size / config.min_size) ** log_size
     shorter = max(size * config.max_aspect ** -abs(2 * log_aspect - 1), config.min_size)
@@ -153,13 +153,13 @@ def _random_box(config: ShapesConfig, rng: np.random.Generator) -> Box:
     return left, top, left + width, top + height
 
 
-def bounds(points: np.ndarray) -> Box:
-    """x1, y1, x2, y2 around (N, 2) points."""
+def compute_bounds(points: np.ndarray) -> Box:
+    """Return x1, y1, x2, y2 around (N, 2) points."""
     (x1, y1), (x2, y2) = points.min(axis=0).tolist(), points.max(axis=0).tolist()
     return x1, y1, x2, y2
 
 
-def overlap(a: Box, b: Box) -> float:
+def compute_overlap(a: Box, b: Box) -> float:
     """Intersection over the smaller area, not over the union: a small box inside a large one overlaps fully."""
     width = max(0.0, min(a[2], b[2]) - max(a[0], b[0]))
     height = max(0.0, min(a[3], b[3]) - max(a[1], b[1]))
@@ -184,21 +184,21 @@ def place(
 
 
 def draw(config: ShapesConfig, seed: int, index: int) -> np.ndarray:
-    """Image ``index`` as (height, width, 3) uint8, RGB."""
+    """Return image ``index`` as (height, width, 3) uint8, RGB."""
     rng = np.random.default_rng([seed, index, 1])
     background = _draw_background(config, rng)
     image = background.copy()
-    for shape in layout(config, seed, index):
-        outline = shape.outline()
-        behind = image[_center_pixel(shape.box)].astype(float)
-        paint(image, outline, _contrasting_color(behind, config.contrast, rng))
+    for shape in sample_layout(config, seed, index):
+        outline = shape.compute_outline()
+        behind = image[_find_center_pixel(shape.box)].astype(float)
+        paint(image, outline, _sample_contrasting_color(behind, config.contrast, rng))
         if config.occluded:
-            _draw_patch(image, background, cover_box(config, shape, rng), rng)
-    return with_noise(image, config.noise, rng)
+            _draw_patch(image, background, sample_cover_box(config, shape, rng), rng)
+    return add_noise(image, config.noise, rng)
 
 
-def cover_box(config: ShapesConfig, shape: Shape, rng: np.random.Generator) -> Box:
-    """The box of the patch on the center of ``shape``."""
+def sample_cover_box(config: ShapesConfig, shape: Shape, rng: np.random.Generator) -> Box:
+    """Return the box of the patch on the center of ``shape``."""
     x1, y1, x2, y2 = shape.box
     fraction_x, fraction_y = rng.uniform(*config.cover_size, size=2) / 2
     x, y, width, height = (x1 + x2) / 2, (y1 + y2) / 2, x2 - x1, y2 - y1
@@ -227,11 +227,11 @@ def paint(image: np.ndarray, outline: np.ndarray, fill: np.ndarray) -> None:
     window[:] = np.rint(window + alpha * (source.astype(np.float32) - window)).astype(np.uint8)
 
 
-def _center_pixel(box: Box) -> tuple[int, int]:
+def _find_center_pixel(box: Box) -> tuple[int, int]:
     return int((box[1] + box[3]) / 2), int((box[0] + box[2]) / 2)
 
 
-def _contrasting_color(behind: np.ndarray, contrast: float, rng: np.random.Generator) -> np.ndarray:
+def _sample_contrasting_color(behind: np.ndarray, contrast: float, rng: np.random.Generator) -> np.ndarray:
     candidates = rng.uniform(0, 255, size=(8, 3))
     distances = np.linalg.norm(candidates - behind, axis=1)
     far_enough = np.flatnonzero(distances >= contrast)
@@ -239,7 +239,7 @@ def _contrasting_color(behind: np.ndarray, contrast: float, rng: np.random.Gener
 
 
 def draw_clutter(config: SyntheticConfig, rng: np.random.Generator) -> np.ndarray:
-    """A background whose patches do not depend on the size of the objects, (height, width, 3) uint8."""
+    """Return a background (height, width, 3) uint8; the size of its patches does not depend on the objects."""
     side = min(config.height, config.width)
     shapes = ShapesConfig(config.height, config.width, min_size=side / 12, max_size=side / 2, clutter=config.clutter)
     return _draw_background(shapes, rng)
@@ -256,12 +256,13 @@ def _draw_background(config: ShapesConfig, rng: np.random.Generator) -> np.ndarr
             (start, end), thickness = np.rint(ends).astype(int).tolist(), int(rng.integers(1, 4))
             cv2.line(image, start, end, rng.uniform(0, 255, size=3).tolist(), thickness, cv2.LINE_AA)
         else:
-            _draw_patch(image, clean, _random_box(config, rng), rng)
+            _draw_patch(image, clean, _sample_box(config, rng), rng)
     return image
 
 
 def _draw_patch(image: np.ndarray, background: np.ndarray, box: Box, rng: np.random.Generator) -> None:
-    """An irregular opaque patch inside ``box``, around its center: one color, or the background of another place."""
+    """Draw an irregular opaque patch inside ``box``, around its center: one color, or
+    background from another position."""
     angles = np.arange(9) * (2 * math.pi / 9)
     radii = rng.uniform(0.6, 1.0, size=9)
     outline = np.stack([radii * np.cos(angles), radii * np.sin(angles)], axis=1)

@@ -19,7 +19,7 @@ import torch
 from centernet_d2.data.datasets.kitti import CLASS_NAMES
 from centernet_d2.data.synthetic.canvas import Canvas
 from centernet_d2.data.synthetic.shapes import SyntheticConfig, draw_clutter
-from centernet_d2.ops.box3d_geometry import project, rotation_y_to_alpha
+from centernet_d2.ops.box3d_geometry import convert_rotation_y_to_alpha, project
 from centernet_d2.structures import Boxes3D
 
 # Of the classes: height, width, length in meters; each varies by this fraction.
@@ -33,8 +33,8 @@ _VISIBLE = (0.85, 0.5, 0.3)
 # Outlines are painted at so many times the resolution to find that share: OpenCV's are half a pixel too large.
 _FINE = 4
 
-# The faces of a box but its bottom by their corners (``Boxes3D.corners``), of which the first two are at the bottom
-# (of the top: at the front).
+# The faces of a box, except its bottom, by their corners (``Boxes3D.compute_corners``). The first two are at the bottom
+# (those of the top: at the front).
 _FACES = {"front": (1, 0, 4, 5), "right": (2, 1, 5, 6), "back": (3, 2, 6, 7), "left": (0, 3, 7, 4), "top": (4, 5, 6, 7)}
 _GLASS, _LAMP, _TAIL, _RUBBER, _SKIN = (40, 50, 60), (255, 250, 210), (210, 20, 20), (25, 25, 25), (235, 190, 160)
 # What the color of a face is mixed with, and how much, so that a far object shows where its front is, too.
@@ -108,44 +108,48 @@ class Scene:
     boxes: Boxes3D
     visible: np.ndarray
 
-    def corners(self) -> np.ndarray:
-        """(P, 8, 2) x, y in the image."""
-        return _in_image(self.boxes, self.calibration)
+    def project_corners(self) -> np.ndarray:
+        """Return the corners (P, 8, 2) x, y in the image."""
+        return _project(self.boxes, self.calibration)
 
     def select(self, rows: np.ndarray) -> Scene:
-        """The objects of a mask or of indices."""
+        """Return the objects of a mask or of indices."""
         index = torch.from_numpy(rows)
         boxes = Boxes3D(*(x[index] for x in self.boxes))
         return Scene(self.calibration, self.classes[rows], boxes, self.visible[rows])
 
-    def image_boxes(self, config: StreetScenesConfig) -> tuple[np.ndarray, np.ndarray]:
-        """(P, 4) x1, y1, x2, y2, cut to the image, and (P,) fraction of the area that is outside of it."""
-        corners = self.corners()
+    def project_boxes(self, config: StreetScenesConfig) -> tuple[np.ndarray, np.ndarray]:
+        """Return (P, 4) x1, y1, x2, y2, cut to the image, and (P,) fraction of the area that is outside of it."""
+        corners = self.project_corners()
         whole = np.hstack([corners.min(axis=1), corners.max(axis=1)])
         size = np.array([config.width, config.height] * 2)
         cut = np.clip(whole, 0, size)
-        return cut, 1 - _area(cut) / _area(whole)
+        return cut, 1 - _compute_area(cut) / _compute_area(whole)
 
-    def occluded(self) -> np.ndarray:
-        """(P,) int64, 0 to 2, as in KITTI's labels."""
+    def grade_occlusion(self) -> np.ndarray:
+        """Return KITTI's grade of occlusion, (P,) int64, 0 to 2."""
         return (self.visible[:, None] < np.array(_VISIBLE[:2])).sum(axis=1)
 
-    def alpha(self) -> np.ndarray:
-        """(P,) radians."""
+    def compute_alpha(self) -> np.ndarray:
+        """Return the observation angles (P,) in radians."""
         center = self.boxes.locations.clone()
         center[:, 1] -= self.boxes.dimensions[:, 0] / 2
         calibration = torch.from_numpy(self.calibration)
-        return rotation_y_to_alpha(self.boxes.rotation_y, project(center, calibration)[:, 0], calibration).numpy()
+        return convert_rotation_y_to_alpha(
+            self.boxes.rotation_y, project(center, calibration)[:, 0], calibration
+        ).numpy()
 
 
-def layout(config: StreetScenesConfig, seed: int, index: int) -> Scene:
-    """What is where in image ``index``."""
+def sample_layout(config: StreetScenesConfig, seed: int, index: int) -> Scene:
+    """Return the scene of image ``index``."""
     rng = np.random.default_rng([seed, index, 0])
-    scene = _random_scene(config, rng)
-    scene = scene.select(scene.image_boxes(config)[1] <= config.max_truncation)
+    scene = _sample_scene(config, rng)
+    scene = scene.select(scene.project_boxes(config)[1] <= config.max_truncation)
     # Those that are hidden too much go one by one, the most hidden first: others may be seen then.
     while len(scene.classes):
-        scene = Scene(scene.calibration, scene.classes, scene.boxes, _visible_fractions(config, scene.corners()))
+        scene = Scene(
+            scene.calibration, scene.classes, scene.boxes, _measure_visible_fractions(config, scene.project_corners())
+        )
         if scene.visible.min() >= _VISIBLE[-1]:
             break
         scene = scene.select(np.arange(len(scene.classes)) != scene.visible.argmin())
@@ -153,9 +157,9 @@ def layout(config: StreetScenesConfig, seed: int, index: int) -> Scene:
 
 
 def annotate(config: StreetScenesConfig, seed: int, index: int) -> list[dict[str, Any]]:
-    """Of image ``index``, with the fields of KITTI's (``data.datasets.kitti``)."""
-    scene = layout(config, seed, index)
-    boxes, truncated = scene.image_boxes(config)
+    """Return the annotations of image ``index``, with KITTI's fields (``data.datasets.kitti``)."""
+    scene = sample_layout(config, seed, index)
+    boxes, truncated = scene.project_boxes(config)
     columns = {
         "category_id": scene.classes,
         "bbox": boxes,
@@ -163,47 +167,47 @@ def annotate(config: StreetScenesConfig, seed: int, index: int) -> list[dict[str
         "location": scene.boxes.locations.numpy(),
         "depth": scene.boxes.locations[:, 2].numpy(),
         "rotation_y": scene.boxes.rotation_y.numpy(),
-        "alpha": scene.alpha(),
+        "alpha": scene.compute_alpha(),
         "truncated": truncated,
-        "occluded": scene.occluded(),
+        "occluded": scene.grade_occlusion(),
         "line": np.arange(1, len(boxes) + 1),
     }
     return [{name: values[i].tolist() for name, values in columns.items()} for i in range(len(boxes))]
 
 
-def camera(config: StreetScenesConfig, rng: np.random.Generator) -> np.ndarray:
-    """(3, 4) calibration."""
+def sample_camera(config: StreetScenesConfig, rng: np.random.Generator) -> np.ndarray:
+    """Return a calibration (3, 4)."""
     x, y = rng.uniform(-1, 1, size=2) * (config.wander, config.wander / 2)
     x, y, f = config.width / 2 + x, config.horizon * config.height + y, config.focal
     intrinsic = np.array([[f, 0, x], [0, f, y], [0, 0, 1]])
     return np.column_stack([intrinsic, intrinsic @ [-_RIGHT, 0, -_FRONT]])
 
 
-def calibration(config: StreetScenesConfig, seed: int, index: int) -> np.ndarray:
-    """(3, 4), of image ``index``."""
-    return camera(config, np.random.default_rng([seed, index, 0]))
+def sample_calibration(config: StreetScenesConfig, seed: int, index: int) -> np.ndarray:
+    """Return the calibration (3, 4) of image ``index``."""
+    return sample_camera(config, np.random.default_rng([seed, index, 0]))
 
 
 def draw(config: StreetScenesConfig, seed: int, index: int) -> np.ndarray:
-    """Image ``index`` as (height, width, 3) uint8, RGB."""
+    """Return image ``index`` as (height, width, 3) uint8, RGB."""
     rng = np.random.default_rng([seed, index, 1])
-    scene = layout(config, seed, index)
+    scene = sample_layout(config, seed, index)
     canvas = Canvas(draw_clutter(config, rng))
     ground = rng.uniform(70, 160) + rng.uniform(-15, 15, size=3)
     _draw_ground(canvas, config, scene.calibration, ground, rng)
     light = rng.uniform([-1, -1, -1], [1, -0.3, 0.3])
     light /= np.linalg.norm(light)
     shadow = Boxes3D(scene.boxes.dimensions * 1.15, scene.boxes.locations, scene.boxes.rotation_y)
-    for outline in _in_image(shadow, scene.calibration)[:, :4]:
-        canvas.polygon(outline, ground * 0.5)
+    for outline in _project(shadow, scene.calibration)[:, :4]:
+        canvas.draw_polygon(outline, ground * 0.5)
     for i, category in enumerate(scene.classes):
         one = Boxes3D(*(x[i] for x in scene.boxes))
-        _draw_box(canvas, one.corners().numpy(), scene.calibration, CLASS_NAMES[category], light, rng)
-    return canvas.result(config.noise, rng)
+        _draw_box(canvas, one.compute_corners().numpy(), scene.calibration, CLASS_NAMES[category], light, rng)
+    return canvas.finish(config.noise, rng)
 
 
-def _random_scene(config: StreetScenesConfig, rng: np.random.Generator) -> Scene:
-    matrix = camera(config, rng)
+def _sample_scene(config: StreetScenesConfig, rng: np.random.Generator) -> Scene:
+    matrix = sample_camera(config, rng)
     rows: list[np.ndarray] = []
     classes: list[int] = []
     for _ in range(int(rng.integers(config.min_objects, config.max_objects + 1))):
@@ -213,33 +217,33 @@ def _random_scene(config: StreetScenesConfig, rng: np.random.Generator) -> Scene
             z, across = rng.uniform(config.nearest, config.farthest), rng.uniform(0.05, 0.95)
             x = (across * config.width - matrix[0, 2]) / config.focal * z + _RIGHT
             row = np.array([*size, x, config.camera_height, z, rng.uniform(-np.pi, np.pi)])
-            if all(np.hypot(*(row - other)[[3, 5]]) > _radius(row) + _radius(other) for other in rows):
+            if all(np.hypot(*(row - other)[[3, 5]]) > _compute_radius(row) + _compute_radius(other) for other in rows):
                 rows.append(row)
                 classes.append(category)
                 break
     table = np.array(rows).reshape(-1, 7)
     # The order in which spheres that do not touch hide each other.
-    order = np.argsort(_radius(table.T) ** 2 - table[:, 3] ** 2 - table[:, 5] ** 2)
+    order = np.argsort(_compute_radius(table.T) ** 2 - table[:, 3] ** 2 - table[:, 5] ** 2)
     values = torch.from_numpy(table[order])
     boxes = Boxes3D(values[:, :3], values[:, 3:6], values[:, 6])
     return Scene(matrix, np.array(classes, dtype=np.int64)[order], boxes, np.ones(len(order)))
 
 
-def _radius(row: np.ndarray) -> np.ndarray:
-    """Of the circle around the ground of a box h, w, l, ..."""
+def _compute_radius(row: np.ndarray) -> np.ndarray:
+    """Return the radius of the circle around the ground of a box h, w, l, ..."""
     return np.hypot(row[1], row[2]) / 2
 
 
-def _in_image(boxes: Boxes3D, matrix: np.ndarray) -> np.ndarray:
-    return project(boxes.corners(), torch.from_numpy(matrix))[..., :2].numpy()
+def _project(boxes: Boxes3D, matrix: np.ndarray) -> np.ndarray:
+    return project(boxes.compute_corners(), torch.from_numpy(matrix))[..., :2].numpy()
 
 
-def _area(boxes: np.ndarray) -> np.ndarray:
+def _compute_area(boxes: np.ndarray) -> np.ndarray:
     return (boxes[:, 2:] - boxes[:, :2]).prod(axis=1)
 
 
-def _visible_fractions(config: StreetScenesConfig, corners: np.ndarray) -> np.ndarray:
-    """(P,) of outlines (P, 8, 2) that are painted one over the other."""
+def _measure_visible_fractions(config: StreetScenesConfig, corners: np.ndarray) -> np.ndarray:
+    """Return the visible fraction (P,) of outlines (P, 8, 2) that are painted one over the other."""
     owner = np.zeros((config.height * _FINE, config.width * _FINE), np.uint8)
     fine, windows, whole = corners * _FINE, [], []
     for i, points in enumerate(fine, start=1):
@@ -255,22 +259,22 @@ def _visible_fractions(config: StreetScenesConfig, corners: np.ndarray) -> np.nd
 def _draw_ground(
     canvas: Canvas, config: StreetScenesConfig, matrix: np.ndarray, color: np.ndarray, rng: np.random.Generator
 ) -> None:
-    """The ground up to the horizon, with flat patches and lines along the street."""
+    """Draw the ground up to the horizon, with flat patches and lines along the street."""
     x, y, far = config.width, matrix[1, 2], 400.0
-    canvas.polygon(np.array([[0, y], [x, y], [x, config.height], [0, config.height]]), color)
+    canvas.draw_polygon(np.array([[0, y], [x, y], [x, config.height], [0, config.height]]), color)
     for _ in range(int(rng.integers(4, 12))):
         left, near = rng.uniform(-8, 8), rng.uniform(2.5, 15)
         width, depth = (rng.uniform(0.5, 3, size=2)) if rng.random() < 0.7 else (0.15, far)
         corners = [(left, near), (left + width, near), (left + width, near + depth), (left, near + depth)]
         points = torch.tensor([[a, config.camera_height, b] for a, b in corners], dtype=torch.float64)
         outline = project(points, torch.from_numpy(matrix))[:, :2].numpy()
-        canvas.polygon(outline, np.clip(color * rng.uniform(0.75, 1.3), 0, 255))
+        canvas.draw_polygon(outline, np.clip(color * rng.uniform(0.75, 1.3), 0, 255))
 
 
 def _draw_box(
     canvas: Canvas, corners: np.ndarray, matrix: np.ndarray, name: str, light: np.ndarray, rng: np.random.Generator
 ) -> None:
-    """The faces of a box (8, 3) that look at the camera."""
+    """Draw the faces of a box (8, 3) that point towards the camera."""
     base = rng.uniform(60, 240, size=3)
     for face, index in _FACES.items():
         quad = corners[list(index)]
@@ -284,4 +288,4 @@ def _draw_box(
             across, up = quad[1] - quad[0], quad[3] - quad[0]
             patch = quad[0] + np.array([(a, low), (b, low), (b, high), (a, high)]) @ np.stack([across, up])
             outline = project(torch.from_numpy(patch), torch.from_numpy(matrix))[:, :2].numpy()
-            canvas.polygon(outline, np.array(fill) * shade)
+            canvas.draw_polygon(outline, np.array(fill) * shade)

@@ -18,9 +18,17 @@ from typing import Any
 import cv2
 import numpy as np
 
-from centernet_d2.data.synthetic.canvas import with_noise
-from centernet_d2.data.synthetic.clothing import occluded_by
-from centernet_d2.data.synthetic.shapes import CLASS_NAMES, Box, Shape, SyntheticConfig, bounds, draw_clutter, paint
+from centernet_d2.data.synthetic.canvas import add_noise
+from centernet_d2.data.synthetic.clothing import find_occluded_by
+from centernet_d2.data.synthetic.shapes import (
+    CLASS_NAMES,
+    Box,
+    Shape,
+    SyntheticConfig,
+    compute_bounds,
+    draw_clutter,
+    paint,
+)
 
 # Frames in which what changes slowly is back where it was.
 _PERIOD = 24
@@ -108,31 +116,31 @@ class Motion:
     field: Box | None
     companion: bool = False
 
-    def at(self, frame: int) -> np.ndarray:
-        """(2,) x, y in image pixels."""
+    def locate_at(self, frame: int) -> np.ndarray:
+        """Return the position (2,) x, y in image pixels."""
         place = np.array(self.start) + frame * np.array(self.velocity)
         if self.field is None:
             return place
         low, high = np.array(self.field[:2]), np.array(self.field[2:])
         return high - np.abs((place - low) % (2 * (high - low)) - (high - low))
 
-    def swing(self, frame: int) -> float:
-        """-1 to 1, slowly."""
+    def compute_swing(self, frame: int) -> float:
+        """Return a slow oscillation between -1 and 1."""
         return math.sin(2 * math.pi * frame / _PERIOD + self.phase)
 
 
-def random_motions(config: VideosConfig, rng: np.random.Generator) -> list[Motion]:
-    """Those of the objects of one video; whoever comes and goes is in the image at some time."""
+def sample_motions(config: VideosConfig, rng: np.random.Generator) -> list[Motion]:
+    """Return the motions of one video's objects. An object that enters or leaves is in the image at some time."""
     motions: list[Motion] = []
     for _ in range(int(rng.integers(config.min_objects, config.max_objects + 1))):
         if motions and not motions[-1].companion and rng.random() < config.companions:
             motions.append(_walk_beside(motions[-1], config.spacing, rng))
         else:
-            motions.append(_random_motion(config, rng))
+            motions.append(_sample_motion(config, rng))
     return motions
 
 
-def _random_motion(config: VideosConfig, rng: np.random.Generator) -> Motion:
+def _sample_motion(config: VideosConfig, rng: np.random.Generator) -> Motion:
     size = config.min_size * (config.max_size / config.min_size) ** float(rng.random())
     angle = math.radians(rng.uniform(-config.slope, config.slope) + 180 * rng.integers(2))
     velocity = rng.uniform(config.min_speed, config.max_speed) * np.array([math.cos(angle), math.sin(angle)])
@@ -142,21 +150,23 @@ def _random_motion(config: VideosConfig, rng: np.random.Generator) -> Motion:
     place = margin + rng.random(2) * (image - 2 * margin)
     start = place - velocity * rng.uniform(0, config.frames)
     field = (*margin.tolist(), *(image - margin).tolist()) if rng.random() < config.bouncing else None
-    return Motion(_pair(start), _pair(velocity), size, float(rng.uniform(0, 2 * math.pi)), field)
+    return Motion(_make_pair(start), _make_pair(velocity), size, float(rng.uniform(0, 2 * math.pi)), field)
 
 
 def _walk_beside(leader: Motion, spacing: float, rng: np.random.Generator) -> Motion:
-    """In front of it or behind, a little to one side, and hardly slower."""
+    """Return a motion in front of ``leader`` or behind, a little to one side, and hardly slower."""
     velocity, speed = np.array(leader.velocity), math.hypot(*leader.velocity)
     ahead = velocity / max(speed, 1e-9) * max(spacing * leader.size, rng.uniform(1.1, 1.5) * speed)
     gap = rng.choice([-1, 1]) * ahead + rng.uniform(-0.3, 0.3) * ahead[::-1] * [-1, 1]
     slower = rng.uniform(0.95, 1.0)
     phase = leader.phase + float(rng.uniform(-1, 1))
     size = leader.size * float(rng.uniform(0.9, 1.0))
-    return Motion(_pair(np.array(leader.start) + gap), _pair(slower * velocity), size, phase, leader.field, True)
+    return Motion(
+        _make_pair(np.array(leader.start) + gap), _make_pair(slower * velocity), size, phase, leader.field, True
+    )
 
 
-def _pair(values: np.ndarray) -> tuple[float, float]:
+def _make_pair(values: np.ndarray) -> tuple[float, float]:
     x, y = values.tolist()
     return x, y
 
@@ -177,19 +187,19 @@ class MovingShape:
     growth: float
     rotation: float
 
-    def at(self, frame: int) -> Shape:
-        """With the whole box, in the image or not."""
-        swing = self.motion.swing(frame)
+    def place_at(self, frame: int) -> Shape:
+        """Return the shape with its whole box, in the image or not."""
+        swing = self.motion.compute_swing(frame)
         half = np.array(self.sides) * self.motion.size * (1 + self.growth * swing) / 2
-        center = self.motion.at(frame)
-        return Shape(self.category, (*_pair(center - half), *_pair(center + half)), self.rotation * swing)
+        center = self.motion.locate_at(frame)
+        return Shape(self.category, (*_make_pair(center - half), *_make_pair(center + half)), self.rotation * swing)
 
 
-def moving_shapes(config: TracksConfig, seed: int, video: int) -> list[MovingShape]:
-    """The objects of a video in the order in which they are drawn; the first has the identity 1."""
+def sample_moving_shapes(config: TracksConfig, seed: int, video: int) -> list[MovingShape]:
+    """Return the objects of a video in drawing order; the first has track id 1."""
     rng = np.random.default_rng([seed, video, 0])
     shapes: list[MovingShape] = []
-    for motion in random_motions(config, rng):
+    for motion in sample_motions(config, rng):
         aspect = config.max_aspect ** float(rng.uniform(-1, 1))
         sides = (min(aspect, 1.0), min(1 / aspect, 1.0))
         category, rotation = int(rng.integers(len(CLASS_NAMES))), float(rng.uniform(-1, 1)) * config.rotation
@@ -200,47 +210,50 @@ def moving_shapes(config: TracksConfig, seed: int, video: int) -> list[MovingSha
 
 
 def annotate(config: TracksConfig, seed: int, index: int) -> list[dict[str, Any]]:
-    """What is to be seen in a frame; boxes are cut to the image, but not by what covers them."""
+    """Return the annotations of the objects visible in a frame.
+
+    Boxes are cut to the image, but not by occluding objects.
+    """
     video, frame = divmod(index, config.frames)
-    shapes = moving_shapes(config, seed, video)
-    outlines = [[shape.at(frame).outline()] for shape in shapes]
+    shapes = sample_moving_shapes(config, seed, video)
+    outlines = [[shape.place_at(frame).compute_outline()] for shape in shapes]
     return [
-        {"bbox": list(box_in_image(config, outlines[i])), "category_id": 0, "track_id": i + 1}
-        for i in np.flatnonzero(visible_fractions(config, outlines) >= config.min_visible).tolist()
+        {"bbox": list(compute_box_in_image(config, outlines[i])), "category_id": 0, "track_id": i + 1}
+        for i in np.flatnonzero(measure_visible_fractions(config, outlines) >= config.min_visible).tolist()
     ]
 
 
 def place_in_video(config: VideosConfig, seed: int, index: int) -> dict[str, Any]:
-    """Fields of a frame's dataset dict: its video, counted from 1, and its number there, from 0."""
+    """Return the fields of a frame's dataset dict: its video, counted from 1, and its number there, from 0."""
     video, frame = divmod(index, config.frames)
     return {"video_id": video + 1, "frame": frame}
 
 
 def draw(config: TracksConfig, seed: int, index: int) -> np.ndarray:
-    """Frame ``index`` as (height, width, 3) uint8, RGB."""
+    """Return frame ``index`` as (height, width, 3) uint8, RGB."""
     video, frame = divmod(index, config.frames)
     rng = np.random.default_rng([seed, video, 1])
     background = draw_clutter(config, rng)
     image, color = background.copy(), background.mean(axis=(0, 1))
-    for shape in moving_shapes(config, seed, video):
-        change, other = similar_change(rng), _contrasting(background, config.contrast, rng)
+    for shape in sample_moving_shapes(config, seed, video):
+        change, other = sample_similar_change(rng), _sample_contrasting_color(background, config.contrast, rng)
         color = np.clip(color + change, 0, 255) if shape.motion.companion else other
-        paint(image, shape.at(frame).outline(), color)
-    return with_noise(image, config.noise, np.random.default_rng([seed, video, 2, frame]))
+        paint(image, shape.place_at(frame).compute_outline(), color)
+    return add_noise(image, config.noise, np.random.default_rng([seed, video, 2, frame]))
 
 
-def similar_change(rng: np.random.Generator) -> np.ndarray:
-    """(3,) RGB: from a color to that of a companion, so that edges show where both overlap."""
+def sample_similar_change(rng: np.random.Generator) -> np.ndarray:
+    """Return (3,) RGB: the change from a color to that of a companion, so that edges are visible where both overlap."""
     return rng.uniform(10, 35, size=3) * rng.choice([-1, 1], size=3)
 
 
-def _contrasting(background: np.ndarray, contrast: float, rng: np.random.Generator) -> np.ndarray:
+def _sample_contrasting_color(background: np.ndarray, contrast: float, rng: np.random.Generator) -> np.ndarray:
     candidates = rng.uniform(0, 255, size=(8, 3))
     return candidates[np.argmax(np.linalg.norm(candidates - background.mean(axis=(0, 1)), axis=1) >= contrast)]
 
 
-def box_in_image(config: SyntheticConfig, outlines: list[np.ndarray]) -> Box:
-    """Around what of the polygons (V, 2) is in the image: x1, y1, x2, y2.
+def compute_box_in_image(config: SyntheticConfig, outlines: list[np.ndarray]) -> Box:
+    """Return x1, y1, x2, y2 around the part of the polygons (V, 2) that is in the image.
 
     Raises:
         ValueError: nothing is.
@@ -249,7 +262,7 @@ def box_in_image(config: SyntheticConfig, outlines: list[np.ndarray]) -> Box:
     frame = size * [[0, 0], [1, 0], [1, 1], [0, 1]]
     starts = np.concatenate(outlines)
     ends = np.concatenate([np.roll(outline, -1, axis=0) for outline in outlines])
-    found = [starts, *(frame[occluded_by(frame, outline)] for outline in outlines)]
+    found = [starts, *(frame[find_occluded_by(frame, outline)] for outline in outlines)]
     # Where the polygons cross the lines along the sides.
     for axis in (0, 1):
         for side in (0, size[axis]):
@@ -260,11 +273,11 @@ def box_in_image(config: SyntheticConfig, outlines: list[np.ndarray]) -> Box:
             points[:, axis] = side
             found.append(points)
     points = np.concatenate(found)
-    return bounds(points[np.all((points >= 0) & (points <= size), axis=1)])
+    return compute_bounds(points[np.all((points >= 0) & (points <= size), axis=1)])
 
 
-def visible_fractions(config: SyntheticConfig, objects: list[list[np.ndarray]]) -> np.ndarray:
-    """(P,): how much of each object, of polygons (V, 2), shows in the image when painted one after another."""
+def measure_visible_fractions(config: SyntheticConfig, objects: list[list[np.ndarray]]) -> np.ndarray:
+    """Return (P,) the visible fraction of each object, made of polygons (V, 2), when painted one after another."""
     margin = math.ceil(config.max_size)
     owner = np.zeros(((config.height + 2 * margin) * _FINE, (config.width + 2 * margin) * _FINE), np.uint8)
     inside = owner[margin * _FINE : -margin * _FINE, margin * _FINE : -margin * _FINE]

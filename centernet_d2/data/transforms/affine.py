@@ -16,12 +16,12 @@ from detectron2.data.transforms import Augmentation, TransformList
 from fvcore.transforms.transform import Transform
 
 from centernet_d2.geometry import (
-    affine_matrix,
-    fitting_scale,
+    build_affine_matrix,
+    build_letterbox_matrix,
+    compute_fitting_scale,
     flip_matrix,
-    inverse,
-    letterbox_matrix,
-    reduced_matrix,
+    invert_matrix,
+    reduce_matrix,
     short_side_scale,
     transform_points,
     warp_image,
@@ -64,7 +64,7 @@ class AffineTransform(Transform):
         return bool(self.matrix[0, 1] != 0 or self.matrix[1, 0] != 0)
 
     def is_letterbox(self, image_size: tuple[int, int]) -> bool:
-        """True if this is the letterbox (or fit-to-width) transform used in prediction, or its flip.
+        """Return True if this is the letterbox (or fit-to-width) transform used in prediction, or its flip.
 
         Args:
             image_size: (height, width) of the image.
@@ -72,33 +72,34 @@ class AffineTransform(Transform):
         return self.letterboxed_size == tuple(image_size)
 
     def reduction(self) -> int:
-        """The largest of 1, 2, 4 and 8 by which the image can be reduced first without being enlarged afterwards."""
+        """Return the largest of 1, 2, 4 and 8 by which the image can be reduced first without being enlarged
+        afterwards."""
         largest = np.linalg.norm(self.matrix[:, :2], ord=2)  # output pixels of one image pixel, in any direction
         return next((factor for factor in (8, 4, 2) if factor * largest <= 1 + 1e-9), 1)
 
-    def for_reduced(self, reduction: int) -> AffineTransform:
-        """The same map for an image that was decoded smaller by ``reduction``."""
-        matrix = reduced_matrix(self.matrix, reduction, self.pixel_center)
+    def adapt_to_reduced(self, reduction: int) -> AffineTransform:
+        """Return the same map for an image that was decoded smaller by ``reduction``."""
+        matrix = reduce_matrix(self.matrix, reduction, self.pixel_center)
         return AffineTransform(matrix, self.output_size, self.pixel_center)
 
     def apply_image(self, img: np.ndarray) -> np.ndarray:
-        """(H, W, 3) uint8 to (h, w, 3) uint8, black where the image does not reach."""
+        """Warp (H, W, 3) uint8 to (h, w, 3) uint8, black outside of the image."""
         self._input_size = img.shape[:2]
         return warp_image(img, self.matrix, self.output_size, self.pixel_center)
 
     def apply_coords(self, coords: np.ndarray) -> np.ndarray:
-        """(N, 2) x, y."""
+        """Transform (N, 2) x, y."""
         return transform_points(coords, self.matrix)
 
     def apply_segmentation(self, segmentation: np.ndarray) -> np.ndarray:
         raise NotImplementedError("label maps are not warped: bilinear resampling would mix labels")
 
     def inverse(self) -> Transform:
-        """The inverse map, to the size of the last warped image (before any, to the output size)."""
-        return AffineTransform(inverse(self.matrix), self._input_size or self.output_size, self.pixel_center)
+        """Return the inverse map, to the size of the last warped image (before any, to the output size)."""
+        return AffineTransform(invert_matrix(self.matrix), self._input_size or self.output_size, self.pixel_center)
 
 
-def affine_parts(transforms: TransformList) -> list[AffineTransform]:
+def select_affine(transforms: TransformList) -> list[AffineTransform]:
     """Return the affine transforms of a list; no other transform of the package moves pixels."""
     return [transform for transform in transforms.transforms if isinstance(transform, AffineTransform)]
 
@@ -145,7 +146,7 @@ class RandomAffine(Augmentation):
             keep_resolution_prob: probability that an image is neither scaled nor shifted and the output has its size;
                 the model pads a batch to its largest image. Flip and rotation (around the center) still apply.
             keep_resolution_max: pixels; not for images with a longer side.
-            fit_width: fit images to the width alone (``geometry.fitting_scale``).
+            fit_width: fit images to the width alone (``geometry.compute_fitting_scale``).
         """
         super().__init__()
         for key, value, valid, wanted in [
@@ -180,13 +181,13 @@ class RandomAffine(Augmentation):
         size = (height, width) if keep else self._sample_size(height, width)
         # No random number is used where the mode always applies, so that seeded runs stay the same.
         mode = self.mode if self.prob == 1 or np.random.rand() < self.prob else "none"
-        fitted = fitting_scale((height, width), size, self.fit_width)
+        fitted = compute_fitting_scale((height, width), size, self.fit_width)
         letterbox = (keep or mode in ("none", "short_side")) and angle == 0
         if letterbox:
-            center, matrix = (width / 2, height / 2), letterbox_matrix((height, width), size, fitted)
+            center, matrix = (width / 2, height / 2), build_letterbox_matrix((height, width), size, fitted)
         else:
             center, zoom = ((width / 2, height / 2), 1.0) if keep else self._sample_window(mode, height, width)
-            matrix = affine_matrix(center, fitted / zoom, angle, size)
+            matrix = build_affine_matrix(center, fitted / zoom, angle, size)
         if self.shear > 0 or self.aspect_jitter > 1:
             letterbox, matrix = False, _deform_around(matrix, center, self._sample_deformation())
         if flip:
@@ -194,7 +195,7 @@ class RandomAffine(Augmentation):
         return AffineTransform(matrix, size, self.pixel_center, (height, width) if letterbox else None)
 
     def _sample_size(self, height: int, width: int) -> tuple[int, int]:
-        """(height, width) of the output."""
+        """Return (height, width) of the output."""
         if self.mode != "short_side":
             return self.output_size
         factor = float(np.random.uniform(min(self.scales), max(self.scales)))
@@ -208,13 +209,13 @@ class RandomAffine(Augmentation):
         return possible and bool(np.random.rand() < self.keep_resolution_prob)
 
     def _sample_deformation(self) -> np.ndarray:
-        """(2, 2), determinant 1."""
+        """Return a matrix (2, 2) of determinant 1."""
         shear = math.tan(math.radians(np.random.uniform(-self.shear, self.shear)))
         wider = self.aspect_jitter ** np.random.uniform(-0.5, 0.5)
         return np.array([[wider, shear], [0, 1 / wider]])
 
     def _sample_window(self, mode: str, height: int, width: int) -> tuple[tuple[float, float], float]:
-        """Center (x, y) of the visible window, and its size relative to that of the letterboxed image."""
+        """Return the center (x, y) of the visible window, and its size relative to that of the letterboxed image."""
         if mode == "crop":
             left, top = _reduce_border(self.border, width), _reduce_border(self.border, height)
             center = np.random.uniform((left, top), (width - left, height - top))
@@ -233,7 +234,7 @@ def _deform_around(matrix: np.ndarray, fixed: tuple[float, float], linear: np.nd
 
 
 def _reduce_border(border: int, size: int) -> int:
-    """``border``, halved until a center between two such borders exists."""
+    """Return ``border``, halved until a center between two such borders exists."""
     while size - border <= border:
         border //= 2
     return border

@@ -31,7 +31,7 @@ class FilterTransform(PixelTransform):
         self.kernel = kernel
 
     def apply_image(self, img: np.ndarray) -> np.ndarray:
-        """(H, W, 3) uint8 to the same."""
+        """Blur (H, W, 3) uint8; the result has the same shape."""
         if self.kernel.ndim == 1:
             return cv2.sepFilter2D(img, -1, self.kernel, self.kernel, borderType=cv2.BORDER_REPLICATE)
         return cv2.filter2D(img, -1, self.kernel, borderType=cv2.BORDER_REPLICATE)
@@ -59,19 +59,19 @@ class RandomBlur(Augmentation):
             return NoOpTransform()
         size = np.random.uniform(0, self.max_size)
         if np.random.rand() < 0.5:
-            return FilterTransform(gaussian_kernel(size))
-        return FilterTransform(motion_kernel(size, np.random.uniform(0, 180)))
+            return FilterTransform(make_gaussian_kernel(size))
+        return FilterTransform(make_motion_kernel(size, np.random.uniform(0, 180)))
 
 
-def gaussian_kernel(deviation: float) -> np.ndarray:
-    """(k,) float64, cut off at three standard deviations (pixels)."""
+def make_gaussian_kernel(deviation: float) -> np.ndarray:
+    """Return (k,) float64, cut off at three standard deviations (pixels)."""
     reach = math.ceil(3 * deviation)
     weights = np.exp(-0.5 * (np.arange(-reach, reach + 1) / max(deviation, 1e-6)) ** 2)
     return weights / weights.sum()
 
 
-def motion_kernel(length: float, angle: float) -> np.ndarray:
-    """(k, k) float64: a line of ``length`` pixels around the center, ``angle`` degrees from the x axis."""
+def make_motion_kernel(length: float, angle: float) -> np.ndarray:
+    """Return (k, k) float64: a line of ``length`` pixels around the center, ``angle`` degrees from the x axis."""
     reach = math.ceil(length / 2) + 1
     along = np.linspace(-0.5, 0.5, 8 * reach + 1) * length
     direction = np.array([math.cos(math.radians(angle)), math.sin(math.radians(angle))])

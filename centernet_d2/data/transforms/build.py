@@ -13,7 +13,8 @@ from centernet_d2.data.transforms.photometric import build_photometric
 
 
 def build_augmentations(cfg: CfgNode) -> list[Augmentation]:
-    """Those of ``INPUT.AFFINE``, ``RANDOM_ERASING``, ``BLUR``, ``COLOR`` and ``PHOTOMETRIC``, in this order."""
+    """Build the augmentations of ``INPUT.AFFINE``, ``RANDOM_ERASING``, ``BLUR``, ``COLOR`` and ``PHOTOMETRIC``, in this
+    order."""
     affine, occlusion, blur, color = cfg.INPUT.AFFINE, cfg.INPUT.RANDOM_ERASING, cfg.INPUT.BLUR, cfg.INPUT.COLOR
     augmentations: list[Augmentation] = [
         RandomAffine(

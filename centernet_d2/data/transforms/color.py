@@ -37,7 +37,7 @@ class ColorTransform(PixelTransform):
         self.matrix = np.asarray(matrix, dtype=np.float64)
 
     def apply_image(self, img: np.ndarray) -> np.ndarray:
-        """(H, W, 3) uint8 to the same."""
+        """Change the colors of (H, W, 3) uint8; the result has the same shape."""
         return cv2.transform(img, self.matrix)
 
 

@@ -28,7 +28,7 @@ class PatchTransform(PixelTransform):
         self.patches = patches
 
     def apply_image(self, img: np.ndarray) -> np.ndarray:
-        """(H, W, 3) uint8 to the same; ``img`` is not changed."""
+        """Return a copy of (H, W, 3) uint8 with the patches."""
         result = img.copy()
         for left, top, patch in self.patches:
             result[top : top + patch.shape[0], left : left + patch.shape[1]] = patch
@@ -58,9 +58,9 @@ class RandomErasing(Augmentation):
     def get_transform(self, image: np.ndarray) -> Transform:
         if np.random.rand() >= self.prob:
             return NoOpTransform()
-        return PatchTransform([self._patch(image) for _ in range(np.random.randint(self.max_patches) + 1)])
+        return PatchTransform([self._make_patch(image) for _ in range(np.random.randint(self.max_patches) + 1)])
 
-    def _patch(self, image: np.ndarray) -> tuple[int, int, np.ndarray]:
+    def _make_patch(self, image: np.ndarray) -> tuple[int, int, np.ndarray]:
         height, width = image.shape[:2]
         sides = np.random.uniform(_MIN_PATCH, 1, size=2) * self.max_size * min(height, width)
         rows, columns = np.maximum(np.rint(sides).astype(int), 1)

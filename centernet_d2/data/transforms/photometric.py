@@ -50,7 +50,7 @@ class SeededTransform(PixelTransform):
         self.transform, self.seed, self.format = transform, seed, format
 
     def apply_image(self, img: np.ndarray) -> np.ndarray:
-        """(H, W, 3) uint8 to the same; torch's random state is left as it was."""
+        """Transform (H, W, 3) uint8; the result has the same shape. torch's random state does not change."""
         order = [2, 1, 0] if self.format == "BGR" else [0, 1, 2]
         with torch.random.fork_rng(devices=[]):
             torch.default_generator.manual_seed(self.seed)
@@ -99,7 +99,7 @@ class RandomPhotometric(Augmentation):
 
 
 def build_photometric(entries: Sequence[Sequence[Any]], format: str) -> list[Augmentation]:
-    """Those of ``INPUT.PHOTOMETRIC``: (name, arguments) or (name, arguments, probability) each.
+    """Build the augmentations of ``INPUT.PHOTOMETRIC``: (name, arguments) or (name, arguments, probability) each.
 
     Raises:
         ValueError: an entry of another form; and ``RandomPhotometric``'s.

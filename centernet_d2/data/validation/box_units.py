@@ -29,12 +29,12 @@ def check_fractions(dataset_dicts: Sequence[DatasetDict]) -> list[AnnotationIssu
     if not with_objects:
         return []
     file, issues = str(with_objects[0].get("file_name")), []
-    count, fractions = _count_fractions(np.array(one["bbox"], dtype=float) for one in _all_objects(with_objects))
+    count, fractions = _count_fractions(np.array(one["bbox"], dtype=float) for one in _iterate_objects(with_objects))
     if fractions:
         problem = f"all {count} boxes lie within 1 pixel: they must be in pixels, not fractions of the image (multiply"
         issues.append(AnnotationIssue(file, None, "bbox", f"{problem} by its width and height)"))
     # An index of 1 is at 1.5 in continuous coordinates.
-    count, fractions = _count_fractions(_labeled_keypoints(one) / 1.5 for one in _all_objects(with_objects))
+    count, fractions = _count_fractions(_select_labeled_keypoints(one) / 1.5 for one in _iterate_objects(with_objects))
     if fractions:
         problem = f"all labeled keypoints of {count} objects lie within 1 pixel of the corner: they must be in pixels"
         issues.append(AnnotationIssue(file, None, "keypoints", f"{problem}, not fractions of the image"))
@@ -90,12 +90,12 @@ def _count_fractions(values: Iterable[np.ndarray]) -> tuple[int, bool]:
     return count, count > 0
 
 
-def _all_objects(dataset_dicts: Iterable[DatasetDict]) -> Iterator[dict[str, Any]]:
+def _iterate_objects(dataset_dicts: Iterable[DatasetDict]) -> Iterator[dict[str, Any]]:
     return (one for dataset_dict in dataset_dicts for one in _get_comparable_objects(dataset_dict))
 
 
 def _get_comparable_objects(dataset_dict: DatasetDict) -> list[dict[str, Any]]:
-    """The valid objects of an image, with their boxes as annotated; none if it has no size or at most 2 pixels a
+    """Return the valid objects of an image, with their boxes as annotated; none if it has no size or at most 2 pixels a
     side."""
     if not isinstance(dataset_dict, dict) or not isinstance(dataset_dict.get("annotations"), list):
         return []
@@ -108,8 +108,8 @@ def _get_comparable_objects(dataset_dict: DatasetDict) -> list[dict[str, Any]]:
     )
 
 
-def _labeled_keypoints(annotation: dict[str, Any]) -> np.ndarray:
-    """(N, 2) x, y of the labeled keypoints; empty if they are malformed."""
+def _select_labeled_keypoints(annotation: dict[str, Any]) -> np.ndarray:
+    """Return the labeled keypoints' x, y (N, 2); empty if they are malformed."""
     values = annotation.get("keypoints", ())
     if not hasattr(values, "__len__") or len(values) % 3 or not all(is_number(value) for value in values):
         return np.zeros((0, 2))

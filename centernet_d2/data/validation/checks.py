@@ -13,9 +13,9 @@ import torch
 from detectron2.config import CfgNode
 from detectron2.data import MetadataCatalog
 
-from centernet_d2.data.annotations import corner_boxes
+from centernet_d2.data.annotations import convert_to_corner_boxes
 from centernet_d2.data.build import load_training_dicts
-from centernet_d2.data.catalog import class_names as names_of
+from centernet_d2.data.catalog import get_class_names as names_of
 from centernet_d2.data.catalog import load_dataset_dicts
 from centernet_d2.data.corrupt_images import CorruptImages
 from centernet_d2.data.fields import Field, build_fields
@@ -24,9 +24,9 @@ from centernet_d2.data.validation.box_units import check_units
 from centernet_d2.data.validation.headers import HeaderReader
 from centernet_d2.data.validation.issues import AnnotationIssue, check_image_entry, check_object, raise_issues
 from centernet_d2.data.validation.object_boxes import BOX_ISSUES
-from centernet_d2.geometry import letterbox_matrix, transform_points
-from centernet_d2.ops.grid_coding import grid_points
-from centernet_d2.registry import required_fields
+from centernet_d2.geometry import build_letterbox_matrix, transform_points
+from centernet_d2.ops.grid_coding import compute_grid_points
+from centernet_d2.registry import get_required_fields
 
 _logger = logging.getLogger(__name__)
 
@@ -83,7 +83,7 @@ def check_quick(cfg: CfgNode) -> None:
     fields = build_fields(cfg) if cfg.DATASETS.TRAIN else []
     loaded = {name: load_dataset_dicts(name) for name in (*cfg.DATASETS.TRAIN, *cfg.DATASETS.TEST)}
     for name, dataset_dicts in loaded.items():
-        keypoints = MetadataCatalog.get(name).get("keypoint_names") if "keypoints" in required_fields(cfg) else None
+        keypoints = MetadataCatalog.get(name).get("keypoint_names") if "keypoints" in get_required_fields(cfg) else None
         issues = check_annotations(dataset_dicts, names_of(name), num_keypoints=len(keypoints) if keypoints else None)
         raise_issues(f"dataset {name}", issues)
         if name in cfg.DATASETS.TRAIN:
@@ -129,7 +129,7 @@ def check_headers(
         reader.save()
 
 
-def shared_cells(
+def count_shared_cells(
     dataset_dicts: Sequence[DatasetDict], stride: int, input_size: tuple[int, int], point: int = 4
 ) -> SharedCells:
     """Count the objects that a CenterNet cannot tell apart, because they share class and cell.
@@ -145,11 +145,11 @@ def shared_cells(
         annotations = [a for a in dataset_dict.get("annotations", []) if not a.get("iscrowd", 0)]
         if not annotations:
             continue
-        matrix = letterbox_matrix((dataset_dict["height"], dataset_dict["width"]), input_size)
-        corners = transform_points(corner_boxes(annotations).reshape(-1, 2, 2), matrix)
+        matrix = build_letterbox_matrix((dataset_dict["height"], dataset_dict["width"]), input_size)
+        corners = transform_points(convert_to_corner_boxes(annotations).reshape(-1, 2, 2), matrix)
         corners = corners.clip(0, np.array(input_size[::-1]))
         valid = (corners[:, 1] > corners[:, 0]).all(axis=1)
-        points = grid_points(torch.from_numpy(corners.reshape(-1, 4)), [point])[:, 0].numpy()
+        points = compute_grid_points(torch.from_numpy(corners.reshape(-1, 4)), [point])[:, 0].numpy()
         cells = np.minimum(points // stride, last_cell)
         classes = np.array([[a["category_id"]] for a in annotations])
         objects += int(valid.sum())

@@ -113,14 +113,14 @@ def check_image_entry(image: Any, file: str) -> list[AnnotationIssue]:
     name = image.get("file_name")
     issues = []
     if not isinstance(name, str) or not name:
-        issues.append(AnnotationIssue(file, None, "file_name", _absent_or(image, "file_name", "the name of a file")))
+        issues.append(AnnotationIssue(file, None, "file_name", _is_absent_or(image, "file_name", "the name of a file")))
     for field in ("height", "width"):
         if not is_integer(image.get(field)) or image[field] <= 0:
-            issues.append(AnnotationIssue(name or file, None, field, _absent_or(image, field, "a positive integer")))
+            issues.append(AnnotationIssue(name or file, None, field, _is_absent_or(image, field, "a positive integer")))
     return issues
 
 
-def escapes(name: str) -> bool:
+def leaves_folder(name: str) -> bool:
     """Whether a file name inside a folder could lead out of it."""
     path = PurePath(name.replace("\\", "/"))
     return path.is_absolute() or ".." in path.parts or "\0" in name
@@ -168,7 +168,7 @@ def _is_sequence(value: Any) -> bool:
     return hasattr(value, "__len__") and hasattr(value, "__getitem__") and not isinstance(value, str | bytes | dict)
 
 
-def _absent_or(entry: dict[str, Any], field: str, wanted: str) -> str:
+def _is_absent_or(entry: dict[str, Any], field: str, wanted: str) -> str:
     return f"is {_shorten(entry[field])}, not {wanted}" if field in entry else "is missing"
 
 

@@ -11,7 +11,7 @@ from urllib.parse import unquote
 _URL = re.compile(r"\b(https?|ftp|s3|gs|file)://?")
 
 
-def missing(path: str | os.PathLike[str]) -> str:
+def explain_missing(path: str | os.PathLike[str]) -> str:
     """Return "does not exist" and a hint: a file with another case, suffix, Unicode form, folder, ..."""
     hint = find_similar_file(os.fspath(path))
     return f"does not exist: {hint}" if hint else "does not exist"
@@ -110,12 +110,12 @@ def _normalize(name: str) -> str:
 
 
 def _list_names(folder: str) -> dict[str, list[str]]:
-    """Entries of a folder by normalized name."""
+    """Return entries of a folder by normalized name."""
     return _list_folder(folder, os.stat(folder).st_mtime_ns)[0]
 
 
 def _list_stems(folder: str) -> dict[str, list[str]]:
-    """Entries of a folder by normalized name without suffix."""
+    """Return entries of a folder by normalized name without suffix."""
     return _list_folder(folder, os.stat(folder).st_mtime_ns)[1]
 
 

@@ -102,7 +102,7 @@ def restore_uncut_boxes(annotations: list[dict[str, Any]]) -> list[dict[str, Any
     return [{**one, "bbox": one[UNCUT_BOX]} if UNCUT_BOX in one else one for one in annotations]
 
 
-def scored_objects(annotations: list[dict[str, Any]], dataset_name: str) -> list[dict[str, Any]]:
+def list_scored_objects(annotations: list[dict[str, Any]], dataset_name: str) -> list[dict[str, Any]]:
     """Return the objects with the boxes that evaluation compares with; see ``SCORED_WHOLE``."""
     return restore_uncut_boxes(annotations) if dataset_name in SCORED_WHOLE else annotations
 
@@ -125,7 +125,7 @@ def settle_coco(data: dict[str, Any]) -> bool:
         if box is None:
             changed = True
             continue
-        if _matters(entry["bbox"], box):
+        if _is_clipping_relevant(entry["bbox"], box):
             area = box[2] * box[3]
             area = min(entry["area"], area) if is_number(entry.get("area")) else area
             entry, changed = {**entry, "bbox": box, "area": area}, True
@@ -134,6 +134,6 @@ def settle_coco(data: dict[str, Any]) -> bool:
     return changed
 
 
-def _matters(before: list[float], after: list[float]) -> bool:
+def _is_clipping_relevant(before: list[float], after: list[float]) -> bool:
     """Whether clipping matters for evaluation; boxes are x, y, width, height."""
     return max(before[2] - after[2], before[3] - after[3]) > 1 or after[2] * after[3] < 0.95 * before[2] * before[3]

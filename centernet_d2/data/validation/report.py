@@ -10,14 +10,14 @@ from dataclasses import dataclass
 
 from detectron2.config import CfgNode
 
-from centernet_d2.data.catalog import class_names, load_dataset_dicts
+from centernet_d2.data.catalog import get_class_names, load_dataset_dicts
 from centernet_d2.data.datasets.coco import read_coco
 from centernet_d2.data.datasets.custom import get_location, register_custom_datasets
 from centernet_d2.data.datasets.keypoint_sets import read_keypoint_dataset
-from centernet_d2.data.datasets.voc import read_voc, voc_class_names
+from centernet_d2.data.datasets.voc import read_voc, read_voc_class_names
 from centernet_d2.data.image_io import DatasetDict
 from centernet_d2.data.schemas import SCHEMAS
-from centernet_d2.data.validation.checks import SharedCells, check_annotations, shared_cells
+from centernet_d2.data.validation.checks import SharedCells, check_annotations, count_shared_cells
 from centernet_d2.data.validation.issues import AnnotationIssue
 
 
@@ -31,7 +31,7 @@ class Report:
     issues: list[AnnotationIssue]
     shared: list[SharedCells]
 
-    def table(self) -> str:
+    def format_table(self) -> str:
         """Format the report as text."""
         lines = [f"{self.name}: {self.num_images} images, {sum(self.class_counts.values())} objects"]
         lines += [f"  {count:8d}  {name}" for name, count in self.class_counts.items()]
@@ -73,7 +73,7 @@ def report_voc(root: str, split: str, check_images: bool = True, grid: Grid | No
     Raises:
         FileNotFoundError: a folder or list of the layout is absent.
     """
-    names = voc_class_names(root)
+    names = read_voc_class_names(root)
     dataset_dicts, issues = read_voc(root, split, names)
     return _report(f"{root} {split}", dataset_dicts, names, issues, check_images, grid)
 
@@ -102,7 +102,7 @@ def report_config(cfg: CfgNode, check_images: bool = True) -> list[Report]:
     for name in dict.fromkeys((*cfg.DATASETS.TRAIN, *cfg.DATASETS.TEST)):
         location = get_location(name)
         if location is None or location[0] not in _REPORTS:
-            reports.append(_report(name, load_dataset_dicts(name), class_names(name), [], check_images, grid))
+            reports.append(_report(name, load_dataset_dicts(name), get_class_names(name), [], check_images, grid))
             continue
         kind, first, second, *_ = location
         reports.append(_REPORTS[kind](first, second, check_images, grid))
@@ -125,5 +125,5 @@ def _report(
     counts = Counter(
         annotation["category_id"] for dataset_dict in countable for annotation in dataset_dict.get("annotations", [])
     )
-    shared = [shared_cells(countable, grid.stride, grid.input_size, point) for point in range(9)]
+    shared = [count_shared_cells(countable, grid.stride, grid.input_size, point) for point in range(9)]
     return Report(name, len(dataset_dicts), {n: counts[i] for i, n in enumerate(names)}, issues + more_issues, shared)

@@ -32,7 +32,7 @@ from tabulate import tabulate
 from centernet_d2.data.catalog import load_dataset_dicts
 from centernet_d2.data.image_io import DatasetDict
 from centernet_d2.data.schemas import SCHEMAS
-from centernet_d2.evaluation.coco import max_detections
+from centernet_d2.evaluation.coco import get_max_detections
 from centernet_d2.geometry import to_pixel_index
 
 _logger = logging.getLogger(__name__)
@@ -114,7 +114,7 @@ class ClothesLandmarkEvaluator(DatasetEvaluator):
         return _Found(image_id, boxes, instances.scores.double().numpy(), classes, landmarks)
 
     def evaluate(self) -> dict[str, dict[str, float]]:
-        """Results over the detections of all processes, in the main process; {} in the others.
+        """Return the results over the detections of all processes in the main process, {} in the others.
 
         Raises:
             ValueError: detections in an image that the dataset does not have.
@@ -132,16 +132,17 @@ class ClothesLandmarkEvaluator(DatasetEvaluator):
             raise ValueError(f"dataset {self._dataset_name!r} has no image with the id {min(unknown)}")
         if self._output_dir:
             self._save(predictions, self._output_dir)
-        gt = self._gt(dataset_dicts)
-        results = {"bbox": self._results(gt, predictions, "bbox")}
+        gt = self._read_gt(dataset_dicts)
+        results = {"bbox": self._compute_results(gt, predictions, "bbox")}
         if all(entry.landmarks is not None for entry in predictions):
             for task, visibility in KEYPOINT_TASKS.items():
-                results[task] = self._results(gt, predictions, "keypoints", visibility)
+                results[task] = self._compute_results(gt, predictions, "keypoints", visibility)
         _log(results, self._schema.class_names)
         return results
 
-    def _gt(self, dataset_dicts: list[DatasetDict]) -> list[list[CocoEntry]]:
-        """The true objects of each class; landmarks are its own, (n, 3) x, y, visibility, pixel indices."""
+    def _read_gt(self, dataset_dicts: list[DatasetDict]) -> list[list[CocoEntry]]:
+        """Return the true objects of each class; landmarks are those of the class, (n, 3) x, y, visibility, pixel
+        indices."""
         gt: list[list[CocoEntry]] = [[] for _ in self._schema.class_names]
         for dataset_dict in dataset_dicts:
             for annotation in dataset_dict["annotations"]:
@@ -159,22 +160,24 @@ class ClothesLandmarkEvaluator(DatasetEvaluator):
                 )
         return gt
 
-    def _results(
+    def _compute_results(
         self, gt: list[list[CocoEntry]], predictions: list[_Found], iou_type: str, visibility: int = 0
     ) -> dict[str, float]:
-        """The metrics of one task; landmarks of less than ``visibility`` count as not labeled."""
+        """Return the metrics of one task; landmarks below ``visibility`` count as not labeled."""
         precisions = []
         for number, (first, end) in enumerate(self._schema.ranges):
-            objects = [_counting(entry, visibility) for entry in gt[number]]
+            objects = [_drop_landmarks_below(entry, visibility) for entry in gt[number]]
             detections = [
-                _detection(entry, k) for entry in predictions for k in np.flatnonzero(entry.classes == number).tolist()
+                _convert_detection(entry, k)
+                for entry in predictions
+                for k in np.flatnonzero(entry.classes == number).tolist()
             ]
-            limit = max_detections(iou_type, self._limit)
-            precisions.append(_precision(objects, detections, iou_type, self._sigmas[first:end], limit))
-        return _metrics(np.stack(precisions), _AREAS[iou_type], self._schema.class_names)
+            limit = get_max_detections(iou_type, self._limit)
+            precisions.append(_compute_precision(objects, detections, iou_type, self._sigmas[first:end], limit))
+        return _compute_metrics(np.stack(precisions), _AREAS[iou_type], self._schema.class_names)
 
     def _save(self, predictions: list[_Found], output_dir: str) -> None:
-        """In COCO's format, pixel indices, zeros for the landmarks of other categories.
+        """Write COCO's format: pixel indices, zeros for the landmarks of other categories.
 
         Entry by entry, because as one string the results of the validation set would be gigabytes.
         """
@@ -183,7 +186,7 @@ class ClothesLandmarkEvaluator(DatasetEvaluator):
             separator = "["
             for image in predictions:
                 for k, number in enumerate(image.classes.tolist()):
-                    entry = {**_detection(image, k), "category_id": number + 1}
+                    entry = {**_convert_detection(image, k), "category_id": number + 1}
                     if image.landmarks is not None:
                         points = np.zeros(3 * len(self._schema))
                         first, end = self._schema.ranges[number]
@@ -194,8 +197,8 @@ class ClothesLandmarkEvaluator(DatasetEvaluator):
             file.write("]" if separator != "[" else "[]")
 
 
-def _detection(predictions: _Found, k: int) -> CocoEntry:
-    """One object found; landmarks are its own, 3 n values, pixel indices as in COCO files."""
+def _convert_detection(predictions: _Found, k: int) -> CocoEntry:
+    """Return a detected object; landmarks are those of its class, 3 n values, pixel indices as in COCO files."""
     entry = {
         "image_id": predictions.image_id,
         "bbox": predictions.boxes[k].tolist(),
@@ -206,19 +209,20 @@ def _detection(predictions: _Found, k: int) -> CocoEntry:
     return entry
 
 
-def _counting(entry: CocoEntry, visibility: int) -> CocoEntry:
-    """A true object whose landmarks of less than ``visibility`` are not labeled, as pycocotools wants it."""
+def _drop_landmarks_below(entry: CocoEntry, visibility: int) -> CocoEntry:
+    """Return a true object, as pycocotools takes it, whose landmarks below ``visibility`` are not labeled."""
     points = entry["keypoints"].copy()
     points[points[:, 2] < visibility, 2] = 0
     return {**entry, "keypoints": points.ravel(), "num_keypoints": np.count_nonzero(points[:, 2])}
 
 
-def _precision(
+def _compute_precision(
     gt: list[CocoEntry], predictions: list[CocoEntry], iou_type: str, sigmas: np.ndarray, limit: int
 ) -> np.ndarray:
-    """pycocotools' precision of one category: (T, R, A) for similarity threshold, recall and area; -1 for none."""
+    """Return pycocotools' precision of one category: (T, R, A) for similarity threshold,
+    recall and area; -1 for none."""
     with contextlib.redirect_stdout(io.StringIO()):
-        evaluation = COCOeval(_coco(gt), _coco(predictions), iou_type)
+        evaluation = COCOeval(_build_coco(gt), _build_coco(predictions), iou_type)
         evaluation.params.imgIds = sorted({entry["image_id"] for entry in (*gt, *predictions)})
         evaluation.params.catIds = [1]
         evaluation.params.maxDets = [limit]
@@ -229,8 +233,8 @@ def _precision(
     return evaluation.eval["precision"][:, :, 0, :, 0]
 
 
-def _coco(entries: list[CocoEntry]) -> COCO:
-    """Objects of one category, 1, counted from 1: pycocotools takes the id 0 for no match."""
+def _build_coco(entries: list[CocoEntry]) -> COCO:
+    """Return objects of one category, 1. Ids count from 1, since pycocotools takes the id 0 for no match."""
     coco = COCO()
     annotations = [
         {"area": entry["bbox"][2] * entry["bbox"][3], **entry, "id": number, "category_id": 1}
@@ -241,8 +245,8 @@ def _coco(entries: list[CocoEntry]) -> COCO:
     return coco
 
 
-def _metrics(precision: np.ndarray, areas: Sequence[str], class_names: Sequence[str]) -> dict[str, float]:
-    """COCO's averages, in percent, of ``precision`` (C, T, R, A); T counts from 0.50 in steps of 0.05."""
+def _compute_metrics(precision: np.ndarray, areas: Sequence[str], class_names: Sequence[str]) -> dict[str, float]:
+    """Return COCO's averages, in percent, of ``precision`` (C, T, R, A); T counts from 0.50 in steps of 0.05."""
 
     def mean(values: np.ndarray) -> float:
         valid = values[values > -1]
@@ -262,6 +266,6 @@ def _log(results: dict[str, dict[str, float]], class_names: Sequence[str]) -> No
 
 
 def _to_coco(landmarks: np.ndarray) -> np.ndarray:
-    """(n, 3) x, y, score or visibility with COCO's pixel indices for continuous coordinates."""
+    """Convert continuous coordinates to COCO's pixel indices: (n, 3) x, y, score or visibility."""
     values = landmarks.astype(np.float64)
     return np.concatenate([to_pixel_index(values[:, :2]), values[:, 2:]], axis=1)

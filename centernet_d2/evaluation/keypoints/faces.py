@@ -13,16 +13,28 @@ from detectron2.data import MetadataCatalog
 from detectron2.evaluation import DatasetEvaluator
 from detectron2.structures import Instances
 
-from centernet_d2.data.annotations import corner_boxes
+from centernet_d2.data.annotations import convert_to_corner_boxes
 from centernet_d2.data.catalog import load_dataset_dicts
 from centernet_d2.data.image_io import DatasetDict, read_image
 from centernet_d2.data.schemas import SCHEMAS, KeypointSchema
 from centernet_d2.data.validation.object_boxes import LEFT_OUT, restore_uncut_boxes
 from centernet_d2.evaluation.common import gather_predictions
-from centernet_d2.evaluation.keypoints.errors import FaceError, by_subset, percentages, summary, table, write_errors
-from centernet_d2.evaluation.keypoints.metrics import NORMALIZERS, assign, landmark_distances, normalizers
+from centernet_d2.evaluation.keypoints.errors import (
+    FaceError,
+    compute_percentages,
+    format_tables,
+    group_by_subset,
+    summarize,
+    write_errors,
+)
+from centernet_d2.evaluation.keypoints.metrics import (
+    NORMALIZERS,
+    assign,
+    compute_landmark_distances,
+    compute_normalizers,
+)
 from centernet_d2.evaluation.keypoints.plots import plot_cumulative_errors, plot_landmark_errors
-from centernet_d2.visualization.draw_keypoints import contact_sheet, crop_square, draw_comparison, moved_landmarks
+from centernet_d2.visualization.draw_keypoints import crop_square, draw_comparison, make_contact_sheet, move_landmarks
 
 _logger = logging.getLogger(__name__)
 _WORST, _CROP = 20, 240
@@ -46,7 +58,7 @@ class FaceLandmarkEvaluator(DatasetEvaluator):
     each face has its own (``metrics.assign``). A face without a prediction is a failure. Crowds, and faces
     without a box or without any labeled landmark, are not scored.
 
-    ``evaluate`` returns ``{"landmarks": {...}, "landmarks_<subset>": {...}}`` (``errors.summary``) in the main
+    ``evaluate`` returns ``{"landmarks": {...}, "landmarks_<subset>": {...}}`` (``errors.summarize``) in the main
     process, and {} in others. ``output_dir`` gets ``landmark_errors.json``, ``cumulative_error.png``,
     ``per_landmark_error.png`` and ``worst.jpg``.
 
@@ -66,7 +78,9 @@ class FaceLandmarkEvaluator(DatasetEvaluator):
                 f"dataset {dataset_name}: its keypoint_schema is {name!r}, not one of {', '.join(SCHEMAS)}"
             )
         self.schema = SCHEMAS[name]
-        self.images = {dataset_dict["image_id"]: _image(dataset_dict, self.schema) for dataset_dict in dataset_dicts}
+        self.images = {
+            dataset_dict["image_id"]: _read_image(dataset_dict, self.schema) for dataset_dict in dataset_dicts
+        }
         unscored = sum(len(p.dataset_dict["annotations"]) - len(p.faces) for p in self.images.values())
         if not any(len(image.faces) for image in self.images.values()):
             raise ValueError(f"dataset {dataset_name} has no face with a box and a labeled landmark to evaluate on")
@@ -107,8 +121,8 @@ class FaceLandmarkEvaluator(DatasetEvaluator):
         faces = [face for key in self.images for face in everything.get(key, [])]
         if not faces:
             return {}
-        results = {subset: summary(members) for subset, members in by_subset(faces).items()}
-        _logger.info("%s\n%s", self.dataset_name, table({subset or "all": x for subset, x in results.items()}))
+        results = {subset: summarize(members) for subset, members in group_by_subset(faces).items()}
+        _logger.info("%s\n%s", self.dataset_name, format_tables({subset or "all": x for subset, x in results.items()}))
         named = {f"landmarks_{subset}" if subset else "landmarks": x for subset, x in results.items()}
         self._write(faces, named)
         return named
@@ -117,49 +131,51 @@ class FaceLandmarkEvaluator(DatasetEvaluator):
         """Write the files of ``output_dir``, for the first normalizer that all faces have."""
         self.output_dir.mkdir(parents=True, exist_ok=True)
         # The box size is never undefined.
-        general = next(n for n in NORMALIZERS if len(percentages(faces, n)) == len(faces))
-        per_keypoint = {name: self._landmark_errors(faces, name) for name in NORMALIZERS}
+        general = next(n for n in NORMALIZERS if len(compute_percentages(faces, n)) == len(faces))
+        per_keypoint = {name: self._average_landmark_errors(faces, name) for name in NORMALIZERS}
         named = {"dataset": self.dataset_name, "schema": self.schema.name, "results": results}
         tables = {name: errors.tolist() for name, errors in per_keypoint.items()}
         write_errors(self.output_dir / "landmark_errors.json", faces, **named, per_keypoint=tables)
-        curves = {subset or "all": percentages(members, general) for subset, members in by_subset(faces).items()}
+        curves = {
+            subset or "all": compute_percentages(members, general) for subset, members in group_by_subset(faces).items()
+        }
         plot_cumulative_errors(self.output_dir / "cumulative_error.png", curves, general)
         plot_landmark_errors(self.output_dir / "per_landmark_error.png", per_keypoint[general], general)
         cv2.imwrite(str(self.output_dir / "worst.jpg"), self._draw_worst(faces, general))
 
-    def _landmark_errors(self, faces: list[FaceError], normalizer: str) -> np.ndarray:
-        """(K,) mean errors in percent over detected faces with the landmark labeled; NaN without any."""
+    def _average_landmark_errors(self, faces: list[FaceError], normalizer: str) -> np.ndarray:
+        """Return (K,) mean errors in percent over detected faces with the landmark labeled; NaN without any."""
         total, count = np.zeros(len(self.schema)), np.zeros(len(self.schema))
         for face in faces:
             length = face.normalizers[normalizer]
             if face.landmarks is not None and length is not None:
-                errors = landmark_distances(np.array(face.landmarks), self._gt(face)) / length
+                errors = compute_landmark_distances(np.array(face.landmarks), self._get_gt(face)) / length
                 total, count = total + np.nan_to_num(errors), count + ~np.isnan(errors)
         return 100 * np.divide(total, count, out=np.full(len(total), np.nan), where=count > 0)
 
     def _draw_worst(self, faces: list[FaceError], normalizer: str) -> np.ndarray:
         crops, captions = [], []
-        for face in sorted(faces, key=lambda face: face.error(normalizer), reverse=True)[:_WORST]:
-            image, gt = self.images[face.image_id], self._gt(face)
+        for face in sorted(faces, key=lambda face: face.compute_error(normalizer), reverse=True)[:_WORST]:
+            image, gt = self.images[face.image_id], self._get_gt(face)
             labeled = gt[gt[:, 2] > 0, :2]
             box = np.concatenate([labeled.min(axis=0), labeled.max(axis=0)])
             crop, matrix = crop_square(read_image(image.dataset_dict), box, _CROP)
-            predicted = None if face.landmarks is None else moved_landmarks(np.array(face.landmarks), matrix)
-            draw_comparison(crop, predicted, moved_landmarks(gt, matrix), self.schema)
+            predicted = None if face.landmarks is None else move_landmarks(np.array(face.landmarks), matrix)
+            draw_comparison(crop, predicted, move_landmarks(gt, matrix), self.schema)
             crops.append(crop)
-            error = "missed" if face.distance is None else f"{face.error(normalizer):.1f} %"
+            error = "missed" if face.distance is None else f"{face.compute_error(normalizer):.1f} %"
             captions.append(f"{error}  {Path(face.file_name).name}")
-        return contact_sheet(crops, captions)
+        return make_contact_sheet(crops, captions)
 
-    def _gt(self, face: FaceError) -> np.ndarray:
+    def _get_gt(self, face: FaceError) -> np.ndarray:
         image = self.images[face.image_id]
         return image.landmarks[int(np.flatnonzero(image.faces == face.face)[0])]
 
 
-def _image(dataset_dict: DatasetDict, schema: KeypointSchema) -> _Image:
+def _read_image(dataset_dict: DatasetDict, schema: KeypointSchema) -> _Image:
     annotations = dataset_dict["annotations"]
     # The size of a face is that of its annotated box, also outside of the image.
-    boxes = corner_boxes(restore_uncut_boxes(annotations))
+    boxes = convert_to_corner_boxes(restore_uncut_boxes(annotations))
     unlabelled = [0.0] * (3 * len(schema))
     flat = [annotation.get("keypoints", unlabelled) for annotation in annotations]
     landmarks = np.array(flat, dtype=np.float64).reshape(len(flat), len(schema), 3)
@@ -170,8 +186,8 @@ def _image(dataset_dict: DatasetDict, schema: KeypointSchema) -> _Image:
 
 
 def _judge(image: _Image, predicted: np.ndarray, scores: np.ndarray, schema: KeypointSchema) -> list[FaceError]:
-    """The errors of an image's faces; ``predicted`` (M, K, 3), ``scores`` (M,)."""
-    lengths = [normalizers(face, box, schema) for face, box in zip(image.landmarks, image.boxes, strict=True)]
+    """Return the errors of an image's faces; ``predicted`` (M, K, 3), ``scores`` (M,)."""
+    lengths = [compute_normalizers(face, box, schema) for face, box in zip(image.landmarks, image.boxes, strict=True)]
     if len(image.dataset_dict["annotations"]) + image.dataset_dict.get(LEFT_OUT, 0) == 1 and len(scores):
         chosen = np.full(len(lengths), scores.argmax())
     else:
@@ -188,7 +204,7 @@ def _judge(image: _Image, predicted: np.ndarray, scores: np.ndarray, schema: Key
             normalizers=defined,
         )
         if index >= 0:
-            face.distance = float(np.nanmean(landmark_distances(predicted[index], gt)))
+            face.distance = float(np.nanmean(compute_landmark_distances(predicted[index], gt)))
             face.score = float(scores[index])
             face.landmarks = predicted[index].round(3).tolist()
         results.append(face)

@@ -16,7 +16,7 @@ from detectron2.evaluation import DatasetEvaluator
 from detectron2.structures import Instances
 from tabulate import tabulate
 
-from centernet_d2.data.annotations import corner_boxes
+from centernet_d2.data.annotations import convert_to_corner_boxes
 from centernet_d2.data.catalog import load_dataset_dicts
 from centernet_d2.data.image_io import DatasetDict
 from centernet_d2.evaluation.common import gather_predictions
@@ -80,9 +80,9 @@ class KittiEvaluator(DatasetEvaluator):
     def process(self, inputs: list[DatasetDict], outputs: list[dict[str, Instances]]) -> None:
         """Store the predictions; non-finite ones are dropped."""
         for sample, output in zip(inputs, outputs, strict=True):
-            self._found[sample["image_id"]] = self._detections(output["instances"].to("cpu"))
+            self._found[sample["image_id"]] = self._convert_detections(output["instances"].to("cpu"))
 
-    def _detections(self, instances: Instances) -> Objects:
+    def _convert_detections(self, instances: Instances) -> Objects:
         boxes, scores = instances.pred_boxes.tensor.double(), instances.scores.double()
         names = [name for name in ("pred_alpha", *_FIELDS_3D) if instances.has(name)]
         fields = {name: instances.get(name).double() for name in names}
@@ -107,41 +107,44 @@ class KittiEvaluator(DatasetEvaluator):
             return {}
         if self._output_dir:
             self._save(predictions, self._output_dir)
-        images = [Image(_gt(self._dataset_dicts[key], self._class_names), predictions[key]) for key in predictions]
-        results = _results(images, self._class_names)
+        images = [Image(_read_gt(self._dataset_dicts[key], self._class_names), predictions[key]) for key in predictions]
+        results = _compute_results(images, self._class_names)
         _log(results, self._class_names)
         return results
 
     def _save(self, predictions: dict[Any, Objects], output_dir: Path) -> None:
-        """``<stem of the image>.txt``; values that were not predicted are the server's defaults: -10, -1, -1000."""
+        """Write ``<stem of the image>.txt``; values that were not predicted are the server's
+        defaults: -10, -1, -1000."""
         output_dir.mkdir(parents=True, exist_ok=True)
         for key, objects in predictions.items():
             stem = Path(self._dataset_dicts[key]["file_name"]).stem
-            (output_dir / f"{stem}.txt").write_text("".join(_lines(objects)))
+            (output_dir / f"{stem}.txt").write_text("".join(_format_lines(objects)))
 
 
-def _gt(dataset_dict: DatasetDict, class_names: list[str]) -> Objects:
-    """All of an image's objects, in the order of the label file."""
+def _read_gt(dataset_dict: DatasetDict, class_names: list[str]) -> Objects:
+    """Return all of an image's objects, in the order of the label file."""
     named = [(class_names[one["category_id"]], one) for one in dataset_dict["annotations"]]
     named += [(one["type"].lower(), one) for one in dataset_dict.get("ignored", ())]
     named.sort(key=lambda pair: pair[1].get("line", 0))
     objects = [one for _, one in named]
 
-    def values(field: str, *shape: int) -> np.ndarray:
-        """(P, ...) float64; zeros for DontCare."""
+    def read_values(field: str, *shape: int) -> np.ndarray:
+        """Return (P, ...) float64; zeros for DontCare."""
         return np.array([one.get(field, np.zeros(shape)) for one in objects], dtype=np.float64).reshape(-1, *shape)
 
     return Objects(
         types=np.array([name for name, _ in named], dtype=str),
-        boxes=corner_boxes(objects),
-        alpha=values("alpha"),
-        boxes_3d=Boxes3D(*map(torch.from_numpy, (values("dim", 3), values("location", 3), values("rotation_y")))),
-        occluded=values("occluded"),
-        truncated=values("truncated"),
+        boxes=convert_to_corner_boxes(objects),
+        alpha=read_values("alpha"),
+        boxes_3d=Boxes3D(
+            *map(torch.from_numpy, (read_values("dim", 3), read_values("location", 3), read_values("rotation_y")))
+        ),
+        occluded=read_values("occluded"),
+        truncated=read_values("truncated"),
     )
 
 
-def _results(images: list[Image], class_names: list[str]) -> dict[str, dict[str, float]]:
+def _compute_results(images: list[Image], class_names: list[str]) -> dict[str, dict[str, float]]:
     results: dict[str, dict[str, float]] = {}
     for task, (kind, overlaps) in _TASKS.items():
         if kind != "2d" and any(image.predictions.boxes_3d is None for image in images):
@@ -151,10 +154,10 @@ def _results(images: list[Image], class_names: list[str]) -> dict[str, dict[str,
             for measure, value in values.items():
                 group = results.setdefault("kitti_aos" if measure.startswith("AOS") else task, {})
                 group[f"{measure}-{name}-{level}"] = value
-    return {task: {**_means(values, class_names), **values} for task, values in results.items()}
+    return {task: {**_average_measures(values, class_names), **values} for task, values in results.items()}
 
 
-def _means(values: dict[str, float], class_names: list[str]) -> dict[str, float]:
+def _average_measures(values: dict[str, float], class_names: list[str]) -> dict[str, float]:
     """Mean of each measure at moderate difficulty over the classes that exist."""
     means = {}
     for measure in dict.fromkeys(key.split("-")[0] for key in values):
@@ -164,7 +167,7 @@ def _means(values: dict[str, float], class_names: list[str]) -> dict[str, float]
     return means
 
 
-def _lines(objects: Objects) -> Iterator[str]:
+def _format_lines(objects: Objects) -> Iterator[str]:
     count = len(objects.types)
     alpha = np.full(count, -10.0) if objects.alpha is None else objects.alpha
     space = [np.full((count, 3), -1.0), np.full((count, 3), -1000.0), np.full((count, 1), -10.0)]

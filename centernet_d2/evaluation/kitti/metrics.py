@@ -24,8 +24,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from centernet_d2.evaluation.average_precision import box_overlaps
-from centernet_d2.structures.boxes3d import Boxes3D, overlaps_3d
+from centernet_d2.evaluation.average_precision import compute_box_iou
+from centernet_d2.structures.boxes3d import Boxes3D, compute_iou_3d
 
 
 class Difficulty(NamedTuple):
@@ -84,11 +84,11 @@ class Image:
     def overlaps(self) -> dict[str, np.ndarray]:
         """(true, predicted) IoU by "2d", "bev" and "3d"; "inside", the fraction of a detection inside a true box."""
         gt, predictions = self.gt.boxes, self.predictions.boxes
-        result = {"2d": box_overlaps(gt, predictions), "inside": _fraction_inside(gt, predictions)}
+        result = {"2d": compute_box_iou(gt, predictions), "inside": _fraction_inside(gt, predictions)}
         if self.gt.boxes_3d is not None and self.predictions.boxes_3d is not None:
             rows = Boxes3D(*(x[:, None] for x in self.gt.boxes_3d))
             columns = Boxes3D(*(x[None] for x in self.predictions.boxes_3d))
-            result["bev"], result["3d"] = (x.numpy() for x in overlaps_3d(rows, columns))
+            result["bev"], result["3d"] = (x.numpy() for x in compute_iou_3d(rows, columns))
         return result
 
 
@@ -116,7 +116,7 @@ class Scene:
 def average_precisions(
     images: Sequence[Image], kind: str, name: str, difficulty: Difficulty, min_overlap: float
 ) -> dict[str, float]:
-    """ "AP40" and "AP11" and, for "2d" where alpha is predicted, "AOS40" and "AOS11", in percent.
+    """Return "AP40" and "AP11" in percent; for "2d" with predicted alpha also "AOS40" and "AOS11".
 
     NaN if no object counts.
 
@@ -124,25 +124,25 @@ def average_precisions(
         kind: of overlap: "2d", "bev" or "3d".
         name: of the class.
     """
-    scenes = [scene(image, kind, name, difficulty, min_overlap) for image in images]
+    scenes = [select_scene(image, kind, name, difficulty, min_overlap) for image in images]
     with_angles = kind == "2d" and all(image.predictions.alpha is not None for image in images)
     measures = ("AP", "AOS") if with_angles else ("AP",)
     total = sum(int(one.must.sum()) for one in scenes)
     if not total:
         return {f"{measure}{count}": math.nan for measure in measures for count in (40, 11)}
-    thresholds = recall_thresholds(np.concatenate([match_scores(one) for one in scenes]), total)
+    thresholds = select_recall_thresholds(np.concatenate([match_scores(one) for one in scenes]), total)
     hits, errors, similarity = sum((count(one, thresholds) for one in scenes), np.zeros((3, len(thresholds))))
     result: dict[str, float] = {}
     for measure, value in zip(measures, (hits, similarity), strict=False):
         curve = np.zeros(_RECALLS)
-        curve[: len(thresholds)] = _share(value, hits + errors)
+        curve[: len(thresholds)] = _divide(value, hits + errors)
         best = 100 * np.maximum.accumulate(curve[::-1])[::-1]
         result |= {f"{measure}40": float(best[1:].mean()), f"{measure}11": float(best[::4].mean())}
     return result
 
 
-def scene(image: Image, kind: str, name: str, difficulty: Difficulty, min_overlap: float) -> Scene:
-    """The part of ``image`` that counts."""
+def select_scene(image: Image, kind: str, name: str, difficulty: Difficulty, min_overlap: float) -> Scene:
+    """Return the part of ``image`` that counts."""
     gt, predictions, overlaps = image.gt, image.predictions, image.overlaps
     assert gt.occluded is not None and gt.truncated is not None and predictions.scores is not None
     small = predictions.heights < difficulty.min_height
@@ -170,7 +170,7 @@ def scene(image: Image, kind: str, name: str, difficulty: Difficulty, min_overla
 
 
 def match_scores(one: Scene) -> np.ndarray:
-    """Scores of matched detections; each object takes the best remaining one."""
+    """Return the scores of matched detections; each object takes the best remaining one."""
     left = np.ones(len(one.scores), dtype=bool)
     matched = []
     for overlaps, must in zip(one.overlaps, one.must, strict=True):
@@ -183,8 +183,8 @@ def match_scores(one: Scene) -> np.ndarray:
     return np.array(matched, dtype=np.float64)
 
 
-def recall_thresholds(scores: np.ndarray, total: int) -> np.ndarray:
-    """Of the (n,) scores of hits those nearest to recalls 0, 1/40, ..., 1 of ``total`` objects, in descending order."""
+def select_recall_thresholds(scores: np.ndarray, total: int) -> np.ndarray:
+    """Return the scores (n,) of hits nearest to recalls 0, 1/40, ..., 1 of ``total`` objects, in descending order."""
     ordered = np.sort(scores)[::-1]
     chosen: list[float] = []
     wanted = 0.0
@@ -197,7 +197,8 @@ def recall_thresholds(scores: np.ndarray, total: int) -> np.ndarray:
 
 
 def count(one: Scene, thresholds: np.ndarray) -> np.ndarray:
-    """(3, T) float64: hits, errors and the hits' sum of similarities with the detections of each threshold or above."""
+    """Return (3, T) float64: hits, errors and the hits' sum of similarities with the detections of each threshold or
+    above."""
     left = one.scores >= thresholds[:, None]
     every = np.arange(len(thresholds))
     hits, similarity = np.zeros(len(thresholds)), np.zeros(len(thresholds))
@@ -222,6 +223,6 @@ def _fraction_inside(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     return _share((high - low).clip(min=0).prod(axis=2), (b[:, 2:] - b[:, :2]).prod(axis=1))
 
 
-def _share(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
-    """``part / whole``; 0 where the whole is 0."""
+def _divide(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
+    """Return ``part / whole``; 0 where the whole is 0."""
     return np.divide(part, whole, out=np.zeros(np.broadcast_shapes(part.shape, whole.shape)), where=whole > 0)

@@ -16,10 +16,10 @@ from detectron2.structures import Instances
 from detectron2.utils import comm
 from tabulate import tabulate
 
-from centernet_d2.data.annotations import corner_boxes
+from centernet_d2.data.annotations import convert_to_corner_boxes
 from centernet_d2.data.catalog import load_dataset_dicts
 from centernet_d2.data.image_io import DatasetDict
-from centernet_d2.data.validation.object_boxes import scored_objects
+from centernet_d2.data.validation.object_boxes import list_scored_objects
 
 if TYPE_CHECKING:
     from centernet_d2.evaluation.tracking import metrics as tracking_metrics
@@ -37,7 +37,7 @@ class _Found(NamedTuple):
 
 
 class TrackingEvaluator(DatasetEvaluator):
-    """MOTA, IDF1, HOTA, DetA, AssA in percent and the counts of ``metrics.score``, of boxes.
+    """MOTA, IDF1, HOTA, DetA, AssA in percent and the counts of ``metrics.compute_scores``, of boxes.
 
     ``evaluate`` returns ``{"tracking": {...}}`` in the main process and {} in others, and where the dataset has no
     objects. With several classes each has its own, such as ``MOTA-car``; those without a class name are over all
@@ -120,11 +120,11 @@ class TrackingEvaluator(DatasetEvaluator):
         ):
             _logger.warning("%s has no objects to score tracks with", self._dataset_name)
             return {}
-        results = self._score(predictions)
+        results = self._compute_scores(predictions)
         _log(results, self._class_names)
         return {"tracking": results}
 
-    def _score(self, predictions: dict[int, dict[int, _Found]]) -> dict[str, float]:
+    def _compute_scores(self, predictions: dict[int, dict[int, _Found]]) -> dict[str, float]:
         by_class = [
             [
                 [self._compare(self._dataset_dicts[video, frame], one, category) for frame, one in frames.items()]
@@ -132,31 +132,35 @@ class TrackingEvaluator(DatasetEvaluator):
             ]
             for category in range(len(self._class_names))
         ]
-        results = self._metrics.score([frames for videos in by_class for frames in videos])
+        results = self._metrics.compute_scores([frames for videos in by_class for frames in videos])
         if len(by_class) > 1:
             for name, videos in zip(self._class_names, by_class, strict=True):
-                results |= {f"{measure}-{name}": value for measure, value in self._metrics.score(videos).items()}
+                results |= {
+                    f"{measure}-{name}": value for measure, value in self._metrics.compute_scores(videos).items()
+                }
         return results
 
     def _compare(self, dataset_dict: DatasetDict, predictions: _Found, category: int) -> tracking_metrics.Frame:
         true = [one for one in dataset_dict.get("annotations", []) if one["category_id"] == category]
-        true = scored_objects(true, self._dataset_name)
+        true = list_scored_objects(true, self._dataset_name)
         ids = np.array([one["track_id"] for one in true], dtype=np.int64)
         ignored = np.array([one.get("iscrowd", 0) for one in true], dtype=bool)
         same = predictions.classes == category
         return self._metrics.compare_frame(
-            ids, corner_boxes(true), ignored, predictions.ids[same], predictions.boxes[same]
+            ids, convert_to_corner_boxes(true), ignored, predictions.ids[same], predictions.boxes[same]
         )
 
     def _save(self, predictions: dict[int, dict[int, _Found]], output_dir: Path) -> None:
         output_dir.mkdir(parents=True, exist_ok=True)
         names = MetadataCatalog.get(self._dataset_name).get("video_names", {})
         for video, frames in predictions.items():
-            lines = [line for frame, one in frames.items() for line in _lines(frame, one, len(self._class_names))]
+            lines = [
+                line for frame, one in frames.items() for line in _format_lines(frame, one, len(self._class_names))
+            ]
             (output_dir / f"{names.get(video, video)}.txt").write_text("".join(lines))
 
 
-def _lines(frame: int, predictions: _Found, num_classes: int) -> Iterator[str]:
+def _format_lines(frame: int, predictions: _Found, num_classes: int) -> Iterator[str]:
     sizes = predictions.boxes[:, 2:] - predictions.boxes[:, :2]
     rows = np.hstack([predictions.boxes[:, :2] + 1, sizes, predictions.scores[:, None]]).tolist()
     for track_id, category, row in zip(predictions.ids.tolist(), predictions.classes.tolist(), rows, strict=True):

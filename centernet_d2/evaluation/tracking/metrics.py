@@ -16,7 +16,7 @@ from motmetrics import MOTAccumulator
 from motmetrics.metrics import create
 from scipy.optimize import linear_sum_assignment
 
-from centernet_d2.evaluation.average_precision import box_overlaps
+from centernet_d2.evaluation.average_precision import compute_box_iou
 
 #: Minimum IoU of a match for CLEAR, IDF1 and ignored regions.
 OVERLAP = 0.5
@@ -61,16 +61,16 @@ def compare_frame(
         ignored: (T,) bool.
         found_boxes: (F, 4).
     """
-    overlaps = box_overlaps(true_boxes, found_boxes)
+    overlaps = compute_box_iou(true_boxes, found_boxes)
     matching = np.where(overlaps < OVERLAP - _EPSILON, 0, overlaps)
     rows, columns = linear_sum_assignment(-matching)
     removed = columns[ignored[rows] & (matching[rows, columns] > 0)]
     return Frame(true_ids[~ignored], np.delete(found_ids, removed), np.delete(overlaps[~ignored], removed, axis=1))
 
 
-def score(videos: Sequence[Sequence[Frame]]) -> dict[str, float]:
-    """MOTA, IDF1, HOTA, DetA and AssA in percent, and counts of ID switches, false positives (FP),
-    false negatives (FN), objects that are tracked in at least 80 % (MT) and in less than 20 % of their frames (ML).
+def compute_scores(videos: Sequence[Sequence[Frame]]) -> dict[str, float]:
+    """Return MOTA, IDF1, HOTA, DetA and AssA in percent, and counts of ID switches, false positives (FP), false
+    negatives (FN), objects that are tracked in at least 80 % (MT) and in less than 20 % of their frames (ML).
 
     Track ids are separate for each video. NaN if undefined: MOTA and IDF1 without objects, HOTA without objects and
     predictions.
@@ -79,7 +79,7 @@ def score(videos: Sequence[Sequence[Frame]]) -> dict[str, float]:
 
 
 def clear_and_identity(videos: Sequence[Sequence[Frame]]) -> dict[str, float]:
-    """The metrics of ``score`` except HOTA, DetA and AssA."""
+    """Return the metrics of ``compute_scores`` except HOTA, DetA and AssA."""
     host, partials = create(), []
     for frames in videos:
         events = MOTAccumulator(auto_id=True)
@@ -95,7 +95,7 @@ def clear_and_identity(videos: Sequence[Sequence[Frame]]) -> dict[str, float]:
 
 
 def hota(videos: Sequence[Sequence[Frame]]) -> dict[str, float]:
-    """HOTA, DetA and AssA in percent: means over ``HOTA_OVERLAPS``."""
+    """Return HOTA, DetA and AssA in percent: means over ``HOTA_OVERLAPS``."""
     total = 0
     matches, associations = np.zeros_like(HOTA_OVERLAPS), np.zeros_like(HOTA_OVERLAPS)
     for frames in videos:
@@ -114,7 +114,7 @@ def hota(videos: Sequence[Sequence[Frame]]) -> dict[str, float]:
 
 
 def _match_frames(frames: Sequence[Frame]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """HOTA's matches of one video, whose (object, track) pairs count from 0.
+    """Return HOTA's matches of one video, whose (object, track) pairs count from 0.
 
     Returns:
         pairs: (M,) int64.

@@ -36,7 +36,7 @@ class DarknetStage(nn.Module):
         self.blocks = nn.Sequential(*[DarknetBlock(out_channels, norm) for _ in range(blocks)])
 
     def forward(self, x: Tensor) -> Tensor:
-        """(N, c, H, W) to (N, d, H / 2, W / 2)."""
+        """Map (N, c, H, W) to (N, d, H / 2, W / 2)."""
         return self.blocks(F.leaky_relu(self.down(x), _SLOPE))
 
 
@@ -85,5 +85,5 @@ class Darknet(Backbone):
 
 @BACKBONE_REGISTRY.register()
 def build_darknet_backbone(cfg: CfgNode, input_shape: ShapeSpec) -> Darknet:
-    """Darknet-53 with MODEL.DARKNET.NORM and MODEL.BACKBONE.FREEZE_AT."""
+    """Build Darknet-53 with MODEL.DARKNET.NORM and MODEL.BACKBONE.FREEZE_AT."""
     return Darknet(norm=cfg.MODEL.DARKNET.NORM, freeze_at=cfg.MODEL.BACKBONE.FREEZE_AT)

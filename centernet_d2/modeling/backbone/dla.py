@@ -56,7 +56,7 @@ class Tree(nn.Module):
             self.project = None
 
     def forward(self, x: Tensor, inherited: Sequence[Tensor] = ()) -> Tensor:
-        """(N, c, H, W) to (N, d, H / stride, W / stride); ``inherited`` has the size of the result."""
+        """Map (N, c, H, W) to (N, d, H / stride, W / stride); ``inherited`` has the size of the result."""
         bottom = F.max_pool2d(x, self.stride) if self.stride > 1 else x
         if self.keep_input:
             inherited = [*inherited, bottom]
@@ -111,5 +111,5 @@ class DLA(Backbone):
 
 @BACKBONE_REGISTRY.register()
 def build_dla_backbone(cfg: CfgNode, input_shape: ShapeSpec) -> DLA:
-    """DLA-34 with MODEL.DLA.NORM and MODEL.BACKBONE.FREEZE_AT."""
+    """Build DLA-34 with MODEL.DLA.NORM and MODEL.BACKBONE.FREEZE_AT."""
     return DLA(norm=cfg.MODEL.DLA.NORM, freeze_at=cfg.MODEL.BACKBONE.FREEZE_AT)

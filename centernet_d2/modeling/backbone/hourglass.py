@@ -52,7 +52,7 @@ class Hourglass(nn.Module):
         )
 
     def forward(self, x: Tensor) -> Tensor:
-        """(N, channels[0], H, W) to the same shape; H and W divisible by 2 ** (len(channels) - 1)."""
+        """Map (N, channels[0], H, W) to the same shape; H and W are divisible by 2 ** (len(channels) - 1)."""
         low = self.low3(self.low2(self.low1(x)))
         return self.up1(x) + F.interpolate(low, scale_factor=2, mode="nearest")
 
@@ -112,7 +112,7 @@ class HourglassNet(Backbone):
 
 @BACKBONE_REGISTRY.register()
 def build_hourglass_backbone(cfg: CfgNode, input_shape: ShapeSpec) -> HourglassNet:
-    """MODEL.HOURGLASS; Hourglass-104 by default. It has no stages that could be frozen: each goes up again."""
+    """Build MODEL.HOURGLASS, by default Hourglass-104. It has no stages to freeze: each stage also upsamples."""
     freeze_stages([], cfg.MODEL.BACKBONE.FREEZE_AT)
     settings = cfg.MODEL.HOURGLASS
     return HourglassNet(

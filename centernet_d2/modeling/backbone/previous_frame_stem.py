@@ -46,7 +46,7 @@ class PreviousFrameStem(nn.Module):
 
 
 def _copy_stem(stem: nn.Module, channels: int) -> nn.Module:
-    """A copy for images of so many channels."""
+    """Return a copy of the stem for images with this number of channels."""
     stem = copy.deepcopy(stem)
     first = next(module for module in stem.modules() if isinstance(module, nn.Conv2d))
     first.in_channels = channels

@@ -53,7 +53,7 @@ class TimmBackbone(Backbone):
 
 @BACKBONE_REGISTRY.register()
 def build_timm_backbone(cfg: CfgNode, input_shape: ShapeSpec) -> TimmBackbone:
-    """MODEL.TIMM; none of its stages can be frozen here.
+    """Build MODEL.TIMM; none of its stages can be frozen here.
 
     MODEL.RESNETS.DEFORM_ON_PER_STAGE makes stages of ResNets, Res2Nets and ResNeXts deformable.
 

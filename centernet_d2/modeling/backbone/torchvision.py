@@ -99,7 +99,7 @@ class TorchvisionBackbone(Backbone):
 
 
 def _find_maps(model: nn.Module) -> dict[int, tuple[str, int]]:
-    """For each of the strides, the module whose output is the map, and its channels.
+    """Return, for each stride, the module whose output is the map, and its channels.
 
     Args:
         model: on the meta device, in evaluation mode: one pass without numbers finds them.
@@ -123,10 +123,10 @@ def _find_maps(model: nn.Module) -> dict[int, tuple[str, int]]:
 
     maps = {}
     for stride in STRIDES[:-1]:
-        halving = [c for c in calls if (_stride(c.given), _stride(c.result)) == (stride, 2 * stride)]
+        halving = [c for c in calls if (_get_stride(c.given), _get_stride(c.result)) == (stride, 2 * stride)]
         if not halving:
             raise ValueError(f"no module halves a map of stride {stride}")
-        block = min(halving, key=_depth)
+        block = min(halving, key=_get_depth)
         maps[stride] = _find_source(block.given, calls)
     parent = block.name.rpartition(".")[0]
     maps[32] = _find_source(_find_last_map([c for c in calls if c.name.rpartition(".")[0] == parent]), calls)
@@ -134,8 +134,8 @@ def _find_maps(model: nn.Module) -> dict[int, tuple[str, int]]:
 
 
 def _find_last_map(siblings: list[_Call]) -> Tensor:
-    """The last map of stride 32, without a 1x1 convolution by itself after which there are only pointwise functions."""
-    siblings = [c for c in siblings if _stride(c.result) == 32]
+    """Return the last map of stride 32, before a final 1x1 convolution that only pointwise functions follow."""
+    siblings = [c for c in siblings if _get_stride(c.result) == 32]
     for call in reversed(siblings):
         convolutions = [m for m in call.module.modules() if isinstance(m, nn.Conv2d)]
         if convolutions:
@@ -145,15 +145,18 @@ def _find_last_map(siblings: list[_Call]) -> Tensor:
 
 
 def _find_source(x: Tensor, calls: list[_Call]) -> tuple[str, int]:
-    """The outermost module that gave ``x``, and the channels. Of several, the last: others may have worked in place."""
-    return min((c for c in reversed(calls) if c.result is x), key=_depth).name, x.shape[1]
+    """Return the outermost module that gave ``x``, and the channels.
+
+    Of several, the last: others may have worked in place.
+    """
+    return min((c for c in reversed(calls) if c.result is x), key=_get_depth).name, x.shape[1]
 
 
-def _depth(call: _Call) -> int:
+def _get_depth(call: _Call) -> int:
     return call.name.count(".")
 
 
-def _stride(x: Tensor) -> float:
+def _get_stride(x: Tensor) -> float:
     return _PROBE_SIZE / x.shape[-1] if x.shape[-2] == x.shape[-1] else 0.0
 
 
@@ -169,7 +172,7 @@ class TorchvisionWeights(PathHandler):
         return [self.PREFIX]
 
     def _get_local_path(self, path: str, force: bool = False, **kwargs: object) -> str:
-        url = weights_url(path)
+        url = get_weights_url(path)
         # torchvision's own cache. The name of a file ends with the start of its SHA-256, which is checked.
         file = Path(torch.hub.get_dir(), "checkpoints", url.rpartition("/")[2])
         if force or not file.exists():
@@ -178,8 +181,8 @@ class TorchvisionWeights(PathHandler):
         return str(file)
 
 
-def weights_url(path: str) -> str:
-    """Where torchvision publishes the weights "torchvision://<network>[/<name>]".
+def get_weights_url(path: str) -> str:
+    """Return the URL at torchvision of the weights "torchvision://<network>[/<name>]".
 
     Raises:
         ValueError: torchvision has no such network or weights.
@@ -196,7 +199,7 @@ PathManager.register_handler(TorchvisionWeights())
 
 @BACKBONE_REGISTRY.register()
 def build_torchvision_backbone(cfg: CfgNode, input_shape: ShapeSpec) -> TorchvisionBackbone:
-    """MODEL.TORCHVISION with MODEL.BACKBONE.FREEZE_AT."""
+    """Build MODEL.TORCHVISION with MODEL.BACKBONE.FREEZE_AT."""
     settings = cfg.MODEL.TORCHVISION
     return TorchvisionBackbone(
         name=settings.NAME,

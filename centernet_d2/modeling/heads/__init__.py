@@ -1,6 +1,6 @@
 """Heads, one file per quantity. Importing this package registers them."""
 
-from centernet_d2.modeling.heads.base import HEAD_REGISTRY, Head, build_extra_heads, build_head, head_name
+from centernet_d2.modeling.heads.base import HEAD_REGISTRY, Head, build_extra_heads, build_head, get_head_name
 from centernet_d2.modeling.heads.box import BoxHead
 from centernet_d2.modeling.heads.box3d_orientation import Box3DOrientationHead
 from centernet_d2.modeling.heads.box3d_regression import Box3DCenterOffsetHead, Box3DDepthHead, Box3DDimensionsHead
@@ -33,5 +33,5 @@ __all__ = [
     "PointRegressionHead",
     "build_extra_heads",
     "build_head",
-    "head_name",
+    "get_head_name",
 ]

@@ -117,7 +117,7 @@ def build_head(name: str, cfg: CfgNode, in_channels: Sequence[int]) -> Head:
     return HEAD_REGISTRY.get(name)(cfg, in_channels)
 
 
-def common_arguments(cfg: CfgNode, in_channels: Sequence[int], loss_weight: float) -> dict[str, Any]:
+def read_common_arguments(cfg: CfgNode, in_channels: Sequence[int], loss_weight: float) -> dict[str, Any]:
     """Return the arguments that every head takes from the config."""
     return {
         "in_channels": in_channels,
@@ -131,9 +131,9 @@ def build_extra_heads(cfg: CfgNode, in_channels: Sequence[int]) -> dict[str, Hea
 
     The keys are the names in losses, checkpoints and predictions, such as "displacement" for ``DisplacementHead``.
     """
-    return {head_name(name): build_head(name, cfg, in_channels) for name in cfg.MODEL.CENTERNET.EXTRA_HEADS}
+    return {get_head_name(name): build_head(name, cfg, in_channels) for name in cfg.MODEL.CENTERNET.EXTRA_HEADS}
 
 
-def head_name(class_name: str) -> str:
+def get_head_name(class_name: str) -> str:
     """Return ``class_name`` in snake case, without the final "Head"."""
     return re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", class_name.removesuffix("Head")).lower()

@@ -95,7 +95,7 @@ class BoxHead(BoxSizeHead):
         }
 
     def encode(self, targets: Targets) -> BoxTargets:  # type: ignore[override]
-        points, cells = targets.points(self.point_flags), targets.cells(self.point_flags)
+        points, cells = targets.get_points(self.point_flags), targets.get_cells(self.point_flags)
         samples = sample_box_cells(
             self.sampling, targets.boxes, targets.image_index, cells, targets.grid_size, self.alpha, self.stride
         )

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from detectron2.config import CfgNode, configurable
 from torch import Tensor
 
-from centernet_d2.modeling.heads.base import HEAD_REGISTRY, common_arguments
+from centernet_d2.modeling.heads.base import HEAD_REGISTRY, read_common_arguments
 from centernet_d2.modeling.heads.box3d_regression import Box3DRegressionHead
 from centernet_d2.ops.box3d_geometry import wrap_angle
 from centernet_d2.structures import Targets
@@ -37,9 +37,9 @@ class Box3DOrientationHead(Box3DRegressionHead):
 
     @classmethod
     def from_config(cls, cfg: CfgNode, in_channels: Sequence[int]) -> dict[str, Any]:
-        return common_arguments(cfg, in_channels, cfg.MODEL.BOX3D.ORIENTATION_WEIGHT)
+        return read_common_arguments(cfg, in_channels, cfg.MODEL.BOX3D.ORIENTATION_WEIGHT)
 
-    def values(self, targets: Targets) -> Tensor:
+    def compute_values(self, targets: Targets) -> Tensor:
         return encode_angle(targets.fields["alpha"])[:, None]
 
     def loss(self, output: Tensor, target: tuple[Tensor, Tensor, Tensor], num_objects: Tensor) -> Tensor:

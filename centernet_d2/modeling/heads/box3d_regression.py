@@ -8,7 +8,7 @@ from typing import Any
 from detectron2.config import CfgNode, configurable
 from torch import Tensor
 
-from centernet_d2.modeling.heads.base import HEAD_REGISTRY, common_arguments
+from centernet_d2.modeling.heads.base import HEAD_REGISTRY, read_common_arguments
 from centernet_d2.modeling.heads.box_size import PointRegressionHead
 from centernet_d2.structures import Targets
 
@@ -41,12 +41,12 @@ class Box3DDepthHead(Box3DRegressionHead):
 
     @classmethod
     def from_config(cls, cfg: CfgNode, in_channels: Sequence[int]) -> dict[str, Any]:
-        return common_arguments(cfg, in_channels, cfg.MODEL.BOX3D.DEPTH_WEIGHT)
+        return read_common_arguments(cfg, in_channels, cfg.MODEL.BOX3D.DEPTH_WEIGHT)
 
     def select_supervised(self, targets: Targets) -> Targets:
         return targets.select(targets.fields["metric"])
 
-    def values(self, targets: Targets) -> Tensor:
+    def compute_values(self, targets: Targets) -> Tensor:
         return targets.fields["depth"][:, None, None]
 
     def read(self, output: Tensor, image_index: Tensor, cells: Tensor) -> Tensor:
@@ -71,12 +71,12 @@ class Box3DDimensionsHead(Box3DRegressionHead):
 
     @classmethod
     def from_config(cls, cfg: CfgNode, in_channels: Sequence[int]) -> dict[str, Any]:
-        return common_arguments(cfg, in_channels, cfg.MODEL.BOX3D.DIMENSIONS_WEIGHT)
+        return read_common_arguments(cfg, in_channels, cfg.MODEL.BOX3D.DIMENSIONS_WEIGHT)
 
     def select_supervised(self, targets: Targets) -> Targets:
         return targets.select(targets.fields["metric"])
 
-    def values(self, targets: Targets) -> Tensor:
+    def compute_values(self, targets: Targets) -> Tensor:
         return targets.fields["dimensions"][:, None]
 
 
@@ -91,12 +91,12 @@ class Box3DCenterOffsetHead(Box3DRegressionHead):
 
     @classmethod
     def from_config(cls, cfg: CfgNode, in_channels: Sequence[int]) -> dict[str, Any]:
-        return common_arguments(cfg, in_channels, cfg.MODEL.BOX3D.CENTER_OFFSET_WEIGHT)
+        return read_common_arguments(cfg, in_channels, cfg.MODEL.BOX3D.CENTER_OFFSET_WEIGHT)
 
     def select_supervised(self, targets: Targets) -> Targets:
         return targets.select(targets.fields["center_3d"][:, 0, 2] > 0)
 
-    def values(self, targets: Targets) -> Tensor:
+    def compute_values(self, targets: Targets) -> Tensor:
         low, high = targets.boxes[:, None, :2], targets.boxes[:, None, 2:]
         return (targets.fields["center_3d"][..., :2] - (low + high) / 2) / (high - low)
 

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from detectron2.config import CfgNode, configurable
 from torch import Tensor
 
-from centernet_d2.modeling.heads.base import HEAD_REGISTRY, Head, common_arguments
+from centernet_d2.modeling.heads.base import HEAD_REGISTRY, Head, read_common_arguments
 from centernet_d2.ops import grid_coding as grid
 from centernet_d2.structures import Targets
 
@@ -25,7 +25,7 @@ class PointRegressionHead(Head):
         self.channels_per_point = channels_per_point
 
     @abstractmethod
-    def values(self, targets: Targets) -> Tensor:
+    def compute_values(self, targets: Targets) -> Tensor:
         """Return the ground truth (P, K, d), in grid cells."""
 
     def select_supervised(self, targets: Targets) -> Targets:
@@ -35,7 +35,7 @@ class PointRegressionHead(Head):
     def encode(self, targets: Targets) -> tuple[Tensor, Tensor, Tensor]:
         """Return image indices (P, 1), cells (P, K, 2) and values (P, K, d) of the supervised objects."""
         targets = self.select_supervised(targets)
-        return targets.image_index[:, None], targets.cells(self.point_flags), self.values(targets)
+        return targets.image_index[:, None], targets.get_cells(self.point_flags), self.compute_values(targets)
 
     def read(self, output: Tensor, image_index: Tensor, cells: Tensor) -> Tensor:
         """Return each point's channels (..., K, d) at its cell; ``image_index`` (..., 1), ``cells`` (..., K, 2)."""
@@ -87,10 +87,10 @@ class BoxSizeHead(PointRegressionHead):
         return {
             "encoding": settings.BOX_ENCODING,
             "point_flags": settings.GRID_POINTS,
-            **common_arguments(cfg, in_channels, settings.BOX_SIZE_WEIGHT),
+            **read_common_arguments(cfg, in_channels, settings.BOX_SIZE_WEIGHT),
         }
 
-    def values(self, targets: Targets) -> Tensor:
+    def compute_values(self, targets: Targets) -> Tensor:
         return grid.encode_size(targets.boxes, self.point_flags, self.encoding)
 
     def decode_boxes(self, output: Tensor, image_index: Tensor, cells: Tensor, points: Tensor) -> Tensor:
@@ -122,11 +122,11 @@ class PointOffsetHead(PointRegressionHead):
         settings = cfg.MODEL.CENTERNET
         return {
             "point_flags": settings.GRID_POINTS,
-            **common_arguments(cfg, in_channels, settings.OFFSET_WEIGHT),
+            **read_common_arguments(cfg, in_channels, settings.OFFSET_WEIGHT),
         }
 
-    def values(self, targets: Targets) -> Tensor:
-        return targets.points(self.point_flags) - targets.cells(self.point_flags)
+    def compute_values(self, targets: Targets) -> Tensor:
+        return targets.get_points(self.point_flags) - targets.get_cells(self.point_flags)
 
     def merge_flipped(self, output: Tensor, flipped: Tensor) -> Tensor:
         """Return the offset of the unflipped image, as the reference does: networks trained with integer pixel centers

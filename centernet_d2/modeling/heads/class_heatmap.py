@@ -9,10 +9,16 @@ import torch
 from detectron2.config import CfgNode, configurable
 from torch import Tensor
 
-from centernet_d2.modeling.heads.base import HEAD_REGISTRY, Head, common_arguments
+from centernet_d2.modeling.heads.base import HEAD_REGISTRY, Head, read_common_arguments
 from centernet_d2.ops import grid_coding as grid
 from centernet_d2.ops.focal_loss import HEATMAP_LOSSES
-from centernet_d2.ops.gaussian import SparseMaps, add_ignored_regions, splat_gaussians, splat_in_boxes, window_radius
+from centernet_d2.ops.gaussian import (
+    SparseMaps,
+    add_ignored_regions,
+    compute_window_radius,
+    splat_gaussians,
+    splat_in_boxes,
+)
 from centernet_d2.structures import Targets
 
 # Initial bias: every cell starts at probability 0.1 (RetinaNet, section 4.1, with CenterNet's value).
@@ -75,7 +81,7 @@ class ClassHeatmapHead(Head):
             "alpha": settings.GAUSSIAN_ALPHA,
             "fixed_radius": settings.GAUSSIAN_FIXED_RADIUS,
             "heatmap_loss": settings.HEATMAP_LOSS,
-            **common_arguments(cfg, in_channels, settings.HEATMAP_WEIGHT),
+            **read_common_arguments(cfg, in_channels, settings.HEATMAP_WEIGHT),
         }
 
     def encode(self, targets: Targets) -> SparseMaps:
@@ -84,7 +90,7 @@ class ClassHeatmapHead(Head):
         return maps if targets.ignored is None else add_ignored_regions(maps, self._render(targets.ignored))
 
     def _render(self, targets: Targets) -> SparseMaps:
-        cells = targets.cells(self.point_flags)
+        cells = targets.get_cells(self.point_flags)
         count = len(self.point_flags)
         first = targets.image_index * self.out_channels + targets.classes * count
         channel = first[:, None] + torch.arange(count, device=first.device)
@@ -92,7 +98,7 @@ class ClassHeatmapHead(Head):
         if self.radius_method == "box":
             return splat_in_boxes(cells, channel, targets.boxes, shape)
         sizes = targets.boxes[:, 2:] - targets.boxes[:, :2]
-        radius = window_radius(
+        radius = compute_window_radius(
             sizes, self.min_overlap, self.radius_method, self.elliptical, self.alpha, self.fixed_radius
         )
         return splat_gaussians(cells, channel, radius, shape)
@@ -104,7 +110,7 @@ class ClassHeatmapHead(Head):
 
     def encode_dense(self, targets: Targets) -> Tensor:
         """Return logits, within +-16 so that they are finite."""
-        return self.encode(targets).logits()
+        return self.encode(targets).to_logits()
 
     def unflip(self, flipped: Tensor) -> Tensor:
         order = [self.point_flags.index(p) for p in grid.flip_grid_points(self.point_flags)]
@@ -113,9 +119,9 @@ class ClassHeatmapHead(Head):
 
     def merge_flipped(self, output: Tensor, flipped: Tensor) -> Tensor:
         """Return the mean of the probabilities, as a logit."""
-        return mean_probability(output, self.unflip(flipped))
+        return average_probabilities(output, self.unflip(flipped))
 
 
-def mean_probability(a: Tensor, b: Tensor) -> Tensor:
+def average_probabilities(a: Tensor, b: Tensor) -> Tensor:
     """Return the mean of the probabilities with logits ``a`` and ``b``, as a logit."""
     return ((a.sigmoid() + b.sigmoid()) / 2).logit(eps=1e-7)

@@ -9,7 +9,7 @@ from detectron2.config import CfgNode, configurable
 from torch import Tensor
 from torch.nn import functional as F
 
-from centernet_d2.modeling.heads.base import HEAD_REGISTRY, common_arguments
+from centernet_d2.modeling.heads.base import HEAD_REGISTRY, read_common_arguments
 from centernet_d2.modeling.heads.box_size import PointRegressionHead
 from centernet_d2.structures import Targets
 
@@ -30,13 +30,13 @@ class DisplacementHead(PointRegressionHead):
 
     @classmethod
     def from_config(cls, cfg: CfgNode, in_channels: Sequence[int]) -> dict[str, Any]:
-        return common_arguments(cfg, in_channels, cfg.MODEL.TRACKING.DISPLACEMENT_WEIGHT)
+        return read_common_arguments(cfg, in_channels, cfg.MODEL.TRACKING.DISPLACEMENT_WEIGHT)
 
     def select_supervised(self, targets: Targets) -> Targets:
         return targets.select(targets.fields["previous_center"][:, 0, 2] > 0)
 
-    def values(self, targets: Targets) -> Tensor:
-        return targets.fields["previous_center"][..., :2] - targets.cells([4])
+    def compute_values(self, targets: Targets) -> Tensor:
+        return targets.fields["previous_center"][..., :2] - targets.get_cells([4])
 
     def merge_flipped(self, output: Tensor, flipped: Tensor) -> Tensor:
         """Return the map of the unflipped image, as the reference does."""

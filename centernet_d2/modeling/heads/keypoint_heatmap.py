@@ -10,12 +10,12 @@ from detectron2.config import CfgNode, configurable
 from torch import Tensor
 
 from centernet_d2.layers.class_keypoints import ClassKeypoints
-from centernet_d2.layers.distributed import mean_over_processes
+from centernet_d2.layers.distributed import average_over_processes
 from centernet_d2.modeling.heads.base import HEAD_REGISTRY
-from centernet_d2.modeling.heads.class_heatmap import HEATMAP_PRIOR, mean_probability
+from centernet_d2.modeling.heads.class_heatmap import HEATMAP_PRIOR, average_probabilities
 from centernet_d2.modeling.heads.sparse import DeferredMap, SparseHead, check_normalizer
 from centernet_d2.ops.focal_loss import heatmap_focal_loss
-from centernet_d2.ops.gaussian import SparseMaps, splat_gaussians, window_radius
+from centernet_d2.ops.gaussian import SparseMaps, compute_window_radius, splat_gaussians
 from centernet_d2.ops.indexing import gather_cells
 from centernet_d2.structures import Targets
 from centernet_d2.structures.keypoint_schema import get_schema
@@ -106,7 +106,7 @@ class KeypointHeatmapHead(SparseHead):
         local = first + torch.arange(channels.shape[1], device=group.device)
         maps = self._splat(targets, keypoints, local, (len(pairs), channels.shape[1], *targets.grid_size))
         count_peaks = self.normalizer == "keypoints"
-        num_peaks = mean_over_processes((maps.value == 1).sum().float()) if count_peaks else None
+        num_peaks = average_over_processes((maps.value == 1).sum().float()) if count_peaks else None
         return KeypointMaps(image_index, channels, used, maps, num_peaks)
 
     def _splat(
@@ -117,7 +117,7 @@ class KeypointHeatmapHead(SparseHead):
         points = keypoints[owner, keypoint, :2][:, None]
         if self.radius < 0:
             sizes = targets.boxes[owner, 2:] - targets.boxes[owner, :2]
-            radius = window_radius(sizes, self.min_overlap, self.radius_method, False)
+            radius = compute_window_radius(sizes, self.min_overlap, self.radius_method, False)
         else:
             radius = torch.full_like(points[:, 0], self.radius, dtype=torch.int64)
         cells = gather_cells(points, targets.grid_size)
@@ -125,12 +125,14 @@ class KeypointHeatmapHead(SparseHead):
         return splat_gaussians(cells, channel[owner, keypoint][:, None], radius, shape, centers)
 
     def loss(self, output: DeferredMap, target: KeypointMaps, num_objects: Tensor) -> Tensor:
-        """Focal loss, divided as ``normalizer`` says."""
+        """Return the focal loss, divided as ``normalizer`` says."""
         if len(self.class_keypoints.index) == 1:
-            logits = output.dense()
+            logits = output.to_dense()
         else:
             # Padding has target 0. At probability 0 it gets no loss and no gradient.
-            logits = output.maps(target.image_index, target.channels).masked_fill(~target.used[..., None, None], -100.0)
+            logits = output.select_maps(target.image_index, target.channels).masked_fill(
+                ~target.used[..., None, None], -100.0
+            )
         if target.num_peaks is not None:
             return heatmap_focal_loss(logits, target.maps) / target.num_peaks
         mean_count = self.out_channels / len(self.class_keypoints.index)
@@ -140,11 +142,11 @@ class KeypointHeatmapHead(SparseHead):
         """Return logits, within +-16 so that they are finite."""
         channel = targets.image_index[:, None] * self.out_channels + torch.arange(self.out_channels)
         shape = (targets.num_images, self.out_channels, *targets.grid_size)
-        return self._splat(targets, targets.fields["keypoints"], channel, shape).logits()
+        return self._splat(targets, targets.fields["keypoints"], channel, shape).to_logits()
 
     def unflip(self, flipped: Tensor) -> Tensor:
         return flipped.flip(-1)[:, self.flip_indices]
 
     def merge_flipped(self, output: Tensor, flipped: Tensor) -> Tensor:
         """Return the mean of the probabilities, as a logit."""
-        return mean_probability(output, self.unflip(flipped))
+        return average_probabilities(output, self.unflip(flipped))

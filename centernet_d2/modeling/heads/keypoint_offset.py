@@ -10,10 +10,10 @@ import torch
 from detectron2.config import CfgNode, configurable
 from torch import Tensor
 
-from centernet_d2.layers.distributed import mean_over_processes
+from centernet_d2.layers.distributed import average_over_processes
 from centernet_d2.modeling.heads.base import HEAD_REGISTRY
 from centernet_d2.modeling.heads.keypoint_regression import unflip_offsets
-from centernet_d2.modeling.heads.sparse import DeferredMap, SparseHead, check_normalizer, per_object_mean
+from centernet_d2.modeling.heads.sparse import DeferredMap, SparseHead, average_per_object, check_normalizer
 from centernet_d2.ops.indexing import gather_cells
 from centernet_d2.structures import Targets
 from centernet_d2.structures.keypoint_schema import get_schema
@@ -69,11 +69,11 @@ class CellRegressionHead(SparseHead):
         self.normalizer = check_normalizer(normalizer)
 
     @abstractmethod
-    def target_positions(self, targets: Targets, owner: Tensor, keypoint: Tensor) -> Tensor:
+    def compute_target_positions(self, targets: Targets, owner: Tensor, keypoint: Tensor) -> Tensor:
         """Return the positions (E, 2), in grid cells, that the vectors of ``keypoint`` (E,) of objects ``owner`` (E,)
         point at."""
 
-    def channels(self, keypoint: Tensor) -> Tensor:
+    def select_channels(self, keypoint: Tensor) -> Tensor:
         """Return the channels (..., 2) of keypoints (...)."""
         first = torch.zeros_like(keypoint) if self.shared else 2 * keypoint
         return torch.stack([first, first + 1], dim=-1)
@@ -86,18 +86,18 @@ class CellRegressionHead(SparseHead):
             near, near
         )
         cells = gather_cells(around, targets.grid_size)
-        values = self.target_positions(targets, owner, keypoint)[:, None] - cells
+        values = self.compute_target_positions(targets, owner, keypoint)[:, None] - cells
         inside = (cells == around).all(dim=-1)
-        channels = self.channels(keypoint)
+        channels = self.select_channels(keypoint)
         return CellValues(len(targets), owner, targets.image_index[owner], cells, inside, channels, values)
 
     def loss(self, output: DeferredMap, target: CellValues, num_objects: Tensor) -> Tensor:
-        """Absolute difference, averaged over the cells of a keypoint and as ``normalizer`` says."""
+        """Return the absolute difference, averaged over the cells of a keypoint and as ``normalizer`` says."""
         read = output.read_channels(target.image_index, target.cells, target.channels).float()
         difference = ((read - target.values).abs().mean(dim=-1) * target.inside).sum(dim=1) / target.inside.sum(dim=1)
         if self.normalizer == "keypoints":
-            return difference.sum() / mean_over_processes(difference.new_tensor(float(len(difference))))
-        return per_object_mean(difference, target.owner, target.num_objects).sum() / num_objects
+            return difference.sum() / average_over_processes(difference.new_tensor(float(len(difference))))
+        return average_per_object(difference, target.owner, target.num_objects).sum() / num_objects
 
     def encode_dense(self, targets: Targets) -> Tensor:
         target = self.encode(targets)
@@ -111,7 +111,7 @@ class CellRegressionHead(SparseHead):
     def read(self, output: Tensor, image_index: Tensor, keypoint: Tensor, cells: Tensor) -> Tensor:
         """Return the positions (..., 2), in grid cells, that the vectors at ``cells`` (..., 2) of ``keypoint`` (...)
         in images ``image_index`` (...) point at."""
-        channels = self.channels(keypoint)
+        channels = self.select_channels(keypoint)
         return output[image_index[..., None], channels, cells[..., 1, None], cells[..., 0, None]] + cells
 
     def unflip(self, flipped: Tensor) -> Tensor:
@@ -122,7 +122,7 @@ class CellRegressionHead(SparseHead):
         return super().merge_flipped(output, flipped) if self.radius else output
 
 
-def _arguments(cfg: CfgNode, in_channels: Sequence[int], loss_weight: float) -> dict[str, Any]:
+def _read_arguments(cfg: CfgNode, in_channels: Sequence[int], loss_weight: float) -> dict[str, Any]:
     return {
         "flip_indices": get_schema(cfg.MODEL.KEYPOINT.SCHEMA).flip_indices().tolist(),
         "shared": not cfg.MODEL.KEYPOINT.OFFSET_PER_KEYPOINT,
@@ -145,9 +145,9 @@ class KeypointOffsetHead(CellRegressionHead):
 
     @classmethod
     def from_config(cls, cfg: CfgNode, in_channels: Sequence[int]) -> dict[str, Any]:
-        return _arguments(cfg, in_channels, cfg.MODEL.KEYPOINT.OFFSET_WEIGHT)
+        return _read_arguments(cfg, in_channels, cfg.MODEL.KEYPOINT.OFFSET_WEIGHT)
 
-    def target_positions(self, targets: Targets, owner: Tensor, keypoint: Tensor) -> Tensor:
+    def compute_target_positions(self, targets: Targets, owner: Tensor, keypoint: Tensor) -> Tensor:
         return targets.fields["keypoints"][owner, keypoint, :2]
 
 
@@ -162,7 +162,7 @@ class KeypointGroupingHead(CellRegressionHead):
 
     @classmethod
     def from_config(cls, cfg: CfgNode, in_channels: Sequence[int]) -> dict[str, Any]:
-        return _arguments(cfg, in_channels, cfg.MODEL.KEYPOINT.GROUPING_WEIGHT)
+        return _read_arguments(cfg, in_channels, cfg.MODEL.KEYPOINT.GROUPING_WEIGHT)
 
-    def target_positions(self, targets: Targets, owner: Tensor, keypoint: Tensor) -> Tensor:
-        return targets.points([4])[owner, 0]
+    def compute_target_positions(self, targets: Targets, owner: Tensor, keypoint: Tensor) -> Tensor:
+        return targets.get_points([4])[owner, 0]

@@ -9,9 +9,9 @@ import torch
 from detectron2.config import CfgNode, configurable
 from torch import Tensor
 
-from centernet_d2.layers.distributed import mean_over_processes
+from centernet_d2.layers.distributed import average_over_processes
 from centernet_d2.modeling.heads.base import HEAD_REGISTRY
-from centernet_d2.modeling.heads.sparse import DeferredMap, SparseHead, check_normalizer, per_object_mean
+from centernet_d2.modeling.heads.sparse import DeferredMap, SparseHead, average_per_object, check_normalizer
 from centernet_d2.ops.indexing import read_at
 from centernet_d2.structures import Targets
 from centernet_d2.structures.keypoint_schema import get_schema
@@ -66,7 +66,7 @@ class KeypointRegressionHead(SparseHead):
 
     def encode(self, targets: Targets) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Return image indices (P,), cells (P, 2), values (P, K, 2), and whether each is labeled (P, K)."""
-        cells = targets.cells([4])[:, 0]
+        cells = targets.get_cells([4])[:, 0]
         keypoints = targets.fields["keypoints"]
         origin, scale = self._frame(cells, targets.boxes)
         return targets.image_index, cells, (keypoints[..., :2] - origin) / scale, keypoints[..., 2] > 0
@@ -89,13 +89,13 @@ class KeypointRegressionHead(SparseHead):
         return low, high - low
 
     def loss(self, output: DeferredMap, target: tuple[Tensor, Tensor, Tensor, Tensor], num_objects: Tensor) -> Tensor:
-        """Absolute difference, averaged over coordinates and as ``normalizer`` says."""
+        """Return the absolute difference, averaged over coordinates and as ``normalizer`` says."""
         image_index, cells, offsets, labeled = target
         difference = (output.read(image_index, cells).float().unflatten(-1, (-1, 2)) - offsets).abs().mean(dim=-1)
         if self.normalizer == "keypoints":
-            return (difference * labeled).sum() / mean_over_processes(labeled.sum().float())
+            return (difference * labeled).sum() / average_over_processes(labeled.sum().float())
         owner, keypoint = labeled.nonzero(as_tuple=True)
-        return per_object_mean(difference[owner, keypoint], owner, len(cells)).sum() / num_objects
+        return average_per_object(difference[owner, keypoint], owner, len(cells)).sum() / num_objects
 
     def encode_dense(self, targets: Targets) -> Tensor:
         image_index, cells, offsets, _ = self.encode(targets)

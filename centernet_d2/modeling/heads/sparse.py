@@ -27,7 +27,7 @@ class DeferredMap:
     weight: Tensor
     bias: Tensor
 
-    def dense(self) -> Tensor:
+    def to_dense(self) -> Tensor:
         """Compute the whole map (N, D, H, W)."""
         return F.conv2d(self.hidden, self.weight[:, :, None, None], self.bias)
 
@@ -40,7 +40,7 @@ class DeferredMap:
         hidden = read_at(self.hidden, image_index[:, None], cells)
         return torch.bmm(hidden, self.weight[channels].transpose(1, 2).to(hidden.dtype)) + self.bias[channels][:, None]
 
-    def maps(self, image_index: Tensor, channels: Tensor) -> Tensor:
+    def select_maps(self, image_index: Tensor, channels: Tensor) -> Tensor:
         """Return whole maps (Q, L, H, W) of ``channels`` (Q, L) of images ``image_index`` (Q,)."""
         hidden = self.hidden[image_index]
         maps = torch.bmm(self.weight[channels].to(hidden.dtype), hidden.flatten(2)) + self.bias[channels][..., None]
@@ -69,7 +69,7 @@ NORMALIZERS = ("objects", "keypoints")
 
 
 def check_normalizer(name: str) -> str:
-    """``name`` itself.
+    """Return ``name`` if it is valid.
 
     Raises:
         ValueError: it is none of :data:`NORMALIZERS`.
@@ -79,7 +79,7 @@ def check_normalizer(name: str) -> str:
     return name
 
 
-def per_object_mean(errors: Tensor, object_index: Tensor, num_objects: int) -> Tensor:
+def average_per_object(errors: Tensor, object_index: Tensor, num_objects: int) -> Tensor:
     """Return the mean of each object's ``errors`` (E,) as (num_objects,), 0 for objects without any."""
     total = errors.new_zeros(num_objects).index_add(0, object_index, errors)
     count = errors.new_zeros(num_objects).index_add(0, object_index, torch.ones_like(errors))

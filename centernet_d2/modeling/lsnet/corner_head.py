@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from centernet_d2.layers.distributed import mean_over_processes
+from centernet_d2.layers.distributed import average_over_processes
 from centernet_d2.modeling.lsnet.class_head import CLASS_PRIOR
 from centernet_d2.modeling.lsnet.levels import Levels, flatten_levels, split_levels
 from centernet_d2.modeling.lsnet.towers import build_tower, conv, conv_norm_relu
@@ -149,7 +149,7 @@ class CornerHead(nn.Module):
         scores, offsets = flatten_levels(maps.scores), flatten_levels(maps.offsets).unflatten(2, (-1, 2))
         heat, offset = [], []
         for index, target in enumerate(self._encode_points(targets, levels, usable)):
-            count = mean_over_processes(target.positive.sum(dim=1).clamp(min=1).sum().float())
+            count = average_over_processes(target.positive.sum(dim=1).clamp(min=1).sum().float())
             heat.append(corner_focal_loss(scores[..., index], target.heatmap) / count)
             error = F.smooth_l1_loss(offsets[:, :, index].float(), target.offsets, reduction="none", beta=_BETA)
             offset.append((error.sum(dim=-1) * target.positive).sum() / count)
@@ -160,7 +160,7 @@ class CornerHead(nn.Module):
     def _encode_points(self, targets: Targets, levels: Levels, usable: Tensor) -> list[CornerTargets]:
         """Return what the maps of each of the points learn."""
         boxes, valid = targets.pad(targets.boxes), targets.occupied_slots()
-        points, strides = levels.points(boxes.device), levels.cell_strides(boxes.device)
+        points, strides = levels.get_points(boxes.device), levels.cell_strides(boxes.device)
         return [
             corner_targets(locate_point(boxes, name), boxes, valid, points, strides, levels.counts, usable)
             for name in self.points
@@ -178,7 +178,7 @@ class CornerHead(nn.Module):
     def _semantic_loss(self, maps: CornerMaps, targets: Targets, levels: Levels) -> Tensor:
         boxes, classes, valid = targets.pad(targets.boxes), targets.pad(targets.classes), targets.occupied_slots()
         weights = semantic_targets(boxes, classes, valid, self.num_classes, levels.sizes, levels.strides)
-        totals = mean_over_processes(weights.sum()), mean_over_processes((weights > 0).sum().float())
+        totals = average_over_processes(weights.sum()), average_over_processes((weights > 0).sum().float())
         return _SEMANTIC_WEIGHT * semantic_focal_loss(flatten_levels(maps.semantic), weights, *totals)
 
     def move_boxes(

@@ -40,7 +40,7 @@ class Levels:
         """The number of cells of each level."""
         return [height * width for height, width in self.sizes]
 
-    def cells(self, device: torch.device) -> Tensor:
+    def get_cells(self, device: torch.device) -> Tensor:
         """Return the cells (A, 2), x, y, float32."""
         grids = []
         for height, width in self.sizes:
@@ -56,9 +56,9 @@ class Levels:
             [torch.full((count,), float(s), device=device) for count, s in zip(self.counts, self.strides, strict=True)]
         )
 
-    def points(self, device: torch.device) -> Tensor:
+    def get_points(self, device: torch.device) -> Tensor:
         """Return the anchor points (A, 2), x, y in input pixels."""
-        return (self.cells(device) + self.point_offset) * self.cell_strides(device)[:, None]
+        return (self.get_cells(device) + self.point_offset) * self.cell_strides(device)[:, None]
 
     def inside(self, image_sizes: Tensor, multiple: int) -> Tensor:
         """Return the cells (N, A) bool that belong to each image rather than to the padding of the batch.
@@ -68,7 +68,7 @@ class Levels:
             multiple: each image's own sides are padded to multiples of this.
         """
         padded = (image_sizes / multiple).ceil() * multiple
-        cells, strides = self.cells(image_sizes.device), self.cell_strides(image_sizes.device)
+        cells, strides = self.get_cells(image_sizes.device), self.cell_strides(image_sizes.device)
         return (cells < (padded[:, None] / strides[:, None]).ceil()).all(dim=-1)
 
 

@@ -14,7 +14,7 @@ from torchvision.ops import nms
 from centernet_d2.checkpoint.detectron2_patch import load_safely
 from centernet_d2.config import warn_of_few_candidates, warn_of_unused_keys
 from centernet_d2.config.resolution import resolve
-from centernet_d2.layers.distributed import mean_over_processes
+from centernet_d2.layers.distributed import average_over_processes
 from centernet_d2.modeling.meta_arch.dense_detector import DenseDetector
 from centernet_d2.modeling.tasks import Task, build_task
 from centernet_d2.structures import Candidates, Targets
@@ -84,14 +84,13 @@ class CenterNet(DenseDetector):
         }
 
     def compile(self, *args: Any, **kwargs: Any) -> None:
-        """Backbone, neck and heads, in place, with the arguments of ``torch.compile``; names of weights stay as they
-        are. Targets, losses and candidates depend on how many objects there are, and would be compiled again and again.
-        """
+        """Compile backbone, neck and heads in place, with the arguments of ``torch.compile``; names of weights do not
+        change. Targets, losses and candidates depend on the number of objects and would be compiled again and again."""
         for part in filter(None, (self.backbone, self.neck, *self.task.heads.values())):
             part.compile(*args, **kwargs)
 
     def reset(self) -> None:
-        """The next image does not follow the last one: for networks that see previous frames, too."""
+        """Start a new video: the next image does not follow the last one. For networks that use previous frames."""
 
     def forward_training(self, features: list[Tensor], gt_instances: list[Instances]) -> dict[str, Tensor]:
         height, width = features[0].shape[-2:]
@@ -99,7 +98,7 @@ class CenterNet(DenseDetector):
         grid_size = (int(height) * zoom, int(width) * zoom)
         objects = Targets.from_instances(gt_instances, self.stride, grid_size).to(self.device)
         targets = self.task.encode(objects)
-        return self.task.losses(features, targets, mean_over_processes(objects.num_objects))
+        return self.task.losses(features, targets, average_over_processes(objects.num_objects))
 
     def detect(self, batched_inputs: list[dict[str, Any]]) -> list[Instances]:
         passes = []
@@ -123,5 +122,5 @@ class CenterNet(DenseDetector):
         self._network = network
 
     def predict_maps(self, images: Tensor) -> dict[str, Tensor]:
-        """The heads' float32 maps of normalized images (N, 3, H, W), in inference."""
+        """Return the heads' float32 maps of normalized images (N, 3, H, W), in inference."""
         return self.task.predict_maps(self.extract_features(images))

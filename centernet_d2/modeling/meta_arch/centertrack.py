@@ -14,7 +14,7 @@ from torch import Tensor
 from centernet_d2.checkpoint.detectron2_patch import load_safely
 from centernet_d2.modeling.backbone.previous_frame_stem import CHANNELS, PreviousFrameStem
 from centernet_d2.modeling.meta_arch.centernet import CenterNet
-from centernet_d2.ops.gaussian import splat_gaussians, window_radius
+from centernet_d2.ops.gaussian import compute_window_radius, splat_gaussians
 from centernet_d2.ops.indexing import gather_cells
 from centernet_d2.tracking.tracker import Tracker
 
@@ -68,60 +68,63 @@ class CenterTrack(CenterNet):
         }
 
     def reset(self) -> None:
-        """Another video begins."""
+        """Start a new video."""
         self.tracker.reset()
         self._video: Any = None
         self._image: Tensor | None = None
 
     def train(self, mode: bool = True) -> CenterTrack:
-        """Also forgets the video."""
+        """Set the mode as usual, and start a new video."""
         self.reset()
         return super().train(mode)
 
     def preprocess_image(self, batched_inputs: list[dict[str, Any]]) -> Tensor:
-        """(N, 7, H, W)."""
+        """Return (N, 7, H, W): image, previous image, and heatmap of the previous objects."""
         images = super().preprocess_image(batched_inputs)
         previous = self.normalize([x["previous_image"] for x in batched_inputs])
-        return self._with_previous(images, previous, [x["previous_boxes"] for x in batched_inputs])
+        return self._add_previous(images, previous, [x["previous_boxes"] for x in batched_inputs])
 
     def preprocess_test_image(self, inputs: list[dict[str, Any]], scale: float) -> tuple[Tensor, Tensor, Tensor]:
-        """(N, 7, H, W); ``inputs`` have ``previous_image`` and ``previous_boxes`` (T, 4) in pixels of the image."""
+        """Return (N, 7, H, W), and scale and shift; ``inputs`` have ``previous_image`` and ``previous_boxes`` (T, 4) in
+        image pixels."""
         images, factor, shift = super().preprocess_test_image(inputs, scale)
         previous, _, _ = super().preprocess_test_image([{"image": x["previous_image"]} for x in inputs], scale)
         boxes = [
             (x["previous_boxes"].to(shift) - back.repeat(2)) / zoom.repeat(2)
             for x, back, zoom in zip(inputs, shift, factor, strict=True)
         ]
-        return self._with_previous(images, previous, boxes), factor, shift
+        return self._add_previous(images, previous, boxes), factor, shift
 
-    def _with_previous(self, images: Tensor, previous: Tensor, boxes: Sequence[Tensor]) -> Tensor:
+    def _add_previous(self, images: Tensor, previous: Tensor, boxes: Sequence[Tensor]) -> Tensor:
         height, width = images.shape[-2:]
-        return torch.cat([images, previous, self.heatmap(boxes, (height, width))], dim=1)
+        return torch.cat([images, previous, self.render_heatmap(boxes, (height, width))], dim=1)
 
-    def heatmap(self, boxes: Sequence[Tensor], size: tuple[int, int]) -> Tensor:
-        """(N, 1, H, W) float32 in 0..1: Gaussians at the centers of each image's ``boxes`` (T, 4), input pixels; of
-        what is inside the input."""
+    def render_heatmap(self, boxes: Sequence[Tensor], size: tuple[int, int]) -> Tensor:
+        """Return (N, 1, H, W) float32 in 0..1: Gaussians at the centers of each image's ``boxes`` (T, 4), input pixels.
+        Boxes are cut to the input."""
         counts = torch.tensor([len(x) for x in boxes], device=self.device)
         inside = Boxes(torch.cat([x.to(self.device).float() for x in boxes]).reshape(-1, 4))
         inside.clip(size)
         kept, corners = inside.nonempty(), inside.tensor
         channel = torch.arange(len(counts), device=self.device).repeat_interleave(counts)[kept]
         corners = corners[kept]
-        radius = window_radius(corners[:, 2:] - corners[:, :2], self.min_overlap, self.radius_method, False)
+        radius = compute_window_radius(corners[:, 2:] - corners[:, :2], self.min_overlap, self.radius_method, False)
         centers = (corners[:, None, :2] + corners[:, None, 2:]) / 2
-        return splat_gaussians(gather_cells(centers, size), channel[:, None], radius, (len(counts), 1, *size)).dense()
+        return splat_gaussians(
+            gather_cells(centers, size), channel[:, None], radius, (len(counts), 1, *size)
+        ).to_dense()
 
     @torch.no_grad()
     def inference(self, batched_inputs: list[dict[str, Any]]) -> list[dict[str, Any]]:
-        """Frame after frame."""
-        return [self._next_frame(x) for x in batched_inputs]
+        """Detect and track frame after frame."""
+        return [self._predict_next_frame(x) for x in batched_inputs]
 
-    def _next_frame(self, x: dict[str, Any]) -> dict[str, Any]:
+    def _predict_next_frame(self, x: dict[str, Any]) -> dict[str, Any]:
         image, video = x["image"], x.get("video_id")
         if self._image is None or self._image.shape != image.shape or self._video != video:
             self.reset()
         previous = image if self._image is None else self._image
-        sample = {**x, "previous_image": previous, "previous_boxes": self.tracker.visible_boxes()}
+        sample = {**x, "previous_image": previous, "previous_boxes": self.tracker.select_visible_boxes()}
         (predictions,) = self.detect([sample])
         where = predictions.get(_FIELD)[:, 0, :2]
         predictions.remove(_FIELD)

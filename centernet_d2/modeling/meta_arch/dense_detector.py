@@ -67,7 +67,7 @@ class DenseDetector(nn.Module, ABC):
         }
 
     def apply_memory_format(self) -> None:
-        """To be called at the end of ``__init__``, when all layers are there."""
+        """Set the memory format. To be called at the end of ``__init__``, when all layers exist."""
         self.memory_format = choose_memory_format(self, self.channels_last)
         self.to(memory_format=self.memory_format)  # type: ignore[call-overload]  # PyTorch's types lack it
 
@@ -77,12 +77,12 @@ class DenseDetector(nn.Module, ABC):
 
     @property
     def divisibility(self) -> int:
-        """What both sides of the network's input are multiples of."""
+        """The number that divides both sides of the network's input."""
         parts = (self.backbone, self.neck) if self.neck is not None else (self.backbone,)
         return max(self.strides[0], *(part.size_divisibility for part in parts))
 
     def forward(self, batched_inputs: list[dict[str, Any]]) -> dict[str, Tensor] | list[dict[str, Any]]:
-        """Losses in training, else one ``{"instances": Instances}`` per image.
+        """Return losses in training, else one ``{"instances": Instances}`` per image.
 
         Args:
             batched_inputs: Detectron2's dicts. Training: ``image`` (3, H, W) at network size and ``instances`` with
@@ -102,7 +102,10 @@ class DenseDetector(nn.Module, ABC):
 
     @torch.no_grad()
     def inference(self, batched_inputs: list[dict[str, Any]]) -> list[dict[str, Any]]:
-        """Images of equal input size share a batch; results do not depend on the batch."""
+        """Return one ``{"instances": Instances}`` per image.
+
+        Images of equal input size share a batch; results do not depend on it.
+        """
         results: list[dict[str, Any]] = [{} for _ in batched_inputs]
         sizes = [(int(x["image"].shape[-2]), int(x["image"].shape[-1])) for x in batched_inputs]
         for group in self.test_time_augmentation.group(sizes, self.divisibility):
@@ -113,37 +116,37 @@ class DenseDetector(nn.Module, ABC):
 
     @abstractmethod
     def forward_training(self, features: list[Tensor], gt_instances: list[Instances]) -> dict[str, Tensor]:
-        """Scalar losses by name; sums over processes are what one process would have."""
+        """Return scalar losses by name; sums over processes are what one process would have."""
 
     @abstractmethod
     def detect(self, batched_inputs: list[dict[str, Any]]) -> list[Instances]:
-        """The objects of images that share an input size, in pixels of ``image``."""
+        """Return the objects of images that share an input size, in pixels of ``image``."""
 
     def preprocess_image(self, batched_inputs: list[dict[str, Any]]) -> Tensor:
-        """What the backbone takes, (N, 3, H, W) here, of training images."""
+        """Return what the backbone takes, here (N, 3, H, W), of training images."""
         return self.normalize([x["image"] for x in batched_inputs])
 
     def preprocess_test_image(
         self, batched_inputs: list[dict[str, Any]], scale: float
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """What the backbone takes, (N, 3, H, W) here, of images that share its size, at one test-time scale; and the
-        way back to their pixels, scale and shift (N, 2) x, y."""
+        """Return what the backbone takes, here (N, 3, H, W), of images that share its size, at one test-time scale; and
+        the map back to their pixels, scale and shift (N, 2) x, y."""
         images = [x["image"] for x in batched_inputs]
         inputs, factor, shift = self.test_time_augmentation.letterbox(images, scale, self.divisibility)
         return self.normalize(inputs), factor.to(self.device), shift.to(self.device)
 
     def normalize(self, images: list[Tensor]) -> Tensor:
-        """(N, 3, H, W) float32 on the model's device, padded at the right and below with the mean color."""
+        """Return (N, 3, H, W) float32 on the model's device, padded at the right and below with the mean color."""
         normalized = [(x.to(self.device, non_blocking=True) - self.pixel_mean) / self.pixel_std for x in images]
         return ImageList.from_tensors(normalized, self.divisibility).tensor
 
     def extract_features(self, images: Tensor) -> list[Tensor]:
-        """The (N, c, H / R, W / R) maps of normalized images, in the order of the backbone or neck."""
+        """Return the (N, c, H / R, W / R) maps of normalized images, in the order of the backbone or neck."""
         maps = self.backbone(images.to(memory_format=self.memory_format))
         return list((self.neck(maps) if self.neck is not None else maps).values())
 
     @staticmethod
     def rescale_to_original(instances: Instances, sample: dict[str, Any]) -> Instances:
-        """In pixels of ``height`` and ``width`` of the sample, where given."""
+        """Return the objects in pixels of the sample's ``height`` and ``width``, if given."""
         height, width = instances.image_size
         return detector_postprocess(instances, sample.get("height", height), sample.get("width", width))

@@ -27,7 +27,7 @@ class Neck(Backbone):
 
     @classmethod
     def from_config(cls, cfg: CfgNode, input_shape: dict[str, ShapeSpec]) -> dict[str, Any]:
-        """Arguments that every neck takes; subclasses with ``channels`` or others add them."""
+        """Return the arguments that every neck takes; subclasses with ``channels`` or others add them."""
         return {"input_shape": input_shape, "conv": cfg.MODEL.NECK.CONV, "norm": cfg.MODEL.NECK.NORM}
 
     @property
@@ -65,12 +65,12 @@ class PyramidNeck(Neck):
         return {"neck": self.fuse([features[name] for name in self.in_features])}
 
     def fuse(self, maps: list[Tensor]) -> Tensor:
-        """(N, c, H / R, W / R) of all maps, given from the finest to the coarsest."""
+        """Return (N, c, H / R, W / R) of all maps, given from the finest to the coarsest."""
         raise NotImplementedError
 
 
-def top_down_widths(neck: PyramidNeck, widths: Sequence[int]) -> list[int]:
-    """``widths``, one for each map but the coarsest.
+def get_top_down_widths(neck: PyramidNeck, widths: Sequence[int]) -> list[int]:
+    """Return ``widths``, one for each map but the coarsest.
 
     Raises:
         ValueError: there are more or fewer.
@@ -84,5 +84,5 @@ def top_down_widths(neck: PyramidNeck, widths: Sequence[int]) -> list[int]:
 
 
 def build_neck(cfg: CfgNode, input_shape: dict[str, ShapeSpec]) -> Neck:
-    """The neck MODEL.NECK.NAME on top of maps of ``input_shape``."""
+    """Build the neck MODEL.NECK.NAME on top of maps of ``input_shape``."""
     return NECK_REGISTRY.get(cfg.MODEL.NECK.NAME)(cfg, input_shape)

@@ -24,21 +24,21 @@ class BiFPNLayer(nn.Module):
     def __init__(self, channels: Sequence[int], width: int, last: bool, node: Callable[..., Fuse]) -> None:
         super().__init__()
 
-        def fused(*inputs: tuple[int, float]) -> Fuse:
+        def make_fusion(*inputs: tuple[int, float]) -> Fuse:
             return node(inputs, width, width)
 
         *finer, coarsest = channels
         # From fine to coarse. The coarsest map has no way down of its own, the finest none up.
         self.top_down = nn.ModuleList(
-            fused((c, 1), (coarsest if i == len(finer) - 1 else width, 2)) for i, c in enumerate(finer)
+            make_fusion((c, 1), (coarsest if i == len(finer) - 1 else width, 2)) for i, c in enumerate(finer)
         )
         self.bottom_up = nn.ModuleList()
         if not last:
-            self.bottom_up.extend(fused((c, 1), (width, 1), (width, 0.5)) for c in finer[1:])
-            self.bottom_up.append(fused((coarsest, 1), (width, 0.5)))
+            self.bottom_up.extend(make_fusion((c, 1), (width, 1), (width, 0.5)) for c in finer[1:])
+            self.bottom_up.append(make_fusion((coarsest, 1), (width, 0.5)))
 
     def forward(self, maps: list[Tensor]) -> list[Tensor]:
-        """From the finest to the coarsest; of the last layer the finest alone."""
+        """Return the maps from the finest to the coarsest; the last layer returns the finest only."""
         down = [maps[-1]]
         for fuse, x in zip(reversed(self.top_down), reversed(maps[:-1]), strict=True):
             down.insert(0, fuse(x, down[0]))

@@ -16,8 +16,9 @@ from centernet_d2.layers.fusion import conv3x3
 from centernet_d2.modeling.neck.base import NECK_REGISTRY, Neck
 
 
-def bilinear_kernel(size: int) -> Tensor:
-    """(size, size) weights with which a transposed convolution of stride ``ceil(size / 2)`` interpolates bilinearly."""
+def build_bilinear_kernel(size: int) -> Tensor:
+    """Return weights (size, size) with which a transposed convolution of stride ``ceil(size / 2)`` interpolates
+    bilinearly."""
     half = math.ceil(size / 2)
     center = (2 * half - 1 - half % 2) / (2 * half)
     row = 1 - (torch.arange(size) / half - center).abs()
@@ -37,12 +38,12 @@ class UpStage(nn.Module):
             # Every channel starts as its own bilinear interpolation, with a little of the others.
             diagonal = torch.arange(out_channels)
             with torch.no_grad():
-                self.up.weight[diagonal, diagonal] = bilinear_kernel(4)
+                self.up.weight[diagonal, diagonal] = build_bilinear_kernel(4)
         else:
             nn.init.normal_(self.up.weight, std=0.001)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(N, c, H, W) to (N, d, 2H, 2W)."""
+        """Map (N, c, H, W) to (N, d, 2H, 2W)."""
         if self.conv is not None:
             x = F.relu(self.conv(x))
         return F.relu(self.norm(self.up(x)))

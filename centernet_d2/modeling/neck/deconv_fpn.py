@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from centernet_d2.layers.conv_blocks import conv_norm
 from centernet_d2.layers.fusion import conv3x3
-from centernet_d2.modeling.neck.base import NECK_REGISTRY, PyramidNeck, top_down_widths
+from centernet_d2.modeling.neck.base import NECK_REGISTRY, PyramidNeck, get_top_down_widths
 
 
 @NECK_REGISTRY.register()
@@ -41,7 +41,7 @@ class DeconvFPNNeck(PyramidNeck):
         norm: str = "BN",
     ) -> None:
         super().__init__(input_shape, channels[-1])
-        widths = top_down_widths(self, channels)
+        widths = get_top_down_widths(self, channels)
         given = [widths[0], *widths[:-1]]
         laterals = zip(self.channels[::-1], [widths[0], *widths], strict=True)
         self.laterals = nn.ModuleList(conv_norm(c, width, 1, norm) for c, width in laterals)

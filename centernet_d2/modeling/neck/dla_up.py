@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from centernet_d2.layers.fusion import conv3x3
 from centernet_d2.modeling.neck.base import NECK_REGISTRY, PyramidNeck
-from centernet_d2.modeling.neck.deconv import bilinear_kernel
+from centernet_d2.modeling.neck.deconv import build_bilinear_kernel
 
 
 class Fusion(nn.Module):
@@ -29,7 +29,7 @@ class Fusion(nn.Module):
         self.up = nn.ConvTranspose2d(
             out_channels, out_channels, 2 * factor, factor, factor // 2, groups=out_channels, bias=False
         )
-        self.up.weight.data[:] = bilinear_kernel(2 * factor)
+        self.up.weight.data[:] = build_bilinear_kernel(2 * factor)
         self.node = conv3x3(out_channels, out_channels, conv, norm)
 
     def forward(self, coarse: Tensor, fine: Tensor) -> Tensor:
@@ -50,7 +50,7 @@ class Aggregation(nn.ModuleList):
         )
 
     def forward(self, maps: Sequence[Tensor]) -> list[Tensor]:
-        """As many maps; the last one has seen all."""
+        """Return as many maps; the last one has aggregated all."""
         results = [maps[0]]
         for fusion, coarse in zip(self, maps[1:], strict=True):
             results.append(fusion(coarse, results[-1]))

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from torch import Tensor, nn
 
 from centernet_d2.layers.fusion import Fuse
-from centernet_d2.modeling.neck.base import NECK_REGISTRY, top_down_widths
+from centernet_d2.modeling.neck.base import NECK_REGISTRY, get_top_down_widths
 from centernet_d2.modeling.neck.fusing_neck import FusingNeck
 
 
@@ -19,7 +19,7 @@ class FPNNeck(FusingNeck):
     """
 
     def build(self, widths: list[int], node: Callable[..., Fuse]) -> None:
-        widths = top_down_widths(self, widths)
+        widths = get_top_down_widths(self, widths)
         self.top = nn.Conv2d(self.channels[-1], widths[0], 1)
         sizes = zip(self.channels[-2::-1], widths, [*widths[1:], widths[-1]], strict=True)
         self.fusions = nn.ModuleList(node([(fine, 1), (width, 2)], width, after) for fine, width, after in sizes)

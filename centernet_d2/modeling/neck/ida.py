@@ -7,7 +7,7 @@ from collections.abc import Callable
 from torch import Tensor, nn
 
 from centernet_d2.layers.fusion import Fuse
-from centernet_d2.modeling.neck.base import NECK_REGISTRY, top_down_widths
+from centernet_d2.modeling.neck.base import NECK_REGISTRY, get_top_down_widths
 from centernet_d2.modeling.neck.fusing_neck import FusingNeck
 
 
@@ -20,7 +20,7 @@ class IDANeck(FusingNeck):
     """
 
     def build(self, widths: list[int], node: Callable[..., Fuse]) -> None:
-        results = top_down_widths(self, widths)[::-1]
+        results = get_top_down_widths(self, widths)[::-1]
         given = self.channels
         self.rounds = nn.ModuleList()
         while results:

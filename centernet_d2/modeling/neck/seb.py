@@ -11,7 +11,7 @@ from detectron2.layers import ShapeSpec
 from torch import Tensor, nn
 
 from centernet_d2.layers.fusion import conv3x3
-from centernet_d2.modeling.neck.base import NECK_REGISTRY, PyramidNeck, top_down_widths
+from centernet_d2.modeling.neck.base import NECK_REGISTRY, PyramidNeck, get_top_down_widths
 from centernet_d2.modeling.neck.deconv import UpStage
 
 
@@ -29,7 +29,7 @@ class SemanticEmbedding(nn.Module):
         self.conv = conv3x3(fine_channels, out_channels, conv, norm)
 
     def forward(self, fine: Tensor, coarse: Tensor) -> Tensor:
-        """(N, c, 2H, 2W) and (N, d, H, W) to (N, ``out_channels``, 2H, 2W)."""
+        """Map (N, c, 2H, 2W) and (N, d, H, W) to (N, ``out_channels``, 2H, 2W)."""
         factor = F.interpolate(self.embed(coarse), scale_factor=2, mode="bilinear", align_corners=False)
         return F.relu(self.conv(fine * factor))
 
@@ -58,7 +58,7 @@ class SEBNeck(PyramidNeck):
         norm: str = "BN",
     ) -> None:
         super().__init__(input_shape, channels[-1])
-        widths = top_down_widths(self, channels)
+        widths = get_top_down_widths(self, channels)
         self.up = nn.ModuleList(
             UpStage(before, width, "", norm)
             for before, width in zip([self.channels[-1], *widths], widths, strict=False)

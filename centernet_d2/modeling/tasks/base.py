@@ -13,7 +13,7 @@ from detectron2.structures import Instances
 from torch import Tensor, nn
 
 from centernet_d2.modeling.heads import Head
-from centernet_d2.ops.indexing import image_index_of
+from centernet_d2.ops.indexing import make_image_index
 from centernet_d2.registry import TASK_REGISTRY
 from centernet_d2.structures import Candidates, Targets
 
@@ -22,13 +22,13 @@ class Task(nn.Module, ABC):
     """Names its heads and turns their maps into candidates, and candidates into objects.
 
     Args:
-        heads: by the name that appears in ``loss_<name>`` and in checkpoints. Those outside :attr:`own` are further
-            heads: trained beside, and read at the candidates where they decode.
+        heads: by the name that appears in ``loss_<name>`` and in checkpoints. Those outside :attr:`task_heads` are
+            extra heads: they are trained too, and read at the candidates if they decode.
     """
 
     #: What training needs of an object besides box and class: names of ``data.fields.FIELDS``, or of annotation fields.
     required_fields: tuple[str, ...] = ()
-    own: tuple[str, ...] = ()
+    task_heads: tuple[str, ...] = ()
     #: IoU of "nms" and "linear_soft_nms" in :meth:`merge_spec`.
     merge_iou: float = 0.0
     #: Config keys of the numbers of candidates that are read from an image's maps.
@@ -41,7 +41,7 @@ class Task(nn.Module, ABC):
         self.heads = nn.ModuleDict(heads)
 
     def items(self) -> list[tuple[str, Head]]:
-        """The heads with their names."""
+        """Return the heads with their names."""
         return [(name, cast(Head, head)) for name, head in self.heads.items()]
 
     def bind_strides(self, strides: Sequence[int]) -> int:
@@ -57,17 +57,17 @@ class Task(nn.Module, ABC):
         return strides[0]
 
     def prepare(self, objects: Targets) -> Targets:
-        """The objects with what the heads need besides boxes and classes."""
+        """Return the objects with what the heads need besides boxes and classes."""
         return objects
 
     def encode(self, objects: Targets) -> dict[str, Any]:
-        """Every head's target."""
+        """Return every head's target."""
         with torch.no_grad():
             objects = self.prepare(objects)
             return {name: head.encode(objects) for name, head in self.items()}
 
     def losses(self, features: Sequence[Tensor], targets: dict[str, Any], num_objects: Tensor) -> dict[str, Tensor]:
-        """Scalar losses, weighted, averaged over the stacks' (N, c, H, W) ``features``."""
+        """Return scalar losses, weighted, averaged over the stacks' (N, c, H, W) ``features``."""
         losses = {}
         for name, head in self.items():
             stacks = [head.loss(output, targets[name], num_objects) for output in head(features)]
@@ -79,30 +79,31 @@ class Task(nn.Module, ABC):
         return {name: head([features[-1]])[-1].float() for name, head in self.items()}
 
     def encode_dense(self, objects: Targets) -> dict[str, Tensor]:
-        """Maps of a perfect network: decoding them gives the objects back."""
+        """Return the maps of a perfect network: decoding them gives the objects back."""
         objects = self.prepare(objects)
         return {name: head.encode_dense(objects) for name, head in self.items()}
 
     def merge_flipped(self, outputs: dict[str, Tensor], flipped: dict[str, Tensor]) -> dict[str, Tensor]:
-        """Maps of images and of their flipped images as one."""
+        """Merge the maps of images and of their flipped copies."""
         return {name: head.merge_flipped(outputs[name], flipped[name]) for name, head in self.items()}
 
     def add_extra_predictions(self, predictions: Candidates, outputs: dict[str, Tensor], cells: Tensor) -> Candidates:
-        """``found`` with what the extra heads say at ``cells`` (N, M, 2), the centers of the candidates."""
+        """Return the candidates with the predictions of the extra heads at ``cells`` (N, M, 2), the candidates'
+        centers."""
         points, values, image_index = (
             dict(predictions.points),
             dict(predictions.values),
-            image_index_of(predictions.scores),
+            make_image_index(predictions.scores),
         )
         for name, head in self.items():
-            value = None if name in self.own else head.decode(outputs[name], image_index, cells)
+            value = None if name in self.task_heads else head.decode(outputs[name], image_index, cells)
             if value is not None:
                 (points if head.decodes_points else values)[name] = value
         return replace(predictions, points=points, values=values)
 
     @abstractmethod
     def decode(self, outputs: dict[str, Tensor]) -> Candidates:
-        """Proposals in grid cells, M per image."""
+        """Return candidates in grid cells, M per image."""
 
     def unflip_candidates(self, candidates: Candidates) -> Candidates:
         """Return candidates of a flipped image, whose coordinates were flipped back, with left and right exchanged.
@@ -113,19 +114,19 @@ class Task(nn.Module, ABC):
 
     @abstractmethod
     def merge(self, candidates: Candidates, limit: int) -> Candidates:
-        """At most ``limit`` objects per image, in descending order of score; coordinates in image pixels."""
+        """Return at most ``limit`` objects per image, in descending order of score; coordinates in image pixels."""
 
     def merge_spec(self) -> str:
-        """How ``runtime.merging.merge`` is to merge candidates in an exported model: "top", "soft_nms", "vote",
+        """Return how ``runtime.merging.merge`` merges candidates in an exported model: "top", "soft_nms", "vote",
         "extreme_points", "nms" or "linear_soft_nms"."""
         return "soft_nms"
 
     def decode_for_export(self, maps: dict[str, Tensor]) -> Candidates:
-        """:meth:`decode`, with what :meth:`merge` would do and ``runtime.merging`` does not."""
+        """Return :meth:`decode`'s candidates after those steps of :meth:`merge` that ``runtime.merging`` lacks."""
         return self.decode(maps)
 
     def finish(self, instances: Instances, sample: dict[str, Any]) -> Instances:
-        """The objects of one image with what takes more than its maps.
+        """Return the objects of one image with values that need more than its maps.
 
         Args:
             instances: in pixels of the image as the model got it, which ``image_size`` says; may be changed.
@@ -135,5 +136,5 @@ class Task(nn.Module, ABC):
 
 
 def build_task(cfg: CfgNode, in_channels: Sequence[int]) -> Task:
-    """The task ``cfg.MODEL.CENTERNET.TASK``."""
+    """Build the task ``cfg.MODEL.CENTERNET.TASK``."""
     return TASK_REGISTRY.get(cfg.MODEL.CENTERNET.TASK)(cfg, in_channels)

@@ -118,7 +118,7 @@ class CenterNetPlusPlusTask(PyramidTask):
     def _side_losses(
         self, outputs: dict[str, list[Tensor]], side: str, quarters: Tensor, targets: Targets, levels: Levels
     ) -> dict[str, Tensor]:
-        points, strides = levels.points(quarters.device), levels.cell_strides(quarters.device)
+        points, strides = levels.get_points(quarters.device), levels.cell_strides(quarters.device)
         boxes = targets.pad(quarters)
         valid = targets.occupied_slots()
         usable = self.find_usable_cells(targets, levels)
@@ -146,7 +146,7 @@ class CenterNetPlusPlusTask(PyramidTask):
         """Return the maps of a perfect network. A quarter box has the cells of the first stage."""
         objects = self.prepare(objects)
         levels = Levels.from_input_size(objects.grid_size, self.strides, self.settings.point_offset)
-        points, strides = levels.points(objects.boxes.device), levels.cell_strides(objects.boxes.device)
+        points, strides = levels.get_points(objects.boxes.device), levels.cell_strides(objects.boxes.device)
         usable = self.find_usable_cells(objects, levels)
         maps = self.corners.encode_dense(objects, levels, usable)
         for side, quarters in zip(SIDES, split_boxes(objects.boxes), strict=True):

@@ -20,7 +20,7 @@ from centernet_d2.modeling.heads import (
 )
 from centernet_d2.modeling.tasks.base import TASK_REGISTRY, Task
 from centernet_d2.ops import grid_coding as grid
-from centernet_d2.ops.peaks import max_in_window, top_peaks
+from centernet_d2.ops.peaks import compute_window_max, find_top_peaks
 from centernet_d2.ops.soft_nms import cluster_vote, soft_nms
 from centernet_d2.structures import Candidates
 
@@ -42,7 +42,7 @@ class DetectionTask(Task):
         candidates_per_point: peaks read per point and image.
     """
 
-    own = ("heatmap", "box_size", "offset")
+    task_heads = ("heatmap", "box_size", "offset")
     candidate_keys = ("MODEL.CENTERNET.TOPK_CANDIDATES",)
 
     @configurable
@@ -77,7 +77,7 @@ class DetectionTask(Task):
         logits = outputs["heatmap"]
         count, k, m = len(logits), len(self.point_flags), self.candidates_per_point
         maps = logits.unflatten(1, (-1, k))
-        peak, classes, cells = top_peaks(maps, m)
+        peak, classes, cells = find_top_peaks(maps, m)
         cells = cells.transpose(1, 2)  # (N, M, K, 2): each point has peaks of its own
         image_index = torch.arange(count, device=logits.device)[:, None, None]
         positions = cells + 0.5
@@ -90,21 +90,21 @@ class DetectionTask(Task):
         scores, classes = peak.sigmoid().flatten(1), classes.flatten(1)
         if self.merge_method == "resample" and k > 1:
             # Background has boxes too, and some would happen to lie where others have their points.
-            scores = self._agreement(logits, boxes, classes).where(scores > _BACKGROUND, 0)
+            scores = self._compute_agreement(logits, boxes, classes).where(scores > _BACKGROUND, 0)
         source = torch.arange(k, device=logits.device).repeat_interleave(m)
         predictions = Candidates(boxes, scores, classes, source)
         return self.add_extra_predictions(predictions, outputs, cells.transpose(1, 2).flatten(1, 2))
 
-    def _agreement(self, logits: Tensor, boxes: Tensor, classes: Tensor) -> Tensor:
-        """(N, M) mean probability that the points' heatmaps give at their positions of ``boxes`` (N, M, 4)."""
+    def _compute_agreement(self, logits: Tensor, boxes: Tensor, classes: Tensor) -> Tensor:
+        """Return the mean probability (N, M) of the points' heatmaps at their positions in ``boxes`` (N, M, 4)."""
         k = len(self.point_flags)
         image_index = torch.arange(len(logits), device=logits.device)[:, None, None].expand(*boxes.shape[:2], k)
         channel = classes[..., None] * k + torch.arange(k, device=logits.device)
-        points = grid.grid_points(boxes, self.point_flags)
-        return max_in_window(logits, image_index, channel, points).sigmoid().mean(dim=-1)
+        points = grid.compute_grid_points(boxes, self.point_flags)
+        return compute_window_max(logits, image_index, channel, points).sigmoid().mean(dim=-1)
 
     def merge(self, candidates: Candidates, limit: int) -> Candidates:
-        """Points of one test-time pass are merged as ``merge`` says, passes by soft-NMS (as in the reference)."""
+        """Merge the points of one test-time pass as ``merge`` says, and passes by soft-NMS (as in the reference)."""
         k = len(self.point_flags)
         if k == candidates.num_passes == 1 and self.merge_method != "soft_nms":
             return candidates.select(candidates.scores.topk(min(limit, candidates.scores.shape[1])).indices)
@@ -114,7 +114,10 @@ class DetectionTask(Task):
         return replace(candidates.select(index), scores=scores)
 
     def _vote(self, candidates: Candidates, limit: int) -> Candidates:
-        """Clusters of each pass; more than ``limit``, since they are not built in the order of their own scores."""
+        """Return the clusters of each pass.
+
+        There are more than ``limit``: their scores are not in the order of construction.
+        """
         (count, total), passes = candidates.scores.shape, candidates.num_passes
         each = total // passes
         seeds, boxes, scores = cluster_vote(

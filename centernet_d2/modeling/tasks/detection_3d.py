@@ -13,8 +13,8 @@ from torch import Tensor
 from centernet_d2.modeling.heads import build_head
 from centernet_d2.modeling.tasks.base import TASK_REGISTRY
 from centernet_d2.modeling.tasks.detection import DetectionTask
-from centernet_d2.ops.box3d_geometry import alpha_to_rotation_y, unproject
-from centernet_d2.structures.boxes3d import calibration_of
+from centernet_d2.ops.box3d_geometry import convert_alpha_to_rotation_y, unproject
+from centernet_d2.structures.boxes3d import get_calibration
 
 
 @TASK_REGISTRY.register()
@@ -66,18 +66,18 @@ class Detection3DTask(DetectionTask):
             instances.remove("pred_center_offset")
         instances.pred_alpha = instances.pred_orientation
         instances.remove("pred_orientation")
-        calibration = self._calibration(instances.image_size, sample).to(boxes)
+        calibration = self._get_calibration(instances.image_size, sample).to(boxes)
         locations = unproject(torch.cat([center, instances.pred_depth[:, None]], dim=1), calibration)
         # From the center of the box to its bottom.
         locations[:, 1] += instances.pred_dimensions[:, 0] / 2
         instances.pred_locations = locations
-        instances.pred_rotation_y = alpha_to_rotation_y(instances.pred_alpha, center[:, 0], calibration)
+        instances.pred_rotation_y = convert_alpha_to_rotation_y(instances.pred_alpha, center[:, 0], calibration)
         return instances
 
-    def _calibration(self, image_size: tuple[int, int], sample: dict[str, Any]) -> Tensor:
-        """(3, 4) float64 in pixels of ``image_size`` (height, width)."""
+    def _get_calibration(self, image_size: tuple[int, int], sample: dict[str, Any]) -> Tensor:
+        """Return (3, 4) float64 in pixels of ``image_size`` (height, width)."""
         known = sample.get("calib") is not None
-        calibration = (calibration_of(sample) if known else self.calibration).clone()
+        calibration = (get_calibration(sample) if known else self.calibration).clone()
         height, width = image_size
         calibration[0] *= width / sample.get("width", width)
         calibration[1] *= height / sample.get("height", height)

@@ -16,14 +16,14 @@ from centernet_d2.modeling.tasks.base import TASK_REGISTRY, Task
 from centernet_d2.ops.extreme_points import (
     SIDES,
     aggregate_edges,
-    center_cells,
-    extreme_boxes,
+    compute_extreme_boxes,
+    find_center_cells,
     group_extreme_points,
-    octagon_masks,
+    make_octagon_masks,
     order_left_right,
     suppress_ghost_boxes,
 )
-from centernet_d2.ops.peaks import top_peaks
+from centernet_d2.ops.peaks import find_top_peaks
 from centernet_d2.ops.soft_nms import soft_nms
 from centernet_d2.structures import Candidates
 from centernet_d2.structures.keypoint_schema import get_schema
@@ -53,7 +53,7 @@ class ExtremePointTask(Task):
         ghost_box_suppression: see :func:`~centernet_d2.ops.extreme_points.suppress_ghost_boxes`; not so in CenterNet.
     """
 
-    own = ("center_heatmap", *(f"{side}_{what}" for side in SIDES for what in ("heatmap", "offset")))
+    task_heads = ("center_heatmap", *(f"{side}_{what}" for side in SIDES for what in ("heatmap", "offset")))
     flip_closed = False
     required_fields = ("keypoints",)
     candidate_keys = ("MODEL.EXTREME.TOPK",)
@@ -109,7 +109,7 @@ class ExtremePointTask(Task):
         }
 
     def decode(self, outputs: dict[str, Tensor]) -> Candidates:
-        probability, classes, cells, positions = self.peaks(outputs)
+        probability, classes, cells, positions = self.find_peaks(outputs)
         center, category = outputs["center_heatmap"].sigmoid(), None
         if center.shape[1] > outputs["top_heatmap"].shape[1]:
             center, category = center.max(dim=1, keepdim=True)
@@ -121,21 +121,21 @@ class ExtremePointTask(Task):
         image, side = torch.arange(len(scores), device=scores.device)[:, None], torch.arange(4, device=scores.device)
         chosen = (image[..., None], side, members)
         points = torch.cat([positions[chosen], probability[chosen][..., None]], dim=-1)  # (N, G, 4, 3)
-        x, y = middle = center_cells(between[chosen], center.shape[-2:]).unbind(-1)
+        x, y = middle = find_center_cells(between[chosen], center.shape[-2:]).unbind(-1)
         labels = classes[:, 0].gather(1, members[..., 0]) if category is None else category[image, 0, y, x]
         source = torch.zeros_like(labels[0])
-        predictions = Candidates(extreme_boxes(points[..., :2]), scores, labels, source, {"keypoints": points})
+        predictions = Candidates(compute_extreme_boxes(points[..., :2]), scores, labels, source, {"keypoints": points})
         return self.add_extra_predictions(predictions, outputs, torch.stack(middle, dim=-1))
 
-    def peaks(self, outputs: dict[str, Tensor]) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """The best peaks of each side: probabilities and classes (N, 4, K), cells (N, 4, K, 2) and positions (N, 4, K,
-        2), both x, y in grid cells."""
+    def find_peaks(self, outputs: dict[str, Tensor]) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Return the best peaks of each side: probabilities and classes (N, 4, K), cells (N, 4, K, 2) and positions (N,
+        4, K, 2), both x, y in grid cells."""
         maps = torch.stack([outputs[f"{side}_heatmap"] for side in SIDES], dim=2).sigmoid()
         if self.aggregation:
             level, upright = aggregate_edges(maps[:, :, ::2], -1, self.aggregation), maps[:, :, 1::2]
             upright = aggregate_edges(upright, -2, self.aggregation)
             maps = torch.stack([level, upright], dim=3).flatten(2, 3)
-        probability, classes, cells = top_peaks(maps, self.num_peaks)
+        probability, classes, cells = find_top_peaks(maps, self.num_peaks)
         image = torch.arange(len(maps), device=maps.device)[:, None, None]
         offsets = [
             cast(PointOffsetHead, self.heads[f"{side}_offset"]).read(outputs[f"{side}_offset"], image, own[:, :, None])
@@ -144,7 +144,7 @@ class ExtremePointTask(Task):
         return probability.clamp(0, 1), classes, cells, cells + torch.cat(offsets, dim=2).transpose(1, 2)
 
     def merge(self, candidates: Candidates, limit: int) -> Candidates:
-        """Soft-NMS, also of a single pass (as in the reference): groups that share members are many."""
+        """Merge by soft-NMS, also a single pass (as in the reference): many groups share members."""
         index, scores = soft_nms(candidates.boxes, candidates.scores, candidates.classes, limit)
         kept = replace(candidates.select(index), scores=scores)
         if self.ghost_box_suppression:
@@ -170,5 +170,5 @@ class ExtremePointTask(Task):
         boxes.clip(instances.image_size)  # as Detectron2 does before it pastes masks into boxes
         instances = instances[boxes.nonempty()]
         boxes = boxes[boxes.nonempty()]
-        instances.pred_masks = octagon_masks(instances.pred_keypoints[..., :2], boxes.tensor)
+        instances.pred_masks = make_octagon_masks(instances.pred_keypoints[..., :2], boxes.tensor)
         return instances

@@ -20,11 +20,11 @@ from centernet_d2.modeling.heads import (
     build_head,
 )
 from centernet_d2.modeling.tasks.base import Task
-from centernet_d2.ops.indexing import image_index_of
-from centernet_d2.ops.keypoint_matching import extreme_box
-from centernet_d2.ops.peaks import top_peaks
+from centernet_d2.ops.indexing import make_image_index
+from centernet_d2.ops.keypoint_matching import compute_extreme_box
+from centernet_d2.ops.peaks import find_top_peaks
 from centernet_d2.ops.soft_nms import soft_nms
-from centernet_d2.ops.subpixel import dark_position, soft_argmax_position
+from centernet_d2.ops.subpixel import find_dark_position, find_soft_argmax_position
 from centernet_d2.structures import Candidates, Targets
 from centernet_d2.structures.keypoint_schema import get_schema
 
@@ -77,8 +77,8 @@ class KeypointTask(Task):
         self.soft_nms, self.num_candidates, self.num_peaks = soft_nms, num_candidates, num_peaks
 
     @classmethod
-    def settings(cls, cfg: CfgNode, in_channels: Sequence[int], names: dict[str, str]) -> dict[str, Any]:
-        """Arguments of ``__init__``: the heads ``names`` and those of ``MODEL.CENTERNET.EXTRA_HEADS``.
+    def read_settings(cls, cfg: CfgNode, in_channels: Sequence[int], names: dict[str, str]) -> dict[str, Any]:
+        """Return arguments of ``__init__``: the heads ``names`` and those of ``MODEL.CENTERNET.EXTRA_HEADS``.
 
         Raises:
             ValueError: the datasets' keypoints or classes are not what the task needs.
@@ -109,7 +109,7 @@ class KeypointTask(Task):
         return "soft_nms" if self.soft_nms else "top"
 
     def prepare(self, objects: Targets) -> Targets:
-        """Adds "center" (P, 2) in grid cells, inside the grid, unless it is that of the box."""
+        """Add "center" (P, 2) in grid cells, inside the grid, unless it is that of the box."""
         if self.center == "box":
             return objects
         keypoints = objects.fields["keypoints"]
@@ -122,12 +122,12 @@ class KeypointTask(Task):
             center = torch.where(nose[:, 2:] > 0, nose[:, :2], center)
         return replace(objects, fields={**objects.fields, "center": center})
 
-    def centers(self, outputs: dict[str, Tensor]) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """The best centers: probabilities (N, M), classes (N, M), cells (N, M, 2), positions (N, M, 2) in grid
+    def find_centers(self, outputs: dict[str, Tensor]) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Return the best centers: probabilities (N, M), classes (N, M), cells (N, M, 2), positions (N, M, 2) in grid
         cells."""
-        score, classes, cells = (x[:, 0] for x in top_peaks(outputs["heatmap"][:, :, None], self.num_candidates))
+        score, classes, cells = (x[:, 0] for x in find_top_peaks(outputs["heatmap"][:, :, None], self.num_candidates))
         offset = cast(PointOffsetHead, self.heads["offset"])
-        index = image_index_of(score)
+        index = make_image_index(score)
         return (
             score.sigmoid(),
             classes,
@@ -136,16 +136,18 @@ class KeypointTask(Task):
         )
 
     def decode_center_boxes(self, outputs: dict[str, Tensor], cells: Tensor, centers: Tensor) -> Tensor:
-        """(N, M, 4) boxes by the head ``box_size``, read at ``cells`` (N, M, 2), around ``centers`` (N, M, 2)."""
-        index = image_index_of(cells[..., 0])[..., None]
+        """Return boxes (N, M, 4) of the head ``box_size``, read at ``cells`` (N, M, 2), around
+        ``centers`` (N, M, 2)."""
+        index = make_image_index(cells[..., 0])[..., None]
         head = cast(BoxSizeHead, self.heads["box_size"])
         return head.decode_boxes(outputs["box_size"], index, cells[:, :, None], centers[:, :, None])[:, :, 0]
 
-    def peaks(self, outputs: dict[str, Tensor], count: int) -> tuple[Tensor, Tensor, Tensor]:
-        """The best peaks of every keypoint: probabilities (N, K, S), cells (N, K, S, 2), positions (N, K, S, 2)."""
+    def find_peaks(self, outputs: dict[str, Tensor], count: int) -> tuple[Tensor, Tensor, Tensor]:
+        """Return the best peaks of every keypoint: probabilities (N, K, S), cells (N, K, S, 2),
+        positions (N, K, S, 2)."""
         maps = outputs["keypoint_heatmap"]
-        logits, _, cells = top_peaks(maps[:, None], count)
-        image_index = image_index_of(logits)
+        logits, _, cells = find_top_peaks(maps[:, None], count)
+        image_index = make_image_index(logits)
         keypoint = torch.arange(maps.shape[1], device=maps.device)[:, None].expand(logits.shape)
         if self.offset_method == "offset":
             head = cast(KeypointOffsetHead, self.heads["keypoint_offset"])
@@ -153,7 +155,7 @@ class KeypointTask(Task):
         elif self.offset_method == "none":
             positions = cells + 0.5
         else:
-            position = dark_position if self.offset_method == "dark" else soft_argmax_position
+            position = find_dark_position if self.offset_method == "dark" else find_soft_argmax_position
             positions = cells + position(maps, image_index, keypoint, cells)
         return logits.sigmoid(), cells, positions
 
@@ -166,15 +168,16 @@ class KeypointTask(Task):
         own: Tensor,
         boxes: Tensor | None,
     ) -> Candidates:
-        """Candidates with ``own`` (N, M, L, 3) keypoints; boxes are theirs where none are given."""
+        """Return candidates with ``own`` (N, M, L, 3) keypoints; without ``boxes``, the boxes enclose the keypoints."""
         if boxes is None:
-            boxes = extreme_box(own[..., :2], self.class_keypoints.used[classes])
+            boxes = compute_extreme_box(own[..., :2], self.class_keypoints.used[classes])
         keypoints = self.class_keypoints.scatter(own, classes)
         predictions = Candidates(boxes, score, classes, torch.zeros_like(classes[0]), {"keypoints": keypoints})
         return self.add_extra_predictions(predictions, outputs, cells)
 
     def merge(self, candidates: Candidates, limit: int) -> Candidates:
-        """At most ``limit`` an image, by soft-NMS of the boxes: peaks around one center match to the same keypoints."""
+        """Return at most ``limit`` per image, by soft-NMS of the boxes: peaks around one center match to the same
+        keypoints."""
         if candidates.num_passes == 1 and not self.soft_nms:
             scores, index = candidates.scores.topk(min(limit, candidates.scores.shape[1]))
         else:
@@ -185,13 +188,13 @@ class KeypointTask(Task):
         return replace(kept, points={**kept.points, "keypoints": self.class_keypoints.scatter(own, kept.classes)})
 
 
-def keypoint_heads(cfg: CfgNode) -> dict[str, str]:
-    """Those of the keypoint heatmaps, by the name that appears in checkpoints."""
+def list_keypoint_heads(cfg: CfgNode) -> dict[str, str]:
+    """Return the keypoint heatmaps' heads by the name that appears in checkpoints."""
     names = {"keypoint_heatmap": "KeypointHeatmapHead"}
     return {**names, "keypoint_offset": "KeypointOffsetHead"} if cfg.MODEL.KEYPOINT.OFFSET == "offset" else names
 
 
-def center_heads(cfg: CfgNode) -> dict[str, str]:
-    """Those of the center, by the name that appears in checkpoints."""
+def list_center_heads(cfg: CfgNode) -> dict[str, str]:
+    """Return the center's heads by the name that appears in checkpoints."""
     names = {"heatmap": "ClassHeatmapHead", "offset": "PointOffsetHead"}
     return {**names, "box_size": cfg.MODEL.CENTERNET.BOX_HEAD} if cfg.MODEL.KEYPOINT.BOX_SIZE else names

@@ -11,8 +11,8 @@ from torch import Tensor
 
 from centernet_d2.modeling.heads import KeypointGroupingHead
 from centernet_d2.modeling.tasks.base import TASK_REGISTRY
-from centernet_d2.modeling.tasks.keypoint_base import KeypointTask, center_heads, keypoint_heads
-from centernet_d2.ops.indexing import image_index_of
+from centernet_d2.modeling.tasks.keypoint_base import KeypointTask, list_center_heads, list_keypoint_heads
+from centernet_d2.ops.indexing import make_image_index
 from centernet_d2.ops.keypoint_matching import TOLERANCE, choose_peaks
 from centernet_d2.structures import Candidates
 
@@ -27,7 +27,7 @@ class KeypointHeatmapTask(KeypointTask):
         single_instance: the image shows one object of the only class.
     """
 
-    own = ("heatmap", "offset", "box_size", "keypoint_heatmap", "keypoint_offset", "keypoint_grouping")
+    task_heads = ("heatmap", "offset", "box_size", "keypoint_heatmap", "keypoint_offset", "keypoint_grouping")
 
     @configurable
     def __init__(self, *, single_instance: bool, **kwargs: Any) -> None:
@@ -41,32 +41,32 @@ class KeypointHeatmapTask(KeypointTask):
     @classmethod
     def from_config(cls, cfg: CfgNode, in_channels: Sequence[int]) -> dict[str, Any]:
         single_instance = cfg.MODEL.KEYPOINT.SINGLE_INSTANCE
-        grouping = {} if single_instance else {**center_heads(cfg), "keypoint_grouping": "KeypointGroupingHead"}
-        settings = cls.settings(cfg, in_channels, {**keypoint_heads(cfg), **grouping})
+        grouping = {} if single_instance else {**list_center_heads(cfg), "keypoint_grouping": "KeypointGroupingHead"}
+        settings = cls.read_settings(cfg, in_channels, {**list_keypoint_heads(cfg), **grouping})
         return {"single_instance": single_instance, **settings}
 
     def decode(self, outputs: dict[str, Tensor]) -> Candidates:
         return self._decode_single_instance(outputs) if self.single_instance else self._decode_grouped(outputs)
 
     def merge(self, candidates: Candidates, limit: int) -> Candidates:
-        """Of a single instance, the test-time pass with the highest score."""
+        """Return, for a single instance, the test-time pass with the highest score."""
         return super().merge(candidates, min(limit, 1) if self.single_instance else limit)
 
     def _decode_single_instance(self, outputs: dict[str, Tensor]) -> Candidates:
-        probability, cells, positions = (x[:, None, :, 0] for x in self.peaks(outputs, 1))
+        probability, cells, positions = (x[:, None, :, 0] for x in self.find_peaks(outputs, 1))
         score = probability.mean(dim=-1)
         own = torch.cat([positions, probability[..., None]], dim=-1)
         return self.build_candidates(outputs, score, torch.zeros_like(cells[:, :, 0, 0]), cells[:, :, 0], own, None)
 
     def _decode_grouped(self, outputs: dict[str, Tensor]) -> Candidates:
-        score, classes, cells, centers = self.centers(outputs)
+        score, classes, cells, centers = self.find_centers(outputs)
         boxes = self.decode_center_boxes(outputs, cells, centers)
-        probability, peak_cells, positions = self.peaks(outputs, self.num_peaks)
+        probability, peak_cells, positions = self.find_peaks(outputs, self.num_peaks)
         keypoint = torch.arange(probability.shape[1], device=score.device)[:, None].expand(probability.shape)
         grouping = cast(KeypointGroupingHead, self.heads["keypoint_grouping"])
-        votes = grouping.read(outputs["keypoint_grouping"], image_index_of(probability), keypoint, peak_cells)
+        votes = grouping.read(outputs["keypoint_grouping"], make_image_index(probability), keypoint, peak_cells)
         index = self.class_keypoints.index[classes]  # (N, M, L)
-        image = image_index_of(index)
+        image = make_image_index(index)
         tolerance = 1 + TOLERANCE * (boxes[..., 2:] - boxes[..., :2]).amax(dim=-1)
         own, own_score = choose_peaks(
             votes[image, index], positions[image, index], probability[image, index], centers, tolerance

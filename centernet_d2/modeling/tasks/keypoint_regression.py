@@ -11,10 +11,10 @@ from torch import Tensor
 
 from centernet_d2.modeling.heads import KeypointRegressionHead
 from centernet_d2.modeling.tasks.base import TASK_REGISTRY
-from centernet_d2.modeling.tasks.keypoint_base import KeypointTask, center_heads, keypoint_heads
-from centernet_d2.ops.indexing import image_index_of
-from centernet_d2.ops.keypoint_matching import extreme_box, match_to_peaks
-from centernet_d2.ops.peaks import max_in_window
+from centernet_d2.modeling.tasks.keypoint_base import KeypointTask, list_center_heads, list_keypoint_heads
+from centernet_d2.ops.indexing import make_image_index
+from centernet_d2.ops.keypoint_matching import compute_extreme_box, match_to_peaks
+from centernet_d2.ops.peaks import compute_window_max
 from centernet_d2.structures import Candidates
 
 
@@ -31,7 +31,7 @@ class KeypointRegressionTask(KeypointTask):
         peak_matching: "probable" or "nearest" (as in the reference).
     """
 
-    own = ("heatmap", "offset", "box_size", "keypoint_regression", "keypoint_heatmap", "keypoint_offset")
+    task_heads = ("heatmap", "offset", "box_size", "keypoint_regression", "keypoint_heatmap", "keypoint_offset")
 
     @configurable
     def __init__(self, *, peak_matching: str = "probable", **kwargs: Any) -> None:
@@ -44,21 +44,21 @@ class KeypointRegressionTask(KeypointTask):
 
     @classmethod
     def from_config(cls, cfg: CfgNode, in_channels: Sequence[int]) -> dict[str, Any]:
-        names = {**center_heads(cfg), "keypoint_regression": "KeypointRegressionHead"}
+        names = {**list_center_heads(cfg), "keypoint_regression": "KeypointRegressionHead"}
         if cfg.MODEL.KEYPOINT.REFINE:
-            names.update(keypoint_heads(cfg))
-        return {"peak_matching": cfg.MODEL.KEYPOINT.PEAK_MATCHING, **cls.settings(cfg, in_channels, names)}
+            names.update(list_keypoint_heads(cfg))
+        return {"peak_matching": cfg.MODEL.KEYPOINT.PEAK_MATCHING, **cls.read_settings(cfg, in_channels, names)}
 
     def decode(self, outputs: dict[str, Tensor]) -> Candidates:
-        score, classes, cells, centers = self.centers(outputs)
+        score, classes, cells, centers = self.find_centers(outputs)
         boxes = self.decode_center_boxes(outputs, cells, centers) if "box_size" in self.heads else None
         regression = cast(KeypointRegressionHead, self.heads["keypoint_regression"])
-        keypoints = regression.read(outputs["keypoint_regression"], image_index_of(score), cells, boxes)
+        keypoints = regression.read(outputs["keypoint_regression"], make_image_index(score), cells, boxes)
         own = self.class_keypoints.gather(keypoints, classes)
         used = self.class_keypoints.used[classes]
         own_score = score[..., None].expand(own.shape[:-1])
         if "keypoint_heatmap" in self.heads:
-            bounds = extreme_box(own, used) if boxes is None else boxes
+            bounds = compute_extreme_box(own, used) if boxes is None else boxes
             own, own_score = self._refine(outputs, own, classes, bounds)
         return self.build_candidates(
             outputs, score, classes, cells, torch.cat([own, own_score[..., None]], dim=-1), boxes
@@ -67,9 +67,9 @@ class KeypointRegressionTask(KeypointTask):
     def _refine(
         self, outputs: dict[str, Tensor], own: Tensor, classes: Tensor, bounds: Tensor
     ) -> tuple[Tensor, Tensor]:
-        """Keypoints (N, M, L, 2) moved to peaks, and what their heatmaps say there, (N, M, L)."""
-        probability, _, positions = self.peaks(outputs, self.num_peaks)
+        """Return keypoints (N, M, L, 2) moved to peaks, and their heatmaps' probabilities (N, M, L)."""
+        probability, _, positions = self.find_peaks(outputs, self.num_peaks)
         index = self.class_keypoints.index[classes]  # (N, M, L)
-        image = image_index_of(index)
+        image = make_image_index(index)
         points = match_to_peaks(own, positions[image, index], probability[image, index], bounds, self.nearest)
-        return points, max_in_window(outputs["keypoint_heatmap"], image, index, points).sigmoid()
+        return points, compute_window_max(outputs["keypoint_heatmap"], image, index, points).sigmoid()

@@ -122,7 +122,7 @@ class LSNetTask(PyramidTask):
         """Return scalar losses: "loss_class", and two of each landmark head."""
         outputs, corners = self.predict(features)
         levels = Levels.from_maps(features, self.strides, self.settings.point_offset)
-        points, strides = levels.points(features[0].device), levels.cell_strides(features[0].device)
+        points, strides = levels.get_points(features[0].device), levels.cell_strides(features[0].device)
         goals = {name: self.landmark_targets(name, targets) for name in self.landmark_names}
         first = self.landmark_names[0]
         boxes = targets.pad(goals[first].boxes)
@@ -176,7 +176,7 @@ class LSNetTask(PyramidTask):
         """Return the maps of a perfect network. An object has the cells of the first stage."""
         objects = self.prepare(objects)
         levels = Levels.from_input_size(objects.grid_size, self.strides, self.settings.point_offset)
-        points, strides = levels.points(objects.boxes.device), levels.cell_strides(objects.boxes.device)
+        points, strides = levels.get_points(objects.boxes.device), levels.cell_strides(objects.boxes.device)
         goals = {name: self.landmark_targets(name, objects) for name in self.landmark_names}
         boxes = objects.pad(goals[self.landmark_names[0]].boxes)
         valid = objects.occupied_slots()

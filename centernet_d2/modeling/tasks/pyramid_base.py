@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torchvision.ops import sigmoid_focal_loss
 
-from centernet_d2.layers.distributed import mean_over_processes
+from centernet_d2.layers.distributed import average_over_processes
 from centernet_d2.modeling.lsnet.levels import Levels, flatten_levels, split_levels
 from centernet_d2.modeling.lsnet.reference import check_defects
 from centernet_d2.modeling.tasks.base import Task
@@ -137,7 +137,7 @@ class PyramidTask(Task):
             assigned: (N, A), -1 of cells without an object.
         """
         count = (assigned >= 0).sum(dim=1).clamp(min=1).sum().float()
-        return count if "local_normalizers" in self.settings.defects else mean_over_processes(count)
+        return count if "local_normalizers" in self.settings.defects else average_over_processes(count)
 
     def assign_init(
         self,

@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from centernet_d2.ops.extreme_points import extreme_boxes
+from centernet_d2.ops.extreme_points import compute_extreme_boxes
 from centernet_d2.ops.lsnet.landmark_vectors import decode_vectors, enclosing_boxes, encode_vectors
 
 KINDS = ("bbox", "polygon", "keypoint")
@@ -65,7 +65,7 @@ def cross_iou_loss(
     overlap = _sum_groups(shared, 1 if kind == "bbox" else _GROUPS)
     overlap = overlap / _sum_groups(union, 1 if kind == "bbox" else _GROUPS).clamp(min=_EPS)
     landmarks = decode_vectors(vectors)[:, :-1]
-    predicted = extreme_boxes(landmarks) if kind == "bbox" else enclosing_boxes(landmarks)
+    predicted = compute_extreme_boxes(landmarks) if kind == "bbox" else enclosing_boxes(landmarks)
     iou = overlap.mean(dim=1)
     return 1 - iou + _box_penalty(predicted, boxes.to(vectors.dtype), iou, reference_box_penalty)
 
@@ -80,7 +80,7 @@ def _sum_groups(values: Tensor, groups: int) -> Tensor:
 def _keypoint_loss(
     shared: Tensor, union: Tensor, displacements: Tensor, visible: Tensor | None, count_invisible: bool
 ) -> Tensor:
-    """Arguments as of :func:`cross_iou_loss`; ``shared`` and ``union`` are min(p, t) and max(p, t)."""
+    """Return the loss; arguments as of :func:`cross_iou_loss`; ``shared`` and ``union`` are min(p, t) and max(p, t)."""
     ratio = shared.unflatten(1, (-1, 2)).sum(dim=2) / union.clamp(min=_EPS).unflatten(1, (-1, 2)).sum(dim=2)
     counted = displacements.flip(-1) != 0  # y, x, as the numbers are ordered
     if visible is not None:

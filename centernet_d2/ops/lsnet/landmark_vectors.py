@@ -34,6 +34,6 @@ def decode_vectors(vectors: Tensor) -> Tensor:
 def enclosing_boxes(landmarks: Tensor) -> Tensor:
     """Return the smallest boxes (..., 4), x1, y1, x2, y2, around landmarks (..., L, 2).
 
-    Of extreme points, ``ops.extreme_points.extreme_boxes`` takes each side from its own point.
+    Of extreme points, ``ops.extreme_points.compute_extreme_boxes`` takes each side from its own point.
     """
     return torch.cat([landmarks.amin(dim=-2), landmarks.amax(dim=-2)], dim=-1)

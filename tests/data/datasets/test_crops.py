@@ -14,7 +14,7 @@ from detectron2.structures import BoxMode
 from PIL import Image
 
 from centernet_d2.config import get_cfg
-from centernet_d2.data.catalog import class_names, load_dataset_dicts
+from centernet_d2.data.catalog import get_class_names, load_dataset_dicts
 from centernet_d2.data.datasets.crops import crop_objects
 from centernet_d2.data.datasets.custom import register_custom_datasets
 from centernet_d2.data.image_io import CorruptImageError, crop_image, read_image
@@ -105,7 +105,7 @@ def test_an_entry_crops_a_built_in_set_and_its_crops(name: str) -> None:
         np.testing.assert_array_equal(crop_image(whole, crop["crop"]), read_image(crop))
     metadata = MetadataCatalog.get(f"{name}_b")
     assert metadata.keypoint_schema == "face68" and metadata.evaluator_type == "face_landmarks"
-    assert metadata.keypoint_flip_map == FACE68.metadata()["keypoint_flip_map"]
+    assert metadata.keypoint_flip_map == FACE68.to_metadata()["keypoint_flip_map"]
 
 
 def test_a_file_of_the_source_does_not_describe_the_crops(name: str, tmp_path: Path) -> None:
@@ -117,7 +117,7 @@ def test_a_file_of_the_source_does_not_describe_the_crops(name: str, tmp_path: P
     }
     (tmp_path / "a.json").write_text(json.dumps(data))
     _register([name, "coco", str(tmp_path / "a.json"), str(tmp_path)], [f"{name}_crops", "crops", name, "2"])
-    assert class_names(f"{name}_crops") == ["dog"]
+    assert get_class_names(f"{name}_crops") == ["dog"]
     assert MetadataCatalog.get(name).get("json_file") and not MetadataCatalog.get(f"{name}_crops").get("json_file")
     # Twice is once, and another margin replaces.
     _register([f"{name}_crops", "crops", name, "2"])

@@ -18,7 +18,7 @@ from detectron2.structures import BoxMode
 from PIL import Image
 
 from centernet_d2.config import get_cfg
-from centernet_d2.data.catalog import class_names, load_dataset_dicts
+from centernet_d2.data.catalog import get_class_names, load_dataset_dicts
 from centernet_d2.data.datasets.coco import load_coco
 from centernet_d2.data.datasets.custom import get_location, register_custom_datasets, resolve_num_classes
 from centernet_d2.data.datasets.voc import read_voc
@@ -57,7 +57,7 @@ def test_category_ids_become_classes_in_their_order(tmp_path: Path, name: str) -
     cfg = _cfg((name, "coco", _coco(tmp_path), str(tmp_path)))
     cfg.DATASETS.TRAIN = (name,)
     assert resolve_num_classes(cfg) == 2
-    assert class_names(name) == ["cat", "dog"]
+    assert get_class_names(name) == ["cat", "dog"]
     assert MetadataCatalog.get(name).thing_dataset_id_to_contiguous_id == {7: 0, 90: 1}
     (dataset_dict,) = load_dataset_dicts(name)
     assert dataset_dict["file_name"] == str(tmp_path / "a.jpg")
@@ -77,7 +77,7 @@ def test_registering_reads_no_file_and_twice_is_once(name: str, tmp_path: Path) 
     # The file may change between two readings.
     _coco(tmp_path, categories=[{"id": 7, "name": "cow"}, {"id": 90, "name": "pig"}])
     load_dataset_dicts(name)
-    assert class_names(name) == ["cow", "pig"]
+    assert get_class_names(name) == ["cow", "pig"]
 
 
 def test_relative_paths_start_at_the_dataset_folder(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -116,7 +116,7 @@ def test_mappings_from_a_config_file(tmp_path: Path, name: str) -> None:
     cfg = get_cfg()
     cfg.merge_from_file(str(tmp_path / "a.yaml"))
     register_custom_datasets(cfg)
-    assert class_names(name) == ["cat", "dog"]
+    assert get_class_names(name) == ["cat", "dog"]
     # A dumped config registers the same.
     (tmp_path / "b.yaml").write_text(cfg.dump())
     again = get_cfg()
@@ -286,7 +286,7 @@ def test_bccd_is_read_in_its_layout(shared_data: Path, name: str, tmp_path: Path
     cfg = _cfg((f"{name}_train", "voc", str(root), "train"), (f"{name}_val", "voc", str(root), "val"))
     cfg.DATASETS.TRAIN, cfg.DATASETS.TEST = (f"{name}_train",), (f"{name}_val",)
     assert resolve_num_classes(cfg) == 3
-    assert class_names(f"{name}_val") == ["Platelets", "RBC", "WBC"]
+    assert get_class_names(f"{name}_val") == ["Platelets", "RBC", "WBC"]
     train, val = load_dataset_dicts(f"{name}_train"), load_dataset_dicts(f"{name}_val")
     assert (len(train), len(val)) == (205, 87)
     boxes = Counter(a["category_id"] for dataset_dict in train + val for a in dataset_dict["annotations"])

@@ -18,7 +18,7 @@ from centernet_d2.data.validation.issues import AnnotationError
 
 def written(folder: Path, schema, *annotations, categories=None) -> str:
     images = [{"id": 1, "file_name": "a.jpg", "height": 100, "width": 100, "subset": "common"}]
-    data = {"images": images, "annotations": list(annotations), "categories": categories or schema.coco_categories()}
+    data = {"images": images, "annotations": list(annotations), "categories": categories or schema.to_coco_categories()}
     (folder / "a.json").write_text(json.dumps(data))
     return str(folder / "a.json")
 
@@ -60,7 +60,7 @@ def test_the_only_class_may_have_any_id(tmp_path, name):
 def test_extreme_points_have_the_classes_of_the_file(tmp_path, name):
     """Also the file is evaluated on as it is, and another one may follow under the same name."""
     for numbers, complete in (((7, 90), True), ((3, 4, 5), False)):
-        categories = [{"id": n, "name": f"thing {n}", **EXTREME4.coco_fields()} for n in numbers]
+        categories = [{"id": n, "name": f"thing {n}", **EXTREME4.to_coco_fields()} for n in numbers]
         last = annotation(EXTREME4, numbers[-1])
         if not complete:
             del last["area"]

@@ -192,7 +192,7 @@ def test_release(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     summaries = convert_aflw(tmp_path)
     frontal = [k for k in order[200:] if visible[k].all()]
     assert [summary.objects for summary in summaries] == [200, 44, len(frontal)]
-    assert [w for s in summaries for w in s.warnings()] == [f"{len(frontal)} objects, but 13 are known"]
+    assert [w for s in summaries for w in s.list_warnings()] == [f"{len(frontal)} objects, but 13 are known"]
     for summary, chosen in zip(summaries[1:], (order[200:], frontal), strict=True):
         for name, found in images_and_points(summary.json_file).items():
             expected = [k for k in chosen if f"data/flickr/{names[k, 0]}" == name]

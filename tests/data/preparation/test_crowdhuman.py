@@ -48,7 +48,7 @@ def test_lines_become_a_coco_file(tmp_path: Path, boxes: str, expected: list) ->
     large = {"fbox": [-5, 40, 200, 90], "vbox": [0, 40, 100, 40], "extra": {"ignore": 1}}
     path = write(tmp_path, {"ID": ID, "gtboxes": [person(head_attr={"ignore": 1}), person(**large), MASK]}, "", "")
     (summary,) = convert_crowdhuman(tmp_path, boxes)
-    assert summary.issues == [] and summary.warnings() == ["1 images, but 15000 are known"]
+    assert summary.issues == [] and summary.list_warnings() == ["1 images, but 15000 are known"]
     stem = "train" if boxes == "full" else f"train_{boxes}"
     assert summary.json_file == tmp_path / f"annotations/{stem}.json"
     data = json.loads(summary.json_file.read_text())

@@ -80,9 +80,9 @@ def test_clothing_of_a_image_stay_apart_each_at_its_own_keypoints(tmp_path: Path
         {"000002": image(item1=clothing_item(SHIRT, style=0), item2=skirt), "000001": image(item1=clothing_item())},
     )
     (summary,) = convert_deepfashion2(tmp_path)
-    assert summary.issues == [] and summary.warnings() == ["2 images, but 191961 are known"]
+    assert summary.issues == [] and summary.list_warnings() == ["2 images, but 191961 are known"]
     data = converted(tmp_path)
-    assert data["categories"] == CLOTHES294.coco_categories()
+    assert data["categories"] == CLOTHES294.to_coco_categories()
     assert data["images"] == [
         {"id": 1, "file_name": "train/image/000001.jpg", "height": 120, "width": 100},
         {"id": 2, "file_name": "train/image/000002.jpg", "height": 120, "width": 100},

@@ -12,7 +12,7 @@ from pycocotools import mask as mask_util
 
 from centernet_d2.data.catalog import load_dataset_dicts
 from centernet_d2.data.datasets.custom import register_custom_datasets
-from centernet_d2.data.preparation.extreme_points import convert_extreme_points, segmentation_points
+from centernet_d2.data.preparation.extreme_points import convert_extreme_points, find_segmentation_points
 from centernet_d2.data.schemas import EXTREME4
 from tests.helpers.files import run_script
 from tests.helpers.tiny import tiny_cfg
@@ -45,7 +45,7 @@ def compressed(mask: np.ndarray) -> dict[str, Any]:
 def test_masks_reach_to_the_edges_of_their_pixels(form):
     mask = l_shape()
     encoded = {"size": list(SIZE), "counts": run_lengths(mask)} if form == "numbers" else compressed(mask)
-    assert segmentation_points(encoded, SIZE).tolist() == [[25, 10], [20, 30], [45, 50], [70, 45]]
+    assert find_segmentation_points(encoded, SIZE).tolist() == [[25, 10], [20, 30], [45, 50], [70, 45]]
 
 
 def test_a_mask_has_the_points_of_its_polygon():
@@ -58,7 +58,7 @@ def test_a_mask_has_the_points_of_its_polygon():
         encoded = mask_util.merge(mask_util.frPyObjects(polygon, *SIZE))
         encoded["counts"] = encoded["counts"].decode()
         box = mask_util.toBbox(encoded)
-        points, exact = segmentation_points(encoded, SIZE), segmentation_points(polygon, SIZE)
+        points, exact = find_segmentation_points(encoded, SIZE), find_segmentation_points(polygon, SIZE)
         edges = [points[1, 0], points[0, 1], points[3, 0] - points[1, 0], points[2, 1] - points[0, 1]]
         assert edges == pytest.approx(box.tolist())
         for side, axis in enumerate((1, 0, 1, 0)):
@@ -85,7 +85,7 @@ def test_a_mask_has_the_points_of_its_polygon():
 )
 def test_what_cannot_be_used_is_said(segmentation, problem):
     with pytest.raises(ValueError, match=problem):
-        segmentation_points(segmentation, SIZE)
+        find_segmentation_points(segmentation, SIZE)
 
 
 def written(folder: Path) -> Path:

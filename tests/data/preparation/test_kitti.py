@@ -15,7 +15,7 @@ import pytest
 from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.structures import BoxMode
 
-from centernet_d2.data.annotations import corner_boxes
+from centernet_d2.data.annotations import convert_to_corner_boxes
 from centernet_d2.data.catalog import load_dataset_dicts
 from centernet_d2.data.datasets.builtin import register_all_kitti
 from centernet_d2.data.datasets.kitti import register_kitti
@@ -66,7 +66,7 @@ def converted(tmp_path: Path) -> Path:
     lists = {"3dop": write_lists(tmp_path / "lists", "000007\n000001\n", "000002\n")}
     summaries = convert_kitti(tmp_path, lists)
     assert [one.issues for one in summaries] == [[], []]
-    assert [one.warnings() for one in summaries] == [
+    assert [one.list_warnings() for one in summaries] == [
         ["2 images, but 3712 are known"],
         ["1 images, but 3769 are known"],
     ]
@@ -252,7 +252,7 @@ def test_dataset_dicts_have_what_evaluation_and_training_need(converted: Path) -
     assert (car["category_id"], person["category_id"], car["line"]) == (1, 0, 2)
     assert (car["dim"], car["location"], car["rotation_y"]) == ([1.38, 1.49, 3.32], [2.41, 1.66, 34.98], -1.6)
     assert (car["truncated"], car["occluded"], car["alpha"], car["depth"]) == (0, 1, -1.67, 34.98)
-    assert corner_boxes(dataset_dict["ignored"])[0].tolist() == [100, 100, 200, 200]
+    assert convert_to_corner_boxes(dataset_dict["ignored"])[0].tolist() == [100, 100, 200, 200]
     assert [one["bbox_mode"] for one in dataset_dict["ignored"]] == [BoxMode.XYWH_ABS] * 2
     assert empty["annotations"] == empty["ignored"] == []
     metadata = MetadataCatalog.get(name)

@@ -12,12 +12,12 @@ import pytest
 from detectron2.data import DatasetCatalog, MetadataCatalog
 
 from centernet_d2.config import get_cfg
-from centernet_d2.data.catalog import class_names, load_dataset_dicts
+from centernet_d2.data.catalog import get_class_names, load_dataset_dicts
 from centernet_d2.data.datasets.builtin import register_all_mot
 from centernet_d2.data.datasets.custom import register_custom_datasets
 from centernet_d2.data.datasets.mot import register_video
-from centernet_d2.data.options import datasets_root
-from centernet_d2.data.preparation.mot import SPLITS, _frames, convert_mot, read_video
+from centernet_d2.data.options import get_datasets_root
+from centernet_d2.data.preparation.mot import SPLITS, _select_frames, convert_mot, read_video
 from centernet_d2.data.validation.issues import AnnotationError
 from tests.helpers.files import run_script, write_image
 
@@ -100,7 +100,10 @@ def test_halves(root: Path) -> None:
 def test_halves_of_mot17_are_as_many_frames_as_reference() -> None:
     """Of MOT17's sequences 02, 04, 05, 09, 10, 11 and 13."""
     for split in ("train", "train_half", "val_half"):
-        assert sum(len(_frames(split, length)) for length in (600, 1050, 837, 525, 654, 900, 750)) == SPLITS[split][1]
+        assert (
+            sum(len(_select_frames(split, length)) for length in (600, 1050, 837, 525, 654, 900, 750))
+            == SPLITS[split][1]
+        )
 
 
 def test_persons_that_are_not_tracked_are_regions_and_things_are_left_out(tmp_path: Path) -> None:
@@ -192,7 +195,7 @@ def test_reference_names(root: Path, tmp_path: Path) -> None:
     known = [DatasetCatalog.pop(name) and MetadataCatalog.pop(name) for name in names if name in DatasetCatalog]
     try:
         register_all_mot(str(tmp_path))
-        assert class_names("mot17_val_half") == ["person"]
+        assert get_class_names("mot17_val_half") == ["person"]
         dataset_dicts = load_dataset_dicts("mot17_val_half")
         assert [(one["video_id"], one["frame"]) for one in dataset_dicts] == [(1, 0), (1, 1), (2, 0), (2, 1)]
         assert all(os.path.isfile(one["file_name"]) for one in dataset_dicts)
@@ -207,7 +210,7 @@ def test_reference_names(root: Path, tmp_path: Path) -> None:
             DatasetCatalog.pop(name)
             MetadataCatalog.pop(name)
         if known:
-            register_all_mot(datasets_root())
+            register_all_mot(get_datasets_root())
 
 
 def own() -> dict[str, Any]:
@@ -229,7 +232,7 @@ def test_a_video_set_of_ones_own(tmp_path: Path) -> None:
     name, cfg = f"video_{uuid.uuid4().hex}", get_cfg()
     cfg.DATASETS.CUSTOM = [[name, "video", str(tmp_path / "own.json"), str(tmp_path)]]
     register_custom_datasets(cfg)
-    assert class_names(name) == ["cat", "dog"]
+    assert get_class_names(name) == ["cat", "dog"]
     dataset_dicts = load_dataset_dicts(name)
     assert [(one["video_id"], one["frame"]) for one in dataset_dicts] == [(1, 0), (1, 1), (2, 0), (2, 1)]
     assert (

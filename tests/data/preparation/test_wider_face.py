@@ -78,7 +78,7 @@ def test_lists_become_a_coco_file(tmp_path: Path) -> None:
     write(tmp_path, "train")
     (summary,) = convert_wider_face(tmp_path)
     assert summary.issues == []
-    assert summary.warnings() == ["3 images, but 12880 are known", "4 objects, but 159420 are known"]
+    assert summary.list_warnings() == ["3 images, but 12880 are known", "4 objects, but 159420 are known"]
     data = json.loads((tmp_path / "annotations/train.json").read_text())
     assert data["categories"] == [{"id": 1, "name": "face"}]
     assert [(one["file_name"], one["height"], one["width"]) for one in data["images"]] == [
@@ -165,7 +165,7 @@ def test_nothing_there(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> No
 def test_difficulties(tmp_path: Path) -> None:
     write(tmp_path)
     (summary,) = convert_wider_face(tmp_path)
-    assert summary.warnings()[2:] == [
+    assert summary.list_warnings()[2:] == [
         "wider_easy_val.mat, wider_medium_val.mat, wider_hard_val.mat are not there (eval_tools.zip): "
         "easy, medium and hard cannot be scored"
     ]
@@ -173,7 +173,7 @@ def test_difficulties(tmp_path: Path) -> None:
     for name, counted in {"easy": ([], [], [3]), "medium": ([1], [], [3]), "hard": ([1], [], [1, 3])}.items():
         write_difficulty(folder / f"wider_{name}_val.mat", events(*counted))
     (summary,) = convert_wider_face(tmp_path)
-    assert summary.issues == [] and len(summary.warnings()) == 2
+    assert summary.issues == [] and len(summary.list_warnings()) == 2
     objects = json.loads(summary.json_file.read_text())["annotations"]
     assert [one["difficulties"] for one in objects] == [["medium", "hard"], ["hard"], [], ["easy", "medium", "hard"]]
     dataset_dicts = load_coco(f"test_wider_face_{uuid.uuid4().hex}", str(summary.json_file), str(tmp_path))

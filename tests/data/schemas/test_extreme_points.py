@@ -7,22 +7,22 @@ import pytest
 from detectron2.data import DatasetCatalog
 
 from centernet_d2.data.dataset_mapper import CenterNetDatasetMapper
-from centernet_d2.data.schemas.extreme4 import extreme_points
+from centernet_d2.data.schemas.extreme4 import find_extreme_points
 from tests.helpers.tiny import base_cfg
 
 
 def test_centers_of_flat_sides_and_tips():
     rectangle = np.array([[10, 20], [50, 20], [50, 40], [10, 40]], dtype=float)
-    assert extreme_points([rectangle]).tolist() == [[30, 20], [10, 30], [30, 40], [50, 30]]
+    assert find_extreme_points([rectangle]).tolist() == [[30, 20], [10, 30], [30, 40], [50, 30]]
     diamond = np.array([[0, 5], [7, 0], [20, 6], [3, 9]], dtype=float)
-    assert extreme_points([diamond]).tolist() == [[7, 0], [0, 5], [3, 9], [20, 6]]
+    assert find_extreme_points([diamond]).tolist() == [[7, 0], [0, 5], [3, 9], [20, 6]]
 
 
 def test_the_points_of_lsnets_script_before_it_cuts_them_to_whole_pixels():
     outline = [10, 12, 14, 10.5, 20, 10, 26, 10.3, 40, 22, 41.5, 30.5, 41, 33, 30, 44, 22, 44.6, 12, 40, 8.2, 30, 8, 26]
     outline += [8.3, 20]
     reference = [[20, 10], [8, 25], [26, 44.6], [41.5, 31]]
-    points = extreme_points([np.array(outline, dtype=float).reshape(-1, 2)])
+    points = find_extreme_points([np.array(outline, dtype=float).reshape(-1, 2)])
     for side, axis in enumerate((0, 1, 0, 1)):  # the coordinate along the side is cut
         assert points[side, 1 - axis] == reference[side][1 - axis]
         assert np.floor(points[side, axis]) == reference[side][axis]
@@ -35,24 +35,24 @@ def test_wherever_the_outline_starts_and_whichever_way_it_goes():
     expected = [[17, 0], [0, 1], [18.5, 20], [40, 9]]
     for start in range(len(outline)):
         rotated = np.roll(outline, start, axis=0)
-        assert extreme_points([rotated]).tolist() == expected
-        assert extreme_points([rotated[::-1]]).tolist() == expected
+        assert find_extreme_points([rotated]).tolist() == expected
+        assert find_extreme_points([rotated[::-1]]).tolist() == expected
 
 
 def test_a_run_ends_where_the_outline_leaves_the_side():
     """Two tips of the same height: the point is on one, not in the gap between them."""
     crown = np.array([[0, 0], [10, 12], [20, 0], [20, 20], [0, 20]], dtype=float)
-    assert extreme_points([crown])[0].tolist() == [0, 0]
+    assert find_extreme_points([crown])[0].tolist() == [0, 0]
 
 
 def test_each_side_comes_from_the_part_that_reaches_farthest():
     parts = [np.array([[0, 5], [4, 5], [4, 9], [0, 9]], float), np.array([[10, 0], [14, 0], [14, 4], [10, 4]], float)]
-    assert extreme_points(parts).tolist() == [[12, 0], [0, 7], [2, 9], [14, 2]]
+    assert find_extreme_points(parts).tolist() == [[12, 0], [0, 7], [2, 9], [14, 2]]
 
 
 def test_margin_reaches_to_the_edges_of_pixels():
     pixels = np.array([[3.5, 2.5], [4.5, 2.5], [5.5, 2.5], [4.5, 6.5]])
-    assert extreme_points([pixels], margin=0.5).tolist() == [[4.5, 2], [3, 2.5], [4.5, 7], [6, 2.5]]
+    assert find_extreme_points([pixels], margin=0.5).tolist() == [[4.5, 2], [3, 2.5], [4.5, 7], [6, 2.5]]
 
 
 def test_synthetic_shapes_have_theirs():

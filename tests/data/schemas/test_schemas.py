@@ -45,7 +45,7 @@ def test_a_line_is_flipped_to_a_line(schema: KeypointSchema) -> None:
 @ALL
 def test_metadata_is_detectron2s(schema: KeypointSchema) -> None:
     name = f"test_schemas_{uuid.uuid4().hex}"
-    metadata = MetadataCatalog.get(name).set(**schema.metadata())
+    metadata = MetadataCatalog.get(name).set(**schema.to_metadata())
     assert create_keypoint_hflip_indices(name) == schema.flip_indices().tolist()
     known = set(metadata.keypoint_names)
     assert len(known) == len(schema)
@@ -54,7 +54,7 @@ def test_metadata_is_detectron2s(schema: KeypointSchema) -> None:
 
 @OWN
 def test_coco_categories(schema: KeypointSchema) -> None:
-    categories = schema.coco_categories()
+    categories = schema.to_coco_categories()
     assert [entry["id"] for entry in categories] == list(range(1, len(schema.class_names) + 1))
     assert [entry["name"] for entry in categories] == list(schema.class_names)
     assert all(entry["keypoints"] == list(schema.names) for entry in categories)
@@ -118,7 +118,11 @@ def test_five_points_of_68() -> None:
 
 
 def test_extreme_points_belong_to_any_class() -> None:
-    assert EXTREME4.class_names == () and EXTREME4.own(79) == (0, 4) and CLOTHES294.own(1) == (25, 58)
+    assert (
+        EXTREME4.class_names == ()
+        and EXTREME4.get_class_range(79) == (0, 4)
+        and CLOTHES294.get_class_range(1) == (25, 58)
+    )
     assert EXTREME4.flip_indices().tolist() == [0, 3, 2, 1]
 
 

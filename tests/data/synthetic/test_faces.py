@@ -14,8 +14,8 @@ from centernet_d2.data.image_io import read_image
 from centernet_d2.data.schemas import FACE68
 from centernet_d2.data.schemas.face5 import from_face68
 from centernet_d2.data.synthetic.canvas import Canvas, smooth
-from centernet_d2.data.synthetic.face_model import FaceShape, head, project, random_shape
-from centernet_d2.data.synthetic.faces import FacesConfig, draw, draw_face, layout, random_look
+from centernet_d2.data.synthetic.face_model import FaceShape, place_head, project, sample_shape
+from centernet_d2.data.synthetic.faces import FacesConfig, draw, draw_face, sample_layout, sample_look
 from centernet_d2.data.validation.checks import check_annotations
 
 FLIP = FACE68.flip_indices()
@@ -29,7 +29,7 @@ def flipped_points(points: np.ndarray, width: float = 0.0) -> np.ndarray:
 
 
 def test_a_head_that_looks_ahead_is_its_own_flipped_image():
-    points = head(FaceShape())[:, :2]
+    points = place_head(FaceShape())[:, :2]
     np.testing.assert_allclose(flipped_points(points), points, atol=1e-12)
     assert points[30, 0] == 0
     assert points[36, 0] == -points[45, 0] < -0.5
@@ -38,29 +38,29 @@ def test_a_head_that_looks_ahead_is_its_own_flipped_image():
 def test_the_flipped_face_rotated_the_other_way_is_the_flipped_image():
     rng = np.random.default_rng(0)
     for _ in range(50):
-        shape, (yaw, pitch, roll) = random_shape(rng), rng.uniform(-35, 35, size=3)
-        seen = project(head(shape), yaw, pitch, roll)
-        other = project(head(shape.flipped()), -yaw, pitch, -roll)
+        shape, (yaw, pitch, roll) = sample_shape(rng), rng.uniform(-35, 35, size=3)
+        seen = project(place_head(shape), yaw, pitch, roll)
+        other = project(place_head(shape.flip()), -yaw, pitch, -roll)
         np.testing.assert_allclose(flipped_points(seen), other, atol=1e-12)
 
 
 def test_the_flipped_points_are_synthetic_as_the_flipped_image():
     rng = np.random.default_rng(1)
     for index in range(10):
-        look = replace(random_look(rng), light=np.array([0.0, 0.1]))
-        (face,) = layout(FacesConfig(min_objects=1, max_objects=1), 5, index)
+        look = replace(sample_look(rng), light=np.array([0.0, 0.1]))
+        (face,) = sample_layout(FacesConfig(min_objects=1, max_objects=1), 5, index)
         images = []
         for points in (face.points, flipped_points(face.points, 192)):
             canvas = Canvas(np.full((192, 192, 3), 99, np.uint8))
             draw_face(canvas, points, look)
-            images.append(canvas.result(0.0, rng).astype(int))
+            images.append(canvas.finish(0.0, rng).astype(int))
         assert (images[0] != 99).mean() > 0.05
         assert np.abs(images[0][:, ::-1] - images[1]).mean() < 0.5
 
 
 def test_turning_is_that_of_a_solid_head():
     """Distances in space survive any turn; without perspective, those in the image are the shortened ones."""
-    points = head(FaceShape())
+    points = place_head(FaceShape())
     rotated = project(points * 1e-6, 20, 10, 30) / 1e-6
     angles = np.radians([20, 10, 30])
     yaw, pitch, roll = (cv2.Rodrigues(axis * a)[0] for axis, a in zip(np.eye(3)[[1, 0, 2]], angles, strict=True))
@@ -69,7 +69,7 @@ def test_turning_is_that_of_a_solid_head():
 
 def test_faces_keep_to_the_configuration_and_lie_in_the_image():
     config = FacesConfig(max_objects=3, min_size=40, max_size=90)
-    images = [layout(config, 0, index) for index in range(150)]
+    images = [sample_layout(config, 0, index) for index in range(150)]
     faces = [face for image in images for face in image]
     landmarks = np.array([face.landmarks for face in faces])
     assert landmarks.min() >= -1e-9 and landmarks.max() <= 192 + 1e-9
@@ -88,13 +88,13 @@ def test_faces_keep_to_the_configuration_and_lie_in_the_image():
 
 @pytest.mark.parametrize("name", ["right_eye", "left_eye"])
 def test_shutting_an_eye_moves_its_own_lids_only(name):
-    moved = np.abs(head(replace(FaceShape(), **{name: 0.0})) - head(FaceShape())).max(axis=1) > 1e-6
+    moved = np.abs(place_head(replace(FaceShape(), **{name: 0.0})) - place_head(FaceShape())).max(axis=1) > 1e-6
     lids = {"right_eye": [37, 38, 40, 41], "left_eye": [43, 44, 46, 47]}[name]
     assert np.flatnonzero(moved[:68]).tolist() == lids
 
 
 def test_opening_the_mouth_lowers_lip_and_chin():
-    change = (head(replace(FaceShape(), mouth_open=0.4)) - head(FaceShape()))[:, 1]
+    change = (place_head(replace(FaceShape(), mouth_open=0.4)) - place_head(FaceShape()))[:, 1]
     assert change[66] - change[62] == pytest.approx(0.4) and change[57] > 0.2 > -0.1 > change[51]
     assert change[8] > 0.2 and change[[0, 16, *range(17, 48)]] == pytest.approx(0)
 
@@ -103,11 +103,11 @@ def test_the_jaw_is_where_skin_ends():
     """Along the jaw's normal, the image changes at the landmark: the face inside, the background outside."""
     rng = np.random.default_rng(3)
     for index in range(5):
-        (face,) = layout(FacesConfig(min_objects=1, max_objects=1, min_size=120), 2, index)
-        look = replace(random_look(rng), bald=True)
+        (face,) = sample_layout(FacesConfig(min_objects=1, max_objects=1, min_size=120), 2, index)
+        look = replace(sample_look(rng), bald=True)
         canvas = Canvas(np.full((192, 192, 3), 255, np.uint8))
         draw_face(canvas, face.points, look)
-        drawn = canvas.result(0.0, rng).min(axis=2) < 253
+        drawn = canvas.finish(0.0, rng).min(axis=2) < 253
         for k in range(2, 15):
             along = face.landmarks[k + 1] - face.landmarks[k - 1]
             outwards = np.array([-along[1], along[0]]) / np.linalg.norm(along)

@@ -17,9 +17,9 @@ from centernet_d2.data.image_io import read_image
 from centernet_d2.data.schemas import POSE17
 from centernet_d2.data.synthetic.canvas import Canvas
 from centernet_d2.data.synthetic.generation import register_synthetic
-from centernet_d2.data.synthetic.person_model import Pose, joints, parts, random_pose
-from centernet_d2.data.synthetic.persons import PersonsConfig, draw, draw_person, layout, random_look
-from centernet_d2.data.synthetic.shapes import overlap
+from centernet_d2.data.synthetic.person_model import Pose, compute_joints, make_parts, sample_pose
+from centernet_d2.data.synthetic.persons import PersonsConfig, draw, draw_person, sample_layout, sample_look
+from centernet_d2.data.synthetic.shapes import compute_overlap
 from centernet_d2.data.validation.checks import check_annotations
 from centernet_d2.evaluation import build_evaluator
 from tests.helpers.runs import engine_cfg
@@ -35,30 +35,30 @@ def standing(yaw: float) -> Pose:
 
 def some_poses(count: int) -> list[Pose]:
     rng = np.random.default_rng(0)
-    return [random_pose(rng, 60, 20, 0.4) for _ in range(count)]
+    return [sample_pose(rng, 60, 20, 0.4) for _ in range(count)]
 
 
 def test_the_flipped_pose_is_the_flipped_image():
     for pose in some_poses(50):
-        np.testing.assert_allclose(joints(pose.flipped()), joints(pose)[FLIP] * [-1, 1, 1], atol=1e-12)
+        np.testing.assert_allclose(compute_joints(pose.flip()), compute_joints(pose)[FLIP] * [-1, 1, 1], atol=1e-12)
 
 
 def test_a_flipped_person_is_synthetic_as_the_flipped_image():
     rng = np.random.default_rng(1)
     for pose in some_poses(20):
-        look, images = random_look(rng), []
-        for one in (pose, pose.flipped()):
-            body = [type(p)(p.material, 96 + 90 * p.outline, p.shows) for p in parts(one)]
+        look, images = sample_look(rng), []
+        for one in (pose, pose.flip()):
+            body = [type(p)(p.material, 96 + 90 * p.outline, p.shows) for p in make_parts(one)]
             canvas = Canvas(np.full((192, 192, 3), 128, np.uint8))
             draw_person(canvas, body, look)
-            images.append(canvas.result(0.0, rng).astype(int))
+            images.append(canvas.finish(0.0, rng).astype(int))
         assert (images[0] != 128).any(axis=2).mean() > 0.04
         assert np.abs(images[0][:, ::-1] - images[1]).mean() < 0.5
 
 
 def test_limbs_keep_their_lengths_and_flip_pairs_are_alike():
     for pose in some_poses(50):
-        points = joints(pose)
+        points = compute_joints(pose)
         for start, end, length in BONES:
             for a, b in ((start, end), (FLIP[start], FLIP[end])):
                 assert np.linalg.norm(points[a] - points[b]) == pytest.approx(length)
@@ -67,32 +67,32 @@ def test_limbs_keep_their_lengths_and_flip_pairs_are_alike():
 
 def test_left_is_right_from_the_front_and_left_from_the_back():
     for yaw, side in ((0, 1), (30, 1), (180, -1), (150, -1)):
-        x = joints(standing(yaw))[:, 0] * side
+        x = compute_joints(standing(yaw))[:, 0] * side
         assert (x[LEFT][2:] > x[FLIP[LEFT]][2:]).all()
     # A turn to the person's right brings the left shoulder to the front, and the nose to the image's left.
-    rotated = joints(standing(30))
+    rotated = compute_joints(standing(30))
     assert rotated[5, 2] < rotated[6, 2] and rotated[0, 0] < 0
 
 
 def test_a_standing_person_is_upright():
-    y = joints(standing(0))[:, 1]
+    y = compute_joints(standing(0))[:, 1]
     assert y[1] < y[0] < y[5] < y[7] < y[9] and y[5] < y[11] < y[13] < y[15]
-    height = np.ptp(np.concatenate([part.outline for part in parts(standing(0))])[:, 1])
+    height = np.ptp(np.concatenate([part.outline for part in make_parts(standing(0))])[:, 1])
     assert 0.9 < height < 1.2
 
 
 def test_face_and_chest_are_seen_from_the_front_only():
-    shown = {yaw: {k for part in parts(standing(yaw)) for k in part.shows} for yaw in (0, 90, 180)}
+    shown = {yaw: {k for part in make_parts(standing(yaw)) for k in part.shows} for yaw in (0, 90, 180)}
     assert shown[0] == set(range(17)) and shown[180] == set(range(3, 17))
     # From the left side.
     assert {1, 3} <= shown[90] and not {2, 4} & shown[90]
-    materials = [{part.material for part in parts(standing(yaw))} for yaw in (0, 180)]
+    materials = [{part.material for part in make_parts(standing(yaw))} for yaw in (0, 180)]
     assert materials[0] - materials[1] == {"opening", "nose", "eyes"}
 
 
 def test_layout_keeps_to_the_configuration():
     config = PersonsConfig(min_size=60, max_size=130, cut=0.3)
-    images = [layout(config, 0, index) for index in range(150)]
+    images = [sample_layout(config, 0, index) for index in range(150)]
     assert {len(image) for image in images} == {1, 2, 3}
     persons = [person for image in images for person in image]
     cut = 0
@@ -109,7 +109,7 @@ def test_layout_keeps_to_the_configuration():
         assert not person.keypoints[person.keypoints[:, 2] == 0].any()
     assert 0.2 < cut / len(persons) < 0.4
     for image in images:
-        assert all(overlap(a.box, b.box) <= config.max_overlap + 1e-9 for a, b in combinations(image, 2))
+        assert all(compute_overlap(a.box, b.box) <= config.max_overlap + 1e-9 for a, b in combinations(image, 2))
     seen = np.concatenate([person.keypoints[:, 2] for person in persons])
     assert set(seen) == {0, 1, 2}
     assert all((seen == value).mean() > 0.02 for value in (0, 1, 2)) and (seen == 2).mean() > 0.6
@@ -119,7 +119,7 @@ def test_hidden_is_what_another_part_is_painted_over():
     """Against the image itself: every part is painted in a number of its own, sixteen pixels for one."""
     config, scale, compared = PersonsConfig(min_objects=2), 16, 0
     for index in range(12):
-        persons = layout(config, 3, index)
+        persons = sample_layout(config, 3, index)
         painted = np.full((192 * scale, 192 * scale), -1, np.int32)
         number, last = 0, []
         for person in persons:
@@ -142,10 +142,10 @@ def test_hidden_is_what_another_part_is_painted_over():
 def test_the_box_is_that_of_what_is_synthetic():
     rng = np.random.default_rng(4)
     for index in range(20):
-        (person,) = layout(PersonsConfig(max_objects=1, cut=0.5), 4, index)
+        (person,) = sample_layout(PersonsConfig(max_objects=1, cut=0.5), 4, index)
         canvas = Canvas(np.full((192, 192, 3), 250, np.uint8))
-        draw_person(canvas, person.parts, dict.fromkeys(random_look(rng), np.zeros(3)))
-        y, x = np.nonzero((canvas.result(0.0, rng) < 125).all(axis=2))
+        draw_person(canvas, person.parts, dict.fromkeys(sample_look(rng), np.zeros(3)))
+        y, x = np.nonzero((canvas.finish(0.0, rng) < 125).all(axis=2))
         np.testing.assert_allclose([x.min(), y.min(), x.max() + 1, y.max() + 1], person.box, atol=1.5)
 
 

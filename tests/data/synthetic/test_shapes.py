@@ -14,11 +14,11 @@ from centernet_d2.data.synthetic.shapes import (
     OUTLINES,
     Shape,
     ShapesConfig,
-    cover_box,
     draw,
     fit_outline,
-    layout,
     paint,
+    sample_cover_box,
+    sample_layout,
 )
 
 SETS = ["synthetic_shapes_train", "synthetic_shapes_val", "synthetic_occluded_train", "synthetic_occluded_val"]
@@ -30,7 +30,7 @@ def test_a_image_depends_on_seed_and_index_only():
     assert first.shape == (256, 256, 3) and first.dtype == np.uint8
     assert np.array_equal(first, draw(config, 3, 5))
     assert not np.array_equal(first, other_index) and not np.array_equal(first, other_seed)
-    assert layout(config, 3, 5) == layout(config, 3, 5) != layout(config, 3, 6)
+    assert sample_layout(config, 3, 5) == sample_layout(config, 3, 5) != sample_layout(config, 3, 6)
 
 
 @pytest.mark.parametrize("category", range(len(CLASS_NAMES)))
@@ -40,7 +40,9 @@ def test_boxes_are_tight_around_the_pixels_synthetic(category):
         x, y, width, height = rng.uniform([5, 5, 10, 10], [60, 60, 120, 120])
         box = (x, y, x + width, y + height)
         image = np.zeros((200, 200, 3), dtype=np.uint8)
-        paint(image, Shape(category, box, float(rng.uniform(-25, 25))).outline(), np.array([255.0, 255.0, 255.0]))
+        paint(
+            image, Shape(category, box, float(rng.uniform(-25, 25))).compute_outline(), np.array([255.0, 255.0, 255.0])
+        )
         coverage = image[..., 0] / 255
         assert_spans(coverage.max(axis=0), box[0], box[2])
         assert_spans(coverage.max(axis=1), box[1], box[3])
@@ -63,7 +65,7 @@ def test_outlines_touch_all_sides_of_the_box_at_any_angle():
 
 def test_layout_keeps_to_the_configuration():
     config = ShapesConfig(min_objects=4, max_objects=9, min_size=20, max_size=60, max_overlap=0.1)
-    shapes = [layout(config, 0, index) for index in range(200)]
+    shapes = [sample_layout(config, 0, index) for index in range(200)]
     counts = [len(s) for s in shapes]
     assert max(counts) == 9 and min(counts) >= 4
     boxes = np.array([shape.box for image in shapes for shape in image])
@@ -87,7 +89,7 @@ def test_occluded_centers_show_nothing_of_the_object():
     """Images that differ only in the class of their object are equal around its center, and not elsewhere."""
     config = ShapesConfig(occluded=True, noise=0.0, clutter=0, max_objects=1, min_size=60)
     for index in range(20):
-        (shape,) = layout(config, 0, index)
+        (shape,) = sample_layout(config, 0, index)
         images = [draw_with_category(config, index, category) for category in range(len(CLASS_NAMES))]
         x1, y1, x2, y2 = shape.box
         x, y, width, height = (x1 + x2) / 2, (y1 + y2) / 2, x2 - x1, y2 - y1
@@ -103,9 +105,9 @@ def test_occluded_centers_show_nothing_of_the_object():
 def draw_with_category(config: ShapesConfig, index: int, category: int) -> np.ndarray:
     from centernet_d2.data.synthetic import shapes as synthetic
 
-    shapes = [replace(shape, category=category) for shape in layout(config, 0, index)]
+    shapes = [replace(shape, category=category) for shape in sample_layout(config, 0, index)]
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(synthetic, "layout", lambda *_: shapes)
+        patch.setattr(synthetic, "sample_layout", lambda *_: shapes)
         return draw(config, 0, index)
 
 
@@ -113,7 +115,7 @@ def test_cover_is_centered_and_leaves_the_corner_points_free():
     config = ShapesConfig(occluded=True)
     shape = Shape(0, (10.0, 20.0, 110.0, 70.0), 0.0)
     for seed in range(50):
-        x1, y1, x2, y2 = cover_box(config, shape, np.random.default_rng(seed))
+        x1, y1, x2, y2 = sample_cover_box(config, shape, np.random.default_rng(seed))
         assert (x1 + x2) / 2 == pytest.approx(60) and (y1 + y2) / 2 == pytest.approx(45)
         assert 0.4 <= (x2 - x1) / 100 <= 0.55 and 0.4 <= (y2 - y1) / 50 <= 0.55
         # An ellipse in the patch's box holds the patch; the points at 1/4 and 3/4 of both sides lie outside of it.

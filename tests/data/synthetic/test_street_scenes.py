@@ -13,13 +13,20 @@ from detectron2.structures import Boxes, Instances
 
 from centernet_d2.data.datasets.kitti import CLASS_NAMES
 from centernet_d2.data.image_io import read_image
-from centernet_d2.data.synthetic.street_scenes import Scene, StreetScenesConfig, annotate, calibration, draw, layout
+from centernet_d2.data.synthetic.street_scenes import (
+    Scene,
+    StreetScenesConfig,
+    annotate,
+    draw,
+    sample_calibration,
+    sample_layout,
+)
 from centernet_d2.data.validation.checks import check_annotations
 from centernet_d2.data.validation.issues import raise_issues
 from centernet_d2.evaluation.kitti.evaluator import KittiEvaluator
 
 CONFIG = StreetScenesConfig()
-SCENES = [(annotate(CONFIG, 3, i), calibration(CONFIG, 3, i), layout(CONFIG, 3, i)) for i in range(60)]
+SCENES = [(annotate(CONFIG, 3, i), sample_calibration(CONFIG, 3, i), sample_layout(CONFIG, 3, i)) for i in range(60)]
 
 
 def corners_of(annotation: dict) -> np.ndarray:
@@ -106,7 +113,7 @@ def test_what_hides_what_is_that_of_rays():
 def test_occlusion_has_kittis_grades():
     grades = {0: (0.85, 1.0), 1: (0.5, 0.85), 2: (0.3, 0.5)}
     for _, _, scene in SCENES:
-        for grade, fraction in zip(scene.occluded(), scene.visible, strict=True):
+        for grade, fraction in zip(scene.grade_occlusion(), scene.visible, strict=True):
             assert grades[grade][0] <= fraction <= grades[grade][1]
 
 

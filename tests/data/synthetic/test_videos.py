@@ -13,16 +13,16 @@ from centernet_d2.data.image_io import read_image
 from centernet_d2.data.schemas import POSE17
 from centernet_d2.data.synthetic import pose_videos as synthetic_pose_videos
 from centernet_d2.data.synthetic import videos as synthetic_videos
-from centernet_d2.data.synthetic.persons import random_look
-from centernet_d2.data.synthetic.pose_videos import PoseVideosConfig, walking_persons
+from centernet_d2.data.synthetic.persons import sample_look
+from centernet_d2.data.synthetic.pose_videos import PoseVideosConfig, sample_walking_persons
 from centernet_d2.data.synthetic.shapes import CLASS_NAMES, OUTLINES, SyntheticConfig, fit_outline
 from centernet_d2.data.synthetic.videos import (
     Motion,
     MovingShape,
     TracksConfig,
-    box_in_image,
-    moving_shapes,
-    visible_fractions,
+    compute_box_in_image,
+    measure_visible_fractions,
+    sample_moving_shapes,
 )
 from centernet_d2.data.validation.checks import check_annotations
 
@@ -124,8 +124,8 @@ def test_shapes_move_smoothly_and_are_thrown_back_come_or_go():
 def test_persons_move_smoothly():
     config = PoseVideosConfig()
     for video in range(10):
-        for person in walking_persons(config, 1, video):
-            points = np.array([person.at(frame)[0] for frame in range(24)])
+        for person in sample_walking_persons(config, 1, video):
+            points = np.array([person.place_at(frame)[0] for frame in range(24)])
             hips = points[:, 11:13].mean(axis=1)
             assert np.linalg.norm(np.diff(hips, axis=0), axis=1).max() <= config.max_speed + 0.02 * config.max_size
             relative = (points - hips[:, None]) / person.motion.size
@@ -174,7 +174,7 @@ def test_colors_last(flat):
                 x, y = center(a)
                 later = [b["bbox"] for b in annotations[i + 1 :]]
                 occluded_by = any(box[0] - 2 < x < box[2] + 2 and box[1] - 2 < y < box[3] + 2 for box in later)
-                kind = CLASS_NAMES[synthetic_videos.moving_shapes(config, 2, video)[a["track_id"] - 1].category]
+                kind = CLASS_NAMES[synthetic_videos.sample_moving_shapes(config, 2, video)[a["track_id"] - 1].category]
                 if inside(a) and not occluded_by and kind != "crescent":
                     colors.setdefault(a["track_id"], []).append(image[int(y), int(x)].astype(int))
         assert sum(map(len, colors.values())) > 20
@@ -184,7 +184,7 @@ def test_colors_last(flat):
 
 
 def test_boxes_are_those_of_the_pixels_synthetic(flat, monkeypatch):
-    monkeypatch.setattr(synthetic_videos, "_contrasting", lambda *_: np.full(3, 255.0))
+    monkeypatch.setattr(synthetic_videos, "_sample_contrasting_color", lambda *_: np.full(3, 255.0))
     config, cut = TracksConfig(noise=0.0, min_objects=1, max_objects=1), 0
     for index in range(0, 24 * 60, 7):
         image = synthetic_videos.draw(config, 5, index)
@@ -215,7 +215,7 @@ def test_the_box_in_the_image_against_filled_polygons():
         if len(rows) < fine**2:
             continue
         expected = np.array([columns.min(), rows.min(), columns.max() + 1, rows.max() + 1]) / fine
-        np.testing.assert_allclose(box_in_image(config, [outline]), expected, atol=0.15)
+        np.testing.assert_allclose(compute_box_in_image(config, [outline]), expected, atol=0.15)
         compared += 0 in expected or 60 in expected or 40 in expected
     assert compared > 50
 
@@ -223,7 +223,7 @@ def test_the_box_in_the_image_against_filled_polygons():
 def test_a_prong_beside_a_corner_does_not_reach_it():
     """A bracket around the corner (0, 0): one arm is in the image, the other above it."""
     bracket = np.array([[-9, -9], [5, -9], [5, -6], [-6, -6], [-6, 4], [5, 4], [5, 7], [-9, 7]], dtype=float)
-    assert box_in_image(SyntheticConfig(), [bracket]) == (0, 4, 5, 7)
+    assert compute_box_in_image(SyntheticConfig(), [bracket]) == (0, 4, 5, 7)
 
 
 def test_visible_fractions_in_closed_form():
@@ -239,7 +239,7 @@ def test_visible_fractions_in_closed_form():
         [square(44, 44, 4)],
     ]
     scene += [[square(40, 40, 10), square(45, 40, 10)]]
-    np.testing.assert_allclose(visible_fractions(config, scene), [0.5, 1, 0.25, 0, 0, 1], atol=0.06)
+    np.testing.assert_allclose(measure_visible_fractions(config, scene), [0.5, 1, 0.25, 0, 0, 1], atol=0.06)
 
 
 def test_occluded_objects_pause_and_keep_their_track_id(monkeypatch):
@@ -247,7 +247,7 @@ def test_occluded_objects_pause_and_keep_their_track_id(monkeypatch):
     passing = Motion((19, 64), (6, 0), 10, 0.0, None)
     rectangle = CLASS_NAMES.index("rectangle")
     scene = [MovingShape(motion, rectangle, (1, 1), 0.0, 0.0) for motion in (passing, still)]
-    monkeypatch.setattr(synthetic_videos, "moving_shapes", lambda *_: scene)
+    monkeypatch.setattr(synthetic_videos, "sample_moving_shapes", lambda *_: scene)
     seen = [{a["track_id"] for a in synthetic_videos.annotate(TracksConfig(), 0, frame)} for frame in range(20)]
     # Its center is at 19 + 6 f; the other covers 49 to 79. It leaves at 128.
     for frame, tracks in enumerate(seen):
@@ -262,7 +262,7 @@ def test_companions_look_alike_and_go_together():
     pairs = [
         (a, b)
         for video in range(40)
-        for a, b in pairwise(moving_shapes(TracksConfig(), 6, video))
+        for a, b in pairwise(sample_moving_shapes(TracksConfig(), 6, video))
         if b.motion.companion
     ]
     assert len(pairs) > 20
@@ -282,7 +282,7 @@ def test_visible_joints_are_synthetic_where_they_are_said_to_be(flat, monkeypatc
     for index in range(0, 24 * 20, 11):
         looks = iter(hues)
         monkeypatch.setattr(
-            synthetic_pose_videos, "random_look", lambda rng, looks=looks: dict.fromkeys(random_look(rng), next(looks))
+            synthetic_pose_videos, "sample_look", lambda rng, looks=looks: dict.fromkeys(sample_look(rng), next(looks))
         )
         image = synthetic_pose_videos.draw(config, 7, index).astype(float)
         for a in synthetic_pose_videos.annotate(config, 7, index):

@@ -11,8 +11,8 @@ import torch
 
 from centernet_d2.data.transforms.affine import AffineTransform, RandomAffine
 from centernet_d2.data.transforms.color import ColorTransform, RandomColor
-from centernet_d2.geometry import affine_matrix, letterbox_matrix
-from centernet_d2.ops.grid_coding import flip_grid_points, grid_points
+from centernet_d2.geometry import build_affine_matrix, build_letterbox_matrix
+from centernet_d2.ops.grid_coding import compute_grid_points, flip_grid_points
 
 GRAY = np.array([0.114, 0.587, 0.299])
 
@@ -50,7 +50,7 @@ def _bilinear(image: np.ndarray, matrix: np.ndarray, size: tuple[int, int], pixe
 @pytest.mark.parametrize("pixel_center", [0.5, 0.0])
 @pytest.mark.parametrize("flip", [False, True])
 def test_warp_equals_bilinear_interpolation(smooth: np.ndarray, pixel_center: float, flip: bool) -> None:
-    matrix = affine_matrix((50.3, 41.7), 0.83, 12.0, (64, 80), flip)
+    matrix = build_affine_matrix((50.3, 41.7), 0.83, 12.0, (64, 80), flip)
     warped = AffineTransform(matrix, (64, 80), pixel_center).apply_image(smooth)
     difference = np.abs(warped - _bilinear(smooth, matrix, (64, 80), pixel_center))
     # OpenCV may interpolate at multiples of 1/32 pixel.
@@ -60,7 +60,7 @@ def test_warp_equals_bilinear_interpolation(smooth: np.ndarray, pixel_center: fl
 
 def test_flipping_twice_is_the_identity(noise: np.ndarray) -> None:
     size = noise.shape[:2]
-    flip = AffineTransform(affine_matrix((30, 20), 1.0, 0.0, size, flip=True), size)
+    flip = AffineTransform(build_affine_matrix((30, 20), 1.0, 0.0, size, flip=True), size)
     np.testing.assert_array_equal(flip.apply_image(noise), noise[:, ::-1])
     np.testing.assert_array_equal(flip.apply_image(flip.apply_image(noise)), noise)
     boxes = np.random.default_rng(1).integers(0, 1024, (100, 4)) / 16
@@ -68,11 +68,11 @@ def test_flipping_twice_is_the_identity(noise: np.ndarray) -> None:
     np.testing.assert_array_equal(flip.apply_box(flip.apply_box(boxes)), boxes)
     np.testing.assert_array_equal(flip.apply_coords(flip.apply_coords(boxes[:, :2])), boxes[:, :2])
     assert flip.flips
-    assert not AffineTransform(affine_matrix((30, 20), 1.0, 90.0, size), size).flips
+    assert not AffineTransform(build_affine_matrix((30, 20), 1.0, 90.0, size), size).flips
 
 
 def test_inverse_undoes_the_coordinates_and_restores_the_size(smooth: np.ndarray) -> None:
-    transform = AffineTransform(affine_matrix((60, 45), 0.9, 20.0, (128, 128), flip=True), (128, 128))
+    transform = AffineTransform(build_affine_matrix((60, 45), 0.9, 20.0, (128, 128), flip=True), (128, 128))
     back = transform.inverse()
     points = np.random.default_rng(2).uniform(0, 90, (50, 2))
     np.testing.assert_allclose(back.apply_coords(transform.apply_coords(points)), points, atol=1e-9)
@@ -83,7 +83,7 @@ def test_inverse_undoes_the_coordinates_and_restores_the_size(smooth: np.ndarray
 
 
 def test_box_encloses_its_rotated_corners() -> None:
-    transform = AffineTransform(affine_matrix((0, 0), 1.0, 90.0, (0, 0)), (10, 10))
+    transform = AffineTransform(build_affine_matrix((0, 0), 1.0, 90.0, (0, 0)), (10, 10))
     np.testing.assert_allclose(transform.apply_box(np.array([[1.0, 2.0, 5.0, 4.0]])), [[2, -5, 4, -1]], atol=1e-12)
 
 
@@ -108,11 +108,11 @@ def test_image_and_box_move_together(seed: int) -> None:
 def test_points_of_the_warped_box_are_the_warped_points_of_the_box(flip: bool) -> None:
     boxes = np.random.default_rng(3).uniform(0, 500, (200, 4))
     boxes[:, 2:] += boxes[:, :2]
-    transform = AffineTransform(affine_matrix((310.3, 200.9), 0.713, 0.0, (384, 512), flip), (384, 512))
-    warped_first = grid_points(
+    transform = AffineTransform(build_affine_matrix((310.3, 200.9), 0.713, 0.0, (384, 512), flip), (384, 512))
+    warped_first = compute_grid_points(
         torch.from_numpy(transform.apply_box(boxes)), flip_grid_points(range(9)) if flip else range(9)
     )
-    points_first = transform.apply_coords(grid_points(torch.from_numpy(boxes), range(9)).numpy())
+    points_first = transform.apply_coords(compute_grid_points(torch.from_numpy(boxes), range(9)).numpy())
     np.testing.assert_allclose(warped_first, points_first, atol=1e-9)
 
 
@@ -149,7 +149,7 @@ def test_shift_is_clipped_and_no_augmentation_is_the_letterbox(noise: np.ndarray
         assert np.abs(center - [30, 20]).max() <= 12 + 1e-9
     for size in ((128, 128), (40, 61)):
         plain = RandomAffine(size, mode="none", flip_prob=0.0).get_transform(noise)
-        np.testing.assert_array_equal(plain.matrix, letterbox_matrix(noise.shape[:2], size))
+        np.testing.assert_array_equal(plain.matrix, build_letterbox_matrix(noise.shape[:2], size))
         swapped = RandomAffine(size, mode="none", flip_prob=1.0).get_transform(noise)
         np.testing.assert_array_equal(swapped.apply_image(noise)[:, ::-1], plain.apply_image(noise))
 

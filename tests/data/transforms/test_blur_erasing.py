@@ -16,7 +16,7 @@ from fvcore.transforms.transform import NoOpTransform
 from PIL import Image
 
 from centernet_d2.data.dataset_mapper import CenterNetDatasetMapper
-from centernet_d2.data.transforms.blur import FilterTransform, RandomBlur, gaussian_kernel, motion_kernel
+from centernet_d2.data.transforms.blur import FilterTransform, RandomBlur, make_gaussian_kernel, make_motion_kernel
 from centernet_d2.data.transforms.build import build_augmentations
 from centernet_d2.data.transforms.erasing import PatchTransform, RandomErasing
 from centernet_d2.structures import Targets
@@ -79,7 +79,7 @@ def test_small_images_can_be_degraded(size: tuple[int, int]) -> None:
 
 @pytest.mark.parametrize("deviation", [0.0, 0.4, 1.0, 2.7])
 def test_gaussian_has_its_standard_deviation(deviation: float) -> None:
-    kernel = gaussian_kernel(deviation)
+    kernel = make_gaussian_kernel(deviation)
     positions = np.arange(len(kernel)) - len(kernel) // 2
     assert kernel.sum() == pytest.approx(1) and (kernel * positions).sum() == pytest.approx(0)
     if deviation >= 1:
@@ -98,7 +98,7 @@ def test_gaussian_has_its_standard_deviation(deviation: float) -> None:
 def test_motion_is_a_line_of_its_length_and_direction(length: float, angle: float) -> None:
     """By second moments: a uniform line of length L has variance L^2 / 12 along itself and none across; reading between
     cells adds at most a quarter."""
-    kernel = motion_kernel(length, angle)
+    kernel = make_motion_kernel(length, angle)
     reach = len(kernel) // 2
     y, x = np.mgrid[-reach : reach + 1, -reach : reach + 1]
     assert kernel.sum() == pytest.approx(1) and kernel.min() >= 0

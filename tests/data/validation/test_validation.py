@@ -19,7 +19,7 @@ from PIL import Image
 
 from centernet_d2.data.datasets.coco import read_coco
 from centernet_d2.data.datasets.custom import register_custom_datasets
-from centernet_d2.data.validation.checks import check_annotations, check_quick, shared_cells
+from centernet_d2.data.validation.checks import check_annotations, check_quick, count_shared_cells
 from centernet_d2.data.validation.issues import AnnotationError, AnnotationIssue
 from centernet_d2.data.validation.report import report_coco, report_voc
 from tests.helpers.tiny import base_cfg
@@ -247,7 +247,7 @@ def test_shared_cells_against_counting_by_hand() -> None:
                 key = (annotation["category_id"], row, column)
                 lost += key in cells
                 cells.add(key)
-        assert shared_cells(dataset_dicts, 4, (64, 64), point) == (objects, lost)
+        assert count_shared_cells(dataset_dicts, 4, (64, 64), point) == (objects, lost)
         assert lost > 0
 
 

@@ -22,7 +22,7 @@ from pycocotools.cocoeval import COCOeval
 
 from centernet_d2.data.catalog import load_dataset_dicts
 from centernet_d2.data.datasets.custom import register_custom_datasets
-from centernet_d2.data.datasets.keypoint_sets import keypoint_metadata
+from centernet_d2.data.datasets.keypoint_sets import make_keypoint_metadata
 from centernet_d2.data.schemas import CLOTHES294, FACE68
 from centernet_d2.evaluation import build_evaluator
 from centernet_d2.evaluation.keypoints.clothes import ClothesLandmarkEvaluator
@@ -40,7 +40,7 @@ def dataset_dicts() -> Iterator[Records]:
     """A dataset to fill."""
     listed: Records = []
     DatasetCatalog.register(NAME, lambda: listed)
-    MetadataCatalog.get(NAME).set(**keypoint_metadata(CLOTHES294))
+    MetadataCatalog.get(NAME).set(**make_keypoint_metadata(CLOTHES294))
     yield listed
     DatasetCatalog.remove(NAME)
     MetadataCatalog.remove(NAME)
@@ -169,7 +169,7 @@ def gt_file(dataset_dicts: Records, min_visibility: int) -> dict[str, Any]:
                 }
             )
     images = [{"id": entry["image_id"]} for entry in dataset_dicts]
-    return {"images": images, "annotations": annotations, "categories": CLOTHES294.coco_categories()}
+    return {"images": images, "annotations": annotations, "categories": CLOTHES294.to_coco_categories()}
 
 
 def results_by_hand(dataset_dicts: Records, predictions: list[Instances]) -> list[dict[str, Any]]:
@@ -378,7 +378,7 @@ def test_what_cannot_be_scored_is_named(dataset_dicts: Records) -> None:
     few.pred_keypoints = torch.zeros(0, 17, 3)
     with pytest.raises(ValueError, match=f"17 landmarks are predicted, but dataset '{NAME}' has 294"):
         evaluator.process([dataset_dicts[0]], [{"instances": few}])
-    MetadataCatalog.get(NAME + "_face").set(**keypoint_metadata(FACE68))
+    MetadataCatalog.get(NAME + "_face").set(**make_keypoint_metadata(FACE68))
     with pytest.raises(ValueError, match=r"landmarks \(face68\) have no sigmas"):
         ClothesLandmarkEvaluator(NAME + "_face")
 

@@ -20,7 +20,7 @@ from centernet_d2.data.datasets.custom import register_custom_datasets
 from centernet_d2.data.datasets.keypoint_sets import register_keypoint_dataset
 from centernet_d2.data.schemas import FACE68, SCHEMAS
 from centernet_d2.evaluation import build_evaluator
-from centernet_d2.evaluation.keypoints.errors import percentages, read_errors
+from centernet_d2.evaluation.keypoints.errors import compute_percentages, read_errors
 from centernet_d2.evaluation.keypoints.faces import FaceLandmarkEvaluator
 from centernet_d2.evaluation.keypoints.metrics import NORMALIZERS
 from tests.helpers.tiny import tiny_cfg
@@ -45,7 +45,7 @@ class Faces:
             for i, faces in enumerate(images) for x in faces
         ]  # fmt: skip
         self.objects = [{"id": i, **x} for i, x in enumerate(objects, start=1)]
-        self.data = {"images": entries, "annotations": self.objects, "categories": SCHEMAS[schema].coco_categories()}
+        self.data = {"images": entries, "annotations": self.objects, "categories": SCHEMAS[schema].to_coco_categories()}
         self.write()
 
     @staticmethod
@@ -218,7 +218,10 @@ def test_faces_without_eye_corners_cannot_be_normalized_by_them(tmp_path):
     assert result["not_normalized_inter_ocular"] == 25 and result["not_normalized_box_diagonal"] == 0
     expected = sum(errors_by_loops(gt[i][0], predictions[i][0])["inter_ocular"] for i in (0, 2, 3)) / 3
     assert result["NME_inter_ocular"] == pytest.approx(expected, abs=1e-6)
-    assert len(percentages(faces.saved(), "inter_ocular")) == 3 and len(percentages(faces.saved(), "box_size")) == 4
+    assert (
+        len(compute_percentages(faces.saved(), "inter_ocular")) == 3
+        and len(compute_percentages(faces.saved(), "box_size")) == 4
+    )
     gt[0][:, 36, 2] = gt[2][:, 36, 2] = gt[3][:, 36, 2] = 0
     assert "NME_inter_ocular" not in Faces(tmp_path, gt, None).score(predictions)["landmarks"]
 

@@ -9,13 +9,13 @@ import pytest
 
 from centernet_d2.data.schemas import CLOTHES294, FACE19, FACE68
 from centernet_d2.evaluation.keypoints.metrics import (
-    area_under_curve,
     assign,
-    cumulative_curve,
-    failure_rate,
-    landmark_distances,
-    mean_error,
-    normalizers,
+    compute_area_under_curve,
+    compute_cumulative_curve,
+    compute_failure_rate,
+    compute_landmark_distances,
+    compute_mean_error,
+    compute_normalizers,
 )
 
 
@@ -28,50 +28,50 @@ def face(seed: int = 0, shift: float = 0.0) -> np.ndarray:
 def test_normalizers_by_hand():
     landmarks = np.zeros((68, 3))
     landmarks[36], landmarks[45] = (30, 40, 2), (60, 80, 1)
-    lengths = normalizers(landmarks, np.array([10.0, 20.0, 50.0, 110.0]), FACE68)
+    lengths = compute_normalizers(landmarks, np.array([10.0, 20.0, 50.0, 110.0]), FACE68)
     assert lengths["inter_ocular"] == lengths["box_diagonal"] == 50 and lengths["box_size"] == 60
     assert math.isnan(lengths["inter_pupil"]), "five landmarks of each eye are not labeled"
     landmarks[36:42] = [(x, y, 1) for x in (0, 6, 12) for y in (-4, 4)]
     landmarks[42:48] = [(x + 30, y + 40, 1) for x in (0, 6, 12) for y in (-4, 4)]
-    assert normalizers(landmarks, np.zeros(4), FACE68)["inter_pupil"] == pytest.approx(50)
+    assert compute_normalizers(landmarks, np.zeros(4), FACE68)["inter_pupil"] == pytest.approx(50)
 
 
 def test_aflw_has_a_keypoint_for_each_pupil():
     landmarks = np.zeros((19, 3))
     landmarks[[6, 7, 10, 11]] = [(0, 0, 1), (10, 0, 1), (40, 0, 1), (52, 0, 1)]
-    lengths = normalizers(landmarks, np.array([0, 0, 30, 30]), FACE19)
+    lengths = compute_normalizers(landmarks, np.array([0, 0, 30, 30]), FACE19)
     assert (lengths["inter_ocular"], lengths["inter_pupil"]) == (52, 30)
 
 
 def test_what_cannot_be_measured_is_not_a_number():
     landmarks = face()
     landmarks[45, 2] = 0
-    lengths = normalizers(landmarks, np.array([0, 0, 0, 30]), FACE68)
+    lengths = compute_normalizers(landmarks, np.array([0, 0, 0, 30]), FACE68)
     assert [name for name, length in lengths.items() if math.isnan(length)] == [
         *("inter_ocular", "inter_pupil", "box_size")
     ]
     landmarks[:, 2] = 0
     landmarks[7, 2] = 1
-    assert math.isnan(normalizers(landmarks, np.zeros(4), FACE68)["box_diagonal"])
-    clothing_item = normalizers(np.ones((294, 3)), np.array([0, 0, 1, 1]), CLOTHES294)
+    assert math.isnan(compute_normalizers(landmarks, np.zeros(4), FACE68)["box_diagonal"])
+    clothing_item = compute_normalizers(np.ones((294, 3)), np.array([0, 0, 1, 1]), CLOTHES294)
     assert math.isnan(clothing_item["inter_ocular"]) and clothing_item["box_size"] == 1
 
 
 def test_distances_of_labeled_keypoints():
     gt = np.array([[0, 0, 2], [10, 10, 0], [5, 5, 1]], dtype=float)
     predicted = np.array([[3, 4, 0.1], [0, 0, 1], [5, 5, 0.1]])
-    assert landmark_distances(predicted, gt)[[0, 2]].tolist() == [5, 0]
-    assert np.isnan(landmark_distances(predicted, gt)[1])
+    assert compute_landmark_distances(predicted, gt)[[0, 2]].tolist() == [5, 0]
+    assert np.isnan(compute_landmark_distances(predicted, gt)[1])
 
 
 def test_failures_are_above_the_limit_not_at_it():
     errors = np.array([8.0, 8.1, 10.0, math.inf])
-    assert failure_rate(errors, 8) == 75 and failure_rate(errors, 10) == 25
+    assert compute_failure_rate(errors, 8) == 75 and compute_failure_rate(errors, 10) == 25
 
 
 def test_area_by_hand():
-    assert area_under_curve(np.array([0.0, 5.0, 20.0, math.inf]), 10) == pytest.approx(100 * (1 + 0.5) / 4)
-    assert area_under_curve(np.zeros(3), 8) == 100 and area_under_curve(np.full(2, 8.0), 8) == 0
+    assert compute_area_under_curve(np.array([0.0, 5.0, 20.0, math.inf]), 10) == pytest.approx(100 * (1 + 0.5) / 4)
+    assert compute_area_under_curve(np.zeros(3), 8) == 100 and compute_area_under_curve(np.full(2, 8.0), 8) == 0
 
 
 @pytest.mark.parametrize("limit", [8, 10])
@@ -83,13 +83,13 @@ def test_area_is_the_integral_of_the_share_below(limit):
     area = 0.0
     for i in range(limit * 64):
         area += step * sum(1 for error in errors if error <= (i + 0.5) * step) / len(errors)
-    assert area_under_curve(errors, limit) == pytest.approx(100 * area / limit, abs=1e-9)
+    assert compute_area_under_curve(errors, limit) == pytest.approx(100 * area / limit, abs=1e-9)
 
 
 def test_cumulative_curve_counts():
     errors = np.random.default_rng(1).gamma(2, 3, 40)
     errors[0] = math.inf
-    x, fraction = cumulative_curve(errors, 10)
+    x, fraction = compute_cumulative_curve(errors, 10)
     assert (x[0], x[-1]) == (0, 10) and (np.diff(x) >= 0).all()
     for at in np.linspace(0, 10, 33):
         counted = 100 * sum(1 for error in errors if error <= at) / 40
@@ -98,8 +98,11 @@ def test_cumulative_curve_counts():
 
 def test_nothing_to_average():
     none = np.zeros(0)
-    assert all(math.isnan(x) for x in (mean_error(none), failure_rate(none, 8), area_under_curve(none, 8)))
-    assert cumulative_curve(none, 10)[1].tolist() == [0, 0]
+    assert all(
+        math.isnan(x)
+        for x in (compute_mean_error(none), compute_failure_rate(none, 8), compute_area_under_curve(none, 8))
+    )
+    assert compute_cumulative_curve(none, 10)[1].tolist() == [0, 0]
 
 
 def test_each_face_has_its_best_prediction():

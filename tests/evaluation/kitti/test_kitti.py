@@ -18,7 +18,7 @@ from detectron2.utils import comm
 from centernet_d2.data.datasets.kitti import CLASS_NAMES, KITTI_METADATA
 from centernet_d2.evaluation import build_evaluator
 from centernet_d2.evaluation.kitti.evaluator import KittiEvaluator
-from centernet_d2.evaluation.kitti.metrics import LOOSE, OFFICIAL, recall_thresholds
+from centernet_d2.evaluation.kitti.metrics import LOOSE, OFFICIAL, select_recall_thresholds
 from tests.helpers import kitti_loops
 from tests.helpers.tiny import tiny_cfg
 
@@ -236,7 +236,7 @@ def test_scores_are_read_at_41_recalls(total):
     """The k-th hit has the score -k and the recall k / total."""
     for hits in {1, total // 3 + 1, total}:
         scores = -np.arange(1.0, hits + 1)
-        read = recall_thresholds(np.random.default_rng(0).permutation(scores), total)
+        read = select_recall_thresholds(np.random.default_rng(0).permutation(scores), total)
         assert read.tolist() == kitti_loops.thresholds(scores.tolist(), total)
         assert len(read) <= 41 and read[-1] == -hits
         # Each hit is read once, so the nearest ones are different only where there are more of them than recalls.

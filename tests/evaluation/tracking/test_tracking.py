@@ -18,7 +18,7 @@ from detectron2.structures import Boxes, BoxMode, Instances
 from detectron2.utils import comm
 
 from centernet_d2.evaluation import build_evaluator
-from centernet_d2.evaluation.average_precision import box_overlaps
+from centernet_d2.evaluation.average_precision import compute_box_iou
 from centernet_d2.evaluation.tracking.evaluator import TrackingEvaluator
 from centernet_d2.evaluation.tracking.metrics import HOTA_OVERLAPS, compare_frame
 from tests.helpers.tiny import tiny_cfg
@@ -180,7 +180,7 @@ def test_overlaps_against_counted_pixels() -> None:
         masks.append(mask.reshape(15, -1))
     shared = (masks[0][:, None] & masks[1]).sum(axis=2)
     union = (masks[0][:, None] | masks[1]).sum(axis=2)
-    assert box_overlaps(a.astype(float), b.astype(float)) == pytest.approx(shared / union.clip(min=1))
+    assert compute_box_iou(a.astype(float), b.astype(float)) == pytest.approx(shared / union.clip(min=1))
 
 
 def best_hota(objects: list[list[Object]], tracks: list[list[Track]]) -> float:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from centernet_d2.ops.extreme_points import extreme_boxes
+from centernet_d2.ops.extreme_points import compute_extreme_boxes
 from centernet_d2.ops.lsnet.landmark_vectors import decode_vectors, enclosing_boxes, encode_vectors
 
 # Of LSNet's code: 4 extreme points and a center; v_up, v_down, v_left, v_right each.
@@ -18,7 +18,7 @@ BOX = [3.400001, 2.2, 8.0, 6.8]
 def test_decodes_as_the_reference():
     points = decode_vectors(torch.tensor(VECTORS))
     torch.testing.assert_close(points[:4], torch.tensor(EXTREMES), rtol=0, atol=1e-6)
-    torch.testing.assert_close(extreme_boxes(points[:4]), torch.tensor(BOX), rtol=0, atol=1e-6)
+    torch.testing.assert_close(compute_extreme_boxes(points[:4]), torch.tensor(BOX), rtol=0, atol=1e-6)
 
 
 def test_encodes_by_the_rule():
