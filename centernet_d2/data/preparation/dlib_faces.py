@@ -20,7 +20,7 @@ def convert_dlib_xml(xml_file: Path, json_file: Path) -> Summary:
     """
     # An image may be listed twice: its position tells the two apart.
     items = list(enumerate(read_dlib_xml(xml_file), start=1))
-    return convert(items, lambda item: _convert_image(xml_file, *item), json_file, FACE68.coco_categories())
+    return convert(items, lambda item: _convert_image(xml_file, *item), json_file, FACE68.to_coco_categories())
 
 
 def _convert_image(xml_file: Path, number: int, image: DlibImage) -> Converted:

@@ -220,7 +220,7 @@ def count(one: Scene, thresholds: np.ndarray) -> np.ndarray:
 def _fraction_inside(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     """(A, B) intersection of boxes (A, 4) and (B, 4) over the area of b, as DontCare regions are matched: no IoU."""
     low, high = np.maximum(a[:, None, :2], b[:, :2]), np.minimum(a[:, None, 2:], b[:, 2:])
-    return _share((high - low).clip(min=0).prod(axis=2), (b[:, 2:] - b[:, :2]).prod(axis=1))
+    return _divide((high - low).clip(min=0).prod(axis=2), (b[:, 2:] - b[:, :2]).prod(axis=1))
 
 
 def _divide(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
