@@ -92,6 +92,18 @@ def test_importing_needs_neither_torch_nor_detectron2():
         centernet_d2.absent  # noqa: B018
 
 
+def test_a_config_is_enough_to_build_what_it_names():
+    """Whichever module it came from."""
+    code = (
+        "from centernet_d2.config import get_cfg; from centernet_d2.registry import required_fields\n"
+        "from detectron2.data import DatasetCatalog; from detectron2.modeling import META_ARCH_REGISTRY\n"
+        "assert required_fields(get_cfg()) == (); assert 'CenterNet' in META_ARCH_REGISTRY\n"
+        "assert 'synthetic_shapes_train' in DatasetCatalog"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
 def test_detectron2_keeps_its_defaults_and_classes():
     """``add_centernet_config`` changes no key of Detectron2's, and models of others get Detectron2's checkpointer."""
     code = (

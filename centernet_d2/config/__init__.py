@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import logging
 from collections.abc import Iterable, Iterator
 from typing import Any
@@ -124,7 +125,13 @@ def _get_value(cfg: CfgNode, key: str) -> Any:
 
 
 def add_centernet_config(cfg: CfgNode) -> None:
-    """Add this project's keys, with their defaults, to a Detectron2 config. Keys that it has are not changed."""
+    """Add this project's keys, with their defaults, to a Detectron2 config. Keys that it has are not changed.
+
+    Every model and dataset is registered, so that what the keys name can be built.
+    """
+    # By name, because both modules import this one.
+    for module in ("centernet_d2.data", "centernet_d2.modeling"):
+        importlib.import_module(module)
     add_networks(cfg)
     add_inference(cfg)
     add_centernet(cfg)
