@@ -6,20 +6,21 @@ from setuptools.command.build_py import build_py
 
 
 class BuildWithConfigs(build_py):
-    """Copies configs/ into the package, as Detectron2 does; editable installations use configs/ itself."""
+    """Copies configs/ and LICENSE into the package, as Detectron2 does; editable installations use configs/ itself."""
 
     def run(self) -> None:
         super().run()
         if not self.editable_mode:
-            target = Path(self.build_lib, "centernet_d2", "model_zoo", "configs")
-            shutil.copytree("configs", target, dirs_exist_ok=True)
+            package = Path(self.build_lib, "centernet_d2")
+            shutil.copytree("configs", package / "model_zoo" / "configs", dirs_exist_ok=True)
+            shutil.copyfile("LICENSE", package / "LICENSE")  # also for the wheel that install-detectron2 makes
 
 
 # ONNX Runtime 1.25 is the first with deformable convolution on a CPU.
 EXPORT = ["onnx>=1.20", "onnxruntime>=1.25", "onnxscript>=0.7"]
 
-# Detectron2 is not on PyPI, so naming it here would make every `pip install` fail: tools/install_detectron2.py
-# installs it.
+# Detectron2 is not on PyPI, so naming it here would make every `pip install` fail: `centernet-d2
+# install-detectron2` installs it.
 setup(
     name="centernet_d2",
     version="0.1.0",
@@ -28,6 +29,7 @@ setup(
     packages=find_packages(include=["centernet_d2", "centernet_d2.*"]),
     package_data={"centernet_d2": ["py.typed", "model_zoo/catalog.toml"]},
     cmdclass={"build_py": BuildWithConfigs},
+    entry_points={"console_scripts": ["centernet-d2 = centernet_d2.cli:main"]},
     python_requires=">=3.11",
     install_requires=[
         # Older versions can be made to run code by a file, in spite of weights_only=True.

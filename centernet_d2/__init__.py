@@ -1,7 +1,7 @@
 """The CenterNet family on Detectron2.
 
 Importing this is quick and needs neither PyTorch nor Detectron2. Its attributes load what they need: ``get_cfg`` and
-``add_centernet_config`` register every model and dataset, and read no file.
+``add_centernet_config`` register every model and dataset, and read no file; ``Detector`` is the library in a few lines.
 """
 
 from __future__ import annotations
@@ -13,17 +13,19 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from centernet_d2 import data, modeling
     from centernet_d2 import model_zoo as model_zoo
+    from centernet_d2.api import Detector
     from centernet_d2.config import add_centernet_config, get_cfg
 
 # Without a GPU, PyTorch's builder of extensions warns of CUDA_HOME when it is imported; nothing is built here.
 logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)
 
-__all__ = ["add_centernet_config", "data", "get_cfg", "model_zoo", "modeling"]
+__all__ = ["Detector", "add_centernet_config", "data", "get_cfg", "model_zoo", "modeling"]
 __version__ = "0.1.0"
 
 _MODULES = ("data", "model_zoo", "modeling")
 #: Attribute -> the module that has it, and modules that register what it needs.
 _SOURCES = {
+    "Detector": ("centernet_d2.api",),
     "add_centernet_config": ("centernet_d2.config", "centernet_d2.data", "centernet_d2.modeling"),
     "get_cfg": ("centernet_d2.config", "centernet_d2.data", "centernet_d2.modeling"),
 }

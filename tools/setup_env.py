@@ -15,7 +15,7 @@ import time
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
-INPUTS = ("constraints.txt", "setup.py", "tools/setup_env.py", "tools/install_detectron2.py")
+INPUTS = ("constraints.txt", "setup.py", "tools/setup_env.py", "centernet_d2/cli/install_detectron2.py")
 OLDEST_PYTHON = (3, 11)
 FREE_GIGABYTES = 8
 
@@ -67,7 +67,7 @@ def main() -> None:
     run("installing the build tools", advice, *pip, "pip", "setuptools", "wheel")
     packages = "installing PyTorch and the other packages (some 3 GB the first time)"
     run(packages, advice, *pip, "--no-build-isolation", "--editable", ".[dev]")
-    run("installing Detectron2", "The lines above say why.", python, "tools/install_detectron2.py")
+    run("installing Detectron2", "The lines above say why.", python, "-m", "centernet_d2", "install-detectron2")
     (venv / ".complete").write_text(compute_fingerprint() + "\n")
     print(f"set-up: done in {time.monotonic() - start:.0f} s; .venv/bin/python has everything")
 

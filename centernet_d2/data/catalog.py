@@ -7,8 +7,7 @@ import os
 
 from detectron2.data import DatasetCatalog, MetadataCatalog
 
-from centernet_d2.data.image_io import DatasetDict, uses_exif_orientation
-from centernet_d2.data.options import get_datasets_root
+from centernet_d2.data.image_io import DatasetDict, get_datasets_root, uses_exif_orientation
 from centernet_d2.data.validation.box_units import check_fractions
 from centernet_d2.data.validation.issues import raise_issues
 from centernet_d2.data.validation.object_boxes import settle_objects

@@ -66,6 +66,11 @@ def is_drawn(file_name: str) -> bool:
     return bool(separator) and scheme in _SOURCES
 
 
+def get_datasets_root() -> str:
+    """Return the folder of the datasets: the environment variable DETECTRON2_DATASETS, or "datasets"."""
+    return os.path.expanduser(os.getenv("DETECTRON2_DATASETS", "datasets"))
+
+
 class CorruptImageError(ValueError):
     """An image that cannot be used; ``file_name`` and ``reason`` say which and why."""
 

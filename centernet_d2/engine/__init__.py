@@ -3,7 +3,7 @@
 from centernet_d2.engine.anomaly import NonFiniteLossError
 from centernet_d2.engine.launch import launch
 from centernet_d2.engine.predictor import Predictor
-from centernet_d2.engine.setup import argument_parser, setup_cfg, start_run
+from centernet_d2.engine.setup import setup_cfg, start_run
 from centernet_d2.engine.trainer import Trainer
 
-__all__ = ["NonFiniteLossError", "Predictor", "Trainer", "argument_parser", "launch", "setup_cfg", "start_run"]
+__all__ = ["NonFiniteLossError", "Predictor", "Trainer", "launch", "setup_cfg", "start_run"]

@@ -15,9 +15,6 @@ from detectron2.utils.logger import setup_logger
 from centernet_d2.config import get_cfg
 from centernet_d2.config.renamed import rename_pairs
 from centernet_d2.config.resolution import resolve
-from centernet_d2.engine.options import argument_parser
-
-__all__ = ["argument_parser", "merge_cfg", "setup_cfg", "start_run"]
 
 
 def setup_cfg(config_file: str = "", opts: Sequence[str] = ()) -> CfgNode:

@@ -6,7 +6,8 @@ import json
 
 import pytest
 
-from centernet_d2.engine import argument_parser, setup_cfg
+from centernet_d2.cli.options import argument_parser
+from centernet_d2.engine import setup_cfg
 
 TRAIN = ("DATASETS.TRAIN", "('synthetic_shapes_train',)", "DATASETS.TEST", "()")
 

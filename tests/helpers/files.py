@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import uuid
 from collections.abc import Iterable
@@ -12,10 +11,9 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from centernet_d2.cli.prepare_data import prepare_dataset
 from centernet_d2.data.catalog import load_dataset_dicts
 from centernet_d2.data.datasets.keypoint_sets import register_keypoint_dataset
-
-SCRIPTS = Path(__file__).parents[2] / "datasets"
 
 
 def face_points(seed: int = 0, count: int = 68) -> np.ndarray:
@@ -41,11 +39,7 @@ def write_pair(image: Path, points: np.ndarray) -> None:
 
 def run_script(name: str, *arguments: str) -> int:
     """The exit status of a script of datasets/."""
-    spec = importlib.util.spec_from_file_location(name, SCRIPTS / f"{name}.py")
-    assert spec and spec.loader
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module.main(list(arguments))
+    return prepare_dataset(name.removeprefix("prepare_"), list(arguments))
 
 
 def load(json_file: Path, root: Path, schema: str) -> list[dict[str, Any]]:

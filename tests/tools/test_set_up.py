@@ -7,9 +7,10 @@ import sys
 import zipfile
 from pathlib import Path
 
-import install_detectron2
 import pytest
 import setup_env
+
+from centernet_d2.cli import install_detectron2
 
 
 def git(*arguments: str, folder: Path) -> str:

@@ -19,7 +19,7 @@ from centernet_d2.data.datasets.mot import CLASS_NAMES as MOT_CLASSES
 from centernet_d2.data.datasets.mot import register_video
 from centernet_d2.data.datasets.shwd import register_shwd
 from centernet_d2.data.datasets.voc import load_pascal_voc
-from centernet_d2.data.options import get_datasets_root
+from centernet_d2.data.image_io import get_datasets_root
 from centernet_d2.data.schemas import POSE17, SCHEMAS
 from centernet_d2.data.validation.object_boxes import SCORED_WHOLE
 

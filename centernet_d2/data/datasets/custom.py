@@ -31,8 +31,7 @@ from centernet_d2.data.datasets.crops import register_crops
 from centernet_d2.data.datasets.keypoint_sets import KEYPOINT_TYPES
 from centernet_d2.data.datasets.mot import register_video
 from centernet_d2.data.datasets.voc import register_voc
-from centernet_d2.data.image_io import set_exif_orientation
-from centernet_d2.data.options import get_datasets_root
+from centernet_d2.data.image_io import get_datasets_root, set_exif_orientation
 from centernet_d2.structures.model_metadata import describe_classes
 
 

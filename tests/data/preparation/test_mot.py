@@ -16,7 +16,7 @@ from centernet_d2.data.catalog import get_class_names, load_dataset_dicts
 from centernet_d2.data.datasets.builtin import register_all_mot
 from centernet_d2.data.datasets.custom import register_custom_datasets
 from centernet_d2.data.datasets.mot import register_video
-from centernet_d2.data.options import get_datasets_root
+from centernet_d2.data.image_io import get_datasets_root
 from centernet_d2.data.preparation.mot import SPLITS, _select_frames, convert_mot, read_video
 from centernet_d2.data.validation.issues import AnnotationError
 from tests.helpers.files import run_script, write_image

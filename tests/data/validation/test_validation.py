@@ -6,7 +6,6 @@ import copy
 import json
 import logging
 import random
-import runpy
 import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -17,6 +16,7 @@ import pytest
 from detectron2.structures import BoxMode
 from PIL import Image
 
+from centernet_d2.cli.check_data import main
 from centernet_d2.data.datasets.coco import read_coco
 from centernet_d2.data.datasets.custom import register_custom_datasets
 from centernet_d2.data.validation.checks import check_annotations, check_quick, count_shared_cells
@@ -25,7 +25,6 @@ from centernet_d2.data.validation.report import report_coco, report_voc
 from tests.helpers.tiny import base_cfg
 
 CLASSES = ["cat", "dog", "cow"]
-TOOL = Path(__file__).resolve().parents[3] / "tools" / "check_dataset.py"
 
 
 def _coco(num_images: int = 4, objects: int = 3) -> dict[str, Any]:
@@ -266,7 +265,6 @@ def test_real_samples_are_sound(shared_data: Path) -> None:
 
 
 def test_tool_lists_issues_and_says_so_by_its_status(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    main = runpy.run_path(str(TOOL))["main"]
     data = _coco()
     arguments = ["--json", str(_write(tmp_path, data)), "--image-root", str(tmp_path)]
     assert main(arguments) == 0
@@ -285,7 +283,6 @@ def test_tool_checks_the_sets_of_a_configuration(tmp_path: Path, capsys: pytest.
     name = f"test_validation_{uuid.uuid4().hex}"
     custom = f"DATASETS: {{CUSTOM: [[{name}, coco, {_write(tmp_path, _coco())}, {tmp_path}]], TRAIN: [{name}]}}"
     (tmp_path / "config.yaml").write_text(f"VERSION: 2\n{custom}\n")
-    main = runpy.run_path(str(TOOL))["main"]
     assert main(["--config-file", str(tmp_path / "config.yaml"), "DATASETS.TEST", "('synthetic_shapes_val',)"]) == 0
     printed = capsys.readouterr().out
     assert "4 images, 12 objects" in printed and "synthetic_shapes_val: 200 images" in printed

@@ -7,7 +7,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-import visualize_data
 from detectron2.config import CfgNode
 from detectron2.data import DatasetCatalog
 
@@ -17,6 +16,7 @@ from centernet_d2.data.schemas import FACE68
 from centernet_d2.engine.setup import setup_cfg
 from centernet_d2.modeling.tasks import build_task
 from centernet_d2.ops.box3d_geometry import project
+from centernet_d2.visualization import dataset
 from tests.helpers.boxes3d import (
     CLASSES,
     STREET,
@@ -44,11 +44,11 @@ def test_target_maps_become_heatmaps(tmp_path):
     task = build_task(tiny_cfg("MODEL.CENTERNET.GRID_POINTS", [0, 4]), [1])
     maps = {name: torch.full((1, head.out_channels, 4, 5), -20.0) for name, head in task.items()}
     maps["heatmap"][0, 3, 1, 2] = 20
-    predictions = visualize_data.select_class_heatmaps(task, maps)
+    predictions = dataset.select_class_heatmaps(task, maps)
     assert list(predictions) == ["heatmap"] and np.argwhere(predictions["heatmap"] > 0.5).tolist() == [[1, 1, 2]]
     task = build_task(config("faces_heatmap", tmp_path), [1])
     maps = {name: torch.zeros(1, head.out_channels, 4, 5) for name, head in task.items()}
-    predictions = visualize_data.select_class_heatmaps(task, maps)
+    predictions = dataset.select_class_heatmaps(task, maps)
     shapes = {name: x.shape for name, x in predictions.items()}
     assert shapes == {"heatmap": (1, 4, 5), "keypoint_heatmap": (len(FACE68), 4, 5)}
     assert predictions["heatmap"].max() == 0.5
@@ -66,10 +66,10 @@ def test_target_maps_become_heatmaps(tmp_path):
 )
 def test_every_task_shows_its_heatmaps(name, heatmaps, ground, tmp_path, monkeypatch):
     """Each beside the image and as large as it; in between the ground, where there are 3D boxes."""
-    seen, original = {}, visualize_data.select_class_heatmaps
-    monkeypatch.setattr(visualize_data, "select_class_heatmaps", lambda *args: seen.update(original(*args)) or seen)
+    seen, original = {}, dataset.select_class_heatmaps
+    monkeypatch.setattr(dataset, "select_class_heatmaps", lambda *args: seen.update(original(*args)) or seen)
     cfg = config(name, tmp_path)
-    image = next(visualize_data.draw_loader(cfg))
+    image = next(dataset.draw_loader(cfg))
     height, width = cfg.INPUT.SIZE_TRAIN
     wide = width * 400 // height
     assert seen.keys() == heatmaps and image.shape == (400, wide * (1 + len(heatmaps)) + ground, 3)
@@ -87,16 +87,16 @@ def test_every_task_shows_its_heatmaps(name, heatmaps, ground, tmp_path, monkeyp
 def test_annotations_in_space_are_synthetic(tmp_path):
     cfg = config("boxes3d", tmp_path)
     dataset_dict = next(r for r in DatasetCatalog.get("synthetic_boxes3d_val") if r["annotations"])
-    predictions = visualize_data.convert_annotations(cfg, dataset_dict, (dataset_dict["height"], dataset_dict["width"]))
+    predictions = dataset.convert_annotations(cfg, dataset_dict, (dataset_dict["height"], dataset_dict["width"]))
     first = dataset_dict["annotations"][0]
     assert (
         predictions.pred_locations[0].tolist() == first["location"]
         and predictions.pred_dimensions[0].tolist() == first["dim"]
     )
     assert float(predictions.pred_rotation_y[0]) == first["rotation_y"]
-    image = next(visualize_data.draw_annotations(cfg))
+    image = next(dataset.draw_annotations(cfg))
     assert image.shape == (400, 1200, 3)
-    empty = visualize_data.convert_annotations(cfg, {**dataset_dict, "annotations": []}, (128, 256))
+    empty = dataset.convert_annotations(cfg, {**dataset_dict, "annotations": []}, (128, 256))
     assert len(empty) == 0 and empty.has("pred_locations")
 
 
@@ -104,9 +104,9 @@ def test_annotations_in_space_are_synthetic(tmp_path):
 def test_the_networks_input_has_the_boxes_of_the_scene(size):
     """Of an image that is letterboxed into the input; through its calibration the boxes come back."""
     cfg, dataset_dict = box3d_cfg("INPUT.SIZE_TRAIN", size, "INPUT.SIZE_TEST", size), dataset_dict_of()
-    calibration = visualize_data.compute_input_calibration(cfg, {**dataset_dict, "image": torch.zeros(3, *size)})
+    calibration = dataset.compute_input_calibration(cfg, {**dataset_dict, "image": torch.zeros(3, *size)})
     assert_predictions(
-        visualize_data.convert_targets(cfg, map_training_sample(dataset_dict, cfg), calibration), classes=CLASSES
+        dataset.convert_targets(cfg, map_training_sample(dataset_dict, cfg), calibration), classes=CLASSES
     )
     # Corners in the input by this calibration, and in the image by the dataset dict's own, differ by the letterbox.
     inside = project(boxes_of(STREET).compute_corners(), torch.from_numpy(calibration))[..., :2]
@@ -121,12 +121,12 @@ def test_scaled_images_have_no_meters_and_ignored_objects_are_not_synthetic():
     cfg = box3d_cfg()
     gt = map_training_sample(dataset_dict_of(ignored=ignored), cfg)
     assert len(gt) == len(STREET) + 1
-    assert len(visualize_data.convert_targets(cfg, gt, np.eye(3, 4))) == len(STREET)
+    assert len(dataset.convert_targets(cfg, gt, np.eye(3, 4))) == len(STREET)
     gt.gt_metric[:] = False
-    assert not visualize_data.convert_targets(cfg, gt, np.eye(3, 4)).has("pred_locations")
+    assert not dataset.convert_targets(cfg, gt, np.eye(3, 4)).has("pred_locations")
 
 
-@pytest.mark.parametrize("draw", [visualize_data.draw_annotations, visualize_data.draw_loader])
+@pytest.mark.parametrize("draw", [dataset.draw_annotations, dataset.draw_loader])
 def test_data_with_keypoints_can_be_synthetic(draw, shared_data):
     folder = shared_data / "faces68"
     cfg = tiny_cfg(

@@ -4,20 +4,20 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import analyze_model
 import pytest
 from detectron2.modeling import build_model
 
 from centernet_d2.analysis.model_cost import measure_model_cost
+from centernet_d2.cli import analyze
 from centernet_d2.engine import setup_cfg
-from tests.tools.test_train_net import SMALL
+from tests.cli.test_train import SMALL
 
 CONFIGS = Path(__file__).resolve().parents[2] / "configs" / "Synthetic"
 
 
 def test_a_row_for_each_config(capsys):
     configs = [str(CONFIGS / f"shapes_{points}pt.yaml") for points in (1, 9)]
-    analyze_model.main([*configs, "--size", "128", "64", "--seconds", "0.01", "--opts", *SMALL])
+    analyze.main([*configs, "--size", "128", "64", "--seconds", "0.01", "--opts", *SMALL])
     out, progress = capsys.readouterr()
     header, line, *rows = out.splitlines()
     assert header.endswith("| size, MB | ms (1 thread) |") and header.count("|") == line.count("|") == 7
@@ -34,7 +34,7 @@ def test_a_row_for_each_config(capsys):
 
 def test_without_times(capsys):
     config = CONFIGS / "shapes_1pt.yaml"
-    analyze_model.main([str(config), "--no-latency", "--opts", *SMALL])
+    analyze.main([str(config), "--no-latency", "--opts", *SMALL])
     header, _, row = capsys.readouterr().out.splitlines()
     assert "ms" not in header and row.count("|") == 6
     assert row.split(" | ")[1] == "64x64" == "x".join(map(str, setup_cfg(str(config), SMALL).INPUT.SIZE_TEST))

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import convert_checkpoint
 import pytest
 import torch
 from detectron2.modeling import build_model
 
 from centernet_d2.checkpoint.reference_names import to_reference
+from centernet_d2.cli import convert
 from centernet_d2.engine import setup_cfg
 
 CONFIG = str(Path(__file__).parents[2] / "configs" / "Synthetic" / "shapes_1pt.yaml")
@@ -26,19 +26,19 @@ def published(tmp_path: Path) -> tuple[str, dict[str, torch.Tensor]]:
 def test_to_ours_and_compared_with_a_config(published, tmp_path, capsys):
     path, ours = published
     target = str(tmp_path / "ours.pth")
-    assert convert_checkpoint.main([path, target, "--config-file", CONFIG]) == 0
+    assert convert.main([path, target, "--config-file", CONFIG]) == 0
     printed = capsys.readouterr().out.splitlines()
     assert printed[0] == f"{path}: {len(ours)} tensors" and printed[-1] == f"every tensor fits {CONFIG}"
     written = torch.load(target)["model"]
     assert written.keys() == ours.keys() and all(torch.equal(x, ours[name]) for name, x in written.items())
     points = "MODEL.CENTERNET.GRID_POINTS=[0,4,8]"
-    assert convert_checkpoint.main([path, target, "--config-file", CONFIG, points]) == 1
+    assert convert.main([path, target, "--config-file", CONFIG, points]) == 1
     assert "checkpoint has 2 channels, the model 6: box_size head is new" in capsys.readouterr().out
 
 
 def test_errors_are_one_sentence(published, tmp_path, capsys):
-    assert convert_checkpoint.main([str(tmp_path / "absent.pth"), str(tmp_path / "x.pth")]) == 1
+    assert convert.main([str(tmp_path / "absent.pth"), str(tmp_path / "x.pth")]) == 1
     assert capsys.readouterr().err == f"there is no checkpoint {tmp_path / 'absent.pth'}\n"
-    assert convert_checkpoint.main([published[0], str(tmp_path / "x.pth"), "--to", "published"]) == 1
+    assert convert.main([published[0], str(tmp_path / "x.pth"), "--to", "published"]) == 1
     assert "of no known network" in capsys.readouterr().err
     assert not (tmp_path / "x.pth").exists()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import os
 import socket
@@ -14,8 +13,9 @@ import pytest
 import torch
 
 from centernet_d2.checkpoint.reading import load_file
+from centernet_d2.cli.options import argument_parser
 from centernet_d2.data.synthetic.registration import SHAPE_NAMES
-from centernet_d2.engine import argument_parser
+from centernet_d2.engine.run import run
 from tests.helpers import runs  # noqa: F401  (registers the small datasets)
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -35,11 +35,8 @@ def arguments(folder: Path, *options: str) -> list[str]:
 
 
 def main(folder: Path, *options: str, extra: tuple[str, ...] = ()) -> object:
-    spec = importlib.util.spec_from_file_location("train_net", TOOL)
-    tool = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(tool)
     extra = ("DATASETS.TEST=('engine_test_val',)", *extra)
-    return tool.main(argument_parser("").parse_args([*arguments(folder, *options), *extra]))
+    return run(argument_parser("").parse_args([*arguments(folder, *options), *extra]))
 
 
 def last_loss(folder: Path) -> float:

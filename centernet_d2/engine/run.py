@@ -1,0 +1,59 @@
+"""One run of training or evaluation, as the command line describes it."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from typing import Any
+
+from centernet_d2.checkpoint.checkpointer import SafeCheckpointer
+from centernet_d2.data.validation.checks import check_headers
+from centernet_d2.engine.errors import run_in_main_process, run_tool
+from centernet_d2.engine.launch import launch
+from centernet_d2.engine.setup import setup_cfg, start_run
+from centernet_d2.engine.trainer import Trainer
+
+
+def run_options(config_file: str, opts: Sequence[str], eval_only: bool = False, resume: bool = False) -> Any:
+    """The options of a run in this process, for :func:`run`."""
+    return argparse.Namespace(config_file=config_file, opts=list(opts), eval_only=eval_only, resume=resume)
+
+
+def run(args: argparse.Namespace) -> Any:
+    """Train, or evaluate with ``args.eval_only``; returns the results of the (last) evaluation.
+
+    Args:
+        args: "config_file", "opts", "eval_only" and "resume", see ``centernet-d2 train --help``.
+
+    Raises:
+        ValueError, KeyError, OSError: the config or the datasets cannot be used.
+        NonFiniteLossError: a loss is not a number.
+    """
+    cfg = setup_cfg(args.config_file, args.opts)
+    start_run(cfg, args)
+    if args.eval_only:
+        model = Trainer.build_model(cfg)
+        run_in_main_process(lambda: check_headers(cfg, train=False))
+        checkpointer = SafeCheckpointer(model, cfg.OUTPUT_DIR)
+        checkpointer.resume_or_load(cfg.MODEL.WEIGHTS, resume=args.resume)
+        checkpointer.require_complete(cfg.MODEL.WEIGHTS)
+        return Trainer.test(cfg, model)
+    trainer = Trainer(cfg)
+    trainer.resume_or_load(resume=args.resume)
+    return trainer.train()
+
+
+def launch_run(args: argparse.Namespace) -> None:
+    """:func:`run` in as many processes as ``args`` says. Errors in users' files end the program with a message."""
+    cfg = run_tool(lambda: setup_cfg(args.config_file, args.opts), (ValueError, KeyError, OSError))
+    run_tool(
+        lambda: launch(
+            run,
+            (args,),
+            device=cfg.MODEL.DEVICE,
+            processes=args.num_gpus,
+            machines=args.num_machines,
+            machine_rank=args.machine_rank,
+            url=args.dist_url,
+        )
+    )
