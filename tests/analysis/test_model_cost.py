@@ -17,7 +17,7 @@ from centernet_d2.analysis.model_cost import (
 )
 from centernet_d2.layers.deform_conv import ModulatedDeformConv2d
 from tests.helpers.tiny import tiny_model
-from tests.modeling.test_centertrack import tracking_model
+from tests.modeling.meta_arch.test_centertrack import tracking_model
 
 
 def test_operations_of_a_small_network():

@@ -12,7 +12,7 @@ from centernet_d2.checkpoint.checkpointer import SafeCheckpointer
 from centernet_d2.checkpoint.renamed import RENAMED_HEADS, rename_parameter
 from tests.helpers.keypoints import keypoint_cfg
 from tests.helpers.tiny import tiny_cfg
-from tests.modeling.test_centertrack import tracking_cfg
+from tests.modeling.meta_arch.test_centertrack import tracking_cfg
 
 OLD_HEADS = {new: old for old, new in RENAMED_HEADS.items()}
 CONFIGS = {

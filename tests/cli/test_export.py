@@ -14,7 +14,7 @@ from centernet_d2.engine import setup_cfg
 pytest.importorskip("onnxscript")
 pytest.importorskip("onnxruntime")
 
-CONFIG = str(Path(__file__).parents[2] / "configs" / "Synthetic" / "shapes_3pt.yaml")
+CONFIG = str(Path(__file__).parents[2] / "configs" / "Synthetic" / "shapes_9pt.yaml")
 SMALL = [
     "MODEL.DEVICE=cpu",
     "MODEL.HOURGLASS.CHANNELS=[8,8]",

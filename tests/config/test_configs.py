@@ -25,10 +25,16 @@ from centernet_d2.registry import get_required_fields
 
 ROOT = Path(__file__).parents[2] / "configs"
 CONFIGS = sorted(p.relative_to(ROOT).as_posix() for p in ROOT.rglob("*.yaml") if not p.name.startswith("Base-"))
-# CenterFace's is of another family (tests/modeling/test_centerface.py).
+# CenterFace's is of another family (tests/modeling/tasks/test_centerface.py).
 PRETRAINED = [Path(x).stem for x in CONFIGS if x.startswith("Pretrained/") and x != "Pretrained/centerface.yaml"]
 # Of the training sets of published schedules.
-IMAGES = {"COCO-Detection": 118287, "COCO-Keypoints": 64115, "VOC-Detection": 16551, "KITTI-3D": 3712}
+IMAGES = {
+    "COCO-Detection": 118287,
+    "COCO-Detection-Light": 118287,
+    "COCO-Keypoints": 64115,
+    "VOC-Detection": 16551,
+    "KITTI-3D": 3712,
+}
 IMAGES |= {"MOT17-Tracking": 5316}
 PARTS = {"subcnn": 3682, "half": 2664, "crowdhuman": 15000}
 GRID_CONFIGS = [name for name in CONFIGS if name.endswith("pt.yaml")]

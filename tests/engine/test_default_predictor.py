@@ -21,7 +21,7 @@ ROOT = Path(__file__).resolve().parents[2]
 @pytest.fixture
 def run(tmp_path):
     """A folder as training leaves it, of an untrained network whose boxes have some size."""
-    config = ROOT / "configs" / "Synthetic" / "shapes_3pt.yaml"
+    config = ROOT / "configs" / "Synthetic" / "shapes_9pt.yaml"
     cfg = setup_cfg(str(config), ["OUTPUT_DIR", str(tmp_path / "output" / "demo"), "MODEL.DEVICE", "cpu"])
     model = build_model(cfg)
     with torch.no_grad():

@@ -16,8 +16,8 @@ from centernet_d2.engine.fusion import fuse_batch_norm
 from centernet_d2.layers.deform_conv import ModulatedDeformConv2d
 from centernet_d2.modeling.backbone import TorchvisionBackbone
 from tests.helpers.tiny import tiny_cfg
-from tests.modeling.test_centertrack import tracking_model
-from tests.modeling.test_pairs import BACKBONES, NECKS, small_backbone
+from tests.modeling.meta_arch.test_centertrack import tracking_model
+from tests.modeling.neck.test_pairs import BACKBONES, NECKS, small_backbone
 
 
 def randomized(network: nn.Module) -> nn.Module:

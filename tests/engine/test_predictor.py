@@ -17,7 +17,7 @@ from centernet_d2.checkpoint.checkpointer import SafeCheckpointer
 from centernet_d2.checkpoint.reading import UnsafeCheckpointError
 from centernet_d2.engine.predictor import Predictor
 from tests.helpers.tiny import tiny_cfg
-from tests.modeling.test_centertrack import tracking_cfg
+from tests.modeling.meta_arch.test_centertrack import tracking_cfg
 
 ROOT = Path(__file__).resolve().parents[2]
 SIZES = [(120, 170), (64, 64), (170, 120), (33, 200), (120, 170)]

@@ -22,7 +22,7 @@ sys.path.insert(0, str(Path(__file__).parents[2]))
 
 from centernet_d2.modeling.tasks.extreme_points import ExtremePointTask
 from centernet_d2.ops.extreme_points import SIDES
-from tests.modeling.test_extreme_points import extreme_cfg, extremes, flipped, targets_of
+from tests.modeling.tasks.test_extreme_points import extreme_cfg, extremes, flipped, targets_of
 from tools.reference.compare_targets_decode import load
 
 CLASSES, K, TOLERANCE = 3, 16, 1e-5

@@ -26,7 +26,7 @@ from centernet_d2.data.dataset_mapper import CenterNetDatasetMapper
 from centernet_d2.engine import Predictor
 from centernet_d2.structures import Targets
 
-CONFIG = Path(__file__).parents[2] / "configs" / "Pretrained" / "centerface.yaml"
+CONFIG = Path(__file__).parents[3] / "configs" / "Pretrained" / "centerface.yaml"
 GOLDEN = ("2008_001009", "2008_002079")
 PUBLISHED = {"heatmap": "heatmap", "box_size": "scale", "offset": "offset", "keypoint_regression": "landmarks"}
 #: As published: objects are told apart from here on.

@@ -13,7 +13,7 @@ from torchvision.ops import box_iou
 from centernet_d2.runtime import merging
 from tests.helpers.keypoints import keypoint_cfg
 from tests.helpers.tiny import tiny_cfg, tiny_model
-from tests.modeling.test_boxes3d import box3d_cfg
+from tests.modeling.tasks.test_boxes3d import box3d_cfg
 
 NINE = ("MODEL.CENTERNET.GRID_POINTS", list(range(9)))
 

@@ -15,10 +15,10 @@ import centernet_d2
 from centernet_d2.modeling.meta_arch.centernet import CenterNet
 from tests.helpers.tiny import tiny_model, training_input
 
-CONFIGS = Path(__file__).resolve().parents[2] / "configs" / "COCO-Detection"
+CONFIGS = Path(__file__).resolve().parents[3] / "configs"
 
 
-def built(name: str, channels_last: bool):
+def build_network(name: str, channels_last: bool):
     cfg = centernet_d2.get_cfg()
     cfg.merge_from_file(str(CONFIGS / f"{name}.yaml"))
     cfg.merge_from_list(["MODEL.DEVICE", "cpu", "MODEL.WEIGHTS", "", "MODEL.CHANNELS_LAST", channels_last])
@@ -28,11 +28,16 @@ def built(name: str, channels_last: bool):
 
 
 @pytest.mark.parametrize(
-    "name", ["centernet_R_18_DCN_3pt", "centernet_shufflenet_v2_x1_0_SEB_1pt", "centernet_mobilenet_v3_large_BiFPN_1pt"]
+    "name",
+    [
+        "COCO-Detection/centernet_R_18_DCN_3pt",
+        "COCO-Detection-Light/centernet_shufflenet_v2_x1_0_SEB_1pt",
+        "COCO-Detection-Light/centernet_mobilenet_v3_large_BiFPN_1pt",
+    ],
 )
 def test_maps_losses_and_gradients_are_the_same(name):
     """Deformable convolutions, shuffled channels, learned weights of maps."""
-    plain, other = (built(name, channels_last) for channels_last in (False, True))
+    plain, other = (build_network(name, channels_last) for channels_last in (False, True))
     batch = [training_input([[10, 20, 70, 90], [64, 8, 120, 40]], [0, 5], (128, 128), seed) for seed in (0, 1)]
     images = torch.randn(2, 3, 128, 128, dtype=torch.float64)
     for ours, theirs in zip(other.extract_features(images), plain.extract_features(images), strict=True):
@@ -66,7 +71,7 @@ print("done")
 
 def test_narrow_networks_train_without_corrupting_memory():
     """In a process of its own, which oneDNN's fault would end (``layers.memory_format``)."""
-    root = Path(__file__).resolve().parents[2]
+    root = Path(__file__).resolve().parents[3]
     run = subprocess.run([sys.executable, "-c", STEPS], cwd=root, capture_output=True, text=True, check=False)
     assert run.returncode == 0, run.stderr[-1000:]
     assert run.stdout.endswith("done\n")
