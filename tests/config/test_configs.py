@@ -28,8 +28,8 @@ CONFIGS = sorted(p.relative_to(ROOT).as_posix() for p in ROOT.rglob("*.yaml") if
 # CenterFace's is of another family (tests/modeling/tasks/test_centerface.py).
 PRETRAINED = [Path(x).stem for x in CONFIGS if x.startswith("Pretrained/") and x != "Pretrained/centerface.yaml"]
 # Of the training sets of published schedules.
-IMAGES = {
-    "COCO-Detection": 118287,
+IMAGES = {"COCO-Detection": 118287, "COCO-Detection-Light": 118287, "COCO-Keypoints": 64115}
+IMAGES |= {"VOC-Detection": 16551, "KITTI-3D": 3712, "MOT17-Tracking": 5316}
     "COCO-Detection-Light": 118287,
     "COCO-Keypoints": 64115,
     "VOC-Detection": 16551,
