@@ -14,6 +14,7 @@ from centernet_d2.api.data import Data, describe_data, schedule_options, trainin
 from centernet_d2.api.locate import locate_model
 from centernet_d2.api.models import Model, OnnxModel, TorchModel
 from centernet_d2.api.result import Result, to_numpy
+from centernet_d2.api.slicing import predict_sliced
 from centernet_d2.api.sources import Sources
 from centernet_d2.model_zoo import find_config
 from centernet_d2.video import Frame, Video, is_video
@@ -43,6 +44,9 @@ class Detector:
         threshold: least score of what is found.
         device: "cpu", "cuda", "cuda:1"; None: the config's, or the CPU where there is no GPU.
         options: config keys, ``["TEST.AUG.ENABLED=True"]``.
+        slice: for small objects in large images: side of tiles, in pixels, that are predicted one by one beside the
+            whole image.
+        overlap: of neighboring tiles, as a fraction of their side; objects of that size are whole in one of them.
 
     Raises:
         ModuleNotFoundError: it is no ONNX file, and Detectron2 is not installed.
@@ -59,12 +63,14 @@ class Detector:
         threshold: float = 0.3,
         device: str | None = None,
         options: Sequence[str] = (),
+        slice: int | None = None,
+        overlap: float = 0.25,
     ) -> None:
         if (model is None) == (config is None):
             raise ValueError('name a model, Detector("centerface"), or a config, Detector(config=..., weights=...)')
         self._arguments: dict[str, Any] = {"model": model, "config": config, "weights": weights and str(weights)}
         self._arguments |= {"device": device, "options": list(options)}
-        self.threshold = threshold
+        self.threshold, self.slice, self.overlap = threshold, slice, overlap
         self._lock = threading.RLock()
         self._loaded: Model | None = None
         self._is_onnx = Path(model or "").suffix == ".onnx"
@@ -117,8 +123,7 @@ class Detector:
 
     def find(self, frame: Frame) -> Any:
         """The ``Instances`` (or ``Objects``) above the threshold in one frame, see :class:`Result`."""
-        with self._lock:
-            (found,) = self.model.predict([frame])
+        (found,) = self._predict([frame])
         return found[to_numpy(found.scores) > self.threshold]
 
     def train(
@@ -152,7 +157,7 @@ class Detector:
         self._refuse_onnx()
         keys = [*training_options(data, val, images, val_images), *schedule_options(iterations, batch_size)]
         results = self._run([*keys, f"OUTPUT_DIR={output}", *options], resume=resume)
-        self.__setstate__({"model": output, "threshold": self.threshold, "device": self._arguments["device"]})
+        self.__setstate__({"model": output, "device": self._arguments["device"], **self._settings()})
         return results
 
     def evaluate(
@@ -197,10 +202,20 @@ class Detector:
         return Path(path)
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self._arguments, "threshold": self.threshold}
+        return {**self._arguments, **self._settings()}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__init__(**state)  # type: ignore[misc]
+
+    def _settings(self) -> dict[str, Any]:
+        return {"threshold": self.threshold, "slice": self.slice, "overlap": self.overlap}
+
+    def _predict(self, frames: Sequence[Frame]) -> list[Any]:
+        with self._lock:
+            if not self.slice:
+                return self.model.predict(frames)
+            overlap = round(self.slice * self.overlap)
+            return [predict_sliced(self.model, frame, self.slice, overlap) for frame in frames]
 
     def _load(self) -> Model:
         if self._is_onnx:
@@ -277,9 +292,7 @@ class Detector:
         remaining, visualizer = iter(frames), self.model.make_visualizer(-1.0)
         names, ids = self.class_names, tuple(self.model.category_ids)
         while some := list(islice(remaining, batch)):
-            with self._lock:
-                predictions = self.model.predict(some)
-            for frame, found in zip(some, predictions, strict=True):
+            for frame, found in zip(some, self._predict(some), strict=True):
                 yield Result(
                     image=frame.image,
                     instances=found[to_numpy(found.scores) > self.threshold],

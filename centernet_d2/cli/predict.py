@@ -57,6 +57,12 @@ def _build_parser(prog: str | None) -> argparse.ArgumentParser:
     parser.add_argument(
         "--confidence-threshold", type=float, default=0.3, help="least score of what is drawn (default: %(default)s)"
     )
+    parser.add_argument(
+        "--slice",
+        type=int,
+        metavar="PIXELS",
+        help="side of tiles that large images are predicted in, for small objects",
+    )
     return parser
 
 
@@ -90,9 +96,8 @@ def _predict(args: argparse.Namespace) -> int:
     from centernet_d2.video import is_video
 
     config = find_config(args.config_file) or None
-    detector = Detector(
-        args.model, config=config, weights=args.weights, threshold=args.confidence_threshold, options=args.opts
-    )
+    how = {"threshold": args.confidence_threshold, "slice": args.slice}
+    detector = Detector(args.model, config=config, weights=args.weights, options=args.opts, **how)
     sources = Sources(detector.model.needs_detectron2)
     dataset_dicts = sources.find_all(args.inputs, args.output.resolve())
     names = [dataset_dict["file_name"] for dataset_dict in dataset_dicts]
