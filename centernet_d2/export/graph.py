@@ -80,6 +80,8 @@ def describe(cfg: CfgNode, model: CenterNet, predictions: Candidates, size: tupl
         "merge_iou": model.task.merge_iou,
         "sources": int(predictions.source.max()) + 1,
         "points": list(predictions.points),
+        "clip_points": model.task.clips_points,
+        "min_box_area": model.task.min_box_area,
         "limit": model.detections_per_image,
         "nms": model.nms_threshold,
         "score_threshold": model.score_threshold,

@@ -139,9 +139,12 @@ class OnnxPredictor:
             )
         limits = np.array([size[1], size[0]] * 2, dtype=np.float32)
         predictions["boxes"] = predictions["boxes"].clip(0, limits)
-        return _select_rows(
-            predictions, np.flatnonzero((predictions["boxes"][:, 2:] > predictions["boxes"][:, :2]).all(axis=1))
-        )
+        if self.metadata.get("clip_points"):
+            for name in self.metadata["points"]:
+                predictions[name][..., :2] = predictions[name][..., :2].clip(0, limits[:2])
+        sides = predictions["boxes"][:, 2:] - predictions["boxes"][:, :2]
+        large = sides.prod(axis=1) > self.metadata.get("min_box_area", 0.0)
+        return _select_rows(predictions, np.flatnonzero((sides > 0).all(axis=1) & large))
 
 
 @dataclass

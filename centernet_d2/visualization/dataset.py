@@ -22,6 +22,7 @@ from centernet_d2.geometry import build_letterbox_matrix, compute_fitting_scale
 from centernet_d2.modeling.heads.class_heatmap import ClassHeatmapHead
 from centernet_d2.modeling.heads.keypoint_heatmap import KeypointHeatmapHead
 from centernet_d2.modeling.tasks import Task, build_task
+from centernet_d2.modeling.tasks.pyramid_base import PyramidTask
 from centernet_d2.ops.box3d_geometry import convert_alpha_to_rotation_y, unproject
 from centernet_d2.ops.grid_coding import compute_grid_points
 from centernet_d2.registry import get_required_fields
@@ -30,6 +31,8 @@ from centernet_d2.visualization.primitives import write_text
 from centernet_d2.visualization.visualizer import Visualizer, blend_heatmap, join_side_by_side
 
 STRIDE = 4
+# Width of the feature maps that a task is built for and that are not there; group normalization divides it by 32.
+CHANNELS = 32
 WHITE = (255, 255, 255)
 
 
@@ -45,10 +48,11 @@ def draw_annotations(cfg: CfgNode) -> Iterator[np.ndarray]:
 def draw_loader(cfg: CfgNode) -> Iterator[np.ndarray]:
     """The loader's images with their objects, and beside them each heatmap (the strongest point in each cell)."""
     cfg = resolve(cfg)
-    loader, task, visualizer = build_train_loader(cfg), build_task(cfg, [1]), Visualizer.from_config(cfg)
+    loader, task, visualizer = build_train_loader(cfg), build_task(cfg, [CHANNELS]), Visualizer.from_config(cfg)
+    stride = task.bind_strides(get_strides(cfg, task))
     for sample in chain.from_iterable(loader):
         height, width = sample["image"].shape[-2:]
-        targets = Targets.from_instances([sample["instances"]], STRIDE, (height // STRIDE, width // STRIDE))
+        targets = Targets.from_instances([sample["instances"]], stride, (height // stride, width // stride))
         image = convert_image_to_rgb(sample["image"].permute(1, 2, 0).numpy(), cfg.INPUT.FORMAT)[:, :, ::-1]
         calibration = compute_input_calibration(cfg, sample) if "calib" in sample else None
         panels = [
@@ -61,6 +65,13 @@ def draw_loader(cfg: CfgNode) -> Iterator[np.ndarray]:
             panels.append(blend_heatmap(cv2.cvtColor(dim, cv2.COLOR_GRAY2BGR), heatmap))
             write_text(panels[-1], (4, 4), name.replace("_", " "), WHITE, max(12, high // 25))
         yield join_side_by_side(panels)
+
+
+def get_strides(cfg: CfgNode, task: Task) -> list[int]:
+    """Return the strides of the network's feature maps, input pixels."""
+    if not isinstance(task, PyramidTask):
+        return [STRIDE]
+    return [cfg.MODEL.NECK.FINEST_STRIDE << level for level in range(cfg.MODEL.NECK.NUM_LEVELS)]
 
 
 def convert_annotations(cfg: CfgNode, dataset_dict: DatasetDict, size: tuple[int, int]) -> Instances:
@@ -91,6 +102,9 @@ def convert_targets(cfg: CfgNode, gt: Instances, calibration: np.ndarray | None)
     predictions = Instances(gt.image_size, pred_boxes=gt.gt_boxes, pred_classes=gt.gt_classes)
     if gt.has("gt_keypoints"):
         predictions.pred_keypoints = gt.gt_keypoints.tensor
+    for name in ("extreme_points", "contour"):
+        if gt.has(f"gt_{name}"):
+            predictions.set(f"pred_{name}", gt.get(f"gt_{name}").tensor)
     if calibration is not None and gt.has("gt_metric") and gt.gt_metric.all():
         matrix, center = torch.from_numpy(calibration), gt.gt_center_3d.tensor[:, 0, :2].double()
         predictions.pred_dimensions = gt.gt_dimensions
@@ -110,15 +124,19 @@ def compute_input_calibration(cfg: CfgNode, sample: DatasetDict) -> np.ndarray:
 
 def add_grid_points(cfg: CfgNode, predictions: Instances) -> Instances:
     """The configuration's grid points as keypoints where there are no others."""
-    if not predictions.has("pred_keypoints"):
+    if not any(predictions.has(f"pred_{name}") for name in ("keypoints", "extreme_points", "contour")):
         points = compute_grid_points(predictions.pred_boxes.tensor, cfg.MODEL.CENTERNET.GRID_POINTS)
         predictions.pred_keypoints = torch.cat([points, torch.ones_like(points[..., :1])], dim=-1)
     return predictions
 
 
 def select_class_heatmaps(task: Task, maps: dict[str, torch.Tensor]) -> dict[str, np.ndarray]:
-    """Of one image's target maps the heatmaps by name, (c, H, W) in 0..1: a channel per class, or per landmark."""
+    """Return the heatmaps of one image's target maps by name, (c, H, W) in 0..1: a channel per class, keypoint or
+    corner (of the levels that prediction reads)."""
     predictions = {}
+    if isinstance(task, PyramidTask) and "corner_scores_0" in maps:
+        for level, stride in enumerate(task.strides[: len(task.strides) // 2]):
+            predictions[f"corners, stride {stride}"] = maps[f"corner_scores_{level}"][0]
     for name, head in task.items():
         if isinstance(head, ClassHeatmapHead):
             predictions[name] = maps[name][0].unflatten(0, (head.num_classes, -1)).amax(dim=1)

@@ -22,6 +22,7 @@ from centernet_d2.data.schemas import KeypointSchema
 from centernet_d2.structures import Boxes3D
 from centernet_d2.visualization.draw_boxes3d import draw_birds_eye_view, draw_boxes_3d
 from centernet_d2.visualization.draw_keypoints import draw_keypoints
+from centernet_d2.visualization.draw_outlines import draw_contour, draw_extreme_points
 from centernet_d2.visualization.primitives import Color, compute_line_width, draw_dot, draw_line
 
 # Keypoints with a lower score are not drawn: no heatmap peak confirms them.
@@ -251,6 +252,20 @@ def _describe_keypoints(metadata: VisMetadata, predictions: Instances) -> list[d
     return entries
 
 
+def _build_outline_renderer(name: str, draw_one: Callable[[np.ndarray, np.ndarray, Color], None]) -> Renderer:
+    """Return the renderer of ``pred_<name>`` (P, K, 3), x, y, score; JSON has them as they are."""
+
+    def draw(canvas: Canvas, predictions: Instances) -> None:
+        points = predictions.get(f"pred_{name}")[..., :2].double().numpy() * canvas.scale
+        for color, own in zip(canvas.colors, points, strict=True):
+            draw_one(canvas.image, own, color)
+
+    def describe(metadata: VisMetadata, predictions: Instances) -> list[dict[str, Any]]:
+        return [{name: points.tolist()} for points in predictions.get(f"pred_{name}")]
+
+    return Renderer(f"pred_{name}", draw, describe)
+
+
 def get_class_name(names: Sequence[str] | None, index: int) -> str:
     """Return the name of a class, "class 7" if it has none."""
     return names[index] if names is not None and index < len(names) else f"class {index}"
@@ -267,6 +282,8 @@ RENDERERS: list[Renderer] = [
         _describe_boxes_3d,
         uses=("pred_dimensions", "pred_rotation_y", "pred_alpha", "pred_depth"),
     ),
+    _build_outline_renderer("extreme_points", draw_extreme_points),
+    _build_outline_renderer("contour", draw_contour),
     Renderer("pred_keypoints", _draw_keypoints, _describe_keypoints),
 ]
 

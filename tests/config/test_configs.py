@@ -30,12 +30,6 @@ PRETRAINED = [Path(x).stem for x in CONFIGS if x.startswith("Pretrained/") and x
 # Of the training sets of published schedules.
 IMAGES = {"COCO-Detection": 118287, "COCO-Detection-Light": 118287, "COCO-Keypoints": 64115}
 IMAGES |= {"VOC-Detection": 16551, "KITTI-3D": 3712, "MOT17-Tracking": 5316}
-    "COCO-Detection-Light": 118287,
-    "COCO-Keypoints": 64115,
-    "VOC-Detection": 16551,
-    "KITTI-3D": 3712,
-}
-IMAGES |= {"MOT17-Tracking": 5316}
 PARTS = {"subcnn": 3682, "half": 2664, "crowdhuman": 15000}
 GRID_CONFIGS = [name for name in CONFIGS if name.endswith("pt.yaml")]
 CENTER = {"loss_heatmap", "loss_offset", "loss_box_size"}

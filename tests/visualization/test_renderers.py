@@ -226,3 +226,35 @@ def test_the_ground_shows_what_the_camera_sees():
         assert lit[row, 199:202].any() and lit[row, 200 + (400 - row) // 2 - 1 : 200 + (400 - row) // 2 + 2].any()
         flipped = 200 - (400 - row) // 2
         assert not lit[row, flipped - 1 : flipped + 2].any()
+
+
+def outlined(**points: torch.Tensor) -> Instances:
+    """One object without a label, whose box is from (100, 100) to (300, 300)."""
+    predictions = Instances((400, 600), pred_boxes=Boxes(torch.tensor([[100.0, 100, 300, 300]])))
+    predictions.pred_classes = torch.tensor([0])
+    for name, value in points.items():
+        predictions.set(name, value)
+    return predictions
+
+
+def test_extreme_points_have_an_octagon():
+    points = torch.tensor([[[200, 100, 0.9], [100, 240, 0.9], [180, 300, 0.9], [300, 200, 0.9]]])
+    image = Visualizer(VisMetadata(["a"])).draw(gray(), outlined(pred_extreme_points=points))
+    color = get_opencv_color(0)
+    for x, y, _ in points[0].tolist():
+        assert has_color(image[int(y) - 1 : int(y) + 1, int(x) - 1 : int(x) + 1], color).all()
+    # Segments of 25 pixels each way; the edge from (175, 100) to (100, 215), whose middle is (137.5, 157.5).
+    assert has_color(image[155:161, 135:141], color).any()
+    assert (image[140:150, 110:120] == GRAY).all(), "outside the octagon"
+
+
+def test_contours_are_closed_and_say_where_they_start():
+    points = torch.tensor([[[150, 120, 0.9], [120, 250, 0.8], [260, 280, 0.7]]])
+    predictions = outlined(pred_contour=points)
+    image = Visualizer(VisMetadata(["a"])).draw(gray(), predictions)
+    assert (image[119:121, 149:151] == 255).all()
+    for x, y in ((135, 185), (190, 265), (205, 200)):  # middles of the three edges
+        assert has_color(image[y - 2 : y + 3, x - 2 : x + 3], get_opencv_color(0)).any()
+    predictions.scores = torch.tensor([0.5])
+    (entry,) = Visualizer(VisMetadata(["a"])).describe(predictions)
+    assert np.allclose(entry["contour"], points[0])

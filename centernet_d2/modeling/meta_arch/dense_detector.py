@@ -149,4 +149,9 @@ class DenseDetector(nn.Module, ABC):
     def rescale_to_original(instances: Instances, sample: dict[str, Any]) -> Instances:
         """Return the objects in pixels of the sample's ``height`` and ``width``, if given."""
         height, width = instances.image_size
+        scale = torch.tensor([sample.get("width", width) / width, sample.get("height", height) / height])
+        for name in ("pred_extreme_points", "pred_contour"):  # which Detectron2 does not know
+            if instances.has(name):
+                points = instances.get(name)
+                points[..., :2] *= scale.to(points.device)
         return detector_postprocess(instances, sample.get("height", height), sample.get("width", width))

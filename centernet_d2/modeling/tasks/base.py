@@ -33,6 +33,10 @@ class Task(nn.Module, ABC):
     merge_iou: float = 0.0
     #: Config keys of the numbers of candidates that are read from an image's maps.
     candidate_keys: tuple[str, ...] = ()
+    #: Whether :meth:`finish` moves points outside the image to its border, and the area above which it keeps boxes, in
+    #: square image pixels.
+    clips_points = False
+    min_box_area: float = 0.0
     # Whether maps of a flipped image can be averaged with the image's own; else its candidates are added.
     flip_closed = True
 

@@ -167,6 +167,17 @@ class CenterNetPlusPlusTask(PyramidTask):
         boxes = boxes.gather(1, index[..., None].expand(-1, -1, 4))
         return Candidates(boxes, scores, classes.gather(1, index), torch.zeros_like(index[0]))
 
+    def decode_for_export(self, maps: dict[str, Tensor]) -> Candidates:
+        """Refuse.
+
+        Raises:
+            ValueError: always.
+        """
+        raise ValueError(
+            "CenterNetPlusPlusTask cannot be exported: boxes of each side suppress each other before they are paired, "
+            "and the steps of that depend on values"
+        )
+
     def _decode_side(self, outputs: dict[str, Tensor], side: str) -> tuple[Tensor, Tensor, Tensor]:
         """Return the best quarter boxes (N, P, 4), their scores and classes (N, P)."""
         picked = [self.pick_cells(outputs[f"{side}_class_{level}"], level) for level in range(len(self.strides))]

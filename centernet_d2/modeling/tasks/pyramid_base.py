@@ -102,12 +102,14 @@ class PyramidTask(Task):
     """
 
     flip_closed = False
+    clips_points = True
     required_fields: tuple[str, ...] = ("crowd",)
     candidate_keys = ("MODEL.LSNET.TOPK_CANDIDATES",)
 
     def __init__(self, heads: dict[str, nn.Module], settings: PyramidSettings) -> None:
         super().__init__(heads)  # type: ignore[arg-type]  # these are no heads of one map
         self.settings, self.merge_iou = settings, settings.nms_iou
+        self.min_box_area = settings.min_box_area
         self.strides: tuple[int, ...] = ()
 
     def bind_strides(self, strides: Sequence[int]) -> int:
@@ -218,7 +220,7 @@ class PyramidTask(Task):
             if name in self.point_fields:
                 value[..., 0].clamp_(0, width)
                 value[..., 1].clamp_(0, height)
-        return instances[instances.pred_boxes.area() > self.settings.min_box_area]
+        return instances[instances.pred_boxes.area() > self.min_box_area]
 
     #: Names of the predicted points that are clipped to the image.
     point_fields: tuple[str, ...] = ("pred_extreme_points", "pred_contour", "pred_keypoints")
