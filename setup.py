@@ -61,6 +61,7 @@ setup(
         "faces": ["scipy>=1.11"],
         "tracking": ["motmetrics>=1.4"],
         "export": EXPORT,
+        "supervision": ["supervision>=0.25"],
         "dev": ["safetensors", "hypothesis", "motmetrics", "mypy", "pytest", "pytest-xdist", "ruff", *EXPORT],
     },
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shutil
@@ -11,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from centernet_d2.model_zoo import find_model
 from tests.test_metadata import write_dataset
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -34,6 +36,9 @@ HOURGLASS = (
 )
 
 
+SHAPE = "(ellipse|rectangle|triangle|cross|star|crescent)"
+
+
 def blocks(language: str, page: str = "README.md") -> list[str]:
     return re.findall(rf"^```{language}\n(.*?)^```", (ROOT / page).read_text(), re.M | re.S)
 
@@ -54,8 +59,14 @@ def folder(tmp_path_factory) -> Path:
     return folder
 
 
-def run(command: list[str], folder: Path) -> str:
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "DETECTRON2_DATASETS": "."}
+def run(command: list[str], folder: Path, **variables: str) -> str:
+    environment = {
+        **os.environ,
+        "PYTHONPATH": str(ROOT),
+        "OMP_NUM_THREADS": "1",
+        "DETECTRON2_DATASETS": ".",
+        **variables,
+    }
     environment["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stdout[-1500:] + done.stderr[-3000:]
@@ -65,25 +76,72 @@ def run(command: list[str], folder: Path) -> str:
 @pytest.mark.skipif(not shutil.which("make"), reason="the test runs the Makefile's commands; make is missing")
 def test_every_python_block_runs(folder):
     assert (folder / "output" / "demo" / "photo.jpg").is_file()
-    assert len(blocks("python")) == 1
-    for code in blocks("python"):
-        printed = run([sys.executable, "-c", code.replace("> 0.3", "> -1")], folder)
-        assert re.search(r"^(ellipse|rectangle|triangle|cross|star|crescent) \d\.\d\d \[", printed, re.M), printed
+    first, script = blocks("python")
+    assert 'Detector("centerface")' in first  # see below
+    printed = run([sys.executable, "-c", script.replace("> 0.3", "> -1")], folder)
+    assert re.search(rf"^{SHAPE} \d\.\d\d \[", printed, re.M), printed
     (code,) = blocks("python", "docs/inference.md")
-    assert re.search(r"\['(ellipse|rectangle|triangle|cross|star|crescent)'", run([sys.executable, "-c", code], folder))
+    assert re.search(rf"\['{SHAPE}'", run([sys.executable, "-c", code], folder))
+
+
+@pytest.mark.skipif(not shutil.which("make"), reason="the test runs the Makefile's commands; make is missing")
+def test_the_page_on_the_detector(folder):
+    """All blocks one after another, with a network of a few steps."""
+    write_data(folder / "my")
+    shutil.copytree(folder / "my" / "photos", folder / "output" / "demo" / "images")
+    small = [f"{key}={value}" for key, value in zip(TINY[::2], TINY[1::2], strict=True) if not key.startswith("SOLVER")]
+    code = "\n".join(blocks("python", "docs/api.md"))
+    trained = code.replace('device="cpu")', f'device="cpu", options={small!r})').replace(
+        '/demo")', '/demo", threshold=0)'
+    )
+    assert trained.count("options=") == 1
+    printed = run([sys.executable, "-c", trained], folder)
+    assert re.search(rf"^{SHAPE} \d\.\d\d \[", printed, re.M) and "images/a.png" in printed
+
+
+def test_the_first_screen(tmp_path):
+    """With the published file where its download would be, and a real photo."""
+    shared = ROOT.parent / "shared"
+    published, photo = shared / "models/centerface/centerface.onnx", shared / "data/dlib_faces/2008_001322.jpg"
+    if not (published.is_file() and photo.is_file()):
+        pytest.skip(f"no {published} or no {photo}")
+    (tmp_path / "cache").mkdir()
+    shutil.copyfile(published, tmp_path / "cache" / find_model("centerface").file_name)
+    shutil.copyfile(photo, tmp_path / "photo.jpg")
+    cache = {"CENTERNET_D2_CACHE": str(tmp_path / "cache")}
+    code, commands = blocks("python")[0], blocks("sh")[0].splitlines()
+    assert (
+        re.match(r"\[\[", run([sys.executable, "-c", code], tmp_path, **cache)) and (tmp_path / "found.jpg").is_file()
+    )
+    # The wheel's test installs.
+    assert [line.split()[:2] for line in commands[:2]] == [["pip", "install"], ["centernet-d2", "install-detectron2"]]
+    run(["sh", "-e", "-c", as_module(commands[2])], tmp_path, **cache)
+    (result,) = json.loads((tmp_path / "output" / "demo" / "results.json").read_text())
+    assert result["objects"] and all(one["category_name"] == "face" for one in result["objects"])
 
 
 @pytest.mark.skipif(not shutil.which("make"), reason="the test runs the Makefile's commands; make is missing")
 def test_data_of_ones_own(folder):
     """Check, train, draw: the commands as printed, with settings for a step on a CPU."""
-    write_dataset(folder / "my")
-    (folder / "my" / "photos").mkdir()
-    (folder / "my" / "a.json").rename(folder / "my" / "train.json")
-    (folder / "my" / "a.png").rename(folder / "my" / "photos" / "a.png")
+    write_data(folder / "my")
     (block,) = (text for text in blocks("sh") if "my/train.json" in text)
-    lines = block.replace("\\\n", " ").replace("source .venv/bin/activate\n", "")
+    lines = block.replace("\\\n", " ")
     small = " ".join(f"'{word}'" for word in TINY)
-    trained = re.sub(r"(train_net\.py .*)", lambda found: f"{found[1]} {small}", lines)
+    trained = re.sub(r"(centernet-d2 train .*)", lambda found: f"{found[1]} {small}", lines)
     assert trained != lines
-    run(["sh", "-e", "-c", trained.replace("tools/", f"{sys.executable} tools/")], folder)
+    run(["sh", "-e", "-c", as_module(trained)], folder)
     assert (folder / "output" / "predictions" / "results.json").is_file()
+
+
+def as_module(commands: str) -> str:
+    """Shell commands that run without the installed entry point."""
+    return commands.replace("centernet-d2 ", f"{sys.executable} -m centernet_d2 ")
+
+
+def write_data(folder: Path) -> None:
+    """``train.json`` and ``photos``."""
+    if not (folder / "photos").is_dir():
+        write_dataset(folder)
+        (folder / "photos").mkdir()
+        (folder / "a.json").rename(folder / "train.json")
+        (folder / "a.png").rename(folder / "photos" / "a.png")

@@ -41,7 +41,7 @@ def describe_data(data: Data, role: str, images: str | Path | None = None) -> tu
     return str(data), []
 
 
-def training_options(
+def build_training_options(
     data: Data, val: Data | None, images: str | Path | None, val_images: str | Path | None
 ) -> list[str]:
     """Config keys that make ``data`` the training set, ``val`` that of evaluation, and take the classes from them."""
@@ -54,7 +54,7 @@ def training_options(
     return [f"DATASETS.CUSTOM={custom!r}", f"DATASETS.TRAIN={(name,)!r}", f"DATASETS.TEST={tests!r}", *classes]
 
 
-def schedule_options(iterations: int | None, batch_size: int | None) -> list[str]:
+def build_schedule_options(iterations: int | None, batch_size: int | None) -> list[str]:
     """Config keys of a schedule on one machine: the rate falls at 64 and 86 % of it, as in the paper's."""
     options: list[Any] = []
     if iterations:

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from centernet_d2.api.data import Data, describe_data, schedule_options, training_options
+from centernet_d2.api.data import Data, build_schedule_options, build_training_options, describe_data
 from centernet_d2.api.locate import locate_model
 from centernet_d2.api.models import Model, OnnxModel, TorchModel
 from centernet_d2.api.result import Result, to_numpy
@@ -155,7 +155,7 @@ class Detector:
             The results of the last evaluation; None without ``val``.
         """
         self._refuse_onnx()
-        keys = [*training_options(data, val, images, val_images), *schedule_options(iterations, batch_size)]
+        keys = [*build_training_options(data, val, images, val_images), *build_schedule_options(iterations, batch_size)]
         results = self._run([*keys, f"OUTPUT_DIR={output}", *options], resume=resume)
         self.__setstate__({"model": output, "device": self._arguments["device"], **self._settings()})
         return results
@@ -249,9 +249,9 @@ class Detector:
     def _run(self, options: Sequence[str], **how: bool) -> Any:
         self._config(options)  # errors come before anything is written
 
-        from centernet_d2.engine.run import run, run_options
+        from centernet_d2.engine.run import make_run_options, run
 
-        return run(run_options(self._config_file, [*self._options(), *options], **how))
+        return run(make_run_options(self._config_file, [*self._options(), *options], **how))
 
     def _refuse_onnx(self) -> None:
         if self._is_onnx:

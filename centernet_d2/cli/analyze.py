@@ -16,11 +16,11 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from centernet_d2.cli.options import command_parser, find_config
+from centernet_d2.cli.options import build_parser, find_config
 
 
 def main(arguments: Sequence[str] | None = None, prog: str | None = None) -> int:
-    parser = command_parser(__doc__, prog)
+    parser = build_parser(__doc__, prog)
     parser.add_argument("configs", nargs="+", metavar="CONFIG", help="files, or names of the package's configurations")
     parser.add_argument(
         "--size", type=int, nargs=2, metavar=("H", "W"), help="of the input; INPUT.SIZE_TEST if not given"

@@ -14,11 +14,11 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 
-from centernet_d2.cli.options import command_parser, find_config, print_errors
+from centernet_d2.cli.options import build_parser, find_config, print_errors
 
 
 def main(arguments: Sequence[str] | None = None, prog: str | None = None) -> int:
-    parser = command_parser(__doc__, prog)
+    parser = build_parser(__doc__, prog)
     source = parser.add_mutually_exclusive_group(required=True)
     source.add_argument("--config-file", help="check DATASETS.TRAIN and DATASETS.TEST of this configuration")
     source.add_argument("--json", help="a COCO-format file, with --image-root")

@@ -13,13 +13,13 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from centernet_d2.cli.options import command_parser, find_config, print_errors
+from centernet_d2.cli.options import build_parser, find_config, print_errors
 
 NAMES = ("ours", "published")
 
 
 def main(arguments: Sequence[str] | None = None, prog: str | None = None) -> int:
-    parser = command_parser(__doc__, prog)
+    parser = build_parser(__doc__, prog)
     parser.add_argument("input", type=Path, help="checkpoint to read")
     parser.add_argument("output", type=Path, help="checkpoint to write")
     parser.add_argument("--to", choices=NAMES, default="ours", help="whose names to write (default: %(default)s)")

@@ -12,11 +12,11 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 
-from centernet_d2.cli.options import add_config, add_processes, command_parser, find_config, print_errors
+from centernet_d2.cli.options import add_config, add_processes, build_parser, find_config, print_errors
 
 
 def main(arguments: Sequence[str] | None = None, prog: str | None = None) -> int:
-    parser = command_parser(__doc__, prog)
+    parser = build_parser(__doc__, prog)
     parser.add_argument("--model", help="a training's folder, or a name of `centernet-d2 models`")
     parser.add_argument("--weights", metavar="FILE", help="checkpoint, instead of the config's MODEL.WEIGHTS")
     parser.add_argument("--output", help="folder of the results (default: OUTPUT_DIR of the config)")

@@ -14,13 +14,13 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from centernet_d2.cli.options import add_config, command_parser, find_config, print_errors
+from centernet_d2.cli.options import add_config, build_parser, find_config, print_errors
 
 _TOLERANCE = 1e-4
 
 
 def main(arguments: Sequence[str] | None = None, prog: str | None = None) -> int:
-    parser = command_parser(__doc__, prog)
+    parser = build_parser(__doc__, prog)
     parser.add_argument("--model", help="a training's folder, or a name of `centernet-d2 models`")
     parser.add_argument(
         "--output", type=Path, required=True, metavar="FILE", help="model.onnx or model.pt (TorchScript)"

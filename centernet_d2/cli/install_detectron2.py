@@ -22,7 +22,7 @@ import zipfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from centernet_d2.cli.options import command_parser
+from centernet_d2.cli.options import build_parser
 
 UPSTREAM = "https://github.com/facebookresearch/detectron2"
 COMMIT = "02b5c4e295e990042a714712c21dc79b731e8833"
@@ -153,7 +153,7 @@ def install() -> str:
 
 
 def main(arguments: Sequence[str] | None = None, prog: str | None = None) -> int:
-    command_parser(__doc__, prog).parse_args(arguments)  # there are no options but --help
+    build_parser(__doc__, prog).parse_args(arguments)  # there are no options but --help
     try:
         print(f"Detectron2 {install()}")
     except (OSError, RuntimeError, subprocess.SubprocessError) as error:

@@ -13,11 +13,11 @@ import argparse
 from collections.abc import Sequence
 
 from centernet_d2 import model_zoo
-from centernet_d2.cli.options import command_parser, print_errors
+from centernet_d2.cli.options import build_parser, print_errors
 
 
 def main(arguments: Sequence[str] | None = None, prog: str | None = None) -> int:
-    parser = command_parser(__doc__, prog)
+    parser = build_parser(__doc__, prog)
     parser.add_argument("name", nargs="?", help="of a model, to see all that is known of it")
     parser.add_argument("--download", action="store_true", help="get its weights and print the path")
     args = parser.parse_args(arguments)

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from centernet_d2 import model_zoo
 
 
-def command_parser(description: str | None, prog: str | None) -> argparse.ArgumentParser:
+def build_parser(description: str | None, prog: str | None) -> argparse.ArgumentParser:
     """A parser that prints ``description`` as it is; an example belongs into it."""
     return argparse.ArgumentParser(
         prog=prog, description=description, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -42,9 +42,9 @@ def find_config(text: str) -> str:
         raise SystemExit(1) from None
 
 
-def argument_parser(description: str | None, prog: str | None = None) -> argparse.ArgumentParser:
+def build_training_parser(description: str | None, prog: str | None = None) -> argparse.ArgumentParser:
     """Detectron2's options for training and evaluation."""
-    parser = command_parser(description, prog)
+    parser = build_parser(description, prog)
     add_config_file(parser)
     parser.add_argument(
         "--eval-only", action="store_true", help="evaluate MODEL.WEIGHTS (with --resume: the last checkpoint)"

@@ -18,7 +18,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from centernet_d2.cli.options import add_config_file, command_parser, find_config, print_errors
+from centernet_d2.cli.options import add_config_file, build_parser, find_config, print_errors
 
 INTERRUPTED = 130
 _KEY = re.compile(r"[A-Z][A-Z0-9_]*(\.[A-Z0-9_]+)*(=.*)?", re.DOTALL)
@@ -26,7 +26,7 @@ _KEY = re.compile(r"[A-Z][A-Z0-9_]*(\.[A-Z0-9_]+)*(=.*)?", re.DOTALL)
 
 def main(arguments: Sequence[str] | None = None, prog: str | None = None) -> int:
     """Returns the exit status: 1 where no image and no video could be used, 130 after Ctrl-C."""
-    parser = _build_parser(prog)
+    parser = _build_predict_parser(prog)
     args = parser.parse_intermixed_args(arguments)
     if bool(args.model) == bool(args.config_file):
         parser.error("one of --model and --config-file must be given")
@@ -37,8 +37,8 @@ def main(arguments: Sequence[str] | None = None, prog: str | None = None) -> int
     return print_errors(lambda: _predict(args), (OSError, ValueError, KeyError))
 
 
-def _build_parser(prog: str | None) -> argparse.ArgumentParser:
-    parser = command_parser(__doc__, prog)
+def _build_predict_parser(prog: str | None) -> argparse.ArgumentParser:
+    parser = build_parser(__doc__, prog)
     parser.add_argument(
         "inputs",
         nargs="*",

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from centernet_d2.cli.options import command_parser
+from centernet_d2.cli.options import build_parser
 
 
 @dataclass(frozen=True)
@@ -121,7 +121,7 @@ FILES = {
 def main(arguments: Sequence[str] | None = None, prog: str | None = None) -> int:
     words = list(sys.argv[1:] if arguments is None else arguments)
     names = [*PREPARATIONS, *FILES]
-    parser = command_parser(f"{__doc__}\n{_list_datasets()}", prog)
+    parser = build_parser(f"{__doc__}\n{_list_datasets()}", prog)
     parser.add_argument("name", choices=names, metavar="NAME", help="of the dataset")
     name = parser.parse_args(words[:1]).name
     return prepare_dataset(name, words[1:], prog and f"{prog} {name}")
@@ -135,7 +135,7 @@ def prepare_dataset(name: str, arguments: Sequence[str] | None = None, prog: str
         return _convert_extreme_points(arguments, prog)
     preparation = PREPARATIONS[name]
     example = f"    {prog or f'datasets/prepare_{name}.py'} [FOLDER]"
-    parser = command_parser(f"{preparation.title}\n\n{example}\n\n{preparation.text}", prog)
+    parser = build_parser(f"{preparation.title}\n\n{example}\n\n{preparation.text}", prog)
     default = f"{name} in DETECTRON2_DATASETS, or datasets/{name}"
     parser.add_argument("folder", nargs="?", type=Path, help=f"of the downloads (default: {default})")
     for option, settings in preparation.options.items():
@@ -164,7 +164,7 @@ def _find_lists(folder: Path, options: Mapping[str, Path | None]) -> dict[str, P
 def _convert_dlib(arguments: Sequence[str] | None, prog: str | None) -> int:
     example = f"{prog or 'datasets/prepare_dlib_faces.py'} faces/training_with_face_landmarks.xml"
     text = "DATASETS.CUSTOM takes the result with the kind face68. Images are found from the folder of the XML file."
-    parser = command_parser(f"{FILES['dlib_faces']}\n\n    {example} [--output faces/train.json]\n\n{text}", prog)
+    parser = build_parser(f"{FILES['dlib_faces']}\n\n    {example} [--output faces/train.json]\n\n{text}", prog)
     parser.add_argument("xml", type=Path, help="the file that imglab wrote")
     parser.add_argument("--output", type=Path, help="the JSON file (default: the XML file's name, but for the suffix)")
     args = parser.parse_args(arguments)
@@ -178,7 +178,7 @@ def _convert_extreme_points(arguments: Sequence[str] | None, prog: str | None) -
         "on where it was."
     )
     example = f"    {prog or 'datasets/prepare_extreme_points.py'} [JSON ...]"
-    parser = command_parser(f"{FILES['extreme_points']}\n\n{example}\n\n{text}", prog)
+    parser = build_parser(f"{FILES['extreme_points']}\n\n{example}\n\n{text}", prog)
     parser.add_argument("json", nargs="*", type=Path, help="(default: COCO's)")
     args = parser.parse_args(arguments)
 

@@ -13,11 +13,11 @@ from collections.abc import Sequence
 from itertools import islice
 from pathlib import Path
 
-from centernet_d2.cli.options import add_config, command_parser, find_config, print_errors
+from centernet_d2.cli.options import add_config, build_parser, find_config, print_errors
 
 
 def main(arguments: Sequence[str] | None = None, prog: str | None = None) -> int:
-    parser = command_parser(__doc__, prog)
+    parser = build_parser(__doc__, prog)
     parser.add_argument(
         "--source",
         choices=["annotation", "loader"],

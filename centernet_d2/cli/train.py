@@ -12,11 +12,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from centernet_d2.cli.options import argument_parser, find_config
+from centernet_d2.cli.options import build_training_parser, find_config
 
 
 def main(arguments: Sequence[str] | None = None, prog: str | None = None) -> int:
-    args = argument_parser(__doc__, prog).parse_args(arguments)
+    args = build_training_parser(__doc__, prog).parse_args(arguments)
     args.config_file = find_config(args.config_file)
 
     from centernet_d2.engine.run import launch_run

@@ -14,7 +14,7 @@ from centernet_d2.engine.setup import setup_cfg, start_run
 from centernet_d2.engine.trainer import Trainer
 
 
-def run_options(config_file: str, opts: Sequence[str], eval_only: bool = False, resume: bool = False) -> Any:
+def make_run_options(config_file: str, opts: Sequence[str], eval_only: bool = False, resume: bool = False) -> Any:
     """The options of a run in this process, for :func:`run`."""
     return argparse.Namespace(config_file=config_file, opts=list(opts), eval_only=eval_only, resume=resume)
 

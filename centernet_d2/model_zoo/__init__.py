@@ -7,15 +7,15 @@ model_zoo.get_weights("centerface")                                         # a 
 
 from centernet_d2.model_zoo.catalog import Entry, find_model, list_models, read_catalog
 from centernet_d2.model_zoo.configs import find_config, get_config, get_config_file, list_configs
-from centernet_d2.model_zoo.download import DownloadError, cache_folder, fetch, get_weights
+from centernet_d2.model_zoo.download import DownloadError, fetch, get_cache_folder, get_weights
 
 __all__ = [
     "DownloadError",
     "Entry",
-    "cache_folder",
     "fetch",
     "find_config",
     "find_model",
+    "get_cache_folder",
     "get_config",
     "get_config_file",
     "get_weights",

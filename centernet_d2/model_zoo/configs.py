@@ -12,7 +12,7 @@ _PACKAGED = Path(__file__).parent / "configs"
 _CHECKOUT = Path(__file__).parents[2] / "configs"
 
 
-def config_root() -> Path:
+def get_config_root() -> Path:
     """Return the folder of the configurations: in the package where it is installed, else
     ``configs/`` of the checkout."""
     return _PACKAGED if _PACKAGED.is_dir() else _CHECKOUT
@@ -20,7 +20,7 @@ def config_root() -> Path:
 
 def list_configs() -> list[str]:
     """Return names that :func:`get_config_file` takes, without the bases of others."""
-    root = config_root()
+    root = get_config_root()
     names = [path.relative_to(root).as_posix() for path in root.rglob("*.yaml") if not path.name.startswith("Base-")]
     return sorted(names)
 
@@ -31,7 +31,7 @@ def get_config_file(name: str) -> str:
     Raises:
         FileNotFoundError: there is none of this name (the closest are named).
     """
-    root = config_root().resolve()
+    root = get_config_root().resolve()
     path = (root / name).resolve()
     if path.is_file() and path.is_relative_to(root):
         return str(path)

@@ -28,7 +28,7 @@ class DownloadError(OSError):
     """A file of weights that could not be downloaded, or is not the one of the catalog."""
 
 
-def cache_folder() -> Path:
+def get_cache_folder() -> Path:
     """Return the folder of downloads: CENTERNET_D2_CACHE, else ``centernet_d2`` in XDG_CACHE_HOME or ``~/.cache``."""
     if folder := os.environ.get("CENTERNET_D2_CACHE"):
         return Path(folder).expanduser()
@@ -46,7 +46,7 @@ def get_weights(name: str) -> str:
 
 
 def fetch(entry: Entry, folder: Path | None = None) -> Path:
-    """Return the file of weights of ``entry`` in ``folder`` (default: :func:`cache_folder`); downloaded where it is
+    """Return the file of weights of ``entry`` in ``folder`` (default: :func:`get_cache_folder`); downloaded where it is
     missing.
 
     Progress is written to stderr. An interrupted download from an address goes on where it stopped. The file appears
@@ -61,7 +61,7 @@ def fetch(entry: Entry, folder: Path | None = None) -> Path:
             f"the weights of {entry.name} are not downloaded automatically: get them from {entry.page} and name the "
             f'file, weights="..." or --weights FILE'
         )
-    folder = folder or cache_folder()
+    folder = folder or get_cache_folder()
     target = folder / entry.file_name
     folder.mkdir(parents=True, exist_ok=True)
     with _locked(folder / f"{entry.file_name}.lock"):

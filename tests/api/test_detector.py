@@ -25,7 +25,7 @@ from tests.helpers.videos import write_video
 ROOT = Path(__file__).parents[2]
 
 
-def same(result: Result, other: Result) -> bool:
+def is_same(result: Result, other: Result) -> bool:
     return all(np.array_equal(getattr(result, name), getattr(other, name)) for name in ("boxes", "scores", "classes"))
 
 
@@ -49,9 +49,9 @@ def test_every_form_of_one_image(trained, photo):
     image = cv2.imread(str(photo))
     whole = detector(str(photo))
     assert len(whole) > 5
-    assert not same(whole, detector(np.ascontiguousarray(image[:, :, ::-1]))), "the order of the channels matters"
+    assert not is_same(whole, detector(np.ascontiguousarray(image[:, :, ::-1]))), "the order of the channels matters"
     for source in (image, Image.open(photo), Path(photo)):
-        assert same(whole, detector(source))
+        assert is_same(whole, detector(source))
     results = detector([photo, image[:40], Image.open(photo)])
     assert [result.image.shape[0] for result in results] == [80, 40, 80]
     assert all(np.allclose(results[k].boxes, whole.boxes, atol=1e-3) for k in (0, 2))
@@ -94,7 +94,7 @@ def test_eight_threads(trained, photo):
     fresh = Detector(trained, threshold=0)
     with ThreadPoolExecutor(8) as pool:
         results = list(pool.map(fresh, images * 3))
-    assert all(same(result, expected[k % 8]) for k, result in enumerate(results))
+    assert all(is_same(result, expected[k % 8]) for k, result in enumerate(results))
 
 
 def test_another_process(trained, photo, tmp_path):
@@ -118,12 +118,12 @@ def test_the_best_weights_of_a_training_else_the_last(trained, photo, tmp_path):
     write_run(tmp_path / "other", seed=1)
     shutil.copy(tmp_path / "other" / "model_final.pth", folder / "model_best.pth")
     best = Detector(folder, threshold=0)(photo)
-    assert not same(last, best) and same(best, Detector(tmp_path / "other", threshold=0)(photo))
+    assert not is_same(last, best) and is_same(best, Detector(tmp_path / "other", threshold=0)(photo))
     named = Detector(folder, weights=folder / "model_final.pth", threshold=0)(photo)
-    assert same(named, last)
+    assert is_same(named, last)
     shutil.move(folder / "model_final.pth", folder / "model_0000009.pth")
     (folder / "model_best.pth").unlink()
-    assert same(Detector(folder, threshold=0)(photo), last)
+    assert is_same(Detector(folder, threshold=0)(photo), last)
     (folder / "model_0000009.pth").unlink()
     with pytest.raises(FileNotFoundError, match="has no weights"):
         Detector(folder)

@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from centernet_d2.checkpoint.reading import load_file
-from centernet_d2.cli.options import argument_parser
+from centernet_d2.cli.options import build_training_parser
 from centernet_d2.data.synthetic.registration import SHAPE_NAMES
 from centernet_d2.engine.run import run
 from tests.helpers import runs  # noqa: F401  (registers the small datasets)
@@ -36,7 +36,7 @@ def arguments(folder: Path, *options: str) -> list[str]:
 
 def main(folder: Path, *options: str, extra: tuple[str, ...] = ()) -> object:
     extra = ("DATASETS.TEST=('engine_test_val',)", *extra)
-    return run(argument_parser("").parse_args([*arguments(folder, *options), *extra]))
+    return run(build_training_parser("").parse_args([*arguments(folder, *options), *extra]))
 
 
 def last_loss(folder: Path) -> float:

@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from centernet_d2.cli.options import argument_parser
+from centernet_d2.cli.options import build_training_parser
 from centernet_d2.engine import setup_cfg
 
 TRAIN = ("DATASETS.TRAIN", "('synthetic_shapes_train',)", "DATASETS.TEST", "()")
@@ -63,6 +63,6 @@ def test_a_written_config_reads_the_same(tmp_path):
 
 def test_options():
     line = "--config-file a.yaml --num-gpus 2 --resume SEED=1 VIS_PERIOD 3"
-    args = argument_parser("x").parse_args(line.split())
+    args = build_training_parser("x").parse_args(line.split())
     assert (args.config_file, args.num_gpus, args.resume, args.eval_only) == ("a.yaml", 2, True, False)
     assert args.opts == ["SEED=1", "VIS_PERIOD", "3"]

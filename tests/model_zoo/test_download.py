@@ -52,71 +52,71 @@ def server():
     server.server_close()
 
 
-def entry(server: Server, content: bytes = CONTENT) -> Entry:
+def make_entry(server: Server, content: bytes = CONTENT) -> Entry:
     digest = hashlib.sha256(content).hexdigest()
     return Entry("a", "a.yaml", "", "MIT", sha256=digest, size=len(content), url=server.url)
 
 
-def files(folder: Path) -> list[str]:
+def list_files(folder: Path) -> list[str]:
     return sorted(path.name for path in folder.iterdir() if path.suffix != ".lock")
 
 
 def test_once_and_with_progress(server, tmp_path, capsys):
-    path = fetch(entry(server), tmp_path / "cache")
-    assert path.read_bytes() == CONTENT and files(path.parent) == [path.name]
+    path = fetch(make_entry(server), tmp_path / "cache")
+    assert path.read_bytes() == CONTENT and list_files(path.parent) == [path.name]
     assert "a: 1.0 of 1.0 MB\n" in capsys.readouterr().err
-    assert fetch(entry(server), tmp_path / "cache") == path and len(server.ranges) == 1
+    assert fetch(make_entry(server), tmp_path / "cache") == path and len(server.ranges) == 1
 
 
 def test_a_broken_connection_goes_on_where_it_stopped(server, tmp_path):
     server.breaks = [300_000, 200_000]
-    assert fetch(entry(server), tmp_path).read_bytes() == CONTENT
+    assert fetch(make_entry(server), tmp_path).read_bytes() == CONTENT
     assert server.ranges == [None, "bytes=300000-", "bytes=500000-"]
 
 
 def test_a_later_run_goes_on_where_the_first_stopped(server, tmp_path):
     server.breaks = [100_000, 0, 0]
     with pytest.raises(DownloadError, match="100000 of 1024000 bytes"):
-        fetch(entry(server), tmp_path)
-    assert fetch(entry(server), tmp_path).read_bytes() == CONTENT
+        fetch(make_entry(server), tmp_path)
+    assert fetch(make_entry(server), tmp_path).read_bytes() == CONTENT
     assert server.ranges[-1] == "bytes=100000-"
 
 
 def test_a_server_without_ranges(server, tmp_path):
     server.breaks, server.knows_ranges = [300_000], False
-    assert fetch(entry(server), tmp_path).read_bytes() == CONTENT
+    assert fetch(make_entry(server), tmp_path).read_bytes() == CONTENT
 
 
 @pytest.mark.parametrize("content", [CONTENT[:-1] + b"x", CONTENT + b"more"])
 def test_another_file_is_not_used(server, tmp_path, content):
     server.content = content
     with pytest.raises(DownloadError, match="not used"):
-        fetch(entry(server), tmp_path)
+        fetch(make_entry(server), tmp_path)
     assert not any(path.stat().st_size for path in tmp_path.iterdir())
     server.content = CONTENT
-    assert fetch(entry(server), tmp_path).read_bytes() == CONTENT
+    assert fetch(make_entry(server), tmp_path).read_bytes() == CONTENT
 
 
 def test_a_damaged_file_is_downloaded_again(server, tmp_path):
-    path = fetch(entry(server), tmp_path)
+    path = fetch(make_entry(server), tmp_path)
     path.write_bytes(CONTENT[:-1])
-    assert fetch(entry(server), tmp_path).read_bytes() == CONTENT
+    assert fetch(make_entry(server), tmp_path).read_bytes() == CONTENT
 
 
 def test_several_at_once_download_once(server, tmp_path):
-    threads = [threading.Thread(target=fetch, args=(entry(server), tmp_path)) for _ in range(8)]
+    threads = [threading.Thread(target=fetch, args=(make_entry(server), tmp_path)) for _ in range(8)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    assert len(server.ranges) == 1 and len(files(tmp_path)) == 1
+    assert len(server.ranges) == 1 and len(list_files(tmp_path)) == 1
 
 
 def test_no_connection_is_one_sentence(server, tmp_path):
     server.shutdown()
     server.server_close()
     with pytest.raises(DownloadError, match=r"^a: http://127\.0\.0\.1"):
-        fetch(entry(server), tmp_path)
+        fetch(make_entry(server), tmp_path)
 
 
 def test_without_a_hash_a_person_has_to_get_the_file(tmp_path):
@@ -154,5 +154,5 @@ def test_the_folder_is_the_users(server, tmp_path, monkeypatch):
     from centernet_d2.model_zoo import download
 
     monkeypatch.setenv("CENTERNET_D2_CACHE", str(tmp_path / "mine"))
-    monkeypatch.setattr(download, "find_model", lambda name: entry(server))
+    monkeypatch.setattr(download, "find_model", lambda name: make_entry(server))
     assert Path(get_weights("a")).parent == tmp_path / "mine"
