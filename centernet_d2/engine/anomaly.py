@@ -35,6 +35,6 @@ def make_non_finite_loss_error(iteration: int, terms: Sequence[str], images: Seq
     return NonFiniteLossError(
         f"Training stopped at iteration {iteration}: {', '.join(terms)}. The weights are those before this step, and "
         f"no checkpoint was written. The images of the step:\n  {shown}\n"
-        "Check their annotations (tools/check_dataset.py); if they are in order, lower SOLVER.BASE_LR, lengthen "
+        "Check their annotations (centernet-d2 check-data); if they are in order, lower SOLVER.BASE_LR, lengthen "
         "SOLVER.WARMUP_ITERS or set SOLVER.CLIP_GRADIENTS.ENABLED."
     )

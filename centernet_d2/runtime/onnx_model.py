@@ -5,7 +5,7 @@
     predictions["boxes"], predictions["scores"], predictions["classes"]
     predictor.describe(predictions)    # entries with category ids and names, ready for JSON
 
-``metadata`` is what ``tools/export_model.py`` wrote into the file: class names, keypoints, input size, and how
+``metadata`` is what ``centernet-d2 export`` wrote into the file: class names, keypoints, input size, and how
 candidates of one object are merged.
 """
 
@@ -54,9 +54,7 @@ class OnnxPredictor:
         network = _load_in_openvino(path, threads) if openvino else _load_in_onnxruntime(path, threads, providers)
         self._run, self._names = network.run, network.outputs
         if "merge" not in network.metadata:
-            raise ValueError(
-                f"{path} was not written by tools/export_model.py: it does not say how to read its results"
-            )
+            raise ValueError(f"{path} was not written by centernet-d2 export: it does not say how to read its results")
         if len(network.inputs) > 1:
             raise ValueError(f"{path} follows objects through a video: it takes {network.inputs[1]}, too")
         if network.batch_size not in (None, 1):

@@ -1,4 +1,4 @@
-"""The common part of ``datasets/prepare_*.py``: unpacking, what is printed, the exit status."""
+"""The common part of ``centernet-d2 prepare-data``: unpacking, what is printed, the exit status."""
 
 from __future__ import annotations
 

@@ -46,7 +46,7 @@ def raise_issues(title: str, issues: Iterable[AnnotationIssue]) -> None:
     if not fatal:
         return
     more = [f"... and {len(fatal) - _LISTED} more"] if len(fatal) > _LISTED else []
-    lines = [f"{title}: {len(fatal)} errors (tools/check_dataset.py lists all)", *map(str, fatal[:_LISTED]), *more]
+    lines = [f"{title}: {len(fatal)} errors (centernet-d2 check-data lists all)", *map(str, fatal[:_LISTED]), *more]
     raise AnnotationError("\n  ".join(lines))
 
 
