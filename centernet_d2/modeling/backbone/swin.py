@@ -22,7 +22,7 @@ SIZES: dict[str, dict[str, Any]] = {
 def build_swin_backbone(cfg: CfgNode, input_shape: ShapeSpec) -> SwinTransformer:
     """Build the transformer of MODEL.SWIN; (N, 3, H, W) becomes "p0".."p3" (N, c, H / R, W / R), R 4 to 32.
 
-    H and W may be any multiples of 4. The official files load through MODEL.WEIGHTS. MODEL.SWIN.DROP_PATH above 0 needs
+    H and W are multiples of 32. The official files load through MODEL.WEIGHTS. MODEL.SWIN.DROP_PATH above 0 needs
     timm.
 
     Raises:
@@ -31,9 +31,12 @@ def build_swin_backbone(cfg: CfgNode, input_shape: ShapeSpec) -> SwinTransformer
     settings = cfg.MODEL.SWIN
     if settings.SIZE not in SIZES:
         raise ValueError(f"MODEL.SWIN.SIZE must be one of {list(SIZES)}, not {settings.SIZE!r}")
-    return SwinTransformer(
+    backbone = SwinTransformer(
         **SIZES[settings.SIZE],
         window_size=settings.WINDOW,
         drop_path_rate=settings.DROP_PATH,
         frozen_stages=cfg.MODEL.BACKBONE.FREEZE_AT - 1,
     )
+    # Detectron2 reads this attribute and does not set it. Sides of 32 are what keeps the maps exact halves.
+    backbone._size_divisibility = 32
+    return backbone
