@@ -44,6 +44,8 @@ def add_networks(cfg: CfgNode) -> None:
     cfg.MODEL.SWIN.SIZE = "tiny"
     cfg.MODEL.SWIN.WINDOW = 7
     cfg.MODEL.SWIN.DROP_PATH = 0.0
+    # Maps to give: only those that the neck reads, since each has a norm that must get a gradient.
+    cfg.MODEL.SWIN.OUT_FEATURES = ["p0", "p1", "p2", "p3"]
 
     cfg.MODEL.DARKNET = CfgNode()
     cfg.MODEL.DARKNET.NORM = "BN"

@@ -20,7 +20,8 @@ SIZES: dict[str, dict[str, Any]] = {
 
 @BACKBONE_REGISTRY.register()
 def build_swin_backbone(cfg: CfgNode, input_shape: ShapeSpec) -> SwinTransformer:
-    """Build the transformer of MODEL.SWIN; (N, 3, H, W) becomes "p0".."p3" (N, c, H / R, W / R), R 4 to 32.
+    """Build the transformer of MODEL.SWIN; (N, 3, H, W) becomes "p0".."p3" (N, c, H / R, W / R), R 4 to
+    32, of which MODEL.SWIN.OUT_FEATURES are given.
 
     H and W are multiples of 32. The official files load through MODEL.WEIGHTS. MODEL.SWIN.DROP_PATH above 0 needs
     timm.
@@ -36,6 +37,7 @@ def build_swin_backbone(cfg: CfgNode, input_shape: ShapeSpec) -> SwinTransformer
         window_size=settings.WINDOW,
         drop_path_rate=settings.DROP_PATH,
         frozen_stages=cfg.MODEL.BACKBONE.FREEZE_AT - 1,
+        out_indices=[int(name.removeprefix("p")) for name in settings.OUT_FEATURES],
     )
     # Detectron2 reads this attribute and does not set it. Sides of 32 are what keeps the maps exact halves.
     backbone._size_divisibility = 32
