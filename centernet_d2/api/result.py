@@ -13,7 +13,7 @@ import numpy as np
 _COCO_SHIFT = np.array([0.5, 0.5, 0.0])
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Result:
     """The objects in an image, highest-scoring first; there may be none.
 
@@ -43,6 +43,11 @@ class Result:
 
     def __len__(self) -> int:
         return len(self.instances)
+
+    def __repr__(self) -> str:
+        counts = ", ".join(f"{self.names.count(name)} {name}" for name in dict.fromkeys(self.names)) or "nothing"
+        height, width = self.image.shape[:2]
+        return f"Result({self.file_name or 'array'}, {width}x{height}: {counts})"
 
     @property
     def boxes(self) -> np.ndarray:

@@ -72,5 +72,10 @@ def print_errors(main: Callable[[], int], errors: tuple[type[Exception], ...]) -
             raise
         print(error, file=sys.stderr)
     except errors as error:
-        print(error.args[0] if isinstance(error, KeyError) else error, file=sys.stderr)
+        print_error(error)
     return 1
+
+
+def print_error(error: Exception) -> None:
+    """Write the message of an error to stderr."""
+    print(error.args[0] if isinstance(error, KeyError) else error, file=sys.stderr)

@@ -18,7 +18,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from centernet_d2.cli.options import add_config_file, build_parser, find_config, print_errors
+from centernet_d2.cli.options import add_config_file, build_parser, find_config, print_error
 
 INTERRUPTED = 130
 _KEY = re.compile(r"[A-Z][A-Z0-9_]*(\.[A-Z0-9_]+)*(=.*)?", re.DOTALL)
@@ -34,7 +34,7 @@ def main(arguments: Sequence[str] | None = None, prog: str | None = None) -> int
     args.inputs, args.opts = (words, []) if str(args.model).endswith(".onnx") else split_options(words)
     if not args.inputs:
         parser.error(f"no input is given, only config keys ({', '.join(args.opts)})" if words else "no input is given")
-    return print_errors(lambda: _predict(args), (OSError, ValueError, KeyError))
+    return _predict(args)
 
 
 def _build_predict_parser(prog: str | None) -> argparse.ArgumentParser:
@@ -97,9 +97,13 @@ def _predict(args: argparse.Namespace) -> int:
 
     config = find_config(args.config_file) or None
     how = {"threshold": args.confidence_threshold, "slice": args.slice}
-    detector = Detector(args.model, config=config, weights=args.weights, options=args.opts, **how)
-    sources = Sources(detector.model.needs_detectron2)
-    dataset_dicts = sources.find_all(args.inputs, args.output.resolve())
+    try:
+        detector = Detector(args.model, config=config, weights=args.weights, options=args.opts, **how)
+        sources = Sources(detector.model.needs_detectron2)
+        dataset_dicts = sources.find_all(args.inputs, args.output.resolve())
+    except (OSError, ValueError, KeyError) as error:
+        print_error(error)
+        return 1
     names = [dataset_dict["file_name"] for dataset_dict in dataset_dicts]
     images = [one for one in dataset_dicts if not is_video(one["file_name"])][: args.num_images]
     videos = [name for name in names if is_video(name)]

@@ -47,6 +47,7 @@ def test_values(torch_made):
     assert len(result) == 2 and result.names == ["dog", "cat"]
     assert result.boxes.tolist() == BOXES and result.scores.tolist() == [0.75, 0.5]
     assert result.keypoints.tolist() == POINTS
+    assert repr(result) == "Result(a/b.jpg, 640x480: 1 dog, 1 cat)"
 
 
 @both
