@@ -32,8 +32,10 @@ def accelerate(model: CenterNet, cfg: CfgNode) -> None:
     if settings.COMPILE:
         model.compile()
     precision = _PRECISIONS[settings.PRECISION]
-    network = model.predict_maps if precision is None else _InPrecision(model, precision)
-    model.run_network = CudaGraphs(network) if settings.CUDA_GRAPHS else network
+    if precision is not None:
+        model.run_network = _InPrecision(model, precision)
+    if settings.CUDA_GRAPHS:
+        model.run_network = CudaGraphs(model.run_network)
 
 
 class _InPrecision:
