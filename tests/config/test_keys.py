@@ -26,7 +26,7 @@ from centernet_d2.structures import Targets
 from tests.helpers.boxes3d import box3d_cfg, dataset_dict_of, map_training_sample
 from tests.helpers.keypoints import keypoint_cfg, objects, sample
 from tests.helpers.tiny import tiny_cfg, training_input
-from tests.modeling.test_centertrack import tracking_cfg, tracking_input
+from tests.modeling.meta_arch.test_centertrack import tracking_cfg, tracking_input
 
 PACKAGE = Path(centernet_d2.__file__).parent
 CONFIGS = Path(__file__).parents[2] / "configs"
@@ -199,11 +199,11 @@ def test_the_norm_of_necks(name, norm):
 
 @pytest.mark.parametrize("pretrained", [False, True])
 def test_the_network_of_timm(monkeypatch, pretrained):
-    """Which one timm is asked for, and whether with weights; it is optional, so something stands in for it."""
-    asked = []
+    """Which one timm is requested for, and whether with weights; it is optional, so something stands in for it."""
+    requested = []
 
     def create_model(name, **arguments):
-        asked.append((name, arguments.get("pretrained", False)))
+        requested.append((name, arguments.get("pretrained", False)))
         info = SimpleNamespace(reduction=lambda: [2, 4, 8, 16, 32], channels=lambda: [8, 16, 32, 64])
         model = nn.Identity()
         model.feature_info = info
@@ -212,14 +212,14 @@ def test_the_network_of_timm(monkeypatch, pretrained):
     monkeypatch.setitem(sys.modules, "timm", SimpleNamespace(create_model=create_model))
     opts = ("MODEL.TIMM.NAME", "some_network", "MODEL.TIMM.PRETRAINED", pretrained)
     build_backbone(tiny_cfg("MODEL.BACKBONE.NAME", "build_timm_backbone", *opts))
-    assert {name for name, _ in asked} == {"some_network"} and asked[-1] == ("some_network", pretrained)
+    assert {name for name, _ in requested} == {"some_network"} and requested[-1] == ("some_network", pretrained)
 
 
 def windows(*opts) -> dict[tuple[int, int], float]:
     """Values of the heatmap by their distance x, y from the peak, of an object 40 x 20 cells large."""
     model = build_model(tiny_cfg(*(part for opt in opts for part in opt)))
     instances = Instances((256, 256), gt_boxes=Boxes([[42.0, 62, 202, 142]]), gt_classes=torch.tensor([0]))
-    maps = model.task.heads["heatmap"].encode(Targets.from_instances([instances], 4, (64, 64))).dense()
+    maps = model.task.heads["heatmap"].encode(Targets.from_instances([instances], 4, (64, 64))).to_dense()
     peak_y, peak_x = divmod(int(maps[0, 0].argmax()), 64)
     return {
         (x - peak_x, y - peak_y): maps[0, 0, y, x].item()
