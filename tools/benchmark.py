@@ -4,6 +4,7 @@
     tools/benchmark.py [--threads 1 2] [--parts loader targets loss decode deform pyramid assignment network step
                        predictor export memory]
                        [--networks R_18_DCN DLA_34] [--reference PATH/TO/CenterNet] [--processes 3] [--device cuda]
+    tools/benchmark.py --parts centerface --centerface PATH/TO/centerface.onnx
 
 Ours and the baseline take turns; the medians and the 10th and 90th percentiles of at least a second of repeats in each
 process are printed as a Markdown table, with baseline / ours as the ratio (the median of the processes' ratios, and the
@@ -27,7 +28,7 @@ from typing import Any
 
 CHOICES = (
     *("loader", "targets", "loss", "decode", "deform", "pyramid", "assignment"),
-    *("network", "step", "predictor", "export", "memory"),
+    *("network", "step", "predictor", "export", "memory", "centerface"),
 )
 
 
@@ -41,7 +42,11 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--batches", type=int, nargs="+", default=[1], help="images at once, of networks")
     parser.add_argument("--device", choices=("cpu", "cuda"), help="(default: a GPU where there is one)")
     parser.add_argument("--reference", help="a checkout of CenterNet")
-    return parser.parse_args()
+    parser.add_argument("--centerface", help="the published centerface.onnx, for the part of that name")
+    args = parser.parse_args()
+    if not args.centerface:
+        args.parts = [part for part in args.parts if part != "centerface"]
+    return args
 
 
 if __name__ == "__main__":
@@ -51,6 +56,7 @@ import cv2
 import numpy as np
 import torch
 from benchmarks import baselines
+from benchmarks import centerface as benchmark_centerface
 from benchmarks import networks as benchmark_networks
 from benchmarks import parts as benchmark_parts
 from torch import Tensor
@@ -59,7 +65,7 @@ from torchvision.ops import deform_conv2d
 from centernet_d2.ops.focal_loss import heatmap_focal_loss
 from centernet_d2.ops.lsnet.pyramid_deform_conv import pyramid_deform_conv
 
-PARTS = benchmark_parts.PARTS | benchmark_networks.PARTS
+PARTS = benchmark_parts.PARTS | benchmark_networks.PARTS | benchmark_centerface.PARTS
 
 # Label, milliseconds of ours and of the baseline.
 Measured = tuple[str, list[float], list[float] | None]

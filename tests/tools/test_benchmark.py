@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 
 import cv2
+import numpy as np
 import pytest
 import torch
 
@@ -109,3 +110,20 @@ def test_curves_are_synthetic(monkeypatch, tmp_path, capsys, parts):
     assert cv2.imread(str(tmp_path / "x" / "c.png")).shape[2] == 3
     row = r"^\| loss and gradient \| [a-d] \| 1: [\d.]+, 3: [\d.]+ \| -?[\d.]+ \|"
     assert len(re.findall(row, capsys.readouterr().out, re.M)) == 4
+
+
+def test_the_published_centerface_finds_what_ours_finds(parts, shared_data):
+    """On the image that is timed, with faces and without weights in the inputs or with them."""
+    pytest.importorskip("onnxruntime")
+    path = shared_data.parent / "models" / "centerface" / "centerface.onnx"
+    if not path.is_file():
+        pytest.skip(f"no published model at {path}")
+    centerface = importlib.import_module("benchmarks.centerface")
+    image = centerface.draw_image()
+    predictor = centerface.build_predictor(str(path))
+    instances = predictor(image)["instances"]
+    for constant in (False, True):
+        boxes, points = centerface.build_published(str(path), 1, constant)(image)
+        assert len(boxes) == len(instances) > 0
+        np.testing.assert_allclose(instances.pred_boxes.tensor, boxes[:, :4].clip(0, [640, 480] * 2), atol=1e-2)
+        np.testing.assert_allclose(instances.pred_keypoints[..., :2], points, atol=1e-2)
