@@ -28,7 +28,7 @@ from typing import Any
 
 CHOICES = (
     *("loader", "targets", "loss", "decode", "deform", "pyramid", "assignment"),
-    *("network", "step", "predictor", "export", "memory", "centerface"),
+    *("network", "step", "predictor", "export", "centerface", "memory"),
 )
 
 

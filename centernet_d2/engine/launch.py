@@ -7,6 +7,7 @@ import gc
 import logging
 import os
 import socket
+import traceback
 from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
@@ -14,7 +15,7 @@ from typing import Any
 import torch
 import torch.distributed
 from detectron2.utils import comm
-from torch.multiprocessing.spawn import ProcessException
+from torch.multiprocessing.spawn import ProcessException, ProcessRaisedException
 
 from centernet_d2.engine.errors import USER_ERRORS, hide_tracebacks
 
@@ -70,16 +71,20 @@ def launch(
 
 
 def _start_processes(processes: int, how: tuple[Any, ...]) -> None:
-    """Call ``_run`` in started processes, and raise the first of their ``USER_ERRORS`` as it is."""
+    """Call ``_run`` in started processes, and raise the first error of them; those of ``USER_ERRORS`` as they are."""
     errors = torch.multiprocessing.get_context("spawn").SimpleQueue()
     # It warns of each process that it ends because another one failed.
     logging.getLogger("torch.multiprocessing.spawn").setLevel(logging.ERROR)
     try:
         torch.multiprocessing.start_processes(_run_started, nprocs=processes, args=(errors, *how))
-    except ProcessException:
+    except ProcessException as ended:
         if errors.empty():
             raise
-        raise errors.get() from None
+        first = errors.get()
+        if isinstance(first, str):
+            # The process that torch noticed first may only have lost its connection to the one that failed.
+            raise ProcessRaisedException(first, ended.error_index, ended.error_pid) from None
+        raise first from None
 
 
 def _run_started(local_rank: int, errors: Any, main: Callable[..., Any], *how: Any) -> None:
@@ -93,6 +98,9 @@ def _report_errors(errors: Any, main: Callable[..., Any], *args: Any) -> Any:
         return main(*args)
     except USER_ERRORS as error:
         errors.put(error)
+        raise
+    except Exception:
+        errors.put(traceback.format_exc())
         raise
 
 
