@@ -51,7 +51,7 @@ def compute_fitting_scale(image_size: tuple[int, int], output_size: tuple[int, i
     return across if by_width else min(output_size[0] / image_size[0], across)
 
 
-def short_side_scale(image_size: tuple[int, int], limits: tuple[float, float]) -> float:
+def compute_short_side_scale(image_size: tuple[int, int], limits: tuple[float, float]) -> float:
     """Return output pixels per image pixel of an image whose shorter side becomes ``limits[0]``, or less, so that its
     longer side is at most ``limits[1]``; as Detectron2's ``ResizeShortestEdge``. ``image_size`` is height, width."""
     return min(limits[0] / min(image_size), limits[1] / max(image_size))
@@ -74,7 +74,7 @@ def build_letterbox_matrix(
     return matrix
 
 
-def stretch_matrix(image_size: tuple[int, int], output_size: tuple[int, int]) -> np.ndarray:
+def get_stretch_matrix(image_size: tuple[int, int], output_size: tuple[int, int]) -> np.ndarray:
     """Fill the output: width and height each have a scale of their own. Sizes are (height, width)."""
     (height, width), (rows, columns) = image_size, output_size
     return np.array([[columns / width, 0.0, 0.0], [0.0, rows / height, 0.0]])
@@ -109,7 +109,7 @@ def warp_image(
 
 
 def resize_image(image: np.ndarray, output_size: tuple[int, int]) -> np.ndarray:
-    """Resample (H, W, 3) ``image`` bilinearly by :func:`stretch_matrix`, pixel centers at 0.5. Unlike
+    """Resample (H, W, 3) ``image`` bilinearly by :func:`get_stretch_matrix`, pixel centers at 0.5. Unlike
     :func:`warp_image`, it is not black outside: the border pixels continue."""
     return cv2.resize(image, (output_size[1], output_size[0]), interpolation=cv2.INTER_LINEAR)
 

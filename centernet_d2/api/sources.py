@@ -113,7 +113,7 @@ class Sources:
         Args:
             skip: a folder below that is not searched, such as that of the output.
         """
-        known, seen = self._image_suffixes() | VIDEO_SUFFIXES, set()
+        known, seen = self._list_image_suffixes() | VIDEO_SUFFIXES, set()
         names: list[str] = []
         unread: list[str] = []
         for parent, folders, files in os.walk(folder, followlinks=True):
@@ -130,12 +130,12 @@ class Sources:
             print(f"left out: {len(unread)} files that are no images or videos read here: {shown}", file=sys.stderr)
         return names
 
-    def _image_suffixes(self) -> frozenset[str]:
+    def _list_image_suffixes(self) -> frozenset[str]:
         if not self.with_detectron2:
             return _PLAIN_SUFFIXES
-        from centernet_d2.data.formats.image_files import image_suffixes
+        from centernet_d2.data.formats.image_files import list_image_suffixes
 
-        return image_suffixes()
+        return list_image_suffixes()
 
 
 def _load_registered(name: str) -> list[dict[str, Any]] | None:

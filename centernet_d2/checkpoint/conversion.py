@@ -10,7 +10,7 @@ from detectron2.modeling import build_model
 from torch import Tensor
 
 from centernet_d2.checkpoint.centerface import NETWORK
-from centernet_d2.checkpoint.naming import compare, describe_differences, extract_weights, place_of_weights
+from centernet_d2.checkpoint.naming import compare, describe_differences, extract_weights, format_place_of_weights
 from centernet_d2.checkpoint.reading import load_file
 from centernet_d2.checkpoint.reference_names import Conversion, convert_reference, to_reference
 from centernet_d2.checkpoint.writing import save_checkpoint
@@ -46,7 +46,7 @@ def convert_file(source: Path, target: Path, names: str = "ours") -> tuple[dict[
             ours, result, report = _to_ours(Conversion(NETWORK, weights, {}) if is_ours else convert_reference(weights))
     except ValueError as error:
         raise ValueError(f"{source}: {error}") from error
-    place = place_of_weights(data)
+    place = format_place_of_weights(data)
     others = [key for key in data if key not in (place, CHECKPOINT_KEY)] if place is not None else []
     if place is not None and CHECKPOINT_KEY in data:
         result[CHECKPOINT_KEY] = data[CHECKPOINT_KEY]

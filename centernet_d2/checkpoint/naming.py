@@ -22,7 +22,7 @@ _logger = logging.getLogger(__name__)
 _KEYS = ("model", "state_dict", "model_state", "blobs")
 
 
-def place_of_weights(data: Mapping[str, Any]) -> str | None:
+def format_place_of_weights(data: Mapping[str, Any]) -> str | None:
     """Return the key of a file's contents that holds its weights; None if the contents are the weights."""
     return next((key for key in _KEYS if isinstance(data.get(key), dict)), None)
 
@@ -35,7 +35,7 @@ def extract_weights(data: Mapping[str, Any], path: str) -> dict[str, Tensor]:
     Raises:
         ValueError: there are no tensors.
     """
-    place = place_of_weights(data)
+    place = format_place_of_weights(data)
     weights = data if place is None else data[place]
     weights = {name: torch.from_numpy(x) if isinstance(x, np.ndarray) else x for name, x in weights.items()}
     strange = [name for name, x in weights.items() if not isinstance(x, Tensor)]

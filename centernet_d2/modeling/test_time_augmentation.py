@@ -15,10 +15,10 @@ from torch import Tensor
 from centernet_d2.geometry import (
     build_letterbox_matrix,
     compute_fitting_scale,
+    compute_short_side_scale,
+    get_stretch_matrix,
     invert_matrix,
     resize_image,
-    short_side_scale,
-    stretch_matrix,
     warp_image,
 )
 from centernet_d2.modeling.tasks import Task
@@ -78,7 +78,7 @@ class TestTimeAugmentation:
         """Return (height, width) of the network input, rounded up to ``divisibility``."""
         base: Sequence[float] = self.size if self.resize == "fixed" else image_size
         if self.resize == "short_side":
-            base, scale = [round(side * self._short_side_zoom(image_size, scale)) for side in image_size], 1.0
+            base, scale = [round(side * self._compute_short_side_zoom(image_size, scale)) for side in image_size], 1.0
         if self.resize == "keep" and self.pad_always:
             height, width = ((int(side * scale) // divisibility + 1) * divisibility for side in base)
         else:
@@ -90,11 +90,11 @@ class TestTimeAugmentation:
         if self.resize == "keep":
             return scale
         if self.resize == "short_side":
-            return self._short_side_zoom(image_size, scale)
+            return self._compute_short_side_zoom(image_size, scale)
         return compute_fitting_scale(image_size, input_size, self.fit_width)
 
-    def _short_side_zoom(self, image_size: tuple[int, int], scale: float) -> float:
-        return short_side_scale(image_size, (self.size[0] * scale, self.size[1] * scale))
+    def _compute_short_side_zoom(self, image_size: tuple[int, int], scale: float) -> float:
+        return compute_short_side_scale(image_size, (self.size[0] * scale, self.size[1] * scale))
 
     def group(self, image_sizes: Sequence[tuple[int, int]], divisibility: int) -> list[list[int]]:
         """Return groups of indices of images (height, width) that become inputs of one size."""
@@ -124,7 +124,7 @@ class TestTimeAugmentation:
             image_size = pixels.shape[:2]
             size = self.compute_input_size(image_size, scale, divisibility)
             if self.resize == "stretch":
-                matrix, inputs = stretch_matrix(image_size, size), resize_image(pixels, size)
+                matrix, inputs = get_stretch_matrix(image_size, size), resize_image(pixels, size)
             else:
                 matrix = build_letterbox_matrix(image_size, size, self.zoom(image_size, size, scale))
                 inputs = warp_image(pixels, matrix, size, self.pixel_center)

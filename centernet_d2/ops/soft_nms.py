@@ -14,7 +14,7 @@ from torchvision.ops import box_iou
 from centernet_d2.runtime.merging import find_clusters, pick_by_soft_nms
 
 
-def overlap_with(row: Tensor, index: Tensor, boxes: Tensor, classes: Tensor) -> Tensor:
+def compute_overlap_with(row: Tensor, index: Tensor, boxes: Tensor, classes: Tensor) -> Tensor:
     """Return IoU (N, M) of box ``index`` (N,) of each image with all boxes of its class; 0 with other classes, and of
     empty boxes.
 
@@ -62,7 +62,7 @@ def _soft_nms_in_step(
     rows = torch.arange(len(boxes), device=boxes.device)
     for i in range(limit):
         new_scores[:, i], index[:, i] = remaining.max(dim=1)
-        overlap = overlap_with(rows, index[:, i], boxes, classes)
+        overlap = compute_overlap_with(rows, index[:, i], boxes, classes)
         if decay == "gaussian":
             remaining = remaining * (-(overlap**2) / sigma).exp()
         else:
@@ -122,7 +122,7 @@ def _cluster_in_parallel(
     seeds, members, weights = [], [], []
     for _ in range(limit):
         seed = remaining.argmax(dim=1)
-        near = overlap_with(rows, seed, boxes, classes) >= min_overlap
+        near = compute_overlap_with(rows, seed, boxes, classes) >= min_overlap
         weight, member = (remaining * near).view(count, num_sources, -1).max(dim=2)
         member = member + first_of_source
         # A source without a vote points at a candidate of no weight near by, or at one that keeps what it has.

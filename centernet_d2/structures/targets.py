@@ -112,7 +112,7 @@ class Targets:
             fields={name: torch.cat([value, other.fields[name]]) for name, value in self.fields.items()},
         )
 
-    def occupied_slots(self) -> Tensor:
+    def list_occupied_slots(self) -> Tensor:
         """Return the slots (N, slots) bool of :meth:`pad` that hold an object."""
         return self.pad(torch.ones_like(self.classes, dtype=torch.bool))
 

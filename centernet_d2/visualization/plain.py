@@ -60,7 +60,7 @@ class PlainVisualizer:
                 "score": round(float(predictions.scores[i]), 4),
                 "box": [round(x, 2) for x in predictions.pred_boxes[i].tolist()],
             }
-            entry |= _as_lists({name.removeprefix("pred_"): values[i] for name, values in others.items()})
+            entry |= _convert_to_lists({name.removeprefix("pred_"): values[i] for name, values in others.items()})
             entries.append(entry)
         return entries
 
@@ -71,7 +71,7 @@ class PlainVisualizer:
 _DESCRIBED = ("pred_boxes", "scores", "pred_classes")
 
 
-def _as_lists(values: Mapping[str, np.ndarray]) -> dict[str, Any]:
+def _convert_to_lists(values: Mapping[str, np.ndarray]) -> dict[str, Any]:
     return {name: np.asarray(value).round(4).tolist() for name, value in values.items()}
 
 

@@ -13,7 +13,7 @@ from detectron2.utils import comm
 from torch.nn.parallel import DistributedDataParallel
 
 from centernet_d2.engine import launch
-from centernet_d2.modeling.tasks.lsnet_box import middle_points
+from centernet_d2.modeling.tasks.lsnet_box import compute_middle_points
 from tests.helpers.pyramid import disturb, pyramid_cfg
 
 CONFIGS = ("lsnet_box", "centernet_plus_plus")
@@ -26,7 +26,7 @@ def training_inputs() -> list[dict[str, Any]]:
     for rows in BOXES:
         boxes = torch.tensor(rows)
         instances = Instances((64, 64), gt_boxes=Boxes(boxes), gt_classes=torch.arange(len(boxes)) % 2)
-        points = middle_points(boxes)
+        points = compute_middle_points(boxes)
         instances.gt_extreme_points = Keypoints(torch.cat([points, torch.full_like(points[..., :1], 2)], dim=2))
         inputs.append({"image": torch.rand(3, 64, 64, generator=generator) * 255, "instances": instances})
     return inputs

@@ -9,7 +9,13 @@ import pytest
 import torch
 from torchvision.ops import batched_nms
 
-from centernet_d2.ops.soft_nms import _cluster_in_parallel, _soft_nms_in_step, cluster_vote, overlap_with, soft_nms
+from centernet_d2.ops.soft_nms import (
+    _cluster_in_parallel,
+    _soft_nms_in_step,
+    cluster_vote,
+    compute_overlap_with,
+    soft_nms,
+)
 from centernet_d2.runtime import merging
 
 
@@ -142,7 +148,7 @@ def test_one_source_votes_once_per_object():
 
 def test_iou_of_empty_boxes_is_zero():
     row = torch.zeros(1, dtype=torch.long)
-    assert overlap_with(row, row, torch.zeros(1, 1, 4), torch.zeros(1, 1)).item() == 0
+    assert compute_overlap_with(row, row, torch.zeros(1, 1, 4), torch.zeros(1, 1)).item() == 0
 
 
 @pytest.mark.parametrize("limit", [7, 60])

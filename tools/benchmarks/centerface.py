@@ -88,7 +88,7 @@ def build_exported(predictor: Predictor, path: Path, threads: int) -> OnnxPredic
     return OnnxPredictor(path, threads)
 
 
-def face_rows(args: argparse.Namespace) -> list[Row]:
+def time_faces(args: argparse.Namespace) -> list[Row]:
     """An image in memory to its faces, on the CPU."""
     threads, image = torch.get_num_threads(), draw_image()
     rgb = np.ascontiguousarray(image[:, :, ::-1])
@@ -102,4 +102,4 @@ def face_rows(args: argparse.Namespace) -> list[Row]:
     return rows
 
 
-PARTS: dict[str, Callable[[argparse.Namespace], list[Row]]] = {"centerface": face_rows}
+PARTS: dict[str, Callable[[argparse.Namespace], list[Row]]] = {"centerface": time_faces}

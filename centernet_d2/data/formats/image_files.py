@@ -18,7 +18,7 @@ _NO_IMAGES = {
 
 
 @functools.cache
-def image_suffixes() -> frozenset[str]:
+def list_image_suffixes() -> frozenset[str]:
     """Return the suffixes of the image files that the installed Pillow reads, in lower case, with the dot."""
     readable = (suffix for suffix, kind in Image.registered_extensions().items() if kind in Image.OPEN)
     return frozenset(readable) - _NO_IMAGES
@@ -55,7 +55,7 @@ def find_image(images: NamedFiles, name: str, suffix: str = ".jpg", annotated_na
     Raises:
         CorruptImageError: there are several.
     """
-    files = images.find(name, image_suffixes())
+    files = images.find(name, list_image_suffixes())
     files = [file for file in files if posixpath.basename(file) == annotated_name] or files
     if len(files) > 1:
         problem = f"is ambiguous: there are {', '.join(files)}; all but one must go"

@@ -10,7 +10,7 @@ import json
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from centernet_d2.data.formats.image_files import NamedFiles, find_image, image_suffixes
+from centernet_d2.data.formats.image_files import NamedFiles, find_image, list_image_suffixes
 from centernet_d2.data.formats.text import read_lines
 from centernet_d2.data.image_io import CorruptImageError
 from centernet_d2.data.preparation.conversion import Converted, Fields, Summary, convert, make_image_entry
@@ -46,7 +46,7 @@ def convert_crowdhuman(root: Path, boxes: str = "full") -> list[Summary]:
     if not present:
         raise FileNotFoundError(f"there is neither {' nor '.join(path.name for path in odgt.values())} in {root}")
     files = NamedFiles(root)
-    images = [path.relative_to(root) for path in root.rglob("*") if path.suffix.lower() in image_suffixes()]
+    images = [path.relative_to(root) for path in root.rglob("*") if path.suffix.lower() in list_image_suffixes()]
     names = {path.stem: path.with_suffix("").as_posix() for path in sorted(images, reverse=True)}
     suffix = "" if boxes == "full" else f"_{boxes}"
 

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from detectron2.structures import BoxMode
 
-from centernet_d2.data.formats.image_files import NamedFiles, find_image, image_suffixes
+from centernet_d2.data.formats.image_files import NamedFiles, find_image, list_image_suffixes
 from centernet_d2.data.formats.text import NotTextError, read_text
 from centernet_d2.data.image_io import CorruptImageError
 from centernet_d2.data.preparation.conversion import Converted, Fields, Summary, convert, make_image_entry
@@ -43,7 +43,7 @@ def convert_deepfashion2(root: Path) -> list[Summary]:
 def _convert_split(root: Path, split: str) -> Summary:
     annotated = {path.stem for path in (root / split / "annos").glob("*.json")}
     paths = (root / split / "image").glob("*")
-    pictured = {path.stem for path in paths if path.suffix.lower() in image_suffixes()}
+    pictured = {path.stem for path in paths if path.suffix.lower() in list_image_suffixes()}
     files = NamedFiles(root)
     return convert(
         sorted(annotated | pictured),

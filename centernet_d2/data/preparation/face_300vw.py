@@ -12,7 +12,7 @@ import cv2
 import numpy as np
 from tqdm import tqdm
 
-from centernet_d2.data.formats.image_files import image_suffixes
+from centernet_d2.data.formats.image_files import list_image_suffixes
 from centernet_d2.data.preparation.conversion import Summary, convert
 from centernet_d2.data.preparation.faces import convert_pts
 from centernet_d2.data.schemas import FACE68
@@ -103,7 +103,7 @@ def list_video_frames(root: Path, folder: Path, corrupt: Collection[int], every:
     numbers = [number for number in sorted(annotated) if number not in corrupt][::every]
     images: dict[int, Path] = {}
     for name in reversed(_FRAME_FOLDERS):
-        images.update(_list_by_number(folder / name, image_suffixes()))
+        images.update(_list_by_number(folder / name, list_image_suffixes()))
     missing = [number for number in numbers if number not in images]
     for number in missing:
         images[number] = folder / _EXTRACTED / f"{number:06d}.jpg"

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from centernet_d2.data.formats.image_files import image_suffixes
+from centernet_d2.data.formats.image_files import list_image_suffixes
 from centernet_d2.data.formats.matlab import read_mat
 from centernet_d2.data.preparation.conversion import Converted, Summary, convert
 from centernet_d2.data.preparation.faces import convert_pts
@@ -120,7 +120,7 @@ def find_pairs(root: Path) -> dict[str, list[Pair]]:
     for path in sorted(paths, key=lambda path: (len(path.parts), str(path))):
         suffix, folders = path.suffix.lower(), {part.lower() for part in path.parts[:-1]}
         part = next((part for part in PARTS if folders.issuperset(part.lower().split("/"))), None)
-        kind = "image" if suffix in image_suffixes() else suffix[1:]
+        kind = "image" if suffix in list_image_suffixes() else suffix[1:]
         if part and kind in ("image", "pts") and not path.name.startswith(".") and not path.stem.endswith("_mirror"):
             files = found.setdefault((part, path.stem.replace(" ", "")), {})
             first = files.setdefault(kind, path.as_posix())

@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from centernet_d2.data.formats.image_files import image_suffixes
+from centernet_d2.data.formats.image_files import list_image_suffixes
 from centernet_d2.data.formats.matlab import read_mat
 from centernet_d2.data.formats.text import read_lines
 from centernet_d2.data.image_io import CorruptImageError
@@ -97,7 +97,7 @@ def read_list(path: Path) -> Iterator[Listed]:
         ValueError: it is not such a list.
     """
     lines = [line.strip() for line in read_lines(path)]
-    starts = [number for number, line in enumerate(lines) if Path(line).suffix.lower() in image_suffixes()]
+    starts = [number for number, line in enumerate(lines) if Path(line).suffix.lower() in list_image_suffixes()]
     if not starts or any(lines[: starts[0]]):
         raise ValueError(f"{path} is not a list of WIDER FACE: its first line is {''.join(lines[:1])!r}, not an image")
     for start, end in zip(starts, [*starts[1:], len(lines)], strict=True):

@@ -19,10 +19,10 @@ from centernet_d2.geometry import (
     build_affine_matrix,
     build_letterbox_matrix,
     compute_fitting_scale,
+    compute_short_side_scale,
     flip_matrix,
     invert_matrix,
     reduce_matrix,
-    short_side_scale,
     transform_points,
     warp_image,
 )
@@ -200,7 +200,7 @@ class RandomAffine(Augmentation):
             return self.output_size
         factor = float(np.random.uniform(min(self.scales), max(self.scales)))
         short, long = self.output_size
-        scale = short_side_scale((height, width), (short * factor, max(long, long * factor)))
+        scale = compute_short_side_scale((height, width), (short * factor, max(long, long * factor)))
         return round(height * scale), round(width * scale)
 
     def _sample_keep_resolution(self, height: int, width: int) -> bool:

@@ -84,7 +84,7 @@ class Image:
     def overlaps(self) -> dict[str, np.ndarray]:
         """(true, predicted) IoU by "2d", "bev" and "3d"; "inside", the fraction of a detection inside a true box."""
         gt, predictions = self.gt.boxes, self.predictions.boxes
-        result = {"2d": compute_box_iou(gt, predictions), "inside": _fraction_inside(gt, predictions)}
+        result = {"2d": compute_box_iou(gt, predictions), "inside": _compute_fraction_inside(gt, predictions)}
         if self.gt.boxes_3d is not None and self.predictions.boxes_3d is not None:
             rows = Boxes3D(*(x[:, None] for x in self.gt.boxes_3d))
             columns = Boxes3D(*(x[None] for x in self.predictions.boxes_3d))
@@ -217,7 +217,7 @@ def count(one: Scene, thresholds: np.ndarray) -> np.ndarray:
     return np.stack([hits, errors, similarity])
 
 
-def _fraction_inside(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+def _compute_fraction_inside(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     """(A, B) intersection of boxes (A, 4) and (B, 4) over the area of b, as DontCare regions are matched: no IoU."""
     low, high = np.maximum(a[:, None, :2], b[:, :2]), np.minimum(a[:, None, 2:], b[:, 2:])
     return _divide((high - low).clip(min=0).prod(axis=2), (b[:, 2:] - b[:, :2]).prod(axis=1))

@@ -16,10 +16,10 @@ from centernet_d2.modeling.lsnet.towers import build_tower, conv, conv_norm_relu
 from centernet_d2.ops.lsnet.corner_heatmaps import (
     CornerTargets,
     corner_focal_loss,
-    corner_targets,
+    encode_corners,
+    encode_semantic,
     move_to_corners,
     semantic_focal_loss,
-    semantic_targets,
 )
 from centernet_d2.ops.lsnet.corner_pooling import pool_bottom, pool_left, pool_right, pool_top
 from centernet_d2.structures import Targets
@@ -159,10 +159,10 @@ class CornerHead(nn.Module):
 
     def _encode_points(self, targets: Targets, levels: Levels, usable: Tensor) -> list[CornerTargets]:
         """Return what the maps of each of the points learn."""
-        boxes, valid = targets.pad(targets.boxes), targets.occupied_slots()
-        points, strides = levels.get_points(boxes.device), levels.cell_strides(boxes.device)
+        boxes, valid = targets.pad(targets.boxes), targets.list_occupied_slots()
+        points, strides = levels.get_points(boxes.device), levels.repeat_strides(boxes.device)
         return [
-            corner_targets(locate_point(boxes, name), boxes, valid, points, strides, levels.counts, usable)
+            encode_corners(locate_point(boxes, name), boxes, valid, points, strides, levels.counts, usable)
             for name in self.points
         ]
 
@@ -176,8 +176,8 @@ class CornerHead(nn.Module):
         return {"corner_scores": split_levels(scores, levels), "corner_offsets": split_levels(offsets, levels)}
 
     def _semantic_loss(self, maps: CornerMaps, targets: Targets, levels: Levels) -> Tensor:
-        boxes, classes, valid = targets.pad(targets.boxes), targets.pad(targets.classes), targets.occupied_slots()
-        weights = semantic_targets(boxes, classes, valid, self.num_classes, levels.sizes, levels.strides)
+        boxes, classes, valid = targets.pad(targets.boxes), targets.pad(targets.classes), targets.list_occupied_slots()
+        weights = encode_semantic(boxes, classes, valid, self.num_classes, levels.sizes, levels.strides)
         totals = average_over_processes(weights.sum()), average_over_processes((weights > 0).sum().float())
         return _SEMANTIC_WEIGHT * semantic_focal_loss(flatten_levels(maps.semantic), weights, *totals)
 

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from centernet_d2.modeling.lsnet.towers import KERNEL_POINTS, PyramidFusion, attenuate_gradient, build_tower, conv
 from centernet_d2.ops.extreme_points import compute_extreme_boxes
 from centernet_d2.ops.lsnet.cross_iou_loss import cross_iou_loss
-from centernet_d2.ops.lsnet.landmark_vectors import decode_vectors, enclosing_boxes
+from centernet_d2.ops.lsnet.landmark_vectors import decode_vectors, enclose_landmarks
 
 # Landmarks are divided by this many strides before the loss (the reference's "point_base_scale").
 _LOSS_UNIT = 4.0
@@ -114,10 +114,10 @@ class LandmarkHead(nn.Module):
         """
         return points[..., None, :] + strides[..., None, None] * decode_vectors(vectors)
 
-    def box_landmarks(self, landmarks: Tensor) -> Tensor:
+    def select_box_landmarks(self, landmarks: Tensor) -> Tensor:
         """Return the boxes (..., 4) of landmarks (..., K + 1, 2)."""
         own = landmarks[..., :-1, :]
-        return compute_extreme_boxes(own) if self.loss_type == "bbox" else enclosing_boxes(own)
+        return compute_extreme_boxes(own) if self.loss_type == "bbox" else enclose_landmarks(own)
 
     def loss(self, vectors: Tensor, points: Tensor, strides: Tensor, targets: LandmarkTargets) -> Tensor:
         """Return the sum of the cross-IOU losses of R cells.

@@ -50,7 +50,7 @@ class Levels:
             grids.append(torch.stack([x, y], dim=-1).flatten(0, 1))
         return torch.cat(grids).float()
 
-    def cell_strides(self, device: torch.device) -> Tensor:
+    def repeat_strides(self, device: torch.device) -> Tensor:
         """Return the stride of each cell's level (A,), float32."""
         return torch.cat(
             [torch.full((count,), float(s), device=device) for count, s in zip(self.counts, self.strides, strict=True)]
@@ -58,7 +58,7 @@ class Levels:
 
     def get_points(self, device: torch.device) -> Tensor:
         """Return the anchor points (A, 2), x, y in input pixels."""
-        return (self.get_cells(device) + self.point_offset) * self.cell_strides(device)[:, None]
+        return (self.get_cells(device) + self.point_offset) * self.repeat_strides(device)[:, None]
 
     def inside(self, image_sizes: Tensor, multiple: int) -> Tensor:
         """Return the cells (N, A) bool that belong to each image rather than to the padding of the batch.
@@ -68,7 +68,7 @@ class Levels:
             multiple: each image's own sides are padded to multiples of this.
         """
         padded = (image_sizes / multiple).ceil() * multiple
-        cells, strides = self.get_cells(image_sizes.device), self.cell_strides(image_sizes.device)
+        cells, strides = self.get_cells(image_sizes.device), self.repeat_strides(image_sizes.device)
         return (cells < (padded[:, None] / strides[:, None]).ceil()).all(dim=-1)
 
 

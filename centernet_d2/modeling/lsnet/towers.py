@@ -91,7 +91,7 @@ class PyramidFusion(nn.Module):
 
     def _read(self, maps: Sequence[Tensor], level: int, points: Tensor) -> list[Tensor]:
         read, product = [], (1.0, 1.0)
-        for other in neighboring_levels(level, len(maps)):
+        for other in get_neighboring_levels(level, len(maps)):
             own, theirs = maps[level].shape[-2:], maps[other].shape[-2:]
             product = (product[0] * theirs[0] / own[0], product[1] * theirs[1] / own[1])
             scale = product if self.cumulative_offsets else None
@@ -99,7 +99,7 @@ class PyramidFusion(nn.Module):
         return read
 
 
-def neighboring_levels(level: int, num_levels: int) -> tuple[int, int, int]:
+def get_neighboring_levels(level: int, num_levels: int) -> tuple[int, int, int]:
     """Return the three levels that are read for ``level``, in the order of their channels.
 
     Raises:

@@ -73,7 +73,7 @@ class CenterNetPlusPlusTask(PyramidTask):
             "refine_weight": settings.REFINE_WEIGHT,
         }
 
-    def side_head(self, side: str) -> QuarterBoxHead:
+    def build_side_head(self, side: str) -> QuarterBoxHead:
         """Return the head of that side."""
         return cast(QuarterBoxHead, self.heads[side])
 
@@ -83,12 +83,12 @@ class CenterNetPlusPlusTask(PyramidTask):
 
     def predict(self, features: Sequence[Tensor]) -> tuple[dict[str, list[Tensor]], CornerMaps]:
         """Return "<side>_class" logits, "<side>_init" and "<side>" points of every level, and the corner maps."""
-        class_maps = {side: [self.side_head(side).class_tower(x) for x in features] for side in SIDES}
-        box_maps = {side: [self.side_head(side).box_tower(x) for x in features] for side in SIDES}
+        class_maps = {side: [self.build_side_head(side).class_tower(x) for x in features] for side in SIDES}
+        box_maps = {side: [self.build_side_head(side).box_tower(x) for x in features] for side in SIDES}
         corners = self.corners([a + b for a, b in zip(*box_maps.values(), strict=True)])
         outputs: dict[str, list[Tensor]] = {}
         for side in SIDES:
-            head = self.side_head(side)
+            head = self.build_side_head(side)
             classes, boxes = corners.add_to(class_maps[side]), corners.add_to(box_maps[side])
             initial = outputs[f"{side}_init"] = head.predict_initial(boxes)
             classes, boxes = corners.append_to(classes), corners.append_to(boxes)
@@ -118,9 +118,9 @@ class CenterNetPlusPlusTask(PyramidTask):
     def _side_losses(
         self, outputs: dict[str, list[Tensor]], side: str, quarters: Tensor, targets: Targets, levels: Levels
     ) -> dict[str, Tensor]:
-        points, strides = levels.get_points(quarters.device), levels.cell_strides(quarters.device)
+        points, strides = levels.get_points(quarters.device), levels.repeat_strides(quarters.device)
         boxes = targets.pad(quarters)
-        valid = targets.occupied_slots()
+        valid = targets.list_occupied_slots()
         usable = self.find_usable_cells(targets, levels)
         initial = decode_quarter_boxes(flatten_levels(outputs[f"{side}_init"]).float(), points, strides)
         refined = decode_quarter_boxes(flatten_levels(outputs[side]).float(), points, strides)
@@ -146,17 +146,19 @@ class CenterNetPlusPlusTask(PyramidTask):
         """Return the maps of a perfect network. A quarter box has the cells of the first stage."""
         objects = self.prepare(objects)
         levels = Levels.from_input_size(objects.grid_size, self.strides, self.settings.point_offset)
-        points, strides = levels.get_points(objects.boxes.device), levels.cell_strides(objects.boxes.device)
+        points, strides = levels.get_points(objects.boxes.device), levels.repeat_strides(objects.boxes.device)
         usable = self.find_usable_cells(objects, levels)
         maps = self.corners.encode_dense(objects, levels, usable)
         for side, quarters in zip(SIDES, split_boxes(objects.boxes), strict=True):
             boxes = objects.pad(quarters)
-            assigned = self.assign_init(points, strides, boxes, objects.occupied_slots(), usable)
+            assigned = self.assign_init(points, strides, boxes, objects.list_occupied_slots(), usable)
             image, cell = (assigned >= 0).nonzero(as_tuple=True)
             corners = boxes[image, assigned[image, cell]].unflatten(1, (2, 2)) - points[cell][:, None]
             values = torch.zeros(*assigned.shape, 2 * KERNEL_POINTS)
             values[image, cell, :4] = (corners / strides[cell, None, None]).flip(-1).flatten(1)
-            maps[f"{side}_class"] = self.encode_classes(objects, assigned, self.side_head(side).num_classes, levels)
+            maps[f"{side}_class"] = self.encode_classes(
+                objects, assigned, self.build_side_head(side).num_classes, levels
+            )
             maps[side] = maps[f"{side}_init"] = split_levels(values, levels)
         return {f"{name}_{level}": x for name, parts in maps.items() for level, x in enumerate(parts)}
 

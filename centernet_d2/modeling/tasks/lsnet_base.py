@@ -55,7 +55,7 @@ class LSNetTask(PyramidTask):
                 **common,
             )
         }
-        for name, arguments in cls.landmark_heads(cfg).items():
+        for name, arguments in cls.configure_landmark_heads(cfg).items():
             heads[name] = LandmarkHead(alpha=settings.ALPHA, defects=defects, **common, **arguments)
         if settings.CORNERS:
             heads["corners"] = CornerHead(
@@ -72,15 +72,15 @@ class LSNetTask(PyramidTask):
         }
 
     @classmethod
-    def landmark_heads(cls, cfg: CfgNode) -> dict[str, dict[str, Any]]:
+    def configure_landmark_heads(cls, cfg: CfgNode) -> dict[str, dict[str, Any]]:
         """Return the arguments of each landmark head by its name, that which gives the boxes first."""
         raise NotImplementedError
 
-    def landmark_targets(self, name: str, objects: Targets) -> LandmarkTargets:
+    def encode_landmarks(self, name: str, objects: Targets) -> LandmarkTargets:
         """Return what the head ``name`` is to predict of each of the P objects."""
         raise NotImplementedError
 
-    def landmark_head(self, name: str) -> LandmarkHead:
+    def build_landmark_head(self, name: str) -> LandmarkHead:
         """Return the head of that name."""
         return cast(LandmarkHead, self.heads[name])
 
@@ -96,7 +96,7 @@ class LSNetTask(PyramidTask):
         """Return "class" logits, "<head>_init" and "<head>" vectors of every level, and the corner maps."""
         first, last = self.landmark_names[0], self.landmark_names[-1]
         towers = {"class": self.class_head.tower} | {
-            name: self.landmark_head(name).tower for name in self.landmark_names
+            name: self.build_landmark_head(name).tower for name in self.landmark_names
         }
         maps = {name: [tower(x) for x in features] for name, tower in towers.items()}
         corners, refined = None, maps
@@ -107,9 +107,9 @@ class LSNetTask(PyramidTask):
         outputs: dict[str, list[Tensor]] = {}
         points: dict[str, list[Tensor]] = {}
         for name in self.landmark_names:
-            outputs[f"{name}_init"], points[name] = self.landmark_head(name).predict_initial(maps[name])
+            outputs[f"{name}_init"], points[name] = self.build_landmark_head(name).predict_initial(maps[name])
             initial = outputs[f"{name}_init"]
-            outputs[name] = self.landmark_head(name).predict_refined(refined[name], points[name], initial)
+            outputs[name] = self.build_landmark_head(name).predict_refined(refined[name], points[name], initial)
         outputs["class"] = self.class_head(refined["class"], points[last])
         return outputs, corners
 
@@ -122,16 +122,16 @@ class LSNetTask(PyramidTask):
         """Return scalar losses: "loss_class", and two of each landmark head."""
         outputs, corners = self.predict(features)
         levels = Levels.from_maps(features, self.strides, self.settings.point_offset)
-        points, strides = levels.get_points(features[0].device), levels.cell_strides(features[0].device)
-        goals = {name: self.landmark_targets(name, targets) for name in self.landmark_names}
+        points, strides = levels.get_points(features[0].device), levels.repeat_strides(features[0].device)
+        goals = {name: self.encode_landmarks(name, targets) for name in self.landmark_names}
         first = self.landmark_names[0]
         boxes = targets.pad(goals[first].boxes)
-        valid = targets.occupied_slots()
+        valid = targets.list_occupied_slots()
         usable = self.find_usable_cells(targets, levels)
         with torch.no_grad():
             initial = flatten_levels(outputs[f"{first}_init"]).float()
-            head = self.landmark_head(first)
-            proposals = head.box_landmarks(head.decode(initial, points, strides))
+            head = self.build_landmark_head(first)
+            proposals = head.select_box_landmarks(head.decode(initial, points, strides))
             init = self.assign_init(points, strides, boxes, valid, usable, self.init_points(targets, goals))
             refine = self.assign_refine(proposals, levels, boxes, valid, usable)
             counted = self.count_cells(targets, usable, refine, points)
@@ -139,7 +139,7 @@ class LSNetTask(PyramidTask):
         loss = class_loss(outputs["class"], targets, refine, counted, normalizers[""])
         losses = {"loss_class": self.class_weight * loss}
         for name in self.landmark_names:
-            head = self.landmark_head(name)
+            head = self.build_landmark_head(name)
             for suffix, assigned, weight in (("_init", init, head.init_weight), ("", refine, head.refine_weight)):
                 total = self._landmark_loss(
                     head, outputs[name + suffix], assigned, targets, goals[name], points, strides
@@ -176,17 +176,17 @@ class LSNetTask(PyramidTask):
         """Return the maps of a perfect network. An object has the cells of the first stage."""
         objects = self.prepare(objects)
         levels = Levels.from_input_size(objects.grid_size, self.strides, self.settings.point_offset)
-        points, strides = levels.get_points(objects.boxes.device), levels.cell_strides(objects.boxes.device)
-        goals = {name: self.landmark_targets(name, objects) for name in self.landmark_names}
+        points, strides = levels.get_points(objects.boxes.device), levels.repeat_strides(objects.boxes.device)
+        goals = {name: self.encode_landmarks(name, objects) for name in self.landmark_names}
         boxes = objects.pad(goals[self.landmark_names[0]].boxes)
-        valid = objects.occupied_slots()
+        valid = objects.list_occupied_slots()
         usable = self.find_usable_cells(objects, levels)
         assigned = self.assign_init(points, strides, boxes, valid, usable)
         image, cell = (assigned >= 0).nonzero(as_tuple=True)
         rows = objects.pad(torch.arange(len(objects)))[image, assigned[image, cell]]
         maps = {"class": self.encode_classes(objects, assigned, self.class_head.num_classes, levels)}
         for name, goal in goals.items():
-            vectors = torch.zeros(*assigned.shape, self.landmark_head(name).num_vectors)
+            vectors = torch.zeros(*assigned.shape, self.build_landmark_head(name).num_vectors)
             displacement = goal.landmarks[rows] - points[cell][:, None]
             vectors[image, cell] = encode_vectors(displacement / strides[cell, None, None])
             maps[name] = maps[f"{name}_init"] = split_levels(vectors, levels)
@@ -201,7 +201,7 @@ class LSNetTask(PyramidTask):
             for name in self.landmark_names
         }
         first = self.landmark_names[0]
-        boxes = self.landmark_head(first).box_landmarks(landmarks[first][..., :2])
+        boxes = self.build_landmark_head(first).select_box_landmarks(landmarks[first][..., :2])
         if self.corners is not None:
             levels = torch.cat([torch.full_like(cells.classes, cells.level) for cells in picked], dim=1)
             offset = self.settings.point_offset
@@ -212,7 +212,7 @@ class LSNetTask(PyramidTask):
     def _decode_landmarks(self, outputs: dict[str, Tensor], name: str, picked: PickedCells) -> Tensor:
         """Return x, y and a score of the landmarks (N, M, K + 1, 3) at the cells."""
         initial, vectors = (picked.read(outputs[f"{key}_{picked.level}"]) for key in (f"{name}_init", name))
-        where = self.landmark_head(name).decode(vectors, picked.points, picked.strides)
+        where = self.build_landmark_head(name).decode(vectors, picked.points, picked.strides)
         agreement = compare_stages(initial, vectors) * picked.scores[..., None]
         return torch.cat([where, agreement[..., None]], dim=-1)
 

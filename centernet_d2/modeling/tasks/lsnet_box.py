@@ -25,11 +25,11 @@ class LSNetBoxTask(LSNetTask):
     required_fields = ("crowd", "extreme_points")
 
     @classmethod
-    def landmark_heads(cls, cfg: CfgNode) -> dict[str, dict[str, Any]]:
-        return {"box": box_head(cfg)}
+    def configure_landmark_heads(cls, cfg: CfgNode) -> dict[str, dict[str, Any]]:
+        return {"box": get_box_head(cfg)}
 
-    def landmark_targets(self, name: str, objects: Targets) -> LandmarkTargets:
-        return box_targets(objects, objects.fields["extreme_points"][..., :2])
+    def encode_landmarks(self, name: str, objects: Targets) -> LandmarkTargets:
+        return encode_box(objects, objects.fields["extreme_points"][..., :2])
 
     def build_candidates(
         self, boxes: Tensor, scores: Tensor, classes: Tensor, landmarks: dict[str, Tensor]
@@ -42,7 +42,7 @@ class LSNetBoxTask(LSNetTask):
         return candidates
 
 
-def box_head(cfg: CfgNode, weight: float = 1.0) -> dict[str, Any]:
+def get_box_head(cfg: CfgNode, weight: float = 1.0) -> dict[str, Any]:
     """Return the arguments of a landmark head of boxes; ``weight`` multiplies its losses."""
     return {
         "num_landmarks": NUM_EXTREME_POINTS,
@@ -53,14 +53,14 @@ def box_head(cfg: CfgNode, weight: float = 1.0) -> dict[str, Any]:
     }
 
 
-def box_targets(objects: Targets, extreme_points: Tensor) -> LandmarkTargets:
+def encode_box(objects: Targets, extreme_points: Tensor) -> LandmarkTargets:
     """Return the targets of such a head from extreme points (P, 4, 2)."""
     centers = (objects.boxes[:, None, :2] + objects.boxes[:, None, 2:]) / 2
     landmarks = torch.cat([extreme_points, centers], dim=1)
     return LandmarkTargets(landmarks, torch.ones_like(landmarks[..., 0]), objects.boxes)
 
 
-def middle_points(boxes: Tensor) -> Tensor:
+def compute_middle_points(boxes: Tensor) -> Tensor:
     """Return the middles of the sides (P, 4, 2), top, left, bottom, right, of boxes (P, 4)."""
     x1, y1, x2, y2 = boxes.unbind(-1)
     x, y = (x1 + x2) / 2, (y1 + y2) / 2

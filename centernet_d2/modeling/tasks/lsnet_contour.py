@@ -27,7 +27,7 @@ class LSNetContourTask(LSNetTask):
     required_fields = ("crowd", "contour")
 
     @classmethod
-    def landmark_heads(cls, cfg: CfgNode) -> dict[str, dict[str, Any]]:
+    def configure_landmark_heads(cls, cfg: CfgNode) -> dict[str, dict[str, Any]]:
         count, settings = cfg.MODEL.LSNET.CONTOUR_POINTS, cfg.MODEL.LSNET
         head = {
             "num_landmarks": count,
@@ -38,7 +38,7 @@ class LSNetContourTask(LSNetTask):
         }
         return {"contour": head}
 
-    def landmark_targets(self, name: str, objects: Targets) -> LandmarkTargets:
+    def encode_landmarks(self, name: str, objects: Targets) -> LandmarkTargets:
         contour = objects.fields["contour"][..., :2]
         low, high = contour.amin(dim=1), contour.amax(dim=1)
         landmarks = torch.cat([contour, (low + high)[:, None] / 2], dim=1)

@@ -14,7 +14,7 @@ from centernet_d2.modeling.lsnet.landmark_head import LandmarkTargets, choose_jo
 from centernet_d2.modeling.lsnet.reference import check_defects
 from centernet_d2.modeling.tasks.base import TASK_REGISTRY
 from centernet_d2.modeling.tasks.lsnet_base import LSNetTask
-from centernet_d2.modeling.tasks.lsnet_box import box_head, box_targets, middle_points
+from centernet_d2.modeling.tasks.lsnet_box import compute_middle_points, encode_box, get_box_head
 from centernet_d2.structures import Candidates, Targets
 from centernet_d2.structures.keypoint_schema import get_schema
 
@@ -48,7 +48,7 @@ class LSNetPoseTask(LSNetTask):
         return {**super().from_config(cfg, in_channels), "flip_indices": schema.flip_indices().tolist()}
 
     @classmethod
-    def landmark_heads(cls, cfg: CfgNode) -> dict[str, dict[str, Any]]:
+    def configure_landmark_heads(cls, cfg: CfgNode) -> dict[str, dict[str, Any]]:
         schema, settings = get_schema(cfg.MODEL.KEYPOINT.SCHEMA), cfg.MODEL.LSNET
         if settings.POSE_BOX not in POSE_BOXES:
             raise ValueError(f"MODEL.LSNET.POSE_BOX must be one of {POSE_BOXES}, not {settings.POSE_BOX!r}")
@@ -60,7 +60,7 @@ class LSNetPoseTask(LSNetTask):
             "init_weight": settings.INIT_WEIGHT,
             "refine_weight": settings.REFINE_WEIGHT,
         }
-        boxes = {"box": box_head(cfg, settings.POSE_BOX_WEIGHT)} if settings.POSE_BOX == "object" else {}
+        boxes = {"box": get_box_head(cfg, settings.POSE_BOX_WEIGHT)} if settings.POSE_BOX == "object" else {}
         return {**boxes, "pose": pose}
 
     def prepare(self, objects: Targets) -> Targets:
@@ -75,9 +75,9 @@ class LSNetPoseTask(LSNetTask):
         kept = objects.ignore(~(high > low).all(dim=1))
         return replace(kept, boxes=torch.cat([low, high], dim=1)[(high > low).all(dim=1)])
 
-    def landmark_targets(self, name: str, objects: Targets) -> LandmarkTargets:
+    def encode_landmarks(self, name: str, objects: Targets) -> LandmarkTargets:
         if name == "box":
-            return box_targets(objects, middle_points(objects.boxes))
+            return encode_box(objects, compute_middle_points(objects.boxes))
         keypoints = objects.fields["keypoints"]
         centers = (objects.boxes[:, None, :2] + objects.boxes[:, None, 2:]) / 2
         visible = (keypoints[..., 2] > 0).float()

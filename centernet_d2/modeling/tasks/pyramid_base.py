@@ -17,7 +17,7 @@ from centernet_d2.layers.distributed import average_over_processes
 from centernet_d2.modeling.lsnet.levels import Levels, flatten_levels, split_levels
 from centernet_d2.modeling.lsnet.reference import check_defects
 from centernet_d2.modeling.tasks.base import Task
-from centernet_d2.ops.lsnet.level_assignment import assign_atss, assign_centroid, cells_in_regions
+from centernet_d2.ops.lsnet.level_assignment import assign_atss, assign_centroid, find_cells_in_regions
 from centernet_d2.ops.lsnet.view_voting import vote_boxes
 from centernet_d2.ops.soft_nms import soft_nms
 from centernet_d2.runtime.merging import DECAYS
@@ -180,7 +180,7 @@ class PyramidTask(Task):
         if targets.ignored is None or "crowd_as_background" in self.settings.defects:
             return usable
         crowds = targets.ignored
-        inside = cells_in_regions(points, crowds.pad(crowds.boxes), crowds.occupied_slots())
+        inside = find_cells_in_regions(points, crowds.pad(crowds.boxes), crowds.list_occupied_slots())
         return usable & ((assigned >= 0) | ~inside)
 
     def merge(self, candidates: Candidates, limit: int) -> Candidates:

@@ -28,8 +28,8 @@ def sample_contour(outlines: Sequence[np.ndarray], box: np.ndarray, num_points: 
     x1, y1, x2, y2 = box
     parts = parts or [np.array([[x1, y1], [x1, y2], [x2, y2], [x2, y1]], dtype=np.float64)]
     dense = [resample_outline(part, _OVERSAMPLING * num_points) for part in parts]
-    points = max(dense, key=lambda part: abs(signed_area(part)))[::_OVERSAMPLING]
-    if signed_area(points) > 0:
+    points = max(dense, key=lambda part: abs(compute_signed_area(part)))[::_OVERSAMPLING]
+    if compute_signed_area(points) > 0:
         points = points[::-1]
     low, high = points.min(axis=0), points.max(axis=0)
     distance = np.hypot(points[:, 0] - (low[0] + high[0]) / 2, points[:, 1] - low[1])
@@ -42,7 +42,7 @@ def reverse_contour(points: np.ndarray) -> np.ndarray:
     return np.concatenate([points[..., :1, :], points[..., :0:-1, :]], axis=-2)
 
 
-def signed_area(outline: np.ndarray) -> float:
+def compute_signed_area(outline: np.ndarray) -> float:
     """Return the area inside an outline (V, 2); it is negative if the outline runs counterclockwise on the screen."""
     x, y = outline.T
     return float((x * np.roll(y, -1) - y * np.roll(x, -1)).sum() / 2)
@@ -83,4 +83,4 @@ def _share_points(lengths: np.ndarray, num_points: int) -> np.ndarray:
 
 
 def _is_large(outline: np.ndarray) -> bool:
-    return bool((np.ptp(outline, axis=0) >= _MIN_SIDE).all()) and abs(signed_area(outline)) > _MIN_AREA
+    return bool((np.ptp(outline, axis=0) >= _MIN_SIDE).all()) and abs(compute_signed_area(outline)) > _MIN_AREA

@@ -38,7 +38,7 @@ class CornerTargets:
 
 
 @torch.no_grad()
-def corner_targets(
+def encode_corners(
     corners: Tensor,
     boxes: Tensor,
     valid: Tensor,
@@ -61,7 +61,7 @@ def corner_targets(
         level_counts: cells of each level, A in all.
         usable: (N, A) bool: the cell may be the nearest; None: all may.
     """
-    corners, radius = corners.float(), corner_radius(boxes)
+    corners, radius = corners.float(), compute_corner_radius(boxes)
     heats, claims, start = [], [], 0
     for count in level_counts:
         own = slice(start, start + count)
@@ -104,7 +104,7 @@ def _mark_nearest(
     return CornerTargets(heatmap.masked_fill(positive, 1.0), positive, offsets)
 
 
-def corner_radius(boxes: Tensor) -> Tensor:
+def compute_corner_radius(boxes: Tensor) -> Tensor:
     """Return how far (...) both corners of boxes (..., 4) may move while the IoU stays 0.7, in their unit: the method
     "corrected" of ``ops.gaussian.gaussian_radius``, which runs on the host."""
     width, height = (boxes[..., 2:] - boxes[..., :2]).double().clamp(min=0).unbind(-1)
@@ -122,7 +122,7 @@ def corner_focal_loss(logits: Tensor, heatmap: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def semantic_targets(
+def encode_semantic(
     boxes: Tensor,
     classes: Tensor,
     valid: Tensor,
@@ -166,7 +166,7 @@ def semantic_focal_loss(
     Finite for finite logits; without objects it is the sum of the background's.
 
     Args:
-        logits, weights: (N, A, C); see :func:`semantic_targets`.
+        logits, weights: (N, A, C); see :func:`encode_semantic`.
         total_weight, num_positives: what the two sums are divided by, where it is not this batch's (several processes).
     """
     x = logits.to(torch.promote_types(logits.dtype, torch.float32))

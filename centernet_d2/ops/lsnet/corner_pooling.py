@@ -12,25 +12,25 @@ from torch import Tensor
 
 def pool_top(x: Tensor) -> Tensor:
     """Return the maximum over each cell and all cells below it."""
-    return _running_maximum(x.flip(2), 2).flip(2)
+    return _compute_running_maximum(x.flip(2), 2).flip(2)
 
 
 def pool_left(x: Tensor) -> Tensor:
     """Return the maximum over each cell and all cells to the right of it."""
-    return _running_maximum(x.flip(3), 3).flip(3)
+    return _compute_running_maximum(x.flip(3), 3).flip(3)
 
 
 def pool_bottom(x: Tensor) -> Tensor:
     """Return the maximum over each cell and all cells above it."""
-    return _running_maximum(x, 2)
+    return _compute_running_maximum(x, 2)
 
 
 def pool_right(x: Tensor) -> Tensor:
     """Return the maximum over each cell and all cells to the left of it."""
-    return _running_maximum(x, 3)
+    return _compute_running_maximum(x, 3)
 
 
-def _running_maximum(x: Tensor, dim: int) -> Tensor:
+def _compute_running_maximum(x: Tensor, dim: int) -> Tensor:
     if not torch.compiler.is_exporting():
         return x.cummax(dim).values
     # ONNX has no such operator: maxima over 2, 4, 8, ... cells. (Its gradient is many times slower.)

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from centernet_d2.ops.extreme_points import compute_extreme_boxes
-from centernet_d2.ops.lsnet.landmark_vectors import decode_vectors, enclosing_boxes, encode_vectors
+from centernet_d2.ops.lsnet.landmark_vectors import decode_vectors, enclose_landmarks, encode_vectors
 
 KINDS = ("bbox", "polygon", "keypoint")
 
@@ -65,7 +65,7 @@ def cross_iou_loss(
     overlap = _sum_groups(shared, 1 if kind == "bbox" else _GROUPS)
     overlap = overlap / _sum_groups(union, 1 if kind == "bbox" else _GROUPS).clamp(min=_EPS)
     landmarks = decode_vectors(vectors)[:, :-1]
-    predicted = compute_extreme_boxes(landmarks) if kind == "bbox" else enclosing_boxes(landmarks)
+    predicted = compute_extreme_boxes(landmarks) if kind == "bbox" else enclose_landmarks(landmarks)
     iou = overlap.mean(dim=1)
     return 1 - iou + _box_penalty(predicted, boxes.to(vectors.dtype), iou, reference_box_penalty)
 
@@ -96,12 +96,12 @@ def _box_penalty(boxes: Tensor, gt: Tensor, iou: Tensor, reference: bool) -> Ten
     difference of aspects (Zheng et al. 2020, equations 8 to 11)."""
     around = torch.maximum(boxes[:, 2:], gt[:, 2:]) - torch.minimum(boxes[:, :2], gt[:, :2])
     distance = (boxes[:, :2] + boxes[:, 2:] - gt[:, :2] - gt[:, 2:]).square().sum(dim=1) / 4
-    aspect = 4 / math.pi**2 * (_aspect_angle(gt, reference) - _aspect_angle(boxes, reference)).square()
+    aspect = 4 / math.pi**2 * (_compute_aspect_angle(gt, reference) - _compute_aspect_angle(boxes, reference)).square()
     factor = aspect / (1 - iou + aspect) if reference else (aspect / (1 - iou + aspect + _EPS)).detach()
     return distance / (around.square().sum(dim=1) + _EPS) + factor * aspect
 
 
-def _aspect_angle(boxes: Tensor, reference: bool) -> Tensor:
+def _compute_aspect_angle(boxes: Tensor, reference: bool) -> Tensor:
     """Return the angles (R,) whose tangents are width / height; sides below 0 count as 0, but for the reference."""
     width, height = (boxes[:, 2:] - boxes[:, :2]).unbind(1)
     if not reference:

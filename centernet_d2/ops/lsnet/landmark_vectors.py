@@ -31,7 +31,7 @@ def decode_vectors(vectors: Tensor) -> Tensor:
     return torch.where(second > first, second, -first).flip(-1)
 
 
-def enclosing_boxes(landmarks: Tensor) -> Tensor:
+def enclose_landmarks(landmarks: Tensor) -> Tensor:
     """Return the smallest boxes (..., 4), x1, y1, x2, y2, around landmarks (..., L, 2).
 
     Of extreme points, ``ops.extreme_points.compute_extreme_boxes`` takes each side from its own point.

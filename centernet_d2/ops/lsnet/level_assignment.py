@@ -52,7 +52,7 @@ def assign_centroid(
     level = torch.minimum(torch.maximum(level, cell_level.min()), cell_level.max())
     centers = (boxes[..., :2] + boxes[..., 2:]) / 2
     if extreme_points is not None:
-        centers = quadrilateral_centroids(extreme_points.float())
+        centers = compute_quadrilateral_centroids(extreme_points.float())
     count = min(pos_num, len(points))
     parts = []
     for center, size, own_level in split_objects(len(points), centers, sizes, level):
@@ -116,7 +116,7 @@ def assign_atss(
     return resolve_claims(cells, -iou, positive, proposals.shape[1])
 
 
-def cells_in_regions(points: Tensor, regions: Tensor, valid: Tensor) -> Tensor:
+def find_cells_in_regions(points: Tensor, regions: Tensor, valid: Tensor) -> Tensor:
     """Return (N, A) bool: the cell's point lies in a region of its image, such as a crowd, that nothing is learned of.
 
     Args:
@@ -132,7 +132,7 @@ def cells_in_regions(points: Tensor, regions: Tensor, valid: Tensor) -> Tensor:
     return inside
 
 
-def quadrilateral_centroids(corners: Tensor) -> Tensor:
+def compute_quadrilateral_centroids(corners: Tensor) -> Tensor:
     """Return the centroids (..., 2) of the areas of quadrilaterals (..., 4, 2), such as those of extreme points; of one
     without an area, the mean of its corners."""
     mean = corners.mean(dim=-2)

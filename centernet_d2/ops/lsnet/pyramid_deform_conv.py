@@ -50,15 +50,15 @@ def _locate_taps(points: Tensor, size: torch.Size, scale: tuple[float, float] | 
     """Return the positions (N, 9, 2, H, W) of the kernel points, y, x in cells of a map of ``size``."""
     height, width = points.shape[-2:]
     ratio = (size[0] / height, size[1] / width)
-    cells = _plain_taps(height, width, (1, 1), points)
+    cells = _gather_plain_taps(height, width, (1, 1), points)
     if scale is None or scale == ratio:
         center = cells[4]
-        return _per_axis(points + center, ratio)
-    offsets = points - _plain_taps(1, 1, (1, 1), points)
-    return _per_axis(cells, ratio) + _per_axis(offsets, scale)
+        return _repeat_per_axis(points + center, ratio)
+    offsets = points - _gather_plain_taps(1, 1, (1, 1), points)
+    return _repeat_per_axis(cells, ratio) + _repeat_per_axis(offsets, scale)
 
 
-def _plain_taps(height: int, width: int, stride: tuple[int, int], like: Tensor) -> Tensor:
+def _gather_plain_taps(height: int, width: int, stride: tuple[int, int], like: Tensor) -> Tensor:
     """Return the positions (9, 2, H, W), y, x, of the taps of a plain 3x3 convolution with padding 1."""
     tap = torch.arange(9, device=like.device).view(9, 1, 1)
     y = stride[0] * torch.arange(height, device=like.device).view(1, -1, 1) + tap // 3 - 1
@@ -66,7 +66,7 @@ def _plain_taps(height: int, width: int, stride: tuple[int, int], like: Tensor) 
     return torch.stack([y.expand(9, height, width), x.expand(9, height, width)], dim=1).to(like.dtype)
 
 
-def _per_axis(values: Tensor, factor: tuple[float, float]) -> Tensor:
+def _repeat_per_axis(values: Tensor, factor: tuple[float, float]) -> Tensor:
     """Return ``values`` (..., 2, H, W), y, x, times one factor each."""
     return torch.stack([values[..., 0, :, :] * factor[0], values[..., 1, :, :] * factor[1]], dim=-3)
 
@@ -80,6 +80,6 @@ def _convolve_padded(features: Tensor, positions: Tensor, weight: Tensor) -> Ten
     size, out_size = features.shape[-2:], positions.shape[-2:]
     stride = (-(-size[0] // out_size[0]), -(-size[1] // out_size[1]))
     missing = [max((out - 1) * s + 1 - own, 0) for own, out, s in zip(size, out_size, stride, strict=True)]
-    offset = (positions - _plain_taps(out_size[0], out_size[1], stride, positions)).flatten(1, 2)
+    offset = (positions - _gather_plain_taps(out_size[0], out_size[1], stride, positions)).flatten(1, 2)
     padded = F.pad(features, (0, missing[1], 0, missing[0]))
     return torchvision.ops.deform_conv2d(padded, offset, weight, stride=stride, padding=1)

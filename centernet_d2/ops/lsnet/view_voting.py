@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from centernet_d2.ops.soft_nms import overlap_with
+from centernet_d2.ops.soft_nms import compute_overlap_with
 
 
 def vote_boxes(
@@ -41,7 +41,7 @@ def vote_boxes(
     # A later group cannot be among the first ``limit`` results.
     for _ in range(min(limit, total)):
         top, seed = remaining.max(dim=1)
-        overlap = overlap_with(rows, seed, boxes, classes)
+        overlap = compute_overlap_with(rows, seed, boxes, classes)
         overlap[rows, seed] = 1.0
         member = (overlap >= min_overlap) & (remaining > 0)
         weight = remaining * member

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from centernet_d2.data.datasets.voc import read_voc
-from centernet_d2.data.formats.image_files import NamedFiles, find_image, image_suffixes
+from centernet_d2.data.formats.image_files import NamedFiles, find_image, list_image_suffixes
 from centernet_d2.data.image_io import CorruptImageError
 from centernet_d2.data.preparation.conversion import Summary
 from centernet_d2.data.preparation.crowdhuman import convert_crowdhuman
@@ -135,8 +135,8 @@ def test_names_with_dots_and_folders(tmp_path: Path) -> None:
 
 
 def test_documents_and_videos_are_no_images() -> None:
-    assert {suffix.lower() for suffix in SUFFIXES} <= image_suffixes()
-    assert not image_suffixes() & {".pdf", ".eps", ".mpg", ".h5", ".txt", ".xml", ".json", ".npy", ""}
+    assert {suffix.lower() for suffix in SUFFIXES} <= list_image_suffixes()
+    assert not list_image_suffixes() & {".pdf", ".eps", ".mpg", ".h5", ".txt", ".xml", ".json", ".npy", ""}
 
 
 @pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16"])

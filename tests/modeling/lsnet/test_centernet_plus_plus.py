@@ -9,7 +9,7 @@ from detectron2.modeling import build_model
 from detectron2.structures import Boxes, Instances, Keypoints
 
 from centernet_d2.config import get_cfg
-from centernet_d2.modeling.tasks.lsnet_box import middle_points
+from centernet_d2.modeling.tasks.lsnet_box import compute_middle_points
 from centernet_d2.structures import Targets
 
 SIZE = (512, 640)
@@ -37,7 +37,7 @@ def draw_targets(flipped=False):
             x1, y1, x2, y2 = boxes.unbind(1)
             boxes = torch.stack([SIZE[1] - x2, y1, SIZE[1] - x1, y2], dim=1)
         instances = Instances(SIZE, gt_boxes=Boxes(boxes), gt_classes=torch.arange(len(boxes)) % 2)
-        points = middle_points(boxes)
+        points = compute_middle_points(boxes)
         instances.gt_extreme_points = Keypoints(torch.cat([points, torch.full_like(points[..., :1], 2)], dim=2))
         result.append(instances)
     return Targets.from_instances(result, 1, SIZE)

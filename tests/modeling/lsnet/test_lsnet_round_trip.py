@@ -9,7 +9,7 @@ from detectron2.structures import Boxes, Instances, Keypoints
 
 import centernet_d2.data.schemas  # noqa: F401  # registers pose17
 from centernet_d2.config import get_cfg
-from centernet_d2.modeling.tasks.lsnet_box import middle_points
+from centernet_d2.modeling.tasks.lsnet_box import compute_middle_points
 from centernet_d2.structures import Candidates, Targets
 
 SIZE = (256, 320)
@@ -40,7 +40,7 @@ def draw_objects(count):
         instances = Instances(SIZE)
         instances.gt_boxes = Boxes(boxes)
         instances.gt_classes = torch.arange(len(boxes)) % 2 if count != 17 else torch.zeros(len(boxes)).long()
-        extremes = middle_points(boxes)
+        extremes = compute_middle_points(boxes)
         along = torch.rand(len(boxes), 4, 2, generator=generator)
         inside = low + along * sides
         extremes[:, [0, 2], 0], extremes[:, [1, 3], 1] = inside[:, [0, 2], 0], inside[:, [1, 3], 1]

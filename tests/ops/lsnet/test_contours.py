@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from centernet_d2.ops.lsnet.contours import resample_outline, reverse_contour, sample_contour, signed_area
+from centernet_d2.ops.lsnet.contours import compute_signed_area, resample_outline, reverse_contour, sample_contour
 
 POLYGON = np.array(
     [
@@ -36,7 +36,7 @@ def test_the_reference_implementations_points(outline):
 def test_they_run_counterclockwise_on_the_screen_whatever_the_polygon():
     for outline in (POLYGON, POLYGON[::-1]):
         points = sample_contour([outline], BOX, 36)
-        assert signed_area(points) < 0
+        assert compute_signed_area(points) < 0
         # Start, leftmost, lowest, rightmost in this order.
         assert np.argmin(points[:, 0]) < np.argmax(points[:, 1]) < np.argmax(points[:, 0])
         assert np.hypot(*(points[0] - [24.75, 10])) < 1
@@ -61,7 +61,7 @@ def test_flipping_the_object_flips_the_contour():
         return outline * [-1, 1] + [100, 0]
 
     flipped = reverse_contour(flip(points))
-    assert signed_area(flipped) < 0
+    assert compute_signed_area(flipped) < 0
     assert np.array_equal(flipped[0], flip(points[0]))
     np.testing.assert_allclose(reverse_contour(flip(flipped)), points)
 

@@ -10,12 +10,12 @@ import torch
 from centernet_d2.ops.gaussian import gaussian_radius
 from centernet_d2.ops.lsnet import level_assignment
 from centernet_d2.ops.lsnet.corner_heatmaps import (
+    compute_corner_radius,
     corner_focal_loss,
-    corner_radius,
-    corner_targets,
+    encode_corners,
+    encode_semantic,
     move_to_corners,
     semantic_focal_loss,
-    semantic_targets,
 )
 from tests.ops.lsnet.test_level_assignment import SIZES, STRIDES, counts_of, make_cells
 
@@ -52,7 +52,7 @@ def targets_of(corners, boxes=None, valid=None, sizes=SIZES, **options):
     boxes = torch.tensor([BOXES]) if boxes is None else boxes
     valid = torch.ones(boxes.shape[:2], dtype=torch.bool) if valid is None else valid
     points, strides = make_cells(sizes)
-    return corner_targets(corners, boxes, valid, points, strides, counts_of(sizes), **options)
+    return encode_corners(corners, boxes, valid, points, strides, counts_of(sizes), **options)
 
 
 @pytest.mark.parametrize(
@@ -83,11 +83,11 @@ def test_offsets_equal_the_reference_but_where_it_takes_a_corner_farther_away():
 
 
 def test_the_radius_is_that_of_the_corner_net_paper():
-    torch.testing.assert_close(corner_radius(torch.tensor(BOXES)), torch.tensor(RADIUS), rtol=0, atol=1e-5)
+    torch.testing.assert_close(compute_corner_radius(torch.tensor(BOXES)), torch.tensor(RADIUS), rtol=0, atol=1e-5)
     sizes = torch.rand(50, 2, generator=torch.Generator().manual_seed(0)) * 500
     boxes = torch.cat([torch.zeros(50, 2), sizes], dim=1)
-    torch.testing.assert_close(corner_radius(boxes), gaussian_radius(sizes, 0.7, "corrected").float())
-    assert corner_radius(torch.zeros(4)) == 0
+    torch.testing.assert_close(compute_corner_radius(boxes), gaussian_radius(sizes, 0.7, "corrected").float())
+    assert compute_corner_radius(torch.zeros(4)) == 0
 
 
 @pytest.mark.parametrize("pairs", [1 << 22, 50])
@@ -131,7 +131,7 @@ def test_no_objects():
     assert not target.heatmap.any()
     assert not target.positive.any()
     assert target.offsets.shape == (2, len(make_cells(SIZES)[0]), 2)
-    weights = semantic_targets(none, none[..., 0].long(), none[..., 0].bool(), 3, SIZES, STRIDES)
+    weights = encode_semantic(none, none[..., 0].long(), none[..., 0].bool(), 3, SIZES, STRIDES)
     assert weights.shape == (2, len(make_cells(SIZES)[0]), 3)
     assert not weights.any()
 
@@ -158,7 +158,7 @@ def test_semantic_targets_equal_painting(pairs, monkeypatch):
     boxes = torch.cat([low, low + 5 + 60 * torch.rand(2, 6, 2, generator=generator)], dim=-1)
     classes = torch.randint(0, 3, (2, 6), generator=generator)
     valid = torch.tensor([[True] * 6, [True, False, True, True, False, False]])
-    weights = semantic_targets(boxes, classes, valid, 3, sizes, strides)
+    weights = encode_semantic(boxes, classes, valid, 3, sizes, strides)
     for n in range(2):
         painted = torch.zeros(3, 9, 12)
         area = (boxes[n, :, 2:] - boxes[n, :, :2]).prod(dim=1)

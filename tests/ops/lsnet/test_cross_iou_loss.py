@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from centernet_d2.ops.lsnet.cross_iou_loss import KINDS, cross_iou_loss
-from centernet_d2.ops.lsnet.landmark_vectors import decode_vectors, enclosing_boxes, encode_vectors
+from centernet_d2.ops.lsnet.landmark_vectors import decode_vectors, enclose_landmarks, encode_vectors
 from tests.ops.lsnet.test_landmark_vectors import VECTORS
 
 UNIT = 4 * 8  # input pixels, of stride 8
@@ -129,7 +129,7 @@ def test_polygons_of_any_number_of_points(points):
     target, groups = encode_vectors(displacements), min(points, 9)
     low, high = (f(vectors, target).view(2, points, 4).sum(dim=2) for f in (torch.minimum, torch.maximum))
     ratios = [low[:, g::groups].sum(dim=1) / high[:, g::groups].sum(dim=1) for g in range(groups)]
-    boxes = enclosing_boxes(decode_vectors(vectors)[:, :-1])
+    boxes = enclose_landmarks(decode_vectors(vectors)[:, :-1])
     loss = cross_iou_loss(vectors, displacements, "polygon", boxes)
     torch.testing.assert_close(loss, 1 - torch.stack(ratios).mean(dim=0))
 

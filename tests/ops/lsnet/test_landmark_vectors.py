@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from centernet_d2.ops.extreme_points import compute_extreme_boxes
-from centernet_d2.ops.lsnet.landmark_vectors import decode_vectors, enclosing_boxes, encode_vectors
+from centernet_d2.ops.lsnet.landmark_vectors import decode_vectors, enclose_landmarks, encode_vectors
 
 # Of LSNet's code: 4 extreme points and a center; v_up, v_down, v_left, v_right each.
 VECTORS = [0.5, 2.2, 3.9, 5.6, 7.3, 9.0, 1.700001, 3.400001, 5.1, 6.8, 8.5, 1.200001, 2.900002, 4.6, 6.300001, 8.0]
@@ -47,4 +47,4 @@ def test_the_gradient_goes_into_the_larger_number():
 
 def test_enclosing_boxes():
     points = torch.tensor([[[1.0, 5.0], [-2.0, 3.0], [4.0, 9.0]], [[0.0, 0.0], [1.0, -1.0], [0.5, 2.0]]])
-    assert enclosing_boxes(points).tolist() == [[-2.0, 3.0, 4.0, 9.0], [0.0, -1.0, 1.0, 2.0]]
+    assert enclose_landmarks(points).tolist() == [[-2.0, 3.0, 4.0, 9.0], [0.0, -1.0, 1.0, 2.0]]

@@ -11,8 +11,8 @@ from centernet_d2.ops.lsnet import level_assignment
 from centernet_d2.ops.lsnet.level_assignment import (
     assign_atss,
     assign_centroid,
-    cells_in_regions,
-    quadrilateral_centroids,
+    compute_quadrilateral_centroids,
+    find_cells_in_regions,
 )
 
 STRIDES = (8, 16, 32, 64, 128)
@@ -145,7 +145,7 @@ def test_centroid_equals_loops(pos_num, pairs, monkeypatch):
     assert 1 not in owner[0]
     extreme = torch.stack([boxes[..., [0, 1]], boxes[..., [0, 3]], boxes[..., [2, 3]], centers], dim=2)
     owner = assign_centroid(points, strides, boxes, valid, extreme, pos_num, usable)
-    centers = quadrilateral_centroids(extreme)
+    centers = compute_quadrilateral_centroids(extreme)
     assert torch.equal(owner, assign_centroid_in_loops(points, strides, boxes, valid, centers, pos_num, usable))
 
 
@@ -183,7 +183,7 @@ def test_no_objects(most):
     nothing = torch.full((2, len(points)), -1)
     assert torch.equal(assign_centroid(points, strides, boxes, valid), nothing)
     assert torch.equal(assign_atss(proposals, counts_of(SIZES), boxes, valid), nothing)
-    assert not cells_in_regions(points, boxes, valid).any()
+    assert not find_cells_in_regions(points, boxes, valid).any()
 
 
 def test_inverted_proposals_are_no_positives():
@@ -206,7 +206,7 @@ def test_cells_in_regions():
     points, _ = make_cells([(4, 5)])
     regions = torch.tensor([[[8.0, 8.0, 24.0, 16.0], [0.0, 0.0, 1.0, 1.0]], [[0.0, 0.0, 99.0, 99.0]] * 2])
     valid = torch.tensor([[True, True], [False, False]])
-    inside = cells_in_regions(points, regions, valid)
+    inside = find_cells_in_regions(points, regions, valid)
     assert inside[0].nonzero()[:, 0].tolist() == [0, 6, 7]
     assert not inside[1].any()
 
@@ -218,6 +218,6 @@ def test_centroids():
     (a, b), (c, d) = (triangles[0], triangles[2]), (triangles[1], triangles[3])
     along = torch.linalg.solve(torch.stack([b - a, c - d], dim=1), c - a)
     expected = a + along[0] * (b - a)
-    torch.testing.assert_close(quadrilateral_centroids(corners), expected)
+    torch.testing.assert_close(compute_quadrilateral_centroids(corners), expected)
     line = torch.tensor([[0.0, 0.0], [1.0, 1.0], [2.0, 2.0], [1.0, 1.0]])
-    assert quadrilateral_centroids(line).tolist() == [1.0, 1.0]
+    assert compute_quadrilateral_centroids(line).tolist() == [1.0, 1.0]
