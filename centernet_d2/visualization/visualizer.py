@@ -23,16 +23,10 @@ from detectron2.structures import Instances
 from centernet_d2.data.datasets.custom import read_category_ids
 from centernet_d2.structures.boxes3d import get_calibration
 from centernet_d2.structures.model_metadata import ModelMetadata
+from centernet_d2.visualization.canvas import Canvas, Memory, VisMetadata, get_class_color, get_opencv_color
 from centernet_d2.visualization.draw_keypoints import find_schema
 from centernet_d2.visualization.primitives import write_labels
-from centernet_d2.visualization.renderers import (
-    Canvas,
-    Memory,
-    VisMetadata,
-    find_renderers,
-    get_class_color,
-    get_opencv_color,
-)
+from centernet_d2.visualization.renderers import find_renderers
 
 # Small images are enlarged to this shorter side, so that text is readable.
 _MIN_SIDE = 400

@@ -14,8 +14,8 @@ from detectron2.structures import Boxes, Instances
 
 from centernet_d2.api import Result
 from centernet_d2.runtime.objects import Objects
+from centernet_d2.visualization.canvas import VisMetadata
 from centernet_d2.visualization.plain import PlainVisualizer
-from centernet_d2.visualization.renderers import VisMetadata
 from centernet_d2.visualization.visualizer import Visualizer
 
 NAMES, IDS = ("cat", "dog"), (3, 7)

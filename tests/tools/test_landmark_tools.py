@@ -12,7 +12,7 @@ from detectron2.structures import Boxes, Instances
 
 from centernet_d2.data.schemas import CLOTHES294
 from centernet_d2.evaluation.keypoints.errors import FaceError, write_errors
-from centernet_d2.visualization.renderers import VisMetadata
+from centernet_d2.visualization.canvas import VisMetadata
 from centernet_d2.visualization.visualizer import Visualizer
 
 

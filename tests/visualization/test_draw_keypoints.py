@@ -6,6 +6,7 @@ import torch
 from detectron2.structures import Boxes, Instances
 
 from centernet_d2.data.schemas import CLOTHES294, FACE19, FACE68
+from centernet_d2.visualization.canvas import VisMetadata
 from centernet_d2.visualization.draw_keypoints import (
     PREDICTED_COLOR,
     TRUE_COLOR,
@@ -16,7 +17,6 @@ from centernet_d2.visualization.draw_keypoints import (
     make_contact_sheet,
     move_landmarks,
 )
-from centernet_d2.visualization.renderers import VisMetadata
 from centernet_d2.visualization.visualizer import Visualizer
 from tests.helpers.tiny import tiny_cfg
 

@@ -14,7 +14,7 @@ from pycocotools import mask as coco_masks
 from centernet_d2.data.schemas import EXTREME4, FACE68
 from centernet_d2.ops.box3d_geometry import project
 from centernet_d2.ops.extreme_points import make_octagon_masks
-from centernet_d2.visualization.renderers import VisMetadata, get_opencv_color
+from centernet_d2.visualization.canvas import VisMetadata, get_opencv_color
 from centernet_d2.visualization.visualizer import Visualizer
 from tests.helpers.boxes3d import P2, SIZE, STREET, boxes_of
 

@@ -6,7 +6,7 @@ import torch
 from detectron2.structures import Boxes, Instances
 
 from centernet_d2.data.schemas import EXTREME4, FACE19
-from centernet_d2.visualization.renderers import VisMetadata, get_class_color, get_opencv_color
+from centernet_d2.visualization.canvas import VisMetadata, get_class_color, get_opencv_color
 from centernet_d2.visualization.visualizer import Visualizer, blend_heatmap, join_side_by_side
 from tests.helpers.tiny import tiny_cfg
 

@@ -29,7 +29,8 @@ from detectron2.modeling import build_model
 from torch import Tensor, nn
 
 import centernet_d2
-from centernet_d2.checkpoint.reference_names import HEADS, convert_reference
+from centernet_d2.checkpoint.reference_names import convert_reference
+from centernet_d2.checkpoint.reference_rules import HEADS
 
 CONFIGS = Path(__file__).parents[2] / "configs"
 SIDES = "tlbr"

@@ -26,7 +26,7 @@ from detectron2.modeling import Backbone
 from torch import Tensor
 
 import centernet_d2
-from centernet_d2.checkpoint.reference_names import HEADS
+from centernet_d2.checkpoint.reference_rules import HEADS
 from centernet_d2.modeling.meta_arch.centernet import CenterNet
 from centernet_d2.modeling.tasks import build_task
 from centernet_d2.modeling.test_time_augmentation import TestTimeAugmentation
