@@ -72,6 +72,9 @@ def write_metadata(cfg: CfgNode, metadata: ModelMetadata) -> None:
     cfg.MODEL.METADATA.CATEGORY_IDS = list(metadata.category_ids)
     cfg.MODEL.CENTERNET.NUM_CLASSES = len(metadata.class_names) or cfg.MODEL.CENTERNET.NUM_CLASSES
     cfg.MODEL.KEYPOINT.SCHEMA = cfg.MODEL.KEYPOINT.SCHEMA or metadata.keypoint_schema
+    schema = metadata.schema
+    if schema is not None and not schema.can_flip:
+        cfg.INPUT.AFFINE.FLIP_PROB, cfg.TEST.AUG.FLIP = 0.0, False
 
 
 def _find_class_names(cfg: CfgNode) -> tuple[str, list[str]] | None:

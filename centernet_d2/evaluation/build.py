@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Callable
 
@@ -10,7 +11,7 @@ from detectron2.data import MetadataCatalog
 from detectron2.evaluation import DatasetEvaluator
 
 from centernet_d2.data.catalog import get_class_names
-from centernet_d2.data.schemas import SCHEMAS
+from centernet_d2.data.datasets.own_keypoints import describe_sigmas
 from centernet_d2.data.validation.issues import AnnotationError
 from centernet_d2.evaluation.coco import CocoEvaluator
 from centernet_d2.evaluation.keypoints.clothes import ClothesLandmarkEvaluator
@@ -20,7 +21,9 @@ from centernet_d2.evaluation.tracking.evaluator import TrackingEvaluator
 from centernet_d2.evaluation.voc import VocEvaluator
 from centernet_d2.evaluation.wider_face import WiderFaceEvaluator
 from centernet_d2.registry import get_required_fields
+from centernet_d2.structures.keypoint_schema import find_schema
 
+_logger = logging.getLogger(__name__)
 _Build = Callable[[CfgNode, str, str], DatasetEvaluator]
 
 
@@ -63,7 +66,13 @@ def check_evaluators(cfg: CfgNode, build: Callable[[CfgNode, str], DatasetEvalua
 def _build_coco(cfg: CfgNode, dataset_name: str, output_dir: str) -> DatasetEvaluator:
     """Build COCO's evaluator; a JSON file is written for a dataset that has none."""
     get_class_names(dataset_name)  # reads the file, which may set the evaluator
-    schema = SCHEMAS.get(MetadataCatalog.get(dataset_name).get("keypoint_schema") or "")
+    schema = find_schema(MetadataCatalog.get(dataset_name).get("keypoint_schema"))
+    sigmas = list(cfg.TEST.KEYPOINT_OKS_SIGMAS)
+    if schema is not None and schema.own and "keypoints" in get_required_fields(cfg):
+        if sigmas and len(sigmas) != len(schema):
+            raise ValueError(f"TEST.KEYPOINT_OKS_SIGMAS has {len(sigmas)} values for {schema.title}")
+        _logger.info("%s: %s", dataset_name, describe_sigmas(schema, sigmas))
+        sigmas = sigmas or list(schema.sigmas or ())
     predicted = {"bbox": True, "segm": cfg.MODEL.MASK_ON, "keypoints": "keypoints" in get_required_fields(cfg)}
     return CocoEvaluator(
         dataset_name,
@@ -72,7 +81,7 @@ def _build_coco(cfg: CfgNode, dataset_name: str, output_dir: str) -> DatasetEval
         # No sigmas are published for these.
         unscored=["keypoints"] if schema is not None and not schema.sigmas else [],
         detections_per_image=cfg.TEST.DETECTIONS_PER_IMAGE,
-        sigmas=cfg.TEST.KEYPOINT_OKS_SIGMAS,
+        sigmas=sigmas,
     )
 
 

@@ -12,7 +12,7 @@ class ClassKeypoints(nn.Module):
     """Which keypoints belong to a class, as tables padded to L, the largest number.
 
     Attributes:
-        index: (C, L) int64; padding repeats the class's first keypoint.
+        index: (C, L) int64; padding repeats the class's first keypoint, or another where the class has none.
         used: (C, L) bool, False for padding.
     """
 
@@ -25,7 +25,8 @@ class ClassKeypoints(nn.Module):
         first, end = torch.tensor(ranges).unbind(1)
         used = first[:, None] + step < end[:, None]
         self.num_keypoints = max(end for _, end in ranges)
-        self.register_buffer("index", torch.where(used, first[:, None] + step, first[:, None]), persistent=False)
+        index = torch.where(used, first[:, None] + step, first[:, None]).clamp(max=self.num_keypoints - 1)
+        self.register_buffer("index", index, persistent=False)
         self.register_buffer("used", used, persistent=False)
 
     def gather(self, keypoints: Tensor, classes: Tensor) -> Tensor:

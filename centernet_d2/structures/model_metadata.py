@@ -15,7 +15,7 @@ from detectron2.config import CfgNode
 from detectron2.data.catalog import Metadata
 
 from centernet_d2.registry import get_required_fields
-from centernet_d2.structures.keypoint_schema import SCHEMAS, KeypointSchema, get_schema
+from centernet_d2.structures.keypoint_schema import KeypointSchema, find_schema, get_schema
 
 _logger = logging.getLogger(__name__)
 #: Where a checkpoint keeps it, beside "model".
@@ -28,7 +28,7 @@ class ModelMetadata:
     Attributes:
         class_names: in the order of ``pred_classes``; empty where not known.
         category_ids: the dataset's own id of each class, as COCO files have them; 0, 1, ... where it has none.
-        keypoint_schema: key of ``data.schemas.SCHEMAS``; "" without keypoints.
+        keypoint_schema: a name for ``structures.keypoint_schema.find_schema``; "" without keypoints.
         keypoint_names: in the order of ``pred_keypoints``.
         keypoint_flip_pairs: indices of keypoints that change positions in a flipped image.
     """
@@ -71,7 +71,7 @@ class ModelMetadata:
     @property
     def schema(self) -> KeypointSchema | None:
         """The keypoints' schema; None if there is none, or this version does not know it."""
-        return SCHEMAS.get(self.keypoint_schema)
+        return find_schema(self.keypoint_schema)
 
     def convert_to_detectron2(self, name: str = "model") -> Metadata:
         """Return the same as Detectron2's ``Metadata``, for its ``Visualizer``; it is in no catalog."""

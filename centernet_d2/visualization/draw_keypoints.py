@@ -15,7 +15,8 @@ import numpy as np
 from detectron2.config import CfgNode
 from detectron2.data import MetadataCatalog
 
-from centernet_d2.data.schemas import SCHEMAS, KeypointSchema
+from centernet_d2.structures import keypoint_schema
+from centernet_d2.structures.keypoint_schema import KeypointSchema
 from centernet_d2.visualization.primitives import Color, draw_dot, draw_line
 
 TRUE_COLOR: Color = (80, 220, 60)
@@ -35,7 +36,7 @@ def find_schema(cfg: CfgNode) -> KeypointSchema | None:
     predictions = [
         MetadataCatalog.get(name).get("keypoint_schema") for name in (*cfg.DATASETS.TEST, *cfg.DATASETS.TRAIN)
     ]
-    return SCHEMAS.get(next(filter(None, (cfg.MODEL.KEYPOINT.SCHEMA, *predictions)), ""))
+    return keypoint_schema.find_schema(next(filter(None, (cfg.MODEL.KEYPOINT.SCHEMA, *predictions)), ""))
 
 
 def draw_keypoints(

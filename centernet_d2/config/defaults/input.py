@@ -91,5 +91,16 @@ def add_data(cfg: CfgNode) -> None:
     # ImageSets/Main/), split. "crops", an image for each object of another dataset: source, margin (side of the square,
     # such as "1.5" times the longer side of the box). Relative paths start at DETECTRON2_DATASETS.
     cfg.DATASETS.CUSTOM = []
+    # Keypoints that the categories of a "coco" file name.
+    cfg.DATASETS.KEYPOINTS = CfgNode()
+    # Pairs of names that are exchanged in a flipped image, such as [["ear_a", "ear_b"]]; []: inferred from the names
+    # (left and right, l and r; numbered ones where the skeleton shows the symmetry).
+    cfg.DATASETS.KEYPOINTS.FLIP_PAIRS = []
+    # "auto": images are not flipped if a class has keypoints but no pair, or a keypoint of a side without the other;
+    # "always": they are (every keypoint without a pair lies on the axis of symmetry).
+    cfg.DATASETS.KEYPOINTS.FLIP = "auto"
+    # Boxes that are missing are those of the labeled keypoints, larger on each side by this fraction of their longer
+    # side.
+    cfg.DATASETS.KEYPOINTS.BOX_MARGIN = 0.1
     # Fraction of unreadable images (of those seen) above which training stops.
     cfg.DATALOADER.MAX_CORRUPT_FRACTION = 0.05

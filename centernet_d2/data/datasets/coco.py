@@ -6,12 +6,13 @@ import json
 import os
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.structures import BoxMode
 
+from centernet_d2.data.formats.coco_keypoints import complete_keypoints, make_missing_box
 from centernet_d2.data.formats.coco_segmentation import BAD_SEGMENTATION, select_usable
 from centernet_d2.data.formats.text import NotTextError, has_mark, read_text
 from centernet_d2.data.image_io import DatasetDict
@@ -30,6 +31,8 @@ from centernet_d2.data.validation.missing import explain_missing
 from centernet_d2.data.validation.object_boxes import settle_objects
 from centernet_d2.geometry import from_pixel_index
 
+_BOX_MADE = "is missing, made from the keypoints"
+
 
 @dataclass
 class CocoFile:
@@ -40,8 +43,9 @@ class CocoFile:
             evaluators may group by. Objects and images with fatal issues are dropped; ``settle_objects`` has been
             applied. Boxes are x, y, width, height in image pixels; keypoints are in continuous coordinates.
         class_names: in the order of the category ids.
+        categories: entries of the file, in the same order.
         dataset_ids: category id to class, 0, 1, ...
-        issues: the fatal ones; ``check_annotations`` finds the others in the dataset dicts.
+        issues: the fatal ones and boxes that were made; ``check_annotations`` finds the others in the dataset dicts.
         scores_itself: whether pycocotools can evaluate on this file as it is.
     """
 
@@ -50,6 +54,7 @@ class CocoFile:
     dataset_ids: dict[int, int]
     issues: list[AnnotationIssue]
     scores_itself: bool
+    categories: list[dict[str, Any]] = field(default_factory=list)
 
 
 def register_coco(name: str, metadata: dict[str, Any], json_file: str, image_root: str) -> None:
@@ -87,19 +92,35 @@ def load_coco(name: str, json_file: str, image_root: str, evaluator_type: str = 
     return coco.dataset_dicts
 
 
-def read_coco(json_file: str, image_root: str) -> CocoFile:
+def read_coco(json_file: str, image_root: str, box_margin: float = 0.1) -> CocoFile:
     """Read and check a COCO file.
+
+    Args:
+        box_margin: of boxes that are missing and made from the keypoints (``formats.coco_keypoints``).
 
     Raises:
         FileNotFoundError: no such file.
         AnnotationError: not JSON, or not a COCO file at all.
     """
     data, conversions = _read_json(json_file)
-    warn_conversions(json_file, conversions)
+    return check_coco(data, conversions, json_file, image_root, box_margin)
+
+
+def check_coco(
+    data: dict[str, list[Any]], conversions: Counter[str], json_file: str, image_root: str, box_margin: float = 0.1
+) -> CocoFile:
+    """Check the content of a COCO file, as :func:`read_coco` does; ``data`` is changed.
+
+    Args:
+        conversions: counts of what was converted already; none may be left out, because pycocotools cannot use the file
+            then.
+        json_file: name of the file in messages.
+    """
     categories, issues = _read_categories(data["categories"], json_file)
+    has_boxes = any(isinstance(annotation, dict) and annotation.get("bbox") for annotation in data["annotations"])
     dataset_ids = {number: index for index, number in enumerate(sorted(categories))}
     images = _read_images(data["images"], json_file, image_root, issues)
-    scores_itself, seen = not conversions and not has_mark(json_file), Counter[Any]()
+    scores_itself, seen = not has_mark(json_file), Counter[Any]()
     for position, annotation in enumerate(data["annotations"], start=1):
         if not isinstance(annotation, dict):
             issues.append(
@@ -111,7 +132,13 @@ def read_coco(json_file: str, image_root: str) -> CocoFile:
         file = os.path.relpath(dataset_dict["file_name"], image_root) if dataset_dict else json_file
         shown = number if is_integer(number) else f"number {position} of the list"
         size = (dataset_dict["height"], dataset_dict["width"]) if dataset_dict else (None, None)
-        errors = check_object(annotation, file, shown, size, categories, _count_keypoints(annotation, categories))
+        count = _count_keypoints(annotation, categories)
+        conversions.update(complete_keypoints(annotation, count))
+        if make_missing_box(annotation, box_margin):
+            conversions["bbox of annotations " + _BOX_MADE] += 1
+            # Where others have a box, this is an omission.
+            issues += [AnnotationIssue(file, shown, "bbox", _BOX_MADE, fatal=False)] if has_boxes else []
+        errors = check_object(annotation, file, shown, size, categories, count)
         errors = [issue for issue in errors if issue.fatal]
         if not is_integer(number):
             errors.append(AnnotationIssue(file, shown, "id", f"is {number!r}, not an integer"))
@@ -124,9 +151,11 @@ def read_coco(json_file: str, image_root: str) -> CocoFile:
             dataset_dict["annotations"].append(_convert_annotation(annotation, dataset_ids))
             scores_itself &= _is_complete(annotation)
         issues += errors
+    warn_conversions(json_file, conversions)
     settle_objects(images.values())
     names = [categories[number]["name"] for number in dataset_ids]
-    return CocoFile(list(images.values()), names, dataset_ids, issues, scores_itself)
+    ordered = [categories[number] for number in dataset_ids]
+    return CocoFile(list(images.values()), names, dataset_ids, issues, scores_itself and not conversions, ordered)
 
 
 def set_coco_metadata(name: str, coco: CocoFile, json_file: str, extra: dict[str, Any]) -> None:
@@ -242,9 +271,9 @@ def _convert_annotation(annotation: dict[str, Any], dataset_ids: dict[int, int])
         # "ignore" marks Pascal VOC's difficult objects in some COCO files.
         "iscrowd": int(bool(annotation.get("iscrowd", 0) or annotation.get("ignore", 0))),
     }
-    for field in ("difficulties", "extreme_points"):  # difficulties: of WIDER FACE
-        if field in annotation:
-            result[field] = annotation[field]
+    for key in ("difficulties", "extreme_points"):  # difficulties: of WIDER FACE
+        if key in annotation:
+            result[key] = annotation[key]
     if annotation.get("segmentation"):
         usable = select_usable(annotation["segmentation"])
         # Detectron2 fails on any other "segmentation". A task that needs it reports the annotation.

@@ -7,7 +7,8 @@ An entry is a mapping or, shorter, the same four values in a list::
 
 Types:
     * ``coco``, ``voc_json`` (COCO file, Pascal VOC's metric), ``video`` (with tracks), and the keypoint schemas
-      (``face68``, ...): ``json_file``, ``image_root``.
+      (``face68``, ...): ``json_file``, ``image_root``. The keypoints that the categories of a ``coco`` file name are
+      read, too (``datasets.own_keypoints``).
     * ``voc``, a folder in Pascal VOC's layout: ``root``, ``split``.
     * ``crops``, one image for each object of another dataset: ``source``, ``margin`` (``datasets.crops``).
 
@@ -26,32 +27,37 @@ from detectron2.config import CfgNode
 from detectron2.data import DatasetCatalog, MetadataCatalog
 
 from centernet_d2.data.catalog import get_class_names, load_dataset_dicts
-from centernet_d2.data.datasets.coco import register_coco
 from centernet_d2.data.datasets.crops import register_crops
 from centernet_d2.data.datasets.keypoint_sets import KEYPOINT_TYPES
 from centernet_d2.data.datasets.mot import register_video
+from centernet_d2.data.datasets.own_keypoints import KeypointSettings, register_own_coco
 from centernet_d2.data.datasets.voc import register_voc
 from centernet_d2.data.image_io import get_datasets_root, set_exif_orientation
 from centernet_d2.structures.model_metadata import describe_classes
 
 
 class _Type(NamedTuple):
-    """A type of dataset: called with ``name`` and two strings, named by ``keys``; the first ``num_paths`` are paths."""
+    """A type of dataset: called with ``name`` and two strings, named by ``keys``; the first ``num_paths`` are paths.
+
+    With ``own_keypoints`` it is also called with ``settings`` of keypoints.
+    """
 
     register: Callable[..., None]
     keys: tuple[str, str] = ("json_file", "image_root")
     num_paths: int = 2
+    own_keypoints: bool = False
 
 
 _TYPES = {
-    "coco": _Type(functools.partial(register_coco, metadata={"evaluator_type": "coco"})),
-    "voc_json": _Type(functools.partial(register_coco, metadata={"evaluator_type": "pascal_voc"})),
+    "coco": _Type(register_own_coco, own_keypoints=True),
+    "voc_json": _Type(functools.partial(register_own_coco, evaluator_type="pascal_voc"), own_keypoints=True),
     "voc": _Type(register_voc, ("root", "split"), 1),
     "crops": _Type(register_crops, ("source", "margin"), 0),
     "video": _Type(register_video),
     **{name: _Type(register) for name, register in KEYPOINT_TYPES.items()},
 }
 _REGISTERED: dict[str, tuple[str, str, str]] = {}
+_SETTINGS: dict[str, KeypointSettings] = {}
 
 
 def register_custom_datasets(cfg: CfgNode) -> None:
@@ -63,21 +69,23 @@ def register_custom_datasets(cfg: CfgNode) -> None:
         ValueError: an entry is malformed, or its name is that of another dataset.
     """
     set_exif_orientation(cfg.INPUT.EXIF_ORIENTATION)
+    settings = KeypointSettings.from_config(cfg)
     for entry in cfg.DATASETS.CUSTOM:
         name, type_name, first, second = _parse_entry(entry)
         kind = _TYPES[type_name]
         paths, others = (first, second)[: kind.num_paths], (first, second)[kind.num_paths :]
         first, second = (*resolve_paths(*paths), *others)
         location = (type_name, first, second)
-        if _REGISTERED.get(name) == location:
+        if _REGISTERED.get(name) == location and _SETTINGS[name] == settings:
             continue
         if name in _REGISTERED:
             DatasetCatalog.remove(name)
             MetadataCatalog.remove(name)
         elif name in DatasetCatalog:
             raise ValueError(f"DATASETS.CUSTOM: the name {name!r} belongs to a built-in dataset, choose another")
-        kind.register(name=name, **dict(zip(kind.keys, (first, second), strict=True)))
-        _REGISTERED[name] = location
+        arguments = dict(zip(kind.keys, (first, second), strict=True))
+        kind.register(name=name, **arguments, **({"settings": settings} if kind.own_keypoints else {}))
+        _REGISTERED[name], _SETTINGS[name] = location, settings
 
 
 def _parse_entry(entry: Any) -> tuple[str, str, str, str]:

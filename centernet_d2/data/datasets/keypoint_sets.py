@@ -12,6 +12,7 @@ from centernet_d2.data.datasets.coco import CocoFile, count_from_1, read_coco, s
 from centernet_d2.data.image_io import DatasetDict
 from centernet_d2.data.schemas import SCHEMAS, KeypointSchema
 from centernet_d2.data.validation.issues import AnnotationIssue, raise_issues
+from centernet_d2.structures.keypoint_schema import OWN_PREFIX, find_schema, get_schema
 
 
 def register_keypoint_dataset(name: str, schema_name: str, json_file: str, image_root: str) -> None:
@@ -97,14 +98,19 @@ def resolve_schema(cfg: CfgNode) -> KeypointSchema:
         if wanted and name not in DatasetCatalog:
             continue  # registered by the training script only; prediction needs no dataset
         schema = MetadataCatalog.get(name).get("keypoint_schema") if name in DatasetCatalog else None
+        if schema is None and wanted.startswith(OWN_PREFIX) and not MetadataCatalog.get(name).get("thing_classes"):
+            continue  # its file is absent, else it would have been read for its classes
         if schema is None:
-            raise ValueError(f"dataset {name} has no keypoint schema, which the task {cfg.MODEL.CENTERNET.TASK} needs")
+            raise ValueError(
+                f"dataset {name} has no keypoint schema, which the task {cfg.MODEL.CENTERNET.TASK} needs: "
+                'the categories of its file name no "keypoints"'
+            )
         wanted = wanted or schema
         if schema != wanted:
-            raise ValueError(f"dataset {name} has keypoints {schema}, the model {wanted} (MODEL.KEYPOINT.SCHEMA)")
-    if wanted not in SCHEMAS:
-        raise ValueError(f"MODEL.KEYPOINT.SCHEMA is {wanted!r}, not one of {', '.join(SCHEMAS)}")
-    return SCHEMAS[wanted]
+            theirs, ours = (getattr(find_schema(text), "title", text) for text in (schema, wanted))
+            where = "in names, classes, flip pairs or skeleton" if theirs == ours else "(MODEL.KEYPOINT.SCHEMA)"
+            raise ValueError(f"dataset {name} has keypoints {theirs}, the model {ours} {where}")
+    return get_schema(wanted)
 
 
 #: Types of ``DATASETS.CUSTOM``: schema name -> function with the keyword arguments name, json_file and image_root.

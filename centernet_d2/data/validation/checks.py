@@ -18,6 +18,7 @@ from centernet_d2.data.build import load_training_dicts
 from centernet_d2.data.catalog import get_class_names as names_of
 from centernet_d2.data.catalog import load_dataset_dicts
 from centernet_d2.data.corrupt_images import CorruptImages
+from centernet_d2.data.datasets.own_keypoints import describe_own_keypoints
 from centernet_d2.data.fields import Field, build_fields
 from centernet_d2.data.image_io import CorruptImageError, DatasetDict, read_image
 from centernet_d2.data.validation.box_units import check_units
@@ -27,6 +28,7 @@ from centernet_d2.data.validation.object_boxes import BOX_ISSUES
 from centernet_d2.geometry import build_letterbox_matrix, transform_points
 from centernet_d2.ops.grid_coding import compute_grid_points
 from centernet_d2.registry import get_required_fields
+from centernet_d2.structures.keypoint_schema import find_schema
 
 _logger = logging.getLogger(__name__)
 
@@ -93,6 +95,9 @@ def check_quick(cfg: CfgNode) -> None:
             _logger.warning(
                 "Dataset %s: %d boxes are dropped, clipped or suspicious, such as:%s", name, len(issues), shown
             )
+    schema = find_schema(cfg.MODEL.KEYPOINT.SCHEMA) if "keypoints" in get_required_fields(cfg) else None
+    for line in describe_own_keypoints(schema) if schema and schema.own else ():
+        _logger.info("Keypoints: %s", line)
     check_headers(cfg, bool(cfg.DATASETS.TRAIN), loaded.__getitem__)
 
 

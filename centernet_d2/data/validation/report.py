@@ -6,14 +6,14 @@ import functools
 import json
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from detectron2.config import CfgNode
 
 from centernet_d2.data.catalog import get_class_names, load_dataset_dicts
-from centernet_d2.data.datasets.coco import read_coco
 from centernet_d2.data.datasets.custom import get_location, register_custom_datasets
 from centernet_d2.data.datasets.keypoint_sets import read_keypoint_dataset
+from centernet_d2.data.datasets.own_keypoints import KeypointSettings, describe_own_keypoints, read_own_coco
 from centernet_d2.data.datasets.voc import read_voc, read_voc_class_names
 from centernet_d2.data.image_io import DatasetDict
 from centernet_d2.data.schemas import SCHEMAS
@@ -23,18 +23,23 @@ from centernet_d2.data.validation.issues import AnnotationIssue
 
 @dataclass
 class Report:
-    """Issues and counts of one dataset; ``shared`` has an entry for each point of the 3x3 grid in a box."""
+    """Issues and counts of one dataset; ``shared`` has an entry for each point of the 3x3 grid in a box.
+
+    ``notes`` are lines about its keypoints.
+    """
 
     name: str
     num_images: int
     class_counts: dict[str, int]
     issues: list[AnnotationIssue]
     shared: list[SharedCells]
+    notes: list[str] = field(default_factory=list)
 
     def format_table(self) -> str:
         """Format the report as text."""
         lines = [f"{self.name}: {self.num_images} images, {sum(self.class_counts.values())} objects"]
         lines += [f"  {count:8d}  {name}" for name, count in self.class_counts.items()]
+        lines += [f"  {note}" for note in self.notes]
         lost = "  ".join(f"{point}: {cells.lost}" for point, cells in enumerate(self.shared))
         lines.append(f"  objects that share class and cell with an earlier one, by point:  {lost}")
         lines.append(f"  {len(self.issues)} issues" + (":" if self.issues else ""))
@@ -45,7 +50,7 @@ class Report:
         """Format the report as JSON."""
         issues = [issue._asdict() for issue in self.issues]
         shared = [cells._asdict() for cells in self.shared]
-        counts = {"images": self.num_images, "classes": self.class_counts, "shared_cells": shared}
+        counts = {"images": self.num_images, "classes": self.class_counts, "shared_cells": shared, "notes": self.notes}
         return json.dumps({"name": self.name, **counts, "issues": issues}, default=str)
 
 
@@ -63,8 +68,16 @@ def report_coco(json_file: str, image_root: str, check_images: bool = True, grid
     Raises:
         FileNotFoundError, AnnotationError: no such file, or it is not a COCO file.
     """
-    coco = read_coco(json_file, image_root)
-    return _report(json_file, coco.dataset_dicts, coco.class_names, coco.issues, check_images, grid)
+    return _report_own(KeypointSettings(), json_file, image_root, check_images, grid)
+
+
+def _report_own(
+    settings: KeypointSettings, json_file: str, image_root: str, check_images: bool, grid: Grid | None
+) -> Report:
+    coco, schema = read_own_coco(json_file, image_root, settings)
+    report = _report(json_file, coco.dataset_dicts, coco.class_names, coco.issues, check_images, grid)
+    report.notes = describe_own_keypoints(schema) if schema else []
+    return report
 
 
 def report_voc(root: str, split: str, check_images: bool = True, grid: Grid | None = None) -> Report:
@@ -97,7 +110,7 @@ _REPORTS: dict[str, Callable[[str, str, bool, Grid | None], Report]] = {
 def report_config(cfg: CfgNode, check_images: bool = True) -> list[Report]:
     """Report on every dataset in ``DATASETS.TRAIN`` and ``DATASETS.TEST``, on the grid of ``INPUT.SIZE_TRAIN``."""
     register_custom_datasets(cfg)
-    grid = Grid(tuple(cfg.INPUT.SIZE_TRAIN))
+    grid, settings = Grid(tuple(cfg.INPUT.SIZE_TRAIN)), KeypointSettings.from_config(cfg)
     reports = []
     for name in dict.fromkeys((*cfg.DATASETS.TRAIN, *cfg.DATASETS.TEST)):
         location = get_location(name)
@@ -105,7 +118,8 @@ def report_config(cfg: CfgNode, check_images: bool = True) -> list[Report]:
             reports.append(_report(name, load_dataset_dicts(name), get_class_names(name), [], check_images, grid))
             continue
         kind, first, second, *_ = location
-        reports.append(_REPORTS[kind](first, second, check_images, grid))
+        report = functools.partial(_report_own, settings) if kind == "coco" else _REPORTS[kind]
+        reports.append(report(first, second, check_images, grid))
     return reports
 
 

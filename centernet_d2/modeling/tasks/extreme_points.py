@@ -85,7 +85,7 @@ class ExtremePointTask(Task):
         schema, settings = get_schema(cfg.MODEL.KEYPOINT.SCHEMA), cfg.MODEL.EXTREME
         if schema.names != SIDES:
             needed = ", ".join(SIDES)
-            raise ValueError(f"ExtremePointTask needs the keypoints {needed}; the datasets have {schema.name}")
+            raise ValueError(f"ExtremePointTask needs the keypoints {needed}; the datasets have {schema.title}")
         if cfg.INPUT.AFFINE.ROTATION_PROB > 0:
             raise ValueError(
                 "the extreme points of a rotated object are others: INPUT.AFFINE.ROTATION_PROB must be 0, "

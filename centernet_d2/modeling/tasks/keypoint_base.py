@@ -87,10 +87,10 @@ class KeypointTask(Task):
         if len(schema.class_names) != cfg.MODEL.CENTERNET.NUM_CLASSES:
             raise ValueError(
                 f"MODEL.CENTERNET.NUM_CLASSES is {cfg.MODEL.CENTERNET.NUM_CLASSES}, "
-                f"but the keypoints {schema.name} have {len(schema.class_names)} classes"
+                f"but the keypoints {schema.title} have {len(schema.class_names)} classes"
             )
         if len(schema.class_names) > 1 and not cfg.MODEL.KEYPOINT.BOX_SIZE:
-            raise ValueError(f"objects of {schema.name} have boxes of their own: set MODEL.KEYPOINT.BOX_SIZE to True")
+            raise ValueError(f"objects of {schema.title} have boxes of their own: set MODEL.KEYPOINT.BOX_SIZE to True")
         if list(cfg.MODEL.CENTERNET.GRID_POINTS) != [4]:
             raise ValueError("keypoint tasks have one center per object: MODEL.CENTERNET.GRID_POINTS must be [4]")
         heads = {key: build_head(name, cfg, in_channels) for key, name in names.items()}
