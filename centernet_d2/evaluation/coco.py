@@ -83,8 +83,8 @@ class CocoEvaluator(COCOEvaluator):
         if detections_per_image > 100:
             _logger.info("Up to %d detections of an image count in AP; COCO counts 100", detections_per_image)
 
-    def _derive_tasks_from_predictions(self, predictions: list[dict[str, Any]]) -> list[str]:
-        tasks = super()._derive_tasks_from_predictions(predictions) if predictions else self._expected
+    def _tasks_from_predictions(self, predictions: list[dict[str, Any]]) -> list[str]:
+        tasks = super()._tasks_from_predictions(predictions) if predictions else self._expected
         return [task for task in tasks if task not in self._unscored]
 
     def _eval_predictions(self, predictions: list[dict[str, Any]], img_ids: Any = None) -> None:
@@ -92,7 +92,7 @@ class CocoEvaluator(COCOEvaluator):
         self._detections = list(itertools.chain(*(one["instances"] for one in predictions)))
         if self._do_evaluation and not self._coco_api.anns:
             _logger.warning("%s has no objects to score detections with", self._metadata.name)
-            for task in self._derive_tasks_from_predictions(self._detections):
+            for task in self._tasks_from_predictions(self._detections):
                 self._results[task] = dict.fromkeys((*_METRICS, *_AREAS[task]), math.nan)
             return
         super()._eval_predictions(predictions, img_ids)

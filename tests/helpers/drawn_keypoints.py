@@ -45,14 +45,14 @@ def write_drawn_set(folder: Path, kind: str, count: int, seed: int, size: int = 
 
 
 def _place(outline: np.ndarray, rng: np.random.Generator, size: int, taken: list[np.ndarray]) -> np.ndarray | None:
-    """Return the outline turned and moved to a free place, (4, 2) continuous pixels; None if none was found."""
+    """Return the outline rotated and moved to a free place, (4, 2) continuous pixels; None if none was found."""
     for _ in range(20):
         angle, radius = rng.uniform(0, 2 * np.pi), rng.uniform(14, 26)
-        turn = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
+        rotation = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
         center = rng.uniform(1.4 * radius, size - 1.4 * radius, 2)
         if all(np.linalg.norm(center - other[:2]) > 1.1 * (radius + other[2]) for other in taken):
             taken.append(np.array([*center, radius]))
-            return outline @ turn.T * radius + center
+            return outline @ rotation.T * radius + center
     return None
 
 
