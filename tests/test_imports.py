@@ -19,6 +19,7 @@ GROUPS = (
     ("data",),
     ("modeling",),
     ("visualization", "evaluation"),
+    ("report",),
     ("engine", "video"),
     ("export", "analysis"),
     ("model_zoo", "api"),

@@ -23,6 +23,7 @@ COMMANDS = {
     "prepare-data": "convert the download of a known dataset to COCO's format",
     "convert": "rename the weights of a CenterNet checkpoint, or show what is in one",
     "analyze": "parameters, operations, size and time of networks",
+    "report": "write the HTML report of a training or an evaluation again",
     "models": "list trained models, or download one",
     "install-detectron2": "install Detectron2, which is not on the Python package index",
 }

@@ -1,4 +1,4 @@
-"""Hooks that Detectron2 does not have: checkpoints with EMA, evaluation, best weights."""
+"""Hooks that Detectron2 does not have: checkpoints with EMA, evaluation, best weights, the report."""
 
 from __future__ import annotations
 
@@ -8,15 +8,54 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from detectron2.config import CfgNode
 from detectron2.engine import HookBase, hooks
 from detectron2.evaluation.testing import flatten_results_dict
 from detectron2.utils import comm
 
 from centernet_d2.checkpoint.checkpointer import SafeCheckpointer
 from centernet_d2.checkpoint.reading import load_file
+from centernet_d2.engine.random_state import preserved_random_state
+from centernet_d2.report import write_report
+from centernet_d2.report.run_record import begin_run, finish_run
+from centernet_d2.report.training_images import draw_first_images
 
 _logger = logging.getLogger(__name__)
 _BEST = "model_best"
+
+
+class Report(HookBase):
+    """Writes ``run.json`` and the first images when a training starts, and ``report.html`` when it ends, also by an
+    error. Register it last, so that the writers are closed by then.
+
+    Args:
+        config_file: that the run was started with.
+    """
+
+    def __init__(self, cfg: CfgNode, config_file: str) -> None:
+        self.cfg, self.config_file = cfg, config_file
+
+    def before_train(self) -> None:
+        if comm.is_main_process():
+            resumed = self.trainer.start_iter > 0
+            begin_run(self.cfg, "train", self.config_file, resumed)
+            if not resumed:
+                with preserved_random_state():
+                    draw_first_images(self.cfg)
+
+    def after_train(self) -> None:
+        if comm.is_main_process():
+            if self.trainer.iter >= self.trainer.max_iter:
+                finish_run(self.cfg)
+            write_report_safely(self.cfg.OUTPUT_DIR)
+
+
+def write_report_safely(folder: str) -> None:
+    """Write ``report.html``. An error is only logged: the results are there without it."""
+    try:
+        write_report(folder)
+    except Exception:
+        _logger.exception("The report was not written")
 
 
 class Checkpoints(HookBase):

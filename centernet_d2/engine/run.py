@@ -6,12 +6,18 @@ import argparse
 from collections.abc import Sequence
 from typing import Any
 
+from detectron2.config import CfgNode
+from detectron2.utils import comm
+from torch import nn
+
 from centernet_d2.checkpoint.checkpointer import SafeCheckpointer
 from centernet_d2.data.validation.checks import check_headers
 from centernet_d2.engine.errors import run_in_main_process, run_tool
+from centernet_d2.engine.hooks import Report, write_report_safely
 from centernet_d2.engine.launch import launch
 from centernet_d2.engine.setup import setup_cfg, start_run
 from centernet_d2.engine.trainer import Trainer
+from centernet_d2.report.run_record import begin_run, finish_run
 
 
 def make_run_options(config_file: str, opts: Sequence[str], eval_only: bool = False, resume: bool = False) -> Any:
@@ -37,10 +43,21 @@ def run(args: argparse.Namespace) -> Any:
         checkpointer = SafeCheckpointer(model, cfg.OUTPUT_DIR)
         checkpointer.resume_or_load(cfg.MODEL.WEIGHTS, resume=args.resume)
         checkpointer.require_complete(cfg.MODEL.WEIGHTS)
-        return Trainer.test(cfg, model)
+        return _evaluate(cfg, model, args.config_file)
     trainer = Trainer(cfg)
     trainer.resume_or_load(resume=args.resume)
+    trainer.register_hooks([Report(trainer.cfg, args.config_file)])
     return trainer.train()
+
+
+def _evaluate(cfg: CfgNode, model: nn.Module, config_file: str) -> Any:
+    if comm.is_main_process():
+        begin_run(cfg, "evaluate", config_file)
+    results = Trainer.test(cfg, model)
+    if comm.is_main_process():
+        finish_run(cfg)
+        write_report_safely(cfg.OUTPUT_DIR)
+    return results
 
 
 def launch_run(args: argparse.Namespace) -> None:

@@ -5,13 +5,14 @@ from __future__ import annotations
 import logging
 import weakref
 from collections import OrderedDict
+from pathlib import Path
 from typing import Any
 
 import torch
 from detectron2.config import CfgNode
 from detectron2.engine import DefaultTrainer, hooks
 from detectron2.engine.train_loop import HookBase, TrainerBase
-from detectron2.evaluation import DatasetEvaluator
+from detectron2.evaluation import DatasetEvaluator, DatasetEvaluators
 from detectron2.utils import comm
 from detectron2.utils.events import EventWriter
 from detectron2.utils.logger import setup_logger
@@ -32,6 +33,8 @@ from centernet_d2.engine.solver import build_lr_scheduler, build_optimizer
 from centernet_d2.engine.train_step import TrainStep
 from centernet_d2.engine.wandb_writer import WandbWriter
 from centernet_d2.evaluation.build import build_evaluator, check_evaluators
+from centernet_d2.report.recorder import ObjectRecorder
+from centernet_d2.report.run_folder import INFERENCE, write_results
 from centernet_d2.structures.model_metadata import ModelMetadata, check_same_classes
 
 _logger = logging.getLogger(__name__)
@@ -169,7 +172,20 @@ class Trainer(DefaultTrainer):
             if comm.get_world_size() > 1:
                 for buffer in model.buffers():
                     torch.distributed.broadcast(buffer, 0)
-            return super().test(cfg, model, evaluators)
+            results = super().test(cfg, model, evaluators or cls._build_recording_evaluators(cfg))
+        if comm.is_main_process():
+            names = cfg.DATASETS.TEST
+            write_results(Path(cfg.OUTPUT_DIR), {names[0]: results} if len(names) == 1 else results)
+        return results
+
+    @classmethod
+    def _build_recording_evaluators(cls, cfg: CfgNode) -> list[DatasetEvaluator]:
+        """Return the evaluators, each with a recorder of what the report needs."""
+        folder = Path(cfg.OUTPUT_DIR, INFERENCE)
+        return [
+            DatasetEvaluators([cls.build_evaluator(cfg, name), ObjectRecorder(cfg, name, folder / name)])
+            for name in cfg.DATASETS.TEST
+        ]
 
     @classmethod
     def build_optimizer(cls, cfg: CfgNode, model: nn.Module) -> torch.optim.Optimizer:

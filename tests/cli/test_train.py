@@ -59,6 +59,25 @@ def test_training_leaves_what_is_needed(trained):
     assert "Saving checkpoint" in (trained / "log.txt").read_text(), "our own lines are in the log, too"
 
 
+def test_training_and_evaluation_leave_a_report_and_what_it_was(trained, tmp_path):
+    text = (trained / "report.html").read_text()
+    for title in ("Losses", "First images of training, with labels", "Confusion matrix: engine_test_val"):
+        assert f"<h2>{title}</h2>" in text
+    (described,) = json.loads((trained / "run.json").read_text())["runs"][:1]
+    assert described["task"] == "train" and described["finished"] >= described["started"]
+    assert described["config_file"].endswith("shapes_1pt.yaml") and described["seed"] == 3
+    assert described["versions"]["torch"] == torch.__version__
+    train, test = described["datasets"]["train"][0], described["datasets"]["test"][0]
+    assert (train["name"], test["name"]) == ("synthetic_shapes_train", "engine_test_val")
+    assert test["images"] == 4 and len(test["sha256"]) == 64
+
+    main(tmp_path, "--eval-only", extra=(f"MODEL.WEIGHTS={trained / 'model_final.pth'}",))
+    (evaluated,) = json.loads((tmp_path / "run.json").read_text())["runs"]
+    assert evaluated["task"] == "evaluate" and set(evaluated["datasets"]) == {"test"}
+    assert evaluated["datasets"]["test"] == described["datasets"]["test"]
+    assert "Best and worst images: engine_test_val" in (tmp_path / "report.html").read_text()
+
+
 def test_the_start_says_nothing_that_is_of_no_use(tmp_path):
     """No color codes in files, nothing of compiled operators, which are not used, nothing on stderr."""
     command = [sys.executable, str(TOOL), *arguments(tmp_path), "DATASETS.TEST=()", "SOLVER.MAX_ITER=1"]
