@@ -14,9 +14,11 @@ from detectron2.checkpoint import DetectionCheckpointer
 from detectron2.checkpoint.c2_model_loading import align_and_update_state_dicts
 from detectron2.utils import comm
 
+from centernet_d2.checkpoint import pretrained as _addresses  # noqa: F401  "pypi://" and "timm://"
 from centernet_d2.checkpoint.naming import (
     count_fitting,
     describe_differences,
+    describe_loaded,
     describe_mismatches,
     extract_weights,
     match_names,
@@ -195,6 +197,7 @@ class SafeCheckpointer(DetectionCheckpointer):
             _logger.info("%s holds the weights of %s", path, match.network)
         for line in match.describe_left_out():
             _logger.log(logging.WARNING if UNKNOWN in line else logging.INFO, "%s", line)
+        _logger.info("%s", describe_loaded(path, match.weights, ours))
         incompatible = self._load_model({"model": match.weights})
         # Files need not have a normalization's counter; PyTorch's own may lack it, but not Detectron2's frozen ones.
         missing = [name for name in incompatible.missing_keys if not name.endswith(".num_batches_tracked")]

