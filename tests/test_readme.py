@@ -111,7 +111,8 @@ def test_the_first_screen(tmp_path):
     cache = {"CENTERNET_D2_CACHE": str(tmp_path / "cache")}
     code, commands = blocks("python")[0], blocks("sh")[0].splitlines()
     assert (
-        re.match(r"\[\[", run([sys.executable, "-c", code], tmp_path, **cache)) and (tmp_path / "found.jpg").is_file()
+        re.match(r"\[\[", run([sys.executable, "-c", code], tmp_path, **cache))
+        and (tmp_path / "predictions.jpg").is_file()
     )
     # The wheel's test installs.
     assert [line.split()[:2] for line in commands[:2]] == [["pip", "install"], ["centernet-d2", "install-detectron2"]]

@@ -40,6 +40,7 @@ WORDS = {
     "colours?": "color",
     "centres?|centred": "center",
     "grey": "gray",
+    "faults?": "error, problem",
 }
 #: The tables of old names and their tests, and words of others.
 ALLOWED = {

@@ -31,7 +31,7 @@ class Detector:
         detector = Detector(config="COCO-Detection/centernet_R_18_DCN_1pt.yaml", weights="model.pth")
         detector = Detector("model.onnx")                    # of `centernet-d2 export`; needs no PyTorch
         result = detector("photo.jpg")
-        result.save("found.jpg")
+        result.save("predictions.jpg")
 
     Arrays are BGR, as OpenCV reads them; PIL images are RGB. Boxes are x1, y1, x2, y2 in pixels of the image.
     Several threads may predict with one detector (they take turns). A detector can be pickled: the other process reads
@@ -40,8 +40,8 @@ class Detector:
     Args:
         model: see above; None with ``config``.
         config: a file, or a name of ``model_zoo.get_config_file``.
-        weights: a file that MODEL.WEIGHTS takes, instead of the model's; published files, too.
-        threshold: least score of what is found.
+        weights: a file that MODEL.WEIGHTS takes, instead of the model's; reference files, too.
+        threshold: minimum score of the predictions.
         device: "cpu", "cuda", "cuda:1"; None: the config's, or the CPU where there is no GPU.
         options: config keys, ``["TEST.AUG.ENABLED=True"]``.
         slice: for small objects in large images: side of tiles, in pixels, that are predicted one by one beside the

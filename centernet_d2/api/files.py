@@ -19,7 +19,7 @@ from centernet_d2.video import Frame, VideoError, draw_frames, open_window, proc
 
 @dataclass
 class FileWriter:
-    """Draws what is found into an output folder.
+    """Draws predictions into an output folder.
 
     Args:
         find: predictions of a frame.

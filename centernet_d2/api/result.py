@@ -1,4 +1,4 @@
-"""What was found in one image, and what can be done with it."""
+"""The predictions of one image, and what can be done with it."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ class Result:
         return to_numpy(self.instances.pred_keypoints) if self.instances.has("pred_keypoints") else None
 
     def plot(self) -> np.ndarray:
-        """The image with what was found, (H', W', 3) uint8, BGR; small images are enlarged."""
+        """The image with its predictions, (H', W', 3) uint8, BGR; small images are enlarged."""
         return self._visualizer.draw(self.image, self.instances, {}, self._starts)
 
     def save(self, path: str | Path) -> Path:

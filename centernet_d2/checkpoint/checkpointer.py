@@ -34,7 +34,7 @@ _ASK = "MODEL.ALLOW_INCOMPLETE_WEIGHTS True predicts with random parameters all 
 
 
 class SafeCheckpointer(DetectionCheckpointer):
-    """Loads this project's, Detectron2's, torchvision's and CenterNet's published files; saves atomically.
+    """Loads this project's, Detectron2's, torchvision's and CenterNet's reference files; saves atomically.
 
     Attributes:
         resumed_from: the file that the last :meth:`resume_or_load` went on from, None if it did not.
@@ -134,14 +134,14 @@ class SafeCheckpointer(DetectionCheckpointer):
         """
         if self.incompatible is None:
             raise ValueError("no weights were loaded: set MODEL.WEIGHTS, or use --resume where there is a checkpoint")
-        faults = describe_mismatches(self.model, self.incompatible.incorrect_shapes)
-        faults += [f"{name} is missing" for name in self.incompatible.missing_keys]
-        if faults:
-            shown = "; ".join(faults[:3]) + (f"; and {len(faults) - 3} more" if len(faults) > 3 else "")
+        problems = describe_mismatches(self.model, self.incompatible.incorrect_shapes)
+        problems += [f"{name} is missing" for name in self.incompatible.missing_keys]
+        if problems:
+            shown = "; ".join(problems[:3]) + (f"; and {len(problems) - 3} more" if len(problems) > 3 else "")
             raise ValueError(f"{path} does not hold all of this model ({shown}): {self._guess_cause()} {_ASK}")
-        broken = [name for name, value in self.model.state_dict().items() if not value.isfinite().all()]
-        if broken:
-            problem = f"{len(broken)} of its tensors have NaN or infinite values (such as {broken[0]})"
+        corrupt = [name for name, value in self.model.state_dict().items() if not value.isfinite().all()]
+        if corrupt:
+            problem = f"{len(corrupt)} of its tensors have NaN or infinite values (such as {corrupt[0]})"
             raise ValueError(f"{path} cannot predict: {problem}: its training went wrong; take an earlier checkpoint")
 
     def _guess_cause(self) -> str:
@@ -214,8 +214,8 @@ class SafeCheckpointer(DetectionCheckpointer):
     def _take_metadata(self, path: str, data: dict[str, Any]) -> None:
         """Take the class names of the weights, too, if they fill the whole model."""
         saved, ours = ModelMetadata.from_dict(data.get(CHECKPOINT_KEY)), getattr(self.model, "metadata", None)
-        faults = self.incompatible.incorrect_shapes or self.incompatible.missing_keys
-        if not isinstance(ours, ModelMetadata) or saved is None or faults:
+        problems = self.incompatible.incorrect_shapes or self.incompatible.missing_keys
+        if not isinstance(ours, ModelMetadata) or saved is None or problems:
             return
         if saved.class_names and ours.class_names and saved.class_names != ours.class_names:
             _logger.warning(

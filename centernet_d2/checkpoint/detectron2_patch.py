@@ -22,7 +22,7 @@ def load_safely(model_class: _Model) -> _Model:
     ``DefaultPredictor`` calls ``check_image`` first, because it casts pixels to float32 before the model sees them.
 
     So does what Detectron2 itself makes (``DefaultPredictor``, ``DefaultTrainer``). Nothing on the model could do that:
-    Detectron2's own unpickles freely, and gives up on published files (they hold an epoch) before it asks the model.
+    Detectron2's own unpickles freely, and gives up on reference files (they hold an epoch) before it asks the model.
     """
     _model_classes.append(model_class)
     return model_class

@@ -1,7 +1,7 @@
 """Reads the weights in an ONNX file without the package onnx.
 
 An ONNX file is a protobuf message. Its wire format is a sequence of fields: a number, a type, and an integer or some
-bytes, which may hold a further message (https://protobuf.dev/programming-guides/encoding). No code of the file runs,
+bytes, which may hold another message (https://protobuf.dev/programming-guides/encoding). No code of the file runs,
 and sizes are compared with what the file has before anything is allocated.
 """
 

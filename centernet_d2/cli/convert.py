@@ -3,7 +3,7 @@
     centernet-d2 convert ctdet_coco_dla_2x.pth converted.pth [--config-file FILE KEY=value ...]
     centernet-d2 convert model_final.pth for_centernet.pth --to published
 
-MODEL.WEIGHTS takes published files as they are; this shows what is in one. With a config, the result is compared with
+MODEL.WEIGHTS takes reference files as they are; this shows what is in one. With a config, the result is compared with
 its model, and the exit status is 1 where they differ. tools/convert_checkpoint.py is the same command.
 """
 

@@ -55,7 +55,7 @@ def _build_predict_parser(prog: str | None) -> argparse.ArgumentParser:
         "--output", type=Path, default=Path("output/demo"), help="folder that is written to (default: %(default)s)"
     )
     parser.add_argument(
-        "--confidence-threshold", type=float, default=0.3, help="least score of what is drawn (default: %(default)s)"
+        "--confidence-threshold", type=float, default=0.3, help="minimum score of what is drawn (default: %(default)s)"
     )
     parser.add_argument(
         "--slice",

@@ -114,7 +114,7 @@ class Trainer(DefaultTrainer):
 
         Raises:
             NonFiniteLossError: a loss is not a number.
-            AnnotationError: the datasets have faults; see ``check_quick`` and ``check_evaluators``.
+            AnnotationError: the datasets have errors; see ``check_quick`` and ``check_evaluators``.
         """
         run_in_main_process(self._check_datasets)
         self._trainer.reset_data_loader(lambda: self.build_train_loader(self.cfg, self.start_iter))

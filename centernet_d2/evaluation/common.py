@@ -9,11 +9,11 @@ import numpy as np
 from detectron2.structures import Instances
 from detectron2.utils import comm
 
-Found = TypeVar("Found")
+T = TypeVar("T")
 _logger = logging.getLogger(__name__)
 
 
-def gather_predictions(predictions: dict[Any, Found], dataset_name: str, num_images: int) -> dict[Any, Found] | None:
+def gather_predictions(predictions: dict[Any, T], dataset_name: str, num_images: int) -> dict[Any, T] | None:
     """Return the predictions of all processes by image in the main process, None in the others.
 
     An image that two processes evaluated (padding of the sampler) counts once. A warning says how many of the

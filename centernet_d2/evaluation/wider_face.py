@@ -44,7 +44,7 @@ class Faces(NamedTuple):
     counts: dict[str, np.ndarray]
 
 
-class Found(NamedTuple):
+class Detections(NamedTuple):
     """Detections of an image by descending score: (D, 4) float64 x1, y1, x2, y2 and (D,) float64."""
 
     boxes: np.ndarray
@@ -81,14 +81,14 @@ class WiderFaceEvaluator(DatasetEvaluator):
         self.reset()
 
     def reset(self) -> None:
-        self._found: dict[Any, Found] = {}
+        self._found: dict[Any, Detections] = {}
 
     def process(self, inputs: list[DatasetDict], outputs: list[dict[str, Instances]]) -> None:
         """Keep boxes and scores; non-finite detections are dropped."""
         for sample, output in zip(inputs, outputs, strict=True):
             boxes, scores, _ = select_finite_detections(output["instances"])
             order = np.argsort(-scores, kind="stable")
-            self._found[sample["image_id"]] = Found(boxes[order], scores[order])
+            self._found[sample["image_id"]] = Detections(boxes[order], scores[order])
 
     def evaluate(self) -> dict[str, dict[str, float]]:
         """
@@ -119,7 +119,7 @@ def read_gt(dataset_dicts: Iterable[DatasetDict], dataset_name: str) -> dict[Any
     return gt
 
 
-def average_precisions(gt: dict[Any, Faces], predictions: dict[Any, Found]) -> dict[str, float]:
+def average_precisions(gt: dict[Any, Faces], predictions: dict[Any, Detections]) -> dict[str, float]:
     """Return difficulty -> AP in percent; NaN if no face counts.
 
     Args:
@@ -164,12 +164,12 @@ def _average_precision(detections: np.ndarray, hits: np.ndarray, total: int) -> 
     return 100 * compute_area_under_curve(hits / total, precision)
 
 
-def _find_score_range(predictions: dict[Any, Found]) -> tuple[float, float]:
+def _find_score_range(predictions: dict[Any, Detections]) -> tuple[float, float]:
     scores = [(one.scores[-1], one.scores[0]) for one in predictions.values() if len(one.scores)]
     return (float(min(low for low, _ in scores)), float(max(high for _, high in scores))) if scores else (0.0, 0.0)
 
 
-def _save(predictions: Found, output_dir: Path, file_name: Path) -> None:
+def _save(predictions: Detections, output_dir: Path, file_name: Path) -> None:
     """Write the image's name, the number of detections, and x, y, width, height, score of each."""
     folder = output_dir / file_name.parent.name
     folder.mkdir(parents=True, exist_ok=True)

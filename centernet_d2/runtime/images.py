@@ -20,17 +20,17 @@ def check_image(image: Any) -> np.ndarray:
     """
     if not isinstance(image, np.ndarray):
         raise TypeError(f"an image must be a NumPy array (H, W, 3) of uint8, not {_describe_other(image)}")
-    channels, fault = image.shape[2] if image.ndim == 3 else 1, ""
+    channels, problem = image.shape[2] if image.ndim == 3 else 1, ""
     if image.size == 0:
-        fault = "it is empty, as a crop outside of the image is"
+        problem = "it is empty, as a crop outside of the image is"
     elif image.ndim == 4:
-        fault = "it has 4 dimensions: give the images of a batch one by one"
+        problem = "it has 4 dimensions: give the images of a batch one by one"
     elif image.ndim == 3 and channels not in (1, 3, 4) and image.shape[0] in (1, 3, 4):
-        fault = "its channels come first: use image.transpose(1, 2, 0)"
+        problem = "its channels come first: use image.transpose(1, 2, 0)"
     elif image.ndim not in (2, 3) or channels not in (1, 3, 4):
-        fault = f"it has {image.ndim} dimensions" if image.ndim not in (2, 3) else f"it has {channels} channels"
-    if fault:
-        raise ValueError(f"an image must be (H, W, 3) uint8, not {image.shape} {image.dtype}: {fault}")
+        problem = f"it has {image.ndim} dimensions" if image.ndim not in (2, 3) else f"it has {channels} channels"
+    if problem:
+        raise ValueError(f"an image must be (H, W, 3) uint8, not {image.shape} {image.dtype}: {problem}")
     pixels = to_uint8((image if image.ndim == 3 else image[:, :, None])[:, :, :3])
     return np.repeat(pixels, 3, axis=2) if channels == 1 else pixels
 
@@ -44,28 +44,28 @@ def to_uint8(pixels: np.ndarray, was_cast: bool = False) -> np.ndarray:
     Raises:
         ValueError: their dtype or values are not those of an image, 0..255.
     """
-    kind, fault = pixels.dtype.kind, ""
+    kind, problem = pixels.dtype.kind, ""
     if pixels.dtype == np.uint8:
         return pixels
     if kind == "b":
-        fault = "a mask is no image; use mask.astype(np.uint8) * 255"
+        problem = "a mask is no image; use mask.astype(np.uint8) * 255"
     elif kind not in "iuf":
-        fault = "these are no numbers"
-    if fault:
-        raise ValueError(f"an image must be (H, W, 3) uint8, not {pixels.shape} {pixels.dtype}: {fault}")
+        problem = "these are no numbers"
+    if problem:
+        raise ValueError(f"an image must be (H, W, 3) uint8, not {pixels.shape} {pixels.dtype}: {problem}")
     low, high = float(pixels.min()), float(pixels.max())
     if not np.isfinite(low) or not np.isfinite(high):
-        fault = "it has NaN or infinite pixels"
+        problem = "it has NaN or infinite pixels"
     elif pixels.dtype == np.uint16 or high >= 1024:
-        fault = "it has more than 8 bits; scale it, 16 bits by (image / 257).round().astype(np.uint8)"
+        problem = "it has more than 8 bits; scale it, 16 bits by (image / 257).round().astype(np.uint8)"
     elif low < -0.5 or high > 255.5:
-        fault = "values must be 0..255; undo the normalization"
+        problem = "values must be 0..255; undo the normalization"
     elif kind == "f" and 0 < high < 2 and ((high <= 1 and not was_cast) or (pixels != np.rint(pixels)).any()):
-        fault = "values of 0..1 must be scaled to 0..255; use (image * 255).clip(0, 255).round().astype(np.uint8)"
-    if fault:
+        problem = "values of 0..1 must be scaled to 0..255; use (image * 255).clip(0, 255).round().astype(np.uint8)"
+    if problem:
         raise ValueError(
             f"an image must be (H, W, 3) uint8, not {pixels.shape} {pixels.dtype} with values {low:g} to {high:g}: "
-            + fault
+            + problem
         )
     return np.rint(pixels).astype(np.uint8) if kind == "f" else pixels.astype(np.uint8)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-Found = dict[str, np.ndarray]
+Predictions = dict[str, np.ndarray]
 
 # Soft-NMS (Bodla et al. 2017, equation 3), and the overlap at which points vote for one box.
 _SIGMA = 0.5
@@ -14,7 +14,7 @@ _MIN_OVERLAP = 0.6
 DECAYS = {"nms": "hard", "linear_soft_nms": "linear"}
 
 
-def merge(candidates: Found, method: str, sources: int, limit: int, iou: float = _MIN_OVERLAP) -> Found:
+def merge(candidates: Predictions, method: str, sources: int, limit: int, iou: float = _MIN_OVERLAP) -> Predictions:
     """Return at most ``limit`` objects, highest-scoring first.
 
     Args:
@@ -29,7 +29,7 @@ def merge(candidates: Found, method: str, sources: int, limit: int, iou: float =
     return suppress_ghost_boxes(predictions) if method == "extreme_points" else predictions
 
 
-def soft_nms(candidates: Found, limit: int, decay: str = "gaussian", iou: float = _MIN_OVERLAP) -> Found:
+def soft_nms(candidates: Predictions, limit: int, decay: str = "gaussian", iou: float = _MIN_OVERLAP) -> Predictions:
     """Return at most ``limit`` candidates with lowered scores, highest first; see :func:`pick_by_soft_nms`."""
     arrays = candidates["boxes"], candidates["scores"], candidates["classes"]
     index, scores = pick_by_soft_nms(*arrays, limit, _SIGMA, _MIN_SCORE, decay, iou)
@@ -77,7 +77,7 @@ def pick_by_soft_nms(
     return np.array(picked, dtype=np.int64), np.array(lowered, dtype=scores.dtype)
 
 
-def suppress_ghost_boxes(predictions: Found) -> Found:
+def suppress_ghost_boxes(predictions: Predictions) -> Predictions:
     """Halve the score of a box if the boxes of its class inside it sum to more than three times its score."""
     low, high = predictions["boxes"][:, :2], predictions["boxes"][:, 2:]
     inside = (low >= low[:, None]).all(axis=-1) & (high <= high[:, None]).all(axis=-1)
@@ -88,7 +88,7 @@ def suppress_ghost_boxes(predictions: Found) -> Found:
     return _select_rows({**predictions, "scores": lowered}, np.argsort(-lowered, kind="stable"))
 
 
-def vote(candidates: Found, sources: int, limit: int) -> Found:
+def vote(candidates: Predictions, sources: int, limit: int) -> Predictions:
     """Return at most ``limit`` clusters of candidates, see :func:`find_clusters`.
 
     A cluster's box is the mean of its members, weighted by their scores; its score is their mean, 0 for sources
@@ -138,7 +138,7 @@ def find_clusters(
     return np.array(seeds, dtype=np.int64), members[: len(seeds)], weights[: len(seeds)]
 
 
-def suppress(predictions: Found, threshold: float) -> Found:
+def suppress(predictions: Predictions, threshold: float) -> Predictions:
     """Apply NMS over all classes: drop predictions whose IoU with a higher-scoring one is above ``threshold``."""
     kept: list[int] = []
     for i, box in enumerate(predictions["boxes"]):  # from the highest score down
@@ -174,5 +174,5 @@ class _GroupedBoxes:
         return self._order[same], shared / np.maximum(self._area[here] + self._area[same] - shared, 1e-12)
 
 
-def _select_rows(predictions: Found, rows: np.ndarray) -> Found:
+def _select_rows(predictions: Predictions, rows: np.ndarray) -> Predictions:
     return {name: values[rows] for name, values in predictions.items()}

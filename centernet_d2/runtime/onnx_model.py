@@ -22,7 +22,7 @@ import numpy as np
 
 from .images import check_image
 from .letterbox import letterbox, warp_image
-from .merging import Found, _select_rows, merge, suppress
+from .merging import Predictions, _select_rows, merge, suppress
 
 
 class OnnxPredictor:
@@ -61,7 +61,7 @@ class OnnxPredictor:
             raise ValueError(f"{path} takes {network.batch_size} images at once: export it with --batch-size 1")
         self.metadata: dict[str, Any] = {name: json.loads(value) for name, value in network.metadata.items()}
 
-    def __call__(self, image: np.ndarray, calibration: np.ndarray | None = None) -> Found:
+    def __call__(self, image: np.ndarray, calibration: np.ndarray | None = None) -> Predictions:
         """Return the objects of one image, highest-scoring first, in its pixels.
 
         Args:
@@ -85,7 +85,7 @@ class OnnxPredictor:
         candidates = {name: x[0] for name, x in zip(self._names, self._run(image), strict=True)}
         return self._restore_objects(candidates, scale, shift, size, calibration)
 
-    def describe(self, predictions: Found) -> list[dict[str, Any]]:
+    def describe(self, predictions: Predictions) -> list[dict[str, Any]]:
         """Return one entry per object as in COCO's result files, with the class name, ready for JSON.
 
         The category id is that of the training dataset; the box is x, y, width, height.
@@ -107,12 +107,12 @@ class OnnxPredictor:
 
     def _restore_objects(
         self,
-        candidates: Found,
+        candidates: Predictions,
         scale: np.ndarray,
         shift: np.ndarray,
         size: tuple[int, int],
         calibration: np.ndarray | None,
-    ) -> Found:
+    ) -> Predictions:
         """Return candidates in image pixels; ``scale`` and ``shift`` map the image to the input."""
         positions = {"boxes": candidates["boxes"].reshape(-1, 2, 2)}
         positions |= {name: candidates[name][..., :2] for name in self.metadata["points"]}
@@ -202,7 +202,7 @@ def _load_in_openvino(path: str | Path, threads: int) -> _Network:
     )
 
 
-def place_boxes3d(predictions: Found, calibration: np.ndarray) -> Found:
+def place_boxes3d(predictions: Predictions, calibration: np.ndarray) -> Predictions:
     """Place the boxes in camera coordinates: bottom centers, and rotations about the vertical."""
     predictions = dict(predictions)
     boxes, alpha = predictions["boxes"], predictions.pop("orientation")

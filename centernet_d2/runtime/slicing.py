@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from .merging import Found, find_clusters
+from .merging import Predictions, find_clusters
 
 # Overlap (IoU) of two predictions of one object from different tiles.
 _SAME_OBJECT = 0.5
@@ -39,8 +39,8 @@ def _split(length: int, side: int, overlap: int) -> list[int]:
 
 
 def predict_in_tiles(
-    predict: Callable[[Sequence[np.ndarray]], list[Found]], image: np.ndarray, side: int, overlap: int
-) -> Found:
+    predict: Callable[[Sequence[np.ndarray]], list[Predictions]], image: np.ndarray, side: int, overlap: int
+) -> Predictions:
     """Find objects in each tile and in the whole image, and merge them.
 
     Small objects come from the tiles. Objects that are too large to be whole in a tile come from the whole image.
@@ -68,7 +68,7 @@ def predict_in_tiles(
     return {name: np.concatenate([part[name] for part in parts])[kept] for name in whole}
 
 
-def _pick_one_of_each(parts: list[Found]) -> np.ndarray:
+def _pick_one_of_each(parts: list[Predictions]) -> np.ndarray:
     """Rows of the parts, one after another: of an object that several parts have, the one with the highest score.
 
     Objects of one part are never merged, however much they overlap.
@@ -83,7 +83,7 @@ def _pick_one_of_each(parts: list[Found]) -> np.ndarray:
     return starts[index // length] + index % length
 
 
-def _pad(parts: list[Found], name: str, length: int) -> np.ndarray:
+def _pad(parts: list[Predictions], name: str, length: int) -> np.ndarray:
     """One array of all parts, each with ``length`` rows; the score of empty ones is 0."""
     first = parts[0][name]
     values = np.zeros((len(parts), length, *first.shape[1:]), dtype=first.dtype)
@@ -92,7 +92,7 @@ def _pad(parts: list[Found], name: str, length: int) -> np.ndarray:
     return values.reshape(-1, *first.shape[1:])
 
 
-def _select_uncut(found: Found, tile: Tile, size: tuple[int, int]) -> Found:
+def _select_uncut(found: Predictions, tile: Tile, size: tuple[int, int]) -> Predictions:
     """Drop boxes that end at a border of the tile which is not one of the image."""
     (x1, y1, x2, y2), (height, width) = tile, size
     inner = np.array([x1 > 0, y1 > 0, x2 < width, y2 < height])
@@ -102,7 +102,7 @@ def _select_uncut(found: Found, tile: Tile, size: tuple[int, int]) -> Found:
     return {name: values[whole] for name, values in found.items()}
 
 
-def _move(found: Found, tile: Tile, size: tuple[int, int]) -> Found:
+def _move(found: Predictions, tile: Tile, size: tuple[int, int]) -> Predictions:
     """From pixels of the tile to those of the image."""
     x1, y1, x2, y2 = tile
     moved = dict(found)

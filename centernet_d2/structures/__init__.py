@@ -1,4 +1,4 @@
-"""The records that travel between the parts, and the letters of every shape comment.
+"""The structures that travel between the parts, and the letters of every shape comment.
 
 Letters: N images, P objects in the batch, K points of an object, C classes, H W the output grid, R the stride,
 M candidates of an image.

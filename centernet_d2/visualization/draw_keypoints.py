@@ -1,4 +1,4 @@
-"""Landmarks drawn with their skeleton, predicted against true, and many small images on one sheet.
+"""Landmarks drawn with their skeleton, predicted against true, and many small images in one image.
 
 Images are (H, W, 3) uint8, BGR; landmarks are (K, 3) x, y (continuous image pixels) and score or visibility, of
 which keypoints with 0 are not drawn.

@@ -61,7 +61,7 @@ def test_lines_of_a_voc_list_are_names(tmp_path: Path, lines: str, there: tuple[
     ]
 
 
-def test_a_voc_line_that_means_two_things_is_a_fault(tmp_path: Path) -> None:
+def test_a_voc_line_that_means_two_things_is_a_error(tmp_path: Path) -> None:
     root = _voc(tmp_path, "leaf 1\nberry -1\n", "leaf", "leaf 1", "berry")
     (issue,) = read_voc(str(root), "train", [])[1]
     assert "'leaf 1', which may be" in issue.problem

@@ -17,7 +17,7 @@ from centernet_d2.data.catalog import load_dataset_dicts
 from centernet_d2.data.datasets.coco import register_coco
 from centernet_d2.data.preparation.wider_face import DIFFICULTIES
 from centernet_d2.evaluation import build_evaluator
-from centernet_d2.evaluation.wider_face import Faces, Found, WiderFaceEvaluator, average_precisions
+from centernet_d2.evaluation.wider_face import Detections, Faces, WiderFaceEvaluator, average_precisions
 from tests.helpers.wider_face_loops import average_precision
 
 FACE, OTHER, FAR = (10, 10, 20, 20), (60, 60, 30, 30), (300, 300, 20, 20)
@@ -34,7 +34,7 @@ def faces(*rows):
 def predictions(*rows):
     """(x, y, width, height, score), of which the scores must descend."""
     table = np.array(rows, dtype=np.float64).reshape(-1, 5)
-    return Found(np.hstack([table[:, :2], table[:, :2] + table[:, 2:4]]), table[:, 4])
+    return Detections(np.hstack([table[:, :2], table[:, :2] + table[:, 2:4]]), table[:, 4])
 
 
 def hard(gt, detections):

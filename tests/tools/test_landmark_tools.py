@@ -51,7 +51,7 @@ def test_runs_are_compared(tmp_path, monkeypatch, capsys):
     assert "first, common" not in capsys.readouterr().out
 
 
-def test_faults_are_sentences(tmp_path, monkeypatch):
+def test_errors_are_sentences(tmp_path, monkeypatch):
     one = write_run(tmp_path / "1.json", [1.0])
     for arguments, sentence in (
         ([f"a={one}", f"a={one}"], "two runs are called a"),

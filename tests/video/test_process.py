@@ -111,7 +111,7 @@ def test_corrupt_and_missing_frames_are_given(tmp_path, monkeypatch, capsys):
     assert [line["frame"] for line in read_result(tmp_path / "video.mp4")[1]] == [0, 1, 4, 5]
 
 
-def test_a_limit_is_not_a_fault(tmp_path, capsys):
+def test_a_limit_is_not_a_error(tmp_path, capsys):
     source = write_video(tmp_path / "a.avi", 25)
     assert shoot(source, tmp_path / "video.mp4", limit=7) == 7
     assert capsys.readouterr().err == ""

@@ -7,7 +7,7 @@ Every reference model of ctdet, multi_pose and exdet (ddd: ``compare_boxes3d.py`
 without flip test, on images of odd sides and of sides that need no padding. Only the network is replaced, by random
 maps.
 
-Theirs of exdet has three faults (``published_detectors.FAULTS``): what it says is compared as it is, and mended.
+Theirs of exdet has three defects (``published_detectors.DEFECTS``): what it says is compared as it is, and mended.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from published_detectors import (
-    FAULTS,
+    DEFECTS,
     Maps,
     Model,
     compute_grid_size,
@@ -88,14 +88,14 @@ def iterate_differences(a: np.ndarray, b: np.ndarray) -> Iterator[tuple[str, flo
 
 
 def compare(model: Model, size: tuple[int, int], keep: bool, flip: bool, seed: int) -> tuple[dict[str, float], str]:
-    """Largest differences of one random image of ``size`` (height, width) and random maps; a line on faults."""
+    """Largest differences of one random image of ``size`` (height, width) and random maps; a line on defects."""
     generator = torch.Generator().manual_seed(seed)
     image = np.random.default_rng(seed).integers(0, 256, (*size, 3), dtype=np.uint8)
     grid = compute_grid_size(model, size, keep)
     maps = [sample_maps(model.task, grid, generator) for _ in range(1 + flip)]
     cfg = make_our_config(model, _CLASSES[model.task], keep, flip)
     (our_input, *_), a = run_ours(model, cfg, image, maps)
-    (their_input,), b = run_theirs(model, cfg, image, maps, FAULTS)
+    (their_input,), b = run_theirs(model, cfg, image, maps, DEFECTS)
     levels = (our_input - their_input).abs().max().item() * max(cfg.MODEL.PIXEL_STD)
     line = ""
     if model.task == "exdet":

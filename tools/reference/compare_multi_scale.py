@@ -3,7 +3,7 @@
     git clone https://github.com/xingyizhou/CenterNet /tmp/CenterNet
     python tools/reference/compare_multi_scale.py --reference /tmp/CenterNet
 
-The published scales, at kept resolution, as in the reference. Theirs has two faults (``published_detectors.FAULTS``):
+The published scales, at kept resolution, as in the reference. Theirs has two defects (``published_detectors.DEFECTS``):
 what soft-NMS suppresses stays as copies of other rows with old scores, and boxes overlap as if they were a pixel
 larger.
 Theirs is compared as it is, without the pixel, and without the copies too: the last is ours.
@@ -25,7 +25,7 @@ import numpy as np
 import torch
 from compare_detections import MODELS, TOLERANCE, iterate_differences, sample_maps
 from published_detectors import (
-    FAULTS,
+    DEFECTS,
     Model,
     compute_grid_size,
     count_common,
@@ -42,7 +42,7 @@ EVEN, ODD = (208, 304), (201, 301)
 CLASSES = {"ctdet": 1, "multi_pose": 1, "exdet": 4}
 # Levels per column in the center of the image. It is steep, for levels are rounded.
 SLOPE = 7.9
-VARIANTS = (("as it is", ("flip",)), ("no pixel", ("flip", "pixel")), ("no pixel, no copies", FAULTS))
+VARIANTS = (("as it is", ("flip",)), ("no pixel", ("flip", "pixel")), ("no pixel, no copies", DEFECTS))
 
 
 def run_both_sides(

@@ -22,7 +22,7 @@ from pathlib import Path
 import numpy as np
 
 from centernet_d2.data.preparation.wider_face import DIFFICULTIES, read_difficulty
-from centernet_d2.evaluation.wider_face import Faces, Found, average_precisions
+from centernet_d2.evaluation.wider_face import Detections, Faces, average_precisions
 
 MAX_DETECTIONS = 50
 TOLERANCE = 1e-6
@@ -46,7 +46,7 @@ def read_faces(folder: Path) -> dict[str, Faces]:
     return gt
 
 
-def make_detections(gt: dict[str, Faces], seed: int) -> dict[str, Found]:
+def make_detections(gt: dict[str, Faces], seed: int) -> dict[str, Detections]:
     """Around the largest faces, some twice, some beside; a twentieth of the images has none."""
     rng = np.random.default_rng(seed)
     predictions = {}
@@ -57,11 +57,11 @@ def make_detections(gt: dict[str, Faces], seed: int) -> dict[str, Found]:
         moved = rng.normal(0, 0.15, (len(chosen), 2)) * sizes[chosen]
         boxes = np.hstack([faces.boxes[chosen, :2] + moved, faces.boxes[chosen, 2:] + moved]).round(1)
         scores = np.sort(rng.beta(2, 2, len(chosen)).round(4))[::-1]
-        predictions[key] = Found(boxes, scores)
+        predictions[key] = Detections(boxes, scores)
     return predictions
 
 
-def run_theirs(reference: types.ModuleType, folder: Path, predictions: dict[str, Found]) -> dict[str, float]:
+def run_theirs(reference: types.ModuleType, folder: Path, predictions: dict[str, Detections]) -> dict[str, float]:
     rows: dict[str, dict[str, np.ndarray]] = {}
     for key, one in predictions.items():
         event, name = key.split("/")

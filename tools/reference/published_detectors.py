@@ -41,7 +41,7 @@ DETECTORS = {
 # What is wrong with theirs, and can be mended: soft-NMS leaves rows behind ("stale") and adds a pixel to sides and
 # overlaps, as if coordinates were those of whole pixels ("pixel"); extreme points flip the worse half of an image's
 # own groups where there is no flip test ("flip").
-FAULTS = ("stale", "pixel", "flip")
+DEFECTS = ("stale", "pixel", "flip")
 Maps = dict[str, Tensor]
 
 
@@ -133,7 +133,7 @@ def run_theirs(
     Boxes are cut to the image and empty ones are left out, except those of ddd. The reference does neither.
 
     Args:
-        mended: some of ``FAULTS``.
+        mended: some of ``DEFECTS``.
     """
     flip, scales = cfg.TEST.AUG.ENABLED and cfg.TEST.AUG.FLIP, _get_scales(cfg)
     detector = make_reference_detector(model, cfg, flip, scales)

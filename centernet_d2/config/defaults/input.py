@@ -33,7 +33,7 @@ def add_augmentation(cfg: CfgNode) -> None:
     cfg.INPUT.AFFINE = CfgNode()
     # "crop": a scale out of SCALES and a center out of the image less a border of BORDER pixels (halved until it
     # fits in); "shift": Gaussian shift and scale around the center; "none": letterbox; "short_side": the whole image,
-    # whose shorter and longer side SIZE_TRAIN limits, times a factor between the least and the largest of SCALES.
+    # whose shorter and longer side SIZE_TRAIN limits, times a factor between the smallest and the largest of SCALES.
     cfg.INPUT.AFFINE.MODE = "crop"
     # Probability of that mode; else the image is letterboxed.
     cfg.INPUT.AFFINE.PROB = 1.0

@@ -126,7 +126,7 @@ def add_centernet(cfg: CfgNode) -> None:
     cfg.MODEL.CENTERNET.GAUSSIAN_ALPHA = 0.54
     # Radius of "fixed", grid cells.
     cfg.MODEL.CENTERNET.GAUSSIAN_FIXED_RADIUS = 1
-    # "focal": penalty-reduced (published, from logits and so without its clamp of probabilities); "quality": the
+    # "focal": penalty-reduced (reference, from logits and so without its clamp of probabilities); "quality": the
     # Gaussian's value is the probability to be met.
     cfg.MODEL.CENTERNET.HEATMAP_LOSS = "focal"
     cfg.MODEL.CENTERNET.HEATMAP_WEIGHT = 1.0

@@ -53,7 +53,7 @@ def add_tasks(cfg: CfgNode) -> None:
     cfg.MODEL.EXTREME.CLASS_AGNOSTIC = False
     # Peaks read per side and image; objects are sought among all groups of four of them.
     cfg.MODEL.EXTREME.TOPK = 40
-    # Least probability of each extreme point of an object, and of its center.
+    # Minimum probability of each extreme point of an object, and of its center.
     cfg.MODEL.EXTREME.POINT_THRESH = 0.1
     cfg.MODEL.EXTREME.CENTER_THRESH = 0.1
     # Weight of edge aggregation: 0.1 in ExtremeNet, 0 (none) in CenterNet.
@@ -89,7 +89,7 @@ def add_pyramid_tasks(cfg: CfgNode) -> None:
     cfg.MODEL.LSNET.CONTOUR_POINTS = 36
     # Which box a pose belongs to (LSNetPoseTask): the "object" box, which is predicted, or that of its "keypoints".
     cfg.MODEL.LSNET.POSE_BOX = "object"
-    # Where a cell's anchor point lies: 0 is the cell's corner (published), 0.5 its center.
+    # Where a cell's anchor point lies: 0 is the cell's corner (reference), 0.5 its center.
     cfg.MODEL.LSNET.POINT_OFFSET = 0.0
     # The positive cells of the first stage are nearest to the "box" center, or to the "centroid" of the extreme points.
     cfg.MODEL.LSNET.INIT_CENTER = "box"
@@ -116,7 +116,7 @@ def add_pyramid_tasks(cfg: CfgNode) -> None:
     # Corner verification: corners of boxes move to peaks of corner heatmaps (LSNet-CPV; CenterNet++, where False is
     # CenterNet-RT).
     cfg.MODEL.LSNET.CORNERS = False
-    # Least probability of the corner that a box's corner moves to; 0 moves every one (published).
+    # Minimum probability of the corner that a box's corner moves to; 0 moves every one (reference).
     cfg.MODEL.LSNET.CORNER_THRESH = 0.0
     # Defects of the reference code to restore: names of modeling.lsnet.reference.DEFECTS.
     cfg.MODEL.LSNET.REFERENCE_DEFECTS = []

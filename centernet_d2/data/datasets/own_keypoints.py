@@ -73,16 +73,16 @@ def read_own_coco(
 def use_own_keypoints(coco: CocoFile, json_file: str, settings: KeypointSettings) -> KeypointSchema | None:
     """Return the schema of the file's keypoints; None if no category names any.
 
-    Each object gets the keypoints of all classes, those of others unlabeled, in place. Faults of the categories are
+    Each object gets the keypoints of all classes, those of others unlabeled, in place. Errors of the categories are
     added to ``coco.issues``, and None is returned then, too.
 
     Raises:
         ValueError: ``settings.flip_pairs`` names a keypoint that there is not.
     """
     own = [category.get("keypoints") or [] for category in coco.categories]
-    faults = [fault for category in coco.categories for fault in _find_faults(category)]
-    coco.issues += [AnnotationIssue(json_file, None, "categories", fault) for fault in faults]
-    if faults or not any(own) or len(set(coco.class_names)) < len(own):
+    errors = [error for category in coco.categories for error in _find_errors(category)]
+    coco.issues += [AnnotationIssue(json_file, None, "categories", error) for error in errors]
+    if errors or not any(own) or len(set(coco.class_names)) < len(own):
         return None
     schema = _build_schema(coco, own, settings)
     numbers = [number for number, names in enumerate(own) if names]
@@ -130,7 +130,7 @@ def describe_sigmas(schema: KeypointSchema, given: Sequence[float]) -> str:
     return f"OKS sigmas {source}: " + ", ".join(f"{n} {s:g}" for n, s in zip(schema.names, sigmas, strict=False))
 
 
-def _find_faults(category: dict[str, Any]) -> list[str]:
+def _find_errors(category: dict[str, Any]) -> list[str]:
     names = category.get("keypoints") or []
     if not isinstance(names, list) or not all(isinstance(name, str) and name for name in names):
         return [f"{category['name']} has the keypoints {str(names)[:60]}, not a list of names"]

@@ -43,7 +43,7 @@ class VocImage(NamedTuple):
 
 
 def read_voc_xml(file_name: str) -> tuple[VocImage, list[AnnotationIssue]]:
-    """Read one file; objects with faults are left out and reported. Never raises for a bad or absent file."""
+    """Read one file; objects with errors are left out and reported. Never raises for a bad or absent file."""
     nothing = VocImage(None, [])
     try:
         root = parse_xml(file_name)

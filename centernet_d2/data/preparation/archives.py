@@ -27,7 +27,7 @@ _MAX_EXPANSION = 200
 _FREE_BYTES = 100 * 2**20
 _TAR_SUFFIXES = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz")
 _DAMAGED = (zipfile.BadZipFile, tarfile.TarError, zlib.error, EOFError, NotImplementedError, ValueError)
-# Not the archive's fault: go no further.
+# Not an error of the archive: stop here.
 _OWN_TROUBLE = (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EROFS)
 
 
@@ -64,11 +64,11 @@ def unpack_archives(folder: Path, password: str | None = None) -> list[Annotatio
 
 
 class _Entry(NamedTuple):
-    """``open`` reads the content, ``size`` bytes; ``fault`` says why it must not be."""
+    """``open`` reads the content, ``size`` bytes; ``problem`` says why it must not be."""
 
     name: str
     size: int
-    fault: str
+    problem: str
     open: Callable[[], IO[bytes]]
 
 
@@ -136,14 +136,14 @@ def _unpack(entries: Iterator[_Entry], size: int, archive: str, target: Path) ->
     issues: list[AnnotationIssue] = []
     left = _MAX_EXPANSION * size + _FREE_BYTES
     for entry in entries:
-        name, fault = entry.name.replace("\\", "/"), entry.fault
+        name, problem = entry.name.replace("\\", "/"), entry.problem
         if name.startswith("__MACOSX/"):
             continue
         if leaves_folder(name) or PureWindowsPath(name).drive:
-            fault = f"leads out of the folder {target.name}"
+            problem = f"leads out of the folder {target.name}"
         elif entry.size > left:
-            fault = f"would unpack to {entry.size} bytes, absurdly many for an archive of {size}"
-        elif not fault:
+            problem = f"would unpack to {entry.size} bytes, absurdly many for an archive of {size}"
+        elif not problem:
             try:
                 left -= entry.size
                 _write(entry, _place(name, target))
@@ -152,9 +152,9 @@ def _unpack(entries: Iterator[_Entry], size: int, archive: str, target: Path) ->
             except (*_DAMAGED, OSError) as error:
                 if isinstance(error, OSError) and error.errno in _OWN_TROUBLE:
                     raise
-                fault = f"cannot be unpacked: {error}"
-        if fault:
-            issues.append(AnnotationIssue(archive, None, entry.name, fault))
+                problem = f"cannot be unpacked: {error}"
+        if problem:
+            issues.append(AnnotationIssue(archive, None, entry.name, problem))
     return issues
 
 

@@ -44,7 +44,7 @@ class Summary:
 
     Attributes:
         known: the reference numbers of "images" and "objects", where there are any.
-        notes: further warnings.
+        notes: more warnings.
     """
 
     json_file: Path

@@ -94,19 +94,19 @@ def read_line(files: NamedFiles, names: dict[str, str], path: Path, line: Line, 
     for number, entry in enumerate(entries, start=1):
         try:
             fields = _convert_object(entry, boxes)
-        except _Fault as fault:
-            issues.append(AnnotationIssue(name, number, *fault.args))
+        except _FieldError as error:
+            issues.append(AnnotationIssue(name, number, *error.args))
             continue
-        faults = check_object(fields, name, number, (image["height"], image["width"]), (1,), None)
+        errors = check_object(fields, name, number, (image["height"], image["width"]), (1,), None)
         # One that reaches outside of the image is kept: it is cut when trained on.
-        faults = [fault for fault in faults if fault.fatal or not _is_visible(fields["bbox"], image)]
-        issues += faults
-        if not faults:
+        errors = [error for error in errors if error.fatal or not _is_visible(fields["bbox"], image)]
+        issues += errors
+        if not errors:
             objects.append({**fields, "area": fields["bbox"][2] * fields["bbox"][3]})
     return Converted(image, objects, issues)
 
 
-class _Fault(Exception):
+class _FieldError(Exception):
     """Field and problem."""
 
 
@@ -118,14 +118,14 @@ def _convert_object(entry: Any, boxes: str) -> Fields:
     """Return an entry of "annotations" without its area; its box is still to be checked."""
     tag = entry.get("tag") if isinstance(entry, dict) else None
     if tag not in _TAGS:
-        raise _Fault("tag", f"is {tag!r}, not one of {', '.join(_TAGS)}")
+        raise _FieldError("tag", f"is {tag!r}, not one of {', '.join(_TAGS)}")
     key = BOXES[boxes][0] if tag == "person" else "fbox"
     if key not in entry:
-        raise _Fault(key, "is missing")
+        raise _FieldError(key, "is missing")
     attributes = [entry.get(name, {}) for name in ("extra", *(["head_attr"] if boxes == "head" else []))]
     flags = [one.get("ignore", 0) if isinstance(one, dict) else None for one in attributes]
     if not all(flag in (0, 1) for flag in flags):
-        raise _Fault("ignore", f"is {flags}, not 0 or 1")
+        raise _FieldError("ignore", f"is {flags}, not 0 or 1")
     return {"category_id": 1, "bbox": entry[key], "iscrowd": int(tag == "mask" or 1 in flags)}
 
 

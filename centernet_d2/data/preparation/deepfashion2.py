@@ -57,7 +57,7 @@ def _convert_split(root: Path, split: str) -> Summary:
 def read_deepfashion2(files: NamedFiles, split: str, stem: str) -> Converted:
     """Return one image with its clothing items, each with 294 landmarks: those of its category, zeros elsewhere.
 
-    Clothing items with faults are left out and named, and so are images without any good one. Never raises for bad
+    Clothing items with errors are left out and named, and so are images without any good one. Never raises for bad
     content.
     """
     file = f"{split}/annos/{stem}.json"
@@ -65,8 +65,8 @@ def read_deepfashion2(files: NamedFiles, split: str, stem: str) -> Converted:
         root = Path(files.folder)
         clothing = _read_clothing(root / file)
         image = make_image_entry(root, find_image(files, f"{split}/image/{stem}"))
-    except _Fault as fault:
-        return Converted(issues=[AnnotationIssue(file, None, *fault.args)])
+    except _FieldError as error:
+        return Converted(issues=[AnnotationIssue(file, None, *error.args)])
     except CorruptImageError as error:
         return Converted(
             issues=[AnnotationIssue(file, None, "image", f"image/{Path(error.file_name).name}: {error.reason}")]
@@ -75,14 +75,14 @@ def read_deepfashion2(files: NamedFiles, split: str, stem: str) -> Converted:
     shared = {"pair_id": pair} if is_integer(pair) else {}
     objects, issues = [], []
     for name, clothing_item in clothing.items():
-        fields, faults = _convert_object(clothing_item, file, name, (image["height"], image["width"]))
-        issues += faults
+        fields, errors = _convert_object(clothing_item, file, name, (image["height"], image["width"]))
+        issues += errors
         if fields:
             objects.append({**fields, **shared})
     return Converted(image if objects else None, objects, issues)
 
 
-class _Fault(Exception):
+class _FieldError(Exception):
     """Field and problem."""
 
 
@@ -91,16 +91,16 @@ def _read_clothing(path: Path) -> Fields:
     try:
         content = json.loads(read_text(path))
     except FileNotFoundError:
-        raise _Fault("file", "does not exist, but there is an image") from None
+        raise _FieldError("file", "does not exist, but there is an image") from None
     except NotTextError as error:
-        raise _Fault("file", error.reason) from None
+        raise _FieldError("file", error.reason) from None
     except (ValueError, RecursionError) as error:
-        raise _Fault("file", f"is not JSON: {error}") from None
+        raise _FieldError("file", f"is not JSON: {error}") from None
     if not isinstance(content, dict):
-        raise _Fault("file", "is not an object with clothing items")
+        raise _FieldError("file", "is not an object with clothing items")
     clothing = {name: value for name, value in content.items() if name != "source"}
     if not clothing.keys() - {"pair_id"}:
-        raise _Fault("item1", "is missing: there is no clothing item")
+        raise _FieldError("item1", "is missing: there is no clothing item")
     return clothing
 
 
@@ -114,7 +114,7 @@ def _convert_object(
             AnnotationIssue(file, name, "item", "is empty" if clothing_item == {} else "is not an object with fields")
         ]
     issues = _check_item(clothing_item, file, name, size)
-    box = None if any(fault.fatal for fault in issues) else _convert_box(clothing_item["bounding_box"], size)
+    box = None if any(error.fatal for error in issues) else _convert_box(clothing_item["bounding_box"], size)
     if box is None:
         return None, issues
     first, end = _RANGES[clothing_item["category_id"]]
@@ -141,8 +141,8 @@ def _check_item(clothing_item: Fields, file: str, name: str, size: tuple[int, in
     first, end = _RANGES[category] if is_integer(category) and category in _RANGES else (0, 0)
     checked = {**renamed, "bbox_mode": BoxMode.XYXY_ABS}
     names = {ours: theirs for theirs, ours in _FIELDS.items()}
-    faults = check_object(checked, file, name, size, _RANGES, end - first or None)
-    issues = [fault._replace(field=names[fault.field]) for fault in faults]
+    errors = check_object(checked, file, name, size, _RANGES, end - first or None)
+    issues = [error._replace(field=names[error.field]) for error in errors]
     if "landmarks" not in clothing_item:
         issues.append(AnnotationIssue(file, name, "landmarks", "are missing"))
     if _read_polygons(clothing_item) is None:

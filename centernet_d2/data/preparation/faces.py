@@ -59,12 +59,12 @@ def convert_faces(
     for face in faces:
         try:
             objects.append(_convert_face(face, (image["height"], image["width"])))
-        except _Fault as fault:
-            issues.append(AnnotationIssue(face.file, face.number, *fault.args))
+        except _FieldError as error:
+            issues.append(AnnotationIssue(face.file, face.number, *error.args))
     return Converted(image if objects or not issues else None, objects, issues)
 
 
-class _Fault(Exception):
+class _FieldError(Exception):
     """Field and problem."""
 
 
@@ -81,18 +81,18 @@ def _convert_face(face: Face, size: tuple[int, int]) -> Fields:
     visibility = np.full(len(points), 2) if face.visibility is None else np.asarray(face.visibility)
     labeled = points[visibility > 0]
     if not len(labeled):
-        raise _Fault("points", "none is labeled")
+        raise _FieldError("points", "none is labeled")
     if not np.isfinite(labeled).all():
-        raise _Fault("points", "have a value that is not a finite number")
+        raise _FieldError("points", "have a value that is not a finite number")
     _check_inside(labeled, size)
     box = face.box
     if box is None:
         box = [*from_pixel_index(labeled.min(axis=0)), *from_pixel_index(labeled.max(axis=0))]
     x1, y1, x2, y2 = (float(value) for value in box)
     if not np.isfinite([x1, y1, x2, y2]).all():
-        raise _Fault("box", "is missing, or not four finite numbers")
+        raise _FieldError("box", "is missing, or not four finite numbers")
     if x2 <= x1 or y2 <= y1:
-        raise _Fault("box", f"from ({x1:g}, {y1:g}) to ({x2:g}, {y2:g}) has no area")
+        raise _FieldError("box", f"from ({x1:g}, {y1:g}) to ({x2:g}, {y2:g}) has no area")
     points = np.where(visibility[:, None] > 0, points, 0)
     return {
         "category_id": 1,
@@ -115,9 +115,9 @@ def _check_inside(points: np.ndarray, size: tuple[int, int]) -> None:
     where = f"the {width}x{height} image"
     if beyond[worst] > _MAX_OUTSIDE * max(size):
         x, y = points[worst]
-        raise _Fault("points", f"one is far outside {where}, at ({x:g}, {y:g})")
+        raise _FieldError("points", f"one is far outside {where}, at ({x:g}, {y:g})")
     if (beyond > 0).mean() > 0.5:
-        raise _Fault("points", f"{(beyond > 0).sum()} of {len(points)} are outside {where}")
+        raise _FieldError("points", f"{(beyond > 0).sum()} of {len(points)} are outside {where}")
 
 
 def _round_short(value: float) -> float:

@@ -99,14 +99,14 @@ def read_kitti(files: NamedFiles, folders: dict[str, str], name: str) -> Convert
         lines = _read_lines(root, label)
     except CorruptImageError as error:
         return Converted(issues=[AnnotationIssue(image, None, "image", error.reason)])
-    except _Fault as fault:
-        return Converted(issues=[AnnotationIssue(*fault.args)])
+    except _FieldError as error:
+        return Converted(issues=[AnnotationIssue(*error.args)])
     objects, ignored, issues = [], [], []
     for number, line in enumerate(lines, start=1):
         if not line.strip():
             continue
-        fields, faults = _convert_object(line.split(), label, number, (entry["height"], entry["width"]))
-        issues += faults
+        fields, errors = _convert_object(line.split(), label, number, (entry["height"], entry["width"]))
+        issues += errors
         if fields and "category_id" in fields:
             objects.append(fields)
         elif fields:
@@ -114,7 +114,7 @@ def read_kitti(files: NamedFiles, folders: dict[str, str], name: str) -> Convert
     return Converted({**entry, "ignored": ignored}, objects, issues)
 
 
-class _Fault(Exception):
+class _FieldError(Exception):
     """What a ``AnnotationIssue`` has."""
 
 
@@ -129,9 +129,9 @@ def _read_lines(root: Path, file: str) -> list[str]:
     try:
         return read_lines(root / file)
     except FileNotFoundError:
-        raise _Fault(file, None, "file", explain_missing(root / file)) from None
+        raise _FieldError(file, None, "file", explain_missing(root / file)) from None
     except NotTextError as error:
-        raise _Fault(file, None, "file", error.reason) from None
+        raise _FieldError(file, None, "file", error.reason) from None
 
 
 def _read_calibration(root: Path, file: str) -> list[list[float]]:
@@ -141,9 +141,9 @@ def _read_calibration(root: Path, file: str) -> list[list[float]]:
         if name.strip() == "P2":
             numbers = [_parse_number(value) for value in values.split()]
             if len(numbers) != 12 or not all(map(math.isfinite, numbers)):
-                raise _Fault(file, None, "P2", f"is {values.strip()!r}, not twelve finite numbers")
+                raise _FieldError(file, None, "P2", f"is {values.strip()!r}, not twelve finite numbers")
             return [numbers[row : row + 4] for row in (0, 4, 8)]
-    raise _Fault(file, None, "P2", "is missing")
+    raise _FieldError(file, None, "P2", "is missing")
 
 
 def _convert_object(
@@ -158,20 +158,20 @@ def _convert_object(
     values = dict(zip(_NUMBERS, map(_parse_number, words[1:]), strict=True))
     x1, y1, x2, y2 = (values[name] for name in ("x1", "y1", "x2", "y2"))
     fields: Fields = {"line": line, "bbox": [x1, y1, x2 - x1, y2 - y1]}
-    faults = check_object({**fields, "category_id": 1}, file, line, size, (1,), None)
+    errors = check_object({**fields, "category_id": 1}, file, line, size, (1,), None)
     # A box that reaches outside of the image is kept: it is cut when trained on.
-    faults = [
-        fault for fault in faults if fault.fatal or min(x2, size[1]) <= max(x1, 0) or min(y2, size[0]) <= max(y1, 0)
+    errors = [
+        error for error in errors if error.fatal or min(x2, size[1]) <= max(x1, 0) or min(y2, size[0]) <= max(y1, 0)
     ]
     if words[0] != "DontCare":
-        faults += [AnnotationIssue(file, line, *fault) for fault in _check_values(values)]
+        errors += [AnnotationIssue(file, line, *error) for error in _check_values(values)]
         fields |= _convert_3d(values)
     if words[0].lower() in CLASS_NAMES:
         category = CLASS_NAMES.index(words[0].lower()) + 1
         fields |= {"category_id": category, "area": fields["bbox"][2] * fields["bbox"][3], "iscrowd": 0}
     else:
         fields["type"] = words[0]
-    return None if faults else fields, faults
+    return None if errors else fields, errors
 
 
 def _convert_3d(values: dict[str, float]) -> Fields:

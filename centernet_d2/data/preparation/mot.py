@@ -85,20 +85,20 @@ def read_video(root: Path, folder: str, annotated: bool) -> Video:
     try:
         length = _read_length(root, f"{folder}/seqinfo.ini")
         lines = _read_text(root, f"{folder}/gt/gt.txt").split("\n") if annotated else []
-    except _Fault as fault:
-        video.issues.append(AnnotationIssue(*fault.args))
+    except _FieldError as error:
+        video.issues.append(AnnotationIssue(*error.args))
         return video
     video.length = length
     seen: dict[tuple[float, float], int] = {}
     for number, line in enumerate(lines, start=1):
         if not line.strip():
             continue
-        values, faults = _parse_values(line.split(","), length)
+        values, errors = _parse_values(line.split(","), length)
         key = (values.get("frame", 0), values.get("id", 0))
-        if not faults and key in seen:
-            faults = [("id", f"is {key[1]:g}, as on line {seen[key]} in the same frame")]
-        if faults:
-            video.issues += [AnnotationIssue(f"{folder}/gt/gt.txt", number, *fault) for fault in faults]
+        if not errors and key in seen:
+            errors = [("id", f"is {key[1]:g}, as on line {seen[key]} in the same frame")]
+        if errors:
+            video.issues += [AnnotationIssue(f"{folder}/gt/gt.txt", number, *error) for error in errors]
             continue
         seen[key] = number
         if values["class"] in (_PEDESTRIAN, *_REGIONS):
@@ -106,7 +106,7 @@ def read_video(root: Path, folder: str, annotated: bool) -> Video:
     return video
 
 
-class _Fault(Exception):
+class _FieldError(Exception):
     """What a ``AnnotationIssue`` has."""
 
 
@@ -157,9 +157,9 @@ def _read_text(root: Path, file: str) -> str:
     try:
         return read_text(root / file)
     except FileNotFoundError:
-        raise _Fault(file, None, "file", f"{explain_missing(root / file)}: the video is left out") from None
+        raise _FieldError(file, None, "file", f"{explain_missing(root / file)}: the video is left out") from None
     except NotTextError as error:
-        raise _Fault(file, None, "file", error.reason) from None
+        raise _FieldError(file, None, "file", error.reason) from None
 
 
 def _read_length(root: Path, file: str) -> int:
@@ -169,11 +169,11 @@ def _read_length(root: Path, file: str) -> int:
         ini.read_string(_read_text(root, file))
     except configparser.Error as error:
         problem = f"cannot be read: {str(error).splitlines()[0]}"
-        raise _Fault(file, None, "file", problem) from None
+        raise _FieldError(file, None, "file", problem) from None
     word = ini.get("Sequence", "seqLength", fallback="")
     if not (word.isascii() and word.isdigit() and 0 < int(word) <= _MOST_FRAMES):
         problem = f"is {word!r}, not a number of frames" if word else "is missing in [Sequence]"
-        raise _Fault(file, None, "seqLength", problem)
+        raise _FieldError(file, None, "seqLength", problem)
     return int(word)
 
 
@@ -189,11 +189,11 @@ def _parse_values(words: list[str], length: int) -> tuple[dict[str, float], list
         "class": ("a class from 1 to 13", lambda x: x in range(1, 14)),
         "visibility": ("a fraction from 0 to 1", lambda x: 0 <= x <= 1),
     }
-    faults = [
+    errors = [
         (key, f"is {values[key]:g}, not {what}") for key, (what, holds) in expected.items() if not holds(values[key])
     ]
     box = check_object({"bbox": _convert_box(values), "category_id": 1}, "", None, (None, None), (1,), None)
-    return values, faults + [(fault.field, fault.problem) for fault in box]
+    return values, errors + [(error.field, error.problem) for error in box]
 
 
 def _convert_object(values: dict[str, float]) -> Fields:

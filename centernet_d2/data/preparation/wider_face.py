@@ -154,7 +154,7 @@ def read_image(root: Path, folder: str, path: Path, one: Listed) -> Converted:
     except CorruptImageError as error:
         return Converted(issues=[AnnotationIssue(file_name, None, "image", error.reason)])
     faces = [_convert_face(row.split(), str(path), line) for line, row in enumerate(rows, start=one.line + 2)]
-    issues = [fault for _, faults in faces for fault in faults]
+    issues = [error for _, errors in faces for error in errors]
     boxes = [fields["bbox"] if fields else None for fields, _ in faces]
     for difficulty, chosen in one.chosen.items() if rows else ():
         if len(chosen) != len(rows) or any(box and box != face[:4] for box, face in zip(boxes, chosen, strict=True)):
@@ -174,20 +174,20 @@ def _convert_face(words: list[str], file: str, line: int) -> tuple[Fields | None
         return None, [AnnotationIssue(file, line, "line", f"has {len(words)} values, not {4 + len(_FLAGS)}")]
     x, y, width, height, *values = (_parse_number(word) for word in words)
     flags = {name: int(value) for name, value in zip(_FLAGS, values, strict=True) if value in range(_FLAGS[name] + 1)}
-    faults = [
+    errors = [
         AnnotationIssue(file, line, name, f"is {word!r}, not a whole number from 0 to {_FLAGS[name]}")
         for name, word in zip(_FLAGS, words[4:], strict=True)
         if name not in flags
     ]
     if not all(map(math.isfinite, (x, y, width, height))):
-        faults.append(AnnotationIssue(file, line, "bbox", f"is {' '.join(words[:4])}, not four finite numbers"))
-    if faults:
-        return None, faults
+        errors.append(AnnotationIssue(file, line, "bbox", f"is {' '.join(words[:4])}, not four finite numbers"))
+    if errors:
+        return None, errors
     invalid = flags.pop("invalid")
     if width <= 0 or height <= 0:
         # Listed all the same, because the evaluation numbers and may count it.
-        faults = [AnnotationIssue(file, line, "bbox", f"{' '.join(words[:4])} has no area: the face is not trained on")]
-    area, crowd = max(width, 0) * max(height, 0), int(invalid or bool(faults))
+        errors = [AnnotationIssue(file, line, "bbox", f"{' '.join(words[:4])} has no area: the face is not trained on")]
+    area, crowd = max(width, 0) * max(height, 0), int(invalid or bool(errors))
     return {
         "category_id": 1,
         "bbox": [x, y, width, height],
@@ -195,7 +195,7 @@ def _convert_face(words: list[str], file: str, line: int) -> tuple[Fields | None
         "iscrowd": crowd,
         "line": line,
         **flags,
-    }, faults
+    }, errors
 
 
 def _parse_number(word: str) -> float:

@@ -23,7 +23,7 @@ EXTREME4 = register_schema(
 
 # Of the object's height or width: an outline that is no farther from the extreme counts as extreme.
 _TOLERANCE = 0.02
-# Of each side: the coordinate that is extreme, and whether it is the least (1) or the largest (-1).
+# Of each side: the coordinate that is extreme, and whether it is the smallest (1) or the largest (-1).
 _SIDES = ((1, 1), (0, 1), (1, -1), (0, -1))
 
 

@@ -1,9 +1,9 @@
-"""Drawn persons with COCO's 17 joints: a dataset for human pose that needs no download.
+"""Synthetic persons with COCO's 17 joints: a dataset for human pose that needs no download.
 
 A person (``centernet_d2.data.synthetic.person_model``) stands, sits or jumps, looks to the viewer or away, and is
 painted; as with the shapes of ``centernet_d2.data.synthetic.shapes``, an image is a pure function of (config, seed,
-index), and the joints of a whole set cost no drawing. Left is told from right as with real persons: by the face, the
-chest and the feet. Persons hide parts of each other and of themselves, and some reach out of the image.
+index), and the joints of a whole set cost no drawing. Face, chest and feet show which side is left. Persons hide parts
+of each other and of themselves, and some reach out of the image.
 """
 
 from __future__ import annotations

@@ -5,8 +5,8 @@ separate random streams, so that a dataset's annotations need no drawing. Color 
 has to learn the outlines.
 
 In the *occluded* mode an opaque patch lies on the center of every object. All classes differ in their outline, not in
-their inside, so an object can be told by what shows around the patch, and not by its center. Patches of the same kind
-lie about in the background of every image, so that a patch alone says nothing.
+their inside, so an object can be recognized by what shows around the patch, and not by its center. Patches of the same
+kind lie in the background of every image, so that a patch alone says nothing.
 """
 
 from __future__ import annotations
@@ -90,9 +90,9 @@ class ShapesConfig(SyntheticConfig):
         max_aspect: largest ratio of an object's sides.
         rotation: outlines are rotated by up to this many degrees before they are stretched into the box.
         max_overlap: largest fraction of the smaller of two boxes that the other may cover.
-        contrast: least distance (Euclid, RGB) of an object's color from what is behind its center.
+        contrast: minimum distance (Euclid, RGB) of an object's color from what is behind its center.
         occluded: put an opaque patch on every object's center.
-        cover_size: (least, largest) sides of that patch as a fraction of the object's.
+        cover_size: (smallest, largest) sides of that patch as a fraction of the object's.
     """
 
     max_aspect: float = 2.0

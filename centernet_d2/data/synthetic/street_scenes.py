@@ -1,4 +1,4 @@
-"""Drawn streets with shaded boxes of KITTI's three classes: a dataset for 3D boxes that needs no download.
+"""Synthetic street scenes with shaded boxes of KITTI's three classes: a dataset for 3D boxes that needs no download.
 
 A camera looks along a flat ground. How far away something is can be seen from where it stands and from how large it
 is; where its front is, from lights and windows. The camera's principal point is another in every image, so that a
@@ -28,9 +28,9 @@ _VARIATION = 0.06
 _FRACTIONS = (0.15, 0.7, 0.15)
 # The camera's place as in KITTI's rig, meters: to the right of and in front of the origin.
 _RIGHT, _FRONT = 0.06, 0.003
-# Least visible fraction of objects that count as not, partly and largely occluded; others are left out.
+# Minimum visible fraction of objects that count as not, partly and largely occluded; others are left out.
 _VISIBLE = (0.85, 0.5, 0.3)
-# Outlines are painted at so many times the resolution to find that share: OpenCV's are half a pixel too large.
+# Outlines are painted at so many times the resolution to find that fraction: OpenCV's are half a pixel too large.
 _FINE = 4
 
 # The faces of a box, except its bottom, by their corners (``Boxes3D.compute_corners``). The first two are at the bottom
@@ -66,7 +66,7 @@ _DETAILS: dict[str, dict[str, list[_Detail]]] = {
 
 @dataclass(frozen=True)
 class StreetScenesConfig(SyntheticConfig):
-    """Streets.
+    """Street scenes.
 
     Attributes:
         focal: pixels.

@@ -5,7 +5,7 @@ another one. Where everything is follows from closed forms of the frame's number
 
 Objects are of one class and keep shape, color and what is in front of what; size and turn change slowly. Some are
 thrown back at the sides of the image, the others come in and leave for good. Companions look much like another object
-and move with it, not much farther from it than what both move in a frame: who is who is told by the motion, hardly by
+and move with it, not much farther from it than what both move in a frame: who is who is known by the motion, hardly by
 the color, and not by the nearest place.
 """
 
@@ -46,9 +46,9 @@ class VideosConfig(SyntheticConfig):
         slope: largest angle in degrees between a way and the horizontal.
         bouncing: fraction of the objects that are thrown back at the sides of the image.
         companions: probability that the next object goes with one and looks like it.
-        spacing: least distance between both, as a fraction of the size.
-        growth: largest share by which a size changes.
-        min_visible: least fraction of an object that is in the image and not covered; below, it is not annotated.
+        spacing: minimum distance between both, as a fraction of the size.
+        growth: largest fraction by which a size changes.
+        min_visible: minimum fraction of an object that is in the image and not covered; below, it is not annotated.
     """
 
     height: int = 128
@@ -78,7 +78,7 @@ class TracksConfig(VideosConfig):
     Attributes:
         max_aspect: largest ratio of an object's sides.
         rotation: outlines turn by up to this many degrees to both sides.
-        contrast: least distance (Euclid, RGB) of a color from the background's mean; companions may come closer.
+        contrast: minimum distance (Euclid, RGB) of a color from the background's mean; companions may come closer.
     """
 
     # A patch of clutter looks like a shape that stands still.

@@ -137,7 +137,7 @@ class RandomAffine(Augmentation):
             mode: "crop" (a window of ``scales`` times the fitted size, its center at least ``border`` pixels inside),
                 "shift" (Gaussian of standard deviation ``shift`` and ``scale`` around the center), "none" (letterbox),
                 "short_side" (the whole image, of a size of its own: ``output_size`` limits its shorter and longer side,
-                both times a factor between the least and the largest of ``scales``).
+                both times a factor between the smallest and the largest of ``scales``).
             prob: probability of ``mode``; otherwise the image is letterboxed.
             rotation: standard deviation in degrees.
             shear: largest shear angle, degrees to either side; uniform.

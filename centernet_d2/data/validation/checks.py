@@ -137,7 +137,7 @@ def check_headers(
 def count_shared_cells(
     dataset_dicts: Sequence[DatasetDict], stride: int, input_size: tuple[int, int], point: int = 4
 ) -> SharedCells:
-    """Count the objects that a CenterNet cannot tell apart, because they share class and cell.
+    """Count the objects that a CenterNet cannot distinguish, because they share class and cell.
 
     Args:
         stride: input pixels per cell.

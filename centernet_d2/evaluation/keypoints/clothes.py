@@ -37,7 +37,7 @@ from centernet_d2.geometry import to_pixel_index
 
 _logger = logging.getLogger(__name__)
 
-#: Task -> the least visibility that counts: DeepFashion2's 2 is visible, 1 occluded, 0 not labeled.
+#: Task -> the minimum visibility that counts: DeepFashion2's 2 is visible, 1 occluded, 0 not labeled.
 KEYPOINT_TASKS = {"keypoints_visible": 2, "keypoints_visible_and_occluded": 1}
 # COCO's names of the area ranges after "all".
 _AREAS = {"bbox": ("s", "m", "l"), "keypoints": ("m", "l")}

@@ -91,7 +91,7 @@ class TrackingEvaluator(DatasetEvaluator):
             predictions = _Found(*(x[usable].numpy() for x in fields))
             for track_id, count in Counter(predictions.ids.tolist()).items():
                 if count > 1:
-                    raise ValueError(f"{file}: {count} objects have the identity {track_id}")
+                    raise ValueError(f"{file}: {count} objects have the track id {track_id}")
             self._found.setdefault(sample["video_id"], {})[sample["frame"]] = predictions
 
     def evaluate(self) -> dict[str, dict[str, float]]:

@@ -57,7 +57,7 @@ class CornerMaps:
         return [x + extra for x, extra in zip(maps, self.embedding, strict=True)]
 
     def append_to(self, maps: Sequence[Tensor]) -> list[Tensor]:
-        """Return a tower's maps with the scores and offsets as 3 P further channels, for the second stage."""
+        """Return a tower's maps with the scores and offsets as 3 P extra channels, for the second stage."""
         if not self.scores:
             return list(maps)
         return [torch.cat(one, dim=1) for one in zip(maps, self.scores, self.offsets, strict=True)]
@@ -99,7 +99,7 @@ class CornerHead(nn.Module):
         channels: c of the feature maps.
         points: :data:`CORNERS` or :data:`CORNERS_AND_CENTER`; (): the class map alone (CenterNet-RT).
         shared: kind of the convolution in front of all.
-        threshold: least probability of a corner that a box is moved to.
+        threshold: minimum probability of a corner that a box is moved to.
     """
 
     def __init__(

@@ -41,7 +41,7 @@ class Aggregation(nn.ModuleList):
 
     Args:
         channels: of the maps; the results have those of the first.
-        factors: how much coarser than the first each further map is.
+        factors: how much coarser than the first each extra map is.
     """
 
     def __init__(self, channels: Sequence[int], factors: Sequence[int], conv: str, norm: str) -> None:

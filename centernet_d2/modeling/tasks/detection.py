@@ -34,7 +34,7 @@ class DetectionTask(Task):
     """Every point proposes boxes at its own peaks; proposals of one object are merged.
 
     Args:
-        heads: ``heatmap``, ``box_size`` and, where that needs it, ``offset``; and further ones.
+        heads: ``heatmap``, ``box_size`` and, where that needs it, ``offset``; and more.
         merge: "soft_nms": the union, soft-NMS (Enhanced CenterNet). "vote": clusters with one member per point, whose
             score is the mean over all points, then soft-NMS. "resample": a proposal's score is the mean of what *every*
             point's heatmap says (the largest of 3x3 cells) where that point of the build_candidates box lies, then

@@ -46,7 +46,7 @@ class ExtremePointTask(Task):
             classes than those, it alone says the class.
         num_peaks: K, read per side and image.
         aggregation: weight of :func:`~centernet_d2.ops.extreme_points.aggregate_edges`; 0 switches it off.
-        point_threshold, center_threshold: the least probabilities.
+        point_threshold, center_threshold: the minimum probabilities.
         center_cell: the center heatmap is read in the center of the points' "positions", or (as in the reference) of
             the "cells" that hold them, which may be the cell before.
         masks: give octagons.

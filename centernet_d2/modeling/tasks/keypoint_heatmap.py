@@ -35,7 +35,7 @@ class KeypointHeatmapTask(KeypointTask):
         if single_instance and len(self.class_keypoints.index) > 1:
             raise ValueError("MODEL.KEYPOINT.SINGLE_INSTANCE needs keypoints of a single class")
         if not single_instance and "box_size" not in self.heads:
-            raise ValueError("several objects are told apart by their size: set MODEL.KEYPOINT.BOX_SIZE to True")
+            raise ValueError("several objects are distinguished by their size: set MODEL.KEYPOINT.BOX_SIZE to True")
         self.single_instance = single_instance
 
     @classmethod

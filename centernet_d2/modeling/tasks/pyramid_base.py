@@ -213,7 +213,7 @@ class PyramidTask(Task):
         return self.settings.merge
 
     def finish(self, instances: Instances, sample: dict[str, Any]) -> Instances:
-        """Clip boxes and points to the image; drop boxes below the least area."""
+        """Clip boxes and points to the image; drop boxes below the minimum area."""
         instances.pred_boxes.clip(instances.image_size)
         height, width = instances.image_size
         for name, value in instances.get_fields().items():

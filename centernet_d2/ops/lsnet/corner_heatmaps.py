@@ -198,7 +198,7 @@ def move_to_corners(
         scores: (N, H, W) logits of that corner, of each level.
         offsets: (N, 2, H, W) x, y of each level, in its stride.
         strides: of each level.
-        threshold: least probability; a weaker cell does not move the corner. 0 moves all, as the reference.
+        threshold: minimum probability; a weaker cell does not move the corner. 0 moves all, as the reference.
         point_offset: position of a cell's point in the cell.
     """
     moved = corners

@@ -263,7 +263,7 @@ def test_voc_size_comes_from_the_image_where_the_file_lacks_it(tmp_path: Path, s
         ("<object>", None, "file"),
     ],
 )
-def test_voc_faults_have_file_object_and_field(tmp_path: Path, text: str, number: int | None, field: str) -> None:
+def test_voc_errors_have_file_object_and_field(tmp_path: Path, text: str, number: int | None, field: str) -> None:
     root = _voc(tmp_path, _object(), text)
     _, issues = read_voc(str(root), "train", ["cat"])
     assert [(f.file, f.annotation_id, f.field) for f in issues] == [

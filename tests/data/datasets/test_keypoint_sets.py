@@ -103,7 +103,7 @@ def test_coco_has_extreme_points_under_names_of_its_own():
         (CLOTHES294, {"category": 14}, None, r"category_id: is 14, but there is no such category"),
     ],
 )
-def test_faults_are_named(tmp_path, name, schema, wrong, categories, message):
+def test_errors_are_named(tmp_path, name, schema, wrong, categories, message):
     json_file = written(tmp_path, schema, annotation(schema, **wrong), categories=categories)
     with pytest.raises(AnnotationError, match=message):
         load_keypoint_dataset(name, schema, json_file, str(tmp_path))

@@ -48,7 +48,7 @@ def test_two_classes_and_no_dogs(tmp_path: Path, caplog: pytest.LogCaptureFixtur
     assert [dataset_dict["image_id"] for dataset_dict in dataset_dicts] == [0, 1]
 
 
-def test_other_faults_stop(tmp_path: Path) -> None:
+def test_other_errors_stop(tmp_path: Path) -> None:
     root = write(tmp_path, element("dog", 5), element("hat", "x"))
     with pytest.raises(AnnotationError, match=r"1 errors.*\n.*000377\.xml, annotation 2, bndbox/xmin: is 'x'"):
         load_shwd(f"test_shwd_{uuid.uuid4().hex}", str(root), "test")

@@ -30,7 +30,7 @@ def test_lines_of_any_system_and_blank_ones(tmp_path: Path) -> None:
         assert issues == []
 
 
-FAULTS = {
+ERRORS = {
     "version": [
         GOOD.replace("version: 1", "version: 2"),
         GOOD.split("\n", 1)[1],
@@ -56,8 +56,8 @@ FAULTS = {
 }
 
 
-@pytest.mark.parametrize(("field", "text"), [(field, text) for field, texts in FAULTS.items() for text in texts])
-def test_faults_have_file_and_field(tmp_path: Path, field: str, text: str) -> None:
+@pytest.mark.parametrize(("field", "text"), [(field, text) for field, texts in ERRORS.items() for text in texts])
+def test_errors_have_file_and_field(tmp_path: Path, field: str, text: str) -> None:
     path = tmp_path / "a.pts"
     path.write_text(text)
     points, (issue,) = read_pts(path, 68)

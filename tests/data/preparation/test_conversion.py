@@ -15,13 +15,13 @@ CATEGORIES = [{"id": 1, "name": "thing"}]
 
 
 def _item(number: int) -> Converted:
-    """Number n has n mod 3 objects; 4 is a fault, 5 has one beside a good object."""
-    fault = AnnotationIssue(f"{number}.txt", None, "field", "is wrong")
+    """Number n has n mod 3 objects; 4 is an error, 5 has one beside a good object."""
+    error = AnnotationIssue(f"{number}.txt", None, "field", "is wrong")
     if number == 4:
-        return Converted(issues=[fault])
+        return Converted(issues=[error])
     image = {"file_name": f"{number}.jpg", "height": 8, "width": 9}
     objects = [{"category_id": 1, "bbox": [number, k, 1, 1]} for k in range(number % 3)]
-    return Converted(image, objects, [fault] if number == 5 else [])
+    return Converted(image, objects, [error] if number == 5 else [])
 
 
 def _run(json_file: Path, read: Callable[[int], Converted] = _item, options: str = "") -> Summary:

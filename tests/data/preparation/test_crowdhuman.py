@@ -76,7 +76,7 @@ def test_lines_become_a_coco_file(tmp_path: Path, boxes: str, expected: list) ->
         (person(extra=3), "ignore: is [None], not 0 or 1"),
     ],
 )
-def test_faults_are_named_and_the_rest_is_converted(tmp_path: Path, entry: Any, message: str) -> None:
+def test_errors_are_named_and_the_rest_is_converted(tmp_path: Path, entry: Any, message: str) -> None:
     write(tmp_path, {"ID": ID, "gtboxes": [person(), entry, person()]})
     (summary,) = convert_crowdhuman(tmp_path)
     assert [str(issue) for issue in summary.issues] == [f"{ID}, annotation 2, {message}"]

@@ -117,7 +117,7 @@ def test_clothing_of_a_image_stay_apart_each_at_its_own_keypoints(tmp_path: Path
 
 NAN = landmarks(SKIRT)
 NAN[4] = float("nan")
-FAULTS = {
+ERRORS = {
     "no-area": (clothing_item(bounding_box=[5, 10, 5, 90]), "bounding_box: .* has no area"),
     "outside": (clothing_item(bounding_box=[200, 10, 300, 90]), "bounding_box: .* outside the 100x120 image"),
     "three-numbers": (clothing_item(bounding_box=[1, 2, 3]), r"bounding_box: is \[1, 2, 3\], not four numbers"),
@@ -137,9 +137,9 @@ FAULTS = {
 }
 
 
-@pytest.mark.parametrize("fault", FAULTS)
-def test_a_clothing_item_at_fault_is_named_and_the_others_converted(tmp_path: Path, fault: str) -> None:
-    bad, sentence = FAULTS[fault]
+@pytest.mark.parametrize("error", ERRORS)
+def test_a_clothing_item_with_an_error_is_named_and_the_others_converted(tmp_path: Path, error: str) -> None:
+    bad, sentence = ERRORS[error]
     write(tmp_path, {"000001": image(item1=bad, item2=clothing_item())})
     result = read_deepfashion2(NamedFiles(tmp_path), "train", "000001")
     (issue,) = result.issues
@@ -156,7 +156,7 @@ def test_a_box_is_cut_to_the_image_and_a_polygon_that_is_none_left_out(tmp_path:
     assert (entry["bbox"], entry["area"], entry["segmentation"]) == ([0, 10, 50, 110], 5500, [])
 
 
-def test_a_image_at_fault_is_named_and_left_out(tmp_path: Path) -> None:
+def test_a_image_at_error_is_named_and_left_out(tmp_path: Path) -> None:
     write(
         tmp_path,
         {

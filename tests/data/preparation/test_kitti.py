@@ -108,7 +108,7 @@ def test_labels_become_a_coco_file(converted: Path) -> None:
     assert json.loads((converted / "annotations/3dop_val.json").read_text())["annotations"][0]["category_id"] == 3
 
 
-FAULTS = {
+ERRORS = {
     "fields": (CAR.rsplit(" ", 1)[0], "line: has 14 values, not 15"),
     "result": (CAR + " 0.9", "line: has 16 values, not 15"),
     "type": (changed(CAR, 0, "Bus"), "type: is 'Bus', not one of Pedestrian, Car"),
@@ -129,9 +129,9 @@ FAULTS = {
 }
 
 
-@pytest.mark.parametrize("name", FAULTS)
-def test_lines_with_faults_are_left_out_and_named(tmp_path: Path, name: str) -> None:
-    line, problem = FAULTS[name]
+@pytest.mark.parametrize("name", ERRORS)
+def test_lines_with_errors_are_left_out_and_named(tmp_path: Path, name: str) -> None:
+    line, problem = ERRORS[name]
     write(tmp_path, {"000001": f"{VAN}\n{line}\n{CYCLIST}\n{DONT_CARE}"})
     result = read_kitti(NamedFiles(tmp_path), FOLDERS, "000001")
     assert result.image is not None
@@ -155,7 +155,7 @@ IMAGES = {
 
 
 @pytest.mark.parametrize("file", IMAGES)
-def test_images_with_faults_are_left_out_and_named(tmp_path: Path, file: str) -> None:
+def test_images_with_errors_are_left_out_and_named(tmp_path: Path, file: str) -> None:
     content, problem = IMAGES[file]
     write(tmp_path, {"000001": CAR})
     path = tmp_path / "training" / file
@@ -173,7 +173,7 @@ def test_images_with_faults_are_left_out_and_named(tmp_path: Path, file: str) ->
         (b"\xff\xfe\x00P2".decode("latin-1"), "file: is not text"),
     ],
 )
-def test_calibrations_with_faults_are_named(tmp_path: Path, calib: str, problem: str) -> None:
+def test_calibrations_with_errors_are_named(tmp_path: Path, calib: str, problem: str) -> None:
     write(tmp_path, {"000001": CAR}, calib=calib)
     (issue,) = read_kitti(NamedFiles(tmp_path), FOLDERS, "000001").issues
     assert str(issue).startswith(f"training/calib/000001.txt, {problem}")
@@ -196,7 +196,7 @@ def test_labels_that_are_no_text(tmp_path: Path) -> None:
         ("a 1", "train.txt has 'a 1', which is not"),
     ],
 )
-def test_lists_with_faults(tmp_path: Path, content: str | None, problem: str) -> None:
+def test_lists_with_errors(tmp_path: Path, content: str | None, problem: str) -> None:
     write(tmp_path, {"000001": CAR})
     lists = write_lists(tmp_path / "lists", content or "", "000001")
     if content is None:
@@ -301,7 +301,7 @@ RECORDS: dict[str, tuple[list[Any], Any, str]] = {
 
 
 @pytest.mark.parametrize("name", RECORDS)
-def test_files_with_faults(converted: Path, name: str) -> None:
+def test_files_with_errors(converted: Path, name: str) -> None:
     path, value, problem = RECORDS[name]
     json_file = converted / "annotations/3dop_train.json"
     data = json.loads(json_file.read_text())

@@ -114,7 +114,7 @@ def test_persons_that_are_not_tracked_are_regions_and_things_are_left_out(tmp_pa
     assert {one["category_id"] for one in objects} == {1}
 
 
-FAULTS = {
+ERRORS = {
     "short": ("1,3,11,21,30,40,1", "line: has 7 values, not 9"),
     "frame": (changed(0, "4"), "frame: is 4, not a whole number from 1 to 3"),
     "frame-part": (changed(0, "1.5"), "frame: is 1.5, not a whole number"),
@@ -130,9 +130,9 @@ FAULTS = {
 }
 
 
-@pytest.mark.parametrize("name", FAULTS)
-def test_lines_with_faults_are_left_out_and_named(tmp_path: Path, name: str) -> None:
-    line, problem = FAULTS[name]
+@pytest.mark.parametrize("name", ERRORS)
+def test_lines_with_errors_are_left_out_and_named(tmp_path: Path, name: str) -> None:
+    line, problem = ERRORS[name]
     write_video(tmp_path / "train/A", 3, [PEDESTRIAN, line, "", "2,4,11,21,30,40,1,1,1"])
     video = read_video(tmp_path, "train/A", True)
     assert {frame: len(objects) for frame, objects in video.objects.items()} == {1: 1, 2: 1}
@@ -241,7 +241,7 @@ def test_a_video_set_of_ones_own(tmp_path: Path) -> None:
     assert MetadataCatalog.get(name).video_names == {1: "one", 2: "two"}
 
 
-OWN_FAULTS: dict[str, tuple[tuple[Any, ...], Any, str]] = {
+OTHER_ERRORS: dict[str, tuple[tuple[Any, ...], Any, str]] = {
     "no-videos": (("videos",), None, r"own.json, videos: is not a list"),
     "video": (("videos", 0), {"id": "first", "name": "one"}, r"own.json, videos: has the entry .*'id': 'first'"),
     "video-twice": (("videos", 0, "name"), "two", r"own.json, videos: uses the id 2 or the name 'two' twice"),
@@ -254,9 +254,9 @@ OWN_FAULTS: dict[str, tuple[tuple[Any, ...], Any, str]] = {
 }
 
 
-@pytest.mark.parametrize("name", OWN_FAULTS)
-def test_faults_of_video_sets_are_named(tmp_path: Path, name: str) -> None:
-    path, value, problem = OWN_FAULTS[name]
+@pytest.mark.parametrize("name", OTHER_ERRORS)
+def test_errors_of_video_sets_are_named(tmp_path: Path, name: str) -> None:
+    path, value, problem = OTHER_ERRORS[name]
     data = entry = own()
     for key in path[:-1]:
         entry = entry[key]

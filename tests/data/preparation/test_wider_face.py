@@ -107,7 +107,7 @@ def test_images_without_faces(tmp_path: Path, zeros: str) -> None:
     assert (summary.images, summary.objects, summary.issues) == (3, 4, [])
 
 
-FAULTS = [
+ERRORS = [
     ("1\n44 33", "2\n44 33", 2, "number of faces: of 0--Parade/0_Parade_a_1_849.jpg is '2', but 1 faces follow", 3),
     ("1\n44 33", "one\n44 33", 2, "number of faces: of 0--Parade/0_Parade_a_1_849.jpg is 'one', but 1 faces", 3),
     ("44 33 12 14 0", "44 33 12 14", 3, "line: has 9 values, not 10", 3),
@@ -119,8 +119,8 @@ FAULTS = [
 ]
 
 
-@pytest.mark.parametrize(("old", "new", "line", "message", "objects"), FAULTS)
-def test_faults_are_named_and_the_rest_is_converted(
+@pytest.mark.parametrize(("old", "new", "line", "message", "objects"), ERRORS)
+def test_errors_are_named_and_the_rest_is_converted(
     tmp_path: Path, old: str, new: str, line: int, message: str, objects: int
 ) -> None:
     assert LIST.count(old) == 1

@@ -1,4 +1,4 @@
-"""Every fault of an annotation is found with its file, annotation id and field, and none gets through unseen."""
+"""Every error of an annotation is found with its file, annotation id and field, and none gets through unseen."""
 
 from __future__ import annotations
 
@@ -161,7 +161,7 @@ def test_dataset_dicts_of_any_origin_are_checked() -> None:
     assert check_annotations([{**base, "annotations": [sound]}], ["cat"]) == []
     numpy = {**sound, "bbox": np.array([1.0, 2, 30, 20]), "category_id": np.int64(0)}
     assert check_annotations([{**base, "annotations": [numpy]}], ["cat"]) == []
-    faults = [
+    errors = [
         {**sound, "category_id": 1},
         {**sound, "bbox_mode": BoxMode.XYWHA_ABS},
         {k: v for k, v in sound.items() if k != "bbox_mode"},
@@ -169,7 +169,7 @@ def test_dataset_dicts_of_any_origin_are_checked() -> None:
         {**sound, "keypoints": [1, 2, 2]},
         3,
     ]
-    issues = check_annotations([{**base, "annotations": [sound, *faults]}, dict(base), 5], ["cat"], num_keypoints=2)
+    issues = check_annotations([{**base, "annotations": [sound, *errors]}, dict(base), 5], ["cat"], num_keypoints=2)
     found = [(f.file, f.annotation_id, f.field) for f in issues]
     assert found == [
         ("a.jpg", 2, "category_id"),
@@ -195,7 +195,7 @@ def test_images_are_opened_on_demand(tmp_path: Path) -> None:
     assert report_coco(str(path), str(tmp_path), check_images=False).issues == []
 
 
-def test_training_stops_at_faults_and_warns_of_what_it_leaves_out(
+def test_training_stops_at_errors_and_warns_of_what_it_leaves_out(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     name = f"test_validation_{uuid.uuid4().hex}"

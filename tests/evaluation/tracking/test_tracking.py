@@ -143,7 +143,7 @@ def test_inexact_boxes(overlap: float, right: bool) -> None:
     )
 
 
-def test_regions_are_neither_missed_nor_a_fault_to_find() -> None:
+def test_regions_are_neither_missed_nor_a_error_to_find() -> None:
     """A region that is found, one that is not, and a box at a region that overlaps too little."""
 
     def objects(frame: int) -> list[Object]:
@@ -316,7 +316,7 @@ def test_a_video_in_two_processes_is_refused(monkeypatch: pytest.MonkeyPatch) ->
 
 def test_track_ids_are_needed_and_unique() -> None:
     one = evaluator({1: [two(0)]})
-    with pytest.raises(ValueError, match=r"1/0.jpg: 2 objects have the identity 7"):
+    with pytest.raises(ValueError, match=r"1/0.jpg: 2 objects have the track id 7"):
         process(one, 1, [[(7, 0, at(0), 0.5), (7, 0, at(90), 0.5)]])
     predictions = instances([(7, 0, at(0), 0.5)])
     predictions.remove("pred_track_ids")

@@ -70,7 +70,7 @@ print("done")
 
 
 def test_narrow_networks_train_without_corrupting_memory():
-    """In a process of its own, which oneDNN's fault would end (``layers.memory_format``)."""
+    """In a process of its own, which a crash of oneDNN would end (``layers.memory_format``)."""
     root = Path(__file__).resolve().parents[3]
     run = subprocess.run([sys.executable, "-c", STEPS], cwd=root, capture_output=True, text=True, check=False)
     assert run.returncode == 0, run.stderr[-1000:]

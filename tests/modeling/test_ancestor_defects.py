@@ -1,4 +1,4 @@
-"""The twelve silent faults of CenterNet-better-plus, the nearest ancestor on Detectron2, one test each.
+"""The twelve silent defects of CenterNet-better-plus, the nearest ancestor on Detectron2, one test each.
 
 Where its formula is short, the test runs it too and shows that it fails.
 """
