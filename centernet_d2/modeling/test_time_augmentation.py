@@ -22,6 +22,7 @@ from centernet_d2.geometry import (
     warp_image,
 )
 from centernet_d2.modeling.tasks import Task
+from centernet_d2.ops.constants import make_constant
 from centernet_d2.runtime.images import to_uint8
 from centernet_d2.structures import Candidates
 
@@ -146,8 +147,8 @@ class TestTimeAugmentation:
         maps, flipped = forward_with_flip(model.run_network, images, at_once=images.is_cuda)
         if task.flip_closed:
             return [task.decode(task.merge_flipped(maps, flipped)).transform(scale_of_cells, shift)]
-        flip = scale.new_tensor([-1.0, 1.0])
-        far_side = shift + scale * scale.new_tensor([images.shape[-1], 0.0])
+        flip = make_constant([-1.0, 1.0], scale)
+        far_side = shift + scale * make_constant([images.shape[-1], 0.0], scale)
         return [
             task.decode(maps).transform(scale_of_cells, shift),
             task.unflip_candidates(task.decode(flipped).transform(scale_of_cells * flip, far_side)),

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from centernet_d2.ops.constants import make_constant
 from centernet_d2.ops.indexing import gather_cells
 
 # How far an octagon's segments reach from their extreme point, as a fraction of the box's side (section 4.4).
@@ -145,7 +146,7 @@ def build_octagons(points: Tensor) -> Tensor:
     """
     boxes = compute_extreme_boxes(points)
     low, high = boxes[..., None, :2], boxes[..., None, 2:]
-    along = points.new_tensor([[1.0, 0.0], [0.0, -1.0], [-1.0, 0.0], [0.0, 1.0]]) * (high - low) * _REACH
+    along = make_constant([1.0, 0.0, 0.0, -1.0, -1.0, 0.0, 0.0, 1.0], points).view(4, 2) * (high - low) * _REACH
     ends = torch.stack([points + along, points - along], dim=-2).flatten(-3, -2)
     return torch.minimum(torch.maximum(ends, low), high)
 

@@ -12,6 +12,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from centernet_d2.ops.constants import make_constant
+
 SIZE_CHANNELS = {"wh": 2, "lt": 2, "ltrb": 4, "log_wh": 2}
 
 
@@ -30,7 +32,7 @@ def flip_grid_points(point_flags: Sequence[int]) -> tuple[int, ...]:
 
 def compute_fractions(point_flags: Sequence[int], like: Tensor) -> Tensor:
     """Return (K, 2): where the points lie in a box of unit size, x and y."""
-    return like.new_tensor([[(1 + p % 3) / 4, (1 + p // 3) / 4] for p in point_flags])
+    return make_constant([x for p in point_flags for x in ((1 + p % 3) / 4, (1 + p // 3) / 4)], like).view(-1, 2)
 
 
 def compute_grid_points(boxes: Tensor, point_flags: Sequence[int]) -> Tensor:

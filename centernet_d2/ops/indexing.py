@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from centernet_d2.ops.constants import make_constant
+
 
 def make_image_index(like: Tensor) -> Tensor:
     """Return (N, ...) int64: which image each entry of ``like`` (N, ...) belongs to."""
@@ -24,6 +26,6 @@ def gather_cells(points: Tensor, grid_size: tuple[int, int]) -> Tensor:
     Outside points go to the nearest cell.
     """
     height, width = grid_size
-    limit = torch.tensor([width - 1, height - 1], device=points.device)
     # Cutting off what is behind the point rounds up only what is below 0.
-    return torch.minimum(points.long().clamp(min=0), limit)
+    cells = points.long().clamp(min=0)
+    return torch.minimum(cells, make_constant([width - 1, height - 1], cells))

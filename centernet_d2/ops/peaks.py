@@ -116,7 +116,7 @@ def compute_window_max(maps: Tensor, image_index: Tensor, channel: Tensor, point
         points: (..., 2) x, y in grid cells.
     """
     size = (maps.shape[-2], maps.shape[-1])
-    near = torch.tensor([-1, 0, 1], device=maps.device)
+    near = torch.arange(-1, 2, device=maps.device)
     shift = torch.cartesian_prod(near, near)
     # Cells beyond the border become border cells, which the neighborhood holds anyway.
     cells = gather_cells(gather_cells(points, size)[..., None, :] + shift, size)

@@ -37,7 +37,7 @@ def find_dark_position(maps: Tensor, image_index: Tensor, channel: Tensor, cells
 def find_soft_argmax_position(maps: Tensor, image_index: Tensor, channel: Tensor, cells: Tensor) -> Tensor:
     """Return the mean of the centers of the 3x3 cells around a peak, weighted by probability; otherwise as above."""
     probability = _read_window(maps, image_index, channel, cells).sigmoid()
-    step = torch.tensor([-1.0, 0.0, 1.0], device=maps.device)
+    step = torch.arange(-1.0, 2.0, device=maps.device)
     total = probability.sum(dim=(-2, -1)).clamp(min=1e-12)
     x, y = (probability.sum(dim=-2) * step).sum(dim=-1), (probability.sum(dim=-1) * step).sum(dim=-1)
     return 0.5 + torch.stack([x / total, y / total], dim=-1)
@@ -45,7 +45,7 @@ def find_soft_argmax_position(maps: Tensor, image_index: Tensor, channel: Tensor
 
 def _read_window(maps: Tensor, image_index: Tensor, channel: Tensor, cells: Tensor) -> Tensor:
     """Return (..., 3, 3) rows, columns; the border repeats."""
-    near = torch.tensor([-1, 0, 1], device=maps.device)
+    near = torch.arange(-1, 2, device=maps.device)
     shift = torch.stack(torch.meshgrid(near, near, indexing="xy"), dim=-1)
     around = gather_cells(cells[..., None, None, :] + shift, (maps.shape[-2], maps.shape[-1]))
     return maps[image_index[..., None, None], channel[..., None, None], around[..., 1], around[..., 0]]

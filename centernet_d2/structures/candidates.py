@@ -73,7 +73,10 @@ class Candidates:
         return Candidates(*picked, self.num_passes)
 
     def to_instances(self, image_sizes: list[tuple[int, int]], score_threshold: float) -> list[Instances]:
-        """Return those above ``score_threshold`` as Detectron2's ``Instances``; ``image_sizes`` are (height, width)."""
+        """Return those above ``score_threshold`` as Detectron2's ``Instances``; ``image_sizes`` are (height, width).
+
+        How many there are depends on the scores: to be called on the host.
+        """
         results = []
         for i, size in enumerate(image_sizes):
             keep = self.scores[i] > score_threshold

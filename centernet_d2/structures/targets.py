@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
 
 import numpy as np
 import torch
@@ -139,17 +138,6 @@ class Targets:
             points = compute_grid_points(self.boxes, point_flags) if center is None else center[:, None]
             self._found[point_flags] = points, gather_cells(points, self.grid_size)
         return self._found[point_flags]
-
-    def to(self, device: torch.device) -> Targets:
-        """Return the same objects on ``device``; copies do not wait for the device."""
-        if device == self.boxes.device:
-            return self
-        moved: dict[str, Any] = {
-            k: v.to(device, non_blocking=True) for k, v in vars(self).items() if isinstance(v, Tensor)
-        }
-        fields = {k: v.to(device, non_blocking=True) for k, v in self.fields.items()}
-        ignored = None if self.ignored is None else self.ignored.to(device)
-        return replace(self, **moved, fields=fields, ignored=ignored)
 
 
 def _flatten(values: list[Keypoints] | list[Tensor], stride: int) -> Tensor:

@@ -6,6 +6,7 @@ import math
 
 import pytest
 import torch
+from torchvision import ops
 
 from centernet_d2.ops.box_losses import BOX_LOSSES, box_loss
 
@@ -81,3 +82,22 @@ def test_sides_larger_by_one():
         around = (max(x2, u2) - min(x1, u1) + 1) * (max(y2, v2) - min(y1, v1) + 1)
         expected.append(1 - both / union + (around - union) / around)
     torch.testing.assert_close(box_loss("giou", boxes, gt, plus_one=True), torch.tensor(expected))
+
+
+@pytest.mark.parametrize("kind", ["giou", "diou", "ciou"])
+def test_equals_torchvision_with_its_gradient(kind, pairs):
+    """Also of boxes that touch, and of one inside the other."""
+    theirs = {
+        "giou": ops.generalized_box_iou_loss,
+        "diou": ops.distance_box_iou_loss,
+        "ciou": ops.complete_box_iou_loss,
+    }[kind]
+    special = torch.tensor([[[0.0, 0, 2, 2], [0, 0, 9, 9]], [[2, 0, 4, 2], [3, 3, 4, 5]]], dtype=torch.float64)
+    boxes, gt = (torch.cat([x, y]) for x, y in zip(pairs, special, strict=True))
+    results = []
+    for f in (lambda x, y: box_loss(kind, x, y), theirs):
+        own = boxes.clone().requires_grad_()
+        losses = f(own, gt)
+        results.append((losses.detach(), *torch.autograd.grad(losses.sum(), own)))
+    for ours, other in zip(*results, strict=True):
+        assert torch.allclose(ours, other, rtol=1e-12, atol=1e-12)

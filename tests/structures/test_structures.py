@@ -10,6 +10,7 @@ import torch
 from detectron2.structures import Boxes, Instances
 
 from centernet_d2.structures import Targets
+from centernet_d2.structures.transfer import move
 
 # Two inside, one that reaches out on all sides, one that lies outside, one without width.
 BOXES = [[8, 4, 24, 30], [1, 2, 3, 5], [-9, -9, 99, 99], [70, 4, 80, 9], [5, 5, 5, 9]]
@@ -92,7 +93,7 @@ def test_points_belong_to_the_objects_they_are_requested_of():
 def test_all_of_the_objects_move_to_a_device(ignored):
     """Also a list of ignored regions that is empty."""
     targets = Targets.from_instances(images([3], ignored), 4, (12, 16))
-    moved = targets.to(torch.device("meta"))
+    moved = move(targets, torch.device("meta"))
     parts = [moved] if ignored is None else [moved, moved.ignored]
     assert (moved.ignored is None) == (ignored is None)
     for part in parts:

@@ -27,6 +27,7 @@ from centernet_d2.ops.focal_loss import heatmap_focal_loss
 from centernet_d2.ops.lsnet.level_assignment import assign_atss, assign_centroid
 from centernet_d2.ops.lsnet.pyramid_deform_conv import pyramid_deform_conv
 from centernet_d2.structures import Targets
+from centernet_d2.structures.transfer import move
 
 POINTS = {1: [4], 3: [0, 4, 8], 9: list(range(9))}
 CLASSES, GRID = 80, 128
@@ -101,7 +102,7 @@ def time_targets(args: argparse.Namespace) -> list[Row]:
         arrays = [sample_objects(count, seed) for seed in range(images)]
 
         def run_ours(task: DetectionTask = task, instances: list[Instances] = instances) -> None:
-            task.encode(Targets.from_instances(instances, 4, (GRID, GRID)).to(torch.device(args.device)))
+            move(task.encode(Targets.from_instances(instances, 4, (GRID, GRID))), torch.device(args.device))
 
         def run_plain(arrays: list[Any] = arrays, points: int = points) -> None:
             for boxes, classes in arrays:
@@ -117,7 +118,7 @@ def make_loss_inputs(points: int, images: int, device: str) -> tuple[Tensor, Any
     index = torch.arange(images).repeat_interleave(32)
     count = torch.tensor(32.0 * images)
     objects = Targets(torch.from_numpy(boxes), torch.from_numpy(classes), index, images, (GRID, GRID), count)
-    sparse = make_task(points, device).heads["heatmap"].encode(objects.to(torch.device(device)))
+    sparse = move(make_task(points, device).heads["heatmap"].encode(objects), torch.device(device))
     return (torch.randn(sparse.shape, device=device) - 4).requires_grad_(), sparse
 
 

@@ -14,6 +14,7 @@ from torch import Tensor
 from centernet_d2.modeling.heads.base import HEAD_REGISTRY, read_common_arguments
 from centernet_d2.modeling.heads.box3d_regression import Box3DRegressionHead
 from centernet_d2.ops.box3d_geometry import wrap_angle
+from centernet_d2.ops.constants import make_constant
 from centernet_d2.structures import Targets
 
 # Centers of the bins, and the largest distance of an angle in a bin from its center, radians.
@@ -57,7 +58,7 @@ class Box3DOrientationHead(Box3DRegressionHead):
 
     def unflip(self, flipped: Tensor) -> Tensor:
         """Undo the flip: alpha becomes pi - alpha, in the same bins, on the other side of their centers."""
-        signs = flipped.new_tensor([1, 1, -1, 1]).repeat(2)
+        signs = make_constant([1, 1, -1, 1], flipped).repeat(2)
         return super().unflip(flipped) * signs[:, None, None]
 
     def decode(self, output: Tensor, image_index: Tensor, cells: Tensor) -> Tensor:
@@ -67,7 +68,7 @@ class Box3DOrientationHead(Box3DRegressionHead):
 
 def encode_angle(alpha: Tensor) -> Tensor:
     """Return the output (..., 8) of a network that is certain of ``alpha`` (...)."""
-    away = wrap_angle(alpha[..., None] - alpha.new_tensor(_BIN_CENTERS))
+    away = wrap_angle(alpha[..., None] - make_constant(_BIN_CENTERS, alpha))
     belongs = away.abs() < _REACH
     logits = torch.stack([~belongs, belongs], dim=-1) * _CONFIDENT_LOGIT
     direction = torch.stack([away.sin(), away.cos()], dim=-1) * belongs[..., None]
@@ -77,6 +78,6 @@ def encode_angle(alpha: Tensor) -> Tensor:
 def decode_angle(channels: Tensor) -> Tensor:
     """Return angles (...) in [-pi, pi) of ``channels`` (..., 8), from the bin with the larger "inside" logit."""
     bins = channels.unflatten(-1, (2, 4))
-    angles = torch.atan2(bins[..., 2], bins[..., 3]) + channels.new_tensor(_BIN_CENTERS)
+    angles = torch.atan2(bins[..., 2], bins[..., 3]) + make_constant(_BIN_CENTERS, channels)
     first = bins[..., 0, 1] > bins[..., 1, 1]
     return wrap_angle(torch.where(first, angles[..., 0], angles[..., 1]))

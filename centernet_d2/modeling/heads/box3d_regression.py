@@ -10,6 +10,7 @@ from torch import Tensor
 
 from centernet_d2.modeling.heads.base import HEAD_REGISTRY, read_common_arguments
 from centernet_d2.modeling.heads.box_size import PointRegressionHead
+from centernet_d2.ops.constants import make_constant
 from centernet_d2.structures import Targets
 
 # Of the reference transform from what the network gives to a depth.
@@ -101,4 +102,4 @@ class Box3DCenterOffsetHead(Box3DRegressionHead):
         return (targets.fields["center_3d"][..., :2] - (low + high) / 2) / (high - low)
 
     def unflip(self, flipped: Tensor) -> Tensor:
-        return super().unflip(flipped) * flipped.new_tensor([-1, 1])[:, None, None]
+        return super().unflip(flipped) * make_constant([-1, 1], flipped)[:, None, None]

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from centernet_d2.modeling.heads.base import HEAD_REGISTRY, Head, read_common_arguments
 from centernet_d2.ops import grid_coding as grid
+from centernet_d2.ops.constants import select_channels
 from centernet_d2.structures import Targets
 
 
@@ -100,10 +101,12 @@ class BoxSizeHead(PointRegressionHead):
 
     def unflip(self, flipped: Tensor) -> Tensor:
         flip_pairs = grid.flip_grid_points(self.point_flags)
-        maps = flipped.flip(-1).unflatten(1, (len(flip_pairs), -1))[:, [self.point_flags.index(p) for p in flip_pairs]]
+        order = [self.point_flags.index(p) for p in flip_pairs]
+        maps = select_channels(flipped.flip(-1).unflatten(1, (len(flip_pairs), -1)), 1, order)
         if self.encoding == "log_wh":
             return maps.flatten(1, 2)
-        sides = grid.convert_size(maps.movedim((1, 2), (-2, -1)), flip_pairs, self.encoding, "ltrb")[..., [2, 1, 0, 3]]
+        sides = grid.convert_size(maps.movedim((1, 2), (-2, -1)), flip_pairs, self.encoding, "ltrb")
+        sides = select_channels(sides, -1, [2, 1, 0, 3])
         if self.encoding == "wh":
             sides = sides[..., :2] + sides[..., 2:]
         return sides[..., : self.channels_per_point].movedim((-2, -1), (1, 2)).flatten(1, 2)

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from centernet_d2.modeling.heads.base import HEAD_REGISTRY, Head, read_common_arguments
 from centernet_d2.ops import grid_coding as grid
+from centernet_d2.ops.constants import select_channels
 from centernet_d2.ops.focal_loss import HEATMAP_LOSSES
 from centernet_d2.ops.gaussian import (
     SparseMaps,
@@ -115,7 +116,7 @@ class ClassHeatmapHead(Head):
     def unflip(self, flipped: Tensor) -> Tensor:
         order = [self.point_flags.index(p) for p in grid.flip_grid_points(self.point_flags)]
         maps = flipped.flip(-1).unflatten(1, (self.num_classes, len(self.point_flags)))
-        return maps[:, :, order].flatten(1, 2)
+        return select_channels(maps, 2, order).flatten(1, 2)
 
     def merge_flipped(self, output: Tensor, flipped: Tensor) -> Tensor:
         """Return the mean of the probabilities, as a logit."""

@@ -14,6 +14,7 @@ from centernet_d2.layers.distributed import average_over_processes
 from centernet_d2.modeling.heads.base import HEAD_REGISTRY
 from centernet_d2.modeling.heads.class_heatmap import HEATMAP_PRIOR, average_probabilities
 from centernet_d2.modeling.heads.sparse import DeferredMap, SparseHead, check_normalizer
+from centernet_d2.ops.constants import select_channels
 from centernet_d2.ops.focal_loss import heatmap_focal_loss
 from centernet_d2.ops.gaussian import SparseMaps, compute_window_radius, splat_gaussians
 from centernet_d2.ops.indexing import gather_cells
@@ -29,7 +30,7 @@ class KeypointMaps(NamedTuple):
         channels: (Q, L) int64, in the head's output.
         used: (Q, L) bool, False for padding.
         maps: of shape (Q, L, H, W).
-        num_peaks: () float32, cells with the value 1, per process; None where objects are counted.
+        num_peaks: () float32, cells with the value 1; None where objects are counted.
     """
 
     image_index: Tensor
@@ -93,20 +94,20 @@ class KeypointHeatmapHead(SparseHead):
         }
 
     def encode(self, targets: Targets) -> KeypointMaps:
-        classes = len(self.class_keypoints.index)
+        tables = self.class_keypoints.get_tables(targets.classes.device)
+        classes = len(tables.index)
         if classes == 1:  # all maps of all images, including images without objects
             group = targets.image_index
             pairs = torch.arange(targets.num_images, device=group.device)
         else:
             pairs, group = (targets.image_index * classes + targets.classes).unique(return_inverse=True)
-        image_index, channels = pairs // classes, self.class_keypoints.index[pairs % classes]
-        used = self.class_keypoints.used[pairs % classes]
+        image_index, channels = pairs // classes, tables.index[pairs % classes]
+        used = tables.used[pairs % classes]
         keypoints = self.class_keypoints.gather(targets.fields["keypoints"], targets.classes)
         first = group[:, None] * channels.shape[1]
         local = first + torch.arange(channels.shape[1], device=group.device)
         maps = self._splat(targets, keypoints, local, (len(pairs), channels.shape[1], *targets.grid_size))
-        count_peaks = self.normalizer == "keypoints"
-        num_peaks = average_over_processes((maps.value == 1).sum().float()) if count_peaks else None
+        num_peaks = (maps.value == 1).sum().float() if self.normalizer == "keypoints" else None
         return KeypointMaps(image_index, channels, used, maps, num_peaks)
 
     def _splat(
@@ -134,7 +135,7 @@ class KeypointHeatmapHead(SparseHead):
                 ~target.used[..., None, None], -100.0
             )
         if target.num_peaks is not None:
-            return heatmap_focal_loss(logits, target.maps) / target.num_peaks
+            return heatmap_focal_loss(logits, target.maps) / average_over_processes(target.num_peaks)
         mean_count = self.out_channels / len(self.class_keypoints.index)
         return heatmap_focal_loss(logits, target.maps) / (num_objects * mean_count)
 
@@ -145,7 +146,7 @@ class KeypointHeatmapHead(SparseHead):
         return self._splat(targets, targets.fields["keypoints"], channel, shape).to_logits()
 
     def unflip(self, flipped: Tensor) -> Tensor:
-        return flipped.flip(-1)[:, self.flip_indices]
+        return select_channels(flipped.flip(-1), 1, self.flip_indices)
 
     def merge_flipped(self, output: Tensor, flipped: Tensor) -> Tensor:
         """Return the mean of the probabilities, as a logit."""

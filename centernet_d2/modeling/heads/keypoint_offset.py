@@ -96,7 +96,7 @@ class CellRegressionHead(SparseHead):
         read = output.read_channels(target.image_index, target.cells, target.channels).float()
         difference = ((read - target.values).abs().mean(dim=-1) * target.inside).sum(dim=1) / target.inside.sum(dim=1)
         if self.normalizer == "keypoints":
-            return difference.sum() / average_over_processes(difference.new_tensor(float(len(difference))))
+            return difference.sum() / average_over_processes(difference.new_full((), len(difference)))
         return average_per_object(difference, target.owner, target.num_objects).sum() / num_objects
 
     def encode_dense(self, targets: Targets) -> Tensor:

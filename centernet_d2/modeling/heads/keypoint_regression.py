@@ -11,7 +11,8 @@ from torch import Tensor
 
 from centernet_d2.layers.distributed import average_over_processes
 from centernet_d2.modeling.heads.base import HEAD_REGISTRY
-from centernet_d2.modeling.heads.sparse import DeferredMap, SparseHead, average_per_object, check_normalizer
+from centernet_d2.modeling.heads.sparse import DeferredMap, SparseHead, check_normalizer
+from centernet_d2.ops.constants import select_channels
 from centernet_d2.ops.indexing import read_at
 from centernet_d2.structures import Targets
 from centernet_d2.structures.keypoint_schema import get_schema
@@ -94,8 +95,7 @@ class KeypointRegressionHead(SparseHead):
         difference = (output.read(image_index, cells).float().unflatten(-1, (-1, 2)) - offsets).abs().mean(dim=-1)
         if self.normalizer == "keypoints":
             return (difference * labeled).sum() / average_over_processes(labeled.sum().float())
-        owner, keypoint = labeled.nonzero(as_tuple=True)
-        return average_per_object(difference[owner, keypoint], owner, len(cells)).sum() / num_objects
+        return ((difference * labeled).sum(dim=1) / labeled.sum(dim=1).clamp(min=1)).sum() / num_objects
 
     def encode_dense(self, targets: Targets) -> Tensor:
         image_index, cells, offsets, _ = self.encode(targets)
@@ -111,5 +111,5 @@ class KeypointRegressionHead(SparseHead):
 
 def unflip_offsets(flipped: Tensor, flip_indices: Sequence[int], pixel_center: float) -> Tensor:
     """Undo the flip of maps (N, 2 K, H, W) that hold x, y relative to the corners of cells."""
-    x, y = flipped.flip(-1).unflatten(1, (-1, 2))[:, list(flip_indices)].unbind(2)
+    x, y = select_channels(flipped.flip(-1).unflatten(1, (-1, 2)), 1, flip_indices).unbind(2)
     return torch.stack([2 * pixel_center - x, y], dim=2).flatten(1, 2)

@@ -119,11 +119,14 @@ class LandmarkHead(nn.Module):
         own = landmarks[..., :-1, :]
         return compute_extreme_boxes(own) if self.loss_type == "bbox" else enclose_landmarks(own)
 
-    def loss(self, vectors: Tensor, points: Tensor, strides: Tensor, targets: LandmarkTargets) -> Tensor:
+    def loss(
+        self, vectors: Tensor, points: Tensor, strides: Tensor, targets: LandmarkTargets, counted: Tensor
+    ) -> Tensor:
         """Return the sum of the cross-IOU losses of R cells.
 
         Args:
             vectors, points, strides: (R, 4 (K + 1)), (R, 2), (R,), as of :meth:`decode`.
+            counted: (R,) bool, False of rows that have no loss.
         """
         unit = _LOSS_UNIT * strides
         losses = cross_iou_loss(
@@ -136,7 +139,7 @@ class LandmarkHead(nn.Module):
             reference_box_penalty="box_penalty" in self.defects,
             count_invisible="invisible_joints" in self.defects,
         )
-        return losses.sum()
+        return losses.where(counted, 0).sum()
 
 
 def choose_contour_points(num_landmarks: int) -> list[int]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import torch
 from detectron2.config import CfgNode, configurable
 from detectron2.modeling import META_ARCH_REGISTRY
 from detectron2.structures import Instances
@@ -19,6 +20,7 @@ from centernet_d2.modeling.meta_arch.dense_detector import DenseDetector
 from centernet_d2.modeling.tasks import Task, build_task
 from centernet_d2.structures import Candidates, Targets
 from centernet_d2.structures.model_metadata import ModelMetadata
+from centernet_d2.structures.transfer import move
 
 
 @META_ARCH_REGISTRY.register()
@@ -96,16 +98,18 @@ class CenterNet(DenseDetector):
         height, width = features[0].shape[-2:]
         zoom = self.strides[0] // self.stride
         grid_size = (int(height) * zoom, int(width) * zoom)
-        objects = Targets.from_instances(gt_instances, self.stride, grid_size).to(self.device)
-        targets = self.task.encode(objects)
-        return self.task.losses(features, targets, average_over_processes(objects.num_objects))
+        # On the host, while a GPU still computes the features.
+        objects = Targets.from_instances(gt_instances, self.stride, grid_size)
+        targets, count = move((self.task.encode(objects), objects.num_objects), self.device)
+        return self.task.losses(features, targets, average_over_processes(count))
 
     def detect(self, batched_inputs: list[dict[str, Any]]) -> list[Instances]:
         passes = []
         for scale in self.test_time_augmentation.scales:
             images, factor, shift = self.preprocess_test_image(batched_inputs, scale)
-            passes += self.test_time_augmentation.decode(self, images, factor, shift)
-        merged = self.task.merge(Candidates.cat(passes), self.detections_per_image)
+            passes += self.test_time_augmentation.decode(self, images, *move((factor, shift), self.device))
+        # Of fixed size until here. What depends on values happens on the host, so that a batch waits once for a GPU.
+        merged = move(self.task.merge(Candidates.cat(passes), self.detections_per_image), torch.device("cpu"))
         sizes = [(int(x["image"].shape[-2]), int(x["image"].shape[-1])) for x in batched_inputs]
         detections = merged.to_instances(sizes, self.score_threshold)
         if self.nms_threshold:

@@ -16,6 +16,7 @@ from centernet_d2.modeling.backbone.previous_frame_stem import CHANNELS, Previou
 from centernet_d2.modeling.meta_arch.centernet import CenterNet
 from centernet_d2.ops.gaussian import compute_window_radius, splat_gaussians
 from centernet_d2.ops.indexing import gather_cells
+from centernet_d2.structures.transfer import move
 from centernet_d2.tracking.tracker import Tracker
 
 #: What gives each object's center in the previous frame.
@@ -100,19 +101,18 @@ class CenterTrack(CenterNet):
         return torch.cat([images, previous, self.render_heatmap(boxes, (height, width))], dim=1)
 
     def render_heatmap(self, boxes: Sequence[Tensor], size: tuple[int, int]) -> Tensor:
-        """Return (N, 1, H, W) float32 in 0..1: Gaussians at the centers of each image's ``boxes`` (T, 4), input pixels.
-        Boxes are cut to the input."""
-        counts = torch.tensor([len(x) for x in boxes], device=self.device)
-        inside = Boxes(torch.cat([x.to(self.device).float() for x in boxes]).reshape(-1, 4))
+        """Return (N, 1, H, W) float32 in 0..1: Gaussians at the centers of each image's ``boxes`` (T, 4), on the host,
+        input pixels. Boxes are cut to the input."""
+        counts = torch.tensor([len(x) for x in boxes])
+        inside = Boxes(torch.cat([x.cpu().float() for x in boxes]).reshape(-1, 4))
         inside.clip(size)
         kept, corners = inside.nonempty(), inside.tensor
-        channel = torch.arange(len(counts), device=self.device).repeat_interleave(counts)[kept]
+        channel = torch.arange(len(counts)).repeat_interleave(counts)[kept]
         corners = corners[kept]
         radius = compute_window_radius(corners[:, 2:] - corners[:, :2], self.min_overlap, self.radius_method, False)
         centers = (corners[:, None, :2] + corners[:, None, 2:]) / 2
-        return splat_gaussians(
-            gather_cells(centers, size), channel[:, None], radius, (len(counts), 1, *size)
-        ).to_dense()
+        maps = splat_gaussians(gather_cells(centers, size), channel[:, None], radius, (len(counts), 1, *size))
+        return move(maps, self.device).to_dense()
 
     @torch.no_grad()
     def inference(self, batched_inputs: list[dict[str, Any]]) -> list[dict[str, Any]]:

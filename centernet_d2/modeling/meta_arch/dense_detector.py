@@ -82,7 +82,7 @@ class DenseDetector(nn.Module, ABC):
         return max(self.strides[0], *(part.size_divisibility for part in parts))
 
     def forward(self, batched_inputs: list[dict[str, Any]]) -> dict[str, Tensor] | list[dict[str, Any]]:
-        """Return losses in training, else one ``{"instances": Instances}`` per image.
+        """Return losses in training, else one ``{"instances": Instances}`` per image, on the host.
 
         Args:
             batched_inputs: Detectron2's dicts. Training: ``image`` (3, H, W) at network size and ``instances`` with
@@ -120,7 +120,7 @@ class DenseDetector(nn.Module, ABC):
 
     @abstractmethod
     def detect(self, batched_inputs: list[dict[str, Any]]) -> list[Instances]:
-        """Return the objects of images that share an input size, in pixels of ``image``."""
+        """Return the objects of images that share an input size, on the host, in pixels of ``image``."""
 
     def preprocess_image(self, batched_inputs: list[dict[str, Any]]) -> Tensor:
         """Return what the backbone takes, here (N, 3, H, W), of training images."""
@@ -130,10 +130,10 @@ class DenseDetector(nn.Module, ABC):
         self, batched_inputs: list[dict[str, Any]], scale: float
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Return what the backbone takes, here (N, 3, H, W), of images that share its size, at one test-time scale; and
-        the map back to their pixels, scale and shift (N, 2) x, y."""
+        the map back to their pixels, scale and shift (N, 2) x, y on the host."""
         images = [x["image"] for x in batched_inputs]
         inputs, factor, shift = self.test_time_augmentation.letterbox(images, scale, self.divisibility)
-        return self.normalize(inputs), factor.to(self.device), shift.to(self.device)
+        return self.normalize(inputs), factor, shift
 
     def normalize(self, images: list[Tensor]) -> Tensor:
         """Return (N, 3, H, W) float32 on the model's device, padded at the right and below with the mean color."""

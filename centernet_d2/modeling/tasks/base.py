@@ -65,7 +65,7 @@ class Task(nn.Module, ABC):
         return objects
 
     def encode(self, objects: Targets) -> dict[str, Any]:
-        """Return every head's target."""
+        """Return every head's target. Objects and targets are on the host: how many there are decides all shapes."""
         with torch.no_grad():
             objects = self.prepare(objects)
             return {name: head.encode(objects) for name, head in self.items()}

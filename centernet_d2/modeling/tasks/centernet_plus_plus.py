@@ -14,8 +14,9 @@ from centernet_d2.modeling.lsnet.levels import Levels, flatten_levels, split_lev
 from centernet_d2.modeling.lsnet.quarter_box_head import QuarterBoxHead, decode_quarter_boxes, split_boxes
 from centernet_d2.modeling.lsnet.towers import KERNEL_POINTS
 from centernet_d2.modeling.tasks.base import TASK_REGISTRY
-from centernet_d2.modeling.tasks.pyramid_base import PyramidSettings, PyramidTask, class_loss
+from centernet_d2.modeling.tasks.pyramid_base import PyramidSettings, PyramidTask, class_loss, list_positives
 from centernet_d2.ops.box_losses import box_loss
+from centernet_d2.ops.constants import make_constant
 from centernet_d2.ops.lsnet.triplet_pairing import pair_quarter_boxes
 from centernet_d2.ops.soft_nms import soft_nms
 from centernet_d2.structures import Candidates, Targets
@@ -126,21 +127,25 @@ class CenterNetPlusPlusTask(PyramidTask):
         refined = decode_quarter_boxes(flatten_levels(outputs[side]).float(), points, strides)
         init = self.assign_init(points, strides, boxes, valid, usable)
         refine = self.assign_refine(initial.detach(), levels, boxes, valid, usable)
-        counted = self.count_cells(targets, usable, refine, points)
+        counted, most = self.count_cells(targets, usable, refine, points), self.count_positives(targets.slots)
         return {
             "class": class_loss(outputs[f"{side}_class"], targets, refine, counted, self.normalizer(refine)),
-            "init": self._box_loss(initial, init, boxes, strides) / self.normalizer(init),
-            "box": self._box_loss(refined, refine, boxes, strides) / self.normalizer(refine),
+            "init": self._box_loss(initial, init, most[0], boxes, strides) / self.normalizer(init),
+            "box": self._box_loss(refined, refine, most[1], boxes, strides) / self.normalizer(refine),
         }
 
-    def _box_loss(self, predicted: Tensor, assigned: Tensor, boxes: Tensor, strides: Tensor) -> Tensor:
+    def _box_loss(self, predicted: Tensor, assigned: Tensor, most: int, boxes: Tensor, strides: Tensor) -> Tensor:
         """Return the sum of the GIoU losses of the positive cells."""
-        image, cell = (assigned >= 0).nonzero(as_tuple=True)
-        unit = _LOSS_UNIT * strides[cell, None]
+        cells, positive = list_positives(assigned, most)
+        own = predicted.gather(1, cells[..., None].expand(-1, -1, 4))
+        if boxes.shape[1] == 0:
+            return 0 * own.sum()  # keeps the parameters in the graph
+        slots = assigned.gather(1, cells).clamp(min=0)
+        target, unit = boxes.gather(1, slots[..., None].expand(-1, -1, 4)), _LOSS_UNIT * strides[cells][..., None]
         # The reference counts the sides one unit larger.
-        grown = unit.new_tensor([0, 0, 1, 1] if "giou_plus_one" in self.settings.defects else [0, 0, 0, 0])
-        own, target = predicted[image, cell], boxes[image, assigned[image, cell]]
-        return box_loss("giou", own / unit + grown, target / unit + grown).sum()
+        grown = make_constant([0, 0, 1, 1] if "giou_plus_one" in self.settings.defects else [0, 0, 0, 0], unit)
+        losses = box_loss("giou", (own / unit + grown).flatten(0, 1), (target / unit + grown).flatten(0, 1))
+        return losses.where(positive.flatten(), 0).sum()
 
     def encode_dense(self, objects: Targets) -> dict[str, Tensor]:
         """Return the maps of a perfect network. A quarter box has the cells of the first stage."""

@@ -31,12 +31,12 @@ class Detection3DTask(DetectionTask):
     """
 
     required_fields = ("box3d",)
-    calibration: Tensor
 
     @configurable
     def __init__(self, *, calibration: Sequence[Sequence[float]], **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        self.register_buffer("calibration", torch.tensor(calibration, dtype=torch.float64), persistent=False)
+        # No buffer: 3D boxes are placed on the host.
+        self.calibration = torch.tensor(calibration, dtype=torch.float64)
 
     @classmethod
     def from_config(cls, cfg: CfgNode, in_channels: Sequence[int]) -> dict[str, Any]:

@@ -14,7 +14,13 @@ from centernet_d2.modeling.lsnet.corner_head import CORNERS, CornerHead, CornerM
 from centernet_d2.modeling.lsnet.landmark_head import LandmarkHead, LandmarkTargets
 from centernet_d2.modeling.lsnet.levels import Levels, flatten_levels, split_levels
 from centernet_d2.modeling.lsnet.reference import check_defects
-from centernet_d2.modeling.tasks.pyramid_base import PickedCells, PyramidSettings, PyramidTask, class_loss
+from centernet_d2.modeling.tasks.pyramid_base import (
+    PickedCells,
+    PyramidSettings,
+    PyramidTask,
+    class_loss,
+    list_positives,
+)
 from centernet_d2.ops.lsnet.landmark_vectors import encode_vectors
 from centernet_d2.structures import Candidates, Targets
 
@@ -140,9 +146,10 @@ class LSNetTask(PyramidTask):
         losses = {"loss_class": self.class_weight * loss}
         for name in self.landmark_names:
             head = self.build_landmark_head(name)
-            for suffix, assigned, weight in (("_init", init, head.init_weight), ("", refine, head.refine_weight)):
+            stages = (("_init", init, head.init_weight), ("", refine, head.refine_weight))
+            for (suffix, assigned, weight), most in zip(stages, self.count_positives(targets.slots), strict=True):
                 total = self._landmark_loss(
-                    head, outputs[name + suffix], assigned, targets, goals[name], points, strides
+                    head, outputs[name + suffix], assigned, most, targets, goals[name], points, strides
                 )
                 losses[f"loss_{name}{suffix}"] = weight * total / normalizers[suffix]
         if self.corners is not None and corners is not None:
@@ -160,17 +167,21 @@ class LSNetTask(PyramidTask):
         head: LandmarkHead,
         maps: list[Tensor],
         assigned: Tensor,
+        most: int,
         targets: Targets,
         goals: LandmarkTargets,
         points: Tensor,
         strides: Tensor,
     ) -> Tensor:
-        image, cell = (assigned >= 0).nonzero(as_tuple=True)
-        objects = targets.pad(torch.arange(len(targets), device=assigned.device))[image, assigned[image, cell]]
-        vectors = flatten_levels(maps)[image, cell]
-        if len(image) == 0:
-            return vectors.sum()  # keeps the parameters in the graph
-        return head.loss(vectors, points[cell], strides[cell], goals.select(objects))
+        cells, positive = list_positives(assigned, most)
+        flat = flatten_levels(maps)
+        vectors = flat.gather(1, cells[..., None].expand(-1, -1, flat.shape[2]))
+        if len(targets) == 0:
+            return 0 * vectors.sum()  # keeps the parameters in the graph
+        rows = targets.pad(torch.arange(len(targets), device=assigned.device))
+        objects = rows.gather(1, assigned.gather(1, cells).clamp(min=0)).flatten()
+        cells, weight = cells.flatten(), positive.flatten()
+        return head.loss(vectors.flatten(0, 1), points[cells], strides[cells], goals.select(objects), weight)
 
     def encode_dense(self, objects: Targets) -> dict[str, Tensor]:
         """Return the maps of a perfect network. An object has the cells of the first stage."""

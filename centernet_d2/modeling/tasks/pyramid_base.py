@@ -158,6 +158,11 @@ class PyramidTask(Task):
         zero_iou = "zero_iou_positives" in self.settings.defects
         return assign_atss(proposals, levels.counts, boxes, valid, self.settings.atss_topk, zero_iou, usable)
 
+    def count_positives(self, slots: int) -> tuple[int, int]:
+        """Return how many cells of an image with ``slots`` objects learn one in the first and second stage, at most."""
+        settings = self.settings
+        return slots * settings.init_positives, slots * settings.atss_topk * len(self.strides)
+
     def encode_classes(self, objects: Targets, assigned: Tensor, num_classes: int, levels: Levels) -> list[Tensor]:
         """Return logits (N, C, H, W) of each level, high at the cells of ``assigned`` (N, A) and low elsewhere."""
         logits = torch.full((*assigned.shape, num_classes), -_SURE)
@@ -224,6 +229,21 @@ class PyramidTask(Task):
 
     #: Names of the predicted points that are clipped to the image.
     point_fields: tuple[str, ...] = ("pred_extreme_points", "pred_contour", "pred_keypoints")
+
+
+def list_positives(assigned: Tensor, most: int) -> tuple[Tensor, Tensor]:
+    """Return cells (N, r) int64 of each image, those that learn an object first, and whether they do (N, r) bool.
+
+    On a GPU r depends on shapes alone, so that the host need not wait. On a CPU it is as small as it can be.
+
+    Args:
+        assigned: (N, A), -1 of cells without an object.
+        most: cells of an image that learn an object, at most.
+    """
+    positive = assigned >= 0
+    size = int(positive.sum(dim=1).max()) if assigned.device.type == "cpu" else min(most, assigned.shape[1])
+    cells = (~positive).to(torch.uint8).argsort(dim=1, stable=True)[:, :size]
+    return cells, positive.gather(1, cells)
 
 
 def class_loss(

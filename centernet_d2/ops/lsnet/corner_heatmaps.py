@@ -14,6 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from centernet_d2.ops.constants import make_constant
 from centernet_d2.ops.focal_loss import penalty_reduced_focal
 from centernet_d2.ops.lsnet.level_assignment import pair_distances, resolve_claims, split_objects
 
@@ -213,9 +214,9 @@ def _find_strongest(places: Tensor, scores: Tensor, offsets: Tensor) -> tuple[Te
     """Return the place (N, M, 2), with its offset, and the score (N, M) of the strongest cell around each of
     ``places`` (N, M, 2), x, y in cells."""
     height, width = scores.shape[1:]
-    last = places.new_tensor([width - 1, height - 1])
+    last = make_constant([width - 1, height - 1], places)
     first = torch.minimum(places.floor(), last - 1).clamp(min=0)
-    around = places.new_tensor([[0, 0], [1, 0], [0, 1], [1, 1]])
+    around = make_constant([0, 0, 1, 0, 0, 1, 1, 1], places).view(4, 2)
     cells = torch.minimum(first[:, :, None] + around, last).long()  # (N, M, 4, 2)
     index = cells[..., 1] * width + cells[..., 0]
     score, best = scores.flatten(1).float().gather(1, index.flatten(1)).view(index.shape).max(dim=2)

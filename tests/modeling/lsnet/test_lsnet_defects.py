@@ -86,7 +86,7 @@ def measure_loss(loss_type, vectors, targets, *defects):
         defects=frozenset(defects),
     )
     vectors = vectors.clone().requires_grad_()
-    loss = head.loss(vectors, torch.zeros(1, 2), torch.full((1,), 4.0), targets)
+    loss = head.loss(vectors, torch.zeros(1, 2), torch.full((1,), 4.0), targets, torch.tensor([True]))
     loss.backward()
     return loss.detach(), vectors.grad
 
@@ -170,7 +170,7 @@ def compare_giou_plus_one():
         for scale in (1.0, 2.0):
             apart = torch.tensor([[[12.0, 0, 20, 8]]])
             strides = torch.tensor([4.0])
-            loss = task._box_loss(scale * apart, assigned, scale * boxes, strides)
+            loss = task._box_loss(scale * apart, assigned, 1, scale * boxes, strides)
             losses[bool(defects), scale] = float(loss)
     # GIoU of two squares of side 8 that are 4 apart: 0 - 32 / 160.
     assert [losses[False, scale] for scale in (1.0, 2.0)] == pytest.approx([1.2, 1.2])
