@@ -13,11 +13,11 @@ def make_constant(values: Sequence[float], like: Tensor, dtype: torch.dtype | No
     """Return ``values`` as a tensor (n,) on the device and of the dtype of ``like``, unless ``dtype`` says another one;
     not to be written to.
 
-    ``like.new_tensor`` copies them from the host, which waits until a GPU has done all before. There they are made
+    ``torch.tensor`` copies them from the host, which waits until a GPU has done all before. There they are made
     once, by kernels.
     """
     if like.device.type == "cpu":
-        return like.new_tensor(values, dtype=dtype or like.dtype)
+        return torch.tensor(values, dtype=dtype or like.dtype)
     return _make_on_device(tuple(values), dtype or like.dtype, like.device)
 
 
