@@ -69,10 +69,10 @@ def convolve_at_positions(
     return result.view(count, out_height, out_width, -1).permute(0, 3, 1, 2)
 
 
-def _find_corners(positions: Tensor, first: int, size: tuple[int, int]) -> tuple[Tensor, Tensor]:
-    """Return rows (E, 4) int32 of the cells around E positions of an image whose rows start at ``first``, and their
-    weights (E, 4): bilinear, times the mask. ``positions`` are y, x and mask (3, E); ``size`` is the map's, with its
-    border."""
+def _find_corners(positions: Tensor, first: Tensor, size: tuple[int, int]) -> tuple[Tensor, Tensor]:
+    """Return rows (E, 4) int32 of the cells around E positions of images whose rows start at ``first`` (E,) int32, and
+    their weights (E, 4): bilinear, times the mask. ``positions`` are y, x and mask (3, E); ``size`` is the map's, with
+    its border."""
     y, x, mask = positions
     low_y, low_x = y.detach().floor(), x.detach().floor()
     row, column = (
@@ -87,19 +87,23 @@ def _find_corners(positions: Tensor, first: int, size: tuple[int, int]) -> tuple
     return index, torch.stack([left - down_left, right - down_right, down_left, down_right], dim=-1)
 
 
-def _sample_taps(rows: Tensor, positions: Tensor, first: int, size: tuple[int, int]) -> tuple[Tensor, Tensor, Tensor]:
+def _sample_taps(
+    rows: Tensor, positions: Tensor, first: Tensor, size: tuple[int, int]
+) -> tuple[Tensor, Tensor, Tensor]:
     """Return corners and weights of ``positions`` (3, P, T), and the taps' values (P, T * c)."""
-    index, fraction = _find_corners(positions.flatten(1), first, size)
+    starts = first[:, None].expand(positions.shape[1:]).flatten()
+    index, fraction = _find_corners(positions.flatten(1), starts, size)
     values = F.embedding_bag(index, rows, per_sample_weights=fraction, mode="sum")
     return index, fraction, values.view(positions.shape[1], -1)
 
 
-def _split_positions(count: int, each: int, size: tuple[int, int]) -> Iterator[tuple[slice, int]]:
-    """Return slices of ``count`` positions, ``each`` per image, within images; and where the image's rows start."""
+def _split_positions(count: int, each: int, size: tuple[int, int]) -> Iterator[tuple[slice, Tensor]]:
+    """Return slices of ``count`` positions, ``each`` per image, and where the rows of their images start."""
     length = _PART * torch.get_num_threads()
-    for image in range(count // each):
-        for start in range(image * each, (image + 1) * each, length):
-            yield slice(start, min(start + length, (image + 1) * each)), image * size[0] * size[1]
+    first = torch.arange(count // each, dtype=torch.int32).mul_(size[0] * size[1]).repeat_interleave(each)
+    for start in range(0, count, length):
+        part = slice(start, min(start + length, count))
+        yield part, first[part]
 
 
 def _convolve_rows(

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from centernet_d2.layers.distributed import average_over_processes
 from centernet_d2.modeling.lsnet.class_head import CLASS_PRIOR
 from centernet_d2.modeling.lsnet.levels import Levels, flatten_levels, split_levels
-from centernet_d2.modeling.lsnet.towers import build_tower, conv, conv_norm_relu
+from centernet_d2.modeling.lsnet.towers import build_tower, conv, conv_norm_relu, count_groups
 from centernet_d2.ops.lsnet.corner_heatmaps import (
     CornerTargets,
     corner_focal_loss,
@@ -83,7 +83,7 @@ class CornerPooling(nn.Module):
         self.shortcut = nn.Conv2d(channels, channels, 1, bias=False)
         for layer in (self.pooled, self.shortcut):
             nn.init.normal_(layer.weight, std=0.01)
-        self.pooled_norm, self.shortcut_norm = nn.GroupNorm(32, channels), nn.GroupNorm(32, channels)
+        self.pooled_norm, self.shortcut_norm = (nn.GroupNorm(count_groups(channels), channels) for _ in range(2))
         self.output = conv_norm_relu("plain", channels, channels, kernel_size=1)
 
     def forward(self, x: Tensor) -> Tensor:

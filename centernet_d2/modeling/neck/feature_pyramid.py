@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 from detectron2.config import CfgNode, configurable
@@ -46,8 +47,12 @@ class FeaturePyramidNeck(Neck):
         used = {name: shape for name, shape in shapes if shape.stride >= finest_stride}
         if len(used) > num_levels:
             raise ValueError(f"MODEL.NECK.NUM_LEVELS is {num_levels}, but the backbone has {len(used)} levels")
-        extra = ExtraLevels(list(used)[-1], used, num_levels - len(used), channels, norm)
-        pyramid = FPN(_Features(used), list(used), channels, norm, top_block=extra if extra.num_levels else None)
+        if used:
+            extra = ExtraLevels(list(used)[-1], used, num_levels - len(used), channels, norm)
+            top_block = extra if extra.num_levels else None
+            pyramid: Backbone = FPN(_Features(used), list(used), channels, norm, top_block=top_block)
+        else:
+            pyramid = StridedPyramid(*shapes[-1], num_levels, channels, norm, finest_stride)
         super().__init__(ShapeSpec(channels=channels, stride=finest_stride), pyramid.size_divisibility)
         self.pyramid = pyramid
 
@@ -96,6 +101,31 @@ class ExtraLevels(nn.Module):
             x = layer(x)
             results.append(x)
         return results
+
+
+class StridedPyramid(Backbone):
+    """Levels p3, p4, ... by convolutions of stride 2, one after the other, from the backbone's map ``name``, whose
+    ``shape`` is finer than the first level."""
+
+    def __init__(
+        self, name: str, shape: ShapeSpec, num_levels: int, channels: int, norm: str, finest_stride: int
+    ) -> None:
+        super().__init__()
+        assert shape.stride is not None
+        self.skipped = int(math.log2(finest_stride / shape.stride)) - 1
+        self.levels = ExtraLevels(name, {name: shape}, self.skipped + num_levels, channels, norm)
+        strides = [finest_stride << level for level in range(num_levels)]
+        self._out_feature_strides = {f"p{int(math.log2(stride))}": stride for stride in strides}
+        self._out_features = list(self._out_feature_strides)
+        self._out_feature_channels = dict.fromkeys(self._out_features, channels)
+
+    @property
+    def size_divisibility(self) -> int:
+        return max(self._out_feature_strides.values())
+
+    def forward(self, features: dict[str, Tensor]) -> dict[str, Tensor]:
+        levels = self.levels(features[self.levels.in_feature])[self.skipped :]
+        return dict(zip(self._out_features, levels, strict=True))
 
 
 class _Features(Backbone):

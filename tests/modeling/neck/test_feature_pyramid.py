@@ -63,6 +63,23 @@ def test_three_levels_and_no_finer_ones():
         FeaturePyramidNeck(input_shape=SHAPES, channels=32, num_levels=2)
 
 
+@pytest.mark.parametrize(("finest", "names"), [(8, ["p3", "p4", "p5"]), (16, ["p4", "p5", "p6"])])
+def test_of_one_fine_map_all_levels_are_strided_convolutions(finest, names):
+    torch.manual_seed(2)
+    shapes = {"fine": ShapeSpec(channels=4, stride=4)}
+    neck = FeaturePyramidNeck(input_shape=shapes, channels=8, num_levels=3, norm="", finest_stride=finest)
+    x = torch.randn(2, 4, 32, 48)
+    results = neck({"fine": x})
+    expected = {}
+    for level, layer in enumerate(neck.pyramid.levels.layers, start=3):
+        x = expected[f"p{level}"] = F.conv2d(x, layer.weight, layer.bias, stride=2, padding=1)
+    assert list(results) == list(neck.output_shape()) == names
+    for name, value in results.items():
+        torch.testing.assert_close(value, expected[name])
+        assert neck.output_shape()[name].stride == 128 // value.shape[2] and value.shape[1] == 8
+    assert neck.size_divisibility == 4 * finest
+
+
 def resnet_config(**settings):
     cfg = get_cfg()
     cfg.MODEL.BACKBONE.NAME = "build_deformable_resnet_backbone"
