@@ -91,7 +91,10 @@ def compare(cfg: Any, model: Any) -> dict[str, dict[str, float]]:
 def format_table(results: dict[str, dict[str, float]]) -> str:
     """Return the Markdown table of :func:`compare`'s results."""
     columns = list(next(iter(results.values())))
-    lines = ["| mask AP of | " + " | ".join(x.removeprefix("AP-") for x in columns) + " |", "|---" * (len(columns) + 1) + "|"]
+    lines = [
+        "| mask AP of | " + " | ".join(x.removeprefix("AP-") for x in columns) + " |",
+        "|---" * (len(columns) + 1) + "|",
+    ]
     lines += [f"| {kind} | " + " | ".join(f"{own[x]:.1f}" for x in columns) + " |" for kind, own in results.items()]
     return "\n".join(lines)
 

@@ -25,6 +25,7 @@ def build(config, *options):
     cfg.merge_from_file(f"configs/Synthetic-LSNet/{config}.yaml")
     cfg.DATASETS.TRAIN = cfg.DATASETS.TEST = ()
     cfg.MODEL.DEVICE, cfg.MODEL.CENTERNET.NUM_CLASSES = "cpu", 2
+    cfg.MODEL.NECK.NUM_LEVELS = 3 if config == "centernet_rt" else 4
     cfg.MODEL.KEYPOINT.SCHEMA = "pose17"
     cfg.merge_from_list(["TEST.AUG.ENABLED", True, "TEST.AUG.FLIP", True, *options])
     torch.manual_seed(0)
