@@ -21,6 +21,7 @@ COMMANDS = {
     "check-data": "list everything wrong with a dataset",
     "show-data": "draw a dataset, the network's inputs and targets",
     "prepare-data": "convert the download of a known dataset to COCO's format",
+    "convert-labels": "convert labels from one format to another, edit classes, make splits",
     "convert": "rename the weights of a CenterNet checkpoint, or show what is in one",
     "analyze": "parameters, operations, size and time of networks",
     "report": "write the HTML report of a training or an evaluation again",

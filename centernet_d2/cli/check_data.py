@@ -2,6 +2,7 @@
 
     centernet-d2 check-data --json annotations.json --image-root images/
     centernet-d2 check-data --voc folder/ --split train
+    centernet-d2 check-data --labels folder/ --split all
     centernet-d2 check-data --config-file FILE [KEY=value ...]
 
 Relative paths start at DETECTRON2_DATASETS, as in DATASETS.CUSTOM, or, where the file is not there, at the current
@@ -23,8 +24,9 @@ def main(arguments: Sequence[str] | None = None, prog: str | None = None) -> int
     source.add_argument("--config-file", help="check DATASETS.TRAIN and DATASETS.TEST of this configuration")
     source.add_argument("--json", help="a COCO-format file, with --image-root")
     source.add_argument("--voc", metavar="ROOT", help="a folder in Pascal VOC's layout, with --split")
+    source.add_argument("--labels", metavar="PATH", help="a file or folder in any label format, with --split")
     parser.add_argument("--image-root", default="", help="folder of the images of --json")
-    parser.add_argument("--split", default="train", help="list in ImageSets/Main of --voc")
+    parser.add_argument("--split", default="train", help="of --labels, or list in ImageSets/Main of --voc")
     parser.add_argument("--no-images", action="store_true", help="do not decode the images")
     parser.add_argument(
         "--input-size",
@@ -42,7 +44,7 @@ def main(arguments: Sequence[str] | None = None, prog: str | None = None) -> int
 
 def _check(args: argparse.Namespace) -> int:
     from centernet_d2.data.datasets.custom import resolve_paths
-    from centernet_d2.data.validation.report import Grid, report_coco, report_config, report_voc
+    from centernet_d2.data.validation.report import Grid, report_coco, report_config, report_labels, report_voc
     from centernet_d2.engine.setup import merge_cfg
 
     images, grid = not args.no_images, Grid(tuple(args.input_size))
@@ -52,6 +54,8 @@ def _check(args: argparse.Namespace) -> int:
         # As in DATASETS.CUSTOM; without --image-root, names start at the current folder.
         json_file, *folder = resolve_paths(*filter(None, (args.json, args.image_root)))
         reports = [report_coco(json_file, folder[0] if folder else "", images, grid)]
+    elif args.labels:
+        reports = [report_labels(resolve_paths(args.labels)[0], args.split, images, grid)]
     else:
         reports = [report_voc(resolve_paths(args.voc)[0], args.split, images, grid)]
     for report in reports:

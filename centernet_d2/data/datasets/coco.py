@@ -103,7 +103,9 @@ def read_coco(json_file: str, image_root: str, box_margin: float = 0.1) -> CocoF
         AnnotationError: not JSON, or not a COCO file at all.
     """
     data, conversions = _read_json(json_file)
-    return check_coco(data, conversions, json_file, image_root, box_margin)
+    coco = check_coco(data, conversions, json_file, image_root, box_margin)
+    coco.scores_itself &= not has_mark(json_file)
+    return coco
 
 
 def check_coco(
@@ -120,7 +122,7 @@ def check_coco(
     has_boxes = any(isinstance(annotation, dict) and annotation.get("bbox") for annotation in data["annotations"])
     dataset_ids = {number: index for index, number in enumerate(sorted(categories))}
     images = _read_images(data["images"], json_file, image_root, issues)
-    scores_itself, seen = not has_mark(json_file), Counter[Any]()
+    scores_itself, seen = True, Counter[Any]()
     for position, annotation in enumerate(data["annotations"], start=1):
         if not isinstance(annotation, dict):
             issues.append(

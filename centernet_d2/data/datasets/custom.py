@@ -10,6 +10,8 @@ Types:
       (``face68``, ...): ``json_file``, ``image_root``. The keypoints that the categories of a ``coco`` file name are
       read, too (``datasets.own_keypoints``).
     * ``voc``, a folder in Pascal VOC's layout: ``root``, ``split``.
+    * ``auto``, or a label format (``yolo``, ``labelme``, ...; ``formats.labels``): ``path`` of the folder or file, and
+      ``split``, which may be ``all``.
     * ``crops``, one image for each object of another dataset: ``source``, ``margin`` (``datasets.crops``).
 
 Relative paths start at ``DETECTRON2_DATASETS``, or at the current folder where only that has the file.
@@ -29,9 +31,11 @@ from detectron2.data import DatasetCatalog, MetadataCatalog
 from centernet_d2.data.catalog import get_class_names, load_dataset_dicts
 from centernet_d2.data.datasets.crops import register_crops
 from centernet_d2.data.datasets.keypoint_sets import KEYPOINT_TYPES
+from centernet_d2.data.datasets.labelled import register_labels
 from centernet_d2.data.datasets.mot import register_video
 from centernet_d2.data.datasets.own_keypoints import KeypointSettings, register_own_coco
 from centernet_d2.data.datasets.voc import register_voc
+from centernet_d2.data.formats.labels import FORMATS
 from centernet_d2.data.image_io import get_datasets_root, set_exif_orientation
 from centernet_d2.structures.model_metadata import describe_classes
 
@@ -52,6 +56,10 @@ _TYPES = {
     "coco": _Type(register_own_coco, own_keypoints=True),
     "voc_json": _Type(functools.partial(register_own_coco, evaluator_type="pascal_voc"), own_keypoints=True),
     "voc": _Type(register_voc, ("root", "split"), 1),
+    **{
+        name: _Type(functools.partial(register_labels, format_name=name), ("path", "split"), 1, own_keypoints=True)
+        for name in ("auto", *FORMATS)
+    },
     "crops": _Type(register_crops, ("source", "margin"), 0),
     "video": _Type(register_video),
     **{name: _Type(register) for name, register in KEYPOINT_TYPES.items()},

@@ -149,9 +149,13 @@ def _build_schema(coco: CocoFile, own: list[list[str]], settings: KeypointSettin
         names += [f"{category['name']}.{name}" if counts[name] > 1 else name for name in keypoints]
         lines = _read_edges(category, len(keypoints))
         found, alone = infer_flip_pairs(keypoints, lines)
-        pairs += [(start + a, start + b) for a, b in found]
         edges += [(start + a, start + b) for a, b in lines]
-        can_flip &= not alone and (bool(found) or len(keypoints) < 2)
+        if isinstance(category.get("flip_pairs"), list):  # of a format that says them
+            found, alone, known = [(a, b) for a, b in category["flip_pairs"]], [], True
+        else:
+            known = bool(found) or len(keypoints) < 2
+        pairs += [(start + a, start + b) for a, b in found]
+        can_flip &= known and not alone
     if settings.flip_pairs:
         pairs = [(_find_name(a, names), _find_name(b, names)) for a, b in settings.flip_pairs]
     can_flip |= bool(settings.flip_pairs) or settings.flip == "always"

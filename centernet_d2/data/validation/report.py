@@ -13,12 +13,15 @@ from detectron2.config import CfgNode
 from centernet_d2.data.catalog import get_class_names, load_dataset_dicts
 from centernet_d2.data.datasets.custom import get_location, register_custom_datasets
 from centernet_d2.data.datasets.keypoint_sets import read_keypoint_dataset
+from centernet_d2.data.datasets.labelled import read_split
 from centernet_d2.data.datasets.own_keypoints import KeypointSettings, describe_own_keypoints, read_own_coco
 from centernet_d2.data.datasets.voc import read_voc, read_voc_class_names
+from centernet_d2.data.formats.labels import FORMATS
 from centernet_d2.data.image_io import DatasetDict
 from centernet_d2.data.schemas import SCHEMAS
 from centernet_d2.data.validation.checks import SharedCells, check_annotations, count_shared_cells
 from centernet_d2.data.validation.issues import AnnotationIssue
+from centernet_d2.data.validation.usable import describe_use
 
 
 @dataclass
@@ -76,7 +79,22 @@ def _report_own(
 ) -> Report:
     coco, schema = read_own_coco(json_file, image_root, settings)
     report = _report(json_file, coco.dataset_dicts, coco.class_names, coco.issues, check_images, grid)
-    report.notes = describe_own_keypoints(schema) if schema else []
+    report.notes = [*describe_use(coco.dataset_dicts, schema), *(describe_own_keypoints(schema) if schema else [])]
+    return report
+
+
+def report_labels(
+    path: str,
+    split: str,
+    check_images: bool = True,
+    grid: Grid | None = None,
+    settings: KeypointSettings | None = None,
+    format_name: str = "auto",
+) -> Report:
+    """Report on a split of a folder or file in a label format; raises as ``read_split``."""
+    coco, schema = read_split(path, split, settings or KeypointSettings(), format_name)
+    report = _report(f"{path} {split}", coco.dataset_dicts, coco.class_names, coco.issues, check_images, grid)
+    report.notes = [*describe_use(coco.dataset_dicts, schema), *(describe_own_keypoints(schema) if schema else [])]
     return report
 
 
@@ -114,10 +132,13 @@ def report_config(cfg: CfgNode, check_images: bool = True) -> list[Report]:
     reports = []
     for name in dict.fromkeys((*cfg.DATASETS.TRAIN, *cfg.DATASETS.TEST)):
         location = get_location(name)
-        if location is None or location[0] not in _REPORTS:
+        if location is None or location[0] not in (*_REPORTS, "auto", *FORMATS):
             reports.append(_report(name, load_dataset_dicts(name), get_class_names(name), [], check_images, grid))
             continue
         kind, first, second, *_ = location
+        if kind in ("auto", *FORMATS):
+            reports.append(report_labels(first, second, check_images, grid, settings, kind))
+            continue
         report = functools.partial(_report_own, settings) if kind == "coco" else _REPORTS[kind]
         reports.append(report(first, second, check_images, grid))
     return reports
