@@ -31,7 +31,7 @@ from detectron2.data import DatasetCatalog, MetadataCatalog
 from centernet_d2.data.catalog import get_class_names, load_dataset_dicts
 from centernet_d2.data.datasets.crops import register_crops
 from centernet_d2.data.datasets.keypoint_sets import KEYPOINT_TYPES
-from centernet_d2.data.datasets.labelled import register_labels
+from centernet_d2.data.datasets.label_folders import register_labels
 from centernet_d2.data.datasets.mot import register_video
 from centernet_d2.data.datasets.own_keypoints import KeypointSettings, register_own_coco
 from centernet_d2.data.datasets.voc import register_voc

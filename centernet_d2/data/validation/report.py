@@ -13,7 +13,7 @@ from detectron2.config import CfgNode
 from centernet_d2.data.catalog import get_class_names, load_dataset_dicts
 from centernet_d2.data.datasets.custom import get_location, register_custom_datasets
 from centernet_d2.data.datasets.keypoint_sets import read_keypoint_dataset
-from centernet_d2.data.datasets.labelled import read_split
+from centernet_d2.data.datasets.label_folders import read_split
 from centernet_d2.data.datasets.own_keypoints import KeypointSettings, describe_own_keypoints, read_own_coco
 from centernet_d2.data.datasets.voc import read_voc, read_voc_class_names
 from centernet_d2.data.formats.labels import FORMATS

@@ -89,7 +89,13 @@ def test_relative_paths_start_at_the_dataset_folder(name: str, tmp_path: Path, m
 
 @pytest.mark.parametrize(
     "entry",
-    [("a", "coco", "b"), "coco", ("a", "yolo", "b", "c"), ("a", "coco", "b", 3), ("coco_2017_train", "coco", "b", "c")],
+    [
+        ("a", "coco", "b"),
+        "coco",
+        ("a", "yolov5", "b", "c"),
+        ("a", "coco", "b", 3),
+        ("coco_2017_train", "coco", "b", "c"),
+    ],
 )
 def test_bad_entries_are_named(entry: Any) -> None:
     with pytest.raises(ValueError, match=r"DATASETS\.CUSTOM"):
@@ -127,7 +133,7 @@ def test_mappings_from_a_config_file(tmp_path: Path, name: str) -> None:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"type": "yolo"}, r"the type of 'a' is 'yolo', not one of coco, "),
+        ({"type": "yolov5"}, r"the type of 'a' is 'yolov5', not one of coco, "),
         ({"type": None}, r"the type of 'a' is None"),
         ({"root": "c"}, r"must have the keys name, type, json_file, image_root, and no others"),
         ({"type": "voc"}, r"must have the keys name, type, root, split, and no others"),
