@@ -134,6 +134,22 @@ def test_data_of_ones_own(folder):
     assert (folder / "output" / "predictions" / "results.json").is_file()
 
 
+@pytest.mark.slow
+@pytest.mark.skipif(not shutil.which("make"), reason="the test runs the Makefile's commands; make is missing")
+def test_getting_started(folder):
+    """All commands but the first, which needs a download."""
+    write_data(folder / "my")
+    first, *others = blocks("sh", "docs/getting_started.md")
+    assert "centerface" in first and len(others) == 4
+    lines = "".join(others).replace("\\\n", " ").replace("output/shapes\n", "output/shapes DATASETS.TEST '()'\n", 1)
+    small = " ".join(f"'{word}'" for word in (*TINY, *HOURGLASS[-6:-2]))
+    short = re.sub(r"(centernet-d2 (?:train|show-data) .*)", lambda found: f"{found[1]} {small}", lines)
+    run(["sh", "-e", "-c", as_module(short.replace("--num-images 16", "--num-images 2"))], folder)
+    output = folder / "output"
+    assert any((output / "inputs").iterdir()) and (output / "mine" / "model.onnx").is_file()
+    assert (output / "shapes" / "images" / "results.json").is_file()
+
+
 def as_module(commands: str) -> str:
     """Shell commands that run without the installed entry point."""
     return commands.replace("centernet-d2 ", f"{sys.executable} -m centernet_d2 ")
