@@ -7,7 +7,10 @@ exactly from its iteration.
 
 from __future__ import annotations
 
+import multiprocessing
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+from typing import Any
 
 import cv2
 import torch
@@ -24,6 +27,7 @@ from centernet_d2.data.frame_pairs import FramePairs
 from centernet_d2.data.image_io import DatasetDict
 from centernet_d2.data.samplers import Mapper, PositionDataset, PositionSampler, Sample
 from centernet_d2.registry import get_required_fields
+from centernet_d2.structures.transfer import pack
 
 
 class TrainLoader:
@@ -36,6 +40,13 @@ class TrainLoader:
     def __init__(self, loader: DataLoader, corrupt: CorruptImages) -> None:
         self.loader, self.corrupt = loader, corrupt
         self.dataset = loader.dataset
+
+    def encode_in_workers(self, encode: Callable[[list[Sample]], Any]) -> None:
+        """Have the worker processes, if there are any, add "targets" to the first sample of each batch: the result of
+        ``encode``, :func:`packed <centernet_d2.structures.transfer.pack>`."""
+        # Other ways of starting them would copy the model with the function.
+        if self.loader.num_workers and multiprocessing.get_start_method() == "fork":
+            self.loader.collate_fn = partial(_collate_with_targets, encode)
 
     def __iter__(self) -> Iterator[list[Sample]]:
         for items in self.loader:
@@ -76,11 +87,20 @@ def build_train_loader(cfg: CfgNode, start_iteration: int = 0, mapper: Mapper | 
         drop_last=True,
         num_workers=cfg.DATALOADER.NUM_WORKERS,
         collate_fn=trivial_batch_collator,
+        # By a thread of its own, for copies to a GPU that the host need not wait for.
+        pin_memory=cfg.MODEL.DEVICE.startswith("cuda") and torch.cuda.is_available(),
         worker_init_fn=_disable_opencv_threads,
         # A separate generator: building a loader must not advance the global state that checkpoints save.
         generator=torch.Generator().manual_seed(seed),
     )
     return TrainLoader(loader, CorruptImages(len(dataset_dicts), cfg.DATALOADER.MAX_CORRUPT_FRACTION))
+
+
+def _collate_with_targets(encode: Callable[[list[Sample]], Any], items: list[Any]) -> list[Any]:
+    samples = [sample for sample, _ in items if sample is not None]
+    if samples:
+        samples[0]["targets"] = pack(encode(samples))
+    return items
 
 
 def load_training_dicts(

@@ -19,7 +19,8 @@ from centernet_d2.engine.anomaly import describe_images, describe_losses, make_n
 class TrainStep(SimpleTrainer):
     """Forward, backward, check, step: Detectron2's ``SimpleTrainer`` and ``AMPTrainer`` in one, on any device.
 
-    Every iteration checks the losses of all processes, which costs one small transfer.
+    Every iteration checks the losses of all processes. On a GPU they are copied while it works on the backward pass, so
+    that it does not run dry.
 
     Args:
         precision: of autocast; None trains in float32. float16 scales the loss.
@@ -47,10 +48,11 @@ class TrainStep(SimpleTrainer):
         data_time = time.perf_counter() - start
         with torch.autocast(self.device_type, dtype=self.precision, enabled=self.precision is not None):
             losses = self.model(batch)
+        copied = _HostCopy(_gather_losses(losses, data_time))
         self.optimizer.zero_grad()
         self.grad_scaler.scale(sum(losses.values())).backward()
         self.after_backward()
-        self._check_and_record(losses, batch, data_time)
+        self._check_and_record(list(losses), copied.read(), batch)
         self.grad_scaler.step(self.optimizer)
         self.grad_scaler.update()
 
@@ -62,27 +64,43 @@ class TrainStep(SimpleTrainer):
         if self.grad_scaler.is_enabled() and state_dict.get("grad_scaler"):
             self.grad_scaler.load_state_dict(state_dict["grad_scaler"])
 
-    def _check_and_record(self, losses: Mapping[str, Tensor], batch: list[dict[str, Any]], data_time: float) -> None:
-        values = torch.stack([x.detach().float() for x in losses.values()])
-        everyone = _gather_rows(torch.cat([values, values.new_tensor([data_time])]))
+    def _check_and_record(self, names: list[str], everyone: Tensor, batch: list[dict[str, Any]]) -> None:
+        """Check and write down the losses ``names``; ``everyone`` is of :func:`_gather_losses`, on the host."""
         values = everyone[:, :-1]
         if not values.isfinite().all():
             guilty = not values[comm.get_rank()].isfinite().all()
             images = comm.all_gather(describe_images(batch) if guilty else [])
-            raise make_non_finite_loss_error(self.iter, describe_losses(list(losses), values), list(chain(*images)))
+            raise make_non_finite_loss_error(self.iter, describe_losses(names, values), list(chain(*images)))
         if comm.is_main_process():
-            means = dict(zip(losses, values.mean(dim=0).tolist(), strict=True))
+            means = dict(zip(names, values.mean(dim=0).tolist(), strict=True))
             storage = get_event_storage()
             storage.put_scalar("data_time", float(everyone[:, -1].max()), cur_iter=self.iter)
             storage.put_scalar("total_loss", sum(means.values()), cur_iter=self.iter)
             storage.put_scalars(cur_iter=self.iter, **means)
 
 
-def _gather_rows(row: Tensor) -> Tensor:
-    """Return ``row`` (n,) of every process as (processes, n) on the CPU."""
-    world = comm.get_world_size()
-    if world == 1:
-        return row[None].cpu()
-    rows = [torch.empty_like(row) for _ in range(world)]
-    torch.distributed.all_gather(rows, row)
-    return torch.stack(rows).cpu()
+class _HostCopy:
+    """A tensor on its way to the host. :meth:`read` waits for the copy, not for what a GPU was given to do since."""
+
+    def __init__(self, x: Tensor) -> None:
+        self._event = None
+        self._copy = torch.empty(x.shape, dtype=x.dtype, pin_memory=x.is_cuda).copy_(x, non_blocking=x.is_cuda)
+        if x.is_cuda:
+            self._event = torch.cuda.Event()
+            self._event.record()
+
+    def read(self) -> Tensor:
+        if self._event is not None:
+            self._event.synchronize()
+        return self._copy
+
+
+def _gather_losses(losses: Mapping[str, Tensor], data_time: float) -> Tensor:
+    """Return the losses, and last ``data_time``, of every process: (processes, terms + 1) float32, on the device."""
+    values = torch.stack([x.detach().float() for x in losses.values()])
+    row = torch.cat([values, values.new_full((1,), data_time)])
+    rows = [row]
+    if comm.get_world_size() > 1:
+        rows = [torch.empty_like(row) for _ in range(comm.get_world_size())]
+        torch.distributed.all_gather(rows, row)
+    return torch.stack(rows)

@@ -22,8 +22,9 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.optim.lr_scheduler import LRScheduler
 
 from centernet_d2.checkpoint.checkpointer import SafeCheckpointer
-from centernet_d2.data.build import build_test_loader, build_train_loader
+from centernet_d2.data.build import TrainLoader, build_test_loader, build_train_loader
 from centernet_d2.data.catalog import get_class_names
+from centernet_d2.data.prefetch import Prefetcher
 from centernet_d2.data.validation.checks import check_quick
 from centernet_d2.engine.ema import ModelEma
 from centernet_d2.engine.errors import run_in_main_process
@@ -33,6 +34,7 @@ from centernet_d2.engine.solver import build_lr_scheduler, build_optimizer
 from centernet_d2.engine.train_step import TrainStep
 from centernet_d2.engine.wandb_writer import WandbWriter
 from centernet_d2.evaluation.build import build_evaluator, check_evaluators
+from centernet_d2.modeling.meta_arch import CenterNet
 from centernet_d2.report.recorder import ObjectRecorder
 from centernet_d2.report.run_folder import INFERENCE, write_results
 from centernet_d2.structures.model_metadata import ModelMetadata, check_same_classes
@@ -63,6 +65,8 @@ class Trainer(DefaultTrainer):
         self._seed_is_random = cfg.SEED < 0
         self.cfg = _set_seed(cfg, comm.shared_random_seed()) if self._seed_is_random else cfg
         model = self.build_model(cfg)
+        if cfg.SOLVER.SYNC_BN:
+            model = share_statistics(model)
         if cfg.SOLVER.COMPILE:
             model.compile()
         optimizer = self.build_optimizer(cfg, model)
@@ -117,9 +121,15 @@ class Trainer(DefaultTrainer):
             AnnotationError: the datasets have errors; see ``check_quick`` and ``check_evaluators``.
         """
         run_in_main_process(self._check_datasets)
-        self._trainer.reset_data_loader(lambda: self.build_train_loader(self.cfg, self.start_iter))
+        self._trainer.reset_data_loader(self._build_prefetcher)
         super().train()
         return getattr(self, "_last_eval_results", None)
+
+    def _build_prefetcher(self) -> Prefetcher:
+        loader, model = self.build_train_loader(self.cfg, self.start_iter), unwrap(self._trainer.model)
+        if isinstance(loader, TrainLoader) and isinstance(model, CenterNet):
+            loader.encode_in_workers(model.encode_targets)
+        return Prefetcher(loader, next(model.parameters()).device)
 
     def _check_datasets(self) -> None:
         check_quick(self.cfg)
@@ -216,10 +226,24 @@ def _set_seed(cfg: CfgNode, seed: int) -> CfgNode:
     return cfg
 
 
+def share_statistics(model: nn.Module) -> nn.Module:
+    """Return ``model`` with batch normalizations that use the statistics of all processes, on GPUs.
+
+    Raises:
+        ValueError: the model is not on a GPU.
+    """
+    if not next(model.parameters()).is_cuda:
+        raise ValueError("SOLVER.SYNC_BN needs GPUs")
+    return nn.SyncBatchNorm.convert_sync_batchnorm(model)
+
+
+def unwrap(model: nn.Module) -> Any:
+    """Return the model inside ``DistributedDataParallel``."""
+    return model.module if isinstance(model, DistributedDataParallel) else model
+
+
 def _distribute(model: nn.Module) -> nn.Module:
     if comm.get_world_size() == 1:
         return model
-    on_gpu = next(model.parameters()).is_cuda
-    return DistributedDataParallel(
-        model, device_ids=[torch.cuda.current_device()] if on_gpu else None, broadcast_buffers=False
-    )
+    # Without device_ids, which would have every image copied by itself, and what is for the host as well.
+    return DistributedDataParallel(model, broadcast_buffers=False, gradient_as_bucket_view=True, static_graph=True)

@@ -39,6 +39,10 @@ class Packed:
     block: Tensor
     value: Any
 
+    def pin_memory(self) -> Packed:
+        """Return the same in memory that a GPU reads by itself. PyTorch's loader calls it."""
+        return replace(self, block=self.block.pin_memory())
+
     def unpack(self, device: torch.device) -> Any:
         """Return the nested value on ``device``; its tensors share the memory of one block.
 

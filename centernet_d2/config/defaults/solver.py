@@ -17,6 +17,8 @@ def add_training(cfg: CfgNode) -> None:
     cfg.SOLVER.AMP.PRECISION = "float16"
     # Train with backbone, neck and heads compiled (torch.compile); the first steps take minutes.
     cfg.SOLVER.COMPILE = False
+    # Batch normalizations use the statistics of all processes' images (GPUs only).
+    cfg.SOLVER.SYNC_BN = False
     # Checkpoints kept besides the best and the final one.
     cfg.SOLVER.KEEP_CHECKPOINTS = 2
 

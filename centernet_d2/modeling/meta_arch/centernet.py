@@ -20,7 +20,7 @@ from centernet_d2.modeling.meta_arch.dense_detector import DenseDetector
 from centernet_d2.modeling.tasks import Task, build_task
 from centernet_d2.structures import Candidates, Targets
 from centernet_d2.structures.model_metadata import ModelMetadata
-from centernet_d2.structures.transfer import move
+from centernet_d2.structures.transfer import Packed, move
 
 
 @META_ARCH_REGISTRY.register()
@@ -94,13 +94,23 @@ class CenterNet(DenseDetector):
     def reset(self) -> None:
         """Start a new video: the next image does not follow the last one. For networks that use previous frames."""
 
-    def forward_training(self, features: list[Tensor], gt_instances: list[Instances]) -> dict[str, Tensor]:
-        height, width = features[0].shape[-2:]
-        zoom = self.strides[0] // self.stride
-        grid_size = (int(height) * zoom, int(width) * zoom)
-        # On the host, while a GPU still computes the features.
-        objects = Targets.from_instances(gt_instances, self.stride, grid_size)
-        targets, count = move((self.task.encode(objects), objects.num_objects), self.device)
+    def encode_targets(self, batched_inputs: list[dict[str, Any]]) -> tuple[Any, Tensor]:
+        """Return, on the host, what the losses of a batch compare with, and the number () of its objects.
+
+        Neither weights nor the device are used, so that it can be done in the loader's worker processes.
+        """
+        sides = zip(*(x["image"].shape[-2:] for x in batched_inputs), strict=True)
+        height, width = (-(-max(side) // self.divisibility) * self.divisibility for side in sides)
+        grid_size = (height // self.stride, width // self.stride)
+        objects = Targets.from_instances([x["instances"] for x in batched_inputs], self.stride, grid_size)
+        return self.task.encode(objects), objects.num_objects
+
+    def forward_training(self, features: list[Tensor], batched_inputs: list[dict[str, Any]]) -> dict[str, Tensor]:
+        ready: Packed | None = batched_inputs[0].get("targets")
+        # Else on the host, while a GPU still computes the features.
+        targets, count = (
+            move(self.encode_targets(batched_inputs), self.device) if ready is None else ready.unpack(self.device)
+        )
         return self.task.losses(features, targets, average_over_processes(count))
 
     def detect(self, batched_inputs: list[dict[str, Any]]) -> list[Instances]:

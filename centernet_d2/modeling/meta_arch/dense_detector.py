@@ -86,8 +86,8 @@ class DenseDetector(nn.Module, ABC):
 
         Args:
             batched_inputs: Detectron2's dicts. Training: ``image`` (3, H, W) at network size and ``instances`` with
-                ``gt_boxes`` in its pixels. Inference: ``image`` as it was read, 0..255; boxes come back in pixels of
-                ``height`` and ``width`` where given, else of ``image``.
+                ``gt_boxes`` in its pixels; the first may have the ``targets`` of all. Inference: ``image`` as it was
+                read, 0..255; boxes come back in pixels of ``height`` and ``width`` where given, else of ``image``.
 
         Raises:
             TypeError, ValueError: in inference, an ``image`` is none, see
@@ -98,7 +98,7 @@ class DenseDetector(nn.Module, ABC):
         assert "instances" in batched_inputs[0], "instances are missing in training"
         images = self.preprocess_image(batched_inputs)
         features = self.extract_features(images)
-        return self.forward_training(features, [x["instances"] for x in batched_inputs])
+        return self.forward_training(features, batched_inputs)
 
     @torch.no_grad()
     def inference(self, batched_inputs: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -115,7 +115,7 @@ class DenseDetector(nn.Module, ABC):
         return results
 
     @abstractmethod
-    def forward_training(self, features: list[Tensor], gt_instances: list[Instances]) -> dict[str, Tensor]:
+    def forward_training(self, features: list[Tensor], batched_inputs: list[dict[str, Any]]) -> dict[str, Tensor]:
         """Return scalar losses by name; sums over processes are what one process would have."""
 
     @abstractmethod
