@@ -14,8 +14,12 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from centernet_d2.cli.options import build_parser, find_config, print_errors
+
+if TYPE_CHECKING:
+    from centernet_d2.data.validation.report import Report
 
 
 def main(arguments: Sequence[str] | None = None, prog: str | None = None) -> int:
@@ -36,6 +40,7 @@ def main(arguments: Sequence[str] | None = None, prog: str | None = None) -> int
         metavar=("HEIGHT", "WIDTH"),
         help="of the network, to count shared cells in (default: 512 512)",
     )
+    parser.add_argument("--draw", metavar="FILE", help="write one sheet of 16 images with their labels")
     parser.add_argument("--as-json", action="store_true", help="print one line of JSON for each dataset")
     parser.add_argument("opts", nargs=argparse.REMAINDER, metavar="KEY=value", help="config keys to change")
     args = parser.parse_args(arguments)
@@ -60,4 +65,18 @@ def _check(args: argparse.Namespace) -> int:
         reports = [report_voc(resolve_paths(args.voc)[0], args.split, images, grid)]
     for report in reports:
         print(report.to_json() if args.as_json else report.format_table())
+        if args.draw and report.dataset_dicts:
+            _draw(report, args.draw)
+            args.draw = ""  # of several datasets, the first is drawn
     return int(any(report.issues for report in reports))
+
+
+def _draw(report: Report, path: str) -> None:
+    import cv2
+
+    from centernet_d2.visualization.label_sheet import draw_label_sheet
+
+    sheet = draw_label_sheet(report.dataset_dicts, list(report.class_counts), report.schema)
+    if not cv2.imwrite(path, sheet):
+        raise OSError(f"{path} cannot be written")
+    print(f"drawn: {path}")

@@ -25,6 +25,7 @@ from centernet_d2.data.validation.box_units import check_units
 from centernet_d2.data.validation.headers import HeaderReader
 from centernet_d2.data.validation.issues import AnnotationIssue, check_image_entry, check_object, raise_issues
 from centernet_d2.data.validation.object_boxes import BOX_ISSUES
+from centernet_d2.data.validation.usable import check_pairing
 from centernet_d2.geometry import build_letterbox_matrix, transform_points
 from centernet_d2.ops.grid_coding import compute_grid_points
 from centernet_d2.registry import get_required_fields
@@ -89,6 +90,7 @@ def check_quick(cfg: CfgNode) -> None:
         issues = check_annotations(dataset_dicts, names_of(name), num_keypoints=len(keypoints) if keypoints else None)
         raise_issues(f"dataset {name}", issues)
         if name in cfg.DATASETS.TRAIN:
+            check_pairing(name, dataset_dicts, cfg.MODEL.CENTERNET.TASK, get_required_fields(cfg))
             raise_issues(f"dataset {name}", check_fields(dataset_dicts, fields))
         if issues:
             shown = "".join(f"\n  {issue}" for issue in issues[:3])

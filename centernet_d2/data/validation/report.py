@@ -22,13 +22,14 @@ from centernet_d2.data.schemas import SCHEMAS
 from centernet_d2.data.validation.checks import SharedCells, check_annotations, count_shared_cells
 from centernet_d2.data.validation.issues import AnnotationIssue
 from centernet_d2.data.validation.usable import describe_use
+from centernet_d2.structures.keypoint_schema import KeypointSchema
 
 
 @dataclass
 class Report:
     """Issues and counts of one dataset; ``shared`` has an entry for each point of the 3x3 grid in a box.
 
-    ``notes`` are lines about its keypoints.
+    ``notes`` are lines about what its labels can train; ``dataset_dicts`` and ``schema`` are there to draw it.
     """
 
     name: str
@@ -37,6 +38,8 @@ class Report:
     issues: list[AnnotationIssue]
     shared: list[SharedCells]
     notes: list[str] = field(default_factory=list)
+    dataset_dicts: Sequence[DatasetDict] = ()
+    schema: KeypointSchema | None = None
 
     def format_table(self) -> str:
         """Format the report as text."""
@@ -79,6 +82,7 @@ def _report_own(
 ) -> Report:
     coco, schema = read_own_coco(json_file, image_root, settings)
     report = _report(json_file, coco.dataset_dicts, coco.class_names, coco.issues, check_images, grid)
+    report.schema = schema
     report.notes = [*describe_use(coco.dataset_dicts, schema), *(describe_own_keypoints(schema) if schema else [])]
     return report
 
@@ -94,6 +98,7 @@ def report_labels(
     """Report on a split of a folder or file in a label format; raises as ``read_split``."""
     coco, schema = read_split(path, split, settings or KeypointSettings(), format_name)
     report = _report(f"{path} {split}", coco.dataset_dicts, coco.class_names, coco.issues, check_images, grid)
+    report.schema = schema
     report.notes = [*describe_use(coco.dataset_dicts, schema), *(describe_own_keypoints(schema) if schema else [])]
     return report
 
@@ -161,4 +166,6 @@ def _report(
         annotation["category_id"] for dataset_dict in countable for annotation in dataset_dict.get("annotations", [])
     )
     shared = [count_shared_cells(countable, grid.stride, grid.input_size, point) for point in range(9)]
-    return Report(name, len(dataset_dicts), {n: counts[i] for i, n in enumerate(names)}, issues + more_issues, shared)
+    report = Report(name, len(dataset_dicts), {n: counts[i] for i, n in enumerate(names)}, issues + more_issues, shared)
+    report.dataset_dicts = countable
+    return report

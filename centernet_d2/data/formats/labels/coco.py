@@ -99,6 +99,6 @@ def write(labels: LabelSet, folder: Path) -> None:
         images.append({**image, "file_name": target.relative_to(folder).as_posix()})
         annotations += objects
     for split, (images, annotations) in by_split.items():
-        data = {"images": images, "annotations": annotations, "categories": categories}
+        data = {**labels.data, "images": images, "annotations": annotations, "categories": categories}
         file = folder / f"{split or 'labels'}.json"
         file.write_text(json.dumps(data, ensure_ascii=False), encoding="utf-8")

@@ -91,6 +91,7 @@ def _read_tracks(builder: LabelSetBuilder, file: Path, root: ElementTree.Element
     size = root.find(".//original_size")
     height, width = (_read_size(size.findtext(tag)) if size is not None else None for tag in ("height", "width"))
     frames = _find_frames(file.parent)
+    builder.videos.append({"id": 1, "name": file.resolve().parent.name})
     by_frame: dict[int, list[tuple[str, str, ElementTree.Element]]] = {}
     for track in root.findall("track"):
         for shape in track:

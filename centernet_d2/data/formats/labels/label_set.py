@@ -28,8 +28,8 @@ class LabelSet:
     """Labels of images in a folder.
 
     Attributes:
-        data: "images", "annotations" and "categories" as in a COCO file; an image may have "split", a category
-            "flip_pairs" (pairs of indices of its keypoints) where the format says them.
+        data: "images", "annotations", "categories" and, of a video, "videos" as in a COCO file; an image may have
+            "split", a category "flip_pairs" (pairs of indices of its keypoints) where the format says them.
         image_root: the folder of the images' ``file_name``.
         issues: records that cannot be used; they are not in ``data``.
         notes: counts by text of what was left out or read as something else, though nothing is wrong with it.
@@ -79,6 +79,7 @@ class LabelSetBuilder:
         self.image_root = os.fspath(image_root)
         self.issues: list[AnnotationIssue] = []
         self.notes: Counter[str] = Counter()
+        self.videos: list[dict[str, Any]] = []
         self._images: list[dict[str, Any]] = []
         self._objects: list[dict[str, Any]] = []
         self._names = list(class_names)
@@ -170,6 +171,7 @@ class LabelSetBuilder:
         numbers = {category["name"]: category for category in categories}
         annotations = [self._finish_object(one, k, numbers) for k, one in enumerate(self._objects, start=1)]
         data = {"images": self._images, "annotations": annotations, "categories": categories}
+        data |= {"videos": self.videos} if self.videos else {}
         return LabelSet(data, self.image_root, self.issues, self.notes)
 
     def _finish_object(self, one: dict[str, Any], number: int, categories: Mapping[str, Any]) -> dict[str, Any]:
