@@ -108,6 +108,10 @@ def add_centernet(cfg: CfgNode) -> None:
     # reference); or "BoxHead", boxes as boxes, in DetectionTask. There "ltrb" are distances from the center of the
     # cell, and no offset is learned.
     cfg.MODEL.CENTERNET.BOX_HEAD = "BoxSizeHead"
+    # "BoxQualityHead" is BoxHead that also learns the IoU of its boxes: the factor of that loss, and the power in
+    # [0, 1] with which the IoU is in the score, score^(1 - power) * IoU^power.
+    cfg.MODEL.CENTERNET.BOX_QUALITY_WEIGHT = 0.2
+    cfg.MODEL.CENTERNET.BOX_QUALITY_POWER = 0.5
     # Of BoxHead: "l1" (of the corners, grid cells), "iou", "giou", "diou", "ciou".
     cfg.MODEL.CENTERNET.BOX_LOSS = "giou"
     # Of BoxHead, at which cells: "peak", the point's own; with "ltrb" also "square", 3x3 cells in the box; "gaussian",

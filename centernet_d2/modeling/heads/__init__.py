@@ -4,6 +4,7 @@ from centernet_d2.modeling.heads.base import HEAD_REGISTRY, Head, build_extra_he
 from centernet_d2.modeling.heads.box import BoxHead
 from centernet_d2.modeling.heads.box3d_orientation import Box3DOrientationHead
 from centernet_d2.modeling.heads.box3d_regression import Box3DCenterOffsetHead, Box3DDepthHead, Box3DDimensionsHead
+from centernet_d2.modeling.heads.box_quality import BoxQualityHead
 from centernet_d2.modeling.heads.box_size import BoxSizeHead, PointOffsetHead, PointRegressionHead
 from centernet_d2.modeling.heads.class_heatmap import ClassHeatmapHead
 from centernet_d2.modeling.heads.displacement import DisplacementHead
@@ -19,6 +20,7 @@ __all__ = [
     "Box3DDimensionsHead",
     "Box3DOrientationHead",
     "BoxHead",
+    "BoxQualityHead",
     "BoxSizeHead",
     "ClassHeatmapHead",
     "DisplacementHead",

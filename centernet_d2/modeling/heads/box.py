@@ -121,7 +121,8 @@ class BoxHead(BoxSizeHead):
         origin = target.points if self.needs_offset else target.cells + 0.5
         sides = torch.cat([origin - target.boxes[..., :2], target.boxes[..., 2:] - origin], dim=-1)
         values = grid.convert_size(sides, self.point_flags, "ltrb", self.encoding) / self.unit
-        maps = values.new_zeros(targets.num_images, len(self.point_flags), *targets.grid_size, self.channels_per_point)
+        shape = (targets.num_images, len(self.point_flags), *targets.grid_size, values.shape[-1])
+        maps = values.new_zeros(shape)
         row, point = (target.weight > 0).nonzero(as_tuple=True)
         x, y = target.cells[row, point].unbind(-1)
         maps[target.image_index[row, 0], point, y, x] = values[row, point]

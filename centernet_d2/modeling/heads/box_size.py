@@ -69,17 +69,19 @@ class BoxSizeHead(PointRegressionHead):
         encoding: "wh", "lt", "ltrb" or "log_wh" (``ops.grid_coding``).
 
     Attributes:
+        extra_channels: of each point, behind those of the box.
         needs_offset: whether boxes are decoded around points (which need offsets); else around cell centers.
     """
 
     needs_offset = True
+    extra_channels = 0
 
     @configurable
     def __init__(self, *, encoding: str = "wh", **kwargs: Any) -> None:
         if encoding not in grid.SIZE_CHANNELS:
             options = sorted(grid.SIZE_CHANNELS)
             raise ValueError(f"MODEL.CENTERNET.BOX_ENCODING must be one of {options}, not {encoding!r}")
-        super().__init__(channels_per_point=grid.SIZE_CHANNELS[encoding], **kwargs)
+        super().__init__(channels_per_point=grid.SIZE_CHANNELS[encoding] + self.extra_channels, **kwargs)
         self.encoding = encoding
 
     @classmethod
@@ -99,17 +101,24 @@ class BoxSizeHead(PointRegressionHead):
         (..., K, 2) in those cells; ``image_index`` is (..., 1)."""
         return grid.decode_boxes(points, self.read(output, image_index, cells), self.point_flags, self.encoding)
 
+    def adjust_scores(self, scores: Tensor, output: Tensor, image_index: Tensor, cells: Tensor) -> Tensor:
+        """Return the scores (..., K) of candidates with boxes at ``cells`` (..., K, 2); ``image_index`` is (..., 1)."""
+        return scores
+
+    def order_flipped_points(self) -> list[int]:
+        """Return, for each point, the index of the point that it is in a flipped image."""
+        return [self.point_flags.index(p) for p in grid.flip_grid_points(self.point_flags)]
+
     def unflip(self, flipped: Tensor) -> Tensor:
         flip_pairs = grid.flip_grid_points(self.point_flags)
-        order = [self.point_flags.index(p) for p in flip_pairs]
-        maps = select_channels(flipped.flip(-1).unflatten(1, (len(flip_pairs), -1)), 1, order)
+        maps = select_channels(flipped.flip(-1).unflatten(1, (len(flip_pairs), -1)), 1, self.order_flipped_points())
         if self.encoding == "log_wh":
             return maps.flatten(1, 2)
         sides = grid.convert_size(maps.movedim((1, 2), (-2, -1)), flip_pairs, self.encoding, "ltrb")
         sides = select_channels(sides, -1, [2, 1, 0, 3])
         if self.encoding == "wh":
             sides = sides[..., :2] + sides[..., 2:]
-        return sides[..., : self.channels_per_point].movedim((-2, -1), (1, 2)).flatten(1, 2)
+        return sides[..., : grid.SIZE_CHANNELS[self.encoding]].movedim((-2, -1), (1, 2)).flatten(1, 2)
 
 
 @HEAD_REGISTRY.register()

@@ -91,6 +91,8 @@ class DetectionTask(Task):
         if self.merge_method == "resample" and k > 1:
             # Background has boxes too, and some would happen to lie where others have their points.
             scores = self._compute_agreement(logits, boxes, classes).where(scores > _BACKGROUND, 0)
+        each = scores.view(count, k, m).transpose(1, 2)
+        scores = box_size.adjust_scores(each, outputs["box_size"], image_index, cells).transpose(1, 2).flatten(1)
         source = torch.arange(k, device=logits.device).repeat_interleave(m)
         predictions = Candidates(boxes, scores, classes, source)
         return self.add_extra_predictions(predictions, outputs, cells.transpose(1, 2).flatten(1, 2))
