@@ -59,7 +59,8 @@ def build_schedule_options(iterations: int | None, batch_size: int | None) -> li
     options: list[Any] = []
     if iterations:
         steps = tuple(sorted({iterations * 90 // 140, iterations * 120 // 140} - {0}))
-        options += [f"SOLVER.MAX_ITER={iterations}", f"SOLVER.STEPS={steps!r}", "SOLVER.REFERENCE_WORLD_SIZE=0"]
+        options += [f"SOLVER.MAX_ITER={iterations}", f"SOLVER.STEPS={steps!r}", "SOLVER.EPOCHS=0.0"]
+        options += ["SOLVER.REFERENCE_WORLD_SIZE=0"]
     if batch_size:
         options += [f"SOLVER.IMS_PER_BATCH={batch_size}", "SOLVER.REFERENCE_WORLD_SIZE=0"]
     return options

@@ -76,19 +76,38 @@ class Checkpoints(HookBase):
             self.trainer.checkpointer.prune(self.keep)
 
 
+class StopTraining(BaseException):
+    """Training ends early, as it should. Not an ``Exception``, which Detectron2 would log as a failure."""
+
+
 class Evaluation(hooks.EvalHook):
     """Evaluates every ``period`` iterations and after the last, and keeps the weights with the best ``metric``.
 
     Args:
         metric: higher is better, such as "bbox/AP"; "" keeps none.
         checkpointer: writes ``model_best.pth``: weights, iteration and value.
+        patience: evaluations in a row without a better ``metric`` after which training stops, with ``model_final``; 0:
+            it does not. A resumed run counts from 0.
+
+    Raises:
+        ValueError: a patience without a metric.
     """
 
-    def __init__(self, period: int, function: Callable[[], Any], metric: str, checkpointer: SafeCheckpointer) -> None:
+    def __init__(
+        self,
+        period: int,
+        function: Callable[[], Any],
+        metric: str,
+        checkpointer: SafeCheckpointer,
+        patience: int = 0,
+    ) -> None:
+        if patience and not metric:
+            raise ValueError("SOLVER.PATIENCE needs TEST.BEST_METRIC, the metric that has to become better")
         super().__init__(period, self._evaluate)
         self.function, self.results = function, None
         self.metric, self.checkpointer = metric, checkpointer
         self.best = -math.inf
+        self.patience, self._stalled = patience, 0
 
     def _evaluate(self) -> Any:
         self.results = self.function()
@@ -108,13 +127,32 @@ class Evaluation(hooks.EvalHook):
 
     def after_train(self) -> None:
         # A run that stopped in its last step has not reached max_iter.
-        if self.trainer.iter >= self.trainer.max_iter:
+        if self.trainer.iter >= self.trainer.max_iter and not (self.patience and self._stalled >= self.patience):
             super().after_train()
 
     def _do_eval(self) -> None:
         super()._do_eval()
-        if self.metric and comm.is_main_process():
+        if not self.metric:
+            return
+        before = self.best
+        if comm.is_main_process():
             self._keep_best()
+        if self.patience:
+            better = comm.all_gather(self.best > before)[0]
+            self._stalled = 0 if better else self._stalled + 1
+
+    def after_step(self) -> None:
+        super().after_step()
+        if self.patience and self._stalled >= self.patience:
+            _logger.info(
+                "%s has not become better in %d evaluations: training stops after iteration %d",
+                *(self.metric, self._stalled, self.trainer.iter),
+            )
+            self.trainer.save("model_final")
+            # Finished, for the hooks that run after training.
+            self.trainer.iter += 1
+            self.trainer.max_iter = self.trainer.iter
+            raise StopTraining
 
     def _list_available(self) -> str:
         """Return names of the numeric results of this evaluation."""

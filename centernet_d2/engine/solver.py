@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import torch
@@ -13,13 +14,16 @@ from fvcore.common.param_scheduler import CompositeParamScheduler, CosineParamSc
 from torch import nn
 from torch.optim.lr_scheduler import LRScheduler
 
+from centernet_d2.data.build import load_training_dicts
+
 _NAMES = ("Adam", "AdamW", "SGD")
 # A value of SOLVER.CLIP_GRADIENTS.CLIP_TYPE beside Detectron2's "value" and "norm", which clip each parameter alone.
 _FULL_MODEL = "full_model"
 
 
 def build_optimizer(cfg: CfgNode, model: nn.Module) -> torch.optim.Optimizer:
-    """Build ``SOLVER.OPTIMIZER`` over the model's parameters, with Detectron2's rules for norms, biases and clipping.
+    """Build ``SOLVER.OPTIMIZER`` over the model's parameters, with Detectron2's rules for norms, biases and clipping;
+    the backbone's rate is ``SOLVER.BACKBONE_LR_FACTOR`` times that of the rest.
 
     Raises:
         ValueError: there is no such optimizer here.
@@ -34,6 +38,7 @@ def build_optimizer(cfg: CfgNode, model: nn.Module) -> torch.optim.Optimizer:
         weight_decay_norm=solver.WEIGHT_DECAY_NORM,
         bias_lr_factor=solver.BIAS_LR_FACTOR,
         weight_decay_bias=solver.WEIGHT_DECAY_BIAS,
+        lr_factor_func=lambda name: solver.BACKBONE_LR_FACTOR if name.startswith("backbone.") else 1.0,
     )
     momentum = {"momentum": solver.MOMENTUM, "nesterov": solver.NESTEROV} if solver.OPTIMIZER == "SGD" else {}
     optimizer = getattr(torch.optim, solver.OPTIMIZER)(parameters, lr=solver.BASE_LR, **momentum)
@@ -77,3 +82,32 @@ def build_lr_scheduler(cfg: CfgNode, optimizer: torch.optim.Optimizer) -> LRSche
     down = CosineParamScheduler(1, solver.BASE_LR_END / solver.BASE_LR)
     cycle = CompositeParamScheduler([up, down], [fraction, 1 - fraction], ["rescaled", "rescaled"])
     return LRMultiplier(optimizer, cycle, solver.MAX_ITER)
+
+
+def resolve_epochs(cfg: CfgNode) -> CfgNode:
+    """Return a frozen copy of ``cfg`` whose keys in epochs have become iterations of ``SOLVER.IMS_PER_BATCH`` images.
+
+    ``SOLVER.EPOCHS`` gives ``MAX_ITER``, ``WARMUP_EPOCHS`` gives ``WARMUP_ITERS``, ``STEPS`` are fractions of the
+    schedule, and ``TEST.EVAL_EPOCHS`` gives ``EVAL_PERIOD``. With ``SOLVER.EPOCHS`` 0 ``cfg`` itself is returned.
+
+    Raises:
+        ValueError: a step is no fraction, or the warm-up is as long as the schedule.
+    """
+    solver = cfg.SOLVER
+    if not solver.EPOCHS:
+        return cfg
+    if not all(0 < step < 1 for step in solver.STEPS):
+        raise ValueError(f"with SOLVER.EPOCHS, SOLVER.STEPS are fractions of the schedule, not {tuple(solver.STEPS)}")
+    if solver.WARMUP_EPOCHS >= solver.EPOCHS:
+        raise ValueError(f"SOLVER.WARMUP_EPOCHS, {solver.WARMUP_EPOCHS}, must be less than EPOCHS, {solver.EPOCHS}")
+    epoch = len(load_training_dicts(cfg)) / solver.IMS_PER_BATCH
+    cfg = cfg.clone()
+    cfg.defrost()
+    cfg.SOLVER.MAX_ITER = math.ceil(solver.EPOCHS * epoch)
+    cfg.SOLVER.WARMUP_ITERS = round(solver.WARMUP_EPOCHS * epoch)
+    cfg.SOLVER.STEPS = tuple(round(step * cfg.SOLVER.MAX_ITER) for step in solver.STEPS)
+    if cfg.TEST.EVAL_EPOCHS:
+        cfg.TEST.EVAL_PERIOD = max(1, round(cfg.TEST.EVAL_EPOCHS * epoch))
+    cfg.SOLVER.EPOCHS = 0.0
+    cfg.freeze()
+    return cfg

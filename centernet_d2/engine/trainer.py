@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import weakref
 from collections import OrderedDict
@@ -28,9 +29,9 @@ from centernet_d2.data.prefetch import Prefetcher
 from centernet_d2.data.validation.checks import check_quick
 from centernet_d2.engine.ema import ModelEma
 from centernet_d2.engine.errors import run_in_main_process
-from centernet_d2.engine.hooks import Checkpoints, Evaluation
+from centernet_d2.engine.hooks import Checkpoints, Evaluation, StopTraining
 from centernet_d2.engine.random_state import get_random_state, preserved_random_state, set_random_state
-from centernet_d2.engine.solver import build_lr_scheduler, build_optimizer
+from centernet_d2.engine.solver import build_lr_scheduler, build_optimizer, resolve_epochs
 from centernet_d2.engine.train_step import TrainStep
 from centernet_d2.engine.wandb_writer import WandbWriter
 from centernet_d2.evaluation.build import build_evaluator, check_evaluators
@@ -61,7 +62,7 @@ class Trainer(DefaultTrainer):
         TrainerBase.__init__(self)
         if not logging.getLogger("detectron2").isEnabledFor(logging.INFO):
             setup_logger()
-        cfg = self.auto_scale_workers(cfg, comm.get_world_size())
+        cfg = self.auto_scale_workers(resolve_epochs(cfg), comm.get_world_size())
         self._seed_is_random = cfg.SEED < 0
         self.cfg = _set_seed(cfg, comm.shared_random_seed()) if self._seed_is_random else cfg
         model = self.build_model(cfg)
@@ -93,7 +94,10 @@ class Trainer(DefaultTrainer):
         result.append(Checkpoints(cfg.SOLVER.CHECKPOINT_PERIOD, cfg.SOLVER.KEEP_CHECKPOINTS))
         if cfg.DATASETS.TEST:
             best = SafeCheckpointer(kept, cfg.OUTPUT_DIR)
-            result.append(Evaluation(cfg.TEST.EVAL_PERIOD, self._evaluate, cfg.TEST.BEST_METRIC, best))
+            evaluation = Evaluation(
+                cfg.TEST.EVAL_PERIOD, self._evaluate, cfg.TEST.BEST_METRIC, best, cfg.SOLVER.PATIENCE
+            )
+            result.append(evaluation)
         if comm.is_main_process():
             result.append(hooks.PeriodicWriter(self.build_writers(), period=20))
         return result
@@ -122,7 +126,8 @@ class Trainer(DefaultTrainer):
         """
         run_in_main_process(self._check_datasets)
         self._trainer.reset_data_loader(self._build_prefetcher)
-        super().train()
+        with contextlib.suppress(StopTraining):
+            super().train()
         return getattr(self, "_last_eval_results", None)
 
     def _build_prefetcher(self) -> Prefetcher:

@@ -10,6 +10,9 @@ def add_networks(cfg: CfgNode) -> None:
     # Same results.
     cfg.MODEL.CHANNELS_LAST = True
 
+    # Batch normalizations of the backbone use their loaded statistics in training, too, and do not change them.
+    cfg.MODEL.BACKBONE.NORM_EVAL = False
+
     # What turns the backbone's maps into the stride-4 map: a name of NECK_REGISTRY, or "" where the backbone gives it.
     cfg.MODEL.NECK = CfgNode()
     cfg.MODEL.NECK.NAME = "DeconvNeck"
@@ -110,7 +113,7 @@ def add_centernet(cfg: CfgNode) -> None:
     cfg.MODEL.CENTERNET.BOX_HEAD = "BoxSizeHead"
     # "BoxQualityHead" is BoxHead that also learns the IoU of its boxes: the factor of that loss, and the power in
     # [0, 1] with which the IoU is in the score, score^(1 - power) * IoU^power.
-    cfg.MODEL.CENTERNET.BOX_QUALITY_WEIGHT = 0.2
+    cfg.MODEL.CENTERNET.BOX_QUALITY_FACTOR = 0.2
     cfg.MODEL.CENTERNET.BOX_QUALITY_POWER = 0.5
     # Of BoxHead: "l1" (of the corners, grid cells), "iou", "giou", "diou", "ciou".
     cfg.MODEL.CENTERNET.BOX_LOSS = "giou"

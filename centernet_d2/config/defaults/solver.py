@@ -10,6 +10,15 @@ def add_training(cfg: CfgNode) -> None:
     cfg.SOLVER.OPTIMIZER = "Adam"
     # CLIP_GRADIENTS.CLIP_TYPE "full_model" clips the norm of all gradients together, beside Detectron2's types.
     # Schedules (LR_SCHEDULER_NAME) are Detectron2's, and "OneCycleLR", which climbs for WARMUP_ITERS.
+    # Above 0: length of the schedule in epochs instead of MAX_ITER; then STEPS are fractions of it, such as
+    # (0.65, 0.9), WARMUP_EPOCHS stands for WARMUP_ITERS and TEST.EVAL_EPOCHS, if above 0, for TEST.EVAL_PERIOD.
+    cfg.SOLVER.EPOCHS = 0.0
+    cfg.SOLVER.WARMUP_EPOCHS = 0.0
+    cfg.TEST.EVAL_EPOCHS = 0.0
+    # Stop after so many evaluations in a row without a better TEST.BEST_METRIC; 0: never.
+    cfg.SOLVER.PATIENCE = 0
+    # Factor of the learning rate of the backbone.
+    cfg.SOLVER.BACKBONE_LR_FACTOR = 1.0
     # Evaluated and saved are moving averages of the weights, which forget at this rate, such as 0.999; 0: the weights.
     cfg.SOLVER.EMA = CfgNode()
     cfg.SOLVER.EMA.DECAY = 0.0

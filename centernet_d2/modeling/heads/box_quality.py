@@ -47,7 +47,7 @@ class BoxQualityHead(BoxHead):
         settings = cfg.MODEL.CENTERNET
         return {
             **super().from_config(cfg, in_channels),
-            "quality_weight": settings.BOX_QUALITY_WEIGHT,
+            "quality_weight": settings.BOX_QUALITY_FACTOR,
             "quality_power": settings.BOX_QUALITY_POWER,
         }
 

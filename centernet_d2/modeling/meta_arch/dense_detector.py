@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import Any
+from typing import Any, Self
 
 import torch
 from detectron2.config import CfgNode
 from detectron2.modeling import Backbone, build_backbone, detector_postprocess
 from detectron2.structures import ImageList, Instances
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from centernet_d2.layers.memory_format import choose_memory_format
 from centernet_d2.modeling.neck import Neck, build_neck
@@ -25,6 +26,7 @@ class DenseDetector(nn.Module, ABC):
         pixel_mean, pixel_std: per channel, in the order and range (0..255) of the images.
         channels_last: order of weights and maps in memory, which is faster on some devices; results are the same. It
             is left out where it is not safe.
+        backbone_norm_eval: batch normalizations of the backbone stay in evaluation mode.
 
     Attributes:
         strides: of the feature maps in input pixels, in ascending order.
@@ -46,13 +48,14 @@ class DenseDetector(nn.Module, ABC):
         pixel_mean: list[float],
         pixel_std: list[float],
         channels_last: bool = True,
+        backbone_norm_eval: bool = False,
     ) -> None:
         super().__init__()
         self.backbone, self.neck, self.test_time_augmentation = backbone, neck, test_time_augmentation
         self.register_buffer("pixel_mean", torch.tensor(pixel_mean).view(-1, 1, 1), persistent=False)
         self.register_buffer("pixel_std", torch.tensor(pixel_std).view(-1, 1, 1), persistent=False)
         self.strides = tuple(sorted({shape.stride for shape in (neck or backbone).output_shape().values()}))
-        self.channels_last = channels_last
+        self.channels_last, self.backbone_norm_eval = channels_last, backbone_norm_eval
 
     @classmethod
     def from_config(cls, cfg: CfgNode) -> dict[str, Any]:
@@ -64,7 +67,16 @@ class DenseDetector(nn.Module, ABC):
             "pixel_mean": cfg.MODEL.PIXEL_MEAN,
             "pixel_std": cfg.MODEL.PIXEL_STD,
             "channels_last": cfg.MODEL.CHANNELS_LAST,
+            "backbone_norm_eval": cfg.MODEL.BACKBONE.NORM_EVAL,
         }
+
+    def train(self, mode: bool = True) -> Self:
+        super().train(mode)
+        if self.backbone_norm_eval:
+            for module in self.backbone.modules():
+                if isinstance(module, _BatchNorm):
+                    module.eval()
+        return self
 
     def apply_memory_format(self) -> None:
         """Set the memory format. To be called at the end of ``__init__``, when all layers exist."""
