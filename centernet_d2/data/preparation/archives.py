@@ -17,9 +17,8 @@ from contextlib import ExitStack
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import IO, Any, NamedTuple
 
-from tqdm import tqdm
-
 from centernet_d2.data.validation.issues import AnnotationIssue, leaves_folder
+from centernet_d2.progress import track
 
 # An archive may unpack to this many times its own size, and so many bytes more. Deflated images and annotations
 # stay far below; a bomb reaches a thousand.
@@ -95,7 +94,7 @@ def _open_zip(parts: list[Path], password: str | None, stack: ExitStack) -> tupl
         archive.setpassword(password.encode())
 
     def iterate_entries() -> Iterator[_Entry]:
-        for info in tqdm(archive.infolist(), desc=parts[0].name, unit="file", disable=None):
+        for info in track(archive.infolist(), parts[0].name, "files"):
             if not info.is_dir():
                 link = stat.S_ISLNK(info.external_attr >> 16)
                 yield _Entry(
@@ -124,7 +123,7 @@ def _open_tar(parts: list[Path], password: str | None, stack: ExitStack) -> tupl
         return lambda: archive.extractfile(info) or io.BytesIO()
 
     def iterate_entries() -> Iterator[_Entry]:
-        for info in tqdm(archive, desc=parts[0].name, unit="file", disable=None):
+        for info in track(archive, parts[0].name, "files"):
             if not info.isdir():
                 yield _Entry(info.name, info.size, "" if info.isreg() else "is a link or a device", open_entry(info))
 

@@ -12,11 +12,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any, TypeVar
 
-from tqdm import tqdm
-
 from centernet_d2.checkpoint.writing import write_atomically
 from centernet_d2.data.image_io import read_image_size
 from centernet_d2.data.validation.issues import AnnotationIssue
+from centernet_d2.progress import track
 
 Item = TypeVar("Item")
 Fields = dict[str, Any]
@@ -119,7 +118,7 @@ def convert(
     described = json.dumps([options, list(categories), [repr(item) for item in items]])
     with partial.open("a+b") as journal:
         positions = _resume(journal, f"{hashlib.sha256(described.encode()).hexdigest()}\n".encode())
-        for index, item in enumerate(tqdm(items, desc=json_file.name, unit="item", disable=None)):
+        for index, item in enumerate(track(items, json_file.name, "items")):
             if index not in positions:
                 result = read_item(item)
                 positions[index] = journal.seek(0, io.SEEK_END)

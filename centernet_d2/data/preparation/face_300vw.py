@@ -10,13 +10,13 @@ from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
-from tqdm import tqdm
 
 from centernet_d2.data.formats.image_files import list_image_suffixes
 from centernet_d2.data.preparation.conversion import Summary, convert
 from centernet_d2.data.preparation.faces import convert_pts
 from centernet_d2.data.schemas import FACE68
 from centernet_d2.data.validation.issues import AnnotationIssue
+from centernet_d2.progress import track
 
 #: The challenge's test videos: well lit, unconstrained light, arbitrary conditions. The others are to train on.
 TEST_VIDEOS = {
@@ -136,7 +136,7 @@ def extract_frames(video: Path, frames: dict[int, Path]) -> None:
     if not capture.isOpened():
         raise VideoError("cannot be decoded")
     name = f"{video.parent.name}/{video.name}"
-    for number in tqdm(range(1, max(frames) + 1), desc=name, unit="frame", disable=None):
+    for number in track(range(1, max(frames) + 1), name, "frames"):
         if not capture.grab():
             break
         if number in frames:

@@ -28,6 +28,7 @@ from centernet_d2.data.validation.object_boxes import BOX_ISSUES
 from centernet_d2.data.validation.usable import check_pairing
 from centernet_d2.geometry import build_letterbox_matrix, transform_points
 from centernet_d2.ops.grid_coding import compute_grid_points
+from centernet_d2.progress import track
 from centernet_d2.registry import get_required_fields
 from centernet_d2.structures.keypoint_schema import find_schema
 
@@ -56,7 +57,7 @@ def check_annotations(
     issues: list[AnnotationIssue] = []
     categories = range(len(class_names))
     image_ids: Counter[str] = Counter()
-    for position, dataset_dict in enumerate(dataset_dicts, start=1):
+    for position, dataset_dict in enumerate(track(dataset_dicts, "checked"), start=1):
         issues += check_image_entry(dataset_dict, f"dataset dict {position}")
         if not isinstance(dataset_dict, dict):
             continue

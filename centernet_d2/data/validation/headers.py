@@ -10,6 +10,7 @@ from pathlib import Path
 
 from centernet_d2.checkpoint.writing import write_atomically
 from centernet_d2.data.image_io import CorruptImageError, DatasetDict, Header, check_header, is_drawn, read_header
+from centernet_d2.progress import track
 
 _logger = logging.getLogger(__name__)
 _CACHE = "image_headers.json"
@@ -50,7 +51,7 @@ class HeaderReader:
     def check(self, dataset_dicts: Iterable[DatasetDict]) -> list[CorruptImageError]:
         """Return the errors of the images' headers and sizes; synthetic images are skipped."""
         corrupt = []
-        for dataset_dict in dataset_dicts:
+        for dataset_dict in track(dataset_dicts, "image headers"):
             file_name = os.fspath(dataset_dict["file_name"])
             if is_drawn(file_name):
                 continue
