@@ -1,4 +1,4 @@
-"""Two images are learned by heart in seconds, and a pose model goes on from the weights of another."""
+"""LSNet and CenterNet++ overfit two images in seconds, and a pose model goes on from the weights of another."""
 
 from __future__ import annotations
 
