@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 from detectron2.config import CfgNode
 from detectron2.data import MetadataCatalog
-from detectron2.evaluation import DatasetEvaluator
+from detectron2.evaluation import DatasetEvaluator, DatasetEvaluators
 
 from centernet_d2.data.catalog import get_class_names
 from centernet_d2.data.datasets.own_keypoints import describe_sigmas
@@ -16,6 +16,7 @@ from centernet_d2.data.validation.issues import AnnotationError
 from centernet_d2.evaluation.coco import CocoEvaluator
 from centernet_d2.evaluation.keypoints.clothes import ClothesLandmarkEvaluator
 from centernet_d2.evaluation.keypoints.faces import FaceLandmarkEvaluator
+from centernet_d2.evaluation.keypoints.own import OwnKeypointEvaluator
 from centernet_d2.evaluation.kitti.evaluator import KittiEvaluator
 from centernet_d2.evaluation.tracking.evaluator import TrackingEvaluator
 from centernet_d2.evaluation.voc import VocEvaluator
@@ -74,7 +75,7 @@ def _build_coco(cfg: CfgNode, dataset_name: str, output_dir: str) -> DatasetEval
         _logger.info("%s: %s", dataset_name, describe_sigmas(schema, sigmas))
         sigmas = sigmas or list(schema.sigmas or ())
     predicted = {"bbox": True, "segm": cfg.MODEL.MASK_ON, "keypoints": "keypoints" in get_required_fields(cfg)}
-    return CocoEvaluator(
+    evaluator = CocoEvaluator(
         dataset_name,
         output_dir,
         expected=[task for task, wanted in predicted.items() if wanted],
@@ -83,6 +84,9 @@ def _build_coco(cfg: CfgNode, dataset_name: str, output_dir: str) -> DatasetEval
         detections_per_image=cfg.TEST.DETECTIONS_PER_IMAGE,
         sigmas=sigmas,
     )
+    if schema is None or not schema.own or not predicted["keypoints"]:
+        return evaluator
+    return DatasetEvaluators([evaluator, OwnKeypointEvaluator(dataset_name, os.path.join(output_dir, dataset_name))])
 
 
 def _build_pascal_voc(cfg: CfgNode, dataset_name: str, output_dir: str) -> DatasetEvaluator:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 import io
 import itertools
 import logging
@@ -82,6 +83,16 @@ class CocoEvaluator(COCOEvaluator):
                 self._coco_api.createIndex()
         if detections_per_image > 100:
             _logger.info("Up to %d detections of an image count in AP; COCO counts 100", detections_per_image)
+
+    def process(self, inputs: list[dict[str, Any]], outputs: list[dict[str, Any]]) -> None:
+        copies = []
+        for output in outputs:
+            instances = copy.copy(output["instances"])
+            if instances.has("pred_keypoints"):
+                # Detectron2 subtracts half a pixel in place, which the next evaluator would see.
+                instances._fields = {**instances.get_fields(), "pred_keypoints": instances.pred_keypoints.clone()}
+            copies.append({**output, "instances": instances})
+        super().process(inputs, copies)
 
     def _tasks_from_predictions(self, predictions: list[dict[str, Any]]) -> list[str]:
         tasks = super()._tasks_from_predictions(predictions) if predictions else self._expected
