@@ -1,9 +1,14 @@
-# make demo   sets up, trains a small network on drawn images, evaluates it and draws what it finds (minutes, CPU is enough)
+# make demo   sets up, finds the face in a photo with CenterFace, trains a small network on drawn images, evaluates it and
+#             draws what it finds (4 minutes on two CPU cores)
 # make test   sets up, checks style and types, runs the quick tests; `make test-slow` runs the others
 PYTHON ?= python3
 BIN := .venv/bin
 DEMO := output/demo
 WORKERS ?= 2
+# A photo that is free (of the US Navy) and comes with Matplotlib.
+FACE := import matplotlib.cbook as c; print(c.get_sample_data('grace_hopper.jpg', asfileobj=False))
+# Half of the usual schedule.
+SHORT := SOLVER.MAX_ITER=600 'SOLVER.STEPS=(450,550)' SOLVER.WARMUP_ITERS=50
 # An image that the network has not seen, for README's script.
 PHOTO := import cv2, centernet_d2.data.image_io as reading; \
 	cv2.imwrite('$(DEMO)/photo.jpg', reading.read_image({'file_name': 'synthetic://synthetic_shapes_val/0'}))
@@ -26,8 +31,10 @@ test-slow: setup
 	$(BIN)/pytest -m slow
 
 demo: setup
-	$(BIN)/python tools/train_net.py --config-file configs/Synthetic/shapes_1pt.yaml OUTPUT_DIR $(DEMO)
+	$(BIN)/python -m centernet_d2 predict --model centerface --output $(DEMO)/faces "$$($(BIN)/python -c "$(FACE)")" \
+		|| echo "CenterFace is left out: its weights cannot be downloaded now"
+	$(BIN)/python tools/train_net.py --config-file configs/Synthetic/shapes_1pt.yaml OUTPUT_DIR $(DEMO) $(SHORT)
 	$(BIN)/python tools/demo.py --config-file configs/Synthetic/shapes_1pt.yaml --weights $(DEMO)/model_final.pth \
 		--input synthetic_shapes_val --num-images 24 --output $(DEMO)/images
 	$(BIN)/python -c "$(PHOTO)"
-	@echo "Images with predictions: $(DEMO)/images; training curves: $(BIN)/tensorboard --logdir $(DEMO)"
+	@echo "Images with predictions: $(DEMO)/faces and $(DEMO)/images; curves, AP and errors: $(DEMO)/report.html"

@@ -136,6 +136,32 @@ class Result:
             entries.append(entry)
         return entries
 
+    def to_label_studio(self, image: str = "") -> dict[str, Any]:
+        """A task with a prediction for Label Studio: write a list of these as JSON, import it, and correct the boxes.
+
+        Its labeling needs RectangleLabels "label" on an image "image", and KeyPointLabels "points" where there are
+        keypoints, which are labeled by their numbers from 0. Coordinates are percent of the image.
+
+        Args:
+            image: address of the image, as Label Studio finds it; "" for the name of the file.
+        """
+        height, width = self.image.shape[:2]
+        common = {"original_width": width, "original_height": height, "image_rotation": 0, "to_name": "image"}
+        size, points, results = np.array([width, height]), self.keypoints, []
+        boxes = 100 * np.clip(self.boxes, 0, np.tile(size, 2)) / np.tile(size, 2)
+        for i, (name, score) in enumerate(zip(self.names, self.scores.tolist(), strict=True)):
+            x1, y1, x2, y2 = boxes[i].tolist()
+            box = {"x": x1, "y": y1, "width": x2 - x1, "height": y2 - y1, "rotation": 0}
+            kind = {"id": f"object{i}", "type": "rectanglelabels", "from_name": "label", "score": score}
+            results.append({**common, **kind, "value": {**box, "rectanglelabels": [name]}})
+            for k, (x, y) in enumerate([] if points is None else 100 * points[i, :, :2] / size):
+                kind = {"id": f"object{i}_point{k}", "parentID": f"object{i}", "type": "keypointlabels"}
+                value = {"x": float(x), "y": float(y), "width": 0.5, "keypointlabels": [str(k)]}
+                results.append({**common, **kind, "from_name": "points", "value": value})
+        score = float(self.scores.mean()) if len(self) else 0.0
+        prediction = {"model_version": "centernet_d2", "score": score, "result": results}
+        return {"data": {"image": image or self.file_name}, "predictions": [prediction]}
+
     def to_supervision(self) -> Any:
         """``supervision.Detections``, with class names as "class_name", and keypoints as "keypoints" (P, K, 3).
 

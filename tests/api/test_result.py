@@ -13,6 +13,7 @@ import torch
 from detectron2.structures import Boxes, Instances
 
 from centernet_d2.api import Result
+from centernet_d2.data.formats.labels import label_studio
 from centernet_d2.runtime.objects import Objects
 from centernet_d2.visualization.canvas import VisMetadata
 from centernet_d2.visualization.plain import PlainVisualizer
@@ -57,6 +58,26 @@ def test_coco_entries(torch_made):
     assert first["bbox"] == [10, 20, 50.5, 50] and second["bbox"] == [-4, 0, 12, 500]
     assert first["keypoints"] == [11, 22, 0.9, 0.5, 1.5, 0.0]
     json.dumps(first)
+
+
+@both
+def test_label_studio_reads_it_again(torch_made, tmp_path):
+    """Through the reader of its exports, once somebody has accepted the prediction; boxes are cut at the image."""
+    task = json.loads(json.dumps(make(torch_made).to_label_studio()))
+    (prediction,) = task["predictions"]
+    assert task["data"] == {"image": "a/b.jpg"} and prediction["score"] == 0.625
+    first = prediction["result"][0]
+    assert first["value"]["rectanglelabels"] == ["dog"] and first["score"] == 0.75
+    assert (first["value"]["x"], first["value"]["y"]) == pytest.approx((100 * 10 / 640, 100 * 20 / 480))
+    cv2.imwrite(str(tmp_path / "b.jpg"), make(torch_made).image)
+    accepted = {"data": task["data"], "annotations": [{"result": prediction["result"]}]}
+    (tmp_path / "labels.json").write_text(json.dumps([accepted]))
+    labels = label_studio.read(tmp_path)
+    ((_, objects),), names = labels.list_objects(), labels.get_class_names()
+    assert [names[one["category_id"]] for one in objects] == ["dog", "cat"]
+    assert np.allclose([one["bbox"] for one in objects], [[10, 20, 50.5, 50], [0, 0, 8, 480]])
+    points = [list(labels.get_keypoints(one).values()) for one in objects]
+    assert np.allclose(np.array(points)[:, :, :2], np.array(POINTS)[:, :, :2])
 
 
 @both
