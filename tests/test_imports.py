@@ -14,7 +14,7 @@ import centernet_d2
 PACKAGE = Path(centernet_d2.__file__).parent
 #: Each part imports only from groups that stand before its own, and from its own group. See CONTRIBUTING.md.
 GROUPS = (
-    ("runtime", "geometry", "ops", "progress"),
+    ("runtime", "geometry", "stop_signals", "ops", "progress"),
     ("layers", "structures", "config", "checkpoint", "registry", "tracking"),
     ("data",),
     ("modeling",),

@@ -13,9 +13,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from centernet_d2.cli.options import build_training_parser, find_config
+from centernet_d2.stop_signals import STOP
 
 
 def main(arguments: Sequence[str] | None = None, prog: str | None = None) -> int:
+    STOP.install()
     args = build_training_parser(__doc__, prog).parse_args(arguments)
     args.config_file = find_config(args.config_file)
 

@@ -8,6 +8,7 @@ exactly from its iteration.
 from __future__ import annotations
 
 import multiprocessing
+import signal
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import Any
@@ -18,6 +19,7 @@ from detectron2.config import CfgNode
 from detectron2.data.build import filter_images_with_only_crowd_annotations, trivial_batch_collator
 from detectron2.data.common import DatasetFromList, MapDataset
 from detectron2.utils import comm
+from torch.multiprocessing import _prctl_pr_set_pdeathsig  # type: ignore[attr-defined]
 from torch.utils.data import DataLoader
 
 from centernet_d2.data.catalog import load_dataset_dicts
@@ -27,6 +29,7 @@ from centernet_d2.data.frame_pairs import FramePairs
 from centernet_d2.data.image_io import DatasetDict
 from centernet_d2.data.samplers import Mapper, PositionDataset, PositionSampler, Sample
 from centernet_d2.registry import get_required_fields
+from centernet_d2.stop_signals import leave_to_parent
 from centernet_d2.structures.transfer import pack
 
 
@@ -89,7 +92,7 @@ def build_train_loader(cfg: CfgNode, start_iteration: int = 0, mapper: Mapper | 
         collate_fn=trivial_batch_collator,
         # By a thread of its own, for copies to a GPU that the host need not wait for.
         pin_memory=cfg.MODEL.DEVICE.startswith("cuda") and torch.cuda.is_available(),
-        worker_init_fn=_disable_opencv_threads,
+        worker_init_fn=_start_worker,
         # A separate generator: building a loader must not advance the global state that checkpoints save.
         generator=torch.Generator().manual_seed(seed),
     )
@@ -135,7 +138,7 @@ def build_test_loader(cfg: CfgNode, name: str, mapper: Mapper | None = None) -> 
         batch_size=cfg.TEST.IMS_PER_BATCH,
         num_workers=cfg.DATALOADER.NUM_WORKERS,
         collate_fn=trivial_batch_collator,
-        worker_init_fn=_disable_opencv_threads,
+        worker_init_fn=_start_worker,
     )
 
 
@@ -152,6 +155,9 @@ def _select_process_share(dataset_dicts: Sequence[DatasetDict]) -> Sequence[int]
     return range(first, end)
 
 
-def _disable_opencv_threads(worker: int) -> None:
+def _start_worker(worker: int) -> None:
+    leave_to_parent()
+    # Ends with its parent, also while it waits for a disk.
+    _prctl_pr_set_pdeathsig(signal.SIGKILL)
     # 1 instead of 0 would hang in a forked process: it waits for threads that only the parent has.
     cv2.setNumThreads(0)

@@ -4,20 +4,24 @@ from __future__ import annotations
 
 import functools
 import gc
-import logging
+import multiprocessing.connection
 import os
+import signal
 import socket
 import traceback
 from collections.abc import Callable
+from contextlib import nullcontext
 from datetime import timedelta
-from typing import Any
+from typing import Any, NoReturn
 
 import torch
 import torch.distributed
 from detectron2.utils import comm
-from torch.multiprocessing.spawn import ProcessException, ProcessRaisedException
+from torch.multiprocessing import _prctl_pr_set_pdeathsig  # type: ignore[attr-defined]
+from torch.multiprocessing.spawn import ProcessExitedException, ProcessRaisedException
 
 from centernet_d2.engine.errors import USER_ERRORS, hide_tracebacks
+from centernet_d2.stop_signals import SIGNALS, STOP, blocked_signals, get_exit_status
 
 _TIMEOUT = timedelta(minutes=30)
 
@@ -72,24 +76,74 @@ def launch(
 
 def _start_processes(processes: int, how: tuple[Any, ...]) -> None:
     """Call ``_run`` in started processes, and raise the first error of them; those of ``USER_ERRORS`` as they are."""
-    errors = torch.multiprocessing.get_context("spawn").SimpleQueue()
-    # It warns of each process that it ends because another one failed.
-    logging.getLogger("torch.multiprocessing.spawn").setLevel(logging.ERROR)
-    try:
-        torch.multiprocessing.start_processes(_run_started, nprocs=processes, args=(errors, *how))
-    except ProcessException as ended:
-        if errors.empty():
-            raise
-        first = errors.get()
-        if isinstance(first, str):
-            # The process that torch noticed first may only have lost its connection to the one that failed.
-            raise ProcessRaisedException(first, ended.error_index, ended.error_pid) from None
-        raise first from None
+    context = torch.multiprocessing.get_context("spawn")
+    errors, begun = context.SimpleQueue(), context.RawValue("b", 0) if STOP.installed else None
+    shared = (multiprocessing.get_start_method(), errors, begun)
+    started: list[Any] = [context.Process(target=_run_started, args=(i, *shared, *how)) for i in range(processes)]
+    with blocked_signals() if STOP.installed else nullcontext():
+        for process in started:
+            process.start()
+    with STOP.launching([process.pid for process in started], begun):
+        failed = _wait_for_all(started)
+    first = None if errors.empty() else errors.get()
+    if isinstance(first, SystemExit):
+        raise SystemExit(get_exit_status(STOP.received) if STOP.received else first.code)
+    if failed is None and first is None:
+        return
+    index = 0 if failed is None else failed
+    if isinstance(first, str):
+        # The process that ended first may only have lost its connection to the one that failed.
+        raise ProcessRaisedException(first, index, started[index].pid)
+    if first is not None:
+        raise first
+    _raise_exit(index, started[index], STOP.received)
 
 
-def _run_started(local_rank: int, errors: Any, main: Callable[..., Any], *how: Any) -> None:
+def _wait_for_all(started: list[Any]) -> int | None:
+    """Wait for all processes; when one fails, end the others, and return its index."""
+    running = {process.sentinel: index for index, process in enumerate(started)}
+    failed = None
+    while running:
+        for sentinel in multiprocessing.connection.wait(list(running)):
+            index = running.pop(sentinel)
+            started[index].join()
+            if started[index].exitcode and failed is None:
+                failed = index
+                for process in started:
+                    process.kill()
+    return failed
+
+
+def _raise_exit(index: int, process: Any, received: int) -> NoReturn:
+    """Raise what the end of a process without an error of its own means."""
+    number = received or process.exitcode - 128
+    if received or number in SIGNALS:
+        raise SystemExit(get_exit_status(number))
+    name = signal.Signals(-process.exitcode).name if process.exitcode < 0 else None
+    how = f"by signal {name}" if name else f"with exit code {process.exitcode}"
+    raise ProcessExitedException(
+        f"process {index} ended {how}", index, process.pid, exit_code=process.exitcode, signal_name=name
+    )
+
+
+def _run_started(
+    local_rank: int, start_method: str, errors: Any, begun: Any, main: Callable[..., Any], *how: Any
+) -> None:
+    # Loaders' workers start as they do where one process trains.
+    multiprocessing.set_start_method(start_method, force=True)
+    # Ends with the process that started it.
+    _prctl_pr_set_pdeathsig(signal.SIGKILL)
+    if begun is not None:
+        STOP.install(begun)
     hide_tracebacks(lambda: not errors.empty())
-    _run(local_rank, functools.partial(_report_errors, errors, main), *how)
+    try:
+        _run(local_rank, functools.partial(_report_errors, errors, main), *how)
+    except KeyboardInterrupt:
+        pass
+    except Exception:
+        if errors.empty():
+            errors.put(traceback.format_exc())
+        raise SystemExit(1) from None
 
 
 def _report_errors(errors: Any, main: Callable[..., Any], *args: Any) -> Any:
@@ -99,6 +153,10 @@ def _report_errors(errors: Any, main: Callable[..., Any], *args: Any) -> Any:
     except USER_ERRORS as error:
         errors.put(error)
         raise
+    except SystemExit as end:
+        # All processes end together. The one that started them exits with the status.
+        errors.put(SystemExit(end.code))
+        return None
     except Exception:
         errors.put(traceback.format_exc())
         raise
@@ -126,10 +184,13 @@ def _run_joined(main: Callable[..., Any], args: tuple[Any, ...]) -> Any:
         # Wait until no process uses the group any more.
         comm.synchronize()
         return result
+    except SystemExit as end:
+        status = end.code
     finally:
         # Objects kept alive by cycles own threads of the group. Delete them before the group.
         gc.collect()
         torch.distributed.destroy_process_group()
+    raise SystemExit(status)
 
 
 def _join_torchrun(main: Callable[..., Any], args: tuple[Any, ...], device: str) -> Any:

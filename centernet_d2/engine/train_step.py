@@ -13,7 +13,10 @@ from detectron2.utils import comm
 from detectron2.utils.events import get_event_storage
 from torch import Tensor, nn
 
+from centernet_d2.data.stopping import stop_together
 from centernet_d2.engine.anomaly import describe_images, describe_losses, make_non_finite_loss_error
+from centernet_d2.engine.random_state import get_random_state, set_random_state
+from centernet_d2.stop_signals import STOP, StopRequested
 
 
 class TrainStep(SimpleTrainer):
@@ -42,9 +45,10 @@ class TrainStep(SimpleTrainer):
         """
         Raises:
             NonFiniteLossError: in all processes, before any weight has changed.
+            StopRequested: in all processes, before the step.
         """
         start = time.perf_counter()
-        batch = next(self._data_loader_iter)
+        batch = self._fetch_batch()
         data_time = time.perf_counter() - start
         with torch.autocast(self.device_type, dtype=self.precision, enabled=self.precision is not None):
             losses = self.model(batch)
@@ -55,6 +59,23 @@ class TrainStep(SimpleTrainer):
         self._check_and_record(list(losses), copied.read(), batch)
         self.grad_scaler.step(self.optimizer)
         self.grad_scaler.update()
+
+    def _fetch_batch(self) -> list[dict[str, Any]]:
+        if not STOP.postponing:
+            return next(self._data_loader_iter)
+        batch, state = [], get_random_state()
+        try:
+            with STOP.interruptible():
+                batch = next(self._data_loader_iter)
+        except StopRequested:
+            # The mapper may have been stopped between seeding them and putting them back.
+            set_random_state(state)
+        except Exception:
+            # What stops a machine stops the loader's workers, too.
+            if not STOP.received:
+                raise
+        stop_together()
+        return batch
 
     def state_dict(self) -> dict[str, Any]:
         return {**super().state_dict(), "grad_scaler": self.grad_scaler.state_dict()}

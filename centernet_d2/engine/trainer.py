@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import os
 import weakref
 from collections import OrderedDict
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import torch
 from detectron2.config import CfgNode
@@ -26,6 +27,7 @@ from centernet_d2.checkpoint.checkpointer import SafeCheckpointer
 from centernet_d2.data.build import TrainLoader, build_test_loader, build_train_loader
 from centernet_d2.data.catalog import get_class_names
 from centernet_d2.data.prefetch import Prefetcher
+from centernet_d2.data.stopping import StoppableLoader
 from centernet_d2.data.validation.checks import check_quick
 from centernet_d2.engine.ema import ModelEma
 from centernet_d2.engine.errors import run_in_main_process
@@ -38,6 +40,7 @@ from centernet_d2.evaluation.build import build_evaluator, check_evaluators
 from centernet_d2.modeling.meta_arch import CenterNet
 from centernet_d2.report.recorder import ObjectRecorder
 from centernet_d2.report.run_folder import INFERENCE, write_results
+from centernet_d2.stop_signals import STOP, StopRequested, get_exit_status, kill_children
 from centernet_d2.structures.model_metadata import ModelMetadata, check_same_classes
 
 _logger = logging.getLogger(__name__)
@@ -123,11 +126,17 @@ class Trainer(DefaultTrainer):
         Raises:
             NonFiniteLossError: a loss is not a number.
             AnnotationError: the datasets have errors; see ``check_quick`` and ``check_evaluators``.
+            SystemExit: a signal told it to stop (see ``stop_signals``); a checkpoint of the last step was written.
         """
         run_in_main_process(self._check_datasets)
         self._trainer.reset_data_loader(self._build_prefetcher)
-        with contextlib.suppress(StopTraining):
-            super().train()
+        self._finished = self.start_iter - 1
+        with STOP.postponed(_list_local_processes(), silent=not comm.is_main_process()):
+            try:
+                with contextlib.suppress(StopTraining):
+                    super().train()
+            except StopRequested as request:
+                self._stop(request)
         return getattr(self, "_last_eval_results", None)
 
     def _build_prefetcher(self) -> Prefetcher:
@@ -139,6 +148,24 @@ class Trainer(DefaultTrainer):
     def _check_datasets(self) -> None:
         check_quick(self.cfg)
         check_evaluators(self.cfg, self.build_evaluator)
+
+    def run_step(self) -> None:
+        super().run_step()
+        self._finished = self.iter
+
+    def _stop(self, request: StopRequested) -> NoReturn:
+        """Write a checkpoint of the last finished step, say how to go on, and end; in all processes."""
+        kill_children()
+        self._trainer._data_loader_iter_obj = None
+        if self.start_iter <= self._finished < self.max_iter - 1:
+            self.iter = self._finished
+            self.save(f"model_{self.iter:07d}")
+            self.checkpointer.prune(self.cfg.SOLVER.KEEP_CHECKPOINTS)
+        done = f"{self._finished + 1} of {self.max_iter} iterations"
+        how = "the same command with --resume" if self.checkpointer.has_checkpoint() else "start it again"
+        _logger.warning("Stopped by %s after %s. To go on: %s", request, done, how)
+        comm.synchronize()
+        raise SystemExit(get_exit_status(request.number)) from None
 
     def before_train(self) -> None:
         super().before_train()
@@ -167,7 +194,9 @@ class Trainer(DefaultTrainer):
             self.cfg = _set_seed(self.cfg, state_dict["seed"])
 
     def _evaluate(self) -> OrderedDict[str, Any]:
-        self._last_eval_results = self.test(self.cfg, self.checkpointer.model)
+        # With several processes there is a place to stop after each batch only, since they need each other to score.
+        with STOP.interruptible(comm.get_world_size() == 1):
+            self._last_eval_results = self.test(self.cfg, self.checkpointer.model)
         return self._last_eval_results
 
     @classmethod
@@ -216,7 +245,7 @@ class Trainer(DefaultTrainer):
 
     @classmethod
     def build_test_loader(cls, cfg: CfgNode, dataset_name: str) -> Any:
-        return build_test_loader(cfg, dataset_name)
+        return StoppableLoader(build_test_loader(cfg, dataset_name))
 
     @classmethod
     def build_evaluator(cls, cfg: CfgNode, dataset_name: str) -> DatasetEvaluator:
@@ -245,6 +274,13 @@ def share_statistics(model: nn.Module) -> nn.Module:
 def unwrap(model: nn.Module) -> Any:
     """Return the model inside ``DistributedDataParallel``."""
     return model.module if isinstance(model, DistributedDataParallel) else model
+
+
+def _list_local_processes() -> list[int]:
+    """Return the ids of the other processes on this machine."""
+    first = comm.get_rank() - comm.get_local_rank()
+    pids = comm.all_gather(os.getpid())[first : first + comm.get_local_size()]
+    return [pid for pid in pids if pid != os.getpid()]
 
 
 def _distribute(model: nn.Module) -> nn.Module:
