@@ -125,7 +125,7 @@ def test_the_first_screen(tmp_path):
 def test_data_of_ones_own(folder):
     """Check, train, draw: the commands as printed, with settings for a step on a CPU."""
     write_data(folder / "my")
-    (block,) = (text for text in blocks("sh") if "my/train.json" in text)
+    (block,) = (text for text in blocks("sh") if "check-data --json my/train.json" in text)
     lines = block.replace("\\\n", " ")
     small = " ".join(f"'{word}'" for word in TINY)
     trained = re.sub(r"(centernet-d2 train .*)", lambda found: f"{found[1]} {small}", lines)

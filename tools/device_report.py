@@ -31,7 +31,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--device", choices=("cpu", "cuda"), help="(default: a GPU where there is one)")
     parser.add_argument("--minutes", type=float, help="for all (default: 8, on a CPU 4)")
     parser.add_argument("--output", default="output/device_report", help="files, without .json and .md")
-    parser.add_argument("--networks", nargs="+", choices=NETWORKS, default=list(NETWORKS))
+    parser.add_argument("--networks", nargs="+", choices=NETWORKS, default=list(NETWORKS), help="(default: all)")
     parser.add_argument("--tasks", nargs="*", help="configs of configs/Synthetic* to compare (default: all)")
     return parser.parse_args()
 

@@ -147,6 +147,8 @@ def test_the_predictor_takes_reference_files(suffix, tmp_path, caplog):
         f"Loading {path}",
         f"{path} holds the weights of CenterNet's Hourglass-104",
         "left out, head of another task: velocity (2)",
+        f"{path}: loaded backbone 140 of 140, heatmap head 8 of 8, box_size head 8 of 8, offset head 8 of 8; "
+        "new nothing; not used 0 of the file",
     ]
     image = np.random.default_rng(0).integers(0, 256, (50, 60, 3), dtype=np.uint8)
     found = predictor(image)["instances"]

@@ -122,7 +122,9 @@ def lsnet_cfg(*opts) -> CfgNode:
     cfg = centernet_d2.get_cfg()
     cfg.merge_from_file(str(CONFIGS / "Synthetic-LSNet" / "lsnet_pose.yaml"))
     names = ("DATASETS.TRAIN", (), "DATASETS.TEST", (), "MODEL.DEVICE", "cpu", "MODEL.LSNET.POSE_BOX", "object")
-    cfg.merge_from_list([*names, "MODEL.CENTERNET.NUM_CLASSES", 1, "MODEL.KEYPOINT.SCHEMA", "pose17", *opts])
+    cfg.merge_from_list(
+        [*names, "MODEL.CENTERNET.NUM_CLASSES", 1, "MODEL.KEYPOINT.SCHEMA", "pose17", "MODEL.NECK.NUM_LEVELS", 4, *opts]
+    )
     return cfg
 
 

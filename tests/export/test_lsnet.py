@@ -18,7 +18,7 @@ from centernet_d2.runtime.onnx_model import OnnxPredictor
 CONFIGS = {
     "lsnet_box": ("MODEL.LSNET.MERGE", "linear_soft_nms"),
     "lsnet_contour": ("MODEL.LSNET.CONTOUR_POINTS", 12),
-    "lsnet_pose": ("MODEL.LSNET.MIN_BOX_AREA", 300.0),
+    "lsnet_pose": ("MODEL.LSNET.MIN_BOX_AREA", 100.0),
 }
 POINTS = {"lsnet_box": "extreme_points", "lsnet_contour": "contour", "lsnet_pose": "keypoints"}
 
@@ -38,7 +38,7 @@ def test_the_predictor_finds_the_models_objects(name, tmp_path):
     points = expected.get(f"pred_{POINTS[name]}")
     assert ((points[..., :2] == 0) | (points[..., :2] == 80)).any(), "some are moved to the border"
     if name == "lsnet_pose":
-        assert expected.pred_boxes.area().min() > 300
+        assert expected.pred_boxes.area().min() > 100
     fields = expected.pred_boxes.tensor[None], expected.scores[None], expected.pred_classes[None]
     gt = Candidates(*fields, torch.zeros(1), {POINTS[name]: points[None]})
     assert max(compute_differences(gt, {key: value[None] for key, value in predictions.items()}).values()) < 1e-3

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import cv2
 import numpy as np
@@ -207,11 +208,13 @@ def test_a_batch_of_kept_sizes_trains(monkeypatch: pytest.MonkeyPatch) -> None:
         assert samples[-1]["image"].shape == (3, height, width)
     seen: list[Targets] = []
 
-    def noted(objects: Targets, device: torch.device) -> Targets:
-        seen.append(objects)
-        return objects
+    encode = model.task.encode
 
-    monkeypatch.setattr(Targets, "to", noted)
+    def note(objects: Targets) -> Any:
+        seen.append(objects)
+        return encode(objects)
+
+    monkeypatch.setattr(model.task, "encode", note)
     losses = model(samples)
     sum(losses.values()).backward()
     assert all(torch.isfinite(loss) for loss in losses.values())
