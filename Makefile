@@ -8,7 +8,7 @@ WORKERS ?= 2
 # A photo that is free (of the US Navy) and comes with Matplotlib.
 FACE := import matplotlib.cbook as c; print(c.get_sample_data('grace_hopper.jpg', asfileobj=False))
 # Half of the usual schedule.
-SHORT := SOLVER.MAX_ITER=600 'SOLVER.STEPS=(450,550)' SOLVER.WARMUP_ITERS=50
+SHORT := SOLVER.MAX_ITER=1000 'SOLVER.STEPS=(750,920)' SOLVER.WARMUP_ITERS=50
 # An image that the network has not seen, for README's script.
 PHOTO := import cv2, centernet_d2.data.image_io as reading; \
 	cv2.imwrite('$(DEMO)/photo.jpg', reading.read_image({'file_name': 'synthetic://synthetic_shapes_val/0'}))
