@@ -6,6 +6,7 @@ import math
 from typing import Any
 
 from centernet_d2.data.validation.issues import is_number
+from centernet_d2.geometry import from_pixel_index
 
 _VISIBILITIES = (0, 1, 2)
 
@@ -57,7 +58,8 @@ def _enclose(points: Any, margin: float) -> list[float] | None:
     """Return x, y, width, height around the labeled keypoints, which are pixel indices; None if they span none."""
     if not isinstance(points, list) or len(points) % 3 or not all(map(is_number, points)):
         return None
-    labeled = [(x + 0.5, y + 0.5) for x, y, v in zip(*(points[k::3] for k in range(3)), strict=True) if v > 0]
+    triples = zip(*(points[k::3] for k in range(3)), strict=True)
+    labeled = [(from_pixel_index(x), from_pixel_index(y)) for x, y, v in triples if v > 0]
     if not labeled:
         return None
     (x1, y1), (x2, y2) = (tuple(f(axis) for axis in zip(*labeled, strict=True)) for f in (min, max))

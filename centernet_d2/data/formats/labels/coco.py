@@ -7,7 +7,7 @@ import os
 from pathlib import Path
 from typing import Any
 
-from centernet_d2.data.formats.labels.json_file import read_json
+from centernet_d2.data.formats.labels.json_file import find_json
 from centernet_d2.data.formats.labels.label_set import LabelSet, copy_image
 from centernet_d2.data.validation.conversions import convert_fields
 from centernet_d2.data.validation.issues import AnnotationError
@@ -20,19 +20,18 @@ def recognize(path: Path) -> bool:
     return bool(_find_files(path))
 
 
-def _find_files(path: Path) -> list[tuple[str, Path]]:
-    """Return split and file of the COCO files at ``path``, one level deep."""
+def _find_files(path: Path) -> list[tuple[str, Path, dict[str, Any]]]:
+    """Return split, file and content of the COCO files at ``path``, one level deep."""
     files = [path] if path.is_file() else sorted([*path.glob("*.json"), *path.glob("*/*.json")])
     found = []
-    for file in files:
-        try:
-            data = read_json(file) if file.suffix.lower() == ".json" else None
-        except (OSError, ValueError):
-            continue
-        if isinstance(data, dict) and isinstance(data.get("images"), list) and "categories" in data:
-            name = f"{file.parent.name if file != path else ''}/{file.stem}"
-            found.append((next((split for split in _SPLITS if split in name), ""), file))
+    for file, data in find_json(files, _is_coco):
+        name = f"{file.parent.name if file != path else ''}/{file.stem}"
+        found.append((next((split for split in _SPLITS if split in name), ""), file, data))
     return found
+
+
+def _is_coco(data: Any) -> bool:
+    return isinstance(data, dict) and isinstance(data.get("images"), list) and "categories" in data
 
 
 def read(path: Path) -> LabelSet:
@@ -47,8 +46,8 @@ def read(path: Path) -> LabelSet:
         raise FileNotFoundError(f"{path} has no COCO file")
     root = path if path.is_dir() else path.parent
     result = LabelSet({"images": [], "annotations": [], "categories": []}, str(root))
-    for split, file in files:
-        _append(result, read_json(file), split if len(files) > 1 else "", file, root)
+    for split, file, data in files:
+        _append(result, data, split if len(files) > 1 else "", file, root)
     return result
 
 

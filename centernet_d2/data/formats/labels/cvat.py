@@ -14,6 +14,8 @@ from centernet_d2.data.formats.labels.label_set import (
     LabelSetBuilder,
     RecordError,
     copy_image,
+    find_image,
+    get_polygons,
     list_images,
     read_number,
 )
@@ -72,11 +74,10 @@ def _find_file(path: Path) -> Path | None:
 def _read_images(builder: LabelSetBuilder, file: Path, root: ElementTree.Element) -> None:
     for element in root.findall("image"):
         name = element.get("name", "")
-        place = next((x for x in (name, f"images/{name}") if (file.parent / x).is_file()), name)
         subset = element.get("subset", "").lower()
         split = {"train": "train", "val": "val", "validation": "val", "valid": "val", "test": "test"}.get(subset, "")
         size = _read_size(element.get("height")), _read_size(element.get("width"))
-        image_id = builder.add_image(place, size, split)
+        image_id = builder.add_image(find_image(file.parent, name), size, split)
         if image_id:
             for number, shape in enumerate(element, start=1):
                 _add_shape(builder, file, image_id, shape, f"image {name}, shape {number}")
@@ -122,8 +123,8 @@ def _add_shape(
     try:
         label = shape.get("label", "").strip()
         if shape.tag == "box":
-            box = _read_box(shape)
-            if shape.get("rotation") and float(shape.get("rotation", 0)) % 180:
+            box, rotation = _read_box(shape)
+            if rotation % 180:
                 builder.notes["rotated boxes are read as the upright boxes around them"] += 1
             builder.add_object(image_id, _require(label), box=box, **extra)
         elif shape.tag == "polygon":
@@ -142,15 +143,17 @@ def _require(label: str) -> str:
     return label
 
 
-def _read_box(shape: ElementTree.Element) -> list[float]:
+def _read_box(shape: ElementTree.Element) -> tuple[list[float], float]:
+    """Return the upright box around a box, and its rotation in degrees."""
     x1, y1, x2, y2 = (read_number(shape.get(field), field) for field in ("xtl", "ytl", "xbr", "ybr"))
-    angle = math.radians(read_number(shape.get("rotation", 0), "rotation"))
+    rotation = read_number(shape.get("rotation") or 0, "rotation")
+    angle = math.radians(rotation)
     half_x, half_y = (x2 - x1) / 2, (y2 - y1) / 2
     cos, sin = abs(math.cos(angle)), abs(math.sin(angle))
     if angle:
         half_x, half_y = half_x * cos + half_y * sin, half_x * sin + half_y * cos
     x, y = (x1 + x2) / 2, (y1 + y2) / 2
-    return [x - half_x, y - half_y, x + half_x, y + half_y] if angle else [x1, y1, x2, y2]
+    return [x - half_x, y - half_y, x + half_x, y + half_y] if angle else [x1, y1, x2, y2], rotation
 
 
 def _read_points(shape: ElementTree.Element) -> list[tuple[float, float]]:
@@ -204,15 +207,15 @@ def _add_label(parent: ElementTree.Element, name: str, kind: str, owner: str = "
 
 def _write_object(labels: LabelSet, element: ElementTree.Element, one: dict[str, Any], name: str) -> None:
     common = {"label": name, "source": "file", "occluded": "0", "z_order": "0"}
-    keypoints, polygons = labels.get_keypoints(one), one.get("segmentation")
+    keypoints, polygons = labels.get_keypoints(one), get_polygons(one)
     if keypoints:
         skeleton = ElementTree.SubElement(element, "skeleton", common)
         for keypoint, (x, y, v) in keypoints.items():
             fields = {"label": keypoint, "outside": "0", "occluded": str(int(v == 1)), "points": f"{x:.9g},{y:.9g}"}
             ElementTree.SubElement(skeleton, "points", fields)
-    elif isinstance(polygons, list) and polygons:
+    elif polygons:
         for polygon in polygons:
-            text = ";".join(f"{x:.9g},{y:.9g}" for x, y in zip(polygon[0::2], polygon[1::2], strict=True))
+            text = ";".join(f"{x:.9g},{y:.9g}" for x, y in polygon)
             ElementTree.SubElement(element, "polygon", {**common, "points": text})
     else:
         x, y, w, h = one["bbox"]

@@ -15,7 +15,7 @@ from centernet_d2.data.formats.image_files import list_image_suffixes
 from centernet_d2.data.image_io import CorruptImageError, read_image_size
 from centernet_d2.data.validation.issues import AnnotationIssue
 from centernet_d2.data.validation.missing import explain_missing
-from centernet_d2.geometry import from_pixel_index
+from centernet_d2.geometry import from_pixel_index, to_pixel_index
 
 #: x, y in continuous image pixels, and visibility 0, 1 or 2.
 Keypoint = tuple[float, float, int]
@@ -181,9 +181,10 @@ class LabelSetBuilder:
         if "bbox" in entry:
             entry.setdefault("area", entry["bbox"][2] * entry["bbox"][3])
         if category.get("keypoints"):
-            points = [one.get("points", {}).get(name, (0.5, 0.5, 0)) for name in category["keypoints"]]
-            # COCO files have pixel indices.
-            entry["keypoints"] = [value for x, y, v in points for value in (x - 0.5, y - 0.5, v)]
+            unlabeled = (from_pixel_index(0.0), from_pixel_index(0.0), 0)
+            points = [one.get("points", {}).get(name, unlabeled) for name in category["keypoints"]]
+            flat = [value for x, y, v in points for value in (to_pixel_index(x), to_pixel_index(y), v)]
+            entry["keypoints"] = flat
             entry["num_keypoints"] = sum(v > 0 for _, _, v in points)
         return entry
 
@@ -199,6 +200,13 @@ def read_number(value: Any, field_name: str) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) < 1e15:
         raise RecordError(field_name, f"is {str(value)[:40]!r}, not a number" if value is not None else "is missing")
     return float(value)
+
+
+def get_polygons(annotation: Mapping[str, Any]) -> list[list[tuple[float, float]]]:
+    """Return the points x, y of an annotation's outlines; none if it has no outline, or a mask that is run lengths."""
+    given = annotation.get("segmentation")
+    outlines = given if isinstance(given, list) else []
+    return [list(zip(outline[0::2], outline[1::2], strict=True)) for outline in outlines]
 
 
 def measure_area(polygon: Points) -> float:
@@ -218,6 +226,11 @@ def list_images(folder: Path) -> list[Path]:
     """Return the image files below ``folder``, sorted; hidden ones are left out."""
     files = sorted(path for path in folder.rglob("*") if path.suffix.lower() in list_image_suffixes())
     return [path for path in files if not any(part.startswith(".") for part in path.relative_to(folder).parts)]
+
+
+def find_image(folder: Path, name: str) -> str:
+    """Return where the image ``name`` is: that in ``folder``, or in ``images`` there; ``name`` if it is in neither."""
+    return next((place for place in (name, f"images/{name}") if (folder / place).is_file()), name)
 
 
 def copy_image(labels: LabelSet, image: Mapping[str, Any], folder: Path) -> Path:

@@ -9,12 +9,13 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, unquote, urlparse
 
-from centernet_d2.data.formats.labels.json_file import read_json
+from centernet_d2.data.formats.labels.json_file import find_json
 from centernet_d2.data.formats.labels.label_set import (
     LabelSet,
     LabelSetBuilder,
     RecordError,
     copy_image,
+    get_polygons,
     list_images,
     read_number,
 )
@@ -28,18 +29,16 @@ _UPLOAD = re.compile(r"[0-9a-f]{8}-")
 
 
 def recognize(path: Path) -> bool:
-    return _find_file(path) is not None
+    return _find_export(path) is not None
 
 
-def _find_file(path: Path) -> Path | None:
-    for file in [path] if path.is_file() else sorted(path.glob("*.json")):
-        try:
-            data = read_json(file) if file.suffix.lower() == ".json" else None
-        except (OSError, ValueError):
-            continue
-        if isinstance(data, list) and data and isinstance(data[0], dict) and "data" in data[0]:
-            return file
-    return None
+def _find_export(path: Path) -> tuple[Path, list[Any]] | None:
+    """Return the first export at ``path`` and its tasks."""
+    return next(find_json([path] if path.is_file() else sorted(path.glob("*.json")), _is_export), None)
+
+
+def _is_export(data: Any) -> bool:
+    return isinstance(data, list) and bool(data) and isinstance(data[0], dict) and "data" in data[0]
 
 
 def read(path: Path) -> LabelSet:
@@ -49,12 +48,13 @@ def read(path: Path) -> LabelSet:
     Raises:
         FileNotFoundError, AnnotationError: there is no such file, or it is another kind of export.
     """
-    file = _find_file(path)
-    if file is None:
+    found = _find_export(path)
+    if found is None:
         raise FileNotFoundError(
             f"{path} has no JSON export of Label Studio (a list of tasks with data and annotations)"
         )
-    builder, tasks = LabelSetBuilder(file.parent), read_json(file)
+    file, tasks = found
+    builder = LabelSetBuilder(file.parent)
     if not any(isinstance(task, dict) and "annotations" in task for task in tasks):
         raise AnnotationError(f"{file} has no annotations: export it as JSON, not JSON-MIN")
     images = {image.name: image.relative_to(file.parent).as_posix() for image in list_images(file.parent)}
@@ -170,13 +170,11 @@ def _make_results(
 ) -> list[dict[str, Any]]:
     width, height, name = image["width"], image["height"], names[one["category_id"]]
     common = {"original_width": width, "original_height": height, "image_rotation": 0, "to_name": "image"}
-    polygons, results, first = one.get("segmentation"), [], f"object{number}"
+    polygons, results, first = get_polygons(one), [], f"object{number}"
     values: list[tuple[str, dict[str, Any]]] = []
-    if isinstance(polygons, list) and polygons:
-        for polygon in polygons:
-            pairs = zip(polygon[0::2], polygon[1::2], strict=True)
-            values.append(("polygonlabels", {"points": [[100 * x / width, 100 * y / height] for x, y in pairs]}))
-    elif "bbox" in one:
+    for polygon in polygons:
+        values.append(("polygonlabels", {"points": [[100 * x / width, 100 * y / height] for x, y in polygon]}))
+    if not polygons and "bbox" in one:
         x, y, w, h = one["bbox"]
         box = {"x": 100 * x / width, "y": 100 * y / height, "width": 100 * w / width, "height": 100 * h / height}
         values.append(("rectanglelabels", {**box, "rotation": 0}))

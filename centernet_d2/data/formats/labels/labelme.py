@@ -9,8 +9,15 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from centernet_d2.data.formats.labels.json_file import read_json
-from centernet_d2.data.formats.labels.label_set import LabelSet, LabelSetBuilder, RecordError, copy_image, read_number
+from centernet_d2.data.formats.labels.json_file import find_json, read_json
+from centernet_d2.data.formats.labels.label_set import (
+    LabelSet,
+    LabelSetBuilder,
+    RecordError,
+    copy_image,
+    get_polygons,
+    read_number,
+)
 from centernet_d2.data.formats.labels.shapes import Shape, add_shapes
 
 NAME = "labelme"
@@ -18,14 +25,10 @@ _KINDS = {"rectangle": "box", "circle": "box", "polygon": "polygon", "point": "p
 
 
 def recognize(path: Path) -> bool:
-    return path.is_dir() and any(_is_labelme(file) for file in sorted(path.rglob("*.json"))[:3])
+    return path.is_dir() and any(find_json(sorted(path.rglob("*.json"))[:3], _is_labelme))
 
 
-def _is_labelme(file: Path) -> bool:
-    try:
-        data = read_json(file)
-    except (OSError, ValueError):
-        return False
+def _is_labelme(data: Any) -> bool:
     return isinstance(data, dict) and "shapes" in data and "imagePath" in data
 
 
@@ -96,12 +99,10 @@ def write(labels: LabelSet, folder: Path) -> None:
         target = copy_image(labels, image, folder / image.get("split", ""))
         shapes: list[dict[str, Any]] = []
         for group, one in enumerate(objects, start=1):
-            name, polygons = names[one["category_id"]], one.get("segmentation")
-            if isinstance(polygons, list) and polygons:
-                for polygon in polygons:
-                    points = [list(point) for point in zip(polygon[0::2], polygon[1::2], strict=True)]
-                    shapes.append(_make_shape(name, points, group, "polygon"))
-            elif "bbox" in one:
+            name, polygons = names[one["category_id"]], get_polygons(one)
+            for polygon in polygons:
+                shapes.append(_make_shape(name, [list(point) for point in polygon], group, "polygon"))
+            if not polygons and "bbox" in one:
                 x, y, w, h = one["bbox"]
                 shapes.append(_make_shape(name, [[x, y], [x + w, y + h]], group, "rectangle"))
             for keypoint, (x, y, v) in labels.get_keypoints(one).items():

@@ -6,8 +6,16 @@ import json
 from pathlib import Path
 from typing import Any
 
-from centernet_d2.data.formats.labels.json_file import read_json
-from centernet_d2.data.formats.labels.label_set import LabelSet, LabelSetBuilder, RecordError, copy_image, read_number
+from centernet_d2.data.formats.labels.json_file import find_json
+from centernet_d2.data.formats.labels.label_set import (
+    LabelSet,
+    LabelSetBuilder,
+    RecordError,
+    copy_image,
+    find_image,
+    get_polygons,
+    read_number,
+)
 from centernet_d2.data.formats.labels.shapes import Shape, add_shapes
 
 NAME = "via"
@@ -17,22 +25,17 @@ _GROUP = ("group", "group_id", "object_id", "instance")
 
 
 def recognize(path: Path) -> bool:
-    return _find_file(path) is not None
+    return _find_project(path) is not None
 
 
-def _find_file(path: Path) -> Path | None:
-    for file in [path] if path.is_file() else sorted(path.glob("*.json")):
-        try:
-            data = read_json(file) if file.suffix.lower() == ".json" else None
-        except (OSError, ValueError):
-            continue
-        if isinstance(data, dict) and _list_entries(data):
-            return file
-    return None
+def _find_project(path: Path) -> tuple[Path, dict[str, Any]] | None:
+    """Return the first project at ``path`` and its content."""
+    files = [path] if path.is_file() else sorted(path.glob("*.json"))
+    return next(find_json(files, lambda data: bool(_list_entries(data))), None)
 
 
-def _list_entries(data: dict[str, Any]) -> list[dict[str, Any]]:
-    entries = data.get("_via_img_metadata", data)
+def _list_entries(data: Any) -> list[dict[str, Any]]:
+    entries = data.get("_via_img_metadata", data) if isinstance(data, dict) else None
     values = list(entries.values()) if isinstance(entries, dict) else []
     ok = bool(values) and all(isinstance(one, dict) and "filename" in one and "regions" in one for one in values)
     return values if ok else []
@@ -44,16 +47,16 @@ def read(path: Path) -> LabelSet:
     Raises:
         FileNotFoundError: there is no such file.
     """
-    file = _find_file(path)
-    if file is None:
+    found = _find_project(path)
+    if found is None:
         raise FileNotFoundError(f"{path} has no JSON of VIA (entries with filename and regions)")
+    file, data = found
     builder = LabelSetBuilder(file.parent)
-    for entry in _list_entries(read_json(file)):
+    for entry in _list_entries(data):
         name = str(entry["filename"]).replace("\\", "/")
-        place = next((x for x in (name, f"images/{name}") if (file.parent / x).is_file()), name)
         attributes = entry.get("file_attributes")
         split = str(attributes.get("split", "")) if isinstance(attributes, dict) else ""
-        image_id = builder.add_image(place, split=split)
+        image_id = builder.add_image(find_image(file.parent, name), split=split)
         regions = entry["regions"].values() if isinstance(entry["regions"], dict) else entry["regions"] or ()
         shapes = []
         for number, region in enumerate(regions if image_id else (), start=1):
@@ -137,9 +140,9 @@ def write(labels: LabelSet, folder: Path) -> None:
 
 
 def _make_shapes(one: dict[str, Any]) -> list[dict[str, Any]]:
-    polygons = one.get("segmentation")
-    if isinstance(polygons, list) and polygons:
-        return [{"name": "polygon", "all_points_x": p[0::2], "all_points_y": p[1::2]} for p in polygons]
+    axes = [[list(axis) for axis in zip(*polygon, strict=True)] for polygon in get_polygons(one)]
+    if axes:
+        return [{"name": "polygon", "all_points_x": xs, "all_points_y": ys} for xs, ys in axes]
     if "bbox" not in one:
         return []
     x, y, w, h = one["bbox"]

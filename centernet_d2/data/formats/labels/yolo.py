@@ -20,6 +20,7 @@ from centernet_d2.data.formats.labels.label_set import (
     LabelSetBuilder,
     RecordError,
     copy_image,
+    get_polygons,
     list_images,
     measure_area,
     read_number,
@@ -28,6 +29,7 @@ from centernet_d2.data.formats.text import read_lines, read_text
 from centernet_d2.data.schemas.flip_pairs import infer_flip_pairs
 from centernet_d2.data.validation.issues import AnnotationError
 from centernet_d2.data.validation.missing import explain_missing
+from centernet_d2.geometry import from_pixel_index
 
 NAME = "yolo"
 SPLITS = ("train", "val", "test")
@@ -77,7 +79,7 @@ def write(labels: LabelSet, folder: Path) -> None:
     if len(counts) > 1:
         raise ValueError(f"YOLO's files have one number of keypoints for all classes, not {sorted(counts)}")
     count, annotations = counts.pop() if counts else 0, labels.data["annotations"]
-    outlines = not count and bool(annotations) and all(isinstance(a.get("segmentation"), list) for a in annotations)
+    outlines = not count and bool(annotations) and all(map(get_polygons, annotations))
     numbers = {category["id"]: number for number, category in enumerate(categories)}
     splits: set[str] = set()
     for image, objects in labels.list_objects():
@@ -258,7 +260,7 @@ def _format_row(
 ) -> list[float]:
     width, height = size
     if outlines:
-        polygons = [list(zip(p[0::2], p[1::2], strict=True)) for p in one["segmentation"]]
+        polygons = get_polygons(one)
         largest = max(polygons, key=measure_area)
         if len(polygons) > 1:
             labels.notes["objects have several outlines, of which the largest was written"] += 1
@@ -268,7 +270,7 @@ def _format_row(
     points = one.get("keypoints", [0, 0, 0] * count)
     for k in range(count):
         x, y, v = points[3 * k : 3 * k + 3]
-        row += [(x + 0.5) / width, (y + 0.5) / height, v] if v else [0, 0, 0]
+        row += [from_pixel_index(x) / width, from_pixel_index(y) / height, v] if v else [0, 0, 0]
     return row
 
 
