@@ -28,7 +28,7 @@ def save_checkpoint(data: dict[str, Any], path: str | os.PathLike[str]) -> None:
 
 def save_pointer(folder: str | os.PathLike[str], name: str) -> None:
     """Make ``name``, a file of ``folder``, the checkpoint to resume from."""
-    write_atomically(Path(folder) / _POINTER, lambda file: file.write(name.encode()), lambda _: None)
+    write_text(Path(folder) / _POINTER, name)
 
 
 def read_pointer(folder: str | os.PathLike[str]) -> str | None:
@@ -45,6 +45,11 @@ def read_pointer(folder: str | os.PathLike[str]) -> str | None:
     if not re.fullmatch(r"[\w.\-]+\.pth", name):
         raise ValueError(f"{path} holds {name!r}, which is no name of a checkpoint in its folder")
     return name
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write ``text`` as UTF-8; raises as :func:`write_atomically`."""
+    write_atomically(path, lambda file: file.write(text.encode()), lambda _: None)
 
 
 def write_atomically(path: Path, write: Callable[[IO[bytes]], Any], verify: Callable[[Path], Any]) -> None:

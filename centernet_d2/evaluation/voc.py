@@ -69,20 +69,20 @@ class VocEvaluator(DatasetEvaluator):
         self.reset()
 
     def reset(self) -> None:
-        self._found: dict[Any, Objects] = {}
+        self._predictions: dict[Any, Objects] = {}
 
     def process(self, inputs: list[DatasetDict], outputs: list[dict[str, Instances]]) -> None:
         """Keep boxes, scores and classes; non-finite detections are dropped."""
         for sample, output in zip(inputs, outputs, strict=True):
             boxes, scores, classes = select_finite_detections(output["instances"])
-            self._found[sample["image_id"]] = Objects(boxes, classes, scores)
+            self._predictions[sample["image_id"]] = Objects(boxes, classes, scores)
 
     def evaluate(self) -> dict[str, dict[str, float]]:
         """
         Raises:
             KeyError: detections in an image that the dataset does not have.
         """
-        predictions = gather_predictions(self._found, self._dataset_name, len(self._gt))
+        predictions = gather_predictions(self._predictions, self._dataset_name, len(self._gt))
         if predictions is None:
             return {}
         # (classes, levels, 2).
@@ -142,9 +142,9 @@ def _compute_curves(
         excused = np.zeros(len(matched), dtype=bool)
         excused[matched] = difficult[nearest[matched]]
         hits = mark_first_of_each(np.where(matched & ~excused, nearest, -1))
-        found_so_far, counted = np.cumsum(hits), np.cumsum(~excused)
-        recall = found_so_far / total if total else np.full(max(len(hits), 1), np.nan)
-        yield recall, found_so_far / np.maximum(counted, 1) if total else np.zeros(len(recall))
+        hits_so_far, counted = np.cumsum(hits), np.cumsum(~excused)
+        recall = hits_so_far / total if total else np.full(max(len(hits), 1), np.nan)
+        yield recall, hits_so_far / np.maximum(counted, 1) if total else np.zeros(len(recall))
 
 
 def _read_gt(annotations: list[dict[str, Any]]) -> Objects:

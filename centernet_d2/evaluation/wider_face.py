@@ -81,21 +81,21 @@ class WiderFaceEvaluator(DatasetEvaluator):
         self.reset()
 
     def reset(self) -> None:
-        self._found: dict[Any, Detections] = {}
+        self._predictions: dict[Any, Detections] = {}
 
     def process(self, inputs: list[DatasetDict], outputs: list[dict[str, Instances]]) -> None:
         """Keep boxes and scores; non-finite detections are dropped."""
         for sample, output in zip(inputs, outputs, strict=True):
             boxes, scores, _ = select_finite_detections(output["instances"])
             order = np.argsort(-scores, kind="stable")
-            self._found[sample["image_id"]] = Detections(boxes[order], scores[order])
+            self._predictions[sample["image_id"]] = Detections(boxes[order], scores[order])
 
     def evaluate(self) -> dict[str, dict[str, float]]:
         """
         Raises:
             KeyError: detections in an image that the dataset does not have.
         """
-        predictions = gather_predictions(self._found, self._dataset_name, len(self._gt))
+        predictions = gather_predictions(self._predictions, self._dataset_name, len(self._gt))
         if predictions is None:
             return {}
         if self._output_dir:

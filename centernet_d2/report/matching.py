@@ -16,7 +16,7 @@ from centernet_d2.progress import track
 from centernet_d2.report.objects import EvaluatedObjects, ImageObjects
 
 #: IoU of a detection with its object, at least, and score that a shown detection has, at least.
-LEAST_IOU, LEAST_SCORE = 0.5, 0.3
+MIN_IOU, MIN_SCORE = 0.5, 0.3
 #: IoUs that COCO's AP averages over.
 COCO_IOUS = tuple(np.arange(50, 100, 5) / 100)
 
@@ -75,13 +75,13 @@ def match_classes(objects: EvaluatedObjects, ious: Sequence[float] = COCO_IOUS) 
     nothing = (np.zeros(0), *(np.zeros((2, len(ious), 0), dtype=bool)))
     parts: list[list[tuple[np.ndarray, ...]]] = [[nothing] for _ in range(count)]
     for image in track(objects.iterate_images(), "matched", total=len(objects)):
-        for number in np.unique(image.found_classes).tolist():
-            mine, its = image.found_classes == number, image.true_classes == number
+        for number in np.unique(image.pred_classes).tolist():
+            mine, its = image.pred_classes == number, image.true_classes == number
             ignored = image.true_ignored[its]
-            overlaps = _measure_overlaps(image.found_boxes[mine], image.true_boxes[its], ignored)
+            overlaps = _measure_overlaps(image.pred_boxes[mine], image.true_boxes[its], ignored)
             taken = match_by_score(overlaps, ignored, ious)
             on_ignored = (taken >= 0) & np.append(ignored, False)[taken]
-            parts[number].append((image.found_scores[mine], (taken >= 0) & ~on_ignored, ~on_ignored))
+            parts[number].append((image.pred_scores[mine], (taken >= 0) & ~on_ignored, ~on_ignored))
     totals = np.bincount(objects.true_classes[~objects.true_ignored], minlength=count).tolist()
     return [_join_matches(part, total) for part, total in zip(parts, totals, strict=True)]
 
@@ -130,20 +130,20 @@ def match_one_to_one(overlaps: np.ndarray, least: float) -> np.ndarray:
 
 
 def count_confusions(objects: EvaluatedObjects) -> np.ndarray:
-    """Return (C + 1, C + 1) int64: true class in rows, found class in columns, the background last in both.
+    """Return (C + 1, C + 1) int64: true class in rows, predicted class in columns, the background last in both.
 
-    Detections of at least ``LEAST_SCORE`` are matched to objects of any class, IoU at least ``LEAST_IOU``, highest
+    Detections of at least ``MIN_SCORE`` are matched to objects of any class, IoU at least ``MIN_IOU``, highest
     IoU first.
     """
     nothing = len(objects.class_names)
     table = np.zeros((nothing + 1, nothing + 1), dtype=np.int64)
     for image in map(select_shown, objects.iterate_images()):
-        overlaps = _measure_overlaps(image.found_boxes, image.true_boxes, image.true_ignored)
-        matched = match_one_to_one(np.where(image.true_ignored, 0.0, overlaps), LEAST_IOU)
-        on_ignored = (np.where(image.true_ignored, overlaps, 0.0) >= LEAST_IOU).any(axis=1)
+        overlaps = _measure_overlaps(image.pred_boxes, image.true_boxes, image.true_ignored)
+        matched = match_one_to_one(np.where(image.true_ignored, 0.0, overlaps), MIN_IOU)
+        on_ignored = (np.where(image.true_ignored, overlaps, 0.0) >= MIN_IOU).any(axis=1)
         counted = (matched >= 0) | ~on_ignored
         true = np.append(image.true_classes, nothing)[matched]
-        np.add.at(table, (true[counted], image.found_classes[counted]), 1)
+        np.add.at(table, (true[counted], image.pred_classes[counted]), 1)
         missed = ~image.true_ignored
         missed[matched[matched >= 0]] = False
         np.add.at(table, (image.true_classes[missed], nothing), 1)
@@ -154,14 +154,14 @@ def measure_image(image: ImageObjects) -> float:
     """Return the mean IoU of the right detections times F1, 0..1; NaN for an image without objects and detections.
 
     That is the sum of the IoUs over (right + (wrong + missed) / 2), known as panoptic quality (Kirillov et al. 2019),
-    of boxes: detections of at least ``LEAST_SCORE`` are right on an object of their class with an IoU of
-    ``LEAST_IOU``.
+    of boxes: detections of at least ``MIN_SCORE`` are right on an object of their class with an IoU of
+    ``MIN_IOU``.
     """
     image = select_shown(image)
-    overlaps = _measure_overlaps(image.found_boxes, image.true_boxes, image.true_ignored)
-    overlaps = np.where(image.found_classes[:, None] == image.true_classes, overlaps, 0.0)
-    overlaps, on_ignored = overlaps[:, ~image.true_ignored], overlaps[:, image.true_ignored] >= LEAST_IOU
-    matched = match_one_to_one(overlaps, LEAST_IOU)
+    overlaps = _measure_overlaps(image.pred_boxes, image.true_boxes, image.true_ignored)
+    overlaps = np.where(image.pred_classes[:, None] == image.true_classes, overlaps, 0.0)
+    overlaps, on_ignored = overlaps[:, ~image.true_ignored], overlaps[:, image.true_ignored] >= MIN_IOU
+    matched = match_one_to_one(overlaps, MIN_IOU)
     right = matched >= 0
     wrong, missed = int((~right & ~on_ignored.any(axis=1)).sum()), overlaps.shape[1] - int(right.sum())
     count = right.sum() + (wrong + missed) / 2
@@ -169,17 +169,17 @@ def measure_image(image: ImageObjects) -> float:
 
 
 def select_shown(image: ImageObjects) -> ImageObjects:
-    """Return the image with the detections of at least ``LEAST_SCORE``."""
-    shown = image.found_scores >= LEAST_SCORE
-    found = (image.found_boxes[shown], image.found_scores[shown], image.found_classes[shown])
-    return ImageObjects(*found, image.true_boxes, image.true_classes, image.true_ignored)
+    """Return the image with the detections of at least ``MIN_SCORE``."""
+    shown = image.pred_scores >= MIN_SCORE
+    predicted = (image.pred_boxes[shown], image.pred_scores[shown], image.pred_classes[shown])
+    return ImageObjects(*predicted, image.true_boxes, image.true_classes, image.true_ignored)
 
 
-def _measure_overlaps(found: np.ndarray, true: np.ndarray, ignored: np.ndarray) -> np.ndarray:
+def _measure_overlaps(predicted: np.ndarray, true: np.ndarray, ignored: np.ndarray) -> np.ndarray:
     """Return (D, G): IoU, or, with ignored objects, the part of the detection that is in them."""
-    iou = compute_box_iou(found, true)
+    iou = compute_box_iou(predicted, true)
     # With intersection i and areas a, b: iou = i / (a + b - i).
-    areas = [np.clip(boxes[:, 2:] - boxes[:, :2], 0, None).astype(np.float64).prod(axis=1) for boxes in (found, true)]
+    areas = [np.clip(boxes[:, 2:] - boxes[:, :2], 0, None).astype(np.float64).prod(axis=1) for boxes in (predicted, true)]
     both = iou * (areas[0][:, None] + areas[1]) / (1 + iou)
     inside = np.divide(both, areas[0][:, None], out=np.zeros_like(both), where=areas[0][:, None] > 0)
     return np.where(ignored, inside, iou)

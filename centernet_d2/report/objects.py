@@ -1,4 +1,4 @@
-"""The objects of an evaluated dataset, found and true, as arrays in one file."""
+"""The objects of an evaluated dataset, predicted and true, as arrays in one file."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ class ImageObjects:
     """The objects of one image, boxes as x1, y1, x2, y2 in its pixels.
 
     Attributes:
-        found_boxes, found_scores, found_classes: (D, 4), (D,), (D,), by descending score.
+        pred_boxes, pred_scores, pred_classes: (D, 4), (D,), (D,), by descending score.
         true_boxes, true_classes: (G, 4), (G,).
         true_ignored: (G,) bool: crowds and difficult objects. Finding one is neither right nor wrong.
     """
 
-    found_boxes: np.ndarray
-    found_scores: np.ndarray
-    found_classes: np.ndarray
+    pred_boxes: np.ndarray
+    pred_scores: np.ndarray
+    pred_classes: np.ndarray
     true_boxes: np.ndarray
     true_classes: np.ndarray
     true_ignored: np.ndarray
@@ -30,24 +30,24 @@ class ImageObjects:
 
 @dataclass(frozen=True)
 class EvaluatedObjects:
-    """Of all images. Rows of ``found_*`` and ``true_*`` are sorted by image.
+    """Of all images. Rows of ``pred_*`` and ``true_*`` are sorted by image.
 
     Attributes:
         class_names: (C,) str.
         file_names: (I,) str.
-        found_image, true_image: (D,), (G,) int64, index of the image.
-        found_boxes, found_scores, found_classes, true_boxes, true_classes, true_ignored: as of :class:`ImageObjects`.
+        pred_image, true_image: (D,), (G,) int64, index of the image.
+        pred_boxes, pred_scores, pred_classes, true_boxes, true_classes, true_ignored: as of :class:`ImageObjects`.
         keypoint_names: (K,) str; empty where the model has no keypoints.
         keypoint_errors: (G, K) float32, distance from the true keypoint divided by the square root of the true box's
-            area; NaN where it is not labeled or the object was not found.
+            area; NaN where it is not labeled or the object was not detected.
     """
 
     class_names: np.ndarray
     file_names: np.ndarray
-    found_image: np.ndarray
-    found_boxes: np.ndarray
-    found_scores: np.ndarray
-    found_classes: np.ndarray
+    pred_image: np.ndarray
+    pred_boxes: np.ndarray
+    pred_scores: np.ndarray
+    pred_classes: np.ndarray
     true_image: np.ndarray
     true_boxes: np.ndarray
     true_classes: np.ndarray
@@ -62,11 +62,11 @@ class EvaluatedObjects:
     def iterate_images(self) -> Iterator[ImageObjects]:
         """Yield the objects of each image, in order."""
         edges = np.arange(len(self) + 1)
-        found, true = np.searchsorted(self.found_image, edges), np.searchsorted(self.true_image, edges)
+        predicted, true = np.searchsorted(self.pred_image, edges), np.searchsorted(self.true_image, edges)
         for i in range(len(self)):
-            mine, its = slice(found[i], found[i + 1]), slice(true[i], true[i + 1])
+            mine, its = slice(predicted[i], predicted[i + 1]), slice(true[i], true[i + 1])
             yield ImageObjects(
-                *(self.found_boxes[mine], self.found_scores[mine], self.found_classes[mine]),
+                *(self.pred_boxes[mine], self.pred_scores[mine], self.pred_classes[mine]),
                 *(self.true_boxes[its], self.true_classes[its], self.true_ignored[its]),
             )
 

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import logging
-import os
 from html import escape
 from pathlib import Path
 
+from centernet_d2.checkpoint.writing import write_text
 from centernet_d2.report.figures import DATASET_FIGURES, RUN_FIGURES
 from centernet_d2.report.run_folder import RunFolder, read_run_folder
 
@@ -36,9 +36,8 @@ def write_report(folder: str | Path) -> Path:
     """
     folder = Path(folder)
     run = read_run_folder(folder)
-    path, part = folder / FILE, folder / f"{FILE}.part"
-    part.write_text(build_page(run), encoding="utf-8")
-    os.replace(part, path)
+    path = folder / FILE
+    write_text(path, build_page(run))
     _logger.info("Report: %s", path)
     return path
 

@@ -1,4 +1,4 @@
-"""Keeps what an evaluation found, and draws its best and worst images."""
+"""Keeps the predictions of an evaluation, and draws its best and worst images."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from centernet_d2.data.image_io import DatasetDict, read_image
 from centernet_d2.evaluation.average_precision import compute_box_iou
 from centernet_d2.evaluation.common import gather_predictions, select_finite_detections
 from centernet_d2.evaluation.keypoints.metrics import compute_landmark_distances
-from centernet_d2.report.matching import LEAST_IOU, LEAST_SCORE, match_one_to_one, measure_image
+from centernet_d2.report.matching import MIN_IOU, MIN_SCORE, match_one_to_one, measure_image
 from centernet_d2.report.objects import EvaluatedObjects, ImageObjects
 from centernet_d2.visualization.dataset import convert_annotations
 from centernet_d2.visualization.visualizer import Visualizer, join_side_by_side
@@ -34,7 +34,7 @@ _MAX_WIDTH = 1200
 
 
 @dataclass(frozen=True)
-class _Found:
+class _ImageResult:
     """Of one image; ``keypoint_errors`` (G, K), ``quality`` as ``measure_image`` gives it."""
 
     objects: ImageObjects
@@ -60,7 +60,7 @@ class ObjectRecorder(DatasetEvaluator):
         self.reset()
 
     def reset(self) -> None:
-        self._found: dict[Any, _Found] = {}
+        self._results: dict[Any, _ImageResult] = {}
         self._kept: dict[Any, Instances] = {}
 
     def process(self, inputs: list[DatasetDict], outputs: list[dict[str, Any]]) -> None:
@@ -70,18 +70,18 @@ class ObjectRecorder(DatasetEvaluator):
             instances = instances[instances.pred_classes < len(self._class_names)]
             objects = _collect_objects(instances, annotations)
             quality = measure_image(objects)
-            self._found[key] = _Found(objects, _measure_keypoints(instances, objects, annotations), quality)
+            self._results[key] = _ImageResult(objects, _measure_keypoints(instances, objects, annotations), quality)
             if not math.isnan(quality):
-                self._kept[key] = instances[instances.scores >= LEAST_SCORE]
+                self._kept[key] = instances[instances.scores >= MIN_SCORE]
                 self._kept = self._select_extremes(self._kept)
 
     def evaluate(self) -> dict[str, Any]:
         kept = comm.gather(self._kept)
-        found = gather_predictions(self._found, self._name, len(self._dicts))
-        if found is None:
+        results = gather_predictions(self._results, self._name, len(self._dicts))
+        if results is None:
             return {}
-        self._found = found
-        self._join(found).save(self._folder / OBJECTS_FILE)
+        self._results = results
+        self._join(results).save(self._folder / OBJECTS_FILE)
         self._draw({key: one for part in kept for key, one in part.items()})
         return {}
 
@@ -89,13 +89,13 @@ class ObjectRecorder(DatasetEvaluator):
         """Return the images that may be drawn."""
         if len(kept) <= _NUM_BEST + _NUM_WORST:
             return kept
-        order = sorted(kept, key=lambda key: self._found[key].quality)
+        order = sorted(kept, key=lambda key: self._results[key].quality)
         return {key: kept[key] for key in [*order[:_NUM_WORST], *order[-_NUM_BEST:]]}
 
-    def _join(self, found: dict[Any, _Found]) -> EvaluatedObjects:
-        keys = [key for key in self._dicts if key in found]
-        images = [found[key].objects for key in keys]
-        num_keypoints = max((found[key].keypoint_errors.shape[1] for key in keys), default=0)
+    def _join(self, results: dict[Any, _ImageResult]) -> EvaluatedObjects:
+        keys = [key for key in self._dicts if key in results]
+        images = [results[key].objects for key in keys]
+        num_keypoints = max((results[key].keypoint_errors.shape[1] for key in keys), default=0)
         names = MetadataCatalog.get(self._name).get("keypoint_names") or [str(k) for k in range(num_keypoints)]
 
         def join(name: str, *shape: int) -> np.ndarray:
@@ -104,14 +104,14 @@ class ObjectRecorder(DatasetEvaluator):
         def number(name: str) -> np.ndarray:
             return np.repeat(np.arange(len(images)), [len(getattr(image, name)) for image in images])
 
-        errors = [found[key].keypoint_errors for key in keys if found[key].keypoint_errors.shape[1]]
+        errors = [results[key].keypoint_errors for key in keys if results[key].keypoint_errors.shape[1]]
         return EvaluatedObjects(
             class_names=np.array(self._class_names, dtype=str),
             file_names=np.array([Path(self._dicts[key]["file_name"]).name for key in keys], dtype=str),
-            found_image=number("found_boxes"),
-            found_boxes=join("found_boxes", 4).astype(np.float32),
-            found_scores=join("found_scores").astype(np.float32),
-            found_classes=join("found_classes").astype(np.int64),
+            pred_image=number("pred_boxes"),
+            pred_boxes=join("pred_boxes", 4).astype(np.float32),
+            pred_scores=join("pred_scores").astype(np.float32),
+            pred_classes=join("pred_classes").astype(np.int64),
             true_image=number("true_boxes"),
             true_boxes=join("true_boxes", 4).astype(np.float32),
             true_classes=join("true_classes").astype(np.int64),
@@ -123,7 +123,7 @@ class ObjectRecorder(DatasetEvaluator):
     def _draw(self, kept: dict[Any, Instances]) -> None:
         """Write the worst and the best images, and what they are to ``images.json``."""
         kept = self._select_extremes(kept)
-        order = sorted(kept, key=lambda key: self._found[key].quality)
+        order = sorted(kept, key=lambda key: self._results[key].quality)
         num_best = min(_NUM_BEST, len(order) // 2)
         groups = {"best": order[::-1][:num_best], "worst": order[: len(order) - num_best][:_NUM_WORST]}
         visualizer, entries = Visualizer.from_config(self._cfg, threshold=0.0), []
@@ -136,7 +136,7 @@ class ObjectRecorder(DatasetEvaluator):
                 name = f"{group}_{i}.jpg"
                 write_jpeg(self._folder / name, join_side_by_side(panels), _MAX_WIDTH)
                 file_name = Path(dataset_dict["file_name"]).name
-                entries.append({"group": group, "file": name, "image": file_name, "quality": self._found[key].quality})
+                entries.append({"group": group, "file": name, "image": file_name, "quality": self._results[key].quality})
         (self._folder / IMAGES_FILE).write_text(json.dumps(entries, indent=1), encoding="utf-8")
 
 
@@ -172,7 +172,7 @@ def _measure_keypoints(instances: Instances, objects: ImageObjects, annotations:
     boxes = instances.pred_boxes.tensor.double().numpy()
     usable = np.isfinite(boxes).all(axis=1)
     predicted = instances.pred_keypoints.double().numpy()[usable]
-    matched = match_one_to_one(compute_box_iou(boxes[usable], objects.true_boxes), LEAST_IOU)
+    matched = match_one_to_one(compute_box_iou(boxes[usable], objects.true_boxes), MIN_IOU)
     for d, g in enumerate(matched):
         true = np.array(annotations[g].get("keypoints", []), dtype=np.float64).reshape(-1, 3)
         if g >= 0 and len(true) == num_keypoints:

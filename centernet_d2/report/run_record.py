@@ -19,6 +19,7 @@ from detectron2.config import CfgNode
 from detectron2.utils import comm
 
 import centernet_d2
+from centernet_d2.checkpoint.writing import write_text
 from centernet_d2.data.catalog import load_dataset_dicts
 
 FILE = "run.json"
@@ -126,9 +127,7 @@ def describe_device(device: str) -> str:
 def _write(cfg: CfgNode, runs: list[dict[str, Any]]) -> None:
     path = Path(cfg.OUTPUT_DIR, FILE)
     path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_suffix(".part")
-    part.write_text(json.dumps({"runs": runs}, indent=1), encoding="utf-8")
-    os.replace(part, path)
+    write_text(path, json.dumps({"runs": runs}, indent=1))
 
 
 def _now() -> str:

@@ -34,10 +34,10 @@ def make_objects(images: list[ImageObjects], num_classes: int = NUM_CLASSES) -> 
     return EvaluatedObjects(
         class_names=np.array([f"class {k}" for k in range(num_classes)]),
         file_names=np.array([f"{i}.jpg" for i in range(len(images))], dtype=str),
-        found_image=number("found_boxes"),
-        found_boxes=join("found_boxes", 4),
-        found_scores=join("found_scores"),
-        found_classes=join("found_classes").astype(int),
+        pred_image=number("pred_boxes"),
+        pred_boxes=join("pred_boxes", 4),
+        pred_scores=join("pred_scores"),
+        pred_classes=join("pred_classes").astype(int),
         true_image=number("true_boxes"),
         true_boxes=join("true_boxes", 4),
         true_classes=join("true_classes").astype(int),
@@ -84,7 +84,7 @@ def evaluate_with_pycocotools(images: list[ImageObjects]) -> np.ndarray:
         for (x1, y1, x2, y2), label, ignored in rows:
             entry = {"id": len(truth) + 1, "image_id": i, "category_id": int(label), "iscrowd": int(ignored)}
             truth.append({**entry, "bbox": [x1, y1, x2 - x1, y2 - y1], "area": (x2 - x1) * (y2 - y1)})
-        rows = zip(image.found_boxes, image.found_scores, image.found_classes, strict=True)
+        rows = zip(image.pred_boxes, image.pred_scores, image.pred_classes, strict=True)
         for (x1, y1, x2, y2), score, label in rows:
             entry = {"image_id": i, "category_id": int(label), "score": float(score)}
             found.append({**entry, "bbox": [x1, y1, x2 - x1, y2 - y1]})
@@ -163,7 +163,7 @@ def test_confusions_of_random_images_add_up():
     table = count_confusions(objects)
     counted = np.bincount(objects.true_classes[~objects.true_ignored], minlength=NUM_CLASSES)
     assert table[:NUM_CLASSES].sum(axis=1).tolist() == counted.tolist()
-    assert table[:, :NUM_CLASSES].sum() <= (objects.found_scores >= 0.3).sum()
+    assert table[:, :NUM_CLASSES].sum() <= (objects.pred_scores >= 0.3).sum()
 
 
 def test_curve_and_best_score_of_a_small_case():
@@ -195,10 +195,10 @@ def test_nothing_found_and_nothing_there():
     for images in ([make_image()], [make_image([(BOX, 0.9, 0)])], [make_image([], [(BOX, 0, False)])]):
         objects = make_objects(images)
         first, second = match_classes(objects)[:2]
-        assert len(first.scores) == len(objects.found_scores)
+        assert len(first.scores) == len(objects.pred_scores)
         assert np.isnan(second.compute_average_precision()) and np.isnan(second.find_best_score()).all()
         assert (first.compute_average_precision() == 0) == bool(len(objects.true_boxes))
-        assert count_confusions(objects).sum() == len(list(itertools.chain(objects.found_boxes, objects.true_boxes)))
+        assert count_confusions(objects).sum() == len(list(itertools.chain(objects.pred_boxes, objects.true_boxes)))
 
 
 def test_file_of_objects(tmp_path):

@@ -94,6 +94,17 @@ def test_every_part_is_of_two_functions_that_run(parts, tmp_path):
         assert len(set(labels)) == len(labels) > 1, part
 
 
+def test_networks_run(parts, tmp_path):
+    networks = importlib.import_module("benchmarks.networks")
+    args = argparse.Namespace(device="cpu", networks=["R_18"], batches=[1], published=None, folder=str(tmp_path))
+    for part, count in [("network", 3), ("step", 1), ("predictor", 2)]:
+        rows = networks.PARTS[part](args)
+        assert len(rows) == count
+        for label, ours, reference in rows:
+            assert "R_18" in label and reference is None
+            ours()
+
+
 def test_curves_are_synthetic(monkeypatch, tmp_path, capsys, parts):
     """Of small sizes, without a network."""
     curves = importlib.import_module("benchmark_curves")

@@ -25,7 +25,7 @@ from centernet_d2.runtime.onnx_model import OnnxPredictor
 if TYPE_CHECKING:
     from benchmarks.reference import Reference
 
-CONFIGS = Path(__file__).resolve().parents[1] / "configs" / "COCO-Detection"
+CONFIGS = Path(__file__).resolve().parents[2] / "configs" / "COCO-Detection"
 IMAGE = np.random.default_rng(0).integers(0, 256, (480, 640, 3), dtype=np.uint8)
 
 

@@ -45,8 +45,8 @@ _AREAS = {"bbox": ("s", "m", "l"), "keypoints": ("m", "l")}
 CocoEntry = dict[str, Any]
 
 
-class _Found(NamedTuple):
-    """The objects found in one image: boxes (P, 4) x, y, width, height, float64, and scores and classes (P,).
+class _ImagePredictions(NamedTuple):
+    """The predictions in one image: boxes (P, 4) x, y, width, height, float64, and scores and classes (P,).
 
     ``landmarks`` has, for each object, those of its own class: (n, 3) x, y, score, float32, in continuous image
     coordinates; it is None where the model predicts boxes only.
@@ -89,7 +89,7 @@ class ClothesLandmarkEvaluator(DatasetEvaluator):
         self.reset()
 
     def reset(self) -> None:
-        self._found: list[_Found] = []
+        self._predictions: list[_ImagePredictions] = []
 
     def process(self, inputs: list[dict[str, Any]], outputs: list[dict[str, Any]]) -> None:
         """Store the predictions. ``outputs`` have ``instances`` in pixels of the image.
@@ -98,9 +98,9 @@ class ClothesLandmarkEvaluator(DatasetEvaluator):
             ValueError: the instances have another number of landmarks than the dataset.
         """
         for sample, output in zip(inputs, outputs, strict=True):
-            self._found.append(self._select_predictions(sample["image_id"], output["instances"].to("cpu")))
+            self._predictions.append(self._select_predictions(sample["image_id"], output["instances"].to("cpu")))
 
-    def _select_predictions(self, image_id: int, instances: Instances) -> _Found:
+    def _select_predictions(self, image_id: int, instances: Instances) -> _ImagePredictions:
         boxes = BoxMode.convert(instances.pred_boxes.tensor.double(), BoxMode.XYXY_ABS, BoxMode.XYWH_ABS).numpy()
         classes = instances.pred_classes.numpy()
         landmarks = None
@@ -111,7 +111,7 @@ class ClothesLandmarkEvaluator(DatasetEvaluator):
                 raise ValueError(f"{points.shape[1]} landmarks are predicted, but dataset {name!r} has {count}")
             ranges = (self._schema.ranges[number] for number in classes)
             landmarks = [one[first:end].copy() for one, (first, end) in zip(points, ranges, strict=True)]
-        return _Found(image_id, boxes, instances.scores.double().numpy(), classes, landmarks)
+        return _ImagePredictions(image_id, boxes, instances.scores.double().numpy(), classes, landmarks)
 
     def evaluate(self) -> dict[str, dict[str, float]]:
         """Return the results over the detections of all processes in the main process, {} in the others.
@@ -120,7 +120,7 @@ class ClothesLandmarkEvaluator(DatasetEvaluator):
             ValueError: detections in an image that the dataset does not have.
         """
         comm.synchronize()
-        gathered = comm.gather(self._found, dst=0)
+        gathered = comm.gather(self._predictions, dst=0)
         if not comm.is_main_process():
             return {}
         predictions = list({entry.image_id: entry for entry in itertools.chain(*gathered)}.values())
@@ -161,7 +161,7 @@ class ClothesLandmarkEvaluator(DatasetEvaluator):
         return gt
 
     def _compute_results(
-        self, gt: list[list[CocoEntry]], predictions: list[_Found], iou_type: str, visibility: int = 0
+        self, gt: list[list[CocoEntry]], predictions: list[_ImagePredictions], iou_type: str, visibility: int = 0
     ) -> dict[str, float]:
         """Return the metrics of one task; landmarks below ``visibility`` count as not labeled."""
         precisions = []
@@ -176,7 +176,7 @@ class ClothesLandmarkEvaluator(DatasetEvaluator):
             precisions.append(_compute_precision(objects, detections, iou_type, self._sigmas[first:end], limit))
         return _compute_metrics(np.stack(precisions), _AREAS[iou_type], self._schema.class_names)
 
-    def _save(self, predictions: list[_Found], output_dir: str) -> None:
+    def _save(self, predictions: list[_ImagePredictions], output_dir: str) -> None:
         """Write COCO's format: pixel indices, zeros for the landmarks of other categories.
 
         Entry by entry, because as one string the results of the validation set would be gigabytes.
@@ -197,7 +197,7 @@ class ClothesLandmarkEvaluator(DatasetEvaluator):
             file.write("]" if separator != "[" else "[]")
 
 
-def _convert_detection(predictions: _Found, k: int) -> CocoEntry:
+def _convert_detection(predictions: _ImagePredictions, k: int) -> CocoEntry:
     """Return a detected object; landmarks are those of its class, 3 n values, pixel indices as in COCO files."""
     entry = {
         "image_id": predictions.image_id,

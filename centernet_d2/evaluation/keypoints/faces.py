@@ -89,7 +89,7 @@ class FaceLandmarkEvaluator(DatasetEvaluator):
         self.reset()
 
     def reset(self) -> None:
-        self._found: dict[Any, list[FaceError]] = {}
+        self._predictions: dict[Any, list[FaceError]] = {}
 
     def process(self, inputs: list[DatasetDict], outputs: list[dict[str, Instances]]) -> None:
         """
@@ -112,10 +112,10 @@ class FaceLandmarkEvaluator(DatasetEvaluator):
             # Non-finite predictions are dropped.
             usable = np.isfinite(predicted).all(axis=(1, 2)) & np.isfinite(scores)
             image = self.images[sample["image_id"]]
-            self._found[sample["image_id"]] = _judge(image, predicted[usable], scores[usable], self.schema)
+            self._predictions[sample["image_id"]] = _judge(image, predicted[usable], scores[usable], self.schema)
 
     def evaluate(self) -> dict[str, dict[str, float]]:
-        everything = gather_predictions(self._found, self.dataset_name, len(self.images))
+        everything = gather_predictions(self._predictions, self.dataset_name, len(self.images))
         if everything is None:
             return {}
         faces = [face for key in self.images for face in everything.get(key, [])]

@@ -43,7 +43,7 @@ class OwnKeypointEvaluator(DatasetEvaluator):
         self.reset()
 
     def reset(self) -> None:
-        self._found: dict[Any, np.ndarray] = {}
+        self._predictions: dict[Any, np.ndarray] = {}
 
     def process(self, inputs: list[DatasetDict], outputs: list[dict[str, Instances]]) -> None:
         """
@@ -53,10 +53,10 @@ class OwnKeypointEvaluator(DatasetEvaluator):
         """
         for sample, output in zip(inputs, outputs, strict=True):
             annotations = self._images[sample["image_id"]].get("annotations", [])
-            self._found[sample["image_id"]] = measure_errors(output["instances"].to("cpu"), annotations, self._schema)
+            self._predictions[sample["image_id"]] = measure_errors(output["instances"].to("cpu"), annotations, self._schema)
 
     def evaluate(self) -> dict[str, dict[str, float]]:
-        everything = gather_predictions(self._found, self._name, len(self._images))
+        everything = gather_predictions(self._predictions, self._name, len(self._images))
         errors = np.concatenate([np.zeros((0, len(self._schema), 3)), *(everything or {}).values()])
         if everything is None or not len(errors):
             return {}

@@ -75,12 +75,12 @@ class KittiEvaluator(DatasetEvaluator):
         self.reset()
 
     def reset(self) -> None:
-        self._found: dict[Any, Objects] = {}
+        self._predictions: dict[Any, Objects] = {}
 
     def process(self, inputs: list[DatasetDict], outputs: list[dict[str, Instances]]) -> None:
         """Store the predictions; non-finite ones are dropped."""
         for sample, output in zip(inputs, outputs, strict=True):
-            self._found[sample["image_id"]] = self._convert_detections(output["instances"].to("cpu"))
+            self._predictions[sample["image_id"]] = self._convert_detections(output["instances"].to("cpu"))
 
     def _convert_detections(self, instances: Instances) -> Objects:
         boxes, scores = instances.pred_boxes.tensor.double(), instances.scores.double()
@@ -102,7 +102,7 @@ class KittiEvaluator(DatasetEvaluator):
         Raises:
             KeyError: detections in an image that the dataset does not have.
         """
-        predictions = gather_predictions(self._found, self._dataset_name, len(self._dataset_dicts))
+        predictions = gather_predictions(self._predictions, self._dataset_name, len(self._dataset_dicts))
         if not predictions:
             return {}
         if self._output_dir:

@@ -27,8 +27,8 @@ if TYPE_CHECKING:
 _logger = logging.getLogger(__name__)
 
 
-class _Found(NamedTuple):
-    """F objects of a frame: x1, y1, x2, y2 (F, 4) float64, scores (F,), classes (F,) and track ids (F,) int64."""
+class _FramePredictions(NamedTuple):
+    """F predictions of a frame: x1, y1, x2, y2 (F, 4) float64, scores (F,), classes (F,) and track ids (F,) int64."""
 
     boxes: np.ndarray
     scores: np.ndarray
@@ -73,7 +73,7 @@ class TrackingEvaluator(DatasetEvaluator):
         self.reset()
 
     def reset(self) -> None:
-        self._found: dict[int, dict[int, _Found]] = {}
+        self._predictions: dict[int, dict[int, _FramePredictions]] = {}
 
     def process(self, inputs: list[DatasetDict], outputs: list[dict[str, Instances]]) -> None:
         """Store the predictions; non-finite ones are dropped.
@@ -88,11 +88,11 @@ class TrackingEvaluator(DatasetEvaluator):
             boxes, scores = instances.pred_boxes.tensor.double(), instances.scores.double()
             usable = torch.cat([boxes, scores[:, None]], dim=1).isfinite().all(dim=1)
             fields = (boxes, scores, instances.pred_classes, instances.pred_track_ids)
-            predictions = _Found(*(x[usable].numpy() for x in fields))
+            predictions = _FramePredictions(*(x[usable].numpy() for x in fields))
             for track_id, count in Counter(predictions.ids.tolist()).items():
                 if count > 1:
                     raise ValueError(f"{file}: {count} objects have the track id {track_id}")
-            self._found.setdefault(sample["video_id"], {})[sample["frame"]] = predictions
+            self._predictions.setdefault(sample["video_id"], {})[sample["frame"]] = predictions
 
     def evaluate(self) -> dict[str, dict[str, float]]:
         """
@@ -100,7 +100,7 @@ class TrackingEvaluator(DatasetEvaluator):
             ValueError: frames of one video were processed in several processes.
             KeyError: a frame that the dataset does not have.
         """
-        gathered = comm.gather(self._found)
+        gathered = comm.gather(self._predictions)
         if not comm.is_main_process():
             return {}
         for video, count in Counter(video for one in gathered for video in one).items():
@@ -124,7 +124,7 @@ class TrackingEvaluator(DatasetEvaluator):
         _log(results, self._class_names)
         return {"tracking": results}
 
-    def _compute_scores(self, predictions: dict[int, dict[int, _Found]]) -> dict[str, float]:
+    def _compute_scores(self, predictions: dict[int, dict[int, _FramePredictions]]) -> dict[str, float]:
         by_class = [
             [
                 [self._compare(self._dataset_dicts[video, frame], one, category) for frame, one in frames.items()]
@@ -140,7 +140,7 @@ class TrackingEvaluator(DatasetEvaluator):
                 }
         return results
 
-    def _compare(self, dataset_dict: DatasetDict, predictions: _Found, category: int) -> tracking_metrics.Frame:
+    def _compare(self, dataset_dict: DatasetDict, predictions: _FramePredictions, category: int) -> tracking_metrics.Frame:
         true = [one for one in dataset_dict.get("annotations", []) if one["category_id"] == category]
         true = list_scored_objects(true, self._dataset_name)
         ids = np.array([one["track_id"] for one in true], dtype=np.int64)
@@ -150,7 +150,7 @@ class TrackingEvaluator(DatasetEvaluator):
             ids, convert_to_corner_boxes(true), ignored, predictions.ids[same], predictions.boxes[same]
         )
 
-    def _save(self, predictions: dict[int, dict[int, _Found]], output_dir: Path) -> None:
+    def _save(self, predictions: dict[int, dict[int, _FramePredictions]], output_dir: Path) -> None:
         output_dir.mkdir(parents=True, exist_ok=True)
         names = MetadataCatalog.get(self._dataset_name).get("video_names", {})
         for video, frames in predictions.items():
@@ -160,7 +160,7 @@ class TrackingEvaluator(DatasetEvaluator):
             (output_dir / f"{names.get(video, video)}.txt").write_text("".join(lines))
 
 
-def _format_lines(frame: int, predictions: _Found, num_classes: int) -> Iterator[str]:
+def _format_lines(frame: int, predictions: _FramePredictions, num_classes: int) -> Iterator[str]:
     sizes = predictions.boxes[:, 2:] - predictions.boxes[:, :2]
     rows = np.hstack([predictions.boxes[:, :2] + 1, sizes, predictions.scores[:, None]]).tolist()
     for track_id, category, row in zip(predictions.ids.tolist(), predictions.classes.tolist(), rows, strict=True):

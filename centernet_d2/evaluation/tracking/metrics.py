@@ -39,17 +39,17 @@ class Frame(NamedTuple):
 
     Attributes:
         true_ids: (T,) int64.
-        found_ids: (F,) int64.
+        pred_ids: (F,) int64.
         overlaps: (T, F) float64, 0 to 1.
     """
 
     true_ids: np.ndarray
-    found_ids: np.ndarray
+    pred_ids: np.ndarray
     overlaps: np.ndarray
 
 
 def compare_frame(
-    true_ids: np.ndarray, true_boxes: np.ndarray, ignored: np.ndarray, found_ids: np.ndarray, found_boxes: np.ndarray
+    true_ids: np.ndarray, true_boxes: np.ndarray, ignored: np.ndarray, pred_ids: np.ndarray, pred_boxes: np.ndarray
 ) -> Frame:
     """Remove ignored objects and the predictions matched to them.
 
@@ -59,13 +59,13 @@ def compare_frame(
     Args:
         true_boxes: (T, 4) x1, y1, x2, y2.
         ignored: (T,) bool.
-        found_boxes: (F, 4).
+        pred_boxes: (F, 4).
     """
-    overlaps = compute_box_iou(true_boxes, found_boxes)
+    overlaps = compute_box_iou(true_boxes, pred_boxes)
     matching = np.where(overlaps < OVERLAP - _EPSILON, 0, overlaps)
     rows, columns = linear_sum_assignment(-matching)
     removed = columns[ignored[rows] & (matching[rows, columns] > 0)]
-    return Frame(true_ids[~ignored], np.delete(found_ids, removed), np.delete(overlaps[~ignored], removed, axis=1))
+    return Frame(true_ids[~ignored], np.delete(pred_ids, removed), np.delete(overlaps[~ignored], removed, axis=1))
 
 
 def compute_scores(videos: Sequence[Sequence[Frame]]) -> dict[str, float]:
@@ -83,8 +83,8 @@ def clear_and_identity(videos: Sequence[Sequence[Frame]]) -> dict[str, float]:
     host, partials = create(), []
     for frames in videos:
         events = MOTAccumulator(auto_id=True)
-        for true_ids, found_ids, overlaps in frames:
-            events.update(true_ids, found_ids, np.where(overlaps < OVERLAP - _EPSILON, np.nan, 1 - overlaps))
+        for true_ids, pred_ids, overlaps in frames:
+            events.update(true_ids, pred_ids, np.where(overlaps < OVERLAP - _EPSILON, np.nan, 1 - overlaps))
         wanted = [*_CLEAR.values(), "num_objects"]
         partials.append(host.compute(events, metrics=wanted, return_dataframe=False, return_cached=True))
     predictions = host.compute_overall(partials, metrics=[*_CLEAR.values(), "num_objects"], return_dataframe=False)
@@ -99,7 +99,7 @@ def hota(videos: Sequence[Sequence[Frame]]) -> dict[str, float]:
     total = 0
     matches, associations = np.zeros_like(HOTA_OVERLAPS), np.zeros_like(HOTA_OVERLAPS)
     for frames in videos:
-        total += sum(len(frame.true_ids) + len(frame.found_ids) for frame in frames)
+        total += sum(len(frame.true_ids) + len(frame.pred_ids) for frame in frames)
         pairs, overlaps, together = _match_frames(frames)
         for k, minimum in enumerate(HOTA_OVERLAPS):
             kinds, counts = np.unique(pairs[overlaps >= minimum - _EPSILON], return_counts=True)
@@ -122,11 +122,11 @@ def _match_frames(frames: Sequence[Frame]) -> tuple[np.ndarray, np.ndarray, np.n
         together: of all pairs, frames of the object plus frames of the track.
     """
     true_ids, true_index = np.unique(np.concatenate([frame.true_ids for frame in frames]), return_inverse=True)
-    found_ids, found_index = np.unique(np.concatenate([frame.found_ids for frame in frames]), return_inverse=True)
+    pred_ids, pred_index = np.unique(np.concatenate([frame.pred_ids for frame in frames]), return_inverse=True)
     rows = np.split(true_index, np.cumsum([len(frame.true_ids) for frame in frames])[:-1])
-    columns = np.split(found_index, np.cumsum([len(frame.found_ids) for frame in frames])[:-1])
+    columns = np.split(pred_index, np.cumsum([len(frame.pred_ids) for frame in frames])[:-1])
     together = np.bincount(true_index, minlength=len(true_ids))[:, None] + np.bincount(
-        found_index, minlength=len(found_ids)
+        pred_index, minlength=len(pred_ids)
     )
     potential = np.zeros(together.shape)
     for frame, row, column in zip(frames, rows, columns, strict=True):
@@ -138,6 +138,6 @@ def _match_frames(frames: Sequence[Frame]) -> tuple[np.ndarray, np.ndarray, np.n
     pairs, overlaps = [np.zeros(0, dtype=np.int64)], [np.zeros(0)]
     for frame, row, column in zip(frames, rows, columns, strict=True):
         i, j = linear_sum_assignment(-alignment[np.ix_(row, column)] * frame.overlaps)
-        pairs.append(row[i] * len(found_ids) + column[j])
+        pairs.append(row[i] * len(pred_ids) + column[j])
         overlaps.append(frame.overlaps[i, j])
     return np.concatenate(pairs), np.concatenate(overlaps), together.reshape(-1)

@@ -1,4 +1,4 @@
-"""Which class was found where which one is."""
+"""The confusion matrix."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ from html import escape
 
 import numpy as np
 
-from centernet_d2.report.matching import LEAST_IOU, LEAST_SCORE, count_confusions
+from centernet_d2.report.matching import MIN_IOU, MIN_SCORE, count_confusions
 from centernet_d2.report.run_folder import EvaluatedDataset
 
 _NOTE = (
-    f"Rows are true classes, columns what was found, with scores of at least {LEAST_SCORE}, matched at an IoU of at "
-    f"least {LEAST_IOU}. The last row counts detections where nothing is, the last column objects that were missed. "
+    f"Rows are true classes, columns predicted ones, with scores of at least {MIN_SCORE}, matched at an IoU of at "
+    f"least {MIN_IOU}. The last row counts detections where nothing is, the last column objects that were missed. "
     "The color is the part of the row."
 )
 
@@ -27,7 +27,7 @@ def build_confusion(dataset: EvaluatedDataset) -> str:
         for i, name in enumerate(names)
     ]
     return (
-        f'<p class="note">{_NOTE}</p><div class="scroll"><table class="matrix"><thead><tr><th>true \\ found</th>{head}'
+        f'<p class="note">{_NOTE}</p><div class="scroll"><table class="matrix"><thead><tr><th>true \\ predicted</th>{head}'
         f"</tr></thead><tbody>{''.join(rows)}</tbody></table></div>"
     )
 

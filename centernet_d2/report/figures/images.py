@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from centernet_d2.report.html import format_photo
-from centernet_d2.report.matching import LEAST_IOU, LEAST_SCORE
+from centernet_d2.report.matching import MIN_IOU, MIN_SCORE
 from centernet_d2.report.run_folder import EvaluatedDataset, RunFolder
 
 _NOTE = (
     "Left: labels; right: detections with scores of at least "
-    f"{LEAST_SCORE}. Images are ordered by the mean IoU of the right detections (IoU of at least {LEAST_IOU}) times F1."
+    f"{MIN_SCORE}. Images are ordered by the mean IoU of the right detections (IoU of at least {MIN_IOU}) times F1."
 )
 
 

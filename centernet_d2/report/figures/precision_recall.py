@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from centernet_d2.report.html import format_chart, make_axes
-from centernet_d2.report.matching import LEAST_IOU
+from centernet_d2.report.matching import MIN_IOU
 from centernet_d2.report.run_folder import EvaluatedDataset
 
 _MAX_NAMED = 8
@@ -28,8 +28,8 @@ def build_precision_recall(dataset: EvaluatedDataset) -> str:
         style = {"label": name} if number in named else {"color": "#bbbbbb", "linewidth": 0.7, "zorder": 1}
         left.plot(np.append(0, recall), np.append(precision[0], precision), **style)
         right.plot(scores, 2 * precision * recall / np.maximum(precision + recall, 1e-12), **style)
-    left.set(xlabel="recall", ylabel="precision", xlim=(0, 1.01), ylim=(0, 1.02), title=f"IoU {LEAST_IOU}")
-    right.set(xlabel="least score", ylabel="F1", xlim=(0, 1.01), ylim=(0, 1.02), title=f"IoU {LEAST_IOU}")
+    left.set(xlabel="recall", ylabel="precision", xlim=(0, 1.01), ylim=(0, 1.02), title=f"IoU {MIN_IOU}")
+    right.set(xlabel="least score", ylabel="F1", xlim=(0, 1.01), ylim=(0, 1.02), title=f"IoU {MIN_IOU}")
     for axes in (left, right):
         if axes.get_legend_handles_labels()[0]:
             axes.legend(fontsize=8)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from centernet_d2.report.html import COLORS, format_chart, make_axes
-from centernet_d2.report.matching import LEAST_IOU
+from centernet_d2.report.matching import MIN_IOU
 from centernet_d2.report.run_folder import EvaluatedDataset
 
 _NUM_BINS = 20
@@ -28,6 +28,6 @@ def build_score_histogram(dataset: EvaluatedDataset) -> str:
     axes.bar(centers, counts[1], width, bottom=counts[0], color=COLORS[1], label="wrong")
     # The many detections with hardly any score would hide the others.
     axes.set_ylim(0, 1.2 * max(1, int((counts[0] + counts[1])[2:].max())))
-    axes.set(xlabel="score", ylabel="detections", xlim=(0, 1), title=f"IoU {LEAST_IOU}; the first bars may be cut")
+    axes.set(xlabel="score", ylabel="detections", xlim=(0, 1), title=f"IoU {MIN_IOU}; the first bars may be cut")
     axes.legend()
     return format_chart(figure, "right and wrong detections by score")

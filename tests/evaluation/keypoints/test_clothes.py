@@ -187,7 +187,7 @@ def test_two_processes_give_what_one_gives(dataset_dicts: Records, monkeypatch: 
     for k, (entry, one) in reversed(list(enumerate(zip(dataset_dicts, predictions, strict=True)))):
         evaluators[k % 2].process([entry], [{"instances": one}])
     evaluators[1].process([dataset_dicts[0]], [{"instances": predictions[0]}])
-    kept = [evaluator._found for evaluator in evaluators]
+    kept = [evaluator._predictions for evaluator in evaluators]
     monkeypatch.setattr(comm, "gather", lambda data, dst: kept if comm.is_main_process() else [])
     together = evaluators[0].evaluate()
     assert together == {task: pytest.approx(alone[task], abs=1e-9, nan_ok=True) for task in TASKS}

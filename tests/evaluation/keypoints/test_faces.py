@@ -240,7 +240,7 @@ def test_processes_together_count_every_image_once(tmp_path, monkeypatch):
     for evaluator, numbers in ((first, (0, 1)), (second, (2, 0))):
         for i in numbers:
             evaluator.process([{"image_id": i}], [output(gt[i] if i != 2 else gt[i][:0])])
-    monkeypatch.setattr(comm, "gather", lambda data: [first._found, second._found])
+    monkeypatch.setattr(comm, "gather", lambda data: [first._predictions, second._predictions])
     assert first.evaluate()["landmarks"]["faces"] == 3
     assert first.evaluate()["landmarks"]["missed"] == pytest.approx(100 / 3)
     monkeypatch.setattr(comm, "is_main_process", lambda: False)

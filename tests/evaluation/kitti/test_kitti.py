@@ -222,7 +222,7 @@ def test_processes_share_images(monkeypatch):
         one = evaluator([true for true, _ in images])
         for number in numbers:
             one.process([{"image_id": number}], [{"instances": instances(images[number][1])}])
-        parts.append(one._found)
+        parts.append(one._predictions)
     monkeypatch.setattr(comm, "gather", lambda data: parts)
     results = one.evaluate()
     assert list(results) == list(expected)

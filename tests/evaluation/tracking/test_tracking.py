@@ -161,11 +161,11 @@ def test_the_best_match_decides_between_object_and_region() -> None:
     region = np.array([False, True])
     predictions = np.array([at(1), at(6)], dtype=np.float64)
     one = compare_frame(ids, boxes, region, np.array([5, 6]), predictions)
-    assert one.found_ids.tolist() == [5] and one.true_ids.tolist() == [1]
+    assert one.pred_ids.tolist() == [5] and one.true_ids.tolist() == [1]
     assert one.overlaps == pytest.approx(np.array([[39 / 41]]))
     # Alone, the one that is nearer to the region belongs to it, though it overlaps the object by 34 / 46.
     one = compare_frame(ids, boxes, region, np.array([6]), predictions[1:])
-    assert one.found_ids.tolist() == [] and one.overlaps.shape == (1, 0)
+    assert one.pred_ids.tolist() == [] and one.overlaps.shape == (1, 0)
 
 
 def test_overlaps_against_counted_pixels() -> None:
@@ -300,7 +300,7 @@ def test_what_processes_found_is_put_together(monkeypatch: pytest.MonkeyPatch) -
     first, second = evaluator(videos), evaluator(videos)
     process(first, 1, [name_outputs(two(k), {1: 7, 2: 9}) for k in range(LENGTH)])
     process(second, 2, [name_outputs(two(k), {1: 7}) for k in range(LENGTH)])
-    monkeypatch.setattr(comm, "gather", lambda predictions: [predictions, second._found])
+    monkeypatch.setattr(comm, "gather", lambda predictions: [predictions, second._predictions])
     assert first.evaluate()["tracking"] == percent(30 / 40, 60 / 70, 30 / 40, 1, FN=10, MT=3, ML=1)
     monkeypatch.setattr(comm, "is_main_process", lambda: False)
     assert first.evaluate() == {}
