@@ -179,7 +179,9 @@ def _measure_overlaps(predicted: np.ndarray, true: np.ndarray, ignored: np.ndarr
     """Return (D, G): IoU, or, with ignored objects, the part of the detection that is in them."""
     iou = compute_box_iou(predicted, true)
     # With intersection i and areas a, b: iou = i / (a + b - i).
-    areas = [np.clip(boxes[:, 2:] - boxes[:, :2], 0, None).astype(np.float64).prod(axis=1) for boxes in (predicted, true)]
+    areas = [
+        np.clip(boxes[:, 2:] - boxes[:, :2], 0, None).astype(np.float64).prod(axis=1) for boxes in (predicted, true)
+    ]
     both = iou * (areas[0][:, None] + areas[1]) / (1 + iou)
     inside = np.divide(both, areas[0][:, None], out=np.zeros_like(both), where=areas[0][:, None] > 0)
     return np.where(ignored, inside, iou)

@@ -136,7 +136,9 @@ class ObjectRecorder(DatasetEvaluator):
                 name = f"{group}_{i}.jpg"
                 write_jpeg(self._folder / name, join_side_by_side(panels), _MAX_WIDTH)
                 file_name = Path(dataset_dict["file_name"]).name
-                entries.append({"group": group, "file": name, "image": file_name, "quality": self._results[key].quality})
+                entries.append(
+                    {"group": group, "file": name, "image": file_name, "quality": self._results[key].quality}
+                )
         (self._folder / IMAGES_FILE).write_text(json.dumps(entries, indent=1), encoding="utf-8")
 
 

@@ -53,7 +53,9 @@ class OwnKeypointEvaluator(DatasetEvaluator):
         """
         for sample, output in zip(inputs, outputs, strict=True):
             annotations = self._images[sample["image_id"]].get("annotations", [])
-            self._predictions[sample["image_id"]] = measure_errors(output["instances"].to("cpu"), annotations, self._schema)
+            self._predictions[sample["image_id"]] = measure_errors(
+                output["instances"].to("cpu"), annotations, self._schema
+            )
 
     def evaluate(self) -> dict[str, dict[str, float]]:
         everything = gather_predictions(self._predictions, self._name, len(self._images))

@@ -140,7 +140,9 @@ class TrackingEvaluator(DatasetEvaluator):
                 }
         return results
 
-    def _compare(self, dataset_dict: DatasetDict, predictions: _FramePredictions, category: int) -> tracking_metrics.Frame:
+    def _compare(
+        self, dataset_dict: DatasetDict, predictions: _FramePredictions, category: int
+    ) -> tracking_metrics.Frame:
         true = [one for one in dataset_dict.get("annotations", []) if one["category_id"] == category]
         true = list_scored_objects(true, self._dataset_name)
         ids = np.array([one["track_id"] for one in true], dtype=np.int64)

@@ -27,7 +27,8 @@ def build_confusion(dataset: EvaluatedDataset) -> str:
         for i, name in enumerate(names)
     ]
     return (
-        f'<p class="note">{_NOTE}</p><div class="scroll"><table class="matrix"><thead><tr><th>true \\ predicted</th>{head}'
+        f'<p class="note">{_NOTE}</p><div class="scroll"><table class="matrix">'
+        f"<thead><tr><th>true \\ predicted</th>{head}"
         f"</tr></thead><tbody>{''.join(rows)}</tbody></table></div>"
     )
 
