@@ -13,11 +13,9 @@ from __future__ import annotations
 import argparse
 import copy
 import json
-import platform
 import subprocess
 import sys
 import time
-import warnings
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
@@ -46,6 +44,7 @@ if __name__ == "__main__":
     ARGS = parse()  # --help and option errors come before the slow imports below
 
 import torch
+from benchmarks.device import count_waits, describe, measure, write_markdown
 from detectron2.modeling import build_model
 from detectron2.structures import Boxes, Instances
 from torch import Tensor
@@ -55,16 +54,6 @@ from centernet_d2.data.build import build_train_loader
 from centernet_d2.engine.acceleration import CudaGraphs
 from centernet_d2.engine.setup import setup_cfg
 
-# Dense peaks by a part of the device's name: operations per second of float32 (TF32) and of 16 bits, bytes per second.
-# From the makers' data sheets.
-PEAKS = {
-    "H200": (494.7e12, 989.4e12, 4.8e12),
-    "H100": (494.7e12, 989.4e12, 3.35e12),
-    "A100": (156e12, 312e12, 1.555e12),
-    "L4": (60e12, 121e12, 0.3e12),
-    "V100": (15.7e12, 125e12, 0.9e12),
-    "T4": (8.1e12, 65e12, 0.32e12),
-}
 PRECISIONS = {"float32": None, "bfloat16": torch.bfloat16, "float16": torch.float16}
 # Of CPU and device, relative to the largest value of a map or to a loss.
 TOLERANCE = 1e-3
@@ -77,70 +66,21 @@ class Report:
         self.device, self.end = device, time.monotonic() + 60 * minutes
         self.small = device.type == "cpu"
         self.side = 128 if self.small else 512
-        self.found: dict[str, Any] = {"equality": [], "speed": [], "left_out": []}
+        self.results: dict[str, Any] = {"equality": [], "speed": [], "left_out": []}
 
     def run(self, label: str, f: Callable[[], Any], part: str, seconds: float) -> None:
         """Add the rows of ``f`` to ``part``, unless less than ``seconds`` are left; an error is a row, too."""
         if time.monotonic() + seconds > self.end:
-            self.found["left_out"].append(label)
+            self.results["left_out"].append(label)
             return
         try:
             rows = f()
         except (RuntimeError, ValueError, AssertionError) as error:
             rows = [{"what": label, "error": f"{type(error).__name__}: {str(error).splitlines()[0][:200]}"}]
         print(f"{label}: {rows}", flush=True)
-        self.found[part] += rows
+        self.results[part] += rows
         if not self.small:
             torch.cuda.empty_cache()
-
-
-def describe(device: torch.device) -> dict[str, Any]:
-    """Return names and versions, and the device's peaks, which are measured where the table lacks it."""
-    name = platform.processor() or platform.machine() if device.type == "cpu" else torch.cuda.get_device_name(device)
-    known = next((peaks for part, peaks in PEAKS.items() if device.type == "cuda" and part in name), None)
-    peaks = known or (measure_peak(device, torch.float32), measure_peak(device, torch.bfloat16), measure_copy(device))
-    return {
-        "device": name,
-        "threads": torch.get_num_threads(),
-        "torch": torch.__version__,
-        "peaks": dict(zip(("float32", "16 bits", "bytes"), peaks, strict=True)),
-        "peaks_from": "data sheet" if known else "measured: matrix product, copy",
-    }
-
-
-def measure_peak(device: torch.device, dtype: torch.dtype) -> float:
-    """Return operations per second (2 of each multiply-add) of a square matrix product."""
-    side = 512 if device.type == "cpu" else 8192
-    a = torch.ones(side, side, dtype=dtype, device=device)
-    return 2 * side**3 / measure(lambda: a @ a, device, 0.2)
-
-
-def measure_copy(device: torch.device) -> float:
-    """Return bytes per second that are read and written."""
-    a = torch.ones(1 << (24 if device.type == "cpu" else 28), device=device)
-    b = torch.empty_like(a)
-    return 8 * a.numel() / measure(lambda: b.copy_(a), device, 0.2)
-
-
-def measure(f: Callable[[], Any], device: torch.device, seconds: float) -> float:
-    """Return seconds of a call: of at least 2, after 2 others, and of at least ``seconds`` in all."""
-    for _ in range(2):
-        f()
-    count, total = 0, 0.0
-    while total < seconds or count < 2:
-        count = max(2 * count, 2)
-        synchronize(device)
-        start = time.perf_counter()
-        for _ in range(count):
-            f()
-        synchronize(device)
-        total = time.perf_counter() - start
-    return total / count
-
-
-def synchronize(device: torch.device) -> None:
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
 
 
 def compare_task(path: Path, device: torch.device) -> list[dict[str, Any]]:
@@ -247,7 +187,7 @@ def finish_row(
         memory = torch.cuda.max_memory_allocated(device) / 2**20
     image = torch.zeros(1, model.input_channels, report.side, report.side, device=device)
     flops = 2 * passes * count * count_flops(model.eval().predict_maps, image)
-    peak = report.found["machine"]["peaks"]["float32" if precision == "float32" else "16 bits"]
+    peak = report.results["machine"]["peaks"]["float32" if precision == "float32" else "16 bits"]
     return {
         "what": label,
         "images": count,
@@ -260,18 +200,6 @@ def finish_row(
     }
 
 
-def count_waits(f: Callable[[], Any], device: torch.device) -> int | None:
-    """Return how often PyTorch warns of an operation that waits; None on a CPU."""
-    if device.type != "cuda":
-        return None
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always")
-        torch.cuda.set_sync_debug_mode("warn")
-        f()
-        torch.cuda.set_sync_debug_mode("default")
-    return sum("synchroniz" in str(x.message) for x in caught)
-
-
 def run_tests() -> list[dict[str, Any]]:
     """Run the tests that need a device, where there are tests."""
     command = [sys.executable, "-m", "pytest", "-q", "-k", "gpu or cuda", "tests/engine"]
@@ -279,41 +207,9 @@ def run_tests() -> list[dict[str, Any]]:
     return [{"what": "tests", "equal": done.returncode == 0, "output": done.stdout.splitlines()[-5:]}]
 
 
-def write_markdown(found: dict[str, Any]) -> str:
-    """Return the tables that go into docs/benchmarks.md."""
-    machine = found["machine"]
-    lines = [f"{machine['device']}, PyTorch {machine['torch']}; peaks ({machine['peaks_from']}): " + ", ".join(
-        f"{name} {value / 1e12:.3g}e12/s" for name, value in machine["peaks"].items()), ""]  # fmt: skip
-    lines += [
-        "| CPU and device, largest relative difference | maps | losses | gradient | equal |",
-        "|---|---|---|---|---|",
-    ]
-    for row in found["equality"]:
-        numbers = [f"{row[key]:.0e}" if key in row else "" for key in ("maps", "losses", "gradient")]
-        lines.append(f"| {row['what']} | {' | '.join(numbers)} | {row.get('error') or row['equal']} |")
-    lines += [
-        "",
-        "| what | images | precision | images/s | peak MiB | share of peak | waits |",
-        "|---|---|---|---|---|---|---|",
-    ]
-    for row in found["speed"]:
-        if "error" in row:
-            lines.append(f"| {row['what']} | | | {row['error']} | | | |")
-            continue
-        memory, waits = (row[key] if row[key] is not None else "-" for key in ("peak_mib", "waits"))
-        memory = memory if isinstance(memory, str) else f"{memory:.0f}"
-        lines.append(
-            f"| {row['what']} | {row['images']} x {row['side']}x{row['side']} | {row['precision']} "
-            f"| {row['images_per_second']:.1f} | {memory} | {100 * row['share_of_peak']:.1f} % | {waits} |"
-        )
-    if found["left_out"]:
-        lines += ["", "Left out for lack of time: " + ", ".join(found["left_out"])]
-    return "\n".join(lines) + "\n"
-
-
 def measure_all(report: Report, args: argparse.Namespace) -> None:
     """Fill the report, the most telling figures first."""
-    report.found["machine"] = describe(report.device)
+    report.results["machine"] = describe(report.device)
     counts, precisions = ((1,), ("float32", "bfloat16")) if report.small else ((32, 1, 16), tuple(PRECISIONS)[::-1])
     for count in counts:
         for precision in precisions:
@@ -341,8 +237,8 @@ def main(args: argparse.Namespace) -> None:
     measure_all(report, args)
     output = Path(args.output)
     output.parent.mkdir(parents=True, exist_ok=True)
-    output.with_suffix(".json").write_text(json.dumps(report.found, indent=1))
-    text = write_markdown(report.found)
+    output.with_suffix(".json").write_text(json.dumps(report.results, indent=1))
+    text = write_markdown(report.results)
     output.with_suffix(".md").write_text(text)
     print(text)
 

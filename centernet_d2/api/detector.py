@@ -123,8 +123,8 @@ class Detector:
 
     def find(self, frame: Frame) -> Any:
         """The ``Instances`` (or ``Objects``) above the threshold in one frame, see :class:`Result`."""
-        (found,) = self._predict([frame])
-        return found[to_numpy(found.scores) > self.threshold]
+        (instances,) = self._predict([frame])
+        return instances[to_numpy(instances.scores) > self.threshold]
 
     def train(
         self,
@@ -276,9 +276,9 @@ class Detector:
 
     def _predict_files(self, source: str) -> Iterator[Result]:
         sources = Sources(self.model.needs_detectron2)
-        found = sources.find(source)
-        videos = [one["file_name"] for one in found if is_video(one["file_name"])]
-        images = [one for one in found if not is_video(one["file_name"])]
+        files = sources.find(source)
+        videos = [one["file_name"] for one in files if is_video(one["file_name"])]
+        images = [one for one in files if not is_video(one["file_name"])]
 
         def results() -> Iterator[Result]:
             yield from self._predict_all(sources.read_all(images))
@@ -292,10 +292,10 @@ class Detector:
         remaining, visualizer = iter(frames), self.model.make_visualizer(-1.0)
         names, ids = self.class_names, tuple(self.model.category_ids)
         while some := list(islice(remaining, batch)):
-            for frame, found in zip(some, self._predict(some), strict=True):
+            for frame, predictions in zip(some, self._predict(some), strict=True):
                 yield Result(
                     image=frame.image,
-                    instances=found[to_numpy(found.scores) > self.threshold],
+                    instances=predictions[to_numpy(predictions.scores) > self.threshold],
                     class_names=names,
                     category_ids=ids,
                     file_name=video or str(frame.dataset_dict.get("file_name", "")),

@@ -95,10 +95,10 @@ class OnnxModel:
         results = []
         for frame in frames:
             image = frame.image if self._predictor.metadata["channel_order"] == "BGR" else frame.image[:, :, ::-1]
-            found = self._predictor(image, frame.dataset_dict.get("calib"))
-            names = {name: name if name == "scores" else f"pred_{name}" for name in found}
+            predictions = self._predictor(image, frame.dataset_dict.get("calib"))
+            names = {name: name if name == "scores" else f"pred_{name}" for name in predictions}
             names["classes"] = "pred_classes"
-            results.append(Objects(image.shape[:2], {names[name]: values for name, values in found.items()}))
+            results.append(Objects(image.shape[:2], {names[name]: values for name, values in predictions.items()}))
         return results
 
     def make_visualizer(self, threshold: float) -> Any:

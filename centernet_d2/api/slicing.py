@@ -27,11 +27,11 @@ def predict_sliced(model: Model, frame: Frame, side: int, overlap: int) -> Any:
     last: list[Any] = []
 
     def predict(images: Sequence[np.ndarray]) -> list[dict[str, np.ndarray]]:
-        found = model.predict([replace(frame, image=image) for image in images])
-        last[:] = found
-        if any(one.has(name) for one in found for name in _OF_WHOLE_IMAGES):
+        predictions = model.predict([replace(frame, image=image) for image in images])
+        last[:] = predictions
+        if any(one.has(name) for one in predictions for name in _OF_WHOLE_IMAGES):
             raise ValueError("3D boxes and tracks need whole images: leave out the slices")
-        return [{name: to_numpy(values) for name, values in one.get_fields().items()} for one in found]
+        return [{name: to_numpy(values) for name, values in one.get_fields().items()} for one in predictions]
 
     return _rebuild(predict_in_tiles(predict, frame.image, side, overlap), last[0], frame.image.shape[:2])
 

@@ -41,9 +41,9 @@ def match_to_peaks(points: Tensor, peaks: Tensor, probability: Tensor, boxes: Te
         merit = probability.clamp(min=1e-12).log() - (distance / (TOLERANCE * side)).square() / 2
         merit = merit.masked_fill(~allowed, -torch.inf)
     best, chosen = merit.masked_fill(probability < _MIN_PROBABILITY, -torch.inf).max(dim=-1, keepdim=True)
-    found = (best > -torch.inf) & allowed.gather(-1, chosen)
+    matched = (best > -torch.inf) & allowed.gather(-1, chosen)
     taken = peaks.gather(-2, chosen[..., None].expand(*chosen.shape, 2))[..., 0, :]
-    return torch.where(found, taken, points)
+    return torch.where(matched, taken, points)
 
 
 def choose_peaks(

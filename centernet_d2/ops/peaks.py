@@ -35,9 +35,9 @@ def find_top_peaks(maps: Tensor, k: int) -> tuple[Tensor, Tensor, Tensor]:
         logits (N, K, k) in descending order, -inf where there are fewer peaks; classes (N, K, k) int64; cells
         (N, K, k, 2) int64 x, y. Of equal peaks any may come first.
     """
-    found = None if maps.is_cuda or _is_exporting() else _select_top_by_rows(maps, k)
-    if found is not None:
-        return found
+    top = None if maps.is_cuda or _is_exporting() else _select_top_by_rows(maps, k)
+    if top is not None:
+        return top
     values, classes, cells = _select_top(maps, k)
     missing = k - values.shape[-1]
     return F.pad(values, (0, missing), value=-torch.inf), F.pad(classes, (0, missing)), F.pad(cells, (0, 0, 0, missing))

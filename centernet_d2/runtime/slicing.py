@@ -62,8 +62,8 @@ def predict_in_tiles(
     parts = [whole]
     for tile in tiles:
         x1, y1, x2, y2 = tile
-        (found,) = predict([image[y1:y2, x1:x2]])
-        parts.append(_move(_select_uncut(found, tile, size), tile, size))
+        (predictions,) = predict([image[y1:y2, x1:x2]])
+        parts.append(_move(_select_uncut(predictions, tile, size), tile, size))
     kept = _pick_one_of_each(parts)
     return {name: np.concatenate([part[name] for part in parts])[kept] for name in whole}
 
@@ -92,27 +92,27 @@ def _pad(parts: list[Predictions], name: str, length: int) -> np.ndarray:
     return values.reshape(-1, *first.shape[1:])
 
 
-def _select_uncut(found: Predictions, tile: Tile, size: tuple[int, int]) -> Predictions:
+def _select_uncut(predictions: Predictions, tile: Tile, size: tuple[int, int]) -> Predictions:
     """Drop boxes that end at a border of the tile which is not one of the image."""
     (x1, y1, x2, y2), (height, width) = tile, size
     inner = np.array([x1 > 0, y1 > 0, x2 < width, y2 < height])
-    boxes = found["pred_boxes"]
+    boxes = predictions["pred_boxes"]
     to_border = np.concatenate([boxes[:, :2], np.array([x2 - x1, y2 - y1]) - boxes[:, 2:]], axis=1)
     whole = ~((to_border < _CUT) & inner).any(axis=1)
-    return {name: values[whole] for name, values in found.items()}
+    return {name: values[whole] for name, values in predictions.items()}
 
 
-def _move(found: Predictions, tile: Tile, size: tuple[int, int]) -> Predictions:
+def _move(predictions: Predictions, tile: Tile, size: tuple[int, int]) -> Predictions:
     """From pixels of the tile to those of the image."""
     x1, y1, x2, y2 = tile
-    moved = dict(found)
-    moved["pred_boxes"] = found["pred_boxes"] + np.array([x1, y1, x1, y1], dtype=found["pred_boxes"].dtype)
-    if "pred_keypoints" in found:
-        points = found["pred_keypoints"]
+    moved = dict(predictions)
+    moved["pred_boxes"] = predictions["pred_boxes"] + np.array([x1, y1, x1, y1], dtype=predictions["pred_boxes"].dtype)
+    if "pred_keypoints" in predictions:
+        points = predictions["pred_keypoints"]
         shift = np.array([x1, y1, 0], dtype=points.dtype)
         moved["pred_keypoints"] = np.where(points[..., 2:] > 0, points + shift, points)
-    if "pred_masks" in found:
-        masks = np.zeros((len(found["pred_masks"]), *size), dtype=found["pred_masks"].dtype)
-        masks[:, y1:y2, x1:x2] = found["pred_masks"]
+    if "pred_masks" in predictions:
+        masks = np.zeros((len(predictions["pred_masks"]), *size), dtype=predictions["pred_masks"].dtype)
+        masks[:, y1:y2, x1:x2] = predictions["pred_masks"]
         moved["pred_masks"] = masks
     return moved

@@ -44,7 +44,7 @@ class Targets:
     image_sizes: Tensor | None = None
     slot: Tensor | None = None
     slots: int = 0
-    _found: dict[tuple[int, ...], tuple[Tensor, Tensor]] = field(default_factory=dict, init=False, repr=False)
+    _points_of_flags: dict[tuple[int, ...], tuple[Tensor, Tensor]] = field(default_factory=dict, init=False, repr=False)
 
     def __len__(self) -> int:
         return len(self.boxes)
@@ -133,11 +133,11 @@ class Targets:
 
     def _locate(self, point_flags: tuple[int, ...]) -> tuple[Tensor, Tensor]:
         """Return points and cells, computed once for all heads."""
-        if point_flags not in self._found:
+        if point_flags not in self._points_of_flags:
             center = self.fields.get("center")
             points = compute_grid_points(self.boxes, point_flags) if center is None else center[:, None]
-            self._found[point_flags] = points, gather_cells(points, self.grid_size)
-        return self._found[point_flags]
+            self._points_of_flags[point_flags] = points, gather_cells(points, self.grid_size)
+        return self._points_of_flags[point_flags]
 
 
 def _flatten(values: list[Keypoints] | list[Tensor], stride: int) -> Tensor:

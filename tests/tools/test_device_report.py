@@ -19,19 +19,19 @@ def run(output: Path, *options: str) -> tuple[dict, str]:
 
 
 def test_what_there_is_no_time_for_is_listed(tmp_path):
-    found, text = run(tmp_path / "report", "--minutes", "0", "--networks", "R_18_DCN", "--tasks", "shapes_1pt")
-    assert found["equality"] == found["speed"] == []
-    assert "training, R_18_DCN, 1, float32" in found["left_out"] and "equality, shapes_1pt" in found["left_out"]
-    assert found["machine"]["peaks"]["float32"] > 0
+    report, text = run(tmp_path / "report", "--minutes", "0", "--networks", "R_18_DCN", "--tasks", "shapes_1pt")
+    assert report["equality"] == report["speed"] == []
+    assert "training, R_18_DCN, 1, float32" in report["left_out"] and "equality, shapes_1pt" in report["left_out"]
+    assert report["machine"]["peaks"]["float32"] > 0
     assert "Left out" in text
 
 
 @pytest.mark.slow
 def test_a_network_and_a_task(tmp_path):
     """A CPU equals itself; a share of the peak is one."""
-    found, text = run(tmp_path / "report", "--minutes", "4", "--networks", "R_18_DCN", "--tasks", "shapes_1pt")
-    (row,) = found["equality"]
+    report, text = run(tmp_path / "report", "--minutes", "4", "--networks", "R_18_DCN", "--tasks", "shapes_1pt")
+    (row,) = report["equality"]
     assert row["equal"] and row["maps"] == row["losses"] == 0
-    assert len(found["speed"]) == 4
-    assert all(x["images_per_second"] > 0 and x["share_of_peak"] > 0 for x in found["speed"])
+    assert len(report["speed"]) == 4
+    assert all(x["images_per_second"] > 0 and x["share_of_peak"] > 0 for x in report["speed"])
     assert "Synthetic/shapes_1pt" in text
