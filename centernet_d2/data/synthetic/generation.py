@@ -45,7 +45,11 @@ class _Kind:
 
 def _annotate_shapes(config: ShapesConfig, seed: int, index: int) -> Annotations:
     layout = shapes.sample_layout(config, seed, index)
-    return [{"bbox": list(shape.box), "category_id": shape.category} for shape in layout]
+    is_crowd = np.random.default_rng([seed, index, 2]).random(len(layout)) < config.crowds
+    return [
+        {"bbox": list(shape.box), "category_id": shape.category, "iscrowd": int(crowd)}
+        for shape, crowd in zip(layout, is_crowd, strict=True)
+    ]
 
 
 def _annotate_extremes(config: ExtremesConfig, seed: int, index: int) -> Annotations:
@@ -124,7 +128,8 @@ def generate_dataset_dicts(name: str, num_images: int) -> list[dict[str, Any]]:
     for index in range(num_images):
         annotations = kind.objects(config, seed, index)
         for annotation in annotations:
-            annotation.update(id=next(numbers), bbox_mode=BoxMode.XYXY_ABS, iscrowd=0)
+            annotation.update(id=next(numbers), bbox_mode=BoxMode.XYXY_ABS)
+            annotation.setdefault("iscrowd", 0)
         size = {"height": config.height, "width": config.width}
         extra = kind.image(config, seed, index) if kind.image else {}
         file_name = f"{SCHEME}://{name}/{index}"
@@ -158,6 +163,7 @@ BUILTIN: dict[str, SyntheticConfig] = {
     "shapes": ShapesConfig(),
     "occluded": ShapesConfig(occluded=True),
     "extreme": ExtremesConfig(),
+    "crowds": ExtremesConfig(crowds=0.5),
     "faces": FacesConfig(),
     "faces5": Faces5Config(),
     "clothing": ClothingConfig(),

@@ -1,5 +1,5 @@
 """Registration of the built-in synthetic datasets:
-``synthetic_{shapes,occluded,extreme,faces,faces5,clothing,persons,boxes3d,tracks,pose_videos}_{train,val}``.
+``synthetic_{shapes,occluded,extreme,crowds,faces,faces5,clothing,persons,boxes3d,tracks,pose_videos}_{train,val}``.
 
 The generators are imported when a dataset is first used.
 """
@@ -26,6 +26,7 @@ METADATA: dict[str, dict[str, Any]] = {
     "shapes": _SHAPES,
     "occluded": _SHAPES,
     "extreme": {**_SHAPES, **make_keypoint_metadata(EXTREME4)},
+    "crowds": {**_SHAPES, **make_keypoint_metadata(EXTREME4)},
     "faces": make_keypoint_metadata(FACE68),
     "faces5": make_keypoint_metadata(FACE5),
     "clothing": make_keypoint_metadata(CLOTHES294),

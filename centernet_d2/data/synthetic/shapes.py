@@ -93,6 +93,7 @@ class ShapesConfig(SyntheticConfig):
         contrast: minimum distance (Euclid, RGB) of an object's color from what is behind its center.
         occluded: put an opaque patch on every object's center.
         cover_size: (smallest, largest) sides of that patch as a fraction of the object's.
+        crowds: probability that an object is annotated as a crowd ("iscrowd"), which is to be ignored.
     """
 
     max_aspect: float = 2.0
@@ -101,6 +102,7 @@ class ShapesConfig(SyntheticConfig):
     contrast: float = 90.0
     occluded: bool = False
     cover_size: tuple[float, float] = (0.4, 0.55)
+    crowds: float = 0.0
 
 
 @dataclass(frozen=True)

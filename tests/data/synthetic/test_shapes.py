@@ -170,3 +170,14 @@ def _seconds(function) -> float:
     start = time.perf_counter()
     function()
     return time.perf_counter() - start
+
+
+def test_half_the_objects_are_crowds_in_the_images_of_extreme():
+    crowds, objects = (DatasetCatalog.get(f"synthetic_{name}_train") for name in ("crowds", "extreme"))
+    flags = [one["iscrowd"] for record in crowds for one in record["annotations"]]
+    assert 0.45 < np.mean(flags) < 0.55
+    assert not any(one["iscrowd"] for record in objects for one in record["annotations"])
+    for record, other in zip(crowds[:50], objects[:50], strict=True):
+        boxes, others = ([one["bbox"] for one in x["annotations"]] for x in (record, other))
+        assert boxes == others
+    np.testing.assert_array_equal(read_image(crowds[7]), read_image(objects[7]))
