@@ -40,7 +40,7 @@ def select_supervised(tmp_path):
 
     def train(config: str, count: int = 4) -> tuple[dict[str, dict[str, float]], Trainer]:
         cfg = centernet_d2.get_cfg()
-        cfg.merge_from_file(str(ROOT / "configs" / "Synthetic" / f"{config}.yaml"))
+        cfg.merge_from_file(str(ROOT / "configs" / f"{config}.yaml"))
         register_synthetic(NAME, synthetic.SETS[cfg.DATASETS.TRAIN[0]][0], count, seed=5)
         cfg.DATASETS.TRAIN = cfg.DATASETS.TEST = (NAME,)
         cfg.INPUT.AFFINE.MODE, cfg.INPUT.AFFINE.FLIP_PROB = "none", 0.0
@@ -61,10 +61,11 @@ def select_supervised(tmp_path):
 @pytest.mark.parametrize(
     ("config", "metric", "bound"),
     [
-        ("persons", "keypoints/AP", 60),
-        ("extreme_points", "bbox/AP", 50),
-        ("tracks", "tracking/IDF1", 80),
-        ("pose_videos", "tracking/IDF1", 80),
+        ("Synthetic/persons", "keypoints/AP", 60),
+        ("Synthetic/extreme_points", "bbox/AP", 50),
+        ("Synthetic/tracks", "tracking/IDF1", 80),
+        ("Synthetic/pose_videos", "tracking/IDF1", 80),
+        ("Synthetic-LSNet/lsnet_contour", "segm/AP", 60),
     ],
 )
 def test_a_few_images_are_learned_overfit(config, metric, bound, select_supervised):
@@ -76,7 +77,7 @@ def test_a_few_images_are_learned_overfit(config, metric, bound, select_supervis
 @pytest.mark.slow
 def test_a_few_scenes_are_learned_overfit(select_supervised):
     """Most objects are found within half a meter (KITTI's AP of fewer than forty objects says little)."""
-    _, trainer = select_supervised("boxes3d", count=8)
+    _, trainer = select_supervised("Synthetic/boxes3d", count=8)
     model, predictions, wanted = trainer.model.eval(), 0, 0
     (batch,) = build_test_loader(trainer.cfg, NAME)
     for record, result in zip(DatasetCatalog.get(NAME), model(batch), strict=True):
