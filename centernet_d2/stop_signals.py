@@ -14,6 +14,7 @@ import signal
 import threading
 import time
 from collections.abc import Iterator, Sequence
+from multiprocessing import resource_tracker
 from types import FrameType
 from typing import Any
 
@@ -172,6 +173,14 @@ def kill_children() -> None:
     for child in multiprocessing.active_children():
         child.kill()
         child.join(1)
+
+
+def start_resource_tracker() -> None:
+    """Start Python's process that tracks semaphores deaf to signals. It ignores SIGINT and SIGTERM only, and others
+    that are sent to the whole group would end it."""
+    with blocked_signals():
+        # This unblocks SIGINT and SIGTERM in here.
+        resource_tracker.ensure_running()
 
 
 @contextlib.contextmanager

@@ -21,7 +21,7 @@ from torch.multiprocessing import _prctl_pr_set_pdeathsig  # type: ignore[attr-d
 from torch.multiprocessing.spawn import ProcessExitedException, ProcessRaisedException
 
 from centernet_d2.engine.errors import USER_ERRORS, hide_tracebacks
-from centernet_d2.stop_signals import SIGNALS, STOP, blocked_signals, get_exit_status
+from centernet_d2.stop_signals import SIGNALS, STOP, blocked_signals, get_exit_status, start_resource_tracker
 
 _TIMEOUT = timedelta(minutes=30)
 
@@ -77,6 +77,8 @@ def launch(
 def _start_processes(processes: int, how: tuple[Any, ...]) -> None:
     """Call ``_run`` in started processes, and raise the first error of them; those of ``USER_ERRORS`` as they are."""
     context = torch.multiprocessing.get_context("spawn")
+    if STOP.installed:
+        start_resource_tracker()
     errors, begun = context.SimpleQueue(), context.RawValue("b", 0) if STOP.installed else None
     shared = (multiprocessing.get_start_method(), errors, begun)
     started: list[Any] = [context.Process(target=_run_started, args=(i, *shared, *how)) for i in range(processes)]

@@ -33,7 +33,7 @@ def run(args: argparse.Namespace) -> Any:
 
     Raises:
         ValueError, KeyError, OSError: the config or the datasets cannot be used.
-        NonFiniteLossError: a loss is not a number.
+        NonFiniteLossError, NonFiniteGradientError: a loss, or a gradient, is not a number.
     """
     cfg = setup_cfg(args.config_file, args.opts)
     start_run(cfg, args)

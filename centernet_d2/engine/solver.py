@@ -41,12 +41,27 @@ def build_optimizer(cfg: CfgNode, model: nn.Module) -> torch.optim.Optimizer:
         lr_factor_func=lambda name: solver.BACKBONE_LR_FACTOR if name.startswith("backbone.") else 1.0,
     )
     momentum = {"momentum": solver.MOMENTUM, "nesterov": solver.NESTEROV} if solver.OPTIMIZER == "SGD" else {}
-    optimizer = getattr(torch.optim, solver.OPTIMIZER)(parameters, lr=solver.BASE_LR, **momentum)
+    kind = {"fused": True} if _can_fuse(cfg, model) else {}
+    optimizer = getattr(torch.optim, solver.OPTIMIZER)(parameters, lr=solver.BASE_LR, **momentum, **kind)
+    optimizer.register_load_state_dict_pre_hook(_keep_kind)
     clipping = solver.CLIP_GRADIENTS
     if clipping.ENABLED and clipping.CLIP_TYPE == _FULL_MODEL:
         _clip_full_model(optimizer, clipping.CLIP_VALUE, clipping.NORM_TYPE)
         return optimizer
     return maybe_add_gradient_clipping(cfg, optimizer)
+
+
+def _can_fuse(cfg: CfgNode, model: nn.Module) -> bool:
+    """Return whether the optimizer is to be of the kind that takes one kernel, and that can leave out a step on its own
+    (see ``gradients``). Not with float16's scaler: SGD starts its momentum wrongly after a first step left out."""
+    amp = cfg.SOLVER.AMP
+    return next(model.parameters()).is_cuda and not (amp.ENABLED and amp.PRECISION == "float16")
+
+
+def _keep_kind(optimizer: torch.optim.Optimizer, state: dict[str, Any]) -> dict[str, Any]:
+    """Let an optimizer that loads ``state`` stay fused, or not: that is its device's, not the checkpoint's."""
+    kind = {"fused": optimizer.param_groups[0].get("fused")}
+    return {**state, "param_groups": [{**group, **kind} for group in state["param_groups"]]}
 
 
 def _clip_full_model(optimizer: torch.optim.Optimizer, largest: float, norm_type: float) -> None:

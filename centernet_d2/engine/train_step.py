@@ -15,6 +15,8 @@ from torch import Tensor, nn
 
 from centernet_d2.data.stopping import stop_together
 from centernet_d2.engine.anomaly import describe_images, describe_losses, make_non_finite_loss_error
+from centernet_d2.engine.gradients import MOST_LEFT_OUT, GradientCheck
+from centernet_d2.engine.host_copy import HostCopy
 from centernet_d2.engine.random_state import get_random_state, set_random_state
 from centernet_d2.stop_signals import STOP, StopRequested
 
@@ -22,8 +24,9 @@ from centernet_d2.stop_signals import STOP, StopRequested
 class TrainStep(SimpleTrainer):
     """Forward, backward, check, step: Detectron2's ``SimpleTrainer`` and ``AMPTrainer`` in one, on any device.
 
-    Every iteration checks the losses of all processes. On a GPU they are copied while it works on the backward pass, so
-    that it does not run dry.
+    Every iteration checks the losses of all processes, and the gradients. On a GPU they are copied while it works on
+    what comes next, so that it does not run dry. float16 leaves steps with infinite gradients out, at most
+    ``MOST_LEFT_OUT`` in a row.
 
     Args:
         precision: of autocast; None trains in float32. float16 scales the loss.
@@ -40,11 +43,14 @@ class TrainStep(SimpleTrainer):
         self.device_type = next(model.parameters()).device.type
         self.precision = precision
         self.grad_scaler = torch.amp.GradScaler(self.device_type, enabled=precision == torch.float16)
+        may_skip = MOST_LEFT_OUT if self.grad_scaler.is_enabled() else 0
+        self.gradients = GradientCheck(model, optimizer, may_skip)
 
     def run_step(self) -> None:
         """
         Raises:
             NonFiniteLossError: in all processes, before any weight has changed.
+            NonFiniteGradientError: likewise; of the step before where the optimizer is a GPU's.
             StopRequested: in all processes, before the step.
         """
         start = time.perf_counter()
@@ -52,13 +58,22 @@ class TrainStep(SimpleTrainer):
         data_time = time.perf_counter() - start
         with torch.autocast(self.device_type, dtype=self.precision, enabled=self.precision is not None):
             losses = self.model(batch)
-        copied = _HostCopy(_gather_losses(losses, data_time))
+        copied = HostCopy(_gather_losses(losses, data_time))
         self.optimizer.zero_grad()
         self.grad_scaler.scale(sum(losses.values())).backward()
         self.after_backward()
         self._check_and_record(list(losses), copied.read(), batch)
+        self._check_gradients(batch)
         self.grad_scaler.step(self.optimizer)
         self.grad_scaler.update()
+
+    def _check_gradients(self, batch: list[dict[str, Any]]) -> None:
+        if self.gradients.is_deferred:
+            self.gradients.check()
+        self.grad_scaler.unscale_(self.optimizer)
+        self.gradients.measure(self.iter, batch)
+        if not self.gradients.is_deferred:
+            self.gradients.check()
 
     def _fetch_batch(self) -> list[dict[str, Any]]:
         if not STOP.postponing:
@@ -98,22 +113,6 @@ class TrainStep(SimpleTrainer):
             storage.put_scalar("data_time", float(everyone[:, -1].max()), cur_iter=self.iter)
             storage.put_scalar("total_loss", sum(means.values()), cur_iter=self.iter)
             storage.put_scalars(cur_iter=self.iter, **means)
-
-
-class _HostCopy:
-    """A tensor on its way to the host. :meth:`read` waits for the copy, not for what a GPU was given to do since."""
-
-    def __init__(self, x: Tensor) -> None:
-        self._event = None
-        self._copy = torch.empty(x.shape, dtype=x.dtype, pin_memory=x.is_cuda).copy_(x, non_blocking=x.is_cuda)
-        if x.is_cuda:
-            self._event = torch.cuda.Event()
-            self._event.record()
-
-    def read(self) -> Tensor:
-        if self._event is not None:
-            self._event.synchronize()
-        return self._copy
 
 
 def _gather_losses(losses: Mapping[str, Tensor], data_time: float) -> Tensor:

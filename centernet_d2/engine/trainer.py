@@ -124,7 +124,7 @@ class Trainer(DefaultTrainer):
         """Run from ``start_iter`` to ``SOLVER.MAX_ITER``; the results of the last evaluation, in the main process.
 
         Raises:
-            NonFiniteLossError: a loss is not a number.
+            NonFiniteLossError, NonFiniteGradientError: a loss, or a gradient, is not a number.
             AnnotationError: the datasets have errors; see ``check_quick`` and ``check_evaluators``.
             SystemExit: a signal told it to stop (see ``stop_signals``); a checkpoint of the last step was written.
         """
@@ -174,7 +174,12 @@ class Trainer(DefaultTrainer):
             set_random_state(self._random_states[comm.get_rank()])
 
     def save(self, name: str) -> None:
-        """Write a checkpoint to resume from; to be called in all processes."""
+        """Write a checkpoint to resume from; to be called in all processes.
+
+        Raises:
+            NonFiniteGradientError: the last step was left out.
+        """
+        self._trainer.gradients.check()
         self._random_states = comm.all_gather(get_random_state())
         self.checkpointer.save(name, iteration=self.iter)
 

@@ -13,9 +13,9 @@ from centernet_d2.data.corrupt_images import TooManyCorruptError
 from centernet_d2.data.formats.text import NotTextError
 from centernet_d2.data.image_io import CorruptImageError
 from centernet_d2.data.validation.issues import AnnotationError
-from centernet_d2.engine import NonFiniteLossError, Trainer, launch
+from centernet_d2.engine import NonFiniteGradientError, NonFiniteLossError, Trainer, launch
 from centernet_d2.engine.errors import USER_ERRORS
-from tests.helpers.runs import Record, engine_cfg, run
+from tests.helpers.runs import GRADIENT, Record, engine_cfg, run
 
 OPTS = ("SOLVER.OPTIMIZER", "SGD", "SOLVER.MAX_ITER", 12, "DATASETS.TEST", ("engine_test_val",))
 
@@ -28,6 +28,7 @@ def in_each_process(folder: Path) -> None:
     run(engine_cfg(folder / "stopped", *OPTS, "SOLVER.CHECKPOINT_PERIOD", 5), stop_after=7)
     resumed = run(engine_cfg(folder / "stopped", *OPTS), resume=True)
     poisoned = run(engine_cfg(folder / "poisoned", *OPTS), poison=(2, 1, "loss_box_size", float("nan")))
+    inclined = run(engine_cfg(folder / "inclined", *OPTS), poison=(2, 1, "loss_box_size", GRADIENT))
     averaged = run(engine_cfg(folder / "averaged", *OPTS, *EMA))
     with_norm = Trainer(engine_cfg(folder / "norm", *OPTS, "MODEL.BACKBONE.NAME", "DropoutBackbone"))
     statistics = dict(with_norm.model.named_buffers())["module.backbone.layers.1.running_mean"]
@@ -37,6 +38,7 @@ def in_each_process(folder: Path) -> None:
         "whole": whole,
         "resumed": resumed,
         "poisoned": poisoned,
+        "inclined": inclined,
         "averaged": averaged,
         "statistics": statistics.clone(),
     }
@@ -110,6 +112,18 @@ def test_all_stop_when_one_has_no_number(two):
     assert all(f"(id {i})" in said for i in guilty) and not any(f"(id {i})" in said for i in innocent)
     for predictions in two:
         assert len(predictions["poisoned"].weights) == 2
+
+
+def test_all_stop_when_one_has_a_gradient_that_is_no_number(two):
+    """Gradients are summed over the processes, so all of them have it, and all images may be the cause."""
+    errors = [predictions["inclined"].error for predictions in two]
+    assert all(isinstance(error, NonFiniteGradientError) for error in errors) and str(errors[0]) == str(errors[1])
+    assert "iteration 2: the loss is finite, but not the gradient of head box_size" in str(errors[0])
+    for predictions in two:
+        record = predictions["inclined"]
+        assert all(f"(id {i})" in str(errors[0]) for i in record.image_ids[2])
+        assert len(record.weights) == 2
+        assert all(torch.equal(record.state["model"][name], x) for name, x in record.weights[1].items())
 
 
 def test_all_evaluate_with_the_statistics_that_are_saved(two):

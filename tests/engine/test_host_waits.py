@@ -65,6 +65,6 @@ def test_a_head_that_reads_a_number_is_found(process):
 
 def check(waits, predicted: int):
     """``predicted`` copies of results to the host are all; a tracker's frames follow one another."""
-    assert waits["forward"] == {} and waits["backward"] == {}
+    assert waits["forward"] == waits["backward"] == waits["check"] == {}
     assert sum(waits["predict"].values()) == predicted
     assert all("structures/transfer.py" in where and "copy to the host" in where for where in waits["predict"])

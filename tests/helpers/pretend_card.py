@@ -21,6 +21,7 @@ from collections import Counter
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import torch
 from torch import Tensor, nn
@@ -223,7 +224,9 @@ def start_rehearsals() -> ProcessPoolExecutor:
 
 
 def rehearse(config: str, opts: list[Any], reading_head: bool = False) -> dict[str, dict[str, int]]:
-    """Train and predict one batch of ``config``; return the waits of "forward", "backward" and "predict".
+    """Train and predict one batch of ``config``; return the waits of "forward", "backward", "check" and "predict".
+
+    "check" is of the gradients; what it copies to the host behind the next step's back counts as none.
 
     Args:
         reading_head: the first head reads a number of its map, as none should.
@@ -248,6 +251,20 @@ def rehearse(config: str, opts: list[Any], reading_head: bool = False) -> dict[s
         total.backward()
         waits["backward"] = dict(rehearsal.waits)
         rehearsal.waits.clear()
+        check_gradients(model, train)
+        waits["check"] = dict(rehearsal.waits)
+        rehearsal.waits.clear()
         model.eval()(test)
         waits["predict"] = dict(rehearsal.waits)
     return waits
+
+
+def check_gradients(model: nn.Module, batch: list[dict[str, Any]]) -> None:
+    """Look at the gradients before a step of an optimizer that leaves it out by itself."""
+    from centernet_d2.engine import gradients
+
+    check = gradients.GradientCheck(model, torch.optim.SGD(model.parameters(), 0.1))
+    check.is_deferred = True
+    with mock.patch.object(gradients, "HostCopy"):
+        check.measure(0, batch)
+    assert is_on_card(check.optimizer.found_inf)  # type: ignore[attr-defined]

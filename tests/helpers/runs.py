@@ -24,6 +24,8 @@ from centernet_d2.data.synthetic.shapes import ShapesConfig
 from centernet_d2.engine import Trainer
 from tests.helpers.tiny import tiny_cfg
 
+#: As the value of ``poison``.
+GRADIENT = 0.0
 SETS = {"engine_test_train": (24, 0), "engine_test_val": (4, 1)}
 for _name, (_count, _seed) in SETS.items():
     if _name not in DatasetCatalog:
@@ -84,9 +86,10 @@ class Recorder(HookBase):
 
 
 class RecordedTrainer(Trainer):
-    """``poison``: (iteration, process, loss term, value) of a loss that goes wrong."""
+    """``poison``: (iteration or several, process, loss term, value) of a loss that goes wrong; with the value
+    ``GRADIENT`` the loss stays as it is and only its gradient is infinite."""
 
-    poison: tuple[int, int, str, float] | None = None
+    poison: tuple[int | range, int, str, float] | None = None
 
     def watch(self, record: Record, stop_after: int | None) -> None:
         self.register_hooks([Recorder(record, stop_after)])
@@ -97,9 +100,12 @@ class RecordedTrainer(Trainer):
         if not model.training:
             return outputs
         self.record.image_ids.append([x["image_id"] for x in inputs[0]])
-        if self.poison and (self.iter, comm.get_rank()) == self.poison[:2]:
-            _, _, name, value = self.poison
-            outputs = {**outputs, name: outputs[name] * value}
+        steps, rank, name, value = self.poison or ((), 0, "", 0.0)
+        if self.iter in ((steps,) if isinstance(steps, int) else steps) and rank == comm.get_rank():
+            loss = outputs[name]
+            # The square root of 0 has an infinite slope.
+            wrong = loss + (loss - loss.detach()).sqrt() if value == GRADIENT else loss * value
+            outputs = {**outputs, name: wrong}
         return outputs
 
 
@@ -118,7 +124,7 @@ def run(
     cfg: CfgNode,
     resume: bool = False,
     stop_after: int | None = None,
-    poison: tuple[int, int, str, float] | None = None,
+    poison: tuple[int | range, int, str, float] | None = None,
 ) -> Record:
     """Train as ``tools/train_net.py`` does. Requested errors end up in the record."""
     Path(cfg.OUTPUT_DIR).mkdir(parents=True, exist_ok=True)
