@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import math
 import xml.etree.ElementTree as ElementTree
 from pathlib import Path
 from typing import NamedTuple
 
+from centernet_d2.data.formats.numbers import parse_number
 from centernet_d2.data.formats.plain_xml import parse_xml
 
 
@@ -43,11 +43,7 @@ def read_dlib_xml(xml_file: Path) -> list[DlibImage]:
 
 
 def _read_parts(box: ElementTree.Element) -> dict[str, tuple[float, float]]:
-    return {part.get("name", ""): (_number(part.get("x")), _number(part.get("y"))) for part in box.iterfind("part")}
-
-
-def _number(text: str | None) -> float:
-    try:
-        return float(text or "")
-    except ValueError:
-        return math.nan
+    return {
+        part.get("name", ""): (parse_number(part.get("x", "")), parse_number(part.get("y", "")))
+        for part in box.iterfind("part")
+    }

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
+from centernet_d2.data.formats.numbers import parse_number
 from centernet_d2.data.formats.text import NotTextError, read_text
 from centernet_d2.data.validation.issues import AnnotationIssue
 from centernet_d2.data.validation.missing import explain_missing
@@ -40,7 +41,7 @@ def _parse_points(text: str, count: int) -> np.ndarray:
         raise _FormatError(
             "version", f"the file starts with {_shorten(lines[0] if lines else '')}, not with 'version: 1'"
         )
-    match = re.fullmatch(r"n_points:\s*(\d+)", lines[1]) if len(lines) > 1 else None
+    match = re.fullmatch(r"n_points:\s*([0-9]{1,9})", lines[1]) if len(lines) > 1 else None
     if not match:
         raise _FormatError("n_points", f"{_shorten(lines[1] if len(lines) > 1 else '')} is not a number of points")
     if lines[2:3] != ["{"] or lines[-1] != "}":
@@ -54,13 +55,10 @@ def _parse_points(text: str, count: int) -> np.ndarray:
 
 
 def _parse_point(line: str, number: int) -> tuple[float, float]:
-    try:
-        x, y = map(float, line.split())
-    except ValueError:
-        x = y = math.nan
-    if not (math.isfinite(x) and math.isfinite(y)):
+    numbers = [parse_number(word) for word in line.split()]
+    if len(numbers) != 2 or any(map(math.isnan, numbers)):
         raise _FormatError("points", f"number {number} is {_shorten(line)}, not two finite numbers")
-    return x, y
+    return numbers[0], numbers[1]
 
 
 def _shorten(line: str) -> str:

@@ -7,6 +7,7 @@ import os
 import xml.etree.ElementTree as ElementTree
 from typing import NamedTuple
 
+from centernet_d2.data.formats.numbers import parse_integer, parse_number
 from centernet_d2.data.formats.plain_xml import parse_xml
 from centernet_d2.data.validation.issues import AnnotationIssue
 from centernet_d2.data.validation.missing import explain_missing
@@ -92,20 +93,14 @@ def _read_difficult(text: str, conversions: list[str]) -> bool:
 
 def _read_number(box: ElementTree.Element, field: str) -> float:
     text = box.findtext(field)
-    try:
-        value = float(text or "")
-    except ValueError:
-        value = math.nan
-    if not math.isfinite(value):
+    value = parse_number(text or "")
+    if math.isnan(value):
         raise _FormatError(f"bndbox/{field}", "is missing" if text is None else f"is {text!r}, not a number")
     return value
 
 
 def _read_size(root: ElementTree.Element) -> tuple[int, int] | None:
-    try:
-        height, width = int(root.findtext("size/height") or ""), int(root.findtext("size/width") or "")
-    except ValueError:
-        return None
+    height, width = (parse_integer(root.findtext(f"size/{name}") or "") or 0 for name in ("height", "width"))
     return (height, width) if height > 0 and width > 0 else None
 
 

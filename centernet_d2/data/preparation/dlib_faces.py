@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from centernet_d2.data.formats.dlib_xml import DlibImage, read_dlib_xml
+from centernet_d2.data.formats.numbers import parse_digits
 from centernet_d2.data.preparation.conversion import Converted, Summary, convert
 from centernet_d2.data.preparation.faces import Face, convert_faces
 from centernet_d2.data.schemas import FACE68
@@ -29,7 +30,7 @@ def _convert_image(xml_file: Path, number: int, image: DlibImage) -> Converted:
         return Converted(issues=[AnnotationIssue(str(xml_file), None, "image", f"number {number} has no file")])
     faces, issues = [], []
     for position, points in enumerate(image.boxes, start=1):
-        numbered = {int(key): point for key, point in points.items() if key.isdecimal()}
+        numbered = {k: point for key, point in points.items() if (k := parse_digits(key)) is not None}
         if sorted(numbered) == list(range(len(FACE68))):
             faces.append(Face([numbered[k] for k in range(len(FACE68))], name, position))
         else:

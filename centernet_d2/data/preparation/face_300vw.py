@@ -12,6 +12,7 @@ import cv2
 import numpy as np
 
 from centernet_d2.data.formats.image_files import list_image_suffixes
+from centernet_d2.data.formats.numbers import parse_digits
 from centernet_d2.data.preparation.conversion import Summary, convert
 from centernet_d2.data.preparation.faces import convert_pts
 from centernet_d2.data.schemas import FACE68
@@ -117,10 +118,11 @@ def _list_by_number(folder: Path, suffixes: Collection[str]) -> dict[int, Path]:
     paths = sorted(folder.iterdir()) if folder.is_dir() else []
     numbered: dict[int, Path] = {}
     for path in paths:
-        if path.suffix.lower() in suffixes and path.stem.isdecimal():
-            first = numbered.setdefault(int(path.stem), path)
+        number = parse_digits(path.stem)
+        if path.suffix.lower() in suffixes and number is not None:
+            first = numbered.setdefault(number, path)
             if first != path:
-                raise VideoError(f"frame {int(path.stem)} is ambiguous: {folder} has {first.name} and {path.name}")
+                raise VideoError(f"frame {number} is ambiguous: {folder} has {first.name} and {path.name}")
     return numbered
 
 

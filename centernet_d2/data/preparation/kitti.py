@@ -13,6 +13,7 @@ from pathlib import Path
 
 from centernet_d2.data.datasets.kitti import CLASS_NAMES, TYPES
 from centernet_d2.data.formats.image_files import NamedFiles, find_image
+from centernet_d2.data.formats.numbers import parse_number
 from centernet_d2.data.formats.text import NotTextError, read_lines
 from centernet_d2.data.image_io import CorruptImageError
 from centernet_d2.data.preparation.conversion import Converted, Fields, Summary, convert, make_image_entry
@@ -139,7 +140,7 @@ def _read_calibration(root: Path, file: str) -> list[list[float]]:
     for line in _read_lines(root, file):
         name, _, values = line.partition(":")
         if name.strip() == "P2":
-            numbers = [_parse_number(value) for value in values.split()]
+            numbers = [parse_number(value) for value in values.split()]
             if len(numbers) != 12 or not all(map(math.isfinite, numbers)):
                 raise _FieldError(file, None, "P2", f"is {values.strip()!r}, not twelve finite numbers")
             return [numbers[row : row + 4] for row in (0, 4, 8)]
@@ -155,7 +156,7 @@ def _convert_object(
         return None, [AnnotationIssue(file, line, "line", f"has {len(words)} values, not {1 + len(_NUMBERS)}")]
     if words[0] not in TYPES:
         return None, [AnnotationIssue(file, line, "type", f"is {words[0]!r}, not one of {', '.join(TYPES)}")]
-    values = dict(zip(_NUMBERS, map(_parse_number, words[1:]), strict=True))
+    values = dict(zip(_NUMBERS, map(parse_number, words[1:]), strict=True))
     x1, y1, x2, y2 = (values[name] for name in ("x1", "y1", "x2", "y2"))
     fields: Fields = {"line": line, "bbox": [x1, y1, x2 - x1, y2 - y1]}
     errors = check_object({**fields, "category_id": 1}, file, line, size, (1,), None)
@@ -197,11 +198,3 @@ def _check_values(values: dict[str, float]) -> list[tuple[str, str]]:
         for name in names
         if not holds(values[name])
     ]
-
-
-def _parse_number(word: str) -> float:
-    """Return the number, NaN if the word is none."""
-    try:
-        return float(word)
-    except ValueError:
-        return math.nan

@@ -8,13 +8,13 @@ image, which is how they are annotated and scored.
 from __future__ import annotations
 
 import configparser
-import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from centernet_d2.data.datasets.mot import CLASS_NAMES
 from centernet_d2.data.formats.image_files import NamedFiles, find_image
+from centernet_d2.data.formats.numbers import parse_digits, parse_number
 from centernet_d2.data.formats.text import NotTextError, read_text
 from centernet_d2.data.image_io import CorruptImageError
 from centernet_d2.data.preparation.conversion import Converted, Fields, Summary, convert, make_image_entry
@@ -171,17 +171,18 @@ def _read_length(root: Path, file: str) -> int:
         problem = f"cannot be read: {str(error).splitlines()[0]}"
         raise _FieldError(file, None, "file", problem) from None
     word = ini.get("Sequence", "seqLength", fallback="")
-    if not (word.isascii() and word.isdigit() and 0 < int(word) <= _MOST_FRAMES):
+    length = parse_digits(word) or 0
+    if not 0 < length <= _MOST_FRAMES:
         problem = f"is {word!r}, not a number of frames" if word else "is missing in [Sequence]"
         raise _FieldError(file, None, "seqLength", problem)
-    return int(word)
+    return length
 
 
 def _parse_values(words: list[str], length: int) -> tuple[dict[str, float], list[tuple[str, str]]]:
     """Return the numbers of a line by field, and field and problem of what is wrong."""
     if len(words) != len(_FIELDS):
         return {}, [("line", f"has {len(words)} values, not {len(_FIELDS)}")]
-    values = dict(zip(_FIELDS, map(_parse_number, words), strict=True))
+    values = dict(zip(_FIELDS, map(parse_number, words), strict=True))
     expected: dict[str, tuple[str, Callable[[float], bool]]] = {
         "frame": (f"a whole number from 1 to {length}", lambda x: 1 <= x <= length and x.is_integer()),
         "id": ("a whole number from 1", lambda x: x >= 1 and x.is_integer()),
@@ -210,11 +211,3 @@ def _convert_object(values: dict[str, float]) -> Fields:
 def _convert_box(values: dict[str, float]) -> list[float]:
     """Return x, y, width, height in continuous image coordinates."""
     return [values["left"] - 1, values["top"] - 1, values["width"], values["height"]]
-
-
-def _parse_number(word: str) -> float:
-    """Return the number, NaN if the word is none."""
-    try:
-        return float(word)
-    except ValueError:
-        return math.nan

@@ -14,6 +14,7 @@ import numpy as np
 
 from centernet_d2.data.formats.image_files import list_image_suffixes
 from centernet_d2.data.formats.matlab import read_mat
+from centernet_d2.data.formats.numbers import parse_digits, parse_number
 from centernet_d2.data.formats.text import read_lines
 from centernet_d2.data.image_io import CorruptImageError
 from centernet_d2.data.preparation.conversion import Converted, Fields, Summary, convert, make_image_entry
@@ -143,7 +144,7 @@ def read_image(root: Path, folder: str, path: Path, one: Listed) -> Converted:
     rows = one.rows
     if one.total == "0" and [set(row.split()) for row in rows] == [{"0"}]:
         rows = ()
-    if not one.total.isdecimal() or int(one.total) != len(rows):
+    if parse_digits(one.total) != len(rows):
         problem = f"of {one.name} is {one.total!r}, but {len(rows)} faces follow: the image is left out"
         return Converted(issues=[AnnotationIssue(str(path), one.line + 1, "number of faces", problem)])
     file_name = f"{folder}/{one.name}"
@@ -172,7 +173,7 @@ def _convert_face(words: list[str], file: str, line: int) -> tuple[Fields | None
     """Return a row as an entry of "annotations", or None, and its issues."""
     if len(words) != 4 + len(_FLAGS):
         return None, [AnnotationIssue(file, line, "line", f"has {len(words)} values, not {4 + len(_FLAGS)}")]
-    x, y, width, height, *values = (_parse_number(word) for word in words)
+    x, y, width, height, *values = (parse_number(word) for word in words)
     flags = {name: int(value) for name, value in zip(_FLAGS, values, strict=True) if value in range(_FLAGS[name] + 1)}
     errors = [
         AnnotationIssue(file, line, name, f"is {word!r}, not a whole number from 0 to {_FLAGS[name]}")
@@ -196,14 +197,6 @@ def _convert_face(words: list[str], file: str, line: int) -> tuple[Fields | None
         "line": line,
         **flags,
     }, errors
-
-
-def _parse_number(word: str) -> float:
-    """Return the number, NaN if the word is none."""
-    try:
-        return float(word)
-    except ValueError:
-        return math.nan
 
 
 def _find(root: Path, name: str) -> Path | None:

@@ -5,10 +5,11 @@ from __future__ import annotations
 import functools
 import logging
 import math
-import re
 from collections import Counter
 from collections.abc import Mapping
 from typing import Any
+
+from centernet_d2.data.formats.numbers import parse_integer, parse_number
 
 _logger = logging.getLogger(__name__)
 # List in the file -> its integer fields.
@@ -21,7 +22,6 @@ _INTEGERS = {
 _FLAGS = ("iscrowd", "ignore")
 _NUMBERS = ("area",)
 _LISTS = ("bbox", "keypoints")
-_INTEGER = re.compile(r"\s*([+-]?\d{1,18})(?:\.0*)?\s*")
 _FLAG_WORDS = {"0": 0, "1": 1, "0.0": 0, "1.0": 1, "false": 0, "true": 1}
 _TEXT, _FLOAT, _NULL, _BOOL = "text, read as a number", "a float, read as an integer", "null, read as 0", "a boolean"
 
@@ -62,8 +62,8 @@ def _convert(entry: dict[str, Any], names: tuple[str, ...]) -> list[tuple[str, s
         if type(value) is float and value.is_integer():
             entry[field] = int(value)
             result.append((field, _FLOAT))
-        elif type(value) is str and (match := _INTEGER.fullmatch(value)):
-            entry[field] = int(match[1])
+        elif type(value) is str and (number := parse_integer(value)) is not None:
+            entry[field] = number
             result.append((field, _TEXT))
     return result
 
@@ -102,10 +102,7 @@ def _parse_flag(value: Any) -> tuple[int | None, str]:
 
 
 def _parse_number(text: str) -> float | None:
-    try:
-        number = float(text)
-    except ValueError:
-        return None
-    if not math.isfinite(number):
+    number = parse_number(text)
+    if math.isnan(number):
         return None
     return int(number) if number.is_integer() else number

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 import xml.etree.ElementTree as ElementTree
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from centernet_d2.data.formats.labels.label_set import (
     list_images,
     read_number,
 )
+from centernet_d2.data.formats.numbers import parse_digits
 from centernet_d2.data.formats.plain_xml import parse_xml
 from centernet_d2.data.validation.issues import AnnotationError
 
@@ -84,7 +86,7 @@ def _read_images(builder: LabelSetBuilder, file: Path, root: ElementTree.Element
 
 
 def _read_size(text: str | None) -> int | None:
-    return int(text) if text and text.isdecimal() else None
+    return parse_digits(text or "")
 
 
 def _read_tracks(builder: LabelSetBuilder, file: Path, root: ElementTree.Element) -> None:
@@ -96,9 +98,13 @@ def _read_tracks(builder: LabelSetBuilder, file: Path, root: ElementTree.Element
     by_frame: dict[int, list[tuple[str, str, ElementTree.Element]]] = {}
     for track in root.findall("track"):
         for shape in track:
-            number = shape.get("frame", "")
-            if shape.tag in _SHAPES and number.isdecimal() and shape.get("outside") != "1":
-                by_frame.setdefault(int(number), []).append((track.get("id", ""), track.get("label", ""), shape))
+            identity, number = track.get("id", ""), parse_digits(shape.get("frame", ""))
+            if shape.tag not in _SHAPES or shape.get("outside") == "1":
+                continue
+            if number is None:
+                builder.report(file, f"track {identity}", "frame", f"is {shape.get('frame')!r}, not a frame's number")
+            else:
+                by_frame.setdefault(number, []).append((identity, track.get("label", ""), shape))
     for frame in sorted(by_frame):
         name = frames.get(frame, f"images/frame_{frame:06d}.PNG")
         image_id = builder.add_image(name, (height, width), video_id=1, frame=frame)
@@ -110,17 +116,27 @@ def _read_tracks(builder: LabelSetBuilder, file: Path, root: ElementTree.Element
 def _find_frames(folder: Path) -> dict[int, str]:
     frames = {}
     for path in list_images(folder):
-        digits = "".join(c if c.isdecimal() else " " for c in path.stem).split()
-        if digits and path.suffix.lower() in list_image_suffixes():
-            frames[int(digits[-1])] = path.relative_to(folder).as_posix()
+        digits = re.findall("[0-9]+", path.stem)
+        number = parse_digits(digits[-1]) if digits else None
+        if number is not None and path.suffix.lower() in list_image_suffixes():
+            frames[number] = path.relative_to(folder).as_posix()
     return frames
+
+
+def _read_track_id(text: str) -> int:
+    number = parse_digits(text)
+    if number is None:
+        raise RecordError("id", f"is {text!r}, not a track's number")
+    return number + 1
 
 
 def _add_shape(
     builder: LabelSetBuilder, file: Path, image_id: int, shape: ElementTree.Element, where: str, track: str = ""
 ) -> None:
-    extra: dict[str, Any] = {"track_id": int(track) + 1} if track.isdecimal() else {}
+    extra: dict[str, Any] = {}
     try:
+        if track:
+            extra["track_id"] = _read_track_id(track)
         label = shape.get("label", "").strip()
         if shape.tag == "box":
             box, rotation = _read_box(shape)

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from centernet_d2.data.formats.image_files import list_image_suffixes
+from centernet_d2.data.formats.numbers import parse_number
 from centernet_d2.data.image_io import CorruptImageError, read_image_size
 from centernet_d2.data.validation.issues import AnnotationIssue
 from centernet_d2.data.validation.missing import explain_missing
@@ -20,7 +21,6 @@ from centernet_d2.geometry import from_pixel_index, to_pixel_index
 #: x, y in continuous image pixels, and visibility 0, 1 or 2.
 Keypoint = tuple[float, float, int]
 Points = Sequence[tuple[float, float]]
-_NUMBER = re.compile(r"\s*[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?\s*", re.ASCII)
 
 
 @dataclass
@@ -195,11 +195,10 @@ def read_number(value: Any, field_name: str) -> float:
     Raises:
         RecordError: it is neither.
     """
-    if isinstance(value, str) and _NUMBER.fullmatch(value):
-        value = float(value)
-    if isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) < 1e15:
+    number = parse_number(value) if isinstance(value, str) else value
+    if isinstance(number, bool) or not isinstance(number, int | float) or not abs(number) < 1e15:
         raise RecordError(field_name, f"is {str(value)[:40]!r}, not a number" if value is not None else "is missing")
-    return float(value)
+    return float(number)
 
 
 def get_polygons(annotation: Mapping[str, Any]) -> list[list[tuple[float, float]]]:
