@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from detectron2.utils import comm
@@ -14,8 +16,22 @@ from centernet_d2.data.formats.text import NotTextError
 from centernet_d2.data.image_io import CorruptImageError
 from centernet_d2.data.validation.issues import AnnotationError
 
+_STORAGE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EIO, errno.ESTALE}
+
+
+class FolderInUseError(RuntimeError):
+    """The output folder is that of a training that is running."""
+
+
+class StorageError(RuntimeError):
+    """A disk is full, or does not do what it should."""
+
+
 #: Errors whose message is enough; others need the traceback.
-USER_ERRORS = (AnnotationError, TooManyCorruptError, CorruptImageError, NotTextError, FileNotFoundError)
+USER_ERRORS = (
+    *(AnnotationError, TooManyCorruptError, CorruptImageError, NotTextError, FileNotFoundError),
+    *(FolderInUseError, StorageError),
+)
 
 
 def run_in_main_process(check: Callable[[], None]) -> None:
@@ -42,6 +58,27 @@ def run_tool(main: Callable[[], Any], errors: tuple[type[BaseException], ...] = 
         raise SystemExit(1) from None
 
 
+@contextmanager
+def explain_storage(folder: str) -> Iterator[None]:
+    """Context manager: a disk's error, whatever was being written, becomes one that says how to go on.
+
+    Args:
+        folder: the output folder.
+
+    Raises:
+        StorageError: in place of such an ``OSError``.
+    """
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in _STORAGE:
+            raise
+        raise StorageError(
+            f"{error}: the run stopped; its output folder is {folder}. Complete checkpoints there are as they were: "
+            "when the disk is in order, --resume goes on from the last"
+        ) from None
+
+
 def hide_tracebacks(elsewhere: Callable[[], bool] = lambda: False) -> None:
     """Keep tracebacks of user errors out of this process's log: Detectron2 logs every exception in training.
 
@@ -50,6 +87,10 @@ def hide_tracebacks(elsewhere: Callable[[], bool] = lambda: False) -> None:
     """
 
     def is_wanted(record: logging.LogRecord) -> bool:
-        return not record.exc_info or not (isinstance(record.exc_info[1], USER_ERRORS) or elsewhere())
+        error = record.exc_info[1] if record.exc_info else None
+        is_known = isinstance(error, USER_ERRORS) or (isinstance(error, OSError) and error.errno in _STORAGE)
+        return error is None or not (is_known or elsewhere())
 
     logging.getLogger("detectron2.engine.train_loop").addFilter(is_wanted)
+    # Where log.txt cannot be written, a traceback for each line would bury the error that ends the run.
+    logging.raiseExceptions = False

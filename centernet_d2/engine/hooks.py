@@ -38,7 +38,7 @@ class Report(HookBase):
     def before_train(self) -> None:
         if comm.is_main_process():
             resumed = self.trainer.start_iter > 0
-            begin_run(self.cfg, "train", self.config_file, resumed)
+            begin_run(self.cfg, "train", self.config_file, resumed, self.trainer.training_data)
             if not resumed:
                 with preserved_random_state():
                     draw_first_images(self.cfg)

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
+from contextlib import ExitStack
 from typing import Any
 
 from detectron2.config import CfgNode
 from detectron2.utils import comm
-from torch import nn
 
 from centernet_d2.checkpoint.checkpointer import SafeCheckpointer
 from centernet_d2.data.validation.checks import check_headers
-from centernet_d2.engine.errors import run_in_main_process, run_tool
+from centernet_d2.engine.errors import explain_storage, run_in_main_process, run_tool
 from centernet_d2.engine.hooks import Report, write_report_safely
 from centernet_d2.engine.launch import launch
+from centernet_d2.engine.output_lock import lock_output
 from centernet_d2.engine.setup import setup_cfg, start_run
 from centernet_d2.engine.trainer import Trainer
 from centernet_d2.report.run_record import begin_run, finish_run
@@ -33,26 +34,33 @@ def run(args: argparse.Namespace) -> Any:
 
     Raises:
         ValueError, KeyError, OSError: the config or the datasets cannot be used.
+        FolderInUseError: another training writes to OUTPUT_DIR.
+        StorageError: a disk is full, or fails.
         NonFiniteLossError, NonFiniteGradientError: a loss, or a gradient, is not a number.
     """
     cfg = setup_cfg(args.config_file, args.opts)
-    start_run(cfg, args)
-    if args.eval_only:
-        model = Trainer.build_model(cfg)
-        run_in_main_process(lambda: check_headers(cfg, train=False))
-        checkpointer = SafeCheckpointer(model, cfg.OUTPUT_DIR)
-        checkpointer.resume_or_load(cfg.MODEL.WEIGHTS, resume=args.resume)
-        checkpointer.require_complete(cfg.MODEL.WEIGHTS)
-        return _evaluate(cfg, model, args.config_file)
+    with explain_storage(cfg.OUTPUT_DIR), ExitStack() as held:
+        if not args.eval_only:
+            run_in_main_process(lambda: held.enter_context(lock_output(cfg.OUTPUT_DIR)))
+        start_run(cfg, args)
+        return _evaluate(cfg, args) if args.eval_only else _train(cfg, args)
+
+
+def _train(cfg: CfgNode, args: argparse.Namespace) -> Any:
     trainer = Trainer(cfg)
     trainer.resume_or_load(resume=args.resume)
     trainer.register_hooks([Report(trainer.cfg, args.config_file)])
     return trainer.train()
 
 
-def _evaluate(cfg: CfgNode, model: nn.Module, config_file: str) -> Any:
+def _evaluate(cfg: CfgNode, args: argparse.Namespace) -> Any:
+    model = Trainer.build_model(cfg)
+    run_in_main_process(lambda: check_headers(cfg, train=False))
+    checkpointer = SafeCheckpointer(model, cfg.OUTPUT_DIR)
+    checkpointer.resume_or_load(cfg.MODEL.WEIGHTS, resume=args.resume)
+    checkpointer.require_complete(cfg.MODEL.WEIGHTS)
     if comm.is_main_process():
-        begin_run(cfg, "evaluate", config_file)
+        begin_run(cfg, "evaluate", args.config_file)
     results = Trainer.test(cfg, model)
     if comm.is_main_process():
         finish_run(cfg)

@@ -40,6 +40,7 @@ from centernet_d2.evaluation.build import build_evaluator, check_evaluators
 from centernet_d2.modeling.meta_arch import CenterNet
 from centernet_d2.report.recorder import ObjectRecorder
 from centernet_d2.report.run_folder import INFERENCE, write_results
+from centernet_d2.report.run_record import describe_dataset, warn_changed
 from centernet_d2.stop_signals import STOP, StopRequested, get_exit_status, kill_children
 from centernet_d2.structures.model_metadata import ModelMetadata, check_same_classes
 
@@ -55,6 +56,9 @@ class Trainer(DefaultTrainer):
 
     With ``SOLVER.EMA.DECAY`` the averaged weights are evaluated and saved as the "model" of every checkpoint. The
     trained weights are saved beside them for resuming. Both start from the loaded weights.
+
+    Attributes:
+        training_data: ``describe_dataset`` of ``DATASETS.TRAIN`` in the main process, when training has begun.
 
     Args:
         cfg: from ``setup_cfg``. ``SOLVER.REFERENCE_WORLD_SIZE`` rescales the schedule as in Detectron2.
@@ -83,6 +87,7 @@ class Trainer(DefaultTrainer):
         self.checkpointer = SafeCheckpointer(kept, cfg.OUTPUT_DIR, trainer=weakref.proxy(self))
         self.start_iter, self.max_iter = 0, cfg.SOLVER.MAX_ITER
         self._random_states: list[dict[str, Any]] = []
+        self.training_data: list[dict[str, Any]] = []
         self.register_hooks(self.build_hooks())
 
     def build_hooks(self) -> list[HookBase]:
@@ -148,6 +153,9 @@ class Trainer(DefaultTrainer):
     def _check_datasets(self) -> None:
         check_quick(self.cfg)
         check_evaluators(self.cfg, self.build_evaluator)
+        data = [describe_dataset(name) for name in self.cfg.DATASETS.TRAIN]
+        warn_changed(self.training_data, data)
+        self.training_data = data
 
     def run_step(self) -> None:
         super().run_step()
@@ -184,11 +192,13 @@ class Trainer(DefaultTrainer):
         self.checkpointer.save(name, iteration=self.iter)
 
     def state_dict(self) -> dict[str, Any]:
-        return {**super().state_dict(), "random_states": self._random_states, "seed": self.cfg.SEED}
+        own = {"random_states": self._random_states, "seed": self.cfg.SEED, "training_data": self.training_data}
+        return {**super().state_dict(), **own}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         super().load_state_dict(state_dict)
         self._random_states = state_dict.get("random_states", [])
+        self.training_data = state_dict.get("training_data", [])
         if len(self._random_states) != comm.get_world_size():
             _logger.warning(
                 "The checkpoint was written by %d processes, now there are %d: the data goes on where it stopped, "

@@ -5,11 +5,13 @@ from __future__ import annotations
 import datetime
 import hashlib
 import json
+import logging
 import os
 import platform
 import shlex
 import subprocess
 import sys
+from collections.abc import Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -22,22 +24,27 @@ import centernet_d2
 from centernet_d2.checkpoint.writing import write_text
 from centernet_d2.data.catalog import load_dataset_dicts
 
+_logger = logging.getLogger(__name__)
 FILE = "run.json"
 _PACKAGES = ("centernet_d2", "detectron2", "torch", "torchvision", "numpy", "pycocotools")
 
 
-def begin_run(cfg: CfgNode, task: str, config_file: str = "", resumed: bool = False) -> None:
+def begin_run(
+    cfg: CfgNode, task: str, config_file: str = "", resumed: bool = False, described: Sequence[dict[str, Any]] = ()
+) -> None:
     """Append a run to ``OUTPUT_DIR/run.json``.
 
     Args:
         task: "train" or "evaluate", which decides what datasets are described.
         config_file: that it was started with.
         resumed: whether it goes on from a checkpoint in OUTPUT_DIR.
+        described: :func:`describe_dataset` of datasets, as far as it is known.
 
     Raises:
         FileNotFoundError, ValueError: those of ``load_dataset_dicts``.
     """
     names = {"test": cfg.DATASETS.TEST} | ({"train": cfg.DATASETS.TRAIN} if task == "train" else {})
+    known = {one["name"]: one for one in described}
     run = {
         "task": task,
         "command": shlex.join(sys.argv),
@@ -51,7 +58,9 @@ def begin_run(cfg: CfgNode, task: str, config_file: str = "", resumed: bool = Fa
         "processes": comm.get_world_size(),
         "versions": find_versions(),
         "git_commit": find_git_commit(Path(centernet_d2.__file__).parent),
-        "datasets": {role: [describe_dataset(name) for name in names[role]] for role in sorted(names)},
+        "datasets": {
+            role: [known.get(name) or describe_dataset(name) for name in names[role]] for role in sorted(names)
+        },
     }
     _write(cfg, [*read_runs(Path(cfg.OUTPUT_DIR)), run])
 
@@ -85,6 +94,25 @@ def describe_dataset(name: str) -> dict[str, Any]:
         digest.update(json.dumps(plain, sort_keys=True, default=str).encode() + b"\n")
     objects = sum(len(one.get("annotations", ())) for one in dataset_dicts)
     return {"name": name, "images": len(dataset_dicts), "objects": objects, "sha256": digest.hexdigest()}
+
+
+def warn_changed(saved: Sequence[dict[str, Any]], now: Sequence[dict[str, Any]]) -> None:
+    """Warn of each dataset whose images or annotations are not those that a checkpoint was trained on.
+
+    Args:
+        saved: :func:`describe_dataset` of its datasets; none for checkpoints of older versions.
+        now: of those that its training goes on with.
+    """
+    before = {one["name"]: one for one in saved}
+    for one in now if saved else ():
+        old = before.get(one["name"])
+        if old != one:
+            was = f"it had {old['images']} images with {old['objects']} objects" if old else "it was not among them"
+            _logger.warning(
+                "Dataset %s is not what the checkpoint was trained on: %s, now there are %d with %d. Training goes on "
+                "with what is there now; it will not be as if it had not stopped",
+                *(one["name"], was, one["images"], one["objects"]),
+            )
 
 
 def find_versions() -> dict[str, str]:

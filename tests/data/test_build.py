@@ -206,3 +206,27 @@ def test_test_loader_gives_every_image_once_and_names_a_corrupt_one(
     _break(dataset_dicts, [4])
     with pytest.raises(CorruptImageError, match=r"4\.png"):
         list(build_test_loader(cfg, NAME))
+
+
+def _truncate(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:400])
+
+
+def _replace(path: Path) -> None:
+    Image.new("RGB", (64, 48)).save(path)
+
+
+@pytest.mark.parametrize("change", [Path.unlink, _truncate, _replace])
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_file_that_changes_while_training_is_named(
+    cfg: CfgNode, dataset_dicts: list[dict[str, Any]], change: Any, workers: int
+) -> None:
+    cfg.DATALOADER.NUM_WORKERS, cfg.DATALOADER.MAX_CORRUPT_FRACTION = workers, 0.0
+    batches = iter(build_train_loader(cfg))
+    next(batches)
+    change(Path(dataset_dicts[4]["file_name"]))
+    start = time.monotonic()
+    with pytest.raises(TooManyCorruptError, match=r"4\.png"):
+        for _ in itertools.islice(batches, 20):
+            pass
+    assert time.monotonic() - start < 10
