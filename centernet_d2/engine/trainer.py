@@ -34,7 +34,7 @@ from centernet_d2.engine.errors import run_in_main_process
 from centernet_d2.engine.hooks import Checkpoints, Evaluation, StopTraining
 from centernet_d2.engine.random_state import get_random_state, preserved_random_state, set_random_state
 from centernet_d2.engine.solver import build_lr_scheduler, build_optimizer, resolve_epochs
-from centernet_d2.engine.train_step import TrainStep
+from centernet_d2.engine.step.train_step import TrainStep
 from centernet_d2.engine.wandb_writer import WandbWriter
 from centernet_d2.evaluation.build import build_evaluator, check_evaluators
 from centernet_d2.modeling.meta_arch import CenterNet

@@ -11,8 +11,8 @@ from torch import nn
 
 from centernet_d2.checkpoint.reading import load_file
 from centernet_d2.engine import NonFiniteGradientError, Trainer
-from centernet_d2.engine.anomaly import describe_gradients
-from centernet_d2.engine.gradients import MOST_LEFT_OUT, GradientCheck
+from centernet_d2.engine.step.anomaly import describe_gradients
+from centernet_d2.engine.step.gradients import MOST_LEFT_OUT, GradientCheck
 from tests.helpers.runs import GRADIENT, engine_cfg, run
 
 OPTS = ("SOLVER.CHECKPOINT_PERIOD", 1, "SOLVER.MAX_ITER", 6, "SOLVER.KEEP_CHECKPOINTS", 9, "SOLVER.STEPS", ())

@@ -261,7 +261,7 @@ def rehearse(config: str, opts: list[Any], reading_head: bool = False) -> dict[s
 
 def check_gradients(model: nn.Module, batch: list[dict[str, Any]]) -> None:
     """Look at the gradients before a step of an optimizer that leaves it out by itself."""
-    from centernet_d2.engine import gradients
+    from centernet_d2.engine.step import gradients
 
     check = gradients.GradientCheck(model, torch.optim.SGD(model.parameters(), 0.1))
     check.is_deferred = True

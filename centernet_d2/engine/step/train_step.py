@@ -14,10 +14,10 @@ from detectron2.utils.events import get_event_storage
 from torch import Tensor, nn
 
 from centernet_d2.data.stopping import stop_together
-from centernet_d2.engine.anomaly import describe_images, describe_losses, make_non_finite_loss_error
-from centernet_d2.engine.gradients import MOST_LEFT_OUT, GradientCheck
-from centernet_d2.engine.host_copy import HostCopy
 from centernet_d2.engine.random_state import get_random_state, set_random_state
+from centernet_d2.engine.step.anomaly import describe_images, describe_losses, make_non_finite_loss_error
+from centernet_d2.engine.step.gradients import MOST_LEFT_OUT, GradientCheck
+from centernet_d2.engine.step.host_copy import HostCopy
 from centernet_d2.stop_signals import STOP, StopRequested
 
 

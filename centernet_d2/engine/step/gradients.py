@@ -10,8 +10,8 @@ import torch
 from detectron2.utils import comm
 from torch import Tensor, nn
 
-from centernet_d2.engine.anomaly import describe_images, make_non_finite_gradient_error
-from centernet_d2.engine.host_copy import HostCopy
+from centernet_d2.engine.step.anomaly import describe_images, make_non_finite_gradient_error
+from centernet_d2.engine.step.host_copy import HostCopy
 
 #: Steps in a row that float16 may leave out while it looks for the scale of the loss.
 MOST_LEFT_OUT = 20

@@ -1,0 +1,1 @@
+"""One step of training: forward, backward, its checks, the update."""
