@@ -1,10 +1,11 @@
-"""The fields "extreme_points", "contour" and "crowd" of training objects, read from the annotations' masks."""
+"""The fields "extreme_points", "contour", "corners" and "crowd" of objects, read from the masks of annotations."""
 
 from __future__ import annotations
 
 from abc import abstractmethod
 from typing import Any
 
+import cv2
 import numpy as np
 import torch
 from detectron2.config import CfgNode
@@ -145,6 +146,23 @@ class ContourField(OutlineField):
         return points.clip(box[:2], box[2:])
 
 
+@register_field("corners")
+class CornerField(OutlineField):
+    """``gt_corners`` (P, 4, 3): corners of the smallest rectangle around the outline, rotated or not, or else of
+    the box. They may be outside the input."""
+
+    name, count = "corners", 4
+
+    def __init__(self, cfg: CfgNode) -> None:
+        pass
+
+    def locate(self, annotation: Annotation, box: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+        return locate_corners(annotation, box, size)
+
+    def fit(self, points: np.ndarray, box: np.ndarray, flipped: bool) -> np.ndarray:
+        return fit_rectangle(points)  # again, as the warp may have made it a parallelogram
+
+
 @register_field("crowd")
 class CrowdField(Field):
     """``gt_ignored`` (P,) bool: crowds ("iscrowd") are added to the objects, and ignored."""
@@ -166,3 +184,26 @@ class CrowdField(Field):
         image_size: tuple[int, int],
     ) -> dict[str, Tensor | Keypoints]:
         return {"gt_ignored": torch.tensor([one.get("ignored", False) for one in annotations], dtype=torch.bool)}
+
+
+def locate_corners(annotation: Annotation, box: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """Return the corners (4, 2) of an annotation's rotated box, image pixels: :class:`CornerField`.
+
+    Args:
+        box: (4,) x1, y1, x2, y2 of the annotation.
+        size: (height, width) of the image.
+
+    Raises:
+        ValueError: the segmentation cannot be used; the message continues a sentence.
+    """
+    if "segmentation" not in annotation:
+        return box[[[0, 1], [2, 1], [2, 3], [0, 3]]]
+    outlines, reach = read_outlines(annotation["segmentation"], size)
+    return fit_rectangle(np.concatenate(outlines), reach)
+
+
+def fit_rectangle(points: np.ndarray, margin: float = 0.0) -> np.ndarray:
+    """Return the corners (4, 2) of the smallest rectangle around points (V, 2), ``margin`` larger on each side."""
+    middle = points.mean(axis=0)  # OpenCV calculates in single precision
+    center, (width, height), angle = cv2.minAreaRect((points - middle).astype(np.float32))
+    return cv2.boxPoints((center, (width + 2 * margin, height + 2 * margin), angle)) + middle

@@ -18,6 +18,7 @@ from centernet_d2.evaluation.keypoints.clothes import ClothesLandmarkEvaluator
 from centernet_d2.evaluation.keypoints.faces import FaceLandmarkEvaluator
 from centernet_d2.evaluation.keypoints.own import OwnKeypointEvaluator
 from centernet_d2.evaluation.kitti.evaluator import KittiEvaluator
+from centernet_d2.evaluation.rotated_boxes import RotatedBoxEvaluator
 from centernet_d2.evaluation.tracking.evaluator import TrackingEvaluator
 from centernet_d2.evaluation.voc import VocEvaluator
 from centernet_d2.evaluation.wider_face import WiderFaceEvaluator
@@ -84,9 +85,12 @@ def _build_coco(cfg: CfgNode, dataset_name: str, output_dir: str) -> DatasetEval
         detections_per_image=cfg.TEST.DETECTIONS_PER_IMAGE,
         sigmas=sigmas,
     )
-    if schema is None or not schema.own or not predicted["keypoints"]:
-        return evaluator
-    return DatasetEvaluators([evaluator, OwnKeypointEvaluator(dataset_name, os.path.join(output_dir, dataset_name))])
+    evaluators: list[DatasetEvaluator] = [evaluator]
+    if schema is not None and schema.own and predicted["keypoints"]:
+        evaluators.append(OwnKeypointEvaluator(dataset_name, os.path.join(output_dir, dataset_name)))
+    if "corners" in get_required_fields(cfg):
+        evaluators.append(RotatedBoxEvaluator(dataset_name, cfg.TEST.DETECTIONS_PER_IMAGE))
+    return evaluators[0] if len(evaluators) == 1 else DatasetEvaluators(evaluators)
 
 
 def _build_pascal_voc(cfg: CfgNode, dataset_name: str, output_dir: str) -> DatasetEvaluator:

@@ -9,8 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-# Of the intersection of two rectangles.
-_MAX_VERTICES = 8
+from centernet_d2.ops.rotated_boxes import clip_to_rectangle
 
 
 class Boxes3D(NamedTuple):
@@ -56,31 +55,7 @@ def compute_ground_intersection(a: Boxes3D, b: Boxes3D) -> Tensor:
     center = torch.stack(_rotate(offset[..., 0], offset[..., 2], -a.rotation_y), dim=-1)
     along, across = _make_rectangle(size_b[..., 2], size_b[..., 1])
     rotated = torch.stack(_rotate(along, across, (b.rotation_y - a.rotation_y)[..., None]), dim=-1)
-    polygon = rotated + center[..., None, :]
-    for axis, side in ((0, 2), (1, 1)):
-        half = size_a[..., side, None] / 2
-        for sign in (1, -1):
-            polygon = _clip(polygon, half - sign * polygon[..., axis])
-    x, z = polygon.unbind(-1)
-    return (x * z.roll(-1, -1) - z * x.roll(-1, -1)).sum(dim=-1).abs() / 2
-
-
-def _clip(polygon: Tensor, distance: Tensor) -> Tensor:
-    """Return the part (..., 8, 2) of convex polygons (..., V, 2) where ``distance`` (..., V) of the vertices is not
-    negative.
-
-    Slots that are left over repeat the first vertex; all are equal where nothing is left.
-    """
-    following = distance.roll(-1, -1)
-    inside = distance >= 0
-    crosses = inside != (following >= 0)
-    fraction = torch.where(crosses, distance / (distance - following), 0)
-    crossing = polygon + fraction[..., None] * (polygon.roll(-1, -2) - polygon)
-    vertices = torch.stack([polygon, crossing], dim=-2).flatten(-3, -2)
-    used = torch.stack([inside, crosses], dim=-1).flatten(-2)
-    order = used.byte().argsort(dim=-1, descending=True, stable=True)[..., :_MAX_VERTICES]
-    kept = vertices.gather(-2, order[..., None].expand(*order.shape, 2))
-    return torch.where(used.gather(-1, order)[..., None], kept, kept[..., :1, :])
+    return clip_to_rectangle(rotated + center[..., None, :], size_a[..., [2, 1]] / 2)
 
 
 def _make_rectangle(length: Tensor, width: Tensor) -> tuple[Tensor, Tensor]:

@@ -10,13 +10,14 @@ import numpy as np
 import torch
 from detectron2.config import CfgNode
 from detectron2.data.detection_utils import convert_image_to_rgb
-from detectron2.structures import Boxes, Instances
+from detectron2.structures import Boxes, Instances, RotatedBoxes
 
 from centernet_d2.config.resolution import resolve
 from centernet_d2.data.annotations import convert_to_corner_boxes
 from centernet_d2.data.build import build_train_loader
 from centernet_d2.data.catalog import load_dataset_dicts
 from centernet_d2.data.fields_3d import get_calibration
+from centernet_d2.data.fields_masks import locate_corners
 from centernet_d2.data.image_io import DatasetDict, read_image
 from centernet_d2.geometry import build_letterbox_matrix, compute_fitting_scale
 from centernet_d2.modeling.heads.class_heatmap import ClassHeatmapHead
@@ -25,6 +26,7 @@ from centernet_d2.modeling.tasks import Task, build_task
 from centernet_d2.modeling.tasks.pyramid_base import PyramidTask
 from centernet_d2.ops.box3d_geometry import convert_alpha_to_rotation_y, unproject
 from centernet_d2.ops.grid_coding import compute_grid_points
+from centernet_d2.ops.rotated_boxes import convert_corners
 from centernet_d2.registry import get_required_fields
 from centernet_d2.structures import Targets
 from centernet_d2.visualization.primitives import write_text
@@ -86,6 +88,10 @@ def convert_annotations(cfg: CfgNode, dataset_dict: DatasetDict, size: tuple[int
     predictions.pred_classes = torch.tensor([a["category_id"] for a in objects], dtype=torch.int64)
     if objects and all("keypoints" in a for a in objects):
         predictions.pred_keypoints = read_column("keypoints", len(objects[0]["keypoints"])).unflatten(1, (-1, 3))
+    if "corners" in get_required_fields(cfg):
+        pairs = zip(objects, convert_to_corner_boxes(objects), strict=True)
+        corners = np.array([locate_corners(one, box, size) for one, box in pairs]).reshape(-1, 4, 2)
+        predictions.pred_rotated_boxes = RotatedBoxes(convert_corners(torch.from_numpy(corners)))
     if "box3d" in get_required_fields(cfg):
         predictions.pred_dimensions, predictions.pred_locations = read_column("dim", 3), read_column("location", 3)
         predictions.pred_rotation_y = read_column("rotation_y", 1)[:, 0]
@@ -105,6 +111,8 @@ def convert_targets(cfg: CfgNode, gt: Instances, calibration: np.ndarray | None)
     for name in ("extreme_points", "contour"):
         if gt.has(f"gt_{name}"):
             predictions.set(f"pred_{name}", gt.get(f"gt_{name}").tensor)
+    if gt.has("gt_corners"):
+        predictions.pred_rotated_boxes = RotatedBoxes(convert_corners(gt.gt_corners.tensor[..., :2]))
     if calibration is not None and gt.has("gt_metric") and gt.gt_metric.all():
         matrix, center = torch.from_numpy(calibration), gt.gt_center_3d.tensor[:, 0, :2].double()
         predictions.pred_dimensions = gt.gt_dimensions

@@ -17,7 +17,7 @@ _FIRST: Color = (255, 255, 255)
 def draw_extreme_points(image: np.ndarray, points: np.ndarray, color: Color) -> None:
     """Draw the extreme points (4, 2), top, left, bottom, right, and their octagon into ``image``, pixels."""
     radius = 1.5 * compute_line_width(image)
-    _draw_polygon(image, build_octagons(torch.from_numpy(points)).numpy(), color)
+    draw_polygon(image, build_octagons(torch.from_numpy(points)).numpy(), color)
     for point in points:
         draw_dot(image, point, radius + 1.5, _RING)
         draw_dot(image, point, radius, color)
@@ -25,10 +25,11 @@ def draw_extreme_points(image: np.ndarray, points: np.ndarray, color: Color) -> 
 
 def draw_contour(image: np.ndarray, points: np.ndarray, color: Color) -> None:
     """Draw the closed contour (K, 2) into ``image``, pixels; its first point is a white dot."""
-    _draw_polygon(image, points, color)
+    draw_polygon(image, points, color)
     draw_dot(image, points[0], 1.5 * compute_line_width(image), _FIRST)
 
 
-def _draw_polygon(image: np.ndarray, points: np.ndarray, color: Color) -> None:
+def draw_polygon(image: np.ndarray, points: np.ndarray, color: Color) -> None:
+    """Draw a closed line through points (V, 2) into ``image``, pixels."""
     for start, end in pairwise([*points, points[0]]):
         draw_line(image, start, end, color, compute_line_width(image))

@@ -16,11 +16,12 @@ from detectron2.structures import Instances
 from pycocotools import mask as coco_masks
 from torch import Tensor
 
+from centernet_d2.ops.rotated_boxes import compute_corners
 from centernet_d2.structures import Boxes3D
 from centernet_d2.visualization.canvas import Canvas, Renderer, VisMetadata, get_class_name, get_opencv_color
 from centernet_d2.visualization.draw_boxes3d import draw_birds_eye_view, draw_boxes_3d
 from centernet_d2.visualization.draw_keypoints import draw_keypoints
-from centernet_d2.visualization.draw_outlines import draw_contour, draw_extreme_points
+from centernet_d2.visualization.draw_outlines import draw_contour, draw_extreme_points, draw_polygon
 from centernet_d2.visualization.primitives import Color, compute_line_width, draw_dot, draw_line
 
 # Keypoints with a lower score are not drawn: no heatmap peak confirms them.
@@ -77,7 +78,7 @@ def _describe_masks(metadata: VisMetadata, predictions: Instances) -> list[dict[
 
 
 def _draw_boxes(canvas: Canvas, predictions: Instances) -> None:
-    """Draw class name and score; the 2D box only without a 3D box."""
+    """Draw class name and score; the upright box only without a 3D box or a rotated one."""
     names, scores = (
         canvas.metadata.names,
         predictions.scores.tolist() if predictions.has("scores") else [None] * len(predictions),
@@ -86,7 +87,7 @@ def _draw_boxes(canvas: Canvas, predictions: Instances) -> None:
         words.append(get_class_name(names, category))
         if score is not None:
             words.append(f"{score:.0%}")
-    if predictions.has("pred_locations"):
+    if predictions.has("pred_locations") or predictions.has("pred_rotated_boxes"):
         return
     width = compute_line_width(canvas.image)
     for color, (x1, y1, x2, y2) in zip(
@@ -114,6 +115,18 @@ def _describe_boxes(metadata: VisMetadata, predictions: Instances) -> list[dict[
         }
         for category, score, box in columns
     ]
+
+
+def _draw_rotated_boxes(canvas: Canvas, predictions: Instances) -> None:
+    corners = compute_corners(predictions.pred_rotated_boxes.tensor).double().numpy() * canvas.scale
+    for color, own in zip(canvas.colors, corners, strict=True):
+        draw_polygon(canvas.image, own, color)
+
+
+def _describe_rotated_boxes(metadata: VisMetadata, predictions: Instances) -> list[dict[str, Any]]:
+    """Return x, y of the center, width, height in image pixels, and degrees counterclockwise on the screen."""
+    boxes = predictions.pred_rotated_boxes.tensor.double().numpy().round(2).tolist()
+    return [{"rotated_box": box} for box in boxes]
 
 
 def _draw_boxes_3d(canvas: Canvas, predictions: Instances) -> None:
@@ -187,6 +200,7 @@ RENDERERS: list[Renderer] = [
     Renderer("pred_track_ids", _draw_tracks, _describe_tracks, uses=("pred_displacement",)),
     Renderer("pred_masks", _draw_masks, _describe_masks),
     Renderer("pred_boxes", _draw_boxes, _describe_boxes, uses=("pred_classes",)),
+    Renderer("pred_rotated_boxes", _draw_rotated_boxes, _describe_rotated_boxes),
     Renderer(
         "pred_locations",
         _draw_boxes_3d,

@@ -45,6 +45,7 @@ LOSSES = {
     "ExtremePointTask": {"loss_center_heatmap"}
     | {f"loss_{side}_{what}" for side in ("top", "left", "bottom", "right") for what in ("heatmap", "offset")},
     "KeypointHeatmapTask": CENTER | PEAKS | {"loss_keypoint_grouping"},
+    "RotatedBoxTask": CENTER | {"loss_angle"},
     "Detection3DTask": CENTER | {"loss_depth", "loss_dimensions", "loss_orientation"},
     "LSNetBoxTask": {"loss_class", "loss_box_init", "loss_box"},
     "LSNetContourTask": {"loss_class", "loss_contour_init", "loss_contour"},
@@ -118,6 +119,8 @@ def test_a_training_and_a_test_step(name):
         assert predictions.pred_keypoints.shape == (len(predictions), len(resolve_schema(cfg)), 3)
     if "box3d" in needed:
         assert predictions.pred_locations.shape == predictions.pred_dimensions.shape == (len(predictions), 3)
+    if "corners" in needed:
+        assert predictions.pred_rotated_boxes.tensor.shape == (len(predictions), 5)
     if "previous_frame" in needed:
         assert predictions.pred_displacement.shape == (len(predictions), 2) and (predictions.pred_track_ids > 0).all()
 
@@ -134,7 +137,7 @@ def training_sample(cfg: CfgNode) -> dict:
         dataset_dict = {"height": 128, "width": 128, "calib": np.array(cfg.MODEL.BOX3D.CALIBRATION).reshape(3, 4)}
         for name, values in read_object_fields(dataset_dict, annotations, TransformList([])).items():
             instances.set(name, values)
-    for name, count in (("extreme_points", 4), ("contour", cfg.MODEL.LSNET.CONTOUR_POINTS)):
+    for name, count in (("extreme_points", 4), ("contour", cfg.MODEL.LSNET.CONTOUR_POINTS), ("corners", 4)):
         if name in needed:
             low, high = (x[:, None] for x in instances.gt_boxes.tensor.split(2, dim=1))
             points = low + torch.rand(2, count, 2) * (high - low)

@@ -14,7 +14,7 @@ from detectron2.config import CfgNode
 from detectron2.config import get_cfg as get_detectron2_cfg
 from detectron2.layers import FrozenBatchNorm2d, ShapeSpec
 from detectron2.modeling import build_backbone, build_model
-from detectron2.structures import Boxes, Instances
+from detectron2.structures import Boxes, Instances, Keypoints
 from torch import nn
 from torchvision.ops import complete_box_iou_loss, distance_box_iou_loss, generalized_box_iou_loss
 
@@ -109,6 +109,13 @@ def face_input():
     return sample(objects(SCHEMAS["face19"], [[20, 10, 110, 120]], [0]))
 
 
+def rotated_input():
+    sample = detection_input()
+    corners = torch.tensor([[[4.0, 20, 2], [20, 8, 2], [40, 40, 2], [24, 52, 2]]])
+    sample["instances"].gt_corners = Keypoints(corners)
+    return sample
+
+
 def box3d_input():
     image = torch.zeros(3, 128, 416, dtype=torch.uint8)
     return {"image": image, "instances": map_training_sample(dataset_dict_of())}
@@ -129,6 +136,7 @@ def lsnet_cfg(*opts) -> CfgNode:
 
 
 FACES = ("face19", "KeypointRegressionTask"), ("face19", "KeypointHeatmapTask")
+ROTATED = ("MODEL.CENTERNET.TASK", "RotatedBoxTask")
 #: Key -> the losses that it scales, a config where that is, and an input.
 WEIGHTS = {
     "MODEL.CENTERNET.HEATMAP_WEIGHT": (["heatmap"], tiny_cfg, (), detection_input),
@@ -142,6 +150,7 @@ WEIGHTS = {
     "MODEL.BOX3D.DIMENSIONS_WEIGHT": (["dimensions"], box3d_cfg, (), box3d_input),
     "MODEL.BOX3D.ORIENTATION_WEIGHT": (["orientation"], box3d_cfg, (), box3d_input),
     "MODEL.BOX3D.CENTER_OFFSET_WEIGHT": (["center_offset"], box3d_cfg, (), box3d_input),
+    "MODEL.ROTATED_BOX.ANGLE_WEIGHT": (["angle"], tiny_cfg, ROTATED, rotated_input),
     "MODEL.TRACKING.DISPLACEMENT_WEIGHT": (
         *(["displacement"], tracking_cfg, ("MODEL.CENTERNET.EXTRA_HEADS", ["DisplacementHead"])),
         lambda: tracking_input([[4, 8, 40, 50]], [1]),

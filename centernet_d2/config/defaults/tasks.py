@@ -79,6 +79,10 @@ def add_tasks(cfg: CfgNode) -> None:
     cfg.MODEL.BOX3D.ORIENTATION_WEIGHT = 1.0
     cfg.MODEL.BOX3D.CENTER_OFFSET_WEIGHT = 1.0
 
+    # Rotated boxes (RotatedBoxTask).
+    cfg.MODEL.ROTATED_BOX = CfgNode()
+    cfg.MODEL.ROTATED_BOX.ANGLE_WEIGHT = 1.0
+
 
 def add_pyramid_tasks(cfg: CfgNode) -> None:
     # Tasks over a feature pyramid: LSNet{Box,Contour,Pose}Task and CenterNetPlusPlusTask.

@@ -13,12 +13,13 @@ from detectron2.structures import BoxMode
 
 from centernet_d2.data.schemas.extreme4 import find_extreme_points
 from centernet_d2.data.schemas.face5 import from_face68
-from centernet_d2.data.synthetic import clothing, faces, persons, pose_videos, shapes, street_scenes, videos
+from centernet_d2.data.synthetic import clothing, faces, persons, pose_videos, rotated, shapes, street_scenes, videos
 from centernet_d2.data.synthetic.clothing import ClothingConfig
 from centernet_d2.data.synthetic.faces import Faces5Config, FacesConfig
 from centernet_d2.data.synthetic.persons import PersonsConfig
 from centernet_d2.data.synthetic.pose_videos import PoseVideosConfig
 from centernet_d2.data.synthetic.registration import METADATA, SCHEME, SHAPE_NAMES
+from centernet_d2.data.synthetic.rotated import RotatedConfig
 from centernet_d2.data.synthetic.shapes import ExtremesConfig, ShapesConfig, SyntheticConfig
 from centernet_d2.data.synthetic.street_scenes import StreetScenesConfig
 from centernet_d2.data.synthetic.videos import TracksConfig, VideosConfig, place_in_video
@@ -96,12 +97,14 @@ _KINDS: dict[type, _Kind] = {
     ClothingConfig: _Kind(_annotate_clothing, clothing.draw, METADATA["clothing"]),
     PersonsConfig: _Kind(_annotate_persons, persons.draw, METADATA["persons"]),
     StreetScenesConfig: _Kind(street_scenes.annotate, street_scenes.draw, METADATA["boxes3d"], _add_calibration),
+    RotatedConfig: _Kind(rotated.annotate, rotated.draw, METADATA["rotated"]),
     TracksConfig: _Kind(videos.annotate, videos.draw, METADATA["tracks"], place_in_video),
     PoseVideosConfig: _Kind(pose_videos.annotate, pose_videos.draw, METADATA["pose_videos"], place_in_video),
 }
 #: Dataset name -> config and seed.
 SETS: dict[str, tuple[SyntheticConfig, int]] = {}
 assert tuple(shapes.OUTLINES) == SHAPE_NAMES
+assert list(rotated.ROTATED_OUTLINES) == METADATA["rotated"]["thing_classes"]
 
 
 def register_synthetic(name: str, config: SyntheticConfig, num_images: int, seed: int) -> None:
@@ -169,6 +172,7 @@ BUILTIN: dict[str, SyntheticConfig] = {
     "clothing": ClothingConfig(),
     "persons": PersonsConfig(),
     "boxes3d": StreetScenesConfig(),
+    "rotated": RotatedConfig(),
     "tracks": TracksConfig(),
     "pose_videos": PoseVideosConfig(),
 }

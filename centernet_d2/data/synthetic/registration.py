@@ -1,5 +1,5 @@
 """Registration of the built-in synthetic datasets:
-``synthetic_{shapes,occluded,extreme,crowds,faces,faces5,clothing,persons,boxes3d,tracks,pose_videos}_{train,val}``.
+``synthetic_{shapes,occluded,extreme,crowds,faces,faces5,clothing,persons,boxes3d,rotated,tracks,pose_videos}_{train,val}``.
 
 The generators are imported when a dataset is first used.
 """
@@ -32,6 +32,7 @@ METADATA: dict[str, dict[str, Any]] = {
     "clothing": make_keypoint_metadata(CLOTHES294),
     "persons": make_keypoint_metadata(POSE17),
     "boxes3d": KITTI_METADATA,
+    "rotated": {"thing_classes": ["plank", "leaf", "bow"], "evaluator_type": "coco"},
     "tracks": {"thing_classes": ["shape"], "evaluator_type": "tracking"},
     "pose_videos": {**make_keypoint_metadata(POSE17), "evaluator_type": "tracking"},
 }

@@ -193,7 +193,7 @@ def draw(config: ShapesConfig, seed: int, index: int) -> np.ndarray:
     for shape in sample_layout(config, seed, index):
         outline = shape.compute_outline()
         behind = image[_find_center_pixel(shape.box)].astype(float)
-        paint(image, outline, _sample_contrasting_color(behind, config.contrast, rng))
+        paint(image, outline, sample_contrasting_color(behind, config.contrast, rng))
         if config.occluded:
             _draw_patch(image, background, sample_cover_box(config, shape, rng), rng)
     return add_noise(image, config.noise, rng)
@@ -233,7 +233,8 @@ def _find_center_pixel(box: Box) -> tuple[int, int]:
     return int((box[1] + box[3]) / 2), int((box[0] + box[2]) / 2)
 
 
-def _sample_contrasting_color(behind: np.ndarray, contrast: float, rng: np.random.Generator) -> np.ndarray:
+def sample_contrasting_color(behind: np.ndarray, contrast: float, rng: np.random.Generator) -> np.ndarray:
+    """Return a color (3,) that is ``contrast`` away from ``behind`` (3,), or the farthest of eight."""
     candidates = rng.uniform(0, 255, size=(8, 3))
     distances = np.linalg.norm(candidates - behind, axis=1)
     far_enough = np.flatnonzero(distances >= contrast)

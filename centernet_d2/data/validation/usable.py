@@ -13,10 +13,10 @@ from centernet_d2.structures.keypoint_schema import KeypointSchema
 TASKS = {
     "boxes": ("DetectionTask",),
     "keypoints": ("KeypointRegressionTask", "KeypointHeatmapTask"),
-    "outlines": ("LSNetContourTask",),
+    "outlines": ("LSNetContourTask", "RotatedBoxTask"),
 }
 # What a task requires of each object -> the label without which it learns nothing.
-_NEEDED = {"keypoints": "keypoints", "contour": "outlines"}
+_NEEDED = {"keypoints": "keypoints", "contour": "outlines", "corners": "outlines"}
 
 
 def check_pairing(name: str, dataset_dicts: Sequence[DatasetDict], task: str, required: Collection[str]) -> None:

@@ -1,5 +1,6 @@
 """Heads, one file per quantity. Importing this package registers them."""
 
+from centernet_d2.modeling.heads.angle import AngleHead
 from centernet_d2.modeling.heads.base import HEAD_REGISTRY, Head, build_extra_heads, build_head, get_head_name
 from centernet_d2.modeling.heads.box import BoxHead
 from centernet_d2.modeling.heads.box3d_orientation import Box3DOrientationHead
@@ -15,6 +16,7 @@ from centernet_d2.modeling.heads.keypoint_regression import KeypointRegressionHe
 
 __all__ = [
     "HEAD_REGISTRY",
+    "AngleHead",
     "Box3DCenterOffsetHead",
     "Box3DDepthHead",
     "Box3DDimensionsHead",

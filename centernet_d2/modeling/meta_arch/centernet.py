@@ -10,7 +10,6 @@ from detectron2.config import CfgNode, configurable
 from detectron2.modeling import META_ARCH_REGISTRY
 from detectron2.structures import Instances
 from torch import Tensor
-from torchvision.ops import nms
 
 from centernet_d2.checkpoint.detectron2_patch import load_safely
 from centernet_d2.config import warn_of_few_candidates, warn_of_unused_keys
@@ -123,7 +122,7 @@ class CenterNet(DenseDetector):
         sizes = [(int(x["image"].shape[-2]), int(x["image"].shape[-1])) for x in batched_inputs]
         detections = merged.to_instances(sizes, self.score_threshold)
         if self.nms_threshold:
-            detections = [x[nms(x.pred_boxes.tensor, x.scores, self.nms_threshold)] for x in detections]
+            detections = [self.task.suppress(x, self.nms_threshold) for x in detections]
         return [self.task.finish(*pair) for pair in zip(detections, batched_inputs, strict=True)]
 
     @property

@@ -10,6 +10,7 @@ from centernet_d2.modeling.tasks.keypoint_regression import KeypointRegressionTa
 from centernet_d2.modeling.tasks.lsnet_box import LSNetBoxTask
 from centernet_d2.modeling.tasks.lsnet_contour import LSNetContourTask
 from centernet_d2.modeling.tasks.lsnet_pose import LSNetPoseTask
+from centernet_d2.modeling.tasks.rotated_box import RotatedBoxTask
 
 __all__ = [
     "TASK_REGISTRY",
@@ -22,6 +23,7 @@ __all__ = [
     "LSNetBoxTask",
     "LSNetContourTask",
     "LSNetPoseTask",
+    "RotatedBoxTask",
     "Task",
     "build_task",
 ]

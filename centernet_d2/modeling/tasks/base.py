@@ -11,6 +11,7 @@ import torch
 from detectron2.config import CfgNode
 from detectron2.structures import Instances
 from torch import Tensor, nn
+from torchvision.ops import nms
 
 from centernet_d2.modeling.heads import Head
 from centernet_d2.ops.indexing import make_image_index
@@ -128,6 +129,11 @@ class Task(nn.Module, ABC):
     def decode_for_export(self, maps: dict[str, Tensor]) -> Candidates:
         """Return :meth:`decode`'s candidates after those steps of :meth:`merge` that ``runtime.merging`` lacks."""
         return self.decode(maps)
+
+    def suppress(self, instances: Instances, threshold: float) -> Instances:
+        """Return the objects without the lower of two whose IoU is above ``threshold``, whatever their classes, highest
+        score first; before :meth:`finish`."""
+        return instances[nms(instances.pred_boxes.tensor, instances.scores, threshold)]
 
     def finish(self, instances: Instances, sample: dict[str, Any]) -> Instances:
         """Return the objects of one image with values that need more than its maps.
