@@ -30,13 +30,14 @@ TINY = (
 
 @pytest.fixture
 def folder(tmp_path, monkeypatch):
-    """What the page calls my_labels, my_yolo, my_coco, my_masks and my_video, in the current folder."""
+    """What the page calls my_labels, my_yolo, my_coco, my_masks, my_oriented and my_video, in the current folder."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("DETECTRON2_DATASETS", str(tmp_path))
     for name, kind, keypoints, outlines in (
         ("my_labels", "labelme", True, False),
         ("my_yolo", "yolo", False, False),
         ("my_masks", "coco_folder", False, True),
+        ("my_oriented", "dota", False, True),
     ):
         FORMATS[kind].write(make_set(tmp_path / f"{name}_source", keypoints, outlines), tmp_path / name)
     box = '<box frame="{}" outside="0" xtl="20" ytl="10" xbr="100" ybr="60"/>'
@@ -61,7 +62,7 @@ def test_labels_are_checked_drawn_converted_and_split(folder, capsys):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("number", range(4))
+@pytest.mark.parametrize("number", range(5))
 def test_models_are_trained(folder, number):
     ours = read_labels(folder / "my_labels")
     split_images(ours, 0.5)
@@ -69,7 +70,7 @@ def test_models_are_trained(folder, number):
     FORMATS["coco_folder"].write(ours, folder / "my_coco")
     assert main(COMMANDS[-2][1:]) == 0  # my_tracks
     trainings = [command[1:] for command in COMMANDS if command[1] == "train"]
-    assert len(trainings) == 4
+    assert len(trainings) == 5
     assert main([*trainings[number], *TINY]) == 0
     assert next((folder / "output").iterdir()).joinpath("model_final.pth").is_file()
 

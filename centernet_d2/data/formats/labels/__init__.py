@@ -5,13 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 from types import ModuleType
 
-from centernet_d2.data.formats.labels import coco, cvat, label_studio, labelme, via, voc, yolo
+from centernet_d2.data.formats.labels import coco, cvat, dota, label_studio, labelme, via, voc, yolo
 from centernet_d2.data.formats.labels.label_set import LabelSet
 from centernet_d2.data.validation.issues import AnnotationError
 from centernet_d2.data.validation.missing import explain_missing
 
 #: By name, in the order in which ``auto`` asks them.
-FORMATS: dict[str, ModuleType] = {one.NAME: one for one in (coco, labelme, label_studio, via, cvat, voc, yolo)}
+FORMATS: dict[str, ModuleType] = {one.NAME: one for one in (coco, labelme, label_studio, via, cvat, voc, dota, yolo)}
 
 __all__ = ["FORMATS", "LabelSet", "read_labels", "recognize_format"]
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import re
 import xml.etree.ElementTree as ElementTree
 from pathlib import Path
@@ -19,6 +18,7 @@ from centernet_d2.data.formats.labels.label_set import (
     get_polygons,
     list_images,
     read_number,
+    rotate_points,
 )
 from centernet_d2.data.formats.numbers import parse_digits
 from centernet_d2.data.formats.plain_xml import parse_xml
@@ -139,10 +139,7 @@ def _add_shape(
             extra["track_id"] = _read_track_id(track)
         label = shape.get("label", "").strip()
         if shape.tag == "box":
-            box, rotation = _read_box(shape)
-            if rotation % 180:
-                builder.notes["rotated boxes are read as the upright boxes around them"] += 1
-            builder.add_object(image_id, _require(label), box=box, **extra)
+            builder.add_object(image_id, _require(label), **_read_box(shape), **extra)
         elif shape.tag == "polygon":
             builder.add_object(image_id, _require(label), polygons=[_read_points(shape)], **extra)
         elif shape.tag == "skeleton":
@@ -159,17 +156,14 @@ def _require(label: str) -> str:
     return label
 
 
-def _read_box(shape: ElementTree.Element) -> tuple[list[float], float]:
-    """Return the upright box around a box, and its rotation in degrees."""
+def _read_box(shape: ElementTree.Element) -> dict[str, Any]:
+    """Return the box, or the corners of a rotated one as its outline, as ``add_object`` takes them."""
     x1, y1, x2, y2 = (read_number(shape.get(field), field) for field in ("xtl", "ytl", "xbr", "ybr"))
     rotation = read_number(shape.get("rotation") or 0, "rotation")
-    angle = math.radians(rotation)
-    half_x, half_y = (x2 - x1) / 2, (y2 - y1) / 2
-    cos, sin = abs(math.cos(angle)), abs(math.sin(angle))
-    if angle:
-        half_x, half_y = half_x * cos + half_y * sin, half_x * sin + half_y * cos
-    x, y = (x1 + x2) / 2, (y1 + y2) / 2
-    return [x - half_x, y - half_y, x + half_x, y + half_y] if angle else [x1, y1, x2, y2], rotation
+    if not rotation % 180:
+        return {"box": [x1, y1, x2, y2]}
+    center = ((x1 + x2) / 2, (y1 + y2) / 2)
+    return {"polygons": [rotate_points([(x1, y1), (x2, y1), (x2, y2), (x1, y2)], center, rotation)]}
 
 
 def _read_points(shape: ElementTree.Element) -> list[tuple[float, float]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import re
 import shutil
@@ -213,6 +214,13 @@ def measure_area(polygon: Points) -> float:
     following = [*polygon[1:], polygon[0]]
     pairs = zip(polygon, following, strict=True)
     return abs(sum(x1 * y2 - x2 * y1 for (x1, y1), (x2, y2) in pairs)) / 2
+
+
+def rotate_points(points: Points, center: tuple[float, float], degrees: float) -> list[tuple[float, float]]:
+    """Return points rotated about ``center``, clockwise on the screen."""
+    cosine, sine = math.cos(math.radians(degrees)), math.sin(math.radians(degrees))
+    offsets = [(x - center[0], y - center[1]) for x, y in points]
+    return [(center[0] + x * cosine - y * sine, center[1] + x * sine + y * cosine) for x, y in offsets]
 
 
 def sort_naturally(name: str) -> list[tuple[int, int, str]]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 import re
 from pathlib import Path
 from typing import Any
@@ -18,6 +17,7 @@ from centernet_d2.data.formats.labels.label_set import (
     get_polygons,
     list_images,
     read_number,
+    rotate_points,
 )
 from centernet_d2.data.formats.labels.shapes import Shape, add_shapes
 from centernet_d2.data.validation.issues import AnnotationError
@@ -117,14 +117,14 @@ def _read_result(
     number, owner = one.get("id"), parents.get(one.get("id"))
     # A box or outline is the group of the points that name it.
     group = owner or (number if number is not None and number in parents.values() else None)
-    label, points = str(value[kind][0]).strip(), _read_percent(builder, kind, value, size)
+    label, points = str(value[kind][0]).strip(), _read_percent(kind, value, size)
     visibility = 1 if (one.get("meta") or {}).get("occluded") else 2
-    return Shape(_KINDS[kind], label, points, group, number, visibility)
+    # A rotated rectangle has four corners.
+    shape = "polygon" if len(points) > 2 else _KINDS[kind]
+    return Shape(shape, label, points, group, number, visibility)
 
 
-def _read_percent(
-    builder: LabelSetBuilder, kind: str, value: dict[str, Any], size: tuple[int, int]
-) -> list[tuple[float, float]]:
+def _read_percent(kind: str, value: dict[str, Any], size: tuple[int, int]) -> list[tuple[float, float]]:
     height, width = size
     if kind == "polygonlabels":
         pairs = value.get("points")
@@ -135,15 +135,10 @@ def _read_percent(
     if kind == "keypointlabels":
         return [(x, y)]
     w, h = _scale(value.get("width"), width), _scale(value.get("height"), height)
-    angle = math.radians(read_number(value.get("rotation") or 0, "rotation"))
-    if not angle:
+    rotation = read_number(value.get("rotation") or 0, "rotation")
+    if not rotation % 360:
         return [(x, y), (x + w, y + h)]
-    builder.notes["rotated boxes are read as the upright boxes around them"] += 1
-    # The box is rotated around its first corner.
-    corners = [(a * math.cos(angle) - b * math.sin(angle), a * math.sin(angle) + b * math.cos(angle))
-               for a, b in ((0, 0), (w, 0), (w, h), (0, h))]  # fmt: skip
-    xs, ys = zip(*corners, strict=True)
-    return [(x + min(xs), y + min(ys)), (x + max(xs), y + max(ys))]
+    return rotate_points([(x, y), (x + w, y), (x + w, y + h), (x, y + h)], (x, y), rotation)
 
 
 def _scale(value: Any, length: int) -> float:

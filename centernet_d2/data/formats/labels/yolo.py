@@ -1,8 +1,8 @@
 """YOLO's text files: one for each image, an object a line, in fractions of the image (Ultralytics' layout).
 
 Lines are "class x y width height" (detect), the same with keypoints (pose; ``kpt_shape`` in ``data.yaml``) or "class x1
-y1 x2 y2 ..." (segment). A text file lies where its image does, with ``labels`` for ``images`` in the path, or beside
-it.
+y1 x2 y2 ..." (segment; oriented boxes (OBB) are outlines of four corners). A text file lies where its image does, with
+``labels`` for ``images`` in the path, or beside it.
 """
 
 from __future__ import annotations
@@ -225,7 +225,8 @@ def _add_line(
             image_id, name, box=box, keypoints=_read_keypoints(builder, name, rest[4:], dimensions, size)
         )
     elif not shape and len(rest) >= 6 and len(rest) % 2 == 0:
-        _check_fractions(rest)
+        # A rotated box of four corners may reach out of the image.
+        _check_fractions(rest, 0.5 if len(rest) == 8 else _TOLERANCE)
         polygon = [(a * width, b * height) for a, b in zip(rest[0::2], rest[1::2], strict=True)]
         builder.add_object(image_id, name, polygons=[polygon])
     else:
@@ -233,9 +234,9 @@ def _add_line(
         raise RecordError("line", f"has {len(values)} numbers, not {wanted}")
 
 
-def _check_fractions(values: list[float]) -> list[float]:
+def _check_fractions(values: list[float], margin: float = _TOLERANCE) -> list[float]:
     for value in values:
-        if not -_TOLERANCE <= value <= 1 + _TOLERANCE:
+        if not -margin <= value <= 1 + margin:
             raise RecordError("line", f"has {value:g}, not a fraction of the image")
     return values
 
