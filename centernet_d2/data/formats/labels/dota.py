@@ -65,11 +65,13 @@ def read(path: Path) -> LabelSet:
     for image in list_images(path):
         split = _get_split(image, path)
         image_id = builder.add_image(image.relative_to(path).as_posix(), split=split)
-        own = files.get((split, image.stem))
+        own = files.pop((split, image.stem), None)
         if own is None:
             builder.notes["images have no label file, so no objects"] += 1
         elif image_id:
             _read_file(builder, own, image_id)
+    for file in files.values():
+        builder.report(file, None, "image", "is missing: no image has this name")
     return builder.finish()
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import xml.etree.ElementTree as ElementTree
 from pathlib import Path
 
@@ -13,11 +14,12 @@ from centernet_d2.data.formats.voc_xml import read_voc_names, read_voc_xml
 
 NAME = "voc_folder"
 _SPLITS = {"train": "train", "trainval": "train", "val": "val", "valid": "val", "test": "test"}
+_ROOT = re.compile(rb"<annotation[\s>]")
 
 
 def recognize(path: Path) -> bool:
-    file = next(iter(sorted(path.rglob("*.xml"))), None) if path.is_dir() else None
-    return file is not None and b"<annotation>" in file.read_bytes()[:2000]
+    files = sorted(path.rglob("*.xml")) if path.is_dir() else []
+    return any(_ROOT.search(file.read_bytes()[:2000]) for file in files)
 
 
 def read(path: Path) -> LabelSet:
@@ -30,13 +32,16 @@ def read(path: Path) -> LabelSet:
         content, issues = read_voc_xml(str(file))
         builder.issues += issues
         builder.notes.update(content.conversions)
+        if any(issue.field == "file" for issue in issues):
+            continue  # without what it says, the image is not background
         stem = file.relative_to(path).with_suffix("").as_posix()
         beside = stem.replace("Annotations/", "JPEGImages/", 1)
         named = file.parent / content.file_name
         image = images.get(stem) or images.get(beside)
         if image is None and content.file_name and named.suffix.lower() in list_image_suffixes() and named.is_file():
             image = named
-        place = os.path.relpath(image, path) if image else f"{beside}.jpg"
+        absent = f"{beside}{Path(content.file_name).suffix or '.jpg'}"
+        place = os.path.relpath(image, path) if image else absent
         split = splits.get(file.stem) or _SPLITS.get(stem.split("/")[0], "")
         image_id = builder.add_image(place, content.size or (None, None), split)
         for one in content.objects if image_id else ():

@@ -57,6 +57,7 @@ def read(path: Path) -> LabelSet:
     shape = settings.get("kpt_shape")
     if shape:
         _declare_keypoints(builder, names, settings)
+    used: set[Path] = set()
     for split, image in _list_split_images(root, settings):
         image_id = builder.add_image(os.path.relpath(image, root), split=split)
         label_file = _find_label(image)
@@ -64,6 +65,11 @@ def read(path: Path) -> LabelSet:
             builder.notes["images have no label file, so no objects"] += 1
         elif image_id:
             _read_label(builder, label_file, image_id, names, shape)
+        used |= {label_file} if label_file else set()
+    stems = {image.stem for image in list_images(root)}
+    for file in sorted({other for one in used for other in one.parent.glob("*.txt")} - used):
+        if file.stem not in stems and file.name != "classes.txt":
+            builder.report(file, None, "image", "is missing: no image has this name")
     return builder.finish()
 
 
