@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 
 import torch
@@ -62,16 +63,19 @@ class CudaGraphs:
 
     def __init__(self, network: Callable[[Tensor], dict[str, Tensor]]) -> None:
         self._network = network
+        self._lock = threading.Lock()
         self._recorded: dict[torch.Size, tuple[torch.cuda.CUDAGraph, Tensor, dict[str, Tensor]]] = {}
 
     def __call__(self, images: Tensor) -> dict[str, Tensor]:
-        if images.shape not in self._recorded:
-            self._recorded[images.shape] = self._record_graph(images.clone())
-        graph, given, outputs = self._recorded[images.shape]
-        given.copy_(images)
-        graph.replay()
-        # The next replay writes over them.
-        return {name: maps.clone() for name, maps in outputs.items()}
+        # Threads share the graphs' memory.
+        with self._lock:
+            if images.shape not in self._recorded:
+                self._recorded[images.shape] = self._record_graph(images.clone())
+            graph, given, outputs = self._recorded[images.shape]
+            given.copy_(images)
+            graph.replay()
+            # The next replay writes over them.
+            return {name: maps.clone() for name, maps in outputs.items()}
 
     def _record_graph(self, given: Tensor) -> tuple[torch.cuda.CUDAGraph, Tensor, dict[str, Tensor]]:
         # On a stream of its own, as recording is: what libraries set up and try out at first must not be recorded.

@@ -18,6 +18,8 @@ from centernet_d2.runtime.images import check_image
 class Predictor(DefaultPredictor):
     """Detectron2's ``DefaultPredictor`` with batches (``predict_batch``) and the options of MODEL.INFERENCE.
 
+    Several threads may use one predictor, unless it tracks.
+
     Args:
         cfg: MODEL.WEIGHTS is a file of any kind that ``SafeCheckpointer`` reads.
 

@@ -98,6 +98,35 @@ def test_resume_is_exact(two):
     assert two[0]["resumed"].losses == two[0]["whole"].losses[5:]
 
 
+def train_some(folder: Path, stop_after: int | None) -> None:
+    """An epoch is 6 steps of 4 images, which 2 workers of each process read."""
+    opts = (*OPTS, "SOLVER.CHECKPOINT_PERIOD", 4, "DATALOADER.NUM_WORKERS", 2)
+    record = run(engine_cfg(folder, *opts), resume=True, stop_after=stop_after)
+    torch.save(record, folder / f"record_{stop_after}_{comm.get_rank()}.pt")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("before", "after"), [(2, 2), (2, 1), (1, 2)])
+def test_an_epoch_is_whole_whatever_the_number_of_processes(before, after, tmp_path, one):
+    """Also where it is stopped in the middle, and goes on with another number; losses are one process's to 1e-5."""
+    launch(train_some, (tmp_path, 5), device="cpu", processes=before)
+    launch(train_some, (tmp_path, None), device="cpu", processes=after)
+    seen: list[list[int]] = [[] for _ in range(12)]
+    losses: dict[int, float] = {}
+    # The fifth step was lost, and is taken again.
+    for stop_after, processes, first in ((5, before, 0), (None, after, 4)):
+        for rank in range(processes):
+            record = torch.load(tmp_path / f"record_{stop_after}_{rank}.pt", weights_only=False)
+            for step, ids in enumerate(record.image_ids[: 4 if stop_after else None], start=first):
+                seen[step] += ids
+            if rank == 0:
+                losses |= {first + k: one["total_loss"] for k, one in enumerate(record.losses)}
+    assert [sorted(ids) for ids in seen] == [sorted(ids) for ids in one.image_ids]
+    for epoch in (seen[:6], seen[6:]):
+        assert sorted(image for ids in epoch for image in ids) == list(range(24))
+    assert [losses[k] for k in range(12)] == pytest.approx([x["total_loss"] for x in one.losses], rel=1e-5)
+
+
 def test_evaluation_is_that_of_one_process(one, two):
     assert two[0]["whole"].results["bbox"] == pytest.approx(one.results["bbox"], nan_ok=True)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import cv2
@@ -106,6 +107,18 @@ def test_frames_of_a_tracker_come_in_order():
         expected = theirs(frame)["instances"]
         assert_same(predictions["instances"], expected)
         assert predictions["instances"].pred_track_ids.tolist() == expected.pred_track_ids.tolist()
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_eight_threads_get_what_one_gets(trained, precision):
+    trained.INPUT.RESIZE_TEST, trained.MODEL.INFERENCE.PRECISION = "keep", precision
+    predictor = Predictor(trained)
+    expected = [predictor(image)["instances"] for image in images()]
+    with ThreadPoolExecutor(8) as pool:
+        found = list(pool.map(lambda k: predictor(images()[k % len(SIZES)])["instances"], range(40)))
+    for k, one in enumerate(found):
+        assert torch.equal(one.scores, expected[k % len(SIZES)].scores)
+        assert torch.equal(one.pred_boxes.tensor, expected[k % len(SIZES)].pred_boxes.tensor)
 
 
 def test_without_folding_the_model_is_what_it_was(trained):

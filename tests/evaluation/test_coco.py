@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import math
 import uuid
 
+import numpy as np
 import pytest
 import torch
 from detectron2.structures import Boxes, Instances
+from pycocotools.coco import COCO
+from pycocotools.cocoeval import COCOeval
 
 from centernet_d2.data.catalog import load_dataset_dicts
 from centernet_d2.data.datasets.custom import register_custom_datasets
@@ -150,3 +154,46 @@ def test_predictions_are_left_as_they_are(tmp_path):
     instances.pred_classes, instances.pred_keypoints = torch.zeros(1, dtype=torch.int64), torch.full((1, 17, 3), 5.0)
     evaluator.process(load_dataset_dicts(name), [{"instances": instances}])
     assert (instances.pred_keypoints == 5).all()
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_scores_are_those_of_pycocotools(seed, tmp_path):
+    """On random objects and predictions near them, far from them, of wrong classes, in any order."""
+    rng = np.random.default_rng(seed)
+    images = [{"id": k, "file_name": f"{k}.png", "height": SIDE, "width": SIDE} for k in (3, 5, 9)]
+    objects, found = [], {image["id"]: [] for image in images}
+    for number in range(1, 31):
+        image, (x, y) = images[number % 3]["id"], rng.uniform(0, 250, 2)
+        w, h = rng.uniform(5, 140, 2)
+        entry = {"id": number, "image_id": image, "category_id": int(rng.integers(1, 4)), "bbox": [x, y, w, h]}
+        objects.append({**entry, "area": w * h, "iscrowd": int(rng.random() < 0.1)})
+        for _ in range(rng.integers(0, 4)):
+            box = np.array([x, y, x + w, y + h]) + rng.normal(0, 0.1, 4) * (w, h, w, h)
+            label = entry["category_id"] - 1 if rng.random() < 0.8 else int(rng.integers(0, 3))
+            found[image].append((box, float(np.float32(rng.random())), label))
+    categories = [{"id": k + 1, "name": f"c{k}"} for k in range(3)]
+    path = tmp_path / "gt.json"
+    path.write_text(json.dumps({"images": images, "annotations": objects, "categories": categories}))
+    name = f"random_{uuid.uuid4().hex}"
+    cfg = tiny_cfg("OUTPUT_DIR", str(tmp_path / "out"))
+    cfg.defrost()
+    cfg.DATASETS.CUSTOM = [[name, "coco", str(path), str(tmp_path)]]
+    register_custom_datasets(cfg)
+    evaluator = build_evaluator(cfg, name)
+    evaluator.reset()
+    lines = []
+    for image, rows in found.items():
+        boxes = torch.tensor(np.array([row[0] for row in rows]).reshape(-1, 4), dtype=torch.float32)
+        predictions = Instances((SIDE, SIDE), pred_boxes=Boxes(boxes), scores=torch.tensor([row[1] for row in rows]))
+        predictions.pred_classes = torch.tensor([row[2] for row in rows], dtype=torch.int64)
+        evaluator.process([{"image_id": image, "file_name": ""}], [{"instances": predictions}])
+        for (x1, y1, x2, y2), (_, score_, label) in zip(boxes.tolist(), rows, strict=True):
+            box = [x1, y1, x2 - x1, y2 - y1]
+            lines.append({"image_id": image, "category_id": label + 1, "bbox": box, "score": score_})
+    with contextlib.redirect_stdout(None):
+        gt = COCO(str(path))
+        reference = COCOeval(gt, gt.loadRes(lines), "bbox")
+        reference.evaluate(), reference.accumulate(), reference.summarize()
+    results = evaluator.evaluate()["bbox"]
+    for key, expected in zip(("AP", "AP50", "AP75", "APs", "APm", "APl"), reference.stats, strict=False):
+        assert results[key] == pytest.approx(100 * expected, abs=1e-9, nan_ok=True) or expected == -1
