@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from pathlib import Path
 
@@ -9,6 +10,14 @@ import pytest
 import torch
 
 torch.set_num_threads(1)
+
+with contextlib.suppress(ImportError):
+    from hypothesis import HealthCheck, settings
+
+    # "long" by --hypothesis-profile=long; the same examples in every run of "quick".
+    settings.register_profile("quick", max_examples=20, deadline=None, derandomize=True, database=None)
+    settings.register_profile("long", max_examples=1000, deadline=None, suppress_health_check=list(HealthCheck))
+    settings.load_profile("quick")
 
 
 @pytest.fixture(scope="session")
