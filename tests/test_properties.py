@@ -72,11 +72,11 @@ def test_warp_then_encode_is_encode_then_warp(box, flags, width, encoding):
     partners = flip_grid_points(flags)
     seen, expected = compute_grid_points(flipped, partners), compute_grid_points(box, flags)
     torch.testing.assert_close(seen, torch.stack([width - expected[:, 0], expected[:, 1]], dim=-1), atol=1e-6, rtol=0)
-    sizes, mirrored = encode_size(box, flags, encoding), encode_size(flipped, partners, encoding)
+    sizes, of_flipped = encode_size(box, flags, encoding), encode_size(flipped, partners, encoding)
     order = [2, 1, 0, 3] if encoding == "ltrb" else [0, 1]
     if encoding == "lt":  # from the other side
         sizes = torch.stack([(x2 - x1) - sizes[:, 0], sizes[:, 1]], dim=-1)
-    torch.testing.assert_close(mirrored, sizes[:, order], atol=1e-6, rtol=0)
+    torch.testing.assert_close(of_flipped, sizes[:, order], atol=1e-6, rtol=0)
 
 
 @given(st.lists(st.tuples(st.floats(-1e3, 1e3), st.floats(-1e3, 1e3)), min_size=1), st.floats(0.0, 0.9))

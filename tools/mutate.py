@@ -1,0 +1,249 @@
+"""Change the package in one place at a time and see whether its tests notice.
+
+    python tools/mutate.py --sample 100 [--seed 0] [--files centernet_d2/ops/peaks.py ...]
+
+Each change swaps an operator (+ and -, * and /, < and <=, ...), the sign of an expression, a constant, a keyword
+(min and max, sin and cos, x and y indices), or a condition. A change that no test notices is printed with its line.
+Files are mutated in forked processes only, never on disk.
+"""
+
+from __future__ import annotations
+
+import argparse
+import ast
+import contextlib
+import importlib
+import io
+import os
+import random
+import signal
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+SECONDS = 60
+# File of the package -> tests that must notice its changes; "*" of a folder for all of its files.
+TESTS = {
+    "ops/box3d_geometry.py": ["tests/structures/test_boxes3d.py", "tests/modeling/tasks/test_boxes3d.py"],
+    "ops/box_losses.py": ["tests/ops/test_box_losses.py"],
+    "ops/box_sampling.py": ["tests/ops/test_box_sampling.py"],
+    "ops/extreme_points.py": ["tests/ops/test_extreme_points.py", "tests/modeling/tasks/test_extreme_points.py"],
+    "ops/focal_loss.py": ["tests/ops/test_focal_loss.py"],
+    "ops/gaussian.py": ["tests/ops/test_gaussian.py"],
+    "ops/grid_coding.py": ["tests/ops/test_grid_coding.py", "tests/modeling/heads/test_grid_points.py"],
+    "ops/keypoint_matching.py": ["tests/ops/test_keypoint_matching.py"],
+    "ops/peaks.py": ["tests/ops/test_peaks.py"],
+    "ops/soft_nms.py": ["tests/ops/test_soft_nms.py"],
+    "ops/subpixel.py": ["tests/ops/test_subpixel.py"],
+    "ops/lsnet/contours.py": ["tests/ops/lsnet/test_contours.py"],
+    "ops/lsnet/corner_heatmaps.py": ["tests/ops/lsnet/test_corner_heatmaps.py"],
+    "ops/lsnet/corner_pooling.py": ["tests/ops/lsnet/test_corner_pooling.py"],
+    "ops/lsnet/cross_iou_loss.py": ["tests/ops/lsnet/test_cross_iou_loss.py"],
+    "ops/lsnet/landmark_vectors.py": ["tests/ops/lsnet/test_landmark_vectors.py"],
+    "ops/lsnet/level_assignment.py": ["tests/ops/lsnet/test_level_assignment.py"],
+    "ops/lsnet/triplet_pairing.py": ["tests/ops/lsnet/test_triplet_pairing.py"],
+    "ops/lsnet/view_voting.py": ["tests/ops/lsnet/test_view_voting.py"],
+}
+OPERATORS: dict[type, type] = {
+    ast.Add: ast.Sub,
+    ast.Sub: ast.Add,
+    ast.Mult: ast.Div,
+    ast.Div: ast.Mult,
+    ast.FloorDiv: ast.Mult,
+    ast.Mod: ast.Mult,
+    ast.Pow: ast.Mult,
+    ast.BitAnd: ast.BitOr,
+    ast.BitOr: ast.BitAnd,
+    ast.Lt: ast.LtE,
+    ast.LtE: ast.Lt,
+    ast.Gt: ast.GtE,
+    ast.GtE: ast.Gt,
+    ast.Eq: ast.NotEq,
+    ast.NotEq: ast.Eq,
+    ast.And: ast.Or,
+    ast.Or: ast.And,
+}
+_PAIRS = [
+    ("min", "max"),
+    ("amin", "amax"),
+    ("minimum", "maximum"),
+    ("sin", "cos"),
+    ("argmin", "argmax"),
+    ("any", "all"),
+]
+NAMES = {a: b for pair in _PAIRS for a, b in (pair, pair[::-1])}
+
+
+class Mutator(ast.NodeTransformer):
+    """Applies the change number ``wanted``, and counts them; -1 applies none."""
+
+    def __init__(self, wanted: int) -> None:
+        self.wanted, self.count, self.line, self.what = wanted, 0, 0, ""
+
+    def takes(self, node: ast.AST, what: str) -> bool:
+        self.count += 1
+        if self.count - 1 != self.wanted:
+            return False
+        self.line, self.what = getattr(node, "lineno", 0), what
+        return True
+
+    def visit_BinOp(self, node: ast.BinOp) -> ast.AST:
+        new = OPERATORS.get(type(node.op))
+        if new and not _joins(node) and self.takes(node, f"{type(node.op).__name__} becomes {new.__name__}"):
+            node.op = new()
+        return self.generic_visit(node)
+
+    def visit_Compare(self, node: ast.Compare) -> ast.AST:
+        for k, operator in enumerate(node.ops):
+            new = OPERATORS.get(type(operator))
+            if new and self.takes(node, f"{type(operator).__name__} becomes {new.__name__}"):
+                node.ops[k] = new()
+        return self.generic_visit(node)
+
+    def visit_BoolOp(self, node: ast.BoolOp) -> ast.AST:
+        new = OPERATORS[type(node.op)]
+        if self.takes(node, f"{type(node.op).__name__} becomes {new.__name__}"):
+            node.op = new()
+        return self.generic_visit(node)
+
+    def visit_UnaryOp(self, node: ast.UnaryOp) -> ast.AST:
+        if isinstance(node.op, ast.USub | ast.Not | ast.Invert) and self.takes(node, "the sign is dropped"):
+            return node.operand
+        return self.generic_visit(node)
+
+    def visit_Constant(self, node: ast.Constant) -> ast.AST:
+        if isinstance(node.value, bool):
+            if self.takes(node, f"{node.value} becomes {not node.value}"):
+                return ast.copy_location(ast.Constant(not node.value), node)
+        elif isinstance(node.value, int | float) and self.takes(node, f"{node.value} becomes {node.value + 1}"):
+            return ast.copy_location(ast.Constant(node.value + 1), node)
+        return node
+
+    def visit_Attribute(self, node: ast.Attribute) -> ast.AST:
+        if node.attr in NAMES and self.takes(node, f"{node.attr} becomes {NAMES[node.attr]}"):
+            node.attr = NAMES[node.attr]
+        return self.generic_visit(node)
+
+    def visit_Name(self, node: ast.Name) -> ast.AST:
+        if node.id in ("min", "max") and self.takes(node, f"{node.id} becomes {NAMES[node.id]}"):
+            node.id = NAMES[node.id]
+        return node
+
+    def visit_FunctionDef(self, node: ast.FunctionDef) -> ast.AST:
+        """Annotations are left alone."""
+        node.body = [self.visit(one) for one in node.body]
+        node.args.defaults = [self.visit(one) for one in node.args.defaults]
+        return node
+
+    def visit_AnnAssign(self, node: ast.AnnAssign) -> ast.AST:
+        node.value = self.visit(node.value) if node.value else None
+        return node
+
+    def visit_Assert(self, node: ast.Assert) -> ast.AST:
+        return node
+
+    def visit_Raise(self, node: ast.Raise) -> ast.AST:
+        return node
+
+
+def _joins(node: ast.BinOp) -> bool:
+    """Whether the operator is none of arithmetic: it joins lists or texts, or types."""
+    parts = (node.left, node.right)
+    texts = any(isinstance(part, ast.List | ast.Tuple | ast.JoinedStr) for part in parts)
+    return texts or any(isinstance(part, ast.Constant) and isinstance(part.value, str | type(None)) for part in parts)
+
+
+def count_mutations(source: str) -> int:
+    mutator = Mutator(-1)
+    mutator.visit(ast.parse(source))
+    return mutator.count
+
+
+def mutate(source: str, number: int) -> tuple[ast.Module, Mutator]:
+    """Return the tree with one change, and what it was."""
+    mutator = Mutator(number)
+    tree = mutator.visit(ast.parse(source))
+    return ast.fix_missing_locations(tree), mutator
+
+
+def run_tests(path: Path, number: int, tests: list[str]) -> str:
+    """Return "killed", "survived" or "timeout" of a change, tried in a process of its own."""
+    child = os.fork()
+    if not child:
+        status = 2
+        with contextlib.suppress(BaseException), open(os.devnull, "w") as nowhere:
+            os.dup2(nowhere.fileno(), 1), os.dup2(nowhere.fileno(), 2)
+            status = _run_here(path, number, tests)
+        os._exit(status)
+    end = time.monotonic() + SECONDS
+    while time.monotonic() < end:
+        done, status = os.waitpid(child, os.WNOHANG)
+        if done:
+            return "survived" if os.waitstatus_to_exitcode(status) == 0 else "killed"
+        time.sleep(0.02)
+    os.kill(child, signal.SIGKILL)
+    os.waitpid(child, 0)
+    return "timeout"
+
+
+def _run_here(path: Path, number: int, tests: list[str]) -> int:
+    import pytest
+
+    tree, _ = mutate(path.read_text(), number)
+    name = ".".join(path.relative_to(ROOT).with_suffix("").parts)
+    module = importlib.import_module(name)
+    kept = {key: value for key, value in vars(module).items() if callable(value)}
+    exec(compile(tree, str(path), "exec"), vars(module))
+    _replace_everywhere(kept, vars(module), name)
+    return int(pytest.main(["-x", "-q", "-m", "not slow", "-p", "no:cacheprovider", "-p", "no:xdist", *tests]))
+
+
+def _replace_everywhere(old: dict[str, object], new: dict[str, object], name: str) -> None:
+    """Let modules that imported functions of the module have the changed ones."""
+    changed = {id(value): new[key] for key, value in old.items() if getattr(value, "__module__", "") == name}
+    for module in list(sys.modules.values()):
+        if getattr(module, "__name__", "").startswith("centernet_d2") and module.__name__ != name:
+            for key, value in list(vars(module).items()):
+                if id(value) in changed:
+                    setattr(module, key, changed[id(value)])
+
+
+def list_places(files: list[str]) -> Iterator[tuple[Path, int, list[str]]]:
+    for file, tests in TESTS.items():
+        path = ROOT / "centernet_d2" / file
+        if not files or any(path == Path(one).resolve() for one in files):
+            for number in range(count_mutations(path.read_text())):
+                yield path, number, tests
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--sample", type=int, default=0, help="how many changes, chosen at random; 0: all")
+    parser.add_argument("--seed", type=int, default=0, help="of the choice")
+    parser.add_argument("--files", nargs="*", default=[], help="files of the package (default: all of TESTS)")
+    parser.add_argument("--least", type=float, default=0.0, help="percent of changes to be noticed for exit status 0")
+    args = parser.parse_args()
+    os.chdir(ROOT)
+    sys.path[:0] = [str(ROOT), str(ROOT / "tools")]
+    places = list(list_places(args.files))
+    if args.sample:
+        places = random.Random(args.seed).sample(places, min(args.sample, len(places)))
+    with contextlib.redirect_stdout(io.StringIO()):
+        import tests.helpers.tiny  # what takes long, once
+    results: dict[str, int] = {}
+    for path, number, tests in places:
+        result = run_tests(path, number, tests)
+        results[result] = results.get(result, 0) + 1
+        if result != "killed":
+            _, mutator = mutate(path.read_text(), number)
+            line = path.read_text().splitlines()[mutator.line - 1].strip()
+            print(f"{result}: {path.relative_to(ROOT)}:{mutator.line}: {mutator.what}: {line}", flush=True)
+    killed = 100 * (1 - results.get("survived", 0) / max(len(places), 1))
+    print(f"{len(places)} changes: {results}; noticed: {killed:.1f} %")
+    return int(killed < args.least)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
