@@ -1,6 +1,7 @@
 # make demo   sets up, finds the face in a photo with CenterFace, trains a small network on drawn images, evaluates it and
 #             draws what it finds (4 minutes on two CPU cores)
-# make test   sets up, checks style and types, runs the quick tests; `make test-slow` runs the others
+# make test   sets up, checks style and types, runs the quick tests; `make test-slow` runs the others,
+#             `make test-reliability` those of docs/reliability.md (at most 20 minutes)
 PYTHON ?= python3
 BIN := .venv/bin
 DEMO := output/demo
@@ -15,7 +16,18 @@ PHOTO := import cv2, centernet_d2.data.image_io as reading; \
 # Threads that wait for each other would otherwise spin, many times slower where something else runs too.
 export OMP_WAIT_POLICY ?= PASSIVE
 
-.PHONY: setup demo test test-slow lint
+# In tests/.
+RELIABILITY := api/test_detector.py checkpoint cli/test_help.py data/formats/test_numbers.py \
+	data/preparation/test_archives.py data/test_build.py data/test_image_io.py data/transforms/test_affine.py \
+	data/validation/test_validation.py engine/test_distributed.py engine/test_gradients.py engine/test_host_waits.py \
+	engine/test_memory_growth.py engine/test_output_folder.py engine/test_predictor.py engine/test_signals.py \
+	engine/test_trainer.py evaluation/keypoints/test_clothes.py evaluation/kitti evaluation/test_coco.py \
+	evaluation/test_truth.py evaluation/test_wider_face.py evaluation/tracking export layers/test_deform_conv.py \
+	modeling/heads/test_grid_points.py modeling/lsnet/test_lsnet_round_trip.py modeling/meta_arch/test_meta_arch.py \
+	modeling/test_ancestor_defects.py ops/lsnet ops/test_box_losses.py ops/test_focal_loss.py test_imports.py \
+	test_properties.py
+
+.PHONY: setup demo test test-slow test-reliability lint
 
 setup:
 	@$(PYTHON) tools/setup_env.py
@@ -29,6 +41,10 @@ test: lint
 
 test-slow: setup
 	$(BIN)/pytest -m slow
+
+test-reliability: setup
+	$(BIN)/pytest -n $(WORKERS) --hypothesis-profile=long $(addprefix tests/,$(RELIABILITY))
+	$(BIN)/python tools/mutate.py --sample 60 --least 85
 
 demo: setup
 	$(BIN)/python -m centernet_d2 predict --model centerface --output $(DEMO)/faces "$$($(BIN)/python -c "$(FACE)")" \

@@ -16,7 +16,7 @@ with contextlib.suppress(ImportError):
 
     # "long" by --hypothesis-profile=long; the same examples in every run of "quick".
     settings.register_profile("quick", max_examples=20, deadline=None, derandomize=True, database=None)
-    settings.register_profile("long", max_examples=1000, deadline=None, suppress_health_check=list(HealthCheck))
+    settings.register_profile("long", max_examples=300, deadline=None, suppress_health_check=list(HealthCheck))
     settings.load_profile("quick")
 
 
