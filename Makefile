@@ -24,8 +24,8 @@ RELIABILITY := api/test_detector.py checkpoint cli/test_help.py data/formats/tes
 	engine/test_trainer.py evaluation/keypoints/test_clothes.py evaluation/kitti evaluation/test_coco.py \
 	evaluation/test_truth.py evaluation/test_wider_face.py evaluation/tracking export layers/test_deform_conv.py \
 	modeling/heads/test_grid_points.py modeling/lsnet/test_lsnet_round_trip.py modeling/meta_arch/test_meta_arch.py \
-	modeling/test_ancestor_defects.py ops/lsnet ops/test_box_losses.py ops/test_focal_loss.py test_imports.py \
-	test_properties.py
+	modeling/test_ancestor_defects.py ops/lsnet ops/test_box_losses.py ops/test_focal_loss.py runtime/test_onnx_model.py \
+	test_imports.py test_properties.py
 
 .PHONY: setup demo test test-slow test-reliability lint
 

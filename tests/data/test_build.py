@@ -230,3 +230,10 @@ def test_a_file_that_changes_while_training_is_named(
         for _ in itertools.islice(batches, 20):
             pass
     assert time.monotonic() - start < 10
+
+
+def test_positions_beyond_32_bits(cfg: CfgNode) -> None:
+    """Of a run of billions of steps: whole epochs, and another order than at the start."""
+    ids = [sample["image_id"] for batch in _batches(cfg, 5, start=5 * 10**9) for sample in batch]
+    assert sorted(ids[:10]) == sorted(ids[10:]) == list(range(10))
+    assert ids != [sample["image_id"] for batch in _batches(cfg, 5) for sample in batch]

@@ -131,3 +131,21 @@ def test_a_image_of_another_kind_is_refused():
     predictor = object.__new__(onnx_model.OnnxPredictor)
     with pytest.raises(ValueError, match=r"\(H, W, 3\) uint8"):
         predictor(np.full((10, 10, 3), 0.5, dtype=np.float32))
+
+
+@pytest.mark.parametrize("place", ["../weights.bin", "{folder}/weights.bin"])
+def test_a_file_reads_no_others(place, tmp_path):
+    """ONNX files may name files with their weights; those outside of their folder are refused."""
+    onnx = pytest.importorskip("onnx")
+    np.zeros(4, np.float32).tofile(tmp_path / "weights.bin")
+    weights = onnx.TensorProto(name="w", data_type=1, dims=[4], data_location=onnx.TensorProto.EXTERNAL)
+    entry = weights.external_data.add()
+    entry.key, entry.value = "location", place.format(folder=tmp_path)
+    values = [onnx.helper.make_tensor_value_info(name, 1, [4]) for name in "xy"]
+    nodes = [onnx.helper.make_node("Add", ["x", "w"], ["y"])]
+    graph = onnx.helper.make_graph(nodes, "graph", values[:1], values[1:], [weights])
+    model = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 17)], ir_version=9)
+    (tmp_path / "models").mkdir()
+    (tmp_path / "models/model.onnx").write_bytes(model.SerializeToString())
+    with pytest.raises(Exception, match="(?i)external data path"):
+        onnx_model.OnnxPredictor(tmp_path / "models/model.onnx")
