@@ -119,3 +119,15 @@ def test_maximum_near_points():
     image, channel = torch.tensor([0, 1, 1]), torch.tensor([2, 0, 1])
     expected = compute_neighborhood_max(maps)[image, channel, [2, 5, 0], [3, 0, 6]]
     assert torch.equal(compute_window_max(maps, image, channel, points), expected)
+
+
+def test_maximum_near_many_points_is_a_loop():
+    generator = torch.Generator().manual_seed(0)
+    maps = torch.randn(2, 3, 9, 7, generator=generator)
+    points = torch.rand(200, 2, generator=generator) * 12 - 2
+    image = torch.randint(2, (200,), generator=generator)
+    channel = torch.randint(3, (200,), generator=generator)
+    found = compute_window_max(maps, image, channel, points)
+    for k, (x, y) in enumerate(points.floor().long().tolist()):
+        x, y = min(max(x, 0), 6), min(max(y, 0), 8)
+        assert found[k] == maps[image[k], channel[k], max(y - 1, 0) : y + 2, max(x - 1, 0) : x + 2].max()

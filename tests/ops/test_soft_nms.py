@@ -206,3 +206,12 @@ def test_hard_and_linear_decay_equal_a_loop(seed, decay):
         candidates = {"boxes": boxes[n].numpy(), "scores": scores[n].numpy(), "classes": classes[n].numpy()}
         merged = merging.merge(candidates, method, 1, 30, 0.5)
         np.testing.assert_allclose(merged["scores"], new_scores[n, : len(expected)], rtol=1e-6)
+
+
+@pytest.mark.parametrize(("shift", "kept"), [(2.4, [0.9, 0]), (2.6, [0.9, 0.8])])
+def test_plain_suppression_begins_at_an_overlap_of_six_tenths(shift, kept):
+    """Two boxes of 10 x 10, one moved: 7.6 / 12.4 is 0.61, 7.4 / 12.6 is 0.59."""
+    boxes = torch.tensor([[[0, 0, 10, 10], [shift, 0, 10 + shift, 10]]])
+    scores, classes = torch.tensor([[0.9, 0.8]]), torch.zeros(1, 2, dtype=torch.long)
+    found = soft_nms(boxes, scores, classes, limit=2, decay="hard")[1]
+    assert found[0].tolist() == pytest.approx(kept)

@@ -68,3 +68,11 @@ def test_a_plain_loop_over_pairs():
                 assert boxes[image, k].tolist() == [*first[image, i, :2].tolist(), *second[image, j, 2:].tolist()]
                 assert labels[image, k] == classes[0, image, i]
     assert 50 < valid < 2000
+
+
+def test_centers_may_be_apart_by_half_of_the_central_region():
+    """Of a box of 80 x 80 that is 20 x 20; 16 x 12.5 is half of its area, and counts; a little more does not."""
+    first, one, label = torch.tensor([[[0.0, 0, 32, 31]]]), torch.ones(1, 1), torch.zeros(1, 1, dtype=torch.long)
+    second = torch.tensor([[[48.0, 43.5, 80, 80], [48, 43.625, 80, 80]]])
+    scores = pair_quarter_boxes(first, one, label, second, one.expand(1, 2), label.expand(1, 2))[1]
+    assert scores.tolist() == [[1, 0]]
