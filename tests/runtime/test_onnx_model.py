@@ -147,5 +147,5 @@ def test_a_file_reads_no_others(place, tmp_path):
     model = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 17)], ir_version=9)
     (tmp_path / "models").mkdir()
     (tmp_path / "models/model.onnx").write_bytes(model.SerializeToString())
-    with pytest.raises(Exception, match="(?i)external data path"):
+    with pytest.raises(Exception, match=r"(?i)external data path"):
         onnx_model.OnnxPredictor(tmp_path / "models/model.onnx")
