@@ -87,7 +87,8 @@ def _build_coco(cfg: CfgNode, dataset_name: str, output_dir: str) -> DatasetEval
     )
     evaluators: list[DatasetEvaluator] = [evaluator]
     if schema is not None and schema.own and predicted["keypoints"]:
-        evaluators.append(OwnKeypointEvaluator(dataset_name, os.path.join(output_dir, dataset_name)))
+        folder = os.path.join(output_dir, dataset_name)
+        evaluators.append(OwnKeypointEvaluator(dataset_name, folder, cfg.MODEL.KEYPOINT.CALIBRATION))
     if "corners" in get_required_fields(cfg):
         evaluators.append(RotatedBoxEvaluator(dataset_name, cfg.TEST.DETECTIONS_PER_IMAGE))
     return evaluators[0] if len(evaluators) == 1 else DatasetEvaluators(evaluators)

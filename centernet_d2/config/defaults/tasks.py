@@ -30,6 +30,9 @@ def add_keypoints(cfg: CfgNode) -> None:
     # How a peak's place inside its cell is found: "offset" (regressed), "dark" (Taylor expansion of the logarithm),
     # "soft_argmax" (mean of the cells around), "none" (the center of the cell).
     cfg.MODEL.KEYPOINT.OFFSET = "offset"
+    # (a, b, c, d): keypoints have a covariance, exp(a) p^b times the shape of their heatmap, and their score p becomes
+    # sigmoid(c logit(p) + d). (0, 0, 1, 0) is uncalibrated; evaluation then says numbers that fit. (): no covariance.
+    cfg.MODEL.KEYPOINT.CALIBRATION = ()
     # Offset maps for every keypoint; False: one pair of maps for all of them (as in the reference).
     cfg.MODEL.KEYPOINT.OFFSET_PER_KEYPOINT = True
     # Cells around a keypoint's own at which its offset is learned; 0: at its own alone (as in the reference).

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import math
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,13 @@ from centernet_d2.data.annotations import convert_to_corner_boxes
 from centernet_d2.data.catalog import load_dataset_dicts
 from centernet_d2.data.image_io import DatasetDict
 from centernet_d2.evaluation.common import gather_predictions
+from centernet_d2.evaluation.keypoints.calibration import (
+    UNCALIBRATED,
+    fit_calibration,
+    measure_calibration,
+    measure_reliability,
+    plot_calibration,
+)
 from centernet_d2.evaluation.keypoints.metrics import assign
 from centernet_d2.structures.keypoint_schema import KeypointSchema, get_schema
 
@@ -32,11 +40,15 @@ class OwnKeypointEvaluator(DatasetEvaluator):
     """``evaluate`` returns ``{"keypoint_errors": {...}}`` in the main process (:func:`summarize_errors`), and {} in
     others. ``output_dir`` gets ``keypoint_errors.json`` and ``keypoint_errors.png``.
 
+    With covariances, also ``keypoint_calibration.json`` and ``keypoint_calibration.png``.
+
     Args:
         dataset_name: a registered set with ``keypoint_schema`` in its metadata.
+        calibration: that of the model, ``MODEL.KEYPOINT.CALIBRATION``; if it is (0, 0, 1, 0), another one is fitted.
     """
 
-    def __init__(self, dataset_name: str, output_dir: str | Path) -> None:
+    def __init__(self, dataset_name: str, output_dir: str | Path, calibration: Sequence[float] = ()) -> None:
+        self._calibration = tuple(calibration)
         self._name, self._folder = dataset_name, Path(output_dir)
         self._images = {one["image_id"]: one for one in load_dataset_dicts(dataset_name)}
         self._schema: KeypointSchema = get_schema(MetadataCatalog.get(dataset_name).keypoint_schema)
@@ -59,9 +71,9 @@ class OwnKeypointEvaluator(DatasetEvaluator):
 
     def evaluate(self) -> dict[str, dict[str, float]]:
         everything = gather_predictions(self._predictions, self._name, len(self._images))
-        errors = np.concatenate([np.zeros((0, len(self._schema), 3)), *(everything or {}).values()])
-        if everything is None or not len(errors):
+        if not everything or not sum(map(len, everything.values())):
             return {}
+        errors = np.concatenate(list(everything.values()))
         results = summarize_errors(errors)
         per_keypoint = {
             name: summarize_errors(errors[:, k : k + 1])
@@ -75,12 +87,28 @@ class OwnKeypointEvaluator(DatasetEvaluator):
         data = {"dataset": self._name, "all": results, "keypoints": per_keypoint}
         (self._folder / "keypoint_errors.json").write_text(json.dumps(data, indent=1), encoding="utf-8")
         plot_errors(self._folder / "keypoint_errors.png", errors, self._schema)
-        return {"keypoint_errors": results}
+        return {"keypoint_errors": results} | self._report_calibration(errors)
+
+    def _report_calibration(self, errors: np.ndarray) -> dict[str, dict[str, float]]:
+        detected = errors[np.isfinite(errors).all(axis=-1)]
+        if errors.shape[-1] < 7 or not len(detected):
+            return {}
+        results = measure_calibration(detected)
+        words = ", ".join(f"{name} {value:.1f}" for name, value in results.items())
+        _logger.info("%s, calibration of keypoints (39.3 and 86.5 %% are to be covered): %s", self._name, words)
+        data = {"dataset": self._name, **results, "reliability": measure_reliability(detected).tolist()}
+        if self._calibration == UNCALIBRATED:
+            data["calibration"] = [round(value, 4) for value in fit_calibration(detected)]
+            _logger.info("%s is fitted by MODEL.KEYPOINT.CALIBRATION='%s'", self._name, data["calibration"])
+        (self._folder / "keypoint_calibration.json").write_text(json.dumps(data, indent=1), encoding="utf-8")
+        plot_calibration(self._folder / "keypoint_calibration.png", detected)
+        return {"keypoint_calibration": results}
 
 
 def measure_errors(instances: Instances, annotations: list[dict[str, Any]], schema: KeypointSchema) -> np.ndarray:
     """Return (P, K, 3): predicted less true x and y in pixels, and the longer side of the true box; of the P objects
-    with a labeled keypoint that are no crowds. NaN where a keypoint is not labeled; x and y are infinite where the
+    with a labeled keypoint that are no crowds. With ``pred_keypoint_covariance`` (P, K, 7), further the keypoint's
+    score and xx, xy, yy of its covariance. NaN where a keypoint is not labeled; infinite, but for the side, where the
     object was missed.
 
     An object has the highest-scoring detection of its class that belongs to it (``metrics.assign``).
@@ -92,12 +120,17 @@ def measure_errors(instances: Instances, annotations: list[dict[str, Any]], sche
     true = np.array([a["keypoints"] for a in kept], dtype=np.float64).reshape(len(kept), len(schema), 3)
     boxes, labels = convert_to_corner_boxes(kept), np.array([a["category_id"] for a in kept], dtype=int)
     sides = boxes[:, 2:] - boxes[:, :2]
-    result = np.full((len(kept), len(schema), 3), np.inf)
+    has_covariance = instances.has("pred_keypoint_covariance")
+    result = np.full((len(kept), len(schema), 7 if has_covariance else 3), np.inf)
     for label in np.unique(labels):
         ours, theirs = labels == label, usable & (classes == label)
         chosen = assign(predicted[theirs], scores[theirs], true[ours], np.sqrt(sides[ours].prod(axis=1)))
         matched = np.flatnonzero(ours)[chosen >= 0]
-        result[matched, :, :2] = predicted[theirs][chosen[chosen >= 0], :, :2] - true[matched, :, :2]
+        own = np.flatnonzero(theirs)[chosen[chosen >= 0]]
+        result[matched, :, :2] = predicted[own, :, :2] - true[matched, :, :2]
+        if has_covariance:
+            covariance = instances.pred_keypoint_covariance.double().numpy()[own].reshape(len(own), len(schema), 4)
+            result[matched, :, 3:] = np.concatenate([predicted[own, :, 2:], covariance[..., [0, 1, 3]]], axis=-1)
     result[..., 2] = sides.max(axis=1, initial=0)[:, None]
     result[true[..., 2] == 0] = np.nan
     return result
@@ -135,7 +168,7 @@ def plot_errors(path: Path, errors: np.ndarray, schema: KeypointSchema) -> None:
             axes.set_visible(False)
             continue
         own = errors[np.isfinite(errors[:, k]).all(axis=1), k]
-        axes.scatter(*(100 * own[:, :2] / own[:, 2:]).T, s=4, alpha=0.5)
+        axes.scatter(*(100 * own[:, :2] / own[:, 2:3]).T, s=4, alpha=0.5)
         for part in FRACTIONS:
             axes.plot(100 * part * np.cos(angles), 100 * part * np.sin(angles), color="gray", linewidth=0.6)
         axes.set(xlim=(-limit, limit), ylim=(limit, -limit), aspect="equal")

@@ -166,6 +166,8 @@ class DenseDetector(nn.Module, ABC):
             if instances.has(name):
                 points = instances.get(name)
                 points[..., :2] *= scale.to(points.device)
+        if instances.has("pred_keypoint_covariance"):
+            instances.pred_keypoint_covariance *= torch.outer(scale, scale).to(instances.pred_keypoint_covariance)
         if instances.has("pred_rotated_boxes"):
             instances.pred_rotated_boxes.scale(*scale.tolist())
         return detector_postprocess(instances, sample.get("height", height), sample.get("width", width))

@@ -8,6 +8,7 @@ from typing import Any, cast
 
 import torch
 from detectron2.config import CfgNode
+from detectron2.structures import Instances
 from torch import Tensor
 
 from centernet_d2.layers.class_keypoints import ClassKeypoints
@@ -22,6 +23,7 @@ from centernet_d2.modeling.heads import (
 from centernet_d2.modeling.tasks.base import Task
 from centernet_d2.ops.indexing import make_image_index
 from centernet_d2.ops.keypoint_matching import compute_extreme_box
+from centernet_d2.ops.peak_covariance import compute_peak_covariance, compute_spread
 from centernet_d2.ops.peaks import find_top_peaks
 from centernet_d2.ops.soft_nms import soft_nms
 from centernet_d2.ops.subpixel import find_dark_position, find_soft_argmax_position
@@ -29,6 +31,8 @@ from centernet_d2.structures import Candidates, Targets
 from centernet_d2.structures.keypoint_schema import get_schema
 
 CENTERS = ("box", "nose", "mean")
+# Points of candidates that say the covariance of each keypoint.
+_SPREAD = ("keypoint_spread_0", "keypoint_spread_1")
 OFFSET_METHODS = ("offset", "dark", "soft_argmax", "none")
 
 
@@ -44,6 +48,8 @@ class KeypointTask(Task):
         soft_nms: also of the candidates of a single test-time pass (not so published).
         num_candidates: centers read per image.
         num_peaks: peaks read per keypoint and image.
+        calibration: () or (a, b, c, d), with which keypoints get a covariance and a calibrated score
+            (:meth:`calibrate`); needs the head ``keypoint_heatmap``.
     """
 
     required_fields = ("keypoints",)
@@ -60,6 +66,7 @@ class KeypointTask(Task):
         soft_nms: bool = True,
         num_candidates: int = 100,
         num_peaks: int = 32,
+        calibration: Sequence[float] = (),
     ) -> None:
         super().__init__(heads)
         if center not in CENTERS:
@@ -70,6 +77,9 @@ class KeypointTask(Task):
             raise ValueError('MODEL.KEYPOINT.CENTER is "nose", but these keypoints have none')
         if center != "box" and "box_size" in heads:
             raise ValueError('MODEL.KEYPOINT.BOX_SIZE needs MODEL.KEYPOINT.CENTER "box": set it to False')
+        if calibration and (len(calibration) != 4 or "keypoint_heatmap" not in heads):
+            raise ValueError(f"MODEL.KEYPOINT.CALIBRATION is {list(calibration)}: four numbers, for keypoint heatmaps")
+        self.calibration = tuple(calibration)
         if "keypoint_heatmap" not in heads:
             self.candidate_keys = ("MODEL.CENTERNET.TOPK_CANDIDATES",)
         self.class_keypoints = ClassKeypoints(ranges)
@@ -103,6 +113,7 @@ class KeypointTask(Task):
             "soft_nms": cfg.MODEL.KEYPOINT.SOFT_NMS,
             "num_candidates": cfg.MODEL.CENTERNET.TOPK_CANDIDATES,
             "num_peaks": cfg.MODEL.KEYPOINT.TOPK_PEAKS,
+            "calibration": cfg.MODEL.KEYPOINT.CALIBRATION,
         }
 
     def merge_spec(self) -> str:
@@ -171,9 +182,42 @@ class KeypointTask(Task):
         """Return candidates with ``own`` (N, M, L, 3) keypoints; without ``boxes``, the boxes enclose the keypoints."""
         if boxes is None:
             boxes = compute_extreme_box(own[..., :2], self.class_keypoints.used[classes])
-        keypoints = self.class_keypoints.scatter(own, classes)
-        predictions = Candidates(boxes, score, classes, torch.zeros_like(classes[0]), {"keypoints": keypoints})
+        points = {}
+        if self.calibration:
+            own, spread = self.calibrate(outputs["keypoint_heatmap"], classes, own)
+            points = {k: self.class_keypoints.scatter(x, classes) for k, x in zip(_SPREAD, spread, strict=True)}
+        points["keypoints"] = self.class_keypoints.scatter(own, classes)
+        predictions = Candidates(boxes, score, classes, torch.zeros_like(classes[0]), points)
         return self.add_extra_predictions(predictions, outputs, cells)
+
+    def calibrate(self, maps: Tensor, classes: Tensor, own: Tensor) -> tuple[Tensor, tuple[Tensor, Tensor]]:
+        """Return keypoints (N, M, L, 3) with calibrated scores, and two points more of each, (N, M, L, 3), which are
+        moved as it is: its covariance is the sum of the outer products of their distances from it.
+
+        With p the score, and S the second moments of the heatmap around the keypoint (``ops.peak_covariance``), the
+        covariance is exp(a) p^b S. The calibrated score, sigmoid(c logit(p) + d), is the probability that the error is
+        at most a tenth of the box's longer side (Platt 1999).
+
+        Args:
+            maps: (N, K, H, W) logits.
+        """
+        index = self.class_keypoints.index[classes]
+        a, b, c, d = self.calibration
+        points, score = own[..., :2], own[..., 2:].clamp(1e-6, 1 - 1e-6)
+        covariance = compute_peak_covariance(maps, make_image_index(index), index, points)
+        spread = compute_spread(covariance) * (a + b * score.log())[..., None].div(2).exp()
+        first, second = (torch.cat([points + one, score], dim=-1) for one in spread.unbind(-2))
+        return torch.cat([points, (c * score.logit() + d).sigmoid()], dim=-1), (first, second)
+
+    def finish(self, instances: Instances, sample: dict[str, Any]) -> Instances:
+        """Add ``pred_keypoint_covariance`` (P, K, 2, 2), pixels^2, if there is a calibration."""
+        if self.calibration:
+            places = [instances.get(f"pred_{name}")[..., :2] for name in ("keypoints", *_SPREAD)]
+            vectors = torch.stack([one - places[0] for one in places[1:]], dim=-2)  # (P, K, 2, 2), one a row
+            instances.pred_keypoint_covariance = vectors.mT @ vectors
+            for name in _SPREAD:
+                instances.remove(f"pred_{name}")
+        return instances
 
     def merge(self, candidates: Candidates, limit: int) -> Candidates:
         """Return at most ``limit`` per image, by soft-NMS of the boxes: peaks around one center match to the same
@@ -184,8 +228,11 @@ class KeypointTask(Task):
             index, scores = soft_nms(candidates.boxes, candidates.scores, candidates.classes, limit)
         kept = replace(candidates.select(index), scores=scores)
         # Coordinates have been moved to the image's frame since; those of other classes stay zero.
-        own = self.class_keypoints.gather(kept.points["keypoints"], kept.classes)
-        return replace(kept, points={**kept.points, "keypoints": self.class_keypoints.scatter(own, kept.classes)})
+        points = dict(kept.points)
+        for name in ("keypoints", *(_SPREAD if self.calibration else ())):
+            own = self.class_keypoints.gather(kept.points[name], kept.classes)
+            points[name] = self.class_keypoints.scatter(own, kept.classes)
+        return replace(kept, points=points)
 
 
 def list_keypoint_heads(cfg: CfgNode) -> dict[str, str]:
