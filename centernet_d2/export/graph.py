@@ -95,6 +95,10 @@ def describe(cfg: CfgNode, model: CenterNet, predictions: Candidates, size: tupl
         **metadata.to_dict(),
         "landmark_names": list(metadata.keypoint_names),
     }
+    if "corners" in model.task.required_fields:
+        if model.nms_threshold:
+            raise ValueError("an exported model has no NMS of rotated boxes: set TEST.NMS to 0")
+        described["rotated"] = True
     if "box3d" in model.task.required_fields:
         described["calibration"] = list(cfg.MODEL.BOX3D.CALIBRATION)
     return described

@@ -71,7 +71,8 @@ class OnnxPredictor:
         Returns:
             "boxes" (P, 4) x1, y1, x2, y2, "scores" (P,), "classes" (P,); and, depending on the model, "keypoints"
             (P, K, 3) x, y, score; of 3D boxes "dimensions" (P, 3) height, width, length, "locations" (P, 3),
-            "rotation_y" and "alpha" (P,), meters and radians, see ``centernet_d2.ops.box3d_geometry``.
+            "rotation_y" and "alpha" (P,), meters and radians, see ``centernet_d2.ops.box3d_geometry``;
+            "rotated_boxes" (P, 5), "keypoint_covariance" (P, K, 2, 2).
 
         Raises:
             TypeError, ValueError: ``image`` is no image, see :func:`check_image`.
@@ -130,6 +131,10 @@ class OnnxPredictor:
         for name in self.metadata["points"]:
             # Drop keypoints of other classes.
             predictions[name] *= predictions[name][..., 2:] > 0
+        if "keypoint_spread_0" in predictions:
+            predictions = compute_keypoint_covariance(predictions)
+        if self.metadata.get("rotated"):
+            predictions = rotate_boxes(predictions)
         if "calibration" in self.metadata:
             default = np.reshape(self.metadata["calibration"], (3, 4))
             predictions = place_boxes3d(
@@ -217,3 +222,23 @@ def place_boxes3d(predictions: Predictions, calibration: np.ndarray) -> Predicti
     locations = np.stack([x, y + predictions["dimensions"][:, 0] / 2, z], axis=1)
     rotation = np.remainder(turn + math.pi, 2 * math.pi) - math.pi
     return {**predictions, "alpha": alpha, "locations": locations, "rotation_y": rotation}
+
+
+def rotate_boxes(predictions: Predictions) -> Predictions:
+    """Return "rotated_boxes" (P, 5) x, y of the center, width, height, degrees, of "boxes" before the rotation and
+    "angle"; "boxes" are then those around them."""
+    predictions = dict(predictions)
+    low, high, angle = predictions["boxes"][:, :2], predictions["boxes"][:, 2:], predictions.pop("angle")
+    center, half = (low + high) / 2, (high - low) / 2
+    cosine, sine = np.abs(np.cos(np.radians(angle))), np.abs(np.sin(np.radians(angle)))
+    reach = np.stack([half[:, 0] * cosine + half[:, 1] * sine, half[:, 0] * sine + half[:, 1] * cosine], axis=1)
+    rotated = np.concatenate([center, 2 * half, angle[:, None]], axis=1)
+    return {**predictions, "boxes": np.concatenate([center - reach, center + reach], axis=1), "rotated_boxes": rotated}
+
+
+def compute_keypoint_covariance(predictions: Predictions) -> Predictions:
+    """Return "keypoint_covariance" (P, K, 2, 2), pixels^2, in place of the two points that say it."""
+    predictions = dict(predictions)
+    points = predictions["keypoints"][..., :2]
+    vectors = np.stack([predictions.pop(f"keypoint_spread_{k}")[..., :2] - points for k in (0, 1)], axis=-2)
+    return {**predictions, "keypoint_covariance": np.swapaxes(vectors, -1, -2) @ vectors}

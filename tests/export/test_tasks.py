@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 import torch
 from detectron2.modeling import build_model
+from detectron2.structures import RotatedBoxes
 
 from centernet_d2.data.synthetic.shapes import ShapesConfig, draw
 from centernet_d2.export import ExportedGraph, check_file, compute_differences, export_onnx, export_torchscript
@@ -50,6 +51,10 @@ CONFIGS = {
     ),
     "faces, heatmaps": lambda: keypoint_cfg("face68", "KeypointHeatmapTask", *SIZE),
     "a face": lambda: keypoint_cfg("face19", "KeypointHeatmapTask", *ONE_FACE, "MODEL.KEYPOINT.OFFSET", "dark", *SIZE),
+    "faces, calibrated": lambda: keypoint_cfg(
+        "face19", "KeypointRegressionTask", "MODEL.KEYPOINT.CALIBRATION", (0.3, -0.5, 0.8, 0.2), *SIZE
+    ),
+    "rotated boxes": lambda: tiny_cfg("MODEL.CENTERNET.TASK", "RotatedBoxTask", *SIZE),
     "clothes": lambda: keypoint_cfg("clothes294", "KeypointRegressionTask", *SIZE),
     "extreme points": lambda: keypoint_cfg("extreme4", "ExtremePointTask", *EXTREME, *SIZE),
     "3D boxes": lambda: box3d_cfg("INPUT.SIZE_TEST", [64, 128]),
@@ -112,6 +117,7 @@ def test_the_predictor_finds_the_models_objects(exported):
     assert len(predictions["scores"]) == len(expected) > 0
     assert (np.diff(predictions["scores"]) <= 1e-6).all()
     fields = {name.removeprefix("pred_"): value for name, value in expected.get_fields().items()}
+    fields |= {name: value.tensor for name, value in fields.items() if isinstance(value, RotatedBoxes)}
     boxes, scores, classes = fields.pop("boxes").tensor, fields.pop("scores"), fields.pop("classes")
     assert predictions.keys() == {"boxes", "scores", "classes", *fields}
     points = {name: fields.pop(name)[None] for name in ("keypoints",) if name in fields}
@@ -151,6 +157,12 @@ def test_a_tracker_takes_the_previous_frame_its_way(exported):
         predictions = graph(frames[:1], frames[1:], model.render_heatmap([boxes], (96, 64)))
     torch.testing.assert_close(predictions[0], expected.boxes * 4)
     torch.testing.assert_close(predictions[3][..., :2], expected.points["displacement"][..., :2] * 4)
+
+
+def test_nms_of_rotated_boxes_is_not_exported(tmp_path):
+    cfg = tiny_cfg("MODEL.CENTERNET.TASK", "RotatedBoxTask", "TEST.NMS", 0.3, *SIZE)
+    with pytest.raises(ValueError, match="no NMS of rotated boxes"):
+        export_onnx(cfg, untrained(cfg), tmp_path / "model.onnx")
 
 
 def test_left_stays_left():
