@@ -23,17 +23,21 @@ from centernet_d2.modeling.heads import (
 from centernet_d2.modeling.tasks.base import Task
 from centernet_d2.ops.indexing import make_image_index
 from centernet_d2.ops.keypoint_matching import compute_extreme_box
-from centernet_d2.ops.peak_covariance import compute_peak_covariance, compute_spread
 from centernet_d2.ops.peaks import find_top_peaks
 from centernet_d2.ops.soft_nms import soft_nms
-from centernet_d2.ops.subpixel import find_dark_position, find_soft_argmax_position
+from centernet_d2.ops.subpixel import (
+    compute_peak_covariance,
+    compute_spread,
+    find_dark_position,
+    find_soft_argmax_position,
+)
 from centernet_d2.structures import Candidates, Targets
 from centernet_d2.structures.keypoint_schema import get_schema
 
 CENTERS = ("box", "nose", "mean")
+OFFSET_METHODS = ("offset", "dark", "soft_argmax", "none")
 # Points of candidates that say the covariance of each keypoint.
 _SPREAD = ("keypoint_spread_0", "keypoint_spread_1")
-OFFSET_METHODS = ("offset", "dark", "soft_argmax", "none")
 
 
 class KeypointTask(Task):
@@ -194,7 +198,7 @@ class KeypointTask(Task):
         """Return keypoints (N, M, L, 3) with calibrated scores, and two points more of each, (N, M, L, 3), which are
         moved as it is: its covariance is the sum of the outer products of their distances from it.
 
-        With p the score, and S the second moments of the heatmap around the keypoint (``ops.peak_covariance``), the
+        With p the score, and S the second moments of the heatmap around the keypoint (``ops.subpixel``), the
         covariance is exp(a) p^b S. The calibrated score, sigmoid(c logit(p) + d), is the probability that the error is
         at most a tenth of the box's longer side (Platt 1999).
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from centernet_d2.ops.peak_covariance import compute_peak_covariance, compute_spread
+from centernet_d2.ops.subpixel import compute_peak_covariance, compute_spread
 
 COVARIANCE = torch.tensor([[0.5, 0.2], [0.2, 0.4]])
 
