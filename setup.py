@@ -62,6 +62,7 @@ setup(
         "tracking": ["motmetrics>=1.4"],
         "export": EXPORT,
         "supervision": ["supervision>=0.25"],
+        "sahi": ["sahi>=0.11.36"],
         "dev": ["safetensors", "hypothesis", "motmetrics", "mypy", "pytest", "pytest-xdist", "ruff", *EXPORT],
     },
 )

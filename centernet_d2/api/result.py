@@ -140,7 +140,8 @@ class Result:
         """A task with a prediction for Label Studio: write a list of these as JSON, import it, and correct the boxes.
 
         Its labeling needs RectangleLabels "label" on an image "image", and KeyPointLabels "points" where there are
-        keypoints, which are labeled by their numbers from 0. Coordinates are percent of the image.
+        keypoints, which are labeled by their numbers from 0 (its export to COCO wants the same number as
+        ``model_index`` of each label). Coordinates are percent of the image.
 
         Args:
             image: address of the image, as Label Studio finds it; "" for the name of the file.

@@ -80,6 +80,30 @@ def test_label_studio_reads_it_again(torch_made, tmp_path):
     assert np.allclose(np.array(points)[:, :, :2], np.array(POINTS)[:, :, :2])
 
 
+def test_label_studio_converts_it(tmp_path):
+    """Through Label Studio's own converter to COCO, once somebody has accepted the prediction."""
+    converter = pytest.importorskip("label_studio_sdk.converter", reason="label-studio-sdk is not installed")
+    labels = "".join(f'<Label value="{name}"/>' for name in NAMES)
+    rectangles = f'<RectangleLabels name="label" toName="image">{labels}</RectangleLabels>'
+    points = "".join(f'<Label value="{k}" model_index="{k}"/>' for k in range(2))
+    keypoints = f'<KeyPointLabels name="points" toName="image">{points}</KeyPointLabels>'
+    config = f'<View><Image name="image" value="$image"/>{rectangles}{keypoints}</View>'
+    image = tmp_path / "b.jpg"
+    cv2.imwrite(str(image), make(True).image)
+    task = make(True).to_label_studio(str(image))
+    (prediction,) = task["predictions"]
+    accepted = {"id": 1, "data": task["data"], "annotations": [{"id": 1, "result": prediction["result"]}]}
+    (tmp_path / "tasks.json").write_text(json.dumps([accepted]))
+    converter.Converter(config, project_dir=None).convert_to_coco(
+        str(tmp_path / "tasks.json"), str(tmp_path / "coco"), is_dir=False
+    )
+    coco = json.loads((tmp_path / "coco/result.json").read_text())
+    names = {one["id"]: one["name"] for one in coco["categories"]}
+    boxes = [one for one in coco["annotations"] if any(one["bbox"][2:]) and names[one["category_id"]] in NAMES]
+    assert [names[one["category_id"]] for one in boxes] == ["dog", "cat"]
+    assert np.allclose([one["bbox"] for one in boxes], [[10, 20, 50.5, 50], [0, 0, 8, 480]])
+
+
 @both
 def test_dict(torch_made):
     described = json.loads(json.dumps(make(torch_made).to_dict()))
