@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import cache, partial
 from typing import Any
 
 import torch
@@ -19,7 +20,7 @@ CellLoss = Callable[[Tensor, Tensor], Tensor]
 _CHUNK = {"cpu": 1 << 18, "cuda": 1 << 24}
 
 
-def heatmap_focal_loss(logits: Tensor, target: SparseMaps) -> Tensor:
+def heatmap_focal_loss(logits: Tensor, target: SparseMaps, fused: bool = False) -> Tensor:
     """Sum over cells; divide by the number of points.
 
     -(1 - p)^2 log p where the target is 1, elsewhere -(1 - y)^4 p^2 log(1 - p) (CenterNet, equation 1; alpha 2, beta
@@ -29,17 +30,18 @@ def heatmap_focal_loss(logits: Tensor, target: SparseMaps) -> Tensor:
     Args:
         logits: (N, D, H, W).
         target: of the same shape, values y.
+        fused: compute value and gradient in one kernel, which ``torch.compile`` makes at the first call.
     """
-    return _HeatmapLoss.apply(logits, target, penalty_reduced_focal)
+    return _HeatmapLoss.apply(logits, target, penalty_reduced_focal, fused)
 
 
-def quality_focal_loss(logits: Tensor, target: SparseMaps) -> Tensor:
+def quality_focal_loss(logits: Tensor, target: SparseMaps, fused: bool = False) -> Tensor:
     """Sum over cells; divide by the number of points.
 
     -(y - p)^2 (y log p + (1 - y) log(1 - p)): the target y is a probability to be met, 0 at p = y (Generalized Focal
     Loss, equation 5; beta 2). Precision, arguments and background (y = 0) as of :func:`heatmap_focal_loss`.
     """
-    return _HeatmapLoss.apply(logits, target, _compute_quality_focal)
+    return _HeatmapLoss.apply(logits, target, _compute_quality_focal, fused)
 
 
 HEATMAP_LOSSES = {"focal": heatmap_focal_loss, "quality": quality_focal_loss}
@@ -63,10 +65,10 @@ class _HeatmapLoss(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(ctx: Any, logits: Tensor, target: SparseMaps, cell_loss: CellLoss) -> Tensor:
+    def forward(ctx: Any, logits: Tensor, target: SparseMaps, cell_loss: CellLoss, fused: bool) -> Tensor:
         ctx.save_for_backward(logits)
-        ctx.target, ctx.cell_loss = target, cell_loss
-        total, ctx.gradient = _compute_value_and_gradient(logits, target, cell_loss, logits.requires_grad)
+        ctx.target, ctx.cell_loss, ctx.fused = target, cell_loss, fused
+        total, ctx.gradient = _compute_value_and_gradient(logits, target, cell_loss, logits.requires_grad, fused)
         return total
 
     @staticmethod
@@ -75,39 +77,56 @@ class _HeatmapLoss(torch.autograd.Function):
         gradient, ctx.gradient = ctx.gradient, None
         if gradient is None:
             (logits,) = ctx.saved_tensors
-            _, gradient = _compute_value_and_gradient(logits, ctx.target, ctx.cell_loss, True)
-        return gradient.mul_(grad_output.to(gradient.dtype)), None, None
+            _, gradient = _compute_value_and_gradient(logits, ctx.target, ctx.cell_loss, True, ctx.fused)
+        return gradient.mul_(grad_output.to(gradient.dtype)), None, None, None
 
 
 def _compute_value_and_gradient(
-    logits: Tensor, target: SparseMaps, cell_loss: CellLoss, with_gradient: bool
+    logits: Tensor, target: SparseMaps, cell_loss: CellLoss, with_gradient: bool, fused: bool
 ) -> tuple[Tensor, Tensor | None]:
     """Sum of ``cell_loss`` over all cells, and its gradient."""
     exact = torch.float64 if logits.dtype == torch.float64 else torch.float32
     flat = logits.detach().reshape(-1)
-    total, gradient = _sum_background(flat, with_gradient)
+    compute = (
+        _compile_background() if fused and with_gradient else partial(_sum_background, with_gradient=with_gradient)
+    )
+    total, gradient = compute(flat)
     with torch.enable_grad():
         x = flat[target.index].to(exact).requires_grad_(with_gradient)
-        # The background sum has counted these cells, too, as if their target were 0.
-        cells = (cell_loss(x, target.value.to(exact)) - x.sigmoid() ** 2 * F.softplus(x)).sum()
-    total = (total + cells.detach()).to(exact)
+        cells = cell_loss(x, target.value.to(exact)).sum()
+    # The background's sum has counted these cells, too, as if their target were 0.
+    background, _ = _sum_background(x.detach(), False)
+    total = (total + cells.detach() - background).to(exact)
     if gradient is None:
         return total, None
-    gradient[target.index] += torch.autograd.grad(cells, x)[0].to(gradient.dtype)
+    gradient[target.index] = torch.autograd.grad(cells, x)[0].to(gradient.dtype)
     return total, gradient.view(logits.shape)
 
 
 def _sum_background(flat: Tensor, with_gradient: bool) -> tuple[Tensor, Tensor | None]:
-    """Sum of p^2 log(1 - p), negated: float64; and its gradient, in one pass."""
+    """Sum of p^2 log(1 - p), negated: float64; and its gradient, in one pass over pieces of the logits."""
     gradient = torch.empty_like(flat) if with_gradient else None
     total = torch.zeros((), dtype=torch.float64, device=flat.device)
     chunk = _CHUNK.get(flat.device.type, 1 << 22)
     for start in range(0, len(flat), chunk):
-        x = flat[start : start + chunk]
-        x = x if x.dtype == torch.float64 else x.float()
-        p, log_term = x.sigmoid(), F.softplus(x)
-        squared = p * p
-        total += (squared * log_term).sum(dtype=torch.float64)
-        if gradient is not None:
-            gradient[start : start + chunk] = squared * (2 * (1 - p) * log_term + p)
+        piece = flat[start : start + chunk]
+        if gradient is None:
+            x = piece if piece.dtype == torch.float64 else piece.float()
+            total += (x.sigmoid() ** 2 * F.softplus(x)).sum(dtype=torch.float64)
+        else:
+            value, gradient[start : start + chunk] = _compute_background(piece)
+            total += value
     return total, gradient
+
+
+def _compute_background(logits: Tensor) -> tuple[Tensor, Tensor]:
+    x = logits if logits.dtype == torch.float64 else logits.float()
+    p, log_term = x.sigmoid(), F.softplus(x)
+    squared = p * p
+    gradient = squared * (2 * (1 - p) * log_term + p)
+    return (squared * log_term).sum(dtype=torch.float64), gradient.to(logits.dtype)
+
+
+@cache
+def _compile_background() -> Callable[[Tensor], tuple[Tensor, Tensor | None]]:
+    return torch.compile(_compute_background, dynamic=True)

@@ -48,6 +48,21 @@ def test_equals_the_definition(target, chunk, kind, monkeypatch):
     torch.testing.assert_close(ours.grad, theirs.grad, rtol=1e-8, atol=1e-12)
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", HEATMAP_LOSSES)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_one_compiled_kernel_equals_the_definition(target, kind, dtype):
+    logits = torch.randn(2, 3, 10, 10, generator=torch.Generator().manual_seed(0)).to(dtype)
+    ours, theirs = logits.clone().requires_grad_(), logits.double().requires_grad_()
+    a = HEATMAP_LOSSES[kind](ours, target, fused=True)
+    b = PLAIN[kind](theirs, target.to_dense().double())
+    a.backward()
+    b.backward()
+    torch.testing.assert_close(a.double(), b, rtol=1e-5, atol=0)
+    tolerance = 1e-5 if dtype == torch.float32 else 1e-2
+    torch.testing.assert_close(ours.grad.double(), theirs.grad, rtol=tolerance, atol=1e-6)
+
+
 @pytest.mark.parametrize("kind", HEATMAP_LOSSES)
 def test_gradcheck(target, kind):
     logits = torch.randn(2, 3, 10, 10, dtype=torch.float64, generator=torch.Generator().manual_seed(1)).requires_grad_()

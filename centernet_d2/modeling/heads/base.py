@@ -38,9 +38,11 @@ class Head(nn.Module, ABC):
 
     Attributes:
         decodes_points: whether :meth:`decode` returns points (N, M, K, 3): x, y in grid cells and a score.
+        fused_loss: compiled heads have heatmap losses in one kernel.
     """
 
     decodes_points = False
+    fused_loss = False
 
     def __init__(
         self,
@@ -55,6 +57,11 @@ class Head(nn.Module, ABC):
         self.out_channels = out_channels
         self.loss_weight = loss_weight
         self.layers = nn.ModuleList(_build_layers(width, head_channels, out_channels, bias) for width in in_channels)
+
+    def compile(self, *args: Any, **kwargs: Any) -> None:
+        """Compile the layers in place, see ``nn.Module.compile``, and the heatmap loss."""
+        super().compile(*args, **kwargs)
+        self.fused_loss = True
 
     def forward(self, features: Sequence[Tensor]) -> list[Any]:
         """Return (N, D, H, W) for each of the last ``len(features)`` stacks.

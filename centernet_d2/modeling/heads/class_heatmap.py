@@ -107,7 +107,8 @@ class ClassHeatmapHead(Head):
     def loss(self, output: Tensor, target: SparseMaps, num_objects: Tensor) -> Tensor:
         """Return the heatmap loss divided by the number of points. (The reference divides by the number of *different*
         peak cells.)"""
-        return HEATMAP_LOSSES[self.heatmap_loss](output, target) / (num_objects * len(self.point_flags))
+        loss = HEATMAP_LOSSES[self.heatmap_loss](output, target, self.fused_loss)
+        return loss / (num_objects * len(self.point_flags))
 
     def encode_dense(self, targets: Targets) -> Tensor:
         """Return logits, within +-16 so that they are finite."""

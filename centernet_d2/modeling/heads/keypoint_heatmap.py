@@ -135,9 +135,9 @@ class KeypointHeatmapHead(SparseHead):
                 ~target.used[..., None, None], -100.0
             )
         if target.num_peaks is not None:
-            return heatmap_focal_loss(logits, target.maps) / average_over_processes(target.num_peaks)
+            return heatmap_focal_loss(logits, target.maps, self.fused_loss) / average_over_processes(target.num_peaks)
         mean_count = self.out_channels / len(self.class_keypoints.index)
-        return heatmap_focal_loss(logits, target.maps) / (num_objects * mean_count)
+        return heatmap_focal_loss(logits, target.maps, self.fused_loss) / (num_objects * mean_count)
 
     def encode_dense(self, targets: Targets) -> Tensor:
         """Return logits, within +-16 so that they are finite."""
