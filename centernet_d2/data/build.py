@@ -27,6 +27,7 @@ from centernet_d2.data.corrupt_images import CorruptImages
 from centernet_d2.data.dataset_mapper import CenterNetDatasetMapper
 from centernet_d2.data.frame_pairs import FramePairs
 from centernet_d2.data.image_io import DatasetDict
+from centernet_d2.data.mixing import build_mixing_mapper
 from centernet_d2.data.samplers import Mapper, PositionDataset, PositionSampler, Sample
 from centernet_d2.registry import get_required_fields
 from centernet_d2.stop_signals import leave_to_parent
@@ -68,23 +69,25 @@ def build_train_loader(cfg: CfgNode, start_iteration: int = 0, mapper: Mapper | 
     With a negative ``SEED`` every start shuffles differently, and a resumed run is not exact.
 
     Args:
-        mapper: replaces ``CenterNetDatasetMapper``.
+        mapper: replaces ``CenterNetDatasetMapper``, mosaic and mixup.
 
     Raises:
-        ValueError: no image to train on, or a batch that the processes cannot share evenly; and
-            ``load_dataset_dicts``'s.
+        ValueError: no image to train on, a batch that the processes cannot share evenly, or a mosaic that the task
+            cannot use; and ``load_dataset_dicts``'s.
     """
     dataset_dicts = load_training_dicts(cfg)
     batch, world_size = cfg.SOLVER.IMS_PER_BATCH, comm.get_world_size()
     if batch <= 0 or batch % world_size:
         raise ValueError(f"SOLVER.IMS_PER_BATCH is {batch}, which {world_size} processes cannot share evenly")
     seed = cfg.SEED if cfg.SEED >= 0 else comm.shared_random_seed()
+    mixing = None if mapper else build_mixing_mapper(cfg, CenterNetDatasetMapper, dataset_dicts)
+    mixing_end = int(cfg.INPUT.MIX_UNTIL * cfg.SOLVER.MAX_ITER) * batch
     mapper = mapper or CenterNetDatasetMapper(cfg, is_train=True)
     images: Sequence[DatasetDict] = DatasetFromList(dataset_dicts, copy=False)
     if "previous_frame" in get_required_fields(cfg):
         images = FramePairs(images, cfg.MODEL.TRACKING.MAX_FRAME_DISTANCE)
     loader = DataLoader(
-        PositionDataset(images, mapper, seed),
+        PositionDataset(images, mapper, seed, mixing, mixing_end),
         sampler=PositionSampler(start_iteration * batch, comm.get_rank(), world_size),
         batch_size=batch // world_size,
         drop_last=True,

@@ -33,10 +33,21 @@ class PositionDataset(Dataset[tuple[Sample | None, list[CorruptImageError]]]):
 
     An item is a sample and the unreadable images that it replaces. The sample is None after 20 unreadable images in a
     row (or after all images).
+
+    Args:
+        first_mapper: takes the place of ``mapper`` at positions below ``first_end``.
     """
 
-    def __init__(self, dataset_dicts: Sequence[DatasetDict], mapper: Mapper, seed: int) -> None:
+    def __init__(
+        self,
+        dataset_dicts: Sequence[DatasetDict],
+        mapper: Mapper,
+        seed: int,
+        first_mapper: Mapper | None = None,
+        first_end: int = 0,
+    ) -> None:
         self.dataset_dicts, self.mapper, self.seed = dataset_dicts, mapper, seed
+        self.first_mapper, self.first_end = first_mapper, first_end
         self._epoch, self._order = -1, np.empty(0, np.int64)
 
     def __len__(self) -> int:
@@ -46,10 +57,11 @@ class PositionDataset(Dataset[tuple[Sample | None, list[CorruptImageError]]]):
         epoch, index = divmod(position, len(self.dataset_dicts))
         corrupt: list[CorruptImageError] = []
         order = self._permute(epoch)
+        mapper = self.first_mapper if self.first_mapper and position < self.first_end else self.mapper
         for attempt in range(min(_MAX_IN_A_ROW, len(order))):
             try:
                 with _seed_globally(self.seed, position):
-                    return self.mapper(self.dataset_dicts[int(order[(index + attempt) % len(order)])]), corrupt
+                    return mapper(self.dataset_dicts[int(order[(index + attempt) % len(order)])]), corrupt
             except CorruptImageError as error:
                 corrupt.append(error)
         return None, corrupt

@@ -83,6 +83,17 @@ def add_augmentation(cfg: CfgNode) -> None:
     # names them).
     cfg.INPUT.PHOTOMETRIC = []
 
+    # Probability of a mosaic of four images (data/mixing.py), and SCALES of each within its quarter: 1.0 shows the
+    # whole image at half its size, 0.5 half of it at its usual size.
+    cfg.INPUT.MOSAIC = CfgNode()
+    cfg.INPUT.MOSAIC.PROB = 0.0
+    cfg.INPUT.MOSAIC.SCALES = [0.5, 0.6, 0.7, 0.8, 0.9, 1.0]
+    # Probability that a second image is laid over the first.
+    cfg.INPUT.MIXUP = CfgNode()
+    cfg.INPUT.MIXUP.PROB = 0.0
+    # Fraction of the schedule after which both are off.
+    cfg.INPUT.MIX_UNTIL = 0.85
+
 
 def add_data(cfg: CfgNode) -> None:
     # Your own datasets. An entry is {name: cats, type: coco, json_file: a.json, image_root: images} or, shorter,

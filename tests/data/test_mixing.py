@@ -1,0 +1,140 @@
+"""Mosaic and mixup: the objects lie where their pixels are."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from detectron2.config import CfgNode
+from detectron2.data import DatasetCatalog
+
+from centernet_d2.data import mixing
+from centernet_d2.data.build import build_train_loader
+from centernet_d2.data.dataset_mapper import CenterNetDatasetMapper
+from centernet_d2.data.fields import KeypointField
+from tests.helpers.tiny import base_cfg
+
+NAME = "test_mixing_images"
+SIDE = 128
+COUNT = 6
+
+
+@pytest.fixture
+def cfg(tmp_path: Path) -> Iterator[CfgNode]:
+    """Black images with one rectangle each; the brightness of image k is that of class k."""
+    dataset_dicts = []
+    for k in range(COUNT):
+        x1, y1, x2, y2 = 20 + 5 * k, 30 + 4 * k, 80 + 5 * k, 70 + 6 * k
+        image = np.zeros((160, 200, 3), np.uint8)
+        image[y1:y2, x1:x2] = list_levels()[k]
+        cv2.imwrite(str(tmp_path / f"{k}.png"), image)
+        points = [x1, y1, 2, x2, y2, 2]
+        objects = [{"bbox": [x1, y1, x2, y2], "bbox_mode": 0, "category_id": k, "keypoints": points}]
+        entry = {"file_name": str(tmp_path / f"{k}.png"), "image_id": k, "height": 160, "width": 200}
+        dataset_dicts.append({**entry, "annotations": objects})
+    DatasetCatalog.register(NAME, lambda: dataset_dicts)
+    cfg = base_cfg()
+    cfg.DATASETS.TRAIN, cfg.INPUT.SIZE_TRAIN, cfg.DATALOADER.NUM_WORKERS, cfg.SEED = (NAME,), [SIDE, SIDE], 0, 3
+    cfg.INPUT.AFFINE.BORDER, cfg.INPUT.COLOR.JITTER, cfg.INPUT.COLOR.LIGHTING = 16, 0.0, 0.0
+    cfg.SOLVER.IMS_PER_BATCH, cfg.SOLVER.MAX_ITER, cfg.INPUT.MIX_UNTIL = 2, 10, 0.5
+    yield cfg
+    DatasetCatalog.remove(NAME)
+
+
+def list_levels() -> list[int]:
+    return [40 * (k + 1) for k in range(COUNT)]
+
+
+def read_samples(cfg: CfgNode, batches: int) -> list[dict]:
+    loader = iter(build_train_loader(cfg))
+    return [sample for _ in range(batches) for sample in next(loader)]
+
+
+def locate_level(plane: np.ndarray, level: int) -> np.ndarray:
+    """x1, y1, x2, y2 around the pixels of about this brightness."""
+    rows, columns = np.nonzero(np.abs(plane.astype(int) - level) <= 2)
+    return np.array([columns.min(), rows.min(), columns.max() + 1, rows.max() + 1])
+
+
+def test_objects_of_a_mosaic_lie_where_their_pixels_are(cfg):
+    cfg.INPUT.MOSAIC.PROB = 1.0
+    counts = []
+    for sample in read_samples(cfg, 5):
+        assert sample["image"].shape == (3, SIDE, SIDE)
+        objects, plane = sample["instances"], sample["image"][0].numpy()
+        counts.append(len(objects))
+        assert objects.image_size == (SIDE, SIDE)
+        for box, label in zip(objects.gt_boxes.tensor.round().int().numpy(), objects.gt_classes.tolist(), strict=True):
+            if (box[2:] - box[:2]).min() < 4:
+                continue  # too thin to have a pixel of its own brightness
+            quarter = [64 * int(middle >= 64) for middle in ((box[0] + box[2]) / 2, (box[1] + box[3]) / 2)]
+            part = plane[quarter[1] : quarter[1] + 64, quarter[0] : quarter[0] + 64]
+            seen = locate_level(part, list_levels()[label]) + np.tile(quarter, 2)
+            assert np.abs(seen - box).max() <= 2
+    assert max(counts) >= 3
+
+
+def test_every_quarter_has_an_image(cfg):
+    cfg.INPUT.MOSAIC.PROB, cfg.INPUT.MOSAIC.SCALES, cfg.INPUT.AFFINE.MODE = 1.0, [1.0], "none"
+    for sample in read_samples(cfg, 4):
+        boxes = sample["instances"].gt_boxes.tensor
+        middles = ((boxes[:, :2] + boxes[:, 2:]) / 2 >= 64).int().tolist()
+        assert sorted(middles) == [[0, 0], [0, 1], [1, 0], [1, 1]]
+
+
+def test_mixup_is_the_mean_of_two_images(cfg):
+    """Where one rectangle lies alone, its pixels are half as bright."""
+    cfg.INPUT.MIXUP.PROB, cfg.INPUT.AFFINE.MODE, cfg.INPUT.AFFINE.FLIP_PROB = 1.0, "none", 0.0
+    plain = {k: CenterNetDatasetMapper(cfg)(dict(entry)) for k, entry in enumerate(DatasetCatalog.get(NAME))}
+    for sample in read_samples(cfg, 4):
+        objects = sample["instances"]
+        first, second = objects.gt_classes.tolist()
+        expected = (plain[first]["image"].double() + plain[second]["image"].double()) / 2
+        assert (sample["image"].double() - expected).abs().max() <= 0.5
+        both = [plain[k]["instances"].gt_boxes.tensor for k in (first, second)]
+        assert torch.equal(objects.gt_boxes.tensor, torch.cat(both))
+
+
+def test_keypoints_move_with_their_objects(cfg):
+    """They are two corners of the box here."""
+    cfg.INPUT.MOSAIC.SCALES, cfg.INPUT.AFFINE.MODE, cfg.INPUT.AFFINE.FLIP_PROB = [1.0], "none", 0.0
+
+    def build(cfg: CfgNode) -> CenterNetDatasetMapper:
+        mapper = CenterNetDatasetMapper(cfg)
+        mapper.fields = [KeypointField(flip_indices=np.arange(2))]
+        return mapper
+
+    cfg.INPUT.MOSAIC.PROB = 1.0
+    mapper = mixing.build_mixing_mapper(cfg, build, DatasetCatalog.get(NAME))
+    objects = mapper(DatasetCatalog.get(NAME)[0])["instances"]
+    assert len(objects) == 4
+    corners = objects.gt_keypoints.tensor[:, :, :2].reshape(-1, 4)
+    torch.testing.assert_close(corners, objects.gt_boxes.tensor, atol=1e-3, rtol=0)
+
+
+def test_both_end_before_the_schedule_does(cfg):
+    """Of ten batches of two, the first five have mosaics."""
+    cfg.INPUT.MOSAIC.PROB, cfg.INPUT.MOSAIC.SCALES, cfg.INPUT.AFFINE.MODE = 1.0, [1.0], "none"
+    assert [len(sample["instances"]) for sample in read_samples(cfg, 8)] == [4] * 10 + [1] * 6
+
+
+def test_a_stream_goes_on_where_it_stopped(cfg):
+    cfg.INPUT.MOSAIC.PROB = cfg.INPUT.MIXUP.PROB = 0.5
+    whole = read_samples(cfg, 4)
+    rest = [sample for _, batch in zip(range(2), build_train_loader(cfg, 2), strict=False) for sample in batch]
+    assert all(torch.equal(a["image"], b["image"]) for a, b in zip(whole[4:], rest, strict=True))
+
+
+def test_what_cannot_be_mixed_is_refused(cfg):
+    cfg.INPUT.MOSAIC.PROB = 0.5
+    cfg.INPUT.AFFINE.KEEP_RESOLUTION_PROB = 0.5
+    with pytest.raises(ValueError, match="KEEP_RESOLUTION_PROB"):
+        build_train_loader(cfg)
+    cfg.INPUT.AFFINE.KEEP_RESOLUTION_PROB = 0.0
+    cfg.MODEL.CENTERNET.TASK = "Detection3DTask"
+    with pytest.raises(ValueError, match="task that needs box3d"):
+        build_train_loader(cfg)
