@@ -21,7 +21,7 @@ def run(output: Path, *options: str) -> tuple[dict, str]:
 def test_what_there_is_no_time_for_is_listed(tmp_path):
     report, text = run(tmp_path / "report", "--minutes", "0", "--networks", "R_18_DCN", "--tasks", "shapes_1pt")
     assert report["equality"] == report["speed"] == []
-    assert "training, R_18_DCN, 1, float32" in report["left_out"] and "equality, shapes_1pt" in report["left_out"]
+    assert "training, R_18_DCN, 2, float32" in report["left_out"] and "equality, shapes_1pt" in report["left_out"]
     assert report["machine"]["peaks"]["float32"] > 0
     assert "Left out" in text
 
