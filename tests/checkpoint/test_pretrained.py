@@ -17,6 +17,7 @@ from centernet_d2.checkpoint import pretrained
 from centernet_d2.checkpoint.checkpointer import SafeCheckpointer
 from centernet_d2.checkpoint.download import DownloadError, RemoteFile
 from centernet_d2.checkpoint.efficientnet_names import convert_efficientnet
+from centernet_d2.model_zoo import get_weights
 from centernet_d2.modeling.backbone import EfficientNetLite
 
 NORM = ("weight", "bias", "running_mean", "running_var")
@@ -158,3 +159,11 @@ def test_timm_weights_are_kept_under_its_names(monkeypatch):
     assert torch.equal(model.backbone.blocks[3][0].conv_dw.weight, saved["blocks.3.0.conv_dw.weight"])
     with pytest.raises(ValueError, match="timm publishes no weights"):
         PathManager.get_local_path("timm://efficientnet_lite0_of_nobody")
+
+
+def test_models_of_the_catalog_have_addresses():
+    """"cells" is part of the package: nothing is downloaded."""
+    path = PathManager.get_local_path("zoo://cells")
+    assert Path(path).read_bytes() == Path(get_weights("cells")).read_bytes()
+    with pytest.raises(ValueError, match="zoo://cels: there is no model 'cels'"):
+        PathManager.get_local_path("zoo://cels")
