@@ -162,7 +162,7 @@ def test_timm_weights_are_kept_under_its_names(monkeypatch):
 
 
 def test_models_of_the_catalog_have_addresses():
-    """"cells" is part of the package: nothing is downloaded."""
+    """ "cells" is part of the package: nothing is downloaded."""
     path = PathManager.get_local_path("zoo://cells")
     assert Path(path).read_bytes() == Path(get_weights("cells")).read_bytes()
     with pytest.raises(ValueError, match="zoo://cels: there is no model 'cels'"):
