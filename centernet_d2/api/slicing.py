@@ -41,10 +41,10 @@ def _rebuild(fields: dict[str, np.ndarray], like: Any, size: tuple[int, ...]) ->
     if isinstance(like, Objects):
         return Objects((size[0], size[1]), fields)
     import torch
-    from detectron2.structures import Boxes
+    from detectron2.structures import Boxes, RotatedBoxes
 
     result = type(like)((size[0], size[1]))
     for name, values in fields.items():
-        tensor = torch.from_numpy(values)
-        result.set(name, Boxes(tensor) if isinstance(like.get(name), Boxes) else tensor)
+        tensor, kind = torch.from_numpy(values), type(like.get(name))
+        result.set(name, kind(tensor) if kind in (Boxes, RotatedBoxes) else tensor)
     return result

@@ -48,7 +48,8 @@ def predict_in_tiles(
 
     Args:
         predict: images (h, w, 3) to arrays: "pred_boxes" (P, 4) x1, y1, x2, y2, "scores" (P,), "pred_classes" (P,), and
-            others (P, ...), of which "pred_keypoints" (P, K, 3) and "pred_masks" (P, h, w) are positions in the image.
+            others (P, ...), of which "pred_keypoints" (P, K, 3), "pred_rotated_boxes" (P, 5) and "pred_masks" (P, h, w)
+            are positions in the image.
         side, overlap: pixels, see :func:`split_into_tiles`.
 
     Returns:
@@ -111,6 +112,9 @@ def _move(predictions: Predictions, tile: Tile, size: tuple[int, int]) -> Predic
         points = predictions["pred_keypoints"]
         shift = np.array([x1, y1, 0], dtype=points.dtype)
         moved["pred_keypoints"] = np.where(points[..., 2:] > 0, points + shift, points)
+    if "pred_rotated_boxes" in predictions:
+        boxes = predictions["pred_rotated_boxes"]
+        moved["pred_rotated_boxes"] = boxes + np.array([x1, y1, 0, 0, 0], dtype=boxes.dtype)
     if "pred_masks" in predictions:
         masks = np.zeros((len(predictions["pred_masks"]), *size), dtype=predictions["pred_masks"].dtype)
         masks[:, y1:y2, x1:x2] = predictions["pred_masks"]

@@ -5,9 +5,11 @@ from __future__ import annotations
 import cv2
 import numpy as np
 import pytest
-from detectron2.structures import Boxes
+import torch
+from detectron2.structures import Boxes, RotatedBoxes
 
 from centernet_d2.api import Detector
+from centernet_d2.ops.rotated_boxes import enclose
 from tests.helpers.exported import export_synthetic
 
 
@@ -36,6 +38,16 @@ def test_an_exported_file(photo, tmp_path):
     export_synthetic(tmp_path / "model.onnx")
     result = Detector(tmp_path / "model.onnx", threshold=0, slice=64)(photo)
     assert len(result) > len(Detector(tmp_path / "model.onnx", threshold=0)(photo))
+
+
+def test_rotated_boxes_of_tiles(photo, tmp_path):
+    from tests.helpers.exported import write_run
+
+    write_run(tmp_path / "run", "Synthetic/rotated.yaml", 0, "INPUT.SIZE_TEST=[64, 64]")
+    instances = Detector(tmp_path / "run", threshold=0, slice=64)(photo).instances
+    assert isinstance(instances.pred_rotated_boxes, RotatedBoxes) and len(instances) > 20
+    outer = enclose(instances.pred_rotated_boxes.tensor).clamp(min=0)
+    torch.testing.assert_close(outer[:, :2], instances.pred_boxes.tensor[:, :2], atol=1e-2, rtol=0)
 
 
 def test_3d_boxes_are_of_whole_images(photo, tmp_path):

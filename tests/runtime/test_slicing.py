@@ -30,6 +30,7 @@ def find_shapes(images: Sequence[np.ndarray], smallest: int = 1) -> list[dict[st
             "scores": np.array([row[4] for row in rows], np.float32),
             "pred_classes": np.array([row[5] for row in rows], np.int64),
             "pred_keypoints": np.concatenate([centers, np.ones_like(centers[:, :1])], axis=1)[:, None],
+            "pred_rotated_boxes": np.concatenate([centers, boxes[:, 2:] - boxes[:, :2], 0 * boxes[:, :1] + 7], axis=1),
             "pred_masks": np.array([row[6] for row in rows], bool).reshape(-1, *image.shape[:2]),
         })  # fmt: skip
     return results
@@ -90,6 +91,9 @@ def test_objects_at_borders_are_found_once():
             x1, y1, x2, y2 = box.astype(int)
             assert mask.sum() == (x2 - x1) * (y2 - y1) == mask[y1:y2, x1:x2].sum()
             assert points[0, :2].tolist() == [(x1 + x2) / 2, (y1 + y2) / 2]
+        (x, y, w, h, angle), (x1, y1, x2, y2) = found["pred_rotated_boxes"].T, found["pred_boxes"].T
+        np.testing.assert_array_equal([x - w / 2, y - h / 2, x + w / 2, y + h / 2], [x1, y1, x2, y2])
+        assert (angle == 7).all()
 
 
 def test_small_objects_come_from_the_tiles():
