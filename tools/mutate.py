@@ -24,15 +24,17 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 SECONDS = 60
-# File of the package -> tests that must notice its changes; "*" of a folder for all of its files.
+# File of the package -> tests that must notice its changes.
 TESTS = {
     "ops/box3d_geometry.py": ["tests/structures/test_boxes3d.py", "tests/modeling/tasks/test_boxes3d.py"],
     "ops/box_losses.py": ["tests/ops/test_box_losses.py"],
     "ops/box_sampling.py": ["tests/ops/test_box_sampling.py"],
+    "ops/deform_conv_cpu.py": ["tests/layers/test_deform_conv.py"],
     "ops/extreme_points.py": ["tests/ops/test_extreme_points.py", "tests/modeling/tasks/test_extreme_points.py"],
     "ops/focal_loss.py": ["tests/ops/test_focal_loss.py"],
     "ops/gaussian.py": ["tests/ops/test_gaussian.py"],
     "ops/grid_coding.py": ["tests/ops/test_grid_coding.py", "tests/modeling/heads/test_grid_points.py"],
+    "ops/indexing.py": ["tests/ops/test_indexing.py", "tests/ops/test_peaks.py"],
     "ops/keypoint_matching.py": ["tests/ops/test_keypoint_matching.py"],
     "ops/peaks.py": ["tests/ops/test_peaks.py"],
     "ops/soft_nms.py": ["tests/ops/test_soft_nms.py"],
@@ -43,6 +45,7 @@ TESTS = {
     "ops/lsnet/cross_iou_loss.py": ["tests/ops/lsnet/test_cross_iou_loss.py"],
     "ops/lsnet/landmark_vectors.py": ["tests/ops/lsnet/test_landmark_vectors.py"],
     "ops/lsnet/level_assignment.py": ["tests/ops/lsnet/test_level_assignment.py"],
+    "ops/lsnet/pyramid_deform_conv.py": ["tests/ops/lsnet/test_pyramid_deform_conv.py"],
     "ops/lsnet/triplet_pairing.py": ["tests/ops/lsnet/test_triplet_pairing.py"],
     "ops/lsnet/view_voting.py": ["tests/ops/lsnet/test_view_voting.py"],
 }
