@@ -126,6 +126,10 @@ class Mutator(ast.NodeTransformer):
         node.value = self.visit(node.value) if node.value else None
         return node
 
+    def visit_keyword(self, node: ast.keyword) -> ast.AST:
+        """``strict`` of zip is an assertion."""
+        return node if node.arg == "strict" else self.generic_visit(node)
+
     def visit_Assert(self, node: ast.Assert) -> ast.AST:
         return node
 
