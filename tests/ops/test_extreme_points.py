@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 
 import numpy as np
 import pytest
@@ -172,3 +173,27 @@ def test_three_objects_in_a_row_frame_no_fourth():
     same = torch.zeros(1, 4, dtype=torch.int64)
     assert torch.allclose(suppress_ghost_boxes(boxes, scores, same), torch.tensor([[0.8, 0.8, 0.8, 0.35]]))
     assert torch.equal(suppress_ghost_boxes(boxes, scores, torch.tensor([[0, 0, 1, 0]])), scores)
+
+
+def test_exactly_three_times_the_score_is_no_ghost():
+    boxes = torch.tensor([[[0.0, 0, 10, 10], [20, 0, 30, 10], [40, 0, 50, 10], [0, 0, 50, 10]]])
+    scores, classes = torch.full((1, 4), 0.25), torch.zeros(1, 4, dtype=torch.int64)
+    assert torch.equal(suppress_ghost_boxes(boxes, scores, classes), scores)
+
+
+def test_masks_fall_from_1_to_0_within_two_cells_of_an_edge():
+    """Half of the distance to the nearest of the edges that cut the corners, which are straight lines."""
+    points = torch.tensor([[[24.0, 0], [0, 20], [28, 40], [40, 16]]])  # top, left, bottom, right
+    mask = make_octagon_masks(points, torch.tensor([[0.0, 0, 40, 40]]), size=40)[0, 0]
+    ends = build_octagons(points)[0].tolist()
+    seen = 0
+    for row, column in itertools.product(range(40), range(40)):
+        distances = []
+        for (ax, ay), (bx, by) in zip(ends, [*ends[1:], ends[0]], strict=True):
+            if ax != bx and ay != by:
+                area = (by - ay) * (column + 0.5 - ax) - (bx - ax) * (row + 0.5 - ay)
+                distances.append(area / math.hypot(bx - ax, by - ay))
+        expected = min(max(0.5 + min(distances) / 2, 0), 1)
+        seen += 0 < expected < 1
+        assert mask[row, column] == pytest.approx(expected, abs=1e-4)
+    assert seen > 20

@@ -11,6 +11,7 @@ from torchvision.ops import batched_nms
 
 from centernet_d2.ops.soft_nms import (
     _cluster_in_parallel,
+    _cluster_in_turn,
     _soft_nms_in_step,
     cluster_vote,
     compute_overlap_with,
@@ -215,3 +216,12 @@ def test_plain_suppression_begins_at_an_overlap_of_six_tenths(shift, kept):
     scores, classes = torch.tensor([[0.9, 0.8]]), torch.zeros(1, 2, dtype=torch.long)
     found = soft_nms(boxes, scores, classes, limit=2, decay="hard")[1]
     assert found[0].tolist() == pytest.approx(kept)
+
+
+@pytest.mark.parametrize("find", [_cluster_in_parallel, _cluster_in_turn])
+def test_the_least_overlap_is_enough_for_a_vote(find):
+    """Half of a box has an overlap of exactly 0.5."""
+    boxes = torch.tensor([[[0.0, 0, 8, 8], [0, 0, 8, 4]]])
+    scores, classes = torch.tensor([[0.9, 0.8]]), torch.zeros(1, 2, dtype=torch.long)
+    weights = find(boxes, scores, classes, 2, 1, 0.5)[2]
+    assert weights.flatten().tolist() == pytest.approx([0.9, 0.8])

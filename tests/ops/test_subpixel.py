@@ -34,6 +34,16 @@ def test_dark_stays_inside_the_cell_and_in_the_center_of_a_plateau():
     assert ((position >= 0) & (position <= 1)).all()
 
 
+@pytest.mark.parametrize(("across", "down"), [(1.0, 2.0), (-1.0, 2.0), (1.0, -2.0)])
+def test_dark_is_the_center_where_there_is_no_maximum(across, down):
+    """In a valley and on a saddle, which lie beside the center of the cell."""
+    x = torch.arange(5.0) - 2.3
+    position = find_dark_position(
+        (across * x**2 + down * x[:, None] ** 2)[None, None], *indices(), torch.tensor([[2, 2]])
+    )
+    assert position.tolist() == [[0.5, 0.5]]
+
+
 @pytest.mark.parametrize("place", [(7.4, 6.5), (3.6, 6.5), (5.5, 8.4), (5.5, 4.6), (7.4, 8.4)])
 def test_dark_stops_at_every_side_of_the_cell(place):
     """The top of the parabola lies beyond the cell, on either side."""
