@@ -50,8 +50,8 @@ def group_extreme_points(
     positions: Tensor,
     center: Tensor,
     limit: int,
-    point_threshold: float = 0.1,
-    center_threshold: float = 0.1,
+    point_threshold: float,
+    center_threshold: float,
 ) -> tuple[Tensor, Tensor]:
     """Return the best of all K^4 groups of one peak per side that form an object (algorithm 1), in memory of order K^3.
 

@@ -19,7 +19,7 @@ def compute_extreme_box(points: Tensor, used: Tensor) -> Tensor:
     return torch.cat([low, points.masked_fill(~used[..., None], -torch.inf).amax(dim=-2)], dim=-1)
 
 
-def match_to_peaks(points: Tensor, peaks: Tensor, probability: Tensor, boxes: Tensor, nearest: bool = False) -> Tensor:
+def match_to_peaks(points: Tensor, peaks: Tensor, probability: Tensor, boxes: Tensor, nearest: bool) -> Tensor:
     """Return regressed keypoints (..., L, 2), moved to a peak of their heatmaps where one is probable and close.
 
     Args:

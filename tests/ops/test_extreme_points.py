@@ -98,7 +98,7 @@ def test_groups_are_the_best_of_all(seed, limit, num_classes):
 
 
 def test_fewer_groups_than_requested_for():
-    scores, members = group_extreme_points(*peaks(0, 2, 1), 1000)
+    scores, members = group_extreme_points(*peaks(0, 2, 1), 1000, 0.1, 0.1)
     assert scores.shape == (2, 16) and members.shape == (2, 16, 4)
 
 
@@ -116,7 +116,7 @@ def test_memory_is_that_of_three_sides():
 
     parts = peaks(0, 40, 1)
     with Watch():
-        group_extreme_points(*parts, 1000)
+        group_extreme_points(*parts, 1000, 0.1, 0.1)
     assert largest <= 2 * (40**3 + 1000)
 
 

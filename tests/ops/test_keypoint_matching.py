@@ -34,6 +34,8 @@ def test_own_keypoints_are_gathered_and_put_back():
 def test_the_box_around_used_points():
     points = torch.tensor([[[1.0, 5.0], [3.0, 2.0], [-9.0, 99.0]]])
     assert compute_extreme_box(points, torch.tensor([[True, True, False]])).tolist() == [[1.0, 2.0, 3.0, 5.0]]
+    several = compute_extreme_box(points.expand(2, 4, 3, 2), torch.tensor([True, True, False]).expand(2, 4, 3))
+    assert several.tolist() == [[[1.0, 2.0, 3.0, 5.0]] * 4] * 2
 
 
 @pytest.mark.parametrize("nearest", [False, True])

@@ -95,3 +95,10 @@ def test_suppression_is_the_loop_over_pairs():
         assert 5 < len(kept) < 30
         assert found[image].nonzero()[:, 0].tolist() == sorted(kept)
         torch.testing.assert_close(found[image, kept], scores[image, kept])
+
+
+def test_boxes_of_several_images_at_once():
+    boxes = torch.tensor([[10.0, 20, 8, 3, 30], [5, 6, 7, 2, -60], [0, 1, 9, 4, 0], [3, 3, 5, 1, 89]])
+    several = boxes.view(2, 2, 5)
+    assert torch.equal(compute_corners(several), compute_corners(boxes).view(2, 2, 4, 2))
+    torch.testing.assert_close(convert_corners(compute_corners(several)), several, atol=1e-4, rtol=0)

@@ -7,7 +7,7 @@ import math
 import pytest
 import torch
 
-from centernet_d2.ops.lsnet.cross_iou_loss import KINDS, cross_iou_loss
+from centernet_d2.ops.lsnet.cross_iou_loss import KINDS, _box_penalty, cross_iou_loss
 from centernet_d2.ops.lsnet.landmark_vectors import decode_vectors, enclose_landmarks, encode_vectors
 from tests.ops.lsnet.test_landmark_vectors import VECTORS
 
@@ -170,3 +170,15 @@ def test_errors():
         cross_iou_loss(**sample, kind="box")
     with pytest.raises(ValueError, match="needs the boxes"):
         cross_iou_loss(**{**sample, "boxes": None}, kind="polygon")
+
+
+@pytest.mark.parametrize("first_is_gt", [False, True])
+def test_the_penalty_of_two_boxes_by_hand(first_is_gt):
+    """Each reaches further to one side: around both are 4 x 5; the centers are 2 apart; 4 / 2 and 2 / 4 wide."""
+    boxes = torch.tensor([[[0.0, 0, 4, 2]], [[1.0, 1, 3, 5]]]).double()
+    iou = 2 / 14
+    aspect = 4 / math.pi**2 * (math.atan(4 / 2) - math.atan(2 / 4)) ** 2
+    expected = 2**2 / (4**2 + 5**2) + aspect / (1 - iou + aspect) * aspect
+    ours, gt = boxes.flip(0) if first_is_gt else boxes
+    found = _box_penalty(ours, gt, torch.tensor([iou]).double(), False)
+    assert found.item() == pytest.approx(expected, rel=1e-5)
