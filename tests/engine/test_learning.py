@@ -63,6 +63,7 @@ def select_supervised(tmp_path):
     [
         ("Synthetic/persons", "keypoints/AP", 60),
         ("Synthetic/extreme_points", "bbox/AP", 50),
+        ("Synthetic/rotated", "rotated/AP", 50),
         ("Synthetic/tracks", "tracking/IDF1", 80),
         ("Synthetic/pose_videos", "tracking/IDF1", 80),
         ("Synthetic-LSNet/lsnet_contour", "segm/AP", 60),
