@@ -99,10 +99,10 @@ def add_data(cfg: CfgNode) -> None:
     # Your own datasets. An entry is {name: cats, type: coco, json_file: a.json, image_root: images} or, shorter,
     # [cats, coco, a.json, images]. Types: "coco", "voc_json", "video" (tracks), "face68", "face19", "face5",
     # "clothes294", "pose17", "extreme4": json_file, image_root. "voc": root (with Annotations/ JPEGImages/
-    # ImageSets/Main/), split. "auto", "yolo", "labelme", "label_studio", "via", "cvat", "voc_folder", "coco_folder":
-    # path of the folder or file, split ("train", "val", "test" or "all"). "crops", an image for each object of another
-    # dataset: source, margin (side of the square, such as "1.5" times the longer side of the box). Relative paths start
-    # at DETECTRON2_DATASETS.
+    # ImageSets/Main/), split. "auto", "yolo", "labelme", "label_studio", "via", "cvat", "voc_folder", "dota",
+    # "coco_folder": path of the folder or file, split ("train", "val", "test" or "all"). "crops", an image for each
+    # object of another dataset: source, margin (side of the square, such as "1.5" times the longer side of the box).
+    # Relative paths start at DETECTRON2_DATASETS.
     cfg.DATASETS.CUSTOM = []
     # Keypoints that the categories of a "coco" file name.
     cfg.DATASETS.KEYPOINTS = CfgNode()
