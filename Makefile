@@ -44,7 +44,7 @@ test-slow: setup
 
 test-reliability: setup
 	$(BIN)/pytest -n $(WORKERS) --hypothesis-profile=long $(addprefix tests/,$(RELIABILITY))
-	$(BIN)/python tools/mutate.py --sample 60 --least 85
+	$(BIN)/python tools/mutate.py --sample 60 --min-noticed 85
 
 demo: setup
 	$(BIN)/python -m centernet_d2 predict --model centerface --output $(DEMO)/faces "$$($(BIN)/python -c "$(FACE)")" \

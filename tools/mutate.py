@@ -220,7 +220,7 @@ def main() -> int:
     parser.add_argument("--sample", type=int, default=0, help="how many changes, chosen at random; 0: all")
     parser.add_argument("--seed", type=int, default=0, help="of the choice")
     parser.add_argument("--files", nargs="*", default=[], help="files of the package (default: all of ops)")
-    parser.add_argument("--least", type=float, default=0.0, help="percent of changes to be noticed for exit status 0")
+    parser.add_argument("--min-noticed", type=float, default=0.0, help="percent; below, the exit status is 1")
     args = parser.parse_args()
     os.chdir(ROOT)
     sys.path[:0] = [str(ROOT), str(ROOT / "tools")]
@@ -239,7 +239,7 @@ def main() -> int:
             print(f"{result}: {path.relative_to(ROOT)}:{mutator.line}: {mutator.what}: {line}", flush=True)
     killed = 100 * (1 - results.get("survived", 0) / max(len(places), 1))
     print(f"{len(places)} changes: {results}; noticed: {killed:.1f} %")
-    return int(killed < args.least)
+    return int(killed < args.min_noticed)
 
 
 if __name__ == "__main__":
