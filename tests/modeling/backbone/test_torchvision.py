@@ -84,7 +84,9 @@ def test_the_maps_are_torchvisions(name, tmp_path):
     for (key, ours), module in zip(maps.items(), modules, strict=True):
         stride, channels = int(key.removeprefix("stride")), model.backbone.output_shape()[key].channels
         assert ours.shape == (2, channels, 64 // stride, 96 // stride)
-        torch.testing.assert_close(ours, seen[module], rtol=1e-4, atol=1e-4)
+        # Another order in memory rounds otherwise: as float32 does, relative to the map's largest value.
+        expected = seen[module]
+        torch.testing.assert_close(ours, expected, rtol=1e-4, atol=1e-4 * max(1.0, float(expected.abs().max())))
     left_out = set(network.state_dict()) - set(model.backbone.body.state_dict())
     assert left_out == {key for key in network.state_dict() if key.startswith(rest)}
     assert set(model.backbone.body.state_dict()) <= set(network.state_dict())
