@@ -80,10 +80,11 @@ def build_train_loader(cfg: CfgNode, start_iteration: int = 0, mapper: Mapper | 
     if batch <= 0 or batch % world_size:
         raise ValueError(f"SOLVER.IMS_PER_BATCH is {batch}, which {world_size} processes cannot share evenly")
     seed = cfg.SEED if cfg.SEED >= 0 else comm.shared_random_seed()
-    mixing = None if mapper else build_mixing_mapper(cfg, CenterNetDatasetMapper, dataset_dicts)
-    mixing_end = int(cfg.INPUT.MIX_UNTIL * cfg.SOLVER.MAX_ITER) * batch
-    mapper = mapper or CenterNetDatasetMapper(cfg, is_train=True)
     images: Sequence[DatasetDict] = DatasetFromList(dataset_dicts, copy=False)
+    mixing, mixing_end = None, int(cfg.INPUT.MIX_UNTIL * cfg.SOLVER.MAX_ITER) * batch
+    if mapper is None:
+        mapper = CenterNetDatasetMapper(cfg, is_train=True)
+        mixing = build_mixing_mapper(cfg, mapper, CenterNetDatasetMapper, images)
     if "previous_frame" in get_required_fields(cfg):
         images = FramePairs(images, cfg.MODEL.TRACKING.MAX_FRAME_DISTANCE)
     loader = DataLoader(

@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
 
 import numpy as np
 import torch
@@ -14,10 +13,8 @@ from detectron2.config import CfgNode
 from detectron2.structures import Boxes, Instances, Keypoints
 
 from centernet_d2.data.image_io import DatasetDict
+from centernet_d2.data.samplers import Mapper, Sample
 from centernet_d2.registry import get_required_fields
-
-Sample = dict[str, Any]
-Mapper = Callable[[DatasetDict], Sample]
 
 # Fields of points and of what no place changes. The others belong to the camera or to the video of one image.
 _FIELDS = {"keypoints", "extreme_points", "contour", "corners", "crowd"}
@@ -99,12 +96,13 @@ def move_instances(instances: Instances, x: int, y: int, size: tuple[int, int]) 
 
 
 def build_mixing_mapper(
-    cfg: CfgNode, mapper_class: Callable[[CfgNode], Mapper], dataset_dicts: Sequence[DatasetDict]
+    cfg: CfgNode, mapper: Mapper, mapper_class: Callable[[CfgNode], Mapper], dataset_dicts: Sequence[DatasetDict]
 ) -> MixingMapper | None:
     """Build the mapper of ``INPUT.MOSAIC`` and ``INPUT.MIXUP``; None where both are off.
 
     Args:
-        mapper_class: called with a config, gives the mapper of single images.
+        mapper: of single images, to the whole input.
+        mapper_class: called with a config, gives that of quarters.
 
     Raises:
         ValueError: they cannot be used with the task, or with images that have sizes of their own.
@@ -121,4 +119,4 @@ def build_mixing_mapper(
     quarter.defrost()
     quarter.INPUT.SIZE_TRAIN = [side // 2 for side in cfg.INPUT.SIZE_TRAIN]
     quarter.INPUT.AFFINE.SCALES = mosaic.SCALES
-    return MixingMapper(mapper_class(cfg), mapper_class(quarter), dataset_dicts, mosaic.PROB, mixup.PROB)
+    return MixingMapper(mapper, mapper_class(quarter), dataset_dicts, mosaic.PROB, mixup.PROB)

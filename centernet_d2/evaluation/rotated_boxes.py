@@ -48,7 +48,7 @@ class RotatedBoxEvaluator(DatasetEvaluator):
         self.reset()
 
     def reset(self) -> None:
-        self._found: dict[Any, list[dict[str, Any]]] = {}
+        self._predictions: dict[Any, list[dict[str, Any]]] = {}
 
     def process(self, inputs: list[DatasetDict], outputs: list[dict[str, Instances]]) -> None:
         """
@@ -61,16 +61,16 @@ class RotatedBoxEvaluator(DatasetEvaluator):
             boxes, scores = instances.pred_rotated_boxes.tensor.double(), instances.scores.double()
             usable = (boxes.isfinite().all(dim=1) & scores.isfinite()).tolist()
             rows = zip(boxes.tolist(), scores.tolist(), instances.pred_classes.tolist(), usable, strict=True)
-            self._found[sample["image_id"]] = [
+            self._predictions[sample["image_id"]] = [
                 _make_entry(box, k) | {"score": score} for box, score, k, ok in rows if ok
             ]
 
     def evaluate(self) -> dict[str, dict[str, float]]:
-        found = gather_predictions(self._found, self._name, len(self._images))
-        if found is None:
+        predictions = gather_predictions(self._predictions, self._name, len(self._images))
+        if predictions is None:
             return {}
         truth = {key: read_rotated_boxes(one) for key, one in self._images.items()}
-        evaluation = evaluate_rotated(truth, found, self._limit, len(self._classes))
+        evaluation = evaluate_rotated(truth, predictions, self._limit, len(self._classes))
         results = _summarize(evaluation, self._classes)
         table = tabulate([list(results.values())], list(results), tablefmt="pipe", floatfmt=".2f")
         _logger.info("%s, rotated boxes (angle_error in degrees)\n%s", self._name, table)
@@ -96,11 +96,11 @@ def _make_entry(box: list[float], category: int) -> dict[str, Any]:
 
 class _RotatedCocoEval(COCOeval):
     def computeIoU(self, imgId: int, catId: int) -> Any:
-        truth, found = self._gts[imgId, catId], self._dts[imgId, catId]
-        if not truth or not found:
+        truth, predictions = self._gts[imgId, catId], self._dts[imgId, catId]
+        if not truth or not predictions:
             return []
-        order = np.argsort([-one["score"] for one in found], kind="mergesort")[: self.params.maxDets[-1]]
-        ours = torch.tensor([found[k]["bbox"] for k in order], dtype=torch.float64)[:, None]
+        order = np.argsort([-one["score"] for one in predictions], kind="mergesort")[: self.params.maxDets[-1]]
+        ours = torch.tensor([predictions[k]["bbox"] for k in order], dtype=torch.float64)[:, None]
         theirs = torch.tensor([one["bbox"] for one in truth], dtype=torch.float64)[None]
         overlaps = compute_rotated_iou(ours, theirs)
         # As in COCO, a detection inside a crowd overlaps it fully.
@@ -109,12 +109,12 @@ class _RotatedCocoEval(COCOeval):
 
 
 def evaluate_rotated(
-    truth: dict[Any, list[dict[str, Any]]], found: dict[Any, list[dict[str, Any]]], limit: int, num_classes: int
+    truth: dict[Any, list[dict[str, Any]]], predictions: dict[Any, list[dict[str, Any]]], limit: int, num_classes: int
 ) -> COCOeval:
     """Return COCO's evaluation, accumulated, of entries by image: "bbox" x, y, width, height, angle (as in
-    ``ops.rotated_boxes``), "category_id", "area", "iscrowd", and the "score" of what was found."""
+    ``ops.rotated_boxes``), "category_id", "area", "iscrowd", and the "score" of predictions."""
     apis = []
-    for entries in (truth, found):
+    for entries in (truth, predictions):
         rows = [{**one, "image_id": k} for k, key in enumerate(truth, start=1) for one in entries.get(key, ())]
         api = COCO()
         api.dataset = {

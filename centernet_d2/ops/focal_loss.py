@@ -109,13 +109,10 @@ def _sum_background(flat: Tensor, with_gradient: bool) -> tuple[Tensor, Tensor |
     total = torch.zeros((), dtype=torch.float64, device=flat.device)
     chunk = _CHUNK.get(flat.device.type, 1 << 22)
     for start in range(0, len(flat), chunk):
-        piece = flat[start : start + chunk]
-        if gradient is None:
-            x = piece if piece.dtype == torch.float64 else piece.float()
-            total += (x.sigmoid() ** 2 * F.softplus(x)).sum(dtype=torch.float64)
-        else:
-            value, gradient[start : start + chunk] = _compute_background(piece)
-            total += value
+        value, piece = _compute_background(flat[start : start + chunk])
+        total += value
+        if gradient is not None:
+            gradient[start : start + chunk] = piece
     return total, gradient
 
 

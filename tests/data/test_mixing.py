@@ -109,7 +109,7 @@ def test_keypoints_move_with_their_objects(cfg):
         return mapper
 
     cfg.INPUT.MOSAIC.PROB = 1.0
-    mapper = mixing.build_mixing_mapper(cfg, build, DatasetCatalog.get(NAME))
+    mapper = mixing.build_mixing_mapper(cfg, build(cfg), build, DatasetCatalog.get(NAME))
     objects = mapper(DatasetCatalog.get(NAME)[0])["instances"]
     assert len(objects) == 4
     corners = objects.gt_keypoints.tensor[:, :, :2].reshape(-1, 4)

@@ -18,6 +18,7 @@ from centernet_d2.data.formats.labels.label_set import (
     get_polygons,
     list_images,
     read_number,
+    read_start,
     rotate_points,
 )
 from centernet_d2.data.formats.numbers import parse_digits
@@ -30,7 +31,7 @@ _SHAPES = ("box", "polygon", "skeleton", "points", "polyline", "mask", "ellipse"
 
 def recognize(path: Path) -> bool:
     file = _find_file(path)
-    return file is not None and b"<annotations" in file.read_bytes()[:2000]
+    return file is not None and b"<annotations" in read_start(file)
 
 
 def read(path: Path) -> LabelSet:

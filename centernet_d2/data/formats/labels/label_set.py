@@ -216,6 +216,12 @@ def measure_area(polygon: Points) -> float:
     return abs(sum(x1 * y2 - x2 * y1 for (x1, y1), (x2, y2) in pairs)) / 2
 
 
+def read_start(file: Path) -> bytes:
+    """Return the first 2,000 bytes of a file, by which a format is recognized."""
+    with file.open("rb") as opened:
+        return opened.read(2000)
+
+
 def rotate_points(points: Points, center: tuple[float, float], degrees: float) -> list[tuple[float, float]]:
     """Return points rotated about ``center``, clockwise on the screen."""
     cosine, sine = math.cos(math.radians(degrees)), math.sin(math.radians(degrees))

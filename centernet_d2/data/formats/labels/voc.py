@@ -8,7 +8,7 @@ import xml.etree.ElementTree as ElementTree
 from pathlib import Path
 
 from centernet_d2.data.formats.image_files import list_image_suffixes
-from centernet_d2.data.formats.labels.label_set import LabelSet, LabelSetBuilder, copy_image, list_images
+from centernet_d2.data.formats.labels.label_set import LabelSet, LabelSetBuilder, copy_image, list_images, read_start
 from centernet_d2.data.formats.text import read_lines
 from centernet_d2.data.formats.voc_xml import read_voc_names, read_voc_xml
 
@@ -19,7 +19,7 @@ _ROOT = re.compile(rb"<annotation[\s>]")
 
 def recognize(path: Path) -> bool:
     files = sorted(path.rglob("*.xml")) if path.is_dir() else []
-    return any(_ROOT.search(file.read_bytes()[:2000]) for file in files)
+    return any(_ROOT.search(read_start(file)) for file in files)
 
 
 def read(path: Path) -> LabelSet:
