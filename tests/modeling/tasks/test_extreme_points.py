@@ -12,7 +12,7 @@ from torch import Tensor
 
 from centernet_d2.data.schemas import EXTREME4
 from centernet_d2.structures import Targets
-from tests.engine.test_keypoint_predictor import HEIGHT, WIDTH, perfect_network
+from tests.engine.predictor.test_keypoint_predictor import HEIGHT, WIDTH, perfect_network
 from tests.helpers.keypoints import sample
 from tests.helpers.tiny import tiny_cfg
 

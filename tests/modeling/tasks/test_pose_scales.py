@@ -9,7 +9,7 @@ import torch
 from detectron2.engine import DefaultPredictor
 
 from centernet_d2.data.schemas import SCHEMAS
-from tests.engine.test_keypoint_predictor import HEIGHT, WIDTH, perfect_network
+from tests.engine.predictor.test_keypoint_predictor import HEIGHT, WIDTH, perfect_network
 from tests.helpers.keypoints import keypoint_cfg, objects
 
 SCALES = [0.5, 1.0, 1.5]

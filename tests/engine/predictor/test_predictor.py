@@ -20,7 +20,7 @@ from centernet_d2.engine.predictor import Predictor
 from tests.helpers.tiny import tiny_cfg
 from tests.modeling.meta_arch.test_centertrack import tracking_cfg
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 SIZES = [(120, 170), (64, 64), (170, 120), (33, 200), (120, 170)]
 on_a_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 

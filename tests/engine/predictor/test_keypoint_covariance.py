@@ -9,7 +9,7 @@ from detectron2.engine import DefaultPredictor
 from detectron2.modeling import build_model
 
 from centernet_d2.data.schemas import SCHEMAS
-from tests.engine.test_keypoint_predictor import HEIGHT, WIDTH, perfect_network
+from tests.engine.predictor.test_keypoint_predictor import HEIGHT, WIDTH, perfect_network
 from tests.helpers.keypoints import keypoint_cfg, objects
 
 KEY = "MODEL.KEYPOINT.CALIBRATION"

@@ -15,7 +15,7 @@ import centernet_d2
 from centernet_d2.checkpoint.checkpointer import SafeCheckpointer
 from centernet_d2.engine.setup import setup_cfg
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 
 
 @pytest.fixture
