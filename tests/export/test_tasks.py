@@ -37,6 +37,11 @@ EXTREME += ("MODEL.EXTREME.POINT_THRESH", 1e-3, "MODEL.EXTREME.CENTER_THRESH", 1
 TRACKING = ("MODEL.META_ARCHITECTURE", "CenterTrack")
 TRACKING += ("MODEL.BACKBONE.NAME", "build_hourglass_backbone", "MODEL.HOURGLASS.NUM_STACKS", 1)
 TRACKING += ("MODEL.HOURGLASS.CHANNELS", [8, 8], "MODEL.HOURGLASS.BLOCKS", [1, 1])
+# As resolved from the categories of a COCO file: a cat of three keypoints, a hammer of two.
+OWN_SCHEMA = json.dumps(
+    {"names": ["left_ear", "right_ear", "cat.tail", "head", "hammer.tail"], "classes": ["cat", "hammer"]}
+    | {"ranges": [[0, 3], [3, 5]], "flip_pairs": [[0, 1]], "edges": [[0, 1], [1, 2], [3, 4]], "can_flip": False}
+)
 CONFIGS = {
     "boxes of one point": lambda: tiny_cfg(*SIZE),
     "boxes of three points": lambda: tiny_cfg("MODEL.CENTERNET.GRID_POINTS", [0, 4, 8], *SIZE),
@@ -55,6 +60,8 @@ CONFIGS = {
         "face19", "KeypointRegressionTask", "MODEL.KEYPOINT.CALIBRATION", (0.3, -0.5, 0.8, 0.2), *SIZE
     ),
     "rotated boxes": lambda: tiny_cfg("MODEL.CENTERNET.TASK", "RotatedBoxTask", *SIZE),
+    "own keypoints, regressed": lambda: keypoint_cfg(f"own:{OWN_SCHEMA}", "KeypointRegressionTask", *SIZE),
+    "own keypoints, heatmaps": lambda: keypoint_cfg(f"own:{OWN_SCHEMA}", "KeypointHeatmapTask", *SIZE),
     "clothes": lambda: keypoint_cfg("clothes294", "KeypointRegressionTask", *SIZE),
     "extreme points": lambda: keypoint_cfg("extreme4", "ExtremePointTask", *EXTREME, *SIZE),
     "3D boxes": lambda: box3d_cfg("INPUT.SIZE_TEST", [64, 128]),

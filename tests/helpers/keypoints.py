@@ -7,12 +7,13 @@ from detectron2.config import CfgNode
 from detectron2.structures import Boxes, Instances, Keypoints
 from torch import Tensor
 
-from centernet_d2.data.schemas import SCHEMAS, KeypointSchema
+from centernet_d2.data.schemas import KeypointSchema
+from centernet_d2.structures.keypoint_schema import get_schema
 from tests.helpers.tiny import tiny_cfg
 
 
 def keypoint_cfg(schema: str, task: str, *opts) -> CfgNode:
-    classes = len(SCHEMAS[schema].class_names)
+    classes = len(get_schema(schema).class_names)
     return tiny_cfg(
         *("MODEL.KEYPOINT.SCHEMA", schema, "MODEL.CENTERNET.TASK", task),
         *("MODEL.CENTERNET.NUM_CLASSES", classes, "DATASETS.TRAIN", (), "DATASETS.TEST", (), *opts),

@@ -11,6 +11,7 @@ from centernet_d2.data.formats.labels import FORMATS, read_labels, recognize_for
 from tests.data.formats.test_labels import draw, make_set
 
 BOXES = {"cat": (20.0, 10.0, 100.0, 60.0), "Hund": (5.0, 30.0, 45.0, 90.0)}  # x1, y1, x2, y2
+POINTS = {"left_eye": [30.0, 20.5], "tail": [90.25, 50.0]}
 OUTLINE = [(20.0, 10.0), (100.0, 10.0), (60.0, 60.0)]
 
 
@@ -128,6 +129,44 @@ def test_label_studios_tasks(tmp_path):
     convert(str(tmp_path), str(tmp_path / "out/tasks.json"))
     (tmp_path / "images").rename(tmp_path / "out/images")
     assert list_boxes(tmp_path / "out", "label_studio") == EXPECTED
+
+
+def test_labelmes_file(tmp_path):
+    """A rectangle drawn from its lower right corner, an outline, and an image that is kept inside of the file."""
+    label_file = pytest.importorskip("labelme").LabelFile
+    path = draw(tmp_path / "a.png")
+    corners = {"cat": [[100.0, 60.0], [20.0, 10.0]], "Hund": [[5.0, 30.0], [45.0, 90.0]]}
+    shapes = [describe_shape(name, "rectangle", points) for name, points in corners.items()]
+    shapes.append(describe_shape("cat", "polygon", [list(point) for point in OUTLINE]))
+    data = label_file.load_image_file(str(path))
+    label_file().save(str(tmp_path / "a.json"), shapes, "a.png", 100, 200, data)
+    outline = ("a", "cat", BOXES["cat"], [[20, 10, 100, 10, 60, 60]])
+    assert list_boxes(tmp_path, "labelme") == sorted([*EXPECTED, outline])
+
+
+def test_labelmes_points(tmp_path):
+    """Points belong to the object of their group."""
+    label_file = pytest.importorskip("labelme").LabelFile
+    draw(tmp_path / "a.png")
+    shapes = [describe_shape("cat", "rectangle", [[20.0, 10.0], [100.0, 60.0]], group=7)]
+    shapes += [describe_shape(name, "point", [point], group=7) for name, point in POINTS.items()]
+    label_file().save(str(tmp_path / "a.json"), shapes, "a.png", 100, 200)
+    labels = read_labels(tmp_path)
+    ((_, (one,)),) = labels.list_objects()
+    assert labels.get_keypoints(one) == {name: (*point, 2) for name, point in POINTS.items()}
+
+
+def describe_shape(label: str, kind: str, points: list, group: int | None = None) -> dict:
+    """A shape as LabelMe's window hands it to its file."""
+    return {"label": label, "shape_type": kind, "points": points, "group_id": group, "flags": {}, "description": ""}
+
+
+def test_labelme_reads_what_is_written(tmp_path):
+    label_file = pytest.importorskip("labelme").LabelFile
+    FORMATS["labelme"].write(make_set(tmp_path / "a", False, False), tmp_path / "b")
+    read = {path.stem: label_file(str(path)).shapes for path in (tmp_path / "b").rglob("*.json")}
+    boxes = [(one["label"], one["points"]) for one in read["bild 1 ü"] if one["shape_type"] == "rectangle"]
+    assert boxes == [("cat", [[0.25, 5.5], [40.25, 35.625]])] and not read["bild 0 ü"]
 
 
 def test_supervision_reads_what_is_written(tmp_path):
