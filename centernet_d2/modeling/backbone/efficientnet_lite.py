@@ -26,8 +26,8 @@ _STAGES = (
 )
 # Factors of width and depth.
 _SCALES = ((1.0, 1.0), (1.0, 1.1), (1.1, 1.2), (1.2, 1.4), (1.4, 1.8))
-# Stages whose last map is the last one of its stride: 4, 8, 16; that of stride 32 is the very last.
-_LAST = (1, 2, 4)
+# Stages whose last map is the last one of its stride: 4, 8, 16, 32.
+_LAST = (1, 2, 4, 6)
 # TensorFlow's, with which the published weights were trained.
 _EPSILON = 1e-3
 
@@ -81,39 +81,35 @@ class EfficientNetLite(Backbone):
     Args:
         size: 0 to 4, of Lite0 to Lite4.
         freeze_at: number of stages (strides 2, 4, 8, ...) that are not trained.
-        stages: 7, or 6 without the last and widest one, which has a quarter of the parameters.
 
     Raises:
         ValueError: there is no such size or stage.
     """
 
-    def __init__(self, size: int = 0, freeze_at: int = 0, stages: int = 7) -> None:
+    def __init__(self, size: int = 0, freeze_at: int = 0) -> None:
         super().__init__()
         if not 0 <= size < len(_SCALES):
             raise ValueError(f"MODEL.EFFICIENTNET_LITE.SIZE must be 0 to {len(_SCALES) - 1}, not {size}")
-        if stages not in (6, 7):
-            raise ValueError(f"MODEL.EFFICIENTNET_LITE.STAGES must be 6 or 7, not {stages}")
         width, depth = _SCALES[size]
         channels = 32
         self.conv_stem = _Conv(3, channels, 3, 2)
         self.bn1: nn.Module = nn.BatchNorm2d(channels, eps=_EPSILON)
-        blocks: list[nn.Sequential] = []
-        for i, (kernel, stride, expansion, base, count) in enumerate(_STAGES[:stages]):
+        stages: list[nn.Sequential] = []
+        for i, (kernel, stride, expansion, base, count) in enumerate(_STAGES):
             out = _round_width(base * width)
             # The first and the last stage have the same depth in all sizes.
             count = count if i in (0, len(_STAGES) - 1) else math.ceil(count * depth)
-            layers = [_Block(out if j else channels, out, kernel, 1 if j else stride, expansion) for j in range(count)]
-            blocks.append(nn.Sequential(*layers))
+            blocks = [_Block(out if j else channels, out, kernel, 1 if j else stride, expansion) for j in range(count)]
+            stages.append(nn.Sequential(*blocks))
             channels = out
-        self.blocks = nn.Sequential(*blocks)
-        self.last = (*_LAST, stages - 1)
-        self._out_feature_strides = {f"stride{4 * 2**i}": 4 * 2**i for i in range(len(self.last))}
+        self.blocks = nn.Sequential(*stages)
+        self._out_feature_strides = {f"stride{4 * 2**i}": 4 * 2**i for i in range(len(_LAST))}
         self._out_features = list(self._out_feature_strides)
         self._out_feature_channels = {
-            name: _round_width(_STAGES[i][3] * width) for name, i in zip(self._out_features, self.last, strict=True)
+            name: _round_width(_STAGES[i][3] * width) for name, i in zip(self._out_features, _LAST, strict=True)
         }
-        groups = [blocks[a + 1 : b + 1] for a, b in pairwise((0, *self.last))]
-        freeze_stages([[self.conv_stem, blocks[0]], *groups], freeze_at)
+        groups = [stages[a + 1 : b + 1] for a, b in pairwise((0, *_LAST))]
+        freeze_stages([[self.conv_stem, stages[0]], *groups], freeze_at)
         if freeze_at:
             self.bn1 = FrozenBatchNorm2d.convert_frozen_batchnorm(self.bn1.requires_grad_(False))
 
@@ -126,7 +122,7 @@ class EfficientNetLite(Backbone):
         maps = []
         for i, stage in enumerate(self.blocks):
             x = stage(x)
-            if i in self.last:
+            if i in _LAST:
                 maps.append(x)
         return dict(zip(self._out_features, maps, strict=True))
 
@@ -140,5 +136,4 @@ def _round_width(width: float) -> int:
 @BACKBONE_REGISTRY.register()
 def build_efficientnet_lite_backbone(cfg: CfgNode, input_shape: ShapeSpec) -> EfficientNetLite:
     """Build MODEL.EFFICIENTNET_LITE with MODEL.BACKBONE.FREEZE_AT."""
-    settings = cfg.MODEL.EFFICIENTNET_LITE
-    return EfficientNetLite(settings.SIZE, cfg.MODEL.BACKBONE.FREEZE_AT, settings.STAGES)
+    return EfficientNetLite(cfg.MODEL.EFFICIENTNET_LITE.SIZE, cfg.MODEL.BACKBONE.FREEZE_AT)

@@ -18,9 +18,8 @@ def test_number_of_parameters(size, millions):
     assert sum(p.numel() for p in network.parameters()) + classifier == pytest.approx(millions * 1e6, abs=0.06e6)
 
 
-@pytest.mark.parametrize("stages", [6, 7])
-def test_maps_have_their_shapes(stages):
-    network = EfficientNetLite(2, stages=stages).eval()
+def test_maps_have_their_shapes():
+    network = EfficientNetLite(2).eval()
     with torch.no_grad():
         maps = network(torch.zeros(1, 3, 96, 64))
     for name, shape in network.output_shape().items():
@@ -39,18 +38,6 @@ def test_equal_to_timm(size):
             torch.testing.assert_close(a, b)
 
 
-def test_six_stages_are_the_first_six_of_seven():
-    all_stages, six = EfficientNetLite(0).eval(), EfficientNetLite(0, stages=6).eval()
-    six.load_state_dict({k: v for k, v in all_stages.state_dict().items() if not k.startswith("blocks.6.")})
-    images = torch.randn(1, 3, 64, 64)
-    with torch.no_grad():
-        maps, others = six(images), all_stages(images)
-        assert torch.equal(all_stages.blocks[6](maps["stride32"]), others.pop("stride32"))
-    assert all(torch.equal(maps[name], others[name]) for name in others)
-
-
 def test_there_is_no_such_size():
     with pytest.raises(ValueError, match="SIZE must be 0 to 4, not 5"):
         EfficientNetLite(5)
-    with pytest.raises(ValueError, match="STAGES must be 6 or 7, not 5"):
-        EfficientNetLite(0, stages=5)
