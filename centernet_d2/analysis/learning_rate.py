@@ -6,7 +6,6 @@ from __future__ import annotations
 import argparse
 import json
 import logging
-import math
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -62,9 +61,7 @@ def suggest_rate(rates: list[float], losses: list[float]) -> float:
     first = next(i for i, loss in enumerate(losses) if loss <= _NEAR_LOWEST * min(losses))
     if first == 0:
         raise ValueError("The loss never fell: there is no rate to suggest. Are the weights and the data right?")
-    rate = rates[first] / 3
-    digit = 10.0 ** math.floor(math.log10(rate))
-    return round(rate / digit) * digit
+    return float(f"{rates[first] / 3:.0e}")
 
 
 class _RangeTrainer(Trainer):
