@@ -21,7 +21,7 @@ from centernet_d2.data.annotations import convert_to_corner_boxes
 from centernet_d2.data.catalog import get_class_names, load_dataset_dicts
 from centernet_d2.data.fields_masks import locate_corners
 from centernet_d2.data.image_io import DatasetDict
-from centernet_d2.evaluation.common import gather_predictions
+from centernet_d2.evaluation.common import convert_to_columns, convert_to_entries, gather_predictions
 from centernet_d2.ops.rotated_boxes import compute_rotated_iou, compute_shared_area, convert_corners, wrap_half_turn
 
 _logger = logging.getLogger(__name__)
@@ -48,7 +48,7 @@ class RotatedBoxEvaluator(DatasetEvaluator):
         self.reset()
 
     def reset(self) -> None:
-        self._predictions: dict[Any, list[dict[str, Any]]] = {}
+        self._predictions: dict[Any, dict[str, Any]] = {}
 
     def process(self, inputs: list[DatasetDict], outputs: list[dict[str, Instances]]) -> None:
         """
@@ -61,14 +61,14 @@ class RotatedBoxEvaluator(DatasetEvaluator):
             boxes, scores = instances.pred_rotated_boxes.tensor.double(), instances.scores.double()
             usable = (boxes.isfinite().all(dim=1) & scores.isfinite()).tolist()
             rows = zip(boxes.tolist(), scores.tolist(), instances.pred_classes.tolist(), usable, strict=True)
-            self._predictions[sample["image_id"]] = [
-                _make_entry(box, k) | {"score": score} for box, score, k, ok in rows if ok
-            ]
+            entries = [_make_entry(box, k) | {"score": score} for box, score, k, ok in rows if ok]
+            self._predictions[sample["image_id"]] = convert_to_columns(entries)
 
     def evaluate(self) -> dict[str, dict[str, float]]:
-        predictions = gather_predictions(self._predictions, self._name, len(self._images))
-        if predictions is None:
+        gathered = gather_predictions(self._predictions, self._name, len(self._images))
+        if gathered is None:
             return {}
+        predictions = {key: convert_to_entries(one) for key, one in gathered.items()}
         truth = {key: read_rotated_boxes(one) for key, one in self._images.items()}
         evaluation = evaluate_rotated(truth, predictions, self._limit, len(self._classes))
         results = _summarize(evaluation, self._classes)

@@ -15,6 +15,8 @@ from centernet_d2.data.image_io import CorruptImageError
 from centernet_d2.data.validation.issues import AnnotationError
 from centernet_d2.engine import NonFiniteGradientError, NonFiniteLossError, Trainer, launch
 from centernet_d2.engine.errors import USER_ERRORS
+from centernet_d2.evaluation.common import gather_arrays
+from tests.helpers.gathered import COUNTS, assert_equal, make_predictions
 from tests.helpers.runs import GRADIENT, Record, engine_cfg, run
 
 OPTS = ("SOLVER.OPTIMIZER", "SGD", "SOLVER.MAX_ITER", 12, "DATASETS.TEST", ("engine_test_val",))
@@ -41,6 +43,7 @@ def in_each_process(folder: Path) -> None:
         "inclined": inclined,
         "averaged": averaged,
         "statistics": statistics.clone(),
+        "gathered": [gather_arrays(make_predictions(comm.get_rank(), x[comm.get_rank()])) for x in COUNTS],
     }
     torch.save(predictions, folder / f"{comm.get_rank()}.pt")
 
@@ -129,6 +132,13 @@ def test_an_epoch_is_whole_whatever_the_number_of_processes(before, after, tmp_p
 
 def test_evaluation_is_that_of_one_process(one, two):
     assert two[0]["whole"].results["bbox"] == pytest.approx(one.results["bbox"], nan_ok=True)
+
+
+def test_the_main_process_gathers_what_each_has(two):
+    """Whatever the number of images and objects of each."""
+    assert two[1]["gathered"] == [[]] * len(COUNTS)
+    for ours, counts in zip(two[0]["gathered"], COUNTS, strict=True):
+        assert_equal(ours, [make_predictions(rank, counts[rank]) for rank in range(2)])
 
 
 def test_all_stop_when_one_has_no_number(two):

@@ -33,6 +33,7 @@ from centernet_d2.data.catalog import load_dataset_dicts
 from centernet_d2.data.image_io import DatasetDict
 from centernet_d2.data.schemas import SCHEMAS
 from centernet_d2.evaluation.coco import get_max_detections
+from centernet_d2.evaluation.common import gather_arrays
 from centernet_d2.geometry import to_pixel_index
 
 _logger = logging.getLogger(__name__)
@@ -119,8 +120,7 @@ class ClothesLandmarkEvaluator(DatasetEvaluator):
         Raises:
             ValueError: detections in an image that the dataset does not have.
         """
-        comm.synchronize()
-        gathered = comm.gather(self._predictions, dst=0)
+        gathered = gather_arrays(self._predictions)
         if not comm.is_main_process():
             return {}
         predictions = list({entry.image_id: entry for entry in itertools.chain(*gathered)}.values())

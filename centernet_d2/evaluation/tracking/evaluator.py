@@ -20,6 +20,7 @@ from centernet_d2.data.annotations import convert_to_corner_boxes
 from centernet_d2.data.catalog import load_dataset_dicts
 from centernet_d2.data.image_io import DatasetDict
 from centernet_d2.data.validation.object_boxes import list_scored_objects
+from centernet_d2.evaluation.common import gather_arrays
 
 if TYPE_CHECKING:
     from centernet_d2.evaluation.tracking import metrics as tracking_metrics
@@ -100,7 +101,7 @@ class TrackingEvaluator(DatasetEvaluator):
             ValueError: frames of one video were processed in several processes.
             KeyError: a frame that the dataset does not have.
         """
-        gathered = comm.gather(self._predictions)
+        gathered = gather_arrays(self._predictions)
         if not comm.is_main_process():
             return {}
         for video, count in Counter(video for one in gathered for video in one).items():

@@ -18,6 +18,7 @@ from centernet_d2.data.datasets.custom import register_custom_datasets
 from centernet_d2.data.datasets.keypoint_sets import make_keypoint_metadata
 from centernet_d2.data.schemas import CLOTHES294, FACE68
 from centernet_d2.evaluation import build_evaluator
+from centernet_d2.evaluation.keypoints import clothes
 from centernet_d2.evaluation.keypoints.clothes import ClothesLandmarkEvaluator
 from tests.helpers.clothing import (
     END,
@@ -188,7 +189,7 @@ def test_two_processes_give_what_one_gives(dataset_dicts: Records, monkeypatch: 
         evaluators[k % 2].process([entry], [{"instances": one}])
     evaluators[1].process([dataset_dicts[0]], [{"instances": predictions[0]}])
     kept = [evaluator._predictions for evaluator in evaluators]
-    monkeypatch.setattr(comm, "gather", lambda data, dst: kept if comm.is_main_process() else [])
+    monkeypatch.setattr(clothes, "gather_arrays", lambda data: kept if comm.is_main_process() else [])
     together = evaluators[0].evaluate()
     assert together == {task: pytest.approx(alone[task], abs=1e-9, nan_ok=True) for task in TASKS}
     monkeypatch.setattr(comm, "is_main_process", lambda: False)

@@ -19,7 +19,7 @@ from detectron2.utils import comm
 from centernet_d2.data.datasets.custom import register_custom_datasets
 from centernet_d2.data.datasets.keypoint_sets import register_keypoint_dataset
 from centernet_d2.data.schemas import FACE68, SCHEMAS
-from centernet_d2.evaluation import build_evaluator
+from centernet_d2.evaluation import build_evaluator, common
 from centernet_d2.evaluation.keypoints.errors import compute_percentages, read_errors
 from centernet_d2.evaluation.keypoints.faces import FaceLandmarkEvaluator
 from centernet_d2.evaluation.keypoints.metrics import NORMALIZERS
@@ -240,7 +240,7 @@ def test_processes_together_count_every_image_once(tmp_path, monkeypatch):
     for evaluator, numbers in ((first, (0, 1)), (second, (2, 0))):
         for i in numbers:
             evaluator.process([{"image_id": i}], [output(gt[i] if i != 2 else gt[i][:0])])
-    monkeypatch.setattr(comm, "gather", lambda data: [first._predictions, second._predictions])
+    monkeypatch.setattr(common, "gather_arrays", lambda data: [first._predictions, second._predictions])
     assert first.evaluate()["landmarks"]["faces"] == 3
     assert first.evaluate()["landmarks"]["missed"] == pytest.approx(100 / 3)
     monkeypatch.setattr(comm, "is_main_process", lambda: False)

@@ -12,7 +12,7 @@ from detectron2.data import MetadataCatalog
 from detectron2.utils import comm
 
 from centernet_d2.data.datasets.kitti import CLASS_NAMES, KITTI_METADATA
-from centernet_d2.evaluation import build_evaluator
+from centernet_d2.evaluation import build_evaluator, common
 from centernet_d2.evaluation.kitti.evaluator import KittiEvaluator
 from centernet_d2.evaluation.kitti.metrics import LOOSE, OFFICIAL, select_recall_thresholds
 from tests.helpers import kitti_loops
@@ -223,7 +223,7 @@ def test_processes_share_images(monkeypatch):
         for number in numbers:
             one.process([{"image_id": number}], [{"instances": instances(images[number][1])}])
         parts.append(one._predictions)
-    monkeypatch.setattr(comm, "gather", lambda data: parts)
+    monkeypatch.setattr(common, "gather_arrays", lambda data: parts)
     results = one.evaluate()
     assert list(results) == list(expected)
     for task, values in results.items():

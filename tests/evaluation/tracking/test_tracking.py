@@ -19,6 +19,7 @@ from detectron2.utils import comm
 
 from centernet_d2.evaluation import build_evaluator
 from centernet_d2.evaluation.average_precision import compute_box_iou
+from centernet_d2.evaluation.tracking import evaluator as tracking
 from centernet_d2.evaluation.tracking.evaluator import TrackingEvaluator
 from centernet_d2.evaluation.tracking.metrics import HOTA_OVERLAPS, compare_frame
 from tests.helpers.tiny import tiny_cfg
@@ -300,7 +301,7 @@ def test_what_processes_found_is_put_together(monkeypatch: pytest.MonkeyPatch) -
     first, second = evaluator(videos), evaluator(videos)
     process(first, 1, [name_outputs(two(k), {1: 7, 2: 9}) for k in range(LENGTH)])
     process(second, 2, [name_outputs(two(k), {1: 7}) for k in range(LENGTH)])
-    monkeypatch.setattr(comm, "gather", lambda predictions: [predictions, second._predictions])
+    monkeypatch.setattr(tracking, "gather_arrays", lambda predictions: [predictions, second._predictions])
     assert first.evaluate()["tracking"] == percent(30 / 40, 60 / 70, 30 / 40, 1, FN=10, MT=3, ML=1)
     monkeypatch.setattr(comm, "is_main_process", lambda: False)
     assert first.evaluate() == {}
@@ -309,7 +310,7 @@ def test_what_processes_found_is_put_together(monkeypatch: pytest.MonkeyPatch) -
 def test_a_video_in_two_processes_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     one = evaluator({1: [two(k) for k in range(LENGTH)]})
     process(one, 1, [[]])
-    monkeypatch.setattr(comm, "gather", lambda predictions: [predictions, predictions])
+    monkeypatch.setattr(tracking, "gather_arrays", lambda predictions: [predictions, predictions])
     with pytest.raises(ValueError, match="2 processes tracked in the video 1, not one"):
         one.evaluate()
 
