@@ -5,8 +5,9 @@
         DATASETS.CUSTOM '[["mine_train", "voc", "bccd", "train"], ["mine_val", "voc", "bccd", "val"]]'
 
 "ours" is the config as it is; "fcos" and "retinanet" are torchvision's, over P3 to P7 of the config's backbone, with
-their own learning rate. Finished trainings are skipped, interrupted ones resume. Prints a Markdown table, and writes it
-with all figures to ``results.md`` and ``results.json``.
+their own learning rate; "yolo11n" is Ultralytics' own training from random weights, where that is installed. Finished
+trainings are skipped, interrupted ones resume. Prints a Markdown table, and writes it with all figures to
+``results.md`` and ``results.json``.
 """
 
 from __future__ import annotations
@@ -23,13 +24,15 @@ DETECTORS: dict[str, list[str]] = {
     "fcos": ["MODEL.META_ARCHITECTURE", "TorchvisionFCOS", "MODEL.NECK.NAME", "", "SOLVER.BASE_LR", "0.001"],
     "retinanet": ["MODEL.META_ARCHITECTURE", "TorchvisionRetinaNet", "MODEL.NECK.NAME", "", "SOLVER.BASE_LR", "0.0005"],
 }
+YOLO = "yolo11n"
 METRICS = ("AP", "AP50", "AP75", "APs", "APm", "APl")
 
 
 def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--config-file", required=True, metavar="FILE", help="ours; it must find boxes")
-    parser.add_argument("--detectors", nargs="+", choices=DETECTORS, default=list(DETECTORS), help="(default: all)")
+    parser.add_argument("--detectors", nargs="+", choices=[*DETECTORS, YOLO], default=list(DETECTORS),
+                        help=f"(default: all but {YOLO}, which needs ultralytics)")  # fmt: skip
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2], help="a training for each (default: 0 1 2)")
     parser.add_argument("--output", type=Path, default=Path("output/comparison"), help="folder (default: %(default)s)")
     parser.add_argument("opts", nargs=argparse.REMAINDER, help="KEY VALUE pairs over the configuration")
@@ -42,6 +45,7 @@ if __name__ == "__main__":
 import numpy as np
 import torch
 from benchmarks import torchvision_detectors  # noqa: F401  # registers them
+from benchmarks.ultralytics_yolo import train_yolo
 from detectron2.config import CfgNode
 
 from centernet_d2.checkpoint.checkpointer import SafeCheckpointer
@@ -57,16 +61,24 @@ def train(args: argparse.Namespace, detector: str, seed: int) -> dict[str, Any]:
     path = folder / "result.json"
     if path.exists():
         return json.loads(path.read_text())
-    opts = [*args.opts, *DETECTORS[detector], "SEED", str(seed), "OUTPUT_DIR", str(folder)]
-    start = time.monotonic()
-    boxes = run(make_run_options(args.config_file, opts, resume=True))["bbox"]
-    result = {
-        "boxes": {name: float(value) for name, value in boxes.items()},
-        "minutes": (time.monotonic() - start) / 60,
-        **measure_network(setup_cfg(args.config_file, [*opts, "MODEL.WEIGHTS", str(folder / "model_final.pth")])),
-    }
+    opts = [*args.opts, *DETECTORS.get(detector, []), "SEED", str(seed), "OUTPUT_DIR", str(folder)]
+    if detector == YOLO:
+        result = train_yolo(setup_cfg(args.config_file, opts), folder)
+    else:
+        result = train_with_trainer(args.config_file, opts, folder)
     path.write_text(json.dumps(result, indent=1))
     return result
+
+
+def train_with_trainer(config_file: str, opts: list[str], folder: Path) -> dict[str, Any]:
+    """Return the figures of one training by this project's trainer."""
+    start = time.monotonic()
+    boxes = run(make_run_options(config_file, opts, resume=True))["bbox"]
+    return {
+        "boxes": {name: float(value) for name, value in boxes.items()},
+        "minutes": (time.monotonic() - start) / 60,
+        **measure_network(setup_cfg(config_file, [*opts, "MODEL.WEIGHTS", str(folder / "model_final.pth")])),
+    }
 
 
 def measure_network(cfg: CfgNode) -> dict[str, float]:

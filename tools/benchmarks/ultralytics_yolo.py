@@ -1,0 +1,87 @@
+"""Ultralytics' YOLO11n from random weights on the same images, scored by the same evaluator.
+
+Its own trainer, augmentation and schedule with their defaults; epochs, batch, input size and seed are the config's.
+``pip install ultralytics`` (its license is the AGPL) is the user's choice: only :func:`train_yolo` imports it.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from detectron2.config import CfgNode
+from detectron2.structures import Boxes, BoxMode, Instances
+
+from centernet_d2.data.catalog import get_class_names, load_dataset_dicts
+from centernet_d2.evaluation.build import build_evaluator
+
+
+def write_yolo_set(cfg: CfgNode, folder: Path) -> Path:
+    """Write DATASETS.TRAIN and TEST as a set of Ultralytics', with links to the images; return its ``data.yaml``.
+
+    Crowds are left out.
+    """
+    for split, names in (("train", cfg.DATASETS.TRAIN), ("val", cfg.DATASETS.TEST)):
+        for kind in ("images", "labels"):
+            (folder / kind / split).mkdir(parents=True, exist_ok=True)
+        for number, one in enumerate(record for name in names for record in load_dataset_dicts(name)):
+            source = Path(one["file_name"]).resolve()
+            link = folder / "images" / split / f"{number}{source.suffix}"
+            link.unlink(missing_ok=True)
+            link.symlink_to(source)
+            lines = []
+            for entry in one["annotations"]:
+                x1, y1, x2, y2 = BoxMode.convert(entry["bbox"], entry["bbox_mode"], BoxMode.XYXY_ABS)
+                w, h = one["width"], one["height"]
+                box = ((x1 + x2) / 2 / w, (y1 + y2) / 2 / h, (x2 - x1) / w, (y2 - y1) / h)
+                if not entry.get("iscrowd"):
+                    lines.append(" ".join(map(str, (entry["category_id"], *box))))
+            (folder / "labels" / split / f"{number}.txt").write_text("\n".join(lines))
+    classes = list(get_class_names(cfg.DATASETS.TRAIN[0]))
+    path = folder / "data.yaml"
+    path.write_text(json.dumps({"path": str(folder), "train": "images/train", "val": "images/val", "names": classes}))
+    return path
+
+
+def train_yolo(cfg: CfgNode, folder: Path) -> dict[str, Any]:
+    """Train as the resolved ``cfg`` says and return the figures of ``compare_detectors``.
+
+    Raises:
+        ModuleNotFoundError: Ultralytics is not installed.
+    """
+    from ultralytics import YOLO  # type: ignore[import-not-found, unused-ignore]
+
+    folder = folder.resolve()
+    data, size = write_yolo_set(cfg, folder / "data"), list(cfg.INPUT.SIZE_TEST)
+    images = sum(len(load_dataset_dicts(name)) for name in cfg.DATASETS.TRAIN)
+    epochs = cfg.SOLVER.EPOCHS or cfg.SOLVER.MAX_ITER * cfg.SOLVER.IMS_PER_BATCH / images
+    start = time.monotonic()
+    YOLO("yolo11n.yaml").train(
+        data=str(data), epochs=math.ceil(epochs), batch=cfg.SOLVER.IMS_PER_BATCH, imgsz=max(size), seed=cfg.SEED,
+        device=cfg.MODEL.DEVICE, project=str(folder), name="run", exist_ok=True, pretrained=False, workers=0,
+        amp=False, plots=False, val=False,
+    )  # fmt: skip
+    minutes = (time.monotonic() - start) / 60
+    model = YOLO(str(folder / "run/weights/last.pt"))
+    evaluator = build_evaluator(cfg, cfg.DATASETS.TEST[0])
+    evaluator.reset()
+    times = []
+    for one in load_dataset_dicts(cfg.DATASETS.TEST[0]):
+        start = time.perf_counter()
+        with torch.no_grad():
+            (result,) = model.predict(
+                one["file_name"], imgsz=size, conf=0.001, max_det=cfg.TEST.DETECTIONS_PER_IMAGE, verbose=False
+            )
+        times.append(time.perf_counter() - start)
+        objects = Instances(result.orig_shape, pred_boxes=Boxes(result.boxes.xyxy.cpu()))
+        objects.scores, objects.pred_classes = result.boxes.conf.cpu(), result.boxes.cls.cpu().long()
+        evaluator.process([one], [{"instances": objects}])
+    boxes = {name: float(value) for name, value in evaluator.evaluate()["bbox"].items()}
+    parameters = sum(x.numel() for x in model.model.parameters()) / 1e6
+    milliseconds = 1e3 * float(np.median(times[1:21]))
+    return {"boxes": boxes, "minutes": minutes, "parameters": parameters, "milliseconds": milliseconds}
