@@ -146,7 +146,9 @@ class NumberField(Field):
 
 
 def build_fields(cfg: CfgNode) -> list[Field]:
-    """Build the readers of the fields that the config's task requires."""
+    """Build the readers of the fields that the config's task, and copy-paste, require."""
     # "previous_frame" is no value of an object: the mapper reads it.
     names = [name for name in get_required_fields(cfg) if name != "previous_frame"]
+    if cfg.INPUT.COPY_PASTE.PROB and "contour" not in names:
+        names.append("contour")
     return [FIELDS[name](cfg) if name in FIELDS else NumberField(name) for name in names]

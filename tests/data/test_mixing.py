@@ -116,6 +116,58 @@ def test_keypoints_move_with_their_objects(cfg):
     torch.testing.assert_close(corners, objects.gt_boxes.tensor, atol=1e-3, rtol=0)
 
 
+def outline(entry: dict) -> None:
+    """Give its only object a mask: the triangle below the diagonal of the box."""
+    x1, y1, x2, y2 = entry["annotations"][0]["bbox"]
+    entry["annotations"][0]["segmentation"] = [[x1, y1, x1, y2, x2, y2]]
+
+
+def paste_once(cfg: CfgNode) -> tuple[dict, dict, dict]:
+    """Image 5's object, pasted into image 0: the result and the two images."""
+    cfg.INPUT.COPY_PASTE.PROB, cfg.INPUT.AFFINE.MODE, cfg.INPUT.AFFINE.FLIP_PROB = 1.0, "none", 0.0
+    mapper = CenterNetDatasetMapper(cfg)
+    first, second = (mapper(dict(DatasetCatalog.get(NAME)[k])) for k in (0, 5))
+    # Away from the object of the first image.
+    second = {**second, "image": second["image"].roll((40, 40), dims=(1, 2))}
+    second["instances"] = mixing.move_instances(second["instances"], 40, 40, (SIDE, SIDE))
+    np.random.seed(2)  # noqa: NPY002  # the first number is below 1/2
+    return mixing.paste_objects(first, second), first, second
+
+
+def test_pasted_objects_are_cut_out_by_their_masks(cfg):
+    outline(DatasetCatalog.get(NAME)[5])
+    sample, first, second = paste_once(cfg)
+    assert sample["instances"].gt_classes.tolist() == [0, 5]
+    assert torch.equal(sample["instances"].gt_boxes.tensor[1], second["instances"].gt_boxes.tensor[0])
+    x1, y1, x2, y2 = second["instances"].gt_boxes.tensor[0].tolist()
+    rows, columns = torch.meshgrid(torch.arange(SIDE) + 0.5, torch.arange(SIDE) + 0.5, indexing="ij")
+    # Distance, in pixels, below the diagonal.
+    depth = (rows - y1) - (columns - x1) * (y2 - y1) / (x2 - x1)
+    inside = (depth > 1.5) & (columns > x1 + 1) & (rows < y2 - 1)
+    outside = (depth < -1.5) | (columns < x1 - 1) | (columns > x2 + 1) | (rows > y2 + 1)
+    assert inside.sum() > 200
+    assert torch.equal(sample["image"][:, inside], second["image"][:, inside])
+    assert torch.equal(sample["image"][:, outside], first["image"][:, outside])
+
+
+def test_objects_without_masks_or_that_hide_others_are_not_pasted(cfg):
+    sample, first, second = paste_once(cfg)
+    assert len(sample["instances"]) == 1 and torch.equal(sample["image"], first["image"])
+    outline(DatasetCatalog.get(NAME)[5])
+    _, first, second = paste_once(cfg)
+    second["instances"].gt_boxes.tensor[:] = first["instances"].gt_boxes.tensor
+    np.random.seed(2)  # noqa: NPY002
+    assert len(mixing.paste_objects(first, second)["instances"]) == 1
+
+
+def test_pasting_trains_a_task_of_boxes(cfg):
+    for entry in DatasetCatalog.get(NAME):
+        outline(entry)
+    cfg.INPUT.COPY_PASTE.PROB = 1.0
+    counts = [len(sample["instances"]) for sample in read_samples(cfg, 8)]
+    assert set(counts) == {1, 2} and counts[10:] == [1] * 6
+
+
 def test_both_end_before_the_schedule_does(cfg):
     """Of ten batches of two, the first five have mosaics."""
     cfg.INPUT.MOSAIC.PROB, cfg.INPUT.MOSAIC.SCALES, cfg.INPUT.AFFINE.MODE = 1.0, [1.0], "none"

@@ -91,7 +91,10 @@ def add_augmentation(cfg: CfgNode) -> None:
     # Probability that a second image is laid over the first.
     cfg.INPUT.MIXUP = CfgNode()
     cfg.INPUT.MIXUP.PROB = 0.0
-    # Fraction of the schedule after which both are off.
+    # Probability that objects of a second image, whose masks are known ("segmentation"), are put in front.
+    cfg.INPUT.COPY_PASTE = CfgNode()
+    cfg.INPUT.COPY_PASTE.PROB = 0.0
+    # Fraction of the schedule after which all three are off.
     cfg.INPUT.MIX_UNTIL = 0.85
 
 
