@@ -1,10 +1,10 @@
 """Change the package in one place at a time and see whether its tests notice.
 
-    python tools/mutate.py --sample 100 [--seed 0] [--files centernet_d2/ops/peaks.py ...]
+    python tools/mutate.py --sample 100 [--seed 0] [--files centernet_d2/ops/peaks.py centernet_d2/evaluation ...]
 
 Each change swaps an operator (+ and -, * and /, < and <=, ...), the sign of an expression, a constant, a keyword
 (min and max, sin and cos, x and y indices), or a condition. A change that no test notices is printed with its line.
-Files are mutated in forked processes only, never on disk.
+Files are changed while a forked process imports them, never on disk.
 """
 
 from __future__ import annotations
@@ -13,23 +13,43 @@ import argparse
 import ast
 import contextlib
 import importlib
-import io
 import os
 import random
 import signal
 import sys
 import time
 from collections.abc import Iterator
+from importlib.abc import MetaPathFinder
+from importlib.machinery import ModuleSpec, SourceFileLoader
+from importlib.util import spec_from_file_location
+from itertools import chain
 from pathlib import Path
+from types import CodeType
 
 ROOT = Path(__file__).resolve().parents[1]
-SECONDS = 60
-# Tests that must notice changes of a file, where they are not those of its own name in tests/.
+SECONDS = 150
+FOLDERS = ["ops", "modeling/heads", "modeling/lsnet", "evaluation"]
+# Tests that must notice changes of a file, or of a folder's files, beside those of the file's own name in tests/.
 TESTS = {
-    "ops/box3d_geometry.py": ["tests/structures/test_boxes3d.py", "tests/modeling/tasks/test_boxes3d.py"],
-    "ops/deform_conv_cpu.py": ["tests/layers/test_deform_conv.py"],
-    "ops/extreme_points.py": ["tests/ops/test_extreme_points.py", "tests/modeling/tasks/test_extreme_points.py"],
-    "ops/grid_coding.py": ["tests/ops/test_grid_coding.py", "tests/modeling/heads/test_grid_points.py"],
+    "ops/box3d_geometry.py": ["structures/test_boxes3d.py", "modeling/tasks/test_boxes3d.py"],
+    "ops/deform_conv_cpu.py": ["layers/test_deform_conv.py"],
+    "ops/extreme_points.py": ["modeling/tasks/test_extreme_points.py"],
+    "ops/grid_coding.py": ["modeling/heads/test_grid_points.py"],
+    "modeling/heads/angle.py": ["modeling/tasks/test_rotated_boxes.py"],
+    "modeling/heads/box3d": ["modeling/tasks/test_boxes3d.py"],
+    "modeling/heads/displacement.py": ["modeling/meta_arch/test_centertrack.py"],
+    "modeling/heads/extreme_points.py": ["modeling/tasks/test_extreme_points.py"],
+    "modeling/heads/keypoint": ["modeling/tasks/test_landmarks.py", "modeling/heads"],
+    "modeling/heads/": ["modeling/heads"],
+    "modeling/lsnet/corner_head.py": ["modeling/lsnet/test_centernet_plus_plus.py", "modeling/lsnet"],
+    "modeling/lsnet/": ["modeling/lsnet/test_lsnet_defects.py", "modeling/lsnet/test_lsnet_round_trip.py"],
+    "evaluation/average_precision.py": ["evaluation/test_voc.py", "evaluation/tracking"],
+    "evaluation/common.py": ["evaluation/test_coco.py", "evaluation/test_truth.py"],
+    "evaluation/rotated_boxes.py": ["modeling/tasks/test_rotated_boxes.py", "data/formats/test_oriented_labels.py"],
+    "evaluation/keypoints/": ["evaluation/keypoints"],
+    "evaluation/kitti/": ["evaluation/kitti"],
+    "evaluation/tracking/": ["evaluation/tracking"],
+    "evaluation/voc.py": ["evaluation/test_settled_truth.py"],
 }
 OPERATORS: dict[type, type] = {
     ast.Add: ast.Sub,
@@ -177,39 +197,40 @@ def run_tests(path: Path, number: int, tests: list[str]) -> str:
     return "timeout"
 
 
+class ChangedLoader(SourceFileLoader, MetaPathFinder):
+    """Imports one module with a change."""
+
+    def __init__(self, path: Path, number: int) -> None:
+        parts = path.relative_to(ROOT).with_suffix("").parts
+        super().__init__(".".join(parts[:-1] if parts[-1] == "__init__" else parts), str(path))
+        self.number = number
+
+    def find_spec(self, fullname: str, *_: object) -> ModuleSpec | None:
+        return spec_from_file_location(fullname, self.path, loader=self) if fullname == self.name else None
+
+    def get_code(self, fullname: str) -> CodeType:
+        return compile(mutate(Path(self.path).read_text(), self.number)[0], self.path, "exec")
+
+
 def _run_here(path: Path, number: int, tests: list[str]) -> int:
     import pytest
 
-    tree, _ = mutate(path.read_text(), number)
-    name = ".".join(path.relative_to(ROOT).with_suffix("").parts)
-    module = importlib.import_module(name)
-    kept = {key: value for key, value in vars(module).items() if callable(value)}
-    exec(compile(tree, str(path), "exec"), vars(module))
-    _replace_everywhere(kept, vars(module), name)
+    sys.meta_path.insert(0, ChangedLoader(path, number))
     return int(pytest.main(["-x", "-q", "-m", "not slow", "-p", "no:cacheprovider", "-p", "no:xdist", *tests]))
-
-
-def _replace_everywhere(old: dict[str, object], new: dict[str, object], name: str) -> None:
-    """Let modules that imported functions of the module have the changed ones."""
-    changed = {id(value): new[key] for key, value in old.items() if getattr(value, "__module__", "") == name}
-    for module in list(sys.modules.values()):
-        if getattr(module, "__name__", "").startswith("centernet_d2") and module.__name__ != name:
-            for key, value in list(vars(module).items()):
-                if id(value) in changed:
-                    setattr(module, key, changed[id(value)])
 
 
 def find_tests(path: Path) -> list[str]:
     """Return the test files of a file of the package."""
-    file = path.relative_to(ROOT / "centernet_d2")
-    own = Path("tests", file).with_name(f"test_{file.name}")
-    return TESTS.get(file.as_posix()) or ([own.as_posix()] if (ROOT / own).is_file() else [])
+    file = path.relative_to(ROOT / "centernet_d2").as_posix()
+    own = Path(file).with_name(f"test_{path.name}").as_posix()
+    others = next((tests for start, tests in TESTS.items() if file.startswith(start)), [])
+    return [f"tests/{name}" for name in dict.fromkeys([own, *others]) if (ROOT / "tests" / name).exists()]
 
 
 def list_places(files: list[str]) -> Iterator[tuple[Path, int, list[str]]]:
     """Yield file, number of the change, and tests."""
-    paths = [Path(file).resolve() for file in files] or sorted((ROOT / "centernet_d2/ops").rglob("*.py"))
-    for path in paths:
+    paths = [Path(file).resolve() for file in files] or [ROOT / "centernet_d2" / folder for folder in FOLDERS]
+    for path in chain.from_iterable(sorted(path.rglob("*.py")) if path.is_dir() else [path] for path in paths):
         tests = find_tests(path)
         for number in range(count_mutations(path.read_text()) if tests else 0):
             yield path, number, tests
@@ -219,7 +240,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--sample", type=int, default=0, help="how many changes, chosen at random; 0: all")
     parser.add_argument("--seed", type=int, default=0, help="of the choice")
-    parser.add_argument("--files", nargs="*", default=[], help="files of the package (default: all of ops)")
+    parser.add_argument("--files", nargs="*", default=[], help=f"files or folders of the package (default: {FOLDERS})")
     parser.add_argument("--min-noticed", type=float, default=0.0, help="percent; below, the exit status is 1")
     args = parser.parse_args()
     os.chdir(ROOT)
@@ -227,8 +248,8 @@ def main() -> int:
     places = list(list_places(args.files))
     if args.sample:
         places = random.Random(args.seed).sample(places, min(args.sample, len(places)))
-    with contextlib.redirect_stdout(io.StringIO()):
-        import tests.helpers.tiny  # what takes long, once
+    for name in ("cv2", "detectron2.engine", "detectron2.modeling", "matplotlib.pyplot", "pytest", "torchvision"):
+        importlib.import_module(name)  # what takes long, once
     results: dict[str, int] = {}
     for path, number, tests in places:
         result = run_tests(path, number, tests)
