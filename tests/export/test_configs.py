@@ -1,0 +1,81 @@
+"""The model of every configuration, with random weights, as an ONNX file: its candidates are the model's, or one sentence
+says why there is none."""
+
+from __future__ import annotations
+
+import gc
+from functools import cache
+
+import pytest
+import torch
+from detectron2.config import CfgNode
+from detectron2.modeling import build_model
+from torch import nn
+
+from centernet_d2.export import ExportedGraph, check_file, export_onnx, make_synthetic_inputs
+from centernet_d2.model_zoo.configs import get_config, list_configs
+
+pytest.importorskip("onnxscript")
+pytest.importorskip("onnxruntime")
+SIZE = (128, 192)
+REFUSED = {"CenterNetPlusPlusTask": "boxes of each side suppress"}
+
+
+def load(name: str) -> CfgNode:
+    """The config for small images that are looked at once."""
+    cfg = get_config(name)
+    if name.startswith("Custom/"):  # of data that only their users have
+        cfg.merge_from_list(["MODEL.CENTERNET.NUM_CLASSES", 3, "DATASETS.TRAIN", (), "DATASETS.TEST", ()])
+    cfg.MODEL.DEVICE, cfg.MODEL.WEIGHTS, cfg.MODEL.ALLOW_INCOMPLETE_WEIGHTS = "cpu", "", True
+    cfg.INPUT.RESIZE_TEST, cfg.TEST.AUG.ENABLED = "fixed", False
+    cfg.INPUT.SIZE_TEST = list(SIZE)
+    return cfg
+
+
+@cache
+def list_models() -> dict[str, str]:
+    """Of configs that differ in their schedule only, the first; by their settings."""
+    models: dict[str, str] = {}
+    for name in list_configs():
+        models.setdefault(describe_model(load(name)), name)
+    return models
+
+
+def describe_model(cfg: CfgNode) -> str:
+    return f"{cfg.MODEL.dump()}{cfg.TEST.NMS}{cfg.DATASETS.TRAIN}"
+
+
+def build_random(cfg: CfgNode) -> nn.Module:
+    """Activations are of usual size: the statistics of normalization are those of synthetic images."""
+    torch.manual_seed(0)
+    model = build_model(cfg).eval()
+    for layer in model.modules():
+        if isinstance(layer, nn.BatchNorm2d):
+            layer.train()
+            layer.momentum = 1.0
+    with torch.no_grad():
+        images, *others = make_synthetic_inputs(model, 2, SIZE)
+        ExportedGraph(model).get_candidates(images, *others)
+        for parameter in model.task.parameters():
+            parameter.add_(torch.randn(parameter.shape) * 0.02)
+    return model.eval()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", list_configs())
+def test_the_file_finds_what_the_model_finds(name, tmp_path):
+    cfg = load(name)
+    if (first := list_models()[describe_model(cfg)]) != name:
+        pytest.skip(f"the model of {first}")
+    model, path = build_random(cfg), tmp_path / "model.onnx"
+    if reason := REFUSED.get(cfg.MODEL.CENTERNET.TASK):
+        with pytest.raises(ValueError, match=f"cannot be exported: {reason}"):
+            export_onnx(cfg, model, path)
+        return
+    graph = export_onnx(cfg, model, path)
+    differences = check_file(graph, path)
+    path.unlink()
+    print(name, differences)
+    assert max(differences.values()) < 1e-3
+    del model, graph
+    gc.collect()
