@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+import textwrap
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -16,6 +17,25 @@ import numpy as np
 from centernet_d2.api.sources import Sources
 from centernet_d2.progress import track
 from centernet_d2.video import Frame, VideoError, draw_frames, open_window, process_video
+
+
+class JsonList:
+    """Context manager: a JSON file of a list, written entry by entry; the list ends where the context does."""
+
+    def __init__(self, path: Path) -> None:
+        self._file, self.count = path.open("w"), 0
+
+    def append(self, entry: Any) -> None:
+        """Write an entry."""
+        self._file.write((",\n" if self.count else "[\n") + textwrap.indent(json.dumps(entry, indent=1), " "))
+        self.count += 1
+
+    def __enter__(self) -> JsonList:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        with self._file:
+            self._file.write("\n]" if self.count else "[]")
 
 
 @dataclass
@@ -39,19 +59,26 @@ class FileWriter:
         return self.visualizer.draw(frame.image, predictions, frame.dataset_dict, frame.starts)
 
     def draw_images(self, dataset_dicts: list[dict[str, Any]], sources: Sources) -> int:
-        """Write the drawn images and ``results.json``; returns how many images could be used."""
-        results, start = [], time.perf_counter()
+        """Write the drawn images and ``results.json``, which is complete up to the last image after any error or
+        Ctrl-C; returns how many images could be used.
+
+        Raises:
+            OSError: an image cannot be written.
+        """
+        start, objects = time.perf_counter(), 0
         drawn_frames = draw_frames(sources.read_all(dataset_dicts), self.find, self.draw)
-        for drawn in track(drawn_frames, str(self.output), total=len(dataset_dicts)):
-            file_name, (height, width) = dataset_dicts[drawn.frame.index]["file_name"], drawn.frame.image.shape[:2]
-            image = self.make_output_name(file_name, ".jpg")
-            cv2.imwrite(str(self.output / image), drawn.image)
-            entry = {"file_name": file_name, "height": height, "width": width, "image": image}
-            results.append({**entry, "objects": self.visualizer.describe(drawn.predictions)})
-        (self.output / "results.json").write_text(json.dumps(results, indent=1))
-        predictions, seconds = sum(len(r["objects"]) for r in results), time.perf_counter() - start
-        print(f"{predictions} objects in {len(results)} of {len(dataset_dicts)} images, {seconds:.1f} s: {self.output}")
-        return len(results)
+        with JsonList(self.output / "results.json") as results:
+            for drawn in track(drawn_frames, str(self.output), total=len(dataset_dicts)):
+                file_name, (height, width) = dataset_dicts[drawn.frame.index]["file_name"], drawn.frame.image.shape[:2]
+                image = self.make_output_name(file_name, ".jpg")
+                (self.output / image).write_bytes(cv2.imencode(".jpg", drawn.image)[1].tobytes())
+                entry = {"file_name": file_name, "height": height, "width": width, "image": image}
+                entry["objects"] = self.visualizer.describe(drawn.predictions)
+                results.append(entry)
+                objects += len(entry["objects"])
+        used, seconds = results.count, time.perf_counter() - start
+        print(f"{objects} objects in {used} of {len(dataset_dicts)} images, {seconds:.1f} s: {self.output}")
+        return used
 
     def draw_videos(self, videos: list[str], limit: int | None = None) -> int:
         """Process videos one by one; unreadable ones print a line on stderr. Returns how many could be used.

@@ -121,4 +121,7 @@ def _predict(args: argparse.Namespace) -> int:
     except KeyboardInterrupt:
         print("stopped by Ctrl-C", file=sys.stderr)
         return INTERRUPTED
+    except OSError as error:
+        print_error(error)
+        return 1
     return 0 if used else 1

@@ -16,7 +16,9 @@ from centernet_d2.data.formats.text import NotTextError
 from centernet_d2.data.image_io import CorruptImageError
 from centernet_d2.data.validation.issues import AnnotationError
 
-_STORAGE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EIO, errno.ESTALE}
+_STORAGE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EIO}
+# Of folders on a network that has gone.
+_STORAGE |= {errno.ESTALE, errno.ETIMEDOUT, errno.ENOTCONN, errno.EHOSTDOWN, errno.EHOSTUNREACH}
 
 
 class FolderInUseError(RuntimeError):

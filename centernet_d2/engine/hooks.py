@@ -54,6 +54,8 @@ def write_report_safely(folder: str) -> None:
     """Write ``report.html``. An error is only logged: the results are there without it."""
     try:
         write_report(folder)
+    except OSError as error:
+        _logger.warning("The report was not written: %s", error)
     except Exception:
         _logger.exception("The report was not written")
 

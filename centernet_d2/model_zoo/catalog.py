@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import re
 import tomllib
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path, PurePosixPath
 from urllib.parse import urlparse
 
@@ -45,24 +45,27 @@ class Entry(RemoteFile):
     command: str = ""
 
     def __post_init__(self) -> None:
+        kinds = {one.name: int if one.name == "size" else str for one in fields(self)}
+        self._refuse([name for name, kind in kinds.items() if type(getattr(self, name)) is not kind])
         config = PurePosixPath(self.config)
         checks = {
             "name": _NAME.fullmatch(self.name),
             "config": config.suffix == ".yaml" and not config.is_absolute() and ".." not in config.parts,
             "page": not self.page or _is_web_address(self.page),
+            "url": not self.url or _is_web_address(self.url),
             "url, wheel, file or page": (sources := sum(map(bool, (self.url, self.wheel, self.file)))) == 1
             or (self.page and not sources),
             "file": not self.file or _PACKAGED.fullmatch(self.file),
         }
-        if self.has_download or self.file:
+        if checks["url"] and (self.has_download or self.file):
             checks["sha256"] = _SHA256.fullmatch(self.sha256)
             checks["size"] = 0 < self.size <= MAX_SIZE
             checks["url, member or file"] = self.suffix in _SUFFIXES
-        if self.url:
-            checks["url"] = _is_web_address(self.url)
         if self.wheel:
             checks["wheel"] = _WHEEL.fullmatch(self.wheel) and _SHA256.fullmatch(self.wheel_sha256)
-        wrong = [name for name, good in checks.items() if not good]
+        self._refuse([name for name, good in checks.items() if not good])
+
+    def _refuse(self, wrong: list[str]) -> None:
         if wrong:
             raise ValueError(f"model {self.name!r} of the catalog: {', '.join(wrong)} cannot be used")
 
@@ -110,5 +113,8 @@ def get_weights(name: str) -> str:
 
 
 def _is_web_address(text: str) -> bool:
-    address = urlparse(text)
+    try:
+        address = urlparse(text)
+    except ValueError:
+        return False
     return address.scheme in ("http", "https") and bool(address.netloc)

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import io
 import json
 import math
+import sys
 from dataclasses import dataclass, field
 from functools import cached_property
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +21,9 @@ from centernet_d2.report.training_images import FOLDER as TRAIN_IMAGES
 RESULTS_FILE = "results.json"
 #: Below OUTPUT_DIR, where evaluations write.
 INFERENCE = "inference"
+#: Of a curve.
+MOST_POINTS = 20_000
+_LONGEST_LINE = 2**20
 
 
 @dataclass(frozen=True)
@@ -83,23 +89,44 @@ def read_run_folder(path: Path) -> RunFolder:
     )
 
 
+class _Curve:
+    """Values by iteration: every one of few, every second, fourth, ... of many, and the last."""
+
+    def __init__(self) -> None:
+        self.values: dict[int, float] = {}
+        self.count, self.step, self.last = 0, 1, (0, 0.0)
+
+    def add(self, iteration: int, value: float) -> None:
+        self.last = iteration, value
+        if self.count % self.step == 0 or iteration in self.values:
+            self.values[iteration] = value
+        if len(self.values) > MOST_POINTS:
+            self.values, self.step = dict(islice(self.values.items(), 0, None, 2)), 2 * self.step
+        self.count += 1
+
+    def sort(self) -> dict[int, float]:
+        return dict(sorted([*self.values.items(), self.last]))
+
+
 def read_metrics(path: Path) -> dict[str, dict[int, float]]:
     """Return name -> iteration -> value of Detectron2's ``metrics.json``, iterations ascending.
 
     Lines that an interruption cut short are left out. Of an iteration written twice, by a resumed run, the last counts.
+    Of more than ``MOST_POINTS`` values of a name an even part is returned, with the last, so that a file of any length
+    needs the same memory.
     """
-    values: dict[str, dict[int, float]] = {}
-    lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
-    for line in lines:
-        try:
-            entry = json.loads(line)
-            iteration = int(entry.pop("iteration"))
-        except (ValueError, KeyError, TypeError, AttributeError):
-            continue
-        for name, value in entry.items():
-            if isinstance(value, int | float) and math.isfinite(value):
-                values.setdefault(name, {})[iteration] = float(value)
-    return {name: dict(sorted(curve.items())) for name, curve in values.items()}
+    curves: dict[str, _Curve] = {}
+    with path.open(encoding="utf-8", errors="replace") if path.is_file() else io.StringIO() as file:
+        while line := file.readline(_LONGEST_LINE):
+            try:
+                entry = json.loads(line)
+                iteration = int(entry.pop("iteration"))
+            except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError):
+                continue
+            for name, value in entry.items():
+                if isinstance(value, int | float) and abs(value) <= sys.float_info.max:
+                    curves.setdefault(name, _Curve()).add(iteration, float(value))
+    return {name: curve.sort() for name, curve in curves.items()}
 
 
 def write_results(folder: Path, results: dict[str, Any]) -> None:

@@ -103,6 +103,25 @@ def test_a_box_is_synthetic_into_the_video(run, tmp_path):
     assert changed[20:40, :4].any() and changed[20:40, 58:63].any() and not changed[100:].any()
 
 
+def test_results_are_complete_up_to_an_error(run, tmp_path, monkeypatch):
+    inputs = [image(tmp_path / f"{k}.png", k) for k in range(6)]
+    monkeypatch.setattr(Predictor, "fails_at", 4)
+    with pytest.raises(RuntimeError, match="the network fails at 4"):
+        run(*inputs)
+    results = json.loads((tmp_path / "out" / "results.json").read_text())
+    assert [one["objects"][0]["box"][0] for one in results] == [0, 1, 2, 3]
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="this system has no /dev/full")
+@pytest.mark.parametrize("name", ["results.json", "a.jpg"])
+def test_a_full_disk_is_one_sentence(run, tmp_path, capsys, monkeypatch, name):
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / name).symlink_to("/dev/full")
+    assert run(image(tmp_path / "a.png")) == 1
+    error = capsys.readouterr().err
+    assert "No space left on device" in error and "Traceback" not in error
+
+
 def test_a_folder_may_hold_both(run, tmp_path):
     (tmp_path / "both").mkdir()
     image(tmp_path / "both" / "b.jpg")

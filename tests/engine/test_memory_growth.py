@@ -12,9 +12,10 @@ import numpy as np
 import pytest
 import torch
 
+from centernet_d2.api.files import FileWriter
 from centernet_d2.engine import Trainer
 from centernet_d2.engine.predictor import Predictor
-from centernet_d2.video import run_pipeline
+from centernet_d2.video import Frame, run_pipeline
 from tests.helpers.runs import engine_cfg
 from tests.helpers.tiny import tiny_cfg
 from tests.modeling.meta_arch.test_centertrack import tracking_cfg
@@ -87,3 +88,32 @@ def test_a_video():
     results = run_pipeline(frames, lambda x: x.copy(), lambda x: x[::2].copy(), capacity=3)
     check_flat(lambda: next(results))
     results.close()
+
+
+def test_predictions_of_10000_images_as_json(tmp_path):
+    """Half a gigabyte of objects, of 200 in each image."""
+
+    class Describing:
+        def draw(self, *_):
+            return np.zeros((2, 2, 3), np.uint8)
+
+        def describe(self, _):
+            return [{"box": [float(k), 0.5, 1.5, 2.5], "score": k / 200} for k in range(200)]
+
+    class Counted:
+        """Measures after some images and after all."""
+
+        measured: list[tuple[int, int]] = []
+
+        def read_all(self, dataset_dicts):
+            for index, dataset_dict in enumerate(dataset_dicts):
+                if index in (WARM_UP, len(dataset_dicts) - 1):
+                    self.measured.append(measure())
+                yield Frame(index, 0.0, np.zeros((2, 2, 3), np.uint8), True, dataset_dict)
+
+    sources = Counted()
+    writer = FileWriter(lambda frame: None, Describing(), tmp_path)
+    assert writer.draw_images([{"file_name": f"{k}.png"} for k in range(10_000)], sources) == 10_000
+    (memory, files), (after, open_files) = sources.measured
+    print(f"growth: {(after - memory) / 2**20:.1f} MB of {(tmp_path / 'results.json').stat().st_size / 2**20:.0f}")
+    assert after - memory < MOST_GROWTH and open_files <= files

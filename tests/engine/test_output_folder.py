@@ -15,7 +15,7 @@ import pytest
 from detectron2.data import DatasetCatalog
 
 from centernet_d2.cli.options import build_training_parser
-from centernet_d2.engine.errors import FolderInUseError
+from centernet_d2.engine.errors import FolderInUseError, StorageError, explain_storage
 from centernet_d2.engine.output_lock import lock_output
 from centernet_d2.engine.run import launch_run
 from tests.cli.test_train import arguments
@@ -93,6 +93,34 @@ def test_no_room_for_metrics(tmp_path, capsys):
     said = read_error(tmp_path, capsys)
     assert said.startswith("error: [Errno 28] No space left on device") and str(tmp_path) in said and "--resume" in said
     assert (tmp_path / "last_checkpoint").read_text() == "model_final.pth"
+
+
+@pytest.mark.parametrize(("step", "code"), [("fsync", "ESTALE"), ("replace", "ETIMEDOUT")])
+def test_a_network_folder_that_goes_ends_the_run(tmp_path, capsys, monkeypatch, code, step):
+    """While the second checkpoint is written; the first is as it was."""
+    do, number, calls = getattr(os, step), getattr(errno, code), []
+
+    def go_away(*arguments):
+        calls.append(arguments)
+        if len(list(tmp_path.glob("model_*.pth"))) > 0:
+            raise OSError(number, os.strerror(number), str(tmp_path))
+        return do(*arguments)
+
+    monkeypatch.setattr(os, step, go_away)
+    start = time.monotonic()
+    said = read_error(tmp_path, capsys)
+    assert said.startswith(f"error: [Errno {number}] ") and "--resume goes on from the last" in said
+    assert said.count("\n") == 1 and time.monotonic() - start < 60 and calls
+    assert [path.name for path in tmp_path.glob("model_*")] == ["model_0000001.pth"]
+    assert not list(tmp_path.glob("*.tmp-*"))
+
+
+@pytest.mark.parametrize("code", ["EDQUOT", "EHOSTDOWN", "EHOSTUNREACH", "EIO", "ENOTCONN", "EROFS"])
+def test_errors_of_storage_are_explained(code):
+    with pytest.raises(StorageError, match="--resume goes on from the last"), explain_storage("output"):
+        raise OSError(getattr(errno, code), "gone")
+    with pytest.raises(OSError, match="no such program"), explain_storage("output"):
+        raise OSError(errno.ENOENT, "no such program")
 
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")

@@ -1,5 +1,5 @@
-"""The model of every configuration, with random weights, as an ONNX file: its candidates are the model's, or one sentence
-says why there is none."""
+"""The model of every configuration, with random weights, as an ONNX file: its candidates are the model's, or one
+sentence says why there is none."""
 
 from __future__ import annotations
 

@@ -83,6 +83,24 @@ def test_models_of_the_package_are_small_and_checked(monkeypatch, tmp_path):
         fetch(find_model("cells"))
 
 
+@pytest.mark.parametrize(
+    "line",
+    [
+        'size = "10"', "size = true", "size = inf", "size = nan", "size = 1e9", "size = 99999999999999999999",
+        "url = 5", 'url = ["https://example.org/a.pth"]', 'url = "https:///a.pth"', 'url = "ftp://example.org/a.pth"',
+        'url = "https://[example.org/a.pth"', "config = 5", "sha256 = 0", 'sha256 = ["0"]', "page = {}", "file = true",
+        'name = "../x"', "description = 5", "license = []", 'member = ["a"]', "wheel = 1",
+    ],
+)  # fmt: skip
+def test_values_of_other_kinds_are_refused(line, tmp_path):
+    kept = {"config": "a.yaml", "description": "", "license": "", "sha256": "0" * 64, "url": "https://a.org/a.pth"}
+    lines = [f'{name} = "{value}"' for name, value in kept.items() if name != line.split()[0]]
+    lines += ["size = 10"] if not line.startswith("size") else []
+    (tmp_path / "c.toml").write_text("\n".join(["[a]", *lines, line, ""]))
+    with pytest.raises(ValueError, match=r"cannot be used|c\.toml"):
+        read_catalog(tmp_path / "c.toml")
+
+
 def test_a_catalog_with_an_unknown_field_is_an_error(tmp_path):
     (tmp_path / "c.toml").write_text('[a]\nconfig = "a.yaml"\ndescription = ""\nlicense = ""\nrun = "x"\n')
     with pytest.raises(ValueError, match="run"):

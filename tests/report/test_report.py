@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import tracemalloc
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -12,7 +13,7 @@ import numpy as np
 import pytest
 
 from centernet_d2 import cli
-from centernet_d2.report import write_report
+from centernet_d2.report import run_folder, write_report
 from centernet_d2.report.figures.curves import smooth_curve
 from centernet_d2.report.figures.keypoints import summarize_keypoints
 from centernet_d2.report.html import format_number
@@ -102,6 +103,25 @@ def test_metrics_of_a_resumed_and_interrupted_run(folder):
         "lr": {19: 0.1},
         "bbox/AP": {39: 20.0},
     }
+
+
+def test_metrics_of_any_length_need_the_same_memory(tmp_path, monkeypatch):
+    """8 MB, then a line of 3 MB, of more values than are kept: evenly, and the last."""
+    monkeypatch.setattr(run_folder, "MOST_POINTS", 100)
+    with (tmp_path / "metrics.json").open("w") as file:
+        for k in range(20_000):
+            file.write(json.dumps({"iteration": k, "total_loss": k / 2, **({"bbox/AP": k} if k % 5000 == 0 else {})}))
+            file.write(" " * 350 + "\n")
+        file.write(" " * 3_000_000 + '\n{"iteration": 20000, "total_loss": 1}\n{"iteration": 1e999}\n')
+        file.write('{"iteration": 1, "lr": 1' + "0" * 400 + "}\n")
+    tracemalloc.start()
+    metrics = read_metrics(tmp_path / "metrics.json")
+    most = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert most < 4e6, "the longest line takes two at most"
+    assert metrics.keys() == {"total_loss", "bbox/AP"} and metrics["bbox/AP"] == {k: k for k in range(0, 20_000, 5000)}
+    *kept, last = metrics["total_loss"].items()
+    assert kept == [(k, k / 2) for k in range(0, 20_000, 256)] and last == (20_000, 1)
 
 
 @pytest.mark.parametrize("length", [1, 4, 30])
