@@ -91,7 +91,7 @@ def test_a_video():
 
 
 def test_predictions_of_10000_images_as_json(tmp_path):
-    """Half a gigabyte of objects, of 200 in each image."""
+    """170 MB of objects, 200 in each image."""
 
     class Describing:
         def draw(self, *_):
