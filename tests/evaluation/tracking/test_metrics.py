@@ -72,7 +72,7 @@ def test_scores_are_those_of_trackeval(seed: int) -> None:
 
 
 def test_trackeval_itself() -> None:
-    """motmetrics lets an object go on with a track of long ago; TrackEval only with that of the frame before."""
+    """motmetrics lets an object go on with a track of long ago; TrackEval only with that of the previous frame."""
     pytest.importorskip("trackeval")
     equal = []
     for seed in range(40):
