@@ -7,6 +7,7 @@ import json
 import numpy as np
 import pytest
 import torch
+from scipy.optimize import minimize
 
 from centernet_d2.evaluation.keypoints.calibration import (
     compute_squared_distances,
@@ -63,6 +64,21 @@ def test_scores_become_the_probability_to_be_right():
     before = measure_calibration(errors)["ECE"]
     errors[:, 3] = 1 / (1 + np.exp(-(c * np.log(score / (1 - score)) + d)))
     assert before > 5 and measure_calibration(errors)["ECE"] < 1.5
+
+
+def test_few_scores_are_fitted_by_minimization():
+    """SciPy finds the same minimum of the negative log-likelihood and the prior (c - 1)^2 / 2 + d^2 / 2."""
+    rng = np.random.default_rng(3)
+    score, right = rng.uniform(0.1, 0.9, 12), rng.random(12) < 0.3
+    away, side, zero, one = np.where(right, 2.9, 3.1), np.full(12, 30.0), np.zeros(12), np.ones(12)
+    errors = np.column_stack([away, zero, side, score, one, zero, one])
+
+    def measure(weights):
+        logits = weights[0] * np.log(score / (1 - score)) + weights[1]
+        prior = ((weights - [1, 0]) ** 2).sum() / 2
+        return np.log1p(np.exp(np.where(right, -logits, logits))).sum() + prior
+
+    assert fit_calibration(errors)[2:] == pytest.approx(minimize(measure, [1.0, 0.0]).x, abs=1e-4)
 
 
 def test_reliability_by_hand(tmp_path):

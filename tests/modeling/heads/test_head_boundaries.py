@@ -78,3 +78,22 @@ def test_a_displaced_center_has_score_1():
     output = torch.tensor([2.0, -1.5]).view(1, 2, 1, 1).expand(1, 2, 8, 8)
     points = head.decode(output, torch.zeros(1, 1, dtype=torch.int64), torch.tensor([[[3, 4]]]))
     assert points.tolist() == [[[[5.0, 2.5, 1.0]]]]
+
+
+def test_boxes_are_16_pixels_large_before_training():
+    """Sides of half a unit of 16 input pixels from the center of the cell (30, 42)."""
+    head = build_head("BoxHead", keypoint_cfg("pose17", "KeypointRegressionTask"), [32])
+    with torch.no_grad():
+        output = head([torch.zeros(1, 32, 16, 8)])[-1]
+        boxes = head.decode_boxes(output, torch.zeros(1, 1, dtype=torch.int64), torch.tensor([[[7, 10]]]), None)
+    assert (4 * boxes).flatten().tolist() == pytest.approx([30 - 8, 42 - 8, 30 + 8, 42 + 8])
+
+
+def test_images_without_objects_have_empty_heatmaps():
+    """One class has maps for all images, several for images of the batch's classes."""
+    cfg = keypoint_cfg("pose17", "KeypointHeatmapTask")
+    head = build_head("KeypointHeatmapHead", cfg, [32])
+    empty = Instances((128, 128), gt_boxes=Boxes(torch.zeros(0, 4)), gt_classes=torch.zeros(0, dtype=torch.int64))
+    empty.gt_keypoints = Keypoints(torch.zeros(0, 17, 3))
+    maps = head.encode(Targets.from_instances([empty, one_object("pose17")], 4, (32, 32))).maps.to_dense()
+    assert maps.shape == (2, 17, 32, 32) and maps[0].max() == 0 and maps[1].flatten(1).amax(dim=1).min() == 1

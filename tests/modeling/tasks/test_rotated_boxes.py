@@ -210,6 +210,12 @@ def test_average_precision_by_hand():
     np.testing.assert_allclose(precision[3:], 51 / 101)
 
 
+def test_an_object_smaller_than_a_pixel_counts():
+    truth = torch.tensor([[50.0, 50, 0.9, 0.5, 30]])
+    evaluation = evaluate_rotated({1: make_entries(truth)}, {1: make_entries(truth, [0.9])}, 100, 1)
+    np.testing.assert_allclose(evaluation.eval["precision"], 1)
+
+
 def test_angle_errors_are_modulo_half_a_turn():
     truth = torch.tensor([[50.0, 50, 40, 20, 89.0], [150, 50, 40, 20, -10], [100, 150, 30, 29, 0]])
     found = truth + torch.tensor([0, 0, 0, 0, 3.0])
