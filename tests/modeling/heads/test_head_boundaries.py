@@ -82,10 +82,12 @@ def test_a_displaced_center_has_score_1():
 
 def test_boxes_are_16_pixels_large_before_training():
     """Sides of half a unit of 16 input pixels from the center of the cell (30, 42)."""
-    head = build_head("BoxHead", keypoint_cfg("pose17", "KeypointRegressionTask"), [32])
+    cfg = keypoint_cfg("pose17", "KeypointRegressionTask", "MODEL.CENTERNET.BOX_ENCODING", "ltrb")
+    head = build_head("BoxHead", cfg, [32])
     with torch.no_grad():
         output = head([torch.zeros(1, 32, 16, 8)])[-1]
-        boxes = head.decode_boxes(output, torch.zeros(1, 1, dtype=torch.int64), torch.tensor([[[7, 10]]]), None)
+        cells = torch.tensor([[[7, 10]]])
+        boxes = head.decode_boxes(output, torch.zeros(1, 1, dtype=torch.int64), cells, cells)
     assert (4 * boxes).flatten().tolist() == pytest.approx([30 - 8, 42 - 8, 30 + 8, 42 + 8])
 
 
