@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from itertools import chain
 
+import numpy as np
 import pytest
 import torch
 
@@ -169,6 +170,19 @@ def test_mixed_precision(precision, tmp_path):
     for a, b in zip(plain.losses, mixed.losses, strict=True):
         assert a["total_loss"] != b["total_loss"] and a["total_loss"] == pytest.approx(b["total_loss"], rel=0.02)
     assert all(p.dtype == torch.float32 for p in mixed.weights[-1].values())
+
+
+@pytest.mark.slow
+def test_50_steps_of_bfloat16(tmp_path):
+    """Losses of single steps within 5 %, means of ten steps in a row within 2 %; they were 3.3 % and 1.4 %."""
+    opts = ("SOLVER.MAX_ITER", 50, "SOLVER.STEPS", (), "SOLVER.BASE_LR", 0.001)
+    amp = ("SOLVER.AMP.ENABLED", True, "SOLVER.AMP.PRECISION", "bfloat16")
+    records = [run(engine_cfg(tmp_path / name, *opts, *more)) for name, more in (("plain", ()), ("mixed", amp))]
+    plain, mixed = (np.array([one["total_loss"] for one in record.losses]) for record in records)
+    assert len(plain) == 50 and plain[-10:].mean() < 0.8 * plain[:10].mean()
+    assert 1e-4 < np.abs(mixed / plain - 1).max() < 0.05
+    means = [np.convolve(curve, np.ones(10) / 10, "valid") for curve in (plain, mixed)]
+    assert np.abs(means[1] / means[0] - 1).max() < 0.02
 
 
 @pytest.mark.parametrize("name", ["Adam", "AdamW", "SGD"])
