@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from centernet_d2.checkpoint.reading import load_file
+from centernet_d2.checkpoint.writing import save_checkpoint
 from centernet_d2.engine import NonFiniteLossError, Trainer
 from tests.helpers.runs import Record, engine_cfg, run
 
@@ -170,6 +171,24 @@ def test_mixed_precision(precision, tmp_path):
     for a, b in zip(plain.losses, mixed.losses, strict=True):
         assert a["total_loss"] != b["total_loss"] and a["total_loss"] == pytest.approx(b["total_loss"], rel=0.02)
     assert all(p.dtype == torch.float32 for p in mixed.weights[-1].values())
+
+
+def test_iterations_beyond_32_bits(tmp_path):
+    """Goes on from iteration 2^31, with the average of the weights, the schedule, checkpoints and metrics."""
+    opts = ("SOLVER.CHECKPOINT_PERIOD", 1, "SOLVER.EMA.DECAY", 0.9, "SOLVER.KEEP_CHECKPOINTS", 2)
+    run(engine_cfg(tmp_path, *opts), stop_after=2)
+    path, start = tmp_path / "model_0000001.pth", 2**31
+    data = load_file(path)
+    data["iteration"] = data["trainer"]["iteration"] = start - 1
+    data["trainer"]["hooks"]["LRScheduler"]["last_epoch"] = start
+    save_checkpoint(data, path)
+    opts += ("SOLVER.MAX_ITER", start + 3, "SOLVER.STEPS", (2**30,))
+    record = run(engine_cfg(tmp_path, *opts), resume=True)
+    assert record.error is None and record.rates == pytest.approx([0.001] * 3)
+    names = {path.name for path in tmp_path.glob("*.pth")}
+    assert names == {f"model_{start}.pth", f"model_{start + 1}.pth", "model_final.pth"}
+    assert load_file(tmp_path / "model_final.pth")["iteration"] == start + 2
+    assert f'"iteration": {start + 2}' in (tmp_path / "metrics.json").read_text().splitlines()[-1]
 
 
 @pytest.mark.slow

@@ -42,6 +42,13 @@ def test_greedy_association_is_a_loop():
         assert torch.equal(distance, given)
 
 
+def test_more_tracks_than_32_bits_count():
+    tracker = Tracker()
+    tracker._count = 2**31 - 2
+    assert ids(tracker, [[20, 20], [60, 60], [90, 20]]) == [2**31 - 1, 2**31, 2**31 + 1]
+    assert ids(tracker, [[20, 20], [60, 60], [90, 20], [150, 80]]) == [2**31 - 1, 2**31, 2**31 + 1, 2**31 + 2]
+
+
 def test_objects_that_cross_keep_their_track_ids_by_their_displacement():
     """Two meet and pass: by place alone they would be taken for each other."""
     by_displacement, by_place = Tracker(), Tracker()

@@ -41,8 +41,9 @@ def test_quarter_boxes_from_their_first_two_points():
     """Rows are y, x of a corner and of the other, in strides of 8, seen from (100, 50)."""
     points = torch.tensor([[1.0, -2, 3, 4], [3, 4, 1, -2], [3, -2, 1, 4]])
     points = torch.cat([points, torch.full((3, 14), 99.0)], dim=1)
-    boxes = decode_quarter_boxes(points, torch.tensor([100.0, 50]).expand(3, 2), torch.full((3,), 8.0))
-    assert boxes.tolist() == [[100 - 16, 50 + 8, 100 + 32, 50 + 24]] * 3
+    anchors, strides = torch.tensor([100.0, 50]).expand(1, 3, 2), torch.full((1, 3), 8.0)
+    boxes = decode_quarter_boxes(points[None], anchors, strides)
+    assert boxes.tolist() == [[[100 - 16, 50 + 8, 100 + 32, 50 + 24]] * 3]
 
 
 @pytest.mark.parametrize("deformable", [True, False])
