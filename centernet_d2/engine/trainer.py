@@ -76,7 +76,8 @@ class Trainer(DefaultTrainer):
         if cfg.SOLVER.SYNC_BN:
             model = share_statistics(model)
         if cfg.SOLVER.COMPILE:
-            model.compile()
+            mode = cfg.SOLVER.COMPILE_MODE
+            model.compile(mode=mode, with_losses=mode == "reduce-overhead")
         optimizer = self.build_optimizer(cfg, model)
         precision = _PRECISIONS[cfg.SOLVER.AMP.PRECISION] if cfg.SOLVER.AMP.ENABLED else None
         self._trainer = TrainStep(_distribute(model), None, optimizer, precision)

@@ -18,6 +18,8 @@ CellLoss = Callable[[Tensor, Tensor], Tensor]
 
 # Cells worked on at a time: bounds the temporary memory; on a CPU they stay in the cache.
 _CHUNK = {"cpu": 1 << 18, "cuda": 1 << 24}
+# A logit without loss.
+_NOWHERE = -100.0
 
 
 def heatmap_focal_loss(logits: Tensor, target: SparseMaps, fused: bool = False) -> Tensor:
@@ -32,7 +34,7 @@ def heatmap_focal_loss(logits: Tensor, target: SparseMaps, fused: bool = False) 
         target: of the same shape, values y.
         fused: compute value and gradient in one kernel, which ``torch.compile`` makes at the first call.
     """
-    return _HeatmapLoss.apply(logits, target, penalty_reduced_focal, fused)
+    return _sum_cells(logits, target, penalty_reduced_focal, fused)
 
 
 def quality_focal_loss(logits: Tensor, target: SparseMaps, fused: bool = False) -> Tensor:
@@ -41,7 +43,7 @@ def quality_focal_loss(logits: Tensor, target: SparseMaps, fused: bool = False) 
     -(y - p)^2 (y log p + (1 - y) log(1 - p)): the target y is a probability to be met, 0 at p = y (Generalized Focal
     Loss, equation 5; beta 2). Precision, arguments and background (y = 0) as of :func:`heatmap_focal_loss`.
     """
-    return _HeatmapLoss.apply(logits, target, _compute_quality_focal, fused)
+    return _sum_cells(logits, target, _compute_quality_focal, fused)
 
 
 HEATMAP_LOSSES = {"focal": heatmap_focal_loss, "quality": quality_focal_loss}
@@ -55,6 +57,15 @@ def penalty_reduced_focal(x: Tensor, y: Tensor) -> Tensor:
 
 def _compute_quality_focal(x: Tensor, y: Tensor) -> Tensor:
     return (y - x.sigmoid()) ** 2 * F.binary_cross_entropy_with_logits(x, y, reduction="none")
+
+
+def _sum_cells(logits: Tensor, target: SparseMaps, cell_loss: CellLoss, fused: bool) -> Tensor:
+    if not torch.compiler.is_compiling():
+        return _HeatmapLoss.apply(logits, target, cell_loss, fused)
+    # Inside a compiled function; the compiler finds the kernels, and what to compute again in the backward pass.
+    x = logits.reshape(-1)[target.index].float()
+    listed = cell_loss(x, target.value) - cell_loss(x, torch.zeros_like(x))
+    return (_compute_background(logits)[0] + listed.sum()).float()
 
 
 class _HeatmapLoss(torch.autograd.Function):
@@ -93,13 +104,14 @@ def _compute_value_and_gradient(
     total, gradient = compute(flat)
     with torch.enable_grad():
         x = flat[target.index].to(exact).requires_grad_(with_gradient)
-        cells = cell_loss(x, target.value.to(exact)).sum()
-    # The background's sum has counted these cells, too, as if their target were 0.
-    background, _ = _sum_background(x.detach(), False)
-    total = (total + cells.detach() - background).to(exact)
+        cells = cell_loss(x, target.value.to(exact))
+    # The background's sum has counted these cells, too, as if their target were 0. Of padding, it is 0.
+    padding = target.value == 0
+    background, _ = _sum_background(x.detach().masked_fill(padding, _NOWHERE), False)
+    total = (total + cells.detach().masked_fill(padding, 0).sum() - background).to(exact)
     if gradient is None:
         return total, None
-    gradient[target.index] = torch.autograd.grad(cells, x)[0].to(gradient.dtype)
+    gradient[target.index] = torch.autograd.grad(cells, x, torch.ones_like(cells))[0].to(gradient.dtype)
     return total, gradient.view(logits.shape)
 
 

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from centernet_d2.ops.indexing import pad_rows, round_up
+
 # Next to 1, but not a peak: the focal loss of such a cell is next to nothing, whatever the network says.
 _IGNORED = 0.9999
+# The smallest size of padded maps.
+_LEAST_CELLS = 1 << 12
 
 
 @dataclass
@@ -17,14 +22,23 @@ class SparseMaps:
     """Maps that are zero except at listed cells.
 
     Attributes:
-        index: (E,) int64, sorted and unique, into the flattened maps.
-        value: (E,) float32 in (0, 1].
+        index: (E,) int64, sorted and unique but for :meth:`pad`, into the flattened maps.
+        value: (E,) float32 in [0, 1].
         shape: (N, D, H, W).
     """
 
     index: Tensor
     value: Tensor
     shape: tuple[int, int, int, int]
+
+    def pad(self) -> SparseMaps:
+        """Return the same maps in one of a few sizes: one of the cells that are not listed is repeated."""
+        listed = (self.index == torch.arange(len(self.index))).int()
+        free = int(listed.cumprod(0).sum())
+        if free == math.prod(self.shape):
+            return self
+        size = round_up(len(self.index), _LEAST_CELLS)
+        return replace(self, index=pad_rows(self.index, size, free), value=pad_rows(self.value, size))
 
     def to_dense(self) -> Tensor:
         """Return (N, D, H, W) float32."""

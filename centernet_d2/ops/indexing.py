@@ -1,11 +1,15 @@
-"""Reading dense maps at cells, and writing them."""
+"""Reading dense maps at cells; lists of cells in few sizes."""
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from centernet_d2.ops.constants import make_constant
+
+#: Image index of a row of padding. (As an index it is the last image: what is read there counts as nothing.)
+NO_IMAGE = -1
 
 
 def make_image_index(like: Tensor) -> Tensor:
@@ -29,3 +33,13 @@ def gather_cells(points: Tensor, grid_size: tuple[int, int]) -> Tensor:
     # Cutting off what is behind the point rounds up only what is below 0.
     cells = points.long().clamp(min=0)
     return torch.minimum(cells, make_constant([width - 1, height - 1], cells))
+
+
+def round_up(count: int, least: int = 64) -> int:
+    """Return the smallest power of two that is at least ``count`` and ``least``, itself one."""
+    return max(least, 1 << (count - 1).bit_length()) if count else least
+
+
+def pad_rows(x: Tensor, rows: int, value: float = 0) -> Tensor:
+    """Return ``x`` (P, ...) with ``value`` in the rows from P to ``rows``."""
+    return F.pad(x, (0, 0) * (x.dim() - 1) + (0, rows - len(x)), value=value)

@@ -26,6 +26,8 @@ def add_training(cfg: CfgNode) -> None:
     cfg.SOLVER.AMP.PRECISION = "float16"
     # Train with backbone, neck and heads compiled (torch.compile); the first steps take minutes.
     cfg.SOLVER.COMPILE = False
+    # torch.compile's. "reduce-overhead" records CUDA graphs, also of the losses: targets are padded to a few sizes.
+    cfg.SOLVER.COMPILE_MODE = "default"
     # Batch normalizations use the statistics of all processes' images (GPUs only).
     cfg.SOLVER.SYNC_BN = False
     # Checkpoints kept besides the best and the final one.

@@ -21,6 +21,7 @@ class Head(nn.Module, ABC):
 
     * :meth:`forward`: feature maps to output maps (N, D, H, W);
     * :meth:`encode`: ground truth to what the loss compares with (sparse where possible);
+    * :meth:`pad`: that in one of a few sizes, where losses are compiled;
     * :meth:`loss`: output of one stack and encoded ground truth to a scalar;
     * :meth:`encode_dense`: ground truth to the output of a perfect network (tests decode it again);
     * :meth:`merge_flipped`: maps of an image and of its flipped copy to one map;
@@ -74,6 +75,11 @@ class Head(nn.Module, ABC):
     @abstractmethod
     def encode(self, targets: Targets) -> Any:
         """Return what :meth:`loss` compares with. Computed once for all stacks."""
+
+    def pad(self, target: Any) -> Any:
+        """Return what :meth:`encode` returned in one of a few sizes (``ops.indexing.round_up``), with rows
+        that the loss does not count. By default it stays as it is, and losses are compiled for each of its sizes."""
+        return target
 
     @abstractmethod
     def loss(self, output: Any, target: Any, num_objects: Tensor) -> Tensor:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 import torch
@@ -15,6 +15,7 @@ from centernet_d2.modeling.heads.box_size import BoxSizeHead
 from centernet_d2.ops import grid_coding as grid
 from centernet_d2.ops.box_losses import BOX_LOSSES, box_loss
 from centernet_d2.ops.box_sampling import SAMPLINGS, sample_box_cells
+from centernet_d2.ops.indexing import pad_rows, round_up
 from centernet_d2.structures import Targets
 
 # One unit of the output, input pixels (TTFNet).
@@ -102,6 +103,13 @@ class BoxHead(BoxSizeHead):
         owner = samples.owner
         boxes = targets.boxes[owner, None].expand(*samples.weight.shape, 4)
         return BoxTargets(targets.image_index[owner, None], samples.cells, points[owner], boxes, samples.weight)
+
+    def pad(self, target: BoxTargets) -> BoxTargets:  # type: ignore[override]
+        rows = round_up(len(target.cells))
+        padded = BoxTargets(**{x.name: pad_rows(getattr(target, x.name), rows) for x in fields(target)})
+        # Losses of empty boxes may be no numbers.
+        padded.boxes[len(target.cells) :, :, 2:] = 1
+        return padded
 
     def decode_boxes(self, output: Tensor, image_index: Tensor, cells: Tensor, points: Tensor) -> Tensor:
         numbers = self.unit * self.read(output, image_index, cells).float()

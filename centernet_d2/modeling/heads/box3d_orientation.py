@@ -52,9 +52,10 @@ class Box3DOrientationHead(Box3DRegressionHead):
         predictions = self.read(output, image_index, cells).float().unflatten(-1, (2, 4)).flatten(0, 2)  # (2 P, 4)
         wanted = values.unflatten(-1, (2, 4)).flatten(0, 2)
         belongs = wanted[:, 1] > wanted[:, 0]
-        membership = F.cross_entropy(predictions[:, :2], belongs.long(), reduction="sum")
+        membership = F.cross_entropy(predictions[:, :2], belongs.long(), reduction="none")
         angle = F.smooth_l1_loss(predictions[:, 2:], wanted[:, 2:], reduction="none").sum(dim=1)
-        return (membership + (angle * belongs).sum()) / num_objects
+        counts = (image_index >= 0).expand(-1, 2).flatten()
+        return ((membership * counts).sum() + (angle * belongs).sum()) / num_objects
 
     def unflip(self, flipped: Tensor) -> Tensor:
         """Undo the flip: alpha becomes pi - alpha, in the same bins, on the other side of their centers."""

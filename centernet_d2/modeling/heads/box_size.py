@@ -7,13 +7,13 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from detectron2.config import CfgNode, configurable
 from torch import Tensor
 
 from centernet_d2.modeling.heads.base import HEAD_REGISTRY, Head, read_common_arguments
 from centernet_d2.ops import grid_coding as grid
 from centernet_d2.ops.constants import select_channels
+from centernet_d2.ops.indexing import NO_IMAGE, pad_rows, round_up
 from centernet_d2.structures import Targets
 
 
@@ -38,6 +38,11 @@ class PointRegressionHead(Head):
         targets = self.select_supervised(targets)
         return targets.image_index[:, None], targets.get_cells(self.point_flags), self.compute_values(targets)
 
+    def pad(self, target: tuple[Tensor, Tensor, Tensor]) -> tuple[Tensor, Tensor, Tensor]:
+        image_index, cells, values = target
+        rows = round_up(len(cells))
+        return pad_rows(image_index, rows, NO_IMAGE), pad_rows(cells, rows), pad_rows(values, rows)
+
     def read(self, output: Tensor, image_index: Tensor, cells: Tensor) -> Tensor:
         """Return each point's channels (..., K, d) at its cell; ``image_index`` (..., 1), ``cells`` (..., K, 2)."""
         maps = output.unflatten(1, (len(self.point_flags), self.channels_per_point))
@@ -47,8 +52,8 @@ class PointRegressionHead(Head):
     def loss(self, output: Tensor, target: tuple[Tensor, Tensor, Tensor], num_objects: Tensor) -> Tensor:
         """Return the mean absolute difference over objects, points and channels."""
         image_index, cells, values = target
-        difference = F.l1_loss(self.read(output, image_index, cells).float(), values, reduction="sum")
-        return difference / (num_objects * self.out_channels)
+        difference = (self.read(output, image_index, cells).float() - values).abs() * (image_index >= 0)[..., None]
+        return difference.sum() / (num_objects * self.out_channels)
 
     def encode_dense(self, targets: Targets) -> Tensor:
         targets = self.select_supervised(targets)

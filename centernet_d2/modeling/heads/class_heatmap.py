@@ -90,6 +90,9 @@ class ClassHeatmapHead(Head):
         maps = self._render(targets)
         return maps if targets.ignored is None else add_ignored_regions(maps, self._render(targets.ignored))
 
+    def pad(self, target: SparseMaps) -> SparseMaps:
+        return target.pad()
+
     def _render(self, targets: Targets) -> SparseMaps:
         cells = targets.get_cells(self.point_flags)
         count = len(self.point_flags)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import torch
@@ -17,7 +18,7 @@ from centernet_d2.modeling.heads.sparse import DeferredMap, SparseHead, check_no
 from centernet_d2.ops.constants import select_channels
 from centernet_d2.ops.focal_loss import heatmap_focal_loss
 from centernet_d2.ops.gaussian import SparseMaps, compute_window_radius, splat_gaussians
-from centernet_d2.ops.indexing import gather_cells
+from centernet_d2.ops.indexing import gather_cells, pad_rows, round_up
 from centernet_d2.structures import Targets
 from centernet_d2.structures.keypoint_schema import get_schema
 
@@ -109,6 +110,18 @@ class KeypointHeatmapHead(SparseHead):
         maps = self._splat(targets, keypoints, local, (len(pairs), channels.shape[1], *targets.grid_size))
         num_peaks = (maps.value == 1).sum().float() if self.normalizer == "keypoints" else None
         return KeypointMaps(image_index, channels, used, maps, num_peaks)
+
+    def pad(self, target: KeypointMaps) -> KeypointMaps:
+        groups = len(target.image_index)
+        if len(self.class_keypoints.index) > 1:
+            groups = round_up(groups, 4)
+        return KeypointMaps(
+            image_index=pad_rows(target.image_index, groups),
+            channels=pad_rows(target.channels, groups),
+            used=pad_rows(target.used, groups),
+            maps=replace(target.maps, shape=(groups, *target.maps.shape[1:])).pad(),
+            num_peaks=target.num_peaks,
+        )
 
     def _splat(
         self, targets: Targets, keypoints: Tensor, channel: Tensor, shape: tuple[int, int, int, int]

@@ -14,7 +14,7 @@ from centernet_d2.layers.distributed import average_over_processes
 from centernet_d2.modeling.heads.base import HEAD_REGISTRY
 from centernet_d2.modeling.heads.keypoint_regression import unflip_offsets
 from centernet_d2.modeling.heads.sparse import DeferredMap, SparseHead, average_per_object, check_normalizer
-from centernet_d2.ops.indexing import gather_cells
+from centernet_d2.ops.indexing import gather_cells, pad_rows, round_up
 from centernet_d2.structures import Targets
 from centernet_d2.structures.keypoint_schema import get_schema
 
@@ -27,7 +27,7 @@ class CellValues(NamedTuple):
         owner: (E,) int64, index of the keypoint's object, in [0, P).
         image_index: (E,) int64.
         cells: (E, S, 2) int64 x, y; cells outside the grid are clamped to it.
-        inside: (E, S) bool, False for clamped cells.
+        inside: (E, S) bool, False for clamped cells, and in padding.
         channels: (E, 2) int64.
         values: (E, S, 2) x, y in grid cells.
     """
@@ -91,12 +91,21 @@ class CellRegressionHead(SparseHead):
         channels = self.select_channels(keypoint)
         return CellValues(len(targets), owner, targets.image_index[owner], cells, inside, channels, values)
 
+    def pad(self, target: CellValues) -> CellValues:
+        rows, num_objects = round_up(len(target.owner)), round_up(target.num_objects + 1)
+        return CellValues(
+            num_objects,
+            pad_rows(target.owner, rows, num_objects - 1),  # nobody's
+            *(pad_rows(x, rows) for x in target[2:]),
+        )
+
     def loss(self, output: DeferredMap, target: CellValues, num_objects: Tensor) -> Tensor:
         """Return the absolute difference, averaged over the cells of a keypoint and as ``normalizer`` says."""
         read = output.read_channels(target.image_index, target.cells, target.channels).float()
-        difference = ((read - target.values).abs().mean(dim=-1) * target.inside).sum(dim=1) / target.inside.sum(dim=1)
+        count = target.inside.sum(dim=1)
+        difference = ((read - target.values).abs().mean(dim=-1) * target.inside).sum(dim=1) / count.clamp(min=1)
         if self.normalizer == "keypoints":
-            return difference.sum() / average_over_processes(difference.new_full((), len(difference)))
+            return difference.sum() / average_over_processes((count > 0).sum().float())
         return average_per_object(difference, target.owner, target.num_objects).sum() / num_objects
 
     def encode_dense(self, targets: Targets) -> Tensor:

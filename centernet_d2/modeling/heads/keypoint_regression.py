@@ -13,7 +13,7 @@ from centernet_d2.layers.distributed import average_over_processes
 from centernet_d2.modeling.heads.base import HEAD_REGISTRY
 from centernet_d2.modeling.heads.sparse import DeferredMap, SparseHead, check_normalizer
 from centernet_d2.ops.constants import select_channels
-from centernet_d2.ops.indexing import read_at
+from centernet_d2.ops.indexing import pad_rows, read_at, round_up
 from centernet_d2.structures import Targets
 from centernet_d2.structures.keypoint_schema import get_schema
 
@@ -71,6 +71,10 @@ class KeypointRegressionHead(SparseHead):
         keypoints = targets.fields["keypoints"]
         origin, scale = self._frame(cells, targets.boxes)
         return targets.image_index, cells, (keypoints[..., :2] - origin) / scale, keypoints[..., 2] > 0
+
+    def pad(self, target: tuple[Tensor, Tensor, Tensor, Tensor]) -> tuple[Tensor, ...]:
+        rows = round_up(len(target[0]))
+        return tuple(pad_rows(x, rows) for x in target)  # not labeled
 
     def read(self, output: Tensor, image_index: Tensor, cells: Tensor, boxes: Tensor | None) -> Tensor:
         """Return keypoints (..., K, 2) in grid cells, regressed at ``cells`` (..., 2).

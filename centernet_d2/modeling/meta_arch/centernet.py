@@ -84,10 +84,17 @@ class CenterNet(DenseDetector):
             "allow_incomplete_weights": cfg.MODEL.ALLOW_INCOMPLETE_WEIGHTS,
         }
 
-    def compile(self, *args: Any, **kwargs: Any) -> None:
+    def compile(self, *args: Any, with_losses: bool = False, **kwargs: Any) -> None:
         """Compile backbone, neck and heads in place, with the arguments of ``torch.compile``; names of weights do not
-        change. Targets, losses and candidates depend on the number of objects and would be compiled again and again."""
-        for part in filter(None, (self.backbone, self.neck, *self.task.heads.values())):
+        change. Targets and candidates depend on the number of objects and would be compiled again and again.
+
+        Args:
+            with_losses: compile the losses, too, for training; targets are padded to a few sizes from now on. Losses of
+                tasks over a feature pyramid are left as they are.
+        """
+        self.task.pads_targets = with_losses and self.task.can_pad_targets
+        heads = [self.task] if self.task.pads_targets else self.task.heads.values()
+        for part in filter(None, (self.backbone, self.neck, *heads)):
             part.compile(*args, **kwargs)
 
     def reset(self) -> None:
@@ -110,7 +117,7 @@ class CenterNet(DenseDetector):
         targets, count = (
             move(self.encode_targets(batched_inputs), self.device) if ready is None else ready.unpack(self.device)
         )
-        return self.task.losses(features, targets, average_over_processes(count))
+        return self.task(features, targets, average_over_processes(count))
 
     def detect(self, batched_inputs: list[dict[str, Any]]) -> list[Instances]:
         passes = []

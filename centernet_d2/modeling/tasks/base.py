@@ -40,6 +40,9 @@ class Task(nn.Module, ABC):
     min_box_area: float = 0.0
     # Whether maps of a flipped image can be averaged with the image's own; else its candidates are added.
     flip_closed = True
+    #: Whether targets are padded to a few sizes (``Head.pad``), and whether they can be.
+    pads_targets = False
+    can_pad_targets = True
 
     def __init__(self, heads: dict[str, Head]) -> None:
         super().__init__()
@@ -69,7 +72,12 @@ class Task(nn.Module, ABC):
         """Return every head's target. Objects and targets are on the host: how many there are decides all shapes."""
         with torch.no_grad():
             objects = self.prepare(objects)
-            return {name: head.encode(objects) for name, head in self.items()}
+            targets = ((name, head, head.encode(objects)) for name, head in self.items())
+            return {name: head.pad(x) if self.pads_targets else x for name, head, x in targets}
+
+    def forward(self, features: Sequence[Tensor], targets: Any, num_objects: Tensor) -> dict[str, Tensor]:
+        """Return :meth:`losses`. ``compile`` compiles this."""
+        return self.losses(features, targets, num_objects)
 
     def losses(self, features: Sequence[Tensor], targets: dict[str, Any], num_objects: Tensor) -> dict[str, Tensor]:
         """Return scalar losses, weighted, averaged over the stacks' (N, c, H, W) ``features``."""

@@ -102,6 +102,7 @@ class PyramidTask(Task):
     """
 
     flip_closed = False
+    can_pad_targets = False
     clips_points = True
     required_fields: tuple[str, ...] = ("crowd",)
     candidate_keys = ("MODEL.LSNET.TOPK_CANDIDATES",)
