@@ -15,10 +15,10 @@ from centernet_d2.structures.transfer import list_tensors
 from tests.helpers.tiny import tiny_model, training_input
 
 CONFIGS = Path(__file__).parents[2] / "configs" / "Synthetic"
-# Their losses are in the others, too, or in their base classes. (The drawing of some images takes long.)
+# The drawing of some images takes long; other losses are in the rest, too, or in their base classes.
 SLOW = (
     *("faces_regression", "occluded_1pt", "occluded_9pt", "persons", "pose_videos"),
-    *("rotated", "shapes_1pt", "shapes_9pt", "extreme_points", "tracks"),
+    *("rotated", "shapes_1pt", "shapes_9pt", "extreme_points", "tracks", "boxes3d"),
 )
 SMALL = (
     *("MODEL.DEVICE", "cpu", "MODEL.WEIGHTS", "", "DATALOADER.NUM_WORKERS", 0, "SOLVER.IMS_PER_BATCH", 2),
