@@ -17,6 +17,7 @@ from centernet_d2.engine.hooks import Report, write_report_safely
 from centernet_d2.engine.launch import launch
 from centernet_d2.engine.output_lock import lock_output
 from centernet_d2.engine.setup import setup_cfg, start_run
+from centernet_d2.engine.solver import check_batch_size
 from centernet_d2.engine.trainer import Trainer
 from centernet_d2.report.run_record import begin_run, finish_run
 
@@ -68,9 +69,16 @@ def _evaluate(cfg: CfgNode, args: argparse.Namespace) -> Any:
     return results
 
 
+def _check_options(args: argparse.Namespace) -> CfgNode:
+    cfg = setup_cfg(args.config_file, args.opts)
+    if not args.eval_only:
+        check_batch_size(cfg, args.num_machines * max(1, args.num_gpus))
+    return cfg
+
+
 def launch_run(args: argparse.Namespace) -> None:
     """:func:`run` in as many processes as ``args`` says. Errors in users' files end the program with a message."""
-    cfg = run_tool(lambda: setup_cfg(args.config_file, args.opts), (ValueError, KeyError, OSError))
+    cfg = run_tool(lambda: _check_options(args), (ValueError, KeyError, OSError))
     run_tool(
         lambda: launch(
             run,

@@ -99,6 +99,23 @@ def build_lr_scheduler(cfg: CfgNode, optimizer: torch.optim.Optimizer) -> LRSche
     return LRMultiplier(optimizer, cycle, solver.MAX_ITER)
 
 
+def check_batch_size(cfg: CfgNode, processes: int) -> None:
+    """Check that ``processes`` can share a batch, after ``SOLVER.REFERENCE_WORLD_SIZE`` has scaled it.
+
+    Raises:
+        ValueError: they cannot.
+    """
+    batch, reference = cfg.SOLVER.IMS_PER_BATCH, cfg.SOLVER.REFERENCE_WORLD_SIZE
+    if batch <= 0 or batch % (reference or processes):
+        text = f"SOLVER.IMS_PER_BATCH is {batch}, which {reference or processes} processes cannot share evenly"
+        if reference:
+            text += (
+                "; they are those of SOLVER.REFERENCE_WORLD_SIZE, for which the schedule was made. With "
+                "SOLVER.REFERENCE_WORLD_SIZE=0 batch, rate and steps are used as they are"
+            )
+        raise ValueError(text)
+
+
 def resolve_epochs(cfg: CfgNode) -> CfgNode:
     """Return a frozen copy of ``cfg`` whose keys in epochs have become iterations of ``SOLVER.IMS_PER_BATCH`` images.
 

@@ -33,7 +33,7 @@ from centernet_d2.engine.ema import ModelEma
 from centernet_d2.engine.errors import run_in_main_process
 from centernet_d2.engine.hooks import Checkpoints, Evaluation, StopTraining
 from centernet_d2.engine.random_state import get_random_state, preserved_random_state, set_random_state
-from centernet_d2.engine.solver import build_lr_scheduler, build_optimizer, resolve_epochs
+from centernet_d2.engine.solver import build_lr_scheduler, build_optimizer, check_batch_size, resolve_epochs
 from centernet_d2.engine.step.train_step import TrainStep
 from centernet_d2.engine.wandb_writer import WandbWriter
 from centernet_d2.evaluation.build import build_evaluator, check_evaluators
@@ -69,6 +69,7 @@ class Trainer(DefaultTrainer):
         TrainerBase.__init__(self)
         if not logging.getLogger("detectron2").isEnabledFor(logging.INFO):
             setup_logger()
+        check_batch_size(cfg, comm.get_world_size())
         cfg = self.auto_scale_workers(resolve_epochs(cfg), comm.get_world_size())
         self._seed_is_random = cfg.SEED < 0
         self.cfg = _set_seed(cfg, comm.shared_random_seed()) if self._seed_is_random else cfg

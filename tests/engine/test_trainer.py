@@ -12,6 +12,7 @@ import torch
 from centernet_d2.checkpoint.reading import load_file
 from centernet_d2.checkpoint.writing import save_checkpoint
 from centernet_d2.engine import NonFiniteLossError, Trainer
+from centernet_d2.engine.solver import check_batch_size
 from tests.helpers.runs import Record, engine_cfg, run
 
 EXACT = (
@@ -230,3 +231,16 @@ def test_the_schedule_scales_with_the_processes():
     cfg = engine_cfg("unused", "SOLVER.REFERENCE_WORLD_SIZE", 2, "SOLVER.IMS_PER_BATCH", 8)
     scaled = Trainer.auto_scale_workers(cfg, 1)
     assert (scaled.SOLVER.IMS_PER_BATCH, scaled.SOLVER.MAX_ITER, scaled.SOLVER.BASE_LR) == (4, 40, 0.005)
+
+
+@pytest.mark.parametrize(("reference", "batch", "processes"), [(8, 4, 1), (0, 3, 2), (2, 3, 2), (0, 0, 1)])
+def test_a_batch_that_cannot_be_shared_is_refused(reference, batch, processes):
+    cfg = engine_cfg("unused", "SOLVER.REFERENCE_WORLD_SIZE", reference, "SOLVER.IMS_PER_BATCH", batch)
+    with pytest.raises(ValueError, match=f"IMS_PER_BATCH is {batch}, which .* cannot share"):
+        check_batch_size(cfg, processes)
+
+
+def test_a_batch_that_can_be_shared_passes():
+    for reference, batch, processes in ((8, 16, 1), (0, 4, 2), (2, 4, 3)):
+        cfg = engine_cfg("unused", "SOLVER.REFERENCE_WORLD_SIZE", reference, "SOLVER.IMS_PER_BATCH", batch)
+        check_batch_size(cfg, processes)
