@@ -17,12 +17,13 @@ PHOTO := import cv2, centernet_d2.data.image_io as reading; \
 export OMP_WAIT_POLICY ?= PASSIVE
 
 # In tests/.
-RELIABILITY := api/test_detector.py checkpoint cli/test_help.py data/formats/test_numbers.py \
+RELIABILITY := api/test_detector.py checkpoint cli/test_help.py cli/test_predict.py data/formats/test_numbers.py \
 	data/preparation/test_archives.py data/test_build.py data/test_image_io.py data/transforms/test_affine.py \
 	data/validation/test_validation.py engine/test_distributed.py engine/test_gradients.py engine/test_host_waits.py \
 	engine/test_memory_growth.py engine/test_output_folder.py engine/predictor/test_predictor.py engine/test_signals.py \
 	engine/test_trainer.py evaluation/keypoints/test_clothes.py evaluation/kitti evaluation/test_coco.py \
-	evaluation/test_truth.py evaluation/test_wider_face.py evaluation/tracking export layers/test_deform_conv.py \
+	evaluation/test_truth.py evaluation/test_wider_face.py evaluation/tracking export/test_lsnet.py export/test_tasks.py \
+	layers/test_deform_conv.py model_zoo report/test_report.py tracking \
 	modeling/heads/test_grid_points.py modeling/lsnet/test_lsnet_round_trip.py modeling/meta_arch/test_meta_arch.py \
 	modeling/test_ancestor_defects.py ops/lsnet ops/test_box_losses.py ops/test_focal_loss.py runtime/test_onnx_model.py \
 	test_imports.py test_properties.py
