@@ -118,6 +118,14 @@ def area_by_loops(errors: list[float], limit: float) -> float:
     return area / limit
 
 
+@pytest.mark.parametrize("side", [2, 3])
+def test_faces_whose_box_has_no_area_are_not_scored(tmp_path, side):
+    faces = Faces(tmp_path, random_faces(2))
+    faces.objects[0]["bbox"][side] = 0.0
+    faces.write()
+    assert faces.score(faces.images)["landmarks"]["faces"] == 1
+
+
 def test_ground_truth_is_perfect_in_every_group(tmp_path):
     gt = random_faces(6)
     results = Faces(tmp_path, gt).score(gt)
