@@ -13,7 +13,7 @@ from centernet_d2.modeling.lsnet.corner_head import CornerHead, locate_point
 from centernet_d2.modeling.lsnet.landmark_head import LandmarkHead, choose_contour_points, choose_joints
 from centernet_d2.modeling.lsnet.levels import Levels, flatten_levels, split_levels
 from centernet_d2.modeling.lsnet.quarter_box_head import QuarterBoxHead, decode_quarter_boxes, split_boxes
-from centernet_d2.modeling.lsnet.towers import attenuate_gradient, count_groups, get_neighboring_levels
+from centernet_d2.modeling.lsnet.towers import PyramidFusion, attenuate_gradient, count_groups, get_neighboring_levels
 from centernet_d2.ops.lsnet.corner_heatmaps import corner_focal_loss
 from centernet_d2.structures import Targets
 
@@ -69,6 +69,20 @@ def test_kernel_points_are_landmarks_and_free_points():
     for k, landmark in enumerate((2, 0)):
         torch.testing.assert_close(points[0][:, k], torch.stack([y[:, landmark], x[:, landmark]], dim=1))
     torch.testing.assert_close(points[0][:, 2:].flatten(1, 2), raw[:, 12:])
+
+
+def test_fusion_by_its_formula(monkeypatch):
+    """ReLU(norm(ReLU(reduce(three levels)) + shortcut(own level))), of levels that are read as they are."""
+    torch.manual_seed(0)
+    fusion = PyramidFusion(5, 8)
+    maps = [torch.randn(2, 5, 4, 6) for _ in range(3)]
+    read = [torch.randn(2, 8, 4, 6) for _ in range(3)]
+    monkeypatch.setattr(fusion, "_read", lambda *_: read)
+    for own, result in zip(maps, fusion(maps, [None] * 3), strict=True):
+        x = fusion.reduce(torch.cat(read, dim=1)).clamp(min=0) + fusion.shortcut(own)
+        flat = x.flatten(1)  # one group of eight channels
+        expected = (flat - flat.mean(dim=1, keepdim=True)) / (flat.var(dim=1, keepdim=True, correction=0) + 1e-5).sqrt()
+        torch.testing.assert_close(result.flatten(1), expected.clamp(min=0))
 
 
 def test_the_second_stage_adds_to_the_first(monkeypatch):
