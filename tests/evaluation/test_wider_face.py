@@ -17,7 +17,7 @@ from centernet_d2.data.catalog import load_dataset_dicts
 from centernet_d2.data.datasets.coco import register_coco
 from centernet_d2.data.preparation.wider_face import DIFFICULTIES
 from centernet_d2.evaluation import build_evaluator
-from centernet_d2.evaluation.wider_face import Detections, Faces, WiderFaceEvaluator, average_precisions
+from centernet_d2.evaluation.wider_face import Detections, Faces, WiderFaceEvaluator, average_precisions, count
 from tests.helpers.wider_face_loops import average_precision
 
 FACE, OTHER, FAR = (10, 10, 20, 20), (60, 60, 30, 30), (300, 300, 20, 20)
@@ -184,3 +184,9 @@ def test_files_without_difficulties_are_refused(dataset, tmp_path):
     (tmp_path / "val.json").write_text(json.dumps(data))
     with pytest.raises(ValueError, match=rf"{dataset}: the faces have no difficulties: prepare it with eval_tools"):
         WiderFaceEvaluator(dataset)
+
+
+def test_detections_are_counted_by_hand():
+    """Of faces 0 and 1 the second does not count: a hit, one on the second, one again on the first, one on none."""
+    counted = count(np.array([0, 1, 0, -1]), np.array([True, False]))
+    assert counted.tolist() == [[0, 1, 1, 2, 3], [0, 1, 1, 1, 1]]

@@ -233,14 +233,17 @@ def test_processes_share_images(monkeypatch):
 
 
 def test_files_for_the_server(tmp_path):
-    one = evaluator([[CAR], [CAR]], tmp_path / "out")
+    """In a folder that is made, or there already."""
+    out = tmp_path / "made" / "out"
+    one = evaluator([[CAR], [CAR]], out)
     one.process(
         [{"image_id": 1}], [{"instances": instances([predictions(CAR, 0.123456), predictions(BAD, type="cyclist")])}]
     )
     one.process([{"image_id": 0}], [{"instances": instances([])}])
     one.evaluate()
-    assert (tmp_path / "out" / "000000.txt").read_text() == ""
-    assert (tmp_path / "out" / "000001.txt").read_text().splitlines() == [
+    one.evaluate()
+    assert (out / "000000.txt").read_text() == ""
+    assert (out / "000001.txt").read_text().splitlines() == [
         "Car -1 -1 0.5 100 100 160 150 1.5 1.6 4 2 1.5 20 0.6 0.123456",
         "Cyclist -1 -1 0.5 400 100 460 150 1.5 1.6 4 10 1.5 60 0.6 0.9",
     ]

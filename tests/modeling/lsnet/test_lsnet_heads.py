@@ -13,7 +13,13 @@ from centernet_d2.modeling.lsnet.corner_head import CornerHead, locate_point
 from centernet_d2.modeling.lsnet.landmark_head import LandmarkHead, choose_contour_points, choose_joints
 from centernet_d2.modeling.lsnet.levels import Levels, flatten_levels, split_levels
 from centernet_d2.modeling.lsnet.quarter_box_head import QuarterBoxHead, decode_quarter_boxes, split_boxes
-from centernet_d2.modeling.lsnet.towers import PyramidFusion, attenuate_gradient, count_groups, get_neighboring_levels
+from centernet_d2.modeling.lsnet.towers import (
+    PyramidFusion,
+    attenuate_gradient,
+    conv,
+    count_groups,
+    get_neighboring_levels,
+)
 from centernet_d2.ops.lsnet.corner_heatmaps import corner_focal_loss
 from centernet_d2.structures import Targets
 
@@ -148,6 +154,13 @@ def test_losses_of_corners_by_their_formulas():
     assert float(losses["loss_corner_offset"]) == pytest.approx(sum(offset) / 2, rel=1e-4)
     corner = sum(float(corner_focal_loss(logits, wanted)) / count for logits, wanted, count in heat) / 2
     assert float(losses["loss_corner"]) == pytest.approx(0.25 * corner, rel=1e-4)
+
+
+def test_convolutions_before_training():
+    torch.manual_seed(0)
+    plain, biased = conv(64, 32, 3), conv(8, 4, 1, bias=-4.6)
+    assert plain.weight.std().item() == pytest.approx(0.01, rel=0.03) and not plain.bias.any()
+    assert torch.equal(biased.bias, torch.full((4,), -4.6)) and plain(torch.zeros(1, 64, 5, 7)).shape == (1, 32, 5, 7)
 
 
 def test_choices_of_kernel_points():
