@@ -8,6 +8,7 @@ exactly from its iteration.
 from __future__ import annotations
 
 import multiprocessing
+import random
 import signal
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
@@ -115,10 +116,11 @@ def load_training_dicts(
 ) -> list[DatasetDict]:
     """Load all dataset dicts of ``DATASETS.TRAIN``, each dataset by ``load``.
 
-    ``DATALOADER.FILTER_EMPTY_ANNOTATIONS`` drops those without objects.
+    ``DATALOADER.FILTER_EMPTY_ANNOTATIONS`` drops those without objects, and ``DATASETS.TRAIN_IMAGES`` are kept of the
+    others.
 
     Raises:
-        ValueError: no image is left.
+        ValueError: no image is left, or there are fewer than that.
     """
     dataset_dicts = [dataset_dict for name in cfg.DATASETS.TRAIN for dataset_dict in load(name)]
     if cfg.DATALOADER.FILTER_EMPTY_ANNOTATIONS:
@@ -126,6 +128,12 @@ def load_training_dicts(
     if not dataset_dicts:
         names = ", ".join(cfg.DATASETS.TRAIN) or "nothing"
         raise ValueError(f"DATASETS.TRAIN names {names}: there is no image with objects to train on")
+    wanted, count = cfg.DATASETS.TRAIN_IMAGES, len(dataset_dicts)
+    if not 0 <= wanted <= count:
+        raise ValueError(f"DATASETS.TRAIN_IMAGES is {wanted}, but there are {count} images to train on")
+    if wanted:
+        chosen = random.Random(0).sample(range(count), count)[:wanted]
+        dataset_dicts = [dataset_dicts[i] for i in sorted(chosen)]
     return dataset_dicts
 
 

@@ -195,6 +195,18 @@ def test_images_without_objects(cfg: CfgNode, dataset_dicts: list[dict[str, Any]
         load_training_dicts(cfg)
 
 
+def test_a_part_of_the_images(cfg: CfgNode) -> None:
+    """A larger part contains a smaller one; neither depends on the seed."""
+    parts = []
+    for cfg.SEED, cfg.DATASETS.TRAIN_IMAGES in ((1, 3), (2, 3), (1, 7), (1, 0)):
+        parts.append([dataset_dict["image_id"] for dataset_dict in load_training_dicts(cfg)])
+    assert parts[0] == parts[1] and [len(part) for part in parts] == [3, 3, 7, 10]
+    assert set(parts[0]) < set(parts[2]) < set(parts[3]) and parts[2] == sorted(parts[2])
+    cfg.DATASETS.TRAIN_IMAGES = 11
+    with pytest.raises(ValueError, match="TRAIN_IMAGES is 11, but there are 10"):
+        load_training_dicts(cfg)
+
+
 def test_test_loader_gives_every_image_once_and_names_a_corrupt_one(
     cfg: CfgNode, dataset_dicts: list[dict[str, Any]]
 ) -> None:

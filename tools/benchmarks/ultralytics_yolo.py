@@ -17,6 +17,7 @@ import torch
 from detectron2.config import CfgNode
 from detectron2.structures import Boxes, BoxMode, Instances
 
+from centernet_d2.data.build import load_training_dicts
 from centernet_d2.data.catalog import get_class_names, load_dataset_dicts
 from centernet_d2.evaluation.build import build_evaluator
 
@@ -26,10 +27,11 @@ def write_yolo_set(cfg: CfgNode, folder: Path) -> Path:
 
     Crowds are left out.
     """
-    for split, names in (("train", cfg.DATASETS.TRAIN), ("val", cfg.DATASETS.TEST)):
+    tested = [record for name in cfg.DATASETS.TEST for record in load_dataset_dicts(name)]
+    for split, records in (("train", load_training_dicts(cfg)), ("val", tested)):
         for kind in ("images", "labels"):
             (folder / kind / split).mkdir(parents=True, exist_ok=True)
-        for number, one in enumerate(record for name in names for record in load_dataset_dicts(name)):
+        for number, one in enumerate(records):
             source = Path(one["file_name"]).resolve()
             link = folder / "images" / split / f"{number}{source.suffix}"
             link.unlink(missing_ok=True)
@@ -58,8 +60,8 @@ def train_yolo(cfg: CfgNode, folder: Path) -> dict[str, Any]:
 
     folder = folder.resolve()
     data, size = write_yolo_set(cfg, folder / "data"), list(cfg.INPUT.SIZE_TEST)
-    images = sum(len(load_dataset_dicts(name)) for name in cfg.DATASETS.TRAIN)
-    epochs = cfg.SOLVER.EPOCHS or cfg.SOLVER.MAX_ITER * cfg.SOLVER.IMS_PER_BATCH / images
+    seen = cfg.SOLVER.MAX_ITER * cfg.SOLVER.IMS_PER_BATCH
+    epochs = cfg.SOLVER.EPOCHS or seen / len(load_training_dicts(cfg))
     start = time.monotonic()
     YOLO("yolo11n.yaml").train(
         data=str(data), epochs=math.ceil(epochs), batch=cfg.SOLVER.IMS_PER_BATCH, imgsz=max(size), seed=cfg.SEED,

@@ -107,6 +107,8 @@ def add_data(cfg: CfgNode) -> None:
     # object of another dataset: source, margin (side of the square, such as "1.5" times the longer side of the box).
     # Relative paths start at DETECTRON2_DATASETS.
     cfg.DATASETS.CUSTOM = []
+    # Train on so many images of DATASETS.TRAIN, drawn at random but always the same ones; more contain fewer. 0: all.
+    cfg.DATASETS.TRAIN_IMAGES = 0
     # Keypoints that the categories of a "coco" file name.
     cfg.DATASETS.KEYPOINTS = CfgNode()
     # Pairs of names that are exchanged in a flipped image, such as [["ear_a", "ear_b"]]; []: inferred from the names
