@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import json
 import logging
 from collections.abc import Iterable, Iterator
 from typing import Any
@@ -93,7 +94,8 @@ def warn_of_unused_keys(cfg: CfgNode) -> None:
     default = get_detectron2_cfg()
     for key in _list_leaves(default):
         ours = next((ours for prefix, ours in _UNUSED.items() if key == prefix or key.startswith(prefix + ".")), None)
-        if ours is not None and _get_value(cfg, key) != _get_value(default, key):
+        # As JSON: tuples in tuples are lists in a saved config.
+        if ours is not None and json.dumps(_get_value(cfg, key)) != json.dumps(_get_value(default, key)):
             _logger.warning("%s has no effect here%s", key, f": set {ours}" if ours else "")
 
 

@@ -10,6 +10,7 @@ import torch
 from detectron2.modeling import build_model
 from torchvision.ops import box_iou
 
+from centernet_d2.config import get_cfg, warn_of_unused_keys
 from centernet_d2.runtime import merging
 from tests.helpers.keypoints import keypoint_cfg
 from tests.helpers.tiny import tiny_cfg, tiny_model
@@ -114,6 +115,14 @@ def test_inherited_keys_without_effect_are_said(key, value, ours, caplog):
 def test_others_are_not_said(caplog):
     assert said(caplog, "TEST.DETECTIONS_PER_IMAGE", 50, "INPUT.MIN_SIZE_TRAIN", [800]) == []
     assert said(caplog, "MODEL.RPN.NMS_THRESH", 0.5) == ["MODEL.RPN.NMS_THRESH has no effect here"]
+
+
+def test_nothing_is_said_of_a_saved_config(caplog, tmp_path):
+    (tmp_path / "config.yaml").write_text(get_cfg().dump())
+    cfg = get_cfg()
+    cfg.merge_from_file(str(tmp_path / "config.yaml"))
+    warn_of_unused_keys(cfg)
+    assert caplog.messages == []
 
 
 @pytest.mark.parametrize(
