@@ -53,8 +53,11 @@ from centernet_d2.analysis.model_cost import count_flops
 from centernet_d2.data.build import build_train_loader
 from centernet_d2.engine.acceleration import CudaGraphs
 from centernet_d2.engine.setup import setup_cfg
+from centernet_d2.layers.deform_conv import KERNELS, deform_conv
 
 PRECISIONS = {"float32": None, "bfloat16": torch.bfloat16, "float16": torch.float16}
+# Channels, output channels and side of the layers with the most samples: five such in DLA-34, then R_18_DCN's three.
+DEFORMABLE = ((64, 64, 128), (512, 256, 16), (256, 128, 32), (128, 64, 64))
 # Of CPU and device, relative to the largest value of a map or to a loss.
 TOLERANCE = 1e-3
 
@@ -136,7 +139,7 @@ def make_batch(model: Any, count: int, side: int) -> list[dict[str, Any]]:
     return [{"image": image, "instances": instances} for _ in range(count)]
 
 
-def time_training(name: str, count: int, precision: str, report: Report) -> list[dict[str, Any]]:
+def time_training(name: str, count: int, precision: str, compiled: bool, report: Report) -> list[dict[str, Any]]:
     """Time forward, backward and the optimizer's step; count the host's waits in one of them."""
     device, model = report.device, build_network(name, report).train()
     optimizer, batch = torch.optim.AdamW(model.parameters(), 1e-6), make_batch(model, count, report.side)
@@ -148,7 +151,11 @@ def time_training(name: str, count: int, precision: str, report: Report) -> list
         sum(losses.values()).backward()
         optimizer.step()
 
-    return [finish_row(f"training, {name}", count, precision, step, 3.0, model, report)]
+    flops = 3 * count_network(model, count, report)
+    if compiled:
+        model.compile(mode="reduce-overhead", with_losses=True)
+    label = f"training, {name}" + ", compiled with CUDA graphs" * compiled
+    return [finish_row(label, (count, report.side), precision, step, flops, report)]
 
 
 def time_prediction(name: str, count: int, precision: str, graph: bool, report: Report) -> list[dict[str, Any]]:
@@ -167,7 +174,27 @@ def time_prediction(name: str, count: int, precision: str, graph: bool, report: 
             network(images)
 
     label = f"maps, {name}" + ", CUDA graph" * graph
-    return [finish_row(label, count, precision, predict, 1.0, model, report)]
+    flops = count_network(model, count, report)
+    return [finish_row(label, (count, report.side), precision, predict, flops, report)]
+
+
+def time_deform_conv(layer: tuple[int, int, int], kernel: str, report: Report) -> list[dict[str, Any]]:
+    """Time forward and backward of a deformable convolution of so many input and output channels and such a side."""
+    channels, out_channels, side = layer
+    device, count = report.device, 2 if report.small else 32
+    x, offset_mask, weight = (
+        torch.randn(*shape, device=device, requires_grad=True)
+        for shape in ((count, channels, side, side), (count, 27, side, side), (out_channels, channels, 3, 3))
+    )
+
+    def step() -> None:
+        with autocast(device, "bfloat16"):
+            result = deform_conv(x.bfloat16(), offset_mask.bfloat16(), weight, None, kernel=kernel)
+        result.sum().backward()
+
+    label = f"deformable convolution, {channels} to {out_channels}, {kernel}"
+    flops = 3 * 2 * 9 * channels * out_channels * side**2 * count
+    return [finish_row(label, (count, side), "bfloat16", step, flops, report)]
 
 
 def autocast(device: torch.device, precision: str) -> AbstractContextManager[Any]:
@@ -175,25 +202,31 @@ def autocast(device: torch.device, precision: str) -> AbstractContextManager[Any
     return nullcontext() if dtype is None else torch.autocast(device.type, dtype=dtype)
 
 
+def count_network(model: Any, count: int, report: Report) -> float:
+    """Return the operations of one forward pass of ``count`` images, two for each multiplication with its addition."""
+    training, image = model.training, torch.zeros(1, model.input_channels, report.side, report.side)
+    flops = 2 * count * count_flops(model.eval().predict_maps, image.to(report.device))
+    model.train(training)
+    return flops
+
+
 def finish_row(
-    label: str, count: int, precision: str, f: Callable[[], Any], passes: float, model: Any, report: Report
+    label: str, images: tuple[int, int], precision: str, f: Callable[[], Any], flops: float, report: Report
 ) -> dict[str, Any]:
-    """Measure ``f``, which costs ``passes`` forward passes of the network."""
+    """Measure ``f``, which takes ``flops`` for ``images``, so many and of such a side."""
     device, memory = report.device, None
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
     seconds = measure(f, device, 0.1 if report.small else 1.0)
     if device.type == "cuda":
         memory = torch.cuda.max_memory_allocated(device) / 2**20
-    image = torch.zeros(1, model.input_channels, report.side, report.side, device=device)
-    flops = 2 * passes * count * count_flops(model.eval().predict_maps, image)
     peak = report.results["machine"]["peaks"]["float32" if precision == "float32" else "16 bits"]
     return {
         "what": label,
-        "images": count,
-        "side": report.side,
+        "images": images[0],
+        "side": images[1],
         "precision": precision,
-        "images_per_second": count / seconds,
+        "images_per_second": images[0] / seconds,
         "peak_mib": memory,
         "share_of_peak": flops / seconds / peak,
         "waits": count_waits(f, device),
@@ -217,10 +250,18 @@ def measure_all(report: Report, args: argparse.Namespace) -> None:
             for name in args.networks:
                 label, settings = f"{name}, {count}, {precision}", (name, count, precision)
                 seconds = 20.0 if report.small else 12.0
-                report.run(f"training, {label}", lambda s=settings: time_training(*s, report), "speed", seconds)
+                report.run(f"training, {label}", lambda s=settings: time_training(*s, False, report), "speed", seconds)
                 for graph in (False,) if report.small else (False, True):
                     predict = lambda s=settings, g=graph: time_prediction(*s, g, report)  # noqa: E731
                     report.run(f"maps, {label}" + ", graph" * graph, predict, "speed", seconds)
+    for layer in DEFORMABLE:
+        for kernel in KERNELS[1:]:
+            time_it = lambda s=layer, k=kernel: time_deform_conv(s, k, report)  # noqa: E731
+            report.run(f"deformable convolution, {layer}, {kernel}", time_it, "speed", 5.0)
+    if not report.small:
+        for count in (1, 32):
+            graphs = lambda n=count: time_training("DLA_34", n, "bfloat16", True, report)  # noqa: E731
+            report.run(f"training, DLA_34, {count}, compiled", graphs, "speed", 90.0)
     paths = [
         x
         for x in sorted((ROOT / "configs").glob("Synthetic*/[a-z]*.yaml"))

@@ -32,7 +32,7 @@ FOLDERS = ["ops", "modeling/heads", "modeling/lsnet", "evaluation"]
 # Tests that must notice changes of a file, or of a folder's files, beside those of the file's own name in tests/.
 TESTS = {
     "ops/box3d_geometry.py": ["structures/test_boxes3d.py", "modeling/tasks/test_boxes3d.py"],
-    "ops/deform_conv_cpu.py": ["layers/test_deform_conv.py"],
+    "ops/deform_conv.py": ["layers/test_deform_conv.py"],
     "ops/extreme_points.py": ["modeling/tasks/test_extreme_points.py"],
     "ops/grid_coding.py": ["modeling/heads/test_grid_points.py"],
     "modeling/heads/angle.py": ["modeling/tasks/test_rotated_boxes.py"],

@@ -9,11 +9,21 @@ import torch
 import torchvision
 from torch import Tensor, nn
 
-from centernet_d2.ops.deform_conv_cpu import deform_conv_cpu
+from centernet_d2.ops.deform_conv import deform_conv_cpu, deform_conv_gather
+
+#: Of MODEL.DEFORM_CONV. "auto" is ``deform_conv_cpu`` on a CPU, else torchvision's; "gather" is
+#: ``deform_conv_gather`` on any device.
+KERNELS = ("auto", "torchvision", "gather")
 
 
 def deform_conv(
-    x: Tensor, offset_mask: Tensor, weight: Tensor, bias: Tensor | None, padding: int = 1, stride: int = 1
+    x: Tensor,
+    offset_mask: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    padding: int = 1,
+    stride: int = 1,
+    kernel: str = "auto",
 ) -> Tensor:
     """Apply a convolution whose taps are moved and weighted at every cell; stride 1.
 
@@ -25,23 +35,27 @@ def deform_conv(
             cells of ``x``), then a logit of each tap's weight.
         weight: (d, c / groups, kernel height, kernel width), T taps.
         bias: (d,).
+        kernel: of :data:`KERNELS`, where there are neither strides nor groups.
 
     Returns:
         (N, d, H / stride, W / stride), the dtype of ``x``. Computed in at least float32, also under autocast: positions
         rounded to 8 bits would be wrong by cells. Of bfloat16 on a CPU, the matrix product with the weights is in
-        bfloat16.
+        bfloat16; with the kernel "gather" the samples, too, of any dtype.
     """
     taps = weight.shape[2] * weight.shape[3]
     dtype = torch.float64 if x.dtype == torch.float64 else torch.float32
-    # ONNX has the operator itself. The faster one for CPUs has neither strides nor groups.
-    plain = stride == 1 and weight.shape[1] == x.shape[1]
-    on_cpu = plain and x.device.type == "cpu" and not torch.compiler.is_exporting()
-    product = x.dtype if on_cpu and x.dtype == torch.bfloat16 else dtype
+    # ONNX has the operator itself. Ours have neither strides nor groups.
+    plain = stride == 1 and weight.shape[1] == x.shape[1] and not torch.compiler.is_exporting()
+    gathered = plain and kernel == "gather"
+    on_cpu = plain and kernel == "auto" and x.device.type == "cpu"
+    product = x.dtype if gathered or (on_cpu and x.dtype == torch.bfloat16) else dtype
     with torch.autocast(x.device.type, enabled=False):
         offset, mask = offset_mask.to(dtype).split([2 * taps, taps], dim=1)
         bias = None if bias is None else bias.to(product)
-        arguments = x.to(dtype), offset, weight.to(product), bias
-        if on_cpu:
+        arguments = x.to(product if gathered else dtype), offset, weight.to(product), bias
+        if gathered:
+            result = deform_conv_gather(*arguments, padding=padding, mask=mask.sigmoid())
+        elif on_cpu:
             result = deform_conv_cpu(*arguments, padding=padding, mask=mask.sigmoid())
         else:
             result = torchvision.ops.deform_conv2d(*arguments, stride=stride, padding=padding, mask=mask.sigmoid())
@@ -58,7 +72,12 @@ class ModulatedDeformConv2d(nn.Module):
         norm: applied to the result.
         stride, groups: as of a convolution.
         bias: whether there is one.
+
+    Attributes:
+        kernel: see :func:`set_deform_conv`.
     """
+
+    kernel = "auto"
 
     def __init__(
         self,
@@ -81,7 +100,7 @@ class ModulatedDeformConv2d(nn.Module):
         self.norm = norm
 
     def forward(self, x: Tensor) -> Tensor:
-        x = deform_conv(x, self.offset_mask(x), self.weight, self.bias, stride=self.stride)
+        x = deform_conv(x, self.offset_mask(x), self.weight, self.bias, stride=self.stride, kernel=self.kernel)
         return x if self.norm is None else self.norm(x)
 
     @classmethod
@@ -97,6 +116,19 @@ class ModulatedDeformConv2d(nn.Module):
         )
         layer.weight, layer.bias = cast(nn.Parameter, conv.weight), cast("nn.Parameter | None", conv.bias)
         return layer
+
+
+def set_deform_conv(module: nn.Module, kernel: str) -> None:
+    """Compute the deformable convolutions inside ``module`` by ``kernel`` from now on.
+
+    Raises:
+        ValueError: it is none of :data:`KERNELS`.
+    """
+    if kernel not in KERNELS:
+        raise ValueError(f"MODEL.DEFORM_CONV must be one of {KERNELS}, not {kernel!r}")
+    for part in module.modules():
+        if isinstance(part, ModulatedDeformConv2d):
+            part.kernel = kernel
 
 
 def make_deformable(module: nn.Module) -> None:

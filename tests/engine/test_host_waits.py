@@ -45,6 +45,12 @@ def test_light_networks_do_not_wait_either(process, config):
     check(rehearse(process, config, *ON_SYNTHETIC), 1)
 
 
+@pytest.mark.parametrize("kernel", ["torchvision", "gather"])
+def test_deformable_convolutions_do_not_wait(process, kernel):
+    config = CONFIGS / "COCO-Detection/centernet_R_18_DCN_1pt.yaml"
+    check(rehearse(process, config, *ON_SYNTHETIC, "MODEL.DEFORM_CONV", kernel), 1)
+
+
 @pytest.mark.parametrize(
     "opts",
     [

@@ -8,9 +8,11 @@ import pytest
 import torch
 import torch.nn.functional as F
 import torchvision
+from detectron2.modeling import build_model
 
 from centernet_d2.layers.deform_conv import ModulatedDeformConv2d, deform_conv
-from centernet_d2.ops.deform_conv_cpu import deform_conv_cpu
+from centernet_d2.ops.deform_conv import deform_conv_cpu, deform_conv_gather
+from tests.helpers.tiny import tiny_cfg
 
 
 def bilinear(plane, y, x):
@@ -106,18 +108,19 @@ def random_inputs(size, count=2, channels=4, out_channels=6, dtype=torch.float64
         ((37, 41), torch.float32, 1e-5),
     ],
 )
-def test_equals_torchvision(size, dtype, tolerance):
+@pytest.mark.parametrize("ours", [deform_conv_cpu, deform_conv_gather])
+def test_equals_torchvision(ours, size, dtype, tolerance):
     """What a CPU runs equals the kernel that a GPU runs, in values and all gradients; taps far outside among them."""
     inputs = random_inputs(size, dtype=dtype)
     x, offset, weight, bias, mask = inputs
     results = []
-    for function in (deform_conv_cpu, torchvision.ops.deform_conv2d):
+    for function in (ours, torchvision.ops.deform_conv2d):
         value = function(x, offset, weight, bias, padding=1, mask=mask)
         with torch.no_grad():
             assert torch.equal(function(x, offset, weight, bias, padding=1, mask=mask), value)
         results.append((value, *torch.autograd.grad((value * value.detach().cos()).sum(), inputs)))
-    for ours, theirs in zip(*results, strict=True):
-        torch.testing.assert_close(ours, theirs, atol=tolerance * float(theirs.detach().abs().max()), rtol=0)
+    for result, expected in zip(*results, strict=True):
+        torch.testing.assert_close(result, expected, atol=tolerance * float(expected.detach().abs().max()), rtol=0)
 
 
 @pytest.mark.parametrize("threads", [1, 2])
@@ -145,13 +148,14 @@ def test_gradients_against_differences():
     )
 
 
-def test_bfloat16_is_near_the_exact():
+@pytest.mark.parametrize("kernel", ["auto", "gather"])
+def test_bfloat16_is_near_the_exact(kernel):
     """Each product is rounded to 8 bits; positions are not: a cell's rounding would change values wholly."""
     x, offset, weight, bias, mask = (v.detach() for v in random_inputs((20, 30), channels=32, dtype=torch.float32))
     x, weight = x.bfloat16().float(), weight.bfloat16().float()
     offset_mask = torch.cat([20 * offset, mask.logit()], dim=1)
     exact = deform_conv(x, offset_mask, weight, bias)
-    result = deform_conv(x.bfloat16(), offset_mask, weight, bias)
+    result = deform_conv(x.bfloat16(), offset_mask, weight, bias, kernel=kernel)
     assert result.dtype == torch.bfloat16
     assert (result.float() - exact).abs().max() < 0.03 * exact.abs().max()
 
@@ -167,3 +171,34 @@ def test_positions_that_are_no_numbers_harm_only_themselves(value):
     elsewhere[2, 3] = False
     assert torch.equal(result[..., elsewhere], expected[..., elsewhere])
     assert torch.isfinite(result).all() == (value == 1e30)
+
+
+@pytest.mark.parametrize(
+    ("kernel", "called"),
+    [("auto", "deform_conv_cpu"), ("gather", "deform_conv_gather"), ("torchvision", "torchvision.ops.deform_conv2d")],
+)
+def test_the_config_names_the_kernel(kernel, called, monkeypatch):
+    """All three give the same maps, and only the one that is named is called."""
+    cfg = tiny_cfg("MODEL.BACKBONE.NAME", "build_resnet_backbone", "MODEL.NECK.NAME", "DeconvNeck")
+    cfg.MODEL.RESNETS.DEPTH, cfg.MODEL.RESNETS.RES2_OUT_CHANNELS, cfg.MODEL.NECK.CHANNELS = 18, 64, [16, 16, 16]
+    maps = []
+    for name in ("auto", kernel):
+        torch.manual_seed(0)
+        cfg.MODEL.DEFORM_CONV = name
+        model = build_model(cfg).eval()
+        for part in model.modules():
+            if isinstance(part, ModulatedDeformConv2d):
+                torch.nn.init.normal_(part.offset_mask.weight, std=0.1)
+        if name == kernel:
+            others = {"deform_conv_cpu", "deform_conv_gather", "torchvision.ops.deform_conv2d"} - {called}
+            for other in others:
+                monkeypatch.setattr(f"centernet_d2.layers.deform_conv.{other}", None)
+        with torch.no_grad():
+            maps.append(model.predict_maps(torch.randn(1, 3, 64, 64, generator=torch.Generator().manual_seed(0))))
+    for key, expected in maps[0].items():
+        torch.testing.assert_close(maps[1][key], expected, atol=1e-5, rtol=1e-4)
+
+
+def test_an_unknown_kernel_is_refused():
+    with pytest.raises(ValueError, match=r"MODEL.DEFORM_CONV must be one of .*'fast'"):
+        build_model(tiny_cfg("MODEL.DEFORM_CONV", "fast"))

@@ -9,6 +9,9 @@ def add_networks(cfg: CfgNode) -> None:
     # Order of weights and maps in memory: channels innermost, quicker on CPUs, and what GPUs' tensor cores take.
     # Same results.
     cfg.MODEL.CHANNELS_LAST = True
+    # How deformable convolutions are computed: "auto", "torchvision" or "gather", see layers.deform_conv. Same results;
+    # with "gather" samples are rounded to 16 bits where maps are.
+    cfg.MODEL.DEFORM_CONV = "auto"
 
     # Batch normalizations of the backbone use their loaded statistics in training, too, and do not change them.
     cfg.MODEL.BACKBONE.NORM_EVAL = False

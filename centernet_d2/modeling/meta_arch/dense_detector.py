@@ -12,6 +12,7 @@ from detectron2.structures import ImageList, Instances
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from centernet_d2.layers.deform_conv import set_deform_conv
 from centernet_d2.layers.memory_format import choose_memory_format
 from centernet_d2.modeling.neck import Neck, build_neck
 from centernet_d2.modeling.test_time_augmentation import TestTimeAugmentation, check_tensor
@@ -26,6 +27,7 @@ class DenseDetector(nn.Module, ABC):
         pixel_mean, pixel_std: per channel, in the order and range (0..255) of the images.
         channels_last: order of weights and maps in memory, which is faster on some devices; results are the same. It
             is left out where it is not safe.
+        deform_conv: a name of :data:`~centernet_d2.layers.deform_conv.KERNELS`.
         backbone_norm_eval: batch normalizations of the backbone stay in evaluation mode.
 
     Attributes:
@@ -48,6 +50,7 @@ class DenseDetector(nn.Module, ABC):
         pixel_mean: list[float],
         pixel_std: list[float],
         channels_last: bool = True,
+        deform_conv: str = "auto",
         backbone_norm_eval: bool = False,
     ) -> None:
         super().__init__()
@@ -56,6 +59,7 @@ class DenseDetector(nn.Module, ABC):
         self.register_buffer("pixel_std", torch.tensor(pixel_std).view(-1, 1, 1), persistent=False)
         self.strides = tuple(sorted({shape.stride for shape in (neck or backbone).output_shape().values()}))
         self.channels_last, self.backbone_norm_eval = channels_last, backbone_norm_eval
+        set_deform_conv(self, deform_conv)
 
     @classmethod
     def from_config(cls, cfg: CfgNode) -> dict[str, Any]:
@@ -67,6 +71,7 @@ class DenseDetector(nn.Module, ABC):
             "pixel_mean": cfg.MODEL.PIXEL_MEAN,
             "pixel_std": cfg.MODEL.PIXEL_STD,
             "channels_last": cfg.MODEL.CHANNELS_LAST,
+            "deform_conv": cfg.MODEL.DEFORM_CONV,
             "backbone_norm_eval": cfg.MODEL.BACKBONE.NORM_EVAL,
         }
 

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 import torchvision
 from torch import Tensor
 
-from centernet_d2.ops.deform_conv_cpu import convolve_at_positions
+from centernet_d2.ops.deform_conv import convolve_at_positions
 
 
 def pyramid_deform_conv(

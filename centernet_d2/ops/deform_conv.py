@@ -1,8 +1,8 @@
-"""Modulated deformable convolution for CPUs, in plain PyTorch operations.
+"""Modulated deformable convolution in plain PyTorch operations: one for CPUs, one for any device.
 
 A tap's value is a weighted sum of four cells: one bag of rows of a channels-last map. Bags are summed by the operator
-made for embeddings, and a matrix product with the weights does the rest. A part of the positions at a time, so that
-what is in between stays in the cache; in the backward pass it is computed again.
+made for embeddings, and a matrix product with the weights does the rest. On CPUs a part of the positions at a time, so
+that what is in between stays in the cache; elsewhere all at once. In the backward pass it is computed again.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.function import once_differentiable
+from torch.utils.checkpoint import checkpoint
 
 # Places times channels worked on at a time, for each thread. (More take memory, fewer are slower.)
 _PART = 2**17
@@ -36,12 +37,46 @@ def deform_conv_cpu(
     Returns:
         (N, d, H', W') in the memory format channels-last. The matrix product is of the dtype of ``weight``.
     """
-    columns = weight.shape[3]
-    out_height, out_width = offset.shape[2:]
-    tap = torch.arange(weight.shape[2] * columns).view(-1, 1, 1)
-    y = offset[:, 0::2] + (torch.arange(out_height)[:, None] + tap // columns - padding)
-    x_at = offset[:, 1::2] + (torch.arange(out_width) + tap % columns - padding)
+    y, x_at = _locate_taps(offset, weight, padding)
     return convolve_at_positions(x, y, x_at, mask, weight, bias)
+
+
+def deform_conv_gather(
+    x: Tensor, offset: Tensor, weight: Tensor, bias: Tensor | None, padding: int, mask: Tensor
+) -> Tensor:
+    """``torchvision.ops.deform_conv2d`` of stride 1; arguments and result as of
+    :func:`deform_conv_cpu`, but that ``x`` has the dtype of ``weight``, which samples are rounded to. Positions are in
+    the dtype of ``offset``. (torchvision's kernel for GPUs takes float32, and reads channels that lie apart.)
+
+    The samples of the whole batch are in memory, T times the size of ``x``, and not kept for the backward pass, which
+    gathers them again.
+    """
+    arguments = x, offset, weight, bias, padding, mask
+    if not torch.is_grad_enabled():
+        return _convolve_at_once(*arguments)
+    return checkpoint(_convolve_at_once, *arguments, use_reentrant=False, preserve_rng_state=False)
+
+
+def _convolve_at_once(
+    x: Tensor, offset: Tensor, weight: Tensor, bias: Tensor | None, padding: int, mask: Tensor
+) -> Tensor:
+    count, (height, width) = len(x), offset.shape[2:]
+    y, x_at = _locate_taps(offset, weight, padding)
+    rows, positions, size = _list_rows(x, y, x_at, mask)
+    first = torch.arange(count, dtype=torch.int32, device=x.device) * (size[0] * size[1])
+    first = first[:, None].expand(-1, height * width).flatten()
+    values = _sample_taps(rows, positions, first, size)[2]
+    result = F.linear(values, weight.permute(0, 2, 3, 1).flatten(1), bias)
+    return result.view(count, height, width, -1).permute(0, 3, 1, 2)
+
+
+def _locate_taps(offset: Tensor, weight: Tensor, padding: int) -> tuple[Tensor, Tensor]:
+    """Return the positions y and x of the taps, (N, T, H', W') each, in cells; arguments of :func:`deform_conv_cpu`."""
+    columns = weight.shape[3]
+    tap = torch.arange(weight.shape[2] * columns, device=offset.device).view(-1, 1, 1)
+    row, column = (torch.arange(side, device=offset.device) for side in offset.shape[2:])
+    y = offset[:, 0::2] + (row[:, None] + tap // columns - padding)
+    return y, offset[:, 1::2] + (column + tap % columns - padding)
 
 
 def convolve_at_positions(
@@ -58,15 +93,21 @@ def convolve_at_positions(
     Returns:
         As :func:`deform_conv_cpu`.
     """
-    count, channels, height, width = x.shape
-    out_height, out_width = y.shape[2:]
-    rows = F.pad(x.permute(0, 2, 3, 1), (0, 0, *[_BORDER] * 4)).contiguous().view(-1, channels)
-    size = (height + 2 * _BORDER, width + 2 * _BORDER)
-    positions = torch.stack([y, x_at, mask]).permute(0, 1, 3, 4, 2).reshape(3, -1, y.shape[1])
+    count, (out_height, out_width) = len(x), y.shape[2:]
+    rows, positions, size = _list_rows(x, y, x_at, mask)
     # Without gradients there is no need of the function, which graphs cannot be traced through.
     function = _RowConvolution.apply if torch.is_grad_enabled() else _convolve_rows
     result = function(rows, positions, weight.permute(0, 2, 3, 1).flatten(1), bias, size, out_height * out_width)
     return result.view(count, out_height, out_width, -1).permute(0, 3, 1, 2)
+
+
+def _list_rows(x: Tensor, y: Tensor, x_at: Tensor, mask: Tensor) -> tuple[Tensor, Tensor, tuple[int, int]]:
+    """Return the cells of the maps, each with a border, as rows (N H W, c), y, x and mask of the taps (3, N H' W', T),
+    and the size (H, W) with the border; arguments of :func:`convolve_at_positions`."""
+    height, width = x.shape[2:]
+    rows = F.pad(x.permute(0, 2, 3, 1), (0, 0, *[_BORDER] * 4)).contiguous().view(-1, x.shape[1])
+    positions = torch.stack([y, x_at, mask]).permute(0, 1, 3, 4, 2).reshape(3, -1, y.shape[1])
+    return rows, positions, (height + 2 * _BORDER, width + 2 * _BORDER)
 
 
 def _find_corners(positions: Tensor, first: Tensor, size: tuple[int, int]) -> tuple[Tensor, Tensor]:
@@ -93,6 +134,7 @@ def _sample_taps(
     """Return corners and weights of ``positions`` (3, P, T), and the taps' values (P, T * c)."""
     starts = first[:, None].expand(positions.shape[1:]).flatten()
     index, fraction = _find_corners(positions.flatten(1), starts, size)
+    fraction = fraction.to(rows.dtype)
     values = F.embedding_bag(index, rows, per_sample_weights=fraction, mode="sum")
     return index, fraction, values.view(positions.shape[1], -1)
 
