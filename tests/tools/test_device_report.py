@@ -32,6 +32,9 @@ def test_a_network_and_a_task(tmp_path):
     report, text = run(tmp_path / "report", "--minutes", "4", "--networks", "R_18_DCN", "--tasks", "shapes_1pt")
     (row,) = report["equality"]
     assert row["equal"] and row["maps"] == row["losses"] == 0
-    assert len(report["speed"]) == 4
+    labels = [row["what"] for row in report["speed"]]
+    assert len([x for x in labels if x.endswith("R_18_DCN")]) == 4
+    for kernel in ("torchvision", "gather"):
+        assert len([x for x in labels if x.startswith("deformable") and x.endswith(kernel)]) == 4
     assert all(x["images_per_second"] > 0 and x["share_of_peak"] > 0 for x in report["speed"])
     assert "Synthetic/shapes_1pt" in text
