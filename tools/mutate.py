@@ -150,8 +150,8 @@ class Mutator(ast.NodeTransformer):
         return node
 
     def visit_keyword(self, node: ast.keyword) -> ast.AST:
-        """``strict`` of zip is an assertion, and ``frozen`` of dataclasses."""
-        return node if node.arg in ("strict", "frozen") else self.generic_visit(node)
+        """``strict`` of zip and ``frozen`` of dataclasses are assertions, ``inplace`` saves memory."""
+        return node if node.arg in ("strict", "frozen", "inplace") else self.generic_visit(node)
 
     def visit_Assert(self, node: ast.Assert) -> ast.AST:
         return node
