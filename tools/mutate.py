@@ -139,7 +139,7 @@ class Mutator(ast.NodeTransformer):
 
     def visit_FunctionDef(self, node: ast.FunctionDef) -> ast.AST:
         """Annotations are left alone, and drawings."""
-        if node.name.startswith("plot_"):
+        if node.name.startswith(("plot_", "_draw", "_make_figure")):
             return node
         node.body = [self.visit(one) for one in node.body]
         node.args.defaults = [self.visit(one) for one in node.args.defaults]

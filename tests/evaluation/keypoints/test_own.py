@@ -55,6 +55,18 @@ def test_errors_by_hand():
     )
 
 
+@pytest.mark.parametrize("corrupt", ["keypoints", "scores"])
+def test_what_is_not_finite_finds_nothing(corrupt):
+    points = [(10.0, 10), (90, 40), (0, 0)]
+    found = predict((0, 0.9, points), (0, 0.3, [(x + 3, y) for x, y in points]))
+    if corrupt == "keypoints":
+        found.pred_keypoints[0, 1, 0] = math.nan
+    else:
+        found.scores[0] = math.inf
+    errors = measure_errors(found, [annotation([(10, 10, 2), (90, 40, 1), (0, 0, 0)], 0)], SCHEMA)
+    assert errors[0, :2, :2].tolist() == [[3, 0], [3, 0]]
+
+
 def test_nothing_to_find_and_nothing_found():
     assert measure_errors(predict((0, 0.9, [(0, 0)] * 3)), [], SCHEMA).shape == (0, 3, 3)
     empty = predict((0, 0.9, [(0, 0)] * 3))[[False]]
@@ -62,7 +74,8 @@ def test_nothing_to_find_and_nothing_found():
     assert summarize_errors(errors)["missed"] == 100 and math.isnan(summarize_errors(errors)["error_px"])
 
 
-def test_results_have_similarity_and_errors(tmp_path):
+@pytest.mark.parametrize("covariance", [False, True])
+def test_results_have_similarity_and_errors(tmp_path, covariance):
     """Of two classes with keypoints of their own; the truth as a prediction, but for one keypoint of four moved."""
     hammer = annotate(2, 9, (50, 50, 2, 80, 50, 1), num_keypoints=2, bbox=[48, 40, 40, 20])
     write(tmp_path, [annotate(), hammer], [CAT, HAMMER])
@@ -76,6 +89,8 @@ def test_results_have_similarity_and_errors(tmp_path):
     found.pred_boxes = Boxes(torch.cat([boxes[:, :2], boxes[:, :2] + boxes[:, 2:]], dim=1))
     found.pred_keypoints = torch.tensor([a["keypoints"] for a in objects]).reshape(2, -1, 3)
     found.pred_keypoints[1, 4, 0] += 20  # the hammer's tail, half its box away
+    if covariance:
+        found.pred_keypoint_covariance = torch.eye(2).expand(*found.pred_keypoints.shape[:2], 2, 2).contiguous()
     evaluator.process([dataset_dict], [{"instances": found}])
     results = evaluator.evaluate()
     # Similarity of the hammer: (1 + exp(-20^2 / (2 * 800 * 0.1^2))) / 2 = 0.5, so it counts at one of ten thresholds.
@@ -86,3 +101,9 @@ def test_results_have_similarity_and_errors(tmp_path):
     data = json.loads((tmp_path / "out/inference" / NAME / "keypoint_errors.json").read_text())
     assert data["keypoints"]["hammer.tail"]["error_px"] == pytest.approx(20)
     assert (tmp_path / "out/inference" / NAME / "keypoint_errors.png").stat().st_size > 5000
+    assert ("keypoint_calibration" in results) == covariance
+    if covariance:  # four of five are where they should be, the other is 20 units away
+        assert results["keypoint_calibration"]["coverage1"] == results["keypoint_calibration"]["coverage2"] == 80
+        data = json.loads((tmp_path / "out/inference" / NAME / "keypoint_calibration.json").read_text())
+        assert "calibration" not in data, "the model gave none"
+        assert sum(row[2] for row in data["reliability"]) == 5
