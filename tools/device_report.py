@@ -181,7 +181,9 @@ def time_prediction(name: str, count: int, precision: str, graph: bool, report: 
 def time_deform_conv(layer: tuple[int, int, int], kernel: str, report: Report) -> list[dict[str, Any]]:
     """Time forward and backward of a deformable convolution of so many input and output channels and such a side."""
     channels, out_channels, side = layer
-    device, count = report.device, 2 if report.small else 32
+    device, count = report.device, 32
+    if report.small:
+        side, count = side // 4, 1
     x, offset_mask, weight = (
         torch.randn(*shape, device=device, requires_grad=True)
         for shape in ((count, channels, side, side), (count, 27, side, side), (out_channels, channels, 3, 3))
@@ -240,28 +242,36 @@ def run_tests() -> list[dict[str, Any]]:
     return [{"what": "tests", "equal": done.returncode == 0, "output": done.stdout.splitlines()[-5:]}]
 
 
-def measure_all(report: Report, args: argparse.Namespace) -> None:
-    """Fill the report, the most telling figures first."""
-    report.results["machine"] = describe(report.device)
-    # Batch normalization needs two images where maps of a small input have one cell.
-    counts, precisions = ((2,), ("float32", "bfloat16")) if report.small else ((32, 1, 16), tuple(PRECISIONS)[::-1])
-    for count in counts:
-        for precision in precisions:
-            for name in args.networks:
-                label, settings = f"{name}, {count}, {precision}", (name, count, precision)
-                seconds = 20.0 if report.small else 12.0
-                report.run(f"training, {label}", lambda s=settings: time_training(*s, False, report), "speed", seconds)
-                for graph in (False,) if report.small else (False, True):
-                    predict = lambda s=settings, g=graph: time_prediction(*s, g, report)  # noqa: E731
-                    report.run(f"maps, {label}" + ", graph" * graph, predict, "speed", seconds)
+def measure_networks(report: Report, names: list[str], count: int) -> None:
+    """Time training and prediction of ``count`` images."""
+    seconds = 20.0 if report.small else 12.0
+    for precision in ("float32", "bfloat16") if report.small else tuple(PRECISIONS)[::-1]:
+        for name in names:
+            label, settings = f"{name}, {count}, {precision}", (name, count, precision)
+            report.run(f"training, {label}", lambda s=settings: time_training(*s, False, report), "speed", seconds)
+            for graph in (False,) if report.small else (False, True):
+                predict = lambda s=settings, g=graph: time_prediction(*s, g, report)  # noqa: E731
+                report.run(f"maps, {label}" + ", graph" * graph, predict, "speed", seconds)
+
+
+def measure_choices(report: Report) -> None:
+    """Time what there are two ways of: deformable convolutions, and on a GPU a compiled training step."""
     for layer in DEFORMABLE:
         for kernel in KERNELS[1:]:
             time_it = lambda s=layer, k=kernel: time_deform_conv(s, k, report)  # noqa: E731
             report.run(f"deformable convolution, {layer}, {kernel}", time_it, "speed", 5.0)
-    if not report.small:
-        for count in (1, 32):
-            graphs = lambda n=count: time_training("DLA_34", n, "bfloat16", True, report)  # noqa: E731
-            report.run(f"training, DLA_34, {count}, compiled", graphs, "speed", 90.0)
+    for count in () if report.small else (1, 32):
+        graphs = lambda n=count: time_training("DLA_34", n, "bfloat16", True, report)  # noqa: E731
+        report.run(f"training, DLA_34, {count}, compiled", graphs, "speed", 90.0)
+
+
+def measure_all(report: Report, args: argparse.Namespace) -> None:
+    """Fill the report, the most telling figures first."""
+    report.results["machine"] = describe(report.device)
+    # Batch normalization needs two images where maps of a small input have one cell.
+    most, *fewer = (2,) if report.small else (32, 1, 16)
+    measure_networks(report, args.networks, most)
+    measure_choices(report)
     paths = [
         x
         for x in sorted((ROOT / "configs").glob("Synthetic*/[a-z]*.yaml"))
@@ -271,6 +281,8 @@ def measure_all(report: Report, args: argparse.Namespace) -> None:
         report.run(f"equality, {path.stem}", lambda p=path: compare_task(p, report.device), "equality", 20.0)
     if not report.small and (ROOT / "tests").is_dir():
         report.run("tests", run_tests, "equality", 60.0)
+    for count in fewer:
+        measure_networks(report, args.networks, count)
 
 
 def main(args: argparse.Namespace) -> None:
