@@ -116,4 +116,5 @@ def test_predictions_of_10000_images_as_json(tmp_path):
     assert writer.draw_images([{"file_name": f"{k}.png"} for k in range(10_000)], sources) == 10_000
     (memory, files), (after, open_files) = sources.measured
     print(f"growth: {(after - memory) / 2**20:.1f} MB of {(tmp_path / 'results.json').stat().st_size / 2**20:.0f}")
-    assert after - memory < MOST_GROWTH and open_files <= files
+    # The pipeline may be writing an image while its reader counts.
+    assert after - memory < MOST_GROWTH and open_files <= files + 1
