@@ -41,6 +41,11 @@ class RangeTest:
     suggestion: float
 
 
+def compute_rate(step: int, steps: int) -> float:
+    """Return the rate of step 0 .. ``steps`` - 1, from LOWEST to HIGHEST by equal factors."""
+    return LOWEST * (HIGHEST / LOWEST) ** (step / max(1, steps - 1))
+
+
 def smooth_losses(losses: list[float]) -> list[float]:
     """Return the exponential averages, without their bias to the start (Kingma and Ba 2015, section 3)."""
     averages, average = [], 0.0
@@ -76,8 +81,7 @@ class _RangeTrainer(Trainer):
 
     @classmethod
     def build_lr_scheduler(cls, cfg: CfgNode, optimizer: Optimizer) -> LRScheduler:
-        first, steps = LOWEST / cfg.SOLVER.BASE_LR, max(1, cfg.SOLVER.MAX_ITER - 1)
-        return LambdaLR(optimizer, lambda i: first * (HIGHEST / LOWEST) ** (i / steps))
+        return LambdaLR(optimizer, lambda i: compute_rate(i, cfg.SOLVER.MAX_ITER) / cfg.SOLVER.BASE_LR)
 
 
 class _Watch(HookBase):
@@ -89,7 +93,7 @@ class _Watch(HookBase):
 
     def after_step(self) -> None:
         steps = self.trainer.max_iter
-        self.rates.append(LOWEST * (HIGHEST / LOWEST) ** (self.trainer.iter / max(1, steps - 1)))
+        self.rates.append(compute_rate(self.trainer.iter, steps))
         self.losses.append(self.trainer.storage.latest()["total_loss"][0])
         averages = smooth_losses(self.losses)
         if len(averages) >= _FIRST_SHARE * steps and averages[-1] > _DIVERGED * min(averages):
@@ -129,7 +133,7 @@ def draw_rates(result: RangeTest) -> Figure:
     axes = figure.add_subplot()
     axes.semilogx(result.rates, result.losses)
     axes.axvline(result.suggestion, linestyle=":", color="gray", label=f"suggested: {result.suggestion:g}")
-    axes.set(xlabel="learning rate", ylabel="averaged loss", ylim=(0, 1.1 * max(result.losses[0], min(result.losses))))
+    axes.set(xlabel="learning rate", ylabel="averaged loss", ylim=(0, 1.1 * result.losses[0]))
     axes.legend()
     return figure
 
