@@ -142,8 +142,9 @@ def launch_range_test(args: argparse.Namespace) -> None:
     """:func:`find_learning_rate` as the command line describes it. Errors in users' files end the program with a
     message."""
 
+    cfg = run_tool(lambda: setup_cfg(args.config_file, args.opts), (ValueError, KeyError, OSError))
+
     def find() -> None:
-        cfg = setup_cfg(args.config_file, args.opts)
         with lock_output(cfg.OUTPUT_DIR):
             start_run(cfg, args)
             find_learning_rate(cfg)
