@@ -56,36 +56,33 @@ def process_video(
     progress = Progress(source, min(filter(None, (limit, video.announced)), default=None), "frames")
     frames = draw_frames(video.iterate_frames(limit), predict, draw, capacity)
     try:
-        with (
-            closing(frames),
-            VideoWriter(path, video.rate) as writer,
-            path.with_suffix(".jsonl").open("w") as lines,
-        ):
+        with closing(frames), VideoWriter(path, video.rate) as writer, path.with_suffix(".jsonl").open("w") as lines:
             for drawn in frames:
-                seconds = drawn.frame.seconds
-                writer.write(drawn.image, writer.count_copies_at(seconds) if video.live else 1)
-                entry = {
-                    "frame": drawn.frame.index,
-                    "seconds": round(seconds, 3),
-                    "objects": describe(drawn.predictions),
-                }
-                lines.write(json.dumps(entry) + "\n")
+                writer.write(drawn.image, writer.count_copies_at(drawn.frame.seconds) if video.live else 1)
+                lines.write(json.dumps(_make_entry(drawn.frame, describe(drawn.predictions))) + "\n")
                 num_frames += 1
                 if window and not window.show(drawn.image):
                     break
                 progress.advance()
             else:
-                if video.count_missing(num_frames) and (limit is None or num_frames < limit):
-                    print(
-                        f"{source}: the last {video.count_missing(num_frames)} frames cannot be read", file=sys.stderr
-                    )
+                missing = video.count_missing(num_frames)
+                if missing and (limit is None or num_frames < limit):
+                    print(f"{source}: the last {missing} frames cannot be read", file=sys.stderr)
     finally:
         progress.close()
         print(f"{_format_progress(video, num_frames, time.perf_counter() - start)}: {path}")
-        if video.corrupt:
-            numbers = ", ".join(map(str, video.corrupt[:_MOST_TOLD])) + ", ..." * (len(video.corrupt) > _MOST_TOLD)
-            print(f"{source}: {len(video.corrupt)} corrupt frames are left out: {numbers}", file=sys.stderr)
+        _print_corrupt(video)
     return num_frames
+
+
+def _make_entry(frame: Frame, objects: Any) -> dict[str, Any]:
+    return {"frame": frame.index, "seconds": round(frame.seconds, 3), "objects": objects}
+
+
+def _print_corrupt(video: Video) -> None:
+    if video.corrupt:
+        numbers = ", ".join(map(str, video.corrupt[:_MOST_TOLD])) + ", ..." * (len(video.corrupt) > _MOST_TOLD)
+        print(f"{video.source}: {len(video.corrupt)} corrupt frames are left out: {numbers}", file=sys.stderr)
 
 
 def _format_progress(video: Video, num_frames: int, seconds: float) -> str:

@@ -10,6 +10,7 @@ from centernet_d2.data.synthetic.shapes import ShapesConfig, draw
 from centernet_d2.modeling.test_time_augmentation import TestTimeAugmentation
 from centernet_d2.ops.box3d_geometry import convert_alpha_to_rotation_y, unproject
 from centernet_d2.ops.extreme_points import suppress_ghost_boxes
+from centernet_d2.ops.rotated_boxes import enclose
 from centernet_d2.ops.soft_nms import cluster_vote, soft_nms
 from tests.helpers.boxes3d import P2
 
@@ -149,3 +150,13 @@ def test_a_file_reads_no_others(place, tmp_path):
     (tmp_path / "models/model.onnx").write_bytes(model.SerializeToString())
     with pytest.raises(Exception, match=r"(?i)external data path"):
         onnx_model.OnnxPredictor(tmp_path / "models/model.onnx")
+
+
+def test_rotated_boxes_are_the_models():
+    rng = np.random.default_rng(0)
+    low, sizes, angle = rng.uniform(0, 90, (50, 2)), rng.uniform(0, 40, (50, 2)), rng.uniform(-180, 180, 50)
+    predictions = onnx_model.rotate_boxes({"boxes": np.hstack([low, low + sizes]), "angle": angle})
+    rotated = np.hstack([low + sizes / 2, sizes, angle[:, None]])
+    np.testing.assert_allclose(predictions["rotated_boxes"], rotated)
+    np.testing.assert_allclose(predictions["boxes"], enclose(torch.from_numpy(rotated)), atol=1e-9)
+    assert set(predictions) == {"boxes", "rotated_boxes"}
