@@ -120,7 +120,8 @@ def resolve_epochs(cfg: CfgNode) -> CfgNode:
     """Return a frozen copy of ``cfg`` whose keys in epochs have become iterations of ``SOLVER.IMS_PER_BATCH`` images.
 
     ``SOLVER.EPOCHS`` gives ``MAX_ITER``, ``WARMUP_EPOCHS`` gives ``WARMUP_ITERS``, ``STEPS`` are fractions of the
-    schedule, and ``TEST.EVAL_EPOCHS`` gives ``EVAL_PERIOD``. With ``SOLVER.EPOCHS`` 0 ``cfg`` itself is returned.
+    schedule, and ``TEST.EVAL_EPOCHS`` gives ``EVAL_PERIOD``; all of them grow alike where the schedule would be shorter
+    than ``SOLVER.MIN_ITER``. With ``SOLVER.EPOCHS`` 0 ``cfg`` itself is returned.
 
     Raises:
         ValueError: a step is no fraction, or the warm-up is as long as the schedule.
@@ -132,7 +133,7 @@ def resolve_epochs(cfg: CfgNode) -> CfgNode:
         raise ValueError(f"with SOLVER.EPOCHS, SOLVER.STEPS are fractions of the schedule, not {tuple(solver.STEPS)}")
     if solver.WARMUP_EPOCHS >= solver.EPOCHS:
         raise ValueError(f"SOLVER.WARMUP_EPOCHS, {solver.WARMUP_EPOCHS}, must be less than EPOCHS, {solver.EPOCHS}")
-    epoch = len(load_training_dicts(cfg)) / solver.IMS_PER_BATCH
+    epoch = max(len(load_training_dicts(cfg)) / solver.IMS_PER_BATCH, solver.MIN_ITER / solver.EPOCHS)
     cfg = cfg.clone()
     cfg.defrost()
     cfg.SOLVER.MAX_ITER = math.ceil(solver.EPOCHS * epoch)

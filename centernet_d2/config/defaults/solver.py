@@ -15,6 +15,8 @@ def add_training(cfg: CfgNode) -> None:
     cfg.SOLVER.EPOCHS = 0.0
     cfg.SOLVER.WARMUP_EPOCHS = 0.0
     cfg.TEST.EVAL_EPOCHS = 0.0
+    # With EPOCHS: iterations at least; all keys in epochs are then scaled alike.
+    cfg.SOLVER.MIN_ITER = 0
     # Stop after so many evaluations in a row without a better TEST.BEST_METRIC; 0: never.
     cfg.SOLVER.PATIENCE = 0
     # Factor of the learning rate of the backbone.
