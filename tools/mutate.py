@@ -41,8 +41,11 @@ TESTS = {
     "modeling/heads/extreme_points.py": ["modeling/tasks/test_extreme_points.py", "modeling/heads"],
     "modeling/heads/keypoint": ["modeling/tasks/test_landmarks.py", "modeling/heads"],
     "modeling/heads/": ["modeling/heads"],
-    "modeling/lsnet/corner_head.py": ["modeling/lsnet/test_centernet_plus_plus.py", "modeling/lsnet"],
-    "modeling/lsnet/": [f"modeling/lsnet/test_lsnet_{part}.py" for part in ("heads", "defects", "round_trip")],
+    "modeling/lsnet/corner_head.py": ["modeling/lsnet/test_pyramid_heads.py", "modeling/lsnet"],
+    "modeling/lsnet/": [
+        *(f"modeling/lsnet/test_{part}.py" for part in ("pyramid_heads", "lsnet_heads", "lsnet_defects")),
+        "modeling/lsnet/test_lsnet_round_trip.py",
+    ],
     "evaluation/build.py": ["evaluation/keypoints/test_own.py"],
     "evaluation/average_precision.py": ["evaluation/test_voc.py", "evaluation/tracking"],
     "evaluation/common.py": ["evaluation/test_coco.py", "evaluation/test_truth.py"],

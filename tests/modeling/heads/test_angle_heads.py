@@ -26,11 +26,11 @@ def test_rotations_by_their_formulas():
         values = encode_angle(torch.tensor(float(angle), dtype=torch.float64))
         assert values.tolist() == pytest.approx([math.cos(2 * a), math.sin(2 * a), math.cos(4 * a), math.sin(4 * a)])
         assert float(decode_angle(values)) == pytest.approx(angle)
-        # The first two say which of two quarter turns, however imprecisely.
-        for away in (-40, 40):
+        # The first two say which of two quarter turns, to 45 degrees.
+        for away, turn in ((-44.8, 0), (44.8, 0), (-45.2, -90), (45.2, 90)):
             b = math.radians(2 * (angle + away))
             coarse = torch.tensor([0.1 * math.cos(b), 0.1 * math.sin(b), *values[2:].tolist()])
-            assert math.remainder(float(decode_angle(coarse)) - angle, 180) == pytest.approx(0, abs=1e-3)
+            assert math.remainder(float(decode_angle(coarse)) - angle - turn, 180) == pytest.approx(0, abs=1e-3)
     head, targets = AngleHead(**SHARED), make_targets(angle=torch.tensor([30.0, -45.0, 80.0]))
     output, total = make_output(head), 0.0
     for i, angle in enumerate((30, -45, 80)):
