@@ -156,8 +156,9 @@ class Mutator(ast.NodeTransformer):
         return node
 
     def visit_keyword(self, node: ast.keyword) -> ast.AST:
-        """``strict`` of zip and ``frozen`` of dataclasses are assertions, ``inplace`` saves memory."""
-        return node if node.arg in ("strict", "frozen", "inplace") else self.generic_visit(node)
+        """``strict`` of zip and ``frozen`` of dataclasses are assertions, ``inplace`` saves memory, ``indent`` is the
+        layout of JSON."""
+        return node if node.arg in ("strict", "frozen", "inplace", "indent") else self.generic_visit(node)
 
     def visit_Assert(self, node: ast.Assert) -> ast.AST:
         return node

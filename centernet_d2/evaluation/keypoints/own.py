@@ -131,7 +131,7 @@ def measure_errors(instances: Instances, annotations: list[dict[str, Any]], sche
         if has_covariance:
             covariance = instances.pred_keypoint_covariance.double().numpy()[own].reshape(len(own), len(schema), 4)
             result[matched, :, 3:] = np.concatenate([predicted[own, :, 2:], covariance[..., [0, 1, 3]]], axis=-1)
-    result[..., 2] = sides.max(axis=1, initial=0)[:, None]
+    result[..., 2] = sides.max(axis=1)[:, None]
     result[true[..., 2] == 0] = np.nan
     return result
 

@@ -81,6 +81,39 @@ def test_few_scores_are_fitted_by_minimization():
     assert fit_calibration(errors)[2:] == pytest.approx(minimize(measure, [1.0, 0.0]).x, abs=1e-4)
 
 
+@pytest.mark.parametrize("b", [-4.0, -2.5, 1.0])
+def test_exact_quantiles_are_fitted_exactly(b):
+    """Squared distances exp(a) p^b q, of which the q are those of a normal distribution in the plane, in any order."""
+    rng = np.random.default_rng(0)
+    score, share = rng.uniform(0.1, 0.9, 4000), (np.arange(4000) + 0.5) / 4000
+    squared = np.exp(0.7) * score**b * rng.permutation(-2 * np.log(1 - share))
+    zero, one = np.zeros(4000), np.ones(4000)
+    errors = np.column_stack([np.sqrt(squared), zero, 30 * one, score, one, zero, one])
+    assert fit_calibration(errors)[:2] == pytest.approx((0.7, b), abs=0.01)
+
+
+def test_few_covariances_are_fitted_by_a_loop():
+    """The least variance of the differences of 19 quantiles, of exponents in steps of a tenth."""
+    errors = sample_errors(9, 0.5, -1)
+    errors[0, :2] = 0  # a squared distance counts as at least 1e-9
+    shares = [0.05 * k for k in range(1, 20)]
+    squared, score = compute_squared_distances(errors).clip(1e-9), np.log(errors[:, 3])
+    found = []
+    for step in range(51):
+        b = -4 + 0.1 * step
+        quantiles = np.quantile(np.log(squared) - b * score, shares)
+        away = [q - np.log(-2 * np.log(1 - share)) for q, share in zip(quantiles, shares, strict=True)]
+        found.append((np.var(away), np.mean(away), b))
+    assert fit_calibration(errors)[:2] == pytest.approx(min(found)[1:], abs=1e-9)
+
+
+def test_scores_are_in_ten_bins():
+    """0.81 and 0.89 in one, 0.91 and 1 in another; what is right is at most a tenth of the side away."""
+    rows = [[3, 0, 30, 0.81], [0, 3.1, 30, 0.89], [0, 0, 30, 0.91], [0, 0, 30, 1.0], [9, 9, 30, 0.09]]
+    errors = np.array([[*row, 1, 0, 1] for row in rows], dtype=float)
+    np.testing.assert_allclose(measure_reliability(errors), [[0.09, 0, 1], [0.85, 0.5, 2], [0.955, 1, 2]])
+
+
 def test_reliability_by_hand(tmp_path):
     rows = [[1, 0, 30, 0.91, 1, 0, 1], [0, 9, 30, 0.95, 1, 0, 1], [0, 9, 30, 0.12, 1, 0, 1]]
     errors = np.array(rows, dtype=float)

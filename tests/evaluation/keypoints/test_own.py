@@ -9,10 +9,11 @@ import numpy as np
 import pytest
 import torch
 from detectron2.structures import Boxes, BoxMode, Instances
+from detectron2.utils import comm
 
 from centernet_d2.data.catalog import load_dataset_dicts
 from centernet_d2.evaluation.build import build_evaluator
-from centernet_d2.evaluation.keypoints.own import measure_errors, summarize_errors
+from centernet_d2.evaluation.keypoints.own import OwnKeypointEvaluator, measure_errors, summarize_errors
 from centernet_d2.structures.keypoint_schema import make_own_schema
 from tests.data.datasets.test_own_keypoints import CAT, HAMMER, NAME, annotate, resolve_own, write
 
@@ -107,3 +108,24 @@ def test_results_have_similarity_and_errors(tmp_path, covariance):
         data = json.loads((tmp_path / "out/inference" / NAME / "keypoint_calibration.json").read_text())
         assert "calibration" not in data, "the model gave none"
         assert sum(row[2] for row in data["reliability"]) == 5
+
+
+def test_folders_are_made_and_numbers_for_the_config_are_given(tmp_path, monkeypatch):
+    """Also where they are there already; nothing without objects, and nothing in other processes."""
+    write(tmp_path, [annotate()], [CAT])
+    resolve_own(tmp_path)
+    evaluator = OwnKeypointEvaluator(NAME, tmp_path / "a" / "b", (0.0, 0.0, 1.0, 0.0))
+    (dataset_dict,) = load_dataset_dicts(NAME)
+    points = torch.tensor([a["keypoints"] for a in dataset_dict["annotations"]]).reshape(1, -1, 3)
+    found = Instances((100, 120), scores=torch.tensor([0.9]), pred_classes=torch.tensor([0]), pred_keypoints=points)
+    found.pred_keypoint_covariance = torch.eye(2).expand(*points.shape[:2], 2, 2).contiguous()
+    assert evaluator.evaluate() == {}
+    for _ in range(2):
+        evaluator.reset()
+        evaluator.process([dataset_dict], [{"instances": found}])
+        assert evaluator.evaluate()["keypoint_errors"]["PCK5"] == 100
+    data = json.loads((tmp_path / "a" / "b" / "keypoint_calibration.json").read_text())
+    assert len(data["calibration"]) == 4 and all(round(x, 4) == x for x in data["calibration"])
+    assert any(round(x, 3) != x for x in data["calibration"])
+    monkeypatch.setattr(comm, "is_main_process", lambda: False)
+    assert evaluator.evaluate() == {}

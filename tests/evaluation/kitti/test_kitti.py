@@ -14,7 +14,15 @@ from detectron2.utils import comm
 from centernet_d2.data.datasets.kitti import CLASS_NAMES, KITTI_METADATA
 from centernet_d2.evaluation import build_evaluator, common
 from centernet_d2.evaluation.kitti.evaluator import KittiEvaluator
-from centernet_d2.evaluation.kitti.metrics import LOOSE, OFFICIAL, select_recall_thresholds
+from centernet_d2.evaluation.kitti.metrics import (
+    DIFFICULTIES,
+    LOOSE,
+    OFFICIAL,
+    Image,
+    Objects,
+    select_recall_thresholds,
+    select_scene,
+)
 from tests.helpers import kitti_loops
 from tests.helpers.kitti_objects import (
     CAR,
@@ -93,6 +101,34 @@ def test_what_is_an_error(name):
     results = repeated([CAR, *true], [predictions(one) for one in (CAR, *objects)])
     assert results["kitti_2d"]["AP40-car-easy"] == pytest.approx(expected)
     assert results["kitti_2d"]["AP11-car-easy"] == pytest.approx(expected)
+
+
+def test_an_overlap_of_just_the_least_is_none():
+    """Half of a pedestrian is not found by it, and half in a DontCare region is not excused; a little more is."""
+    walker = {**CAR, "type": "pedestrian", "box": [100.0, 100, 160, 164]}
+    away = {**walker, "box": [400.0, 100, 460, 164], "place": [10.0, 1.5, 60]}
+    for width, expected in ((30, 50), (30.5, 100)):
+        half = {**walker, "box": [100.0, 100, 100 + width, 164]}
+        results = repeated([walker], [predictions(half)])["kitti_2d"]
+        assert results["AP40-pedestrian-easy"] == pytest.approx(expected if expected == 100 else 0)
+        region = {**away, "type": "dontcare", "box": [400, 0, 400 + width, 300]}
+        results = repeated([walker, region], [predictions(walker), predictions(away)])["kitti_2d"]
+        assert results["AP40-pedestrian-easy"] == pytest.approx(expected)
+
+
+def test_limits_of_difficulties():
+    """Heights 40 and 25, occlusion 0, 1 and 2, truncation 0.15, 0.3 and 0.5 still count, and a little more does not."""
+    heights = np.array([40, 39.5, 25, 24.5, *[60] * 10])
+    occluded, truncated = np.zeros(14, dtype=np.int64), np.zeros(14)
+    occluded[4:8], truncated[8:] = range(4), (0.15, 0.16, 0.3, 0.31, 0.5, 0.51)
+    boxes = np.stack([0 * heights, 0 * heights, 30 + 0 * heights, heights], axis=1)
+    true = Objects(np.array(["car"] * 14), boxes, occluded=occluded, truncated=truncated)
+    found = Objects(np.array(["car"] * 14), boxes, scores=np.ones(14))
+    expected = {"easy": [0, 4, 8], "moderate": [0, 1, 2, 4, 5, 8, 9, 10], "hard": [0, 1, 2, 4, 5, 6, 8, 9, 10, 11, 12]}
+    for level, counted in expected.items():
+        scene = select_scene(Image(true, found), "2d", "car", DIFFICULTIES[level], 0.7)
+        assert scene.must.nonzero()[0].tolist() == counted
+        assert scene.small.nonzero()[0].tolist() == ([1, 2, 3] if level == "easy" else [3])
 
 
 def test_regions_do_not_excuse_in_space():

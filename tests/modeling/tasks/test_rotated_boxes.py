@@ -7,6 +7,7 @@ import json
 import numpy as np
 import pytest
 import torch
+from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.data.transforms import TransformList
 from detectron2.modeling import build_model
 from detectron2.structures import Boxes, BoxMode, Instances, RotatedBoxes
@@ -18,6 +19,7 @@ from centernet_d2.data.transforms.affine import AffineTransform
 from centernet_d2.data.validation.issues import AnnotationError
 from centernet_d2.data.validation.usable import check_pairing
 from centernet_d2.evaluation.rotated_boxes import (
+    RotatedBoxEvaluator,
     evaluate_rotated,
     list_angle_errors,
     read_rotated_boxes,
@@ -223,6 +225,38 @@ def test_angle_errors_are_modulo_half_a_turn():
     evaluation = evaluate_rotated({1: make_entries(truth)}, {1: make_entries(found, [0.9, 0.8, 0.7])}, 100, 1)
     # The nearly square one has no direction.
     np.testing.assert_allclose(list_angle_errors(evaluation), [[89, 3], [-10, 3]], atol=1e-4)
+
+
+def test_boxes_with_a_ratio_of_five_quarters_have_a_direction():
+    truth = torch.tensor([[50.0, 50, 40, 32, 10], [150, 150, 39, 32, 20]])
+    evaluation = evaluate_rotated({1: make_entries(truth)}, {1: make_entries(truth, [0.9, 0.8])}, 100, 1)
+    np.testing.assert_allclose(list_angle_errors(evaluation), [[10, 0]], atol=1e-4)
+
+
+def test_the_evaluator_by_hand(caplog):
+    """Of class 0 two objects in two images are found, one turned by 5 degrees; of class 1 the one is missed. A
+    prediction that is no number, the worse of two beyond the limit, and an image that was not processed."""
+    name = "rotated_by_hand"
+    objects = [annotate(BOXES[:1]), annotate(BOXES[3:4]), [dict(annotate(BOXES[2:3])[0], category_id=1)], []]
+    dicts = [{"image_id": k, "height": 256, "width": 256, "annotations": x} for k, x in enumerate(objects)]
+    DatasetCatalog.register(name, lambda: dicts)
+    MetadataCatalog.get(name).set(thing_classes=["a", "b"])
+    evaluator = RotatedBoxEvaluator(name, limit=1)
+    rows = [[50.0, 60, 60, 20, 0], [170, 170, 60, 40, -28], [np.nan, 1, 2, 3, 4]]
+    for k, (box, far) in enumerate(((rows[0], rows[1]), (rows[1], rows[0]), (rows[2], rows[0]))):
+        found = Instances(SIZE, scores=torch.tensor([0.5, 0.9]), pred_classes=torch.tensor([0, 0]))
+        found.pred_rotated_boxes = RotatedBoxes(torch.tensor([far, box]))
+        evaluator.process([{"image_id": k}], [{"instances": found}])
+    results = evaluator.evaluate()["rotated"]
+    # The third image's prediction is a false one of score 0.5, after both hits.
+    assert results["AP50"] == pytest.approx(50) and results["AP-b"] == 0
+    assert results["angle_error"] == pytest.approx(2.5, abs=1e-3)
+    # The IoU of the turned one is 0.9 to 0.95: of ten thresholds it reaches nine.
+    overlap = float(compute_rotated_iou(torch.tensor(rows[1]).double(), BOXES[3].double()))
+    reached = sum(overlap >= 0.5 + 0.05 * k for k in range(10))
+    assert reached == 9 and results["AP75"] == pytest.approx(50)
+    assert results["AP-a"] == pytest.approx(100 * (reached + (10 - reached) * 51 / 101) / 10)
+    assert results["AP"] == pytest.approx(results["AP-a"] / 2) and "Only 3 of the 4 images" in caplog.text
 
 
 def test_crowds_are_neither_missed_nor_matched():

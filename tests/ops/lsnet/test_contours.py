@@ -79,6 +79,15 @@ def test_an_object_without_a_usable_part_has_the_contour_of_its_box(outlines):
     assert points[0].tolist() == [30, 20]
 
 
+@pytest.mark.parametrize(
+    ("width", "height", "used"), [(1, 8, True), (8, 1, True), (0.9, 8, False), (8, 0.9, False), (2.5, 2, False)]
+)
+def test_parts_of_at_least_a_pixel_and_above_5_square_pixels_are_used(width, height, used):
+    part = np.array([[20.0, 30], [20 + width, 30], [20 + width, 30 + height], [20, 30 + height]])
+    points = sample_contour([part], np.array([0.0, 0, 99, 99]), 8)
+    assert np.ptp(points, axis=0).tolist() == ([width, height] if used else [99, 99])
+
+
 def test_an_outline_of_more_vertices_than_points_keeps_the_longest_edges():
     angles = np.linspace(0, 2 * np.pi, 400, endpoint=False)
     circle = 50 + 40 * np.stack([np.cos(angles), np.sin(angles)], axis=1)
