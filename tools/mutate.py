@@ -35,6 +35,7 @@ TESTS = {
     "ops/deform_conv.py": ["layers/test_deform_conv.py"],
     "ops/extreme_points.py": ["modeling/tasks/test_extreme_points.py"],
     "ops/grid_coding.py": ["modeling/heads/test_grid_points.py"],
+    "ops/subpixel.py": ["ops/test_subpixel_covariance.py"],
     "modeling/heads/angle.py": ["modeling/heads/test_angle_heads.py", "modeling/tasks/test_rotated_boxes.py"],
     "modeling/heads/box3d": ["modeling/heads/test_angle_heads.py", "modeling/tasks/test_boxes3d.py"],
     "modeling/heads/displacement.py": ["modeling/heads/test_box_heads.py", "modeling/meta_arch/test_centertrack.py"],

@@ -70,6 +70,15 @@ def test_every_box_comes_out_once():
     assert all(sorted(rows) == list(range(40)) for rows in index.tolist())
 
 
+@pytest.mark.parametrize("decay", ["hard", "gaussian"])
+def test_what_is_suppressed_comes_out_once_too(decay):
+    """Copies of few boxes: most have no score left."""
+    boxes, scores, classes = (x.repeat(1, 10, *[1] * (x.dim() - 2)) for x in random_scene(7, 4))
+    index, found = soft_nms(boxes, scores, classes, limit=100, decay=decay)
+    assert (found == 0).sum() > 20
+    assert all(sorted(rows) == list(range(40)) for rows in index.tolist())
+
+
 def test_votes_are_averaged_over_all_sources():
     """Three points: two see the object (a little apart), one does not; a second object has one vote, another class
     none."""

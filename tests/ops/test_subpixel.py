@@ -1,7 +1,10 @@
 from __future__ import annotations
 
+import itertools
+
 import pytest
 import torch
+import torch.nn.functional as F
 
 from centernet_d2.ops.gaussian import splat_gaussians
 from centernet_d2.ops.subpixel import find_dark_position, find_soft_argmax_position
@@ -24,6 +27,32 @@ def test_dark_is_exact_for_a_gaussian(place, sigma):
     maps = gaussian(place, sigma).logit()
     position = find_dark_position(maps, *indices(), torch.tensor([[5, 6]]))
     assert torch.allclose(position[0], torch.tensor(place, dtype=torch.float64) - torch.tensor([5, 6]), atol=1e-6)
+
+
+@pytest.mark.parametrize("find", [find_dark_position, find_soft_argmax_position])
+def test_several_peaks_are_read_as_one_after_the_other(find):
+    """Of several images and maps, also at the border, in any shape of indices."""
+    maps = torch.randn(2, 3, 7, 9, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    image, channel = torch.tensor([[0, 1, 1], [0, 0, 1]]), torch.tensor([[2, 0, 1], [0, 1, 2]])
+    cells = torch.tensor([[[4, 3], [0, 0], [8, 6]], [[3, 5], [8, 1], [2, 6]]])
+    together = find(maps, image, channel, cells)
+    for i, j in itertools.product(range(2), range(3)):
+        own = maps[image[i, j], channel[i, j]][None, None]
+        assert torch.equal(together[i, j], find(own, *indices(), cells[i, j][None])[0])
+
+
+def test_dark_by_the_taylor_series():
+    """Minus the inverse of the Hessian times the gradient, by differences of logarithms of probabilities."""
+    x, y = torch.meshgrid(torch.arange(5.0), torch.arange(5.0), indexing="xy")
+    maps = (-((x - 2.1) ** 2) - 0.8 * (y - 1.8) ** 2 + 0.5 * (x - 2.1) * (y - 1.8) + 0.1 * x)[None, None].double()
+    f = F.logsigmoid(maps)[0, 0]
+    gradient = torch.stack([f[2, 3] - f[2, 1], f[3, 2] - f[1, 2]]) / 2
+    mixed = (f[3, 3] - f[3, 1] - f[1, 3] + f[1, 1]) / 4
+    xx, yy = f[2, 3] + f[2, 1] - 2 * f[2, 2], f[3, 2] + f[1, 2] - 2 * f[2, 2]
+    step = -torch.linalg.inv(torch.tensor([[xx, mixed], [mixed, yy]])) @ gradient
+    found = find_dark_position(maps, *indices(), torch.tensor([[2, 2]]))[0]
+    torch.testing.assert_close(found, 0.5 + step)
+    assert (found > 0.05).all() and (found < 0.95).all() and (step.abs() > 0.05).all()
 
 
 def test_dark_stays_inside_the_cell_and_in_the_center_of_a_plateau():

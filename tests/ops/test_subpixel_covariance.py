@@ -53,3 +53,20 @@ def test_spread_adds_up_to_the_covariance():
     torch.testing.assert_close(sum(one[..., :, None] * one[..., None, :] for one in spread.unbind(-2)), covariance)
     flat = torch.tensor([[1.0, 1.0], [1.0, 1.0]])
     torch.testing.assert_close(compute_spread(flat), torch.tensor([[1.0, 1.0], [0.0, 0.0]]))
+
+
+def test_several_points_are_read_as_one_after_the_other():
+    """Of several images and maps; a window of one cell on each side has 9 cells."""
+    maps = torch.randn(2, 3, 9, 7, generator=torch.Generator().manual_seed(0))
+    image, channel = torch.tensor([[0, 1, 1], [0, 0, 1]]), torch.tensor([[2, 0, 1], [0, 1, 2]])
+    points = torch.tensor([[[4.2, 3.1], [0, 0], [6, 8]], [[3, 5], [6.9, 1], [2, 8.5]]])
+    zero = torch.zeros(1, dtype=torch.int64)
+    for radius in (1, 2):
+        together = compute_peak_covariance(maps, image, channel, points, radius)
+        for i, j in np.ndindex(2, 3):
+            own = maps[image[i, j], channel[i, j]][None, None]
+            torch.testing.assert_close(
+                together[i, j], compute_peak_covariance(own, zero, zero, points[i, j, None], radius)[0]
+            )
+    flat = compute_peak_covariance(torch.zeros(1, 1, 9, 9), zero, zero, torch.tensor([[4.5, 4.5]]), 1)[0]
+    torch.testing.assert_close(flat, torch.eye(2) * (2 / 3 + 1e-4))

@@ -105,14 +105,14 @@ def test_what_is_an_error(name):
 
 def test_an_overlap_of_just_the_least_is_none():
     """Half of a pedestrian is not found by it, and half in a DontCare region is not excused; a little more is."""
-    walker = {**CAR, "type": "pedestrian", "box": [100.0, 100, 160, 164]}
-    away = {**walker, "box": [400.0, 100, 460, 164], "place": [10.0, 1.5, 60]}
+    person = {**CAR, "type": "pedestrian", "box": [100.0, 100, 160, 164]}
+    away = {**person, "box": [400.0, 100, 460, 164], "place": [10.0, 1.5, 60]}
     for width, expected in ((30, 50), (30.5, 100)):
-        half = {**walker, "box": [100.0, 100, 100 + width, 164]}
-        results = repeated([walker], [predictions(half)])["kitti_2d"]
+        half = {**person, "box": [100.0, 100, 100 + width, 164]}
+        results = repeated([person], [predictions(half)])["kitti_2d"]
         assert results["AP40-pedestrian-easy"] == pytest.approx(expected if expected == 100 else 0)
         region = {**away, "type": "dontcare", "box": [400, 0, 400 + width, 300]}
-        results = repeated([walker, region], [predictions(walker), predictions(away)])["kitti_2d"]
+        results = repeated([person, region], [predictions(person), predictions(away)])["kitti_2d"]
         assert results["AP40-pedestrian-easy"] == pytest.approx(expected)
 
 

@@ -234,7 +234,7 @@ def test_boxes_with_a_ratio_of_five_quarters_have_a_direction():
 
 
 def test_the_evaluator_by_hand(caplog):
-    """Of class 0 two objects in two images are found, one turned by 5 degrees; of class 1 the one is missed. A
+    """Of class 0 two objects in two images are found, one rotated by 5 degrees; of class 1 the one is missed. A
     prediction that is no number, the worse of two beyond the limit, and an image that was not processed."""
     name = "rotated_by_hand"
     objects = [annotate(BOXES[:1]), annotate(BOXES[3:4]), [dict(annotate(BOXES[2:3])[0], category_id=1)], []]
@@ -251,7 +251,7 @@ def test_the_evaluator_by_hand(caplog):
     # The third image's prediction is a false one of score 0.5, after both hits.
     assert results["AP50"] == pytest.approx(50) and results["AP-b"] == 0
     assert results["angle_error"] == pytest.approx(2.5, abs=1e-3)
-    # The IoU of the turned one is 0.9 to 0.95: of ten thresholds it reaches nine.
+    # The IoU of the rotated one is 0.9 to 0.95: of ten thresholds it reaches nine.
     overlap = float(compute_rotated_iou(torch.tensor(rows[1]).double(), BOXES[3].double()))
     reached = sum(overlap >= 0.5 + 0.05 * k for k in range(10))
     assert reached == 9 and results["AP75"] == pytest.approx(50)
