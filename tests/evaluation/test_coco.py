@@ -104,6 +104,28 @@ def test_keypoints_by_area_and_overlap(tmp_path):
     assert results == pytest.approx(dict.fromkeys(("AP", "AP50", "AP75", "APm"), 100 * 51 / 101))
 
 
+@pytest.mark.parametrize(("area", "size"), [(2000, "APm"), (12000, "APl")])
+def test_keypoints_of_one_similarity(tmp_path, area, size):
+    """All are exp(-d^2 / (2 a (2 s)^2)) = 0.77 similar: of the thresholds 0.50, 0.55, ..., 0.95 six are met."""
+    cfg, name = crowded(tmp_path, 1, "pose17")
+    path = tmp_path / f"{name}.json"
+    data = json.loads(path.read_text())
+    data["annotations"][0]["area"] = area
+    path.write_text(json.dumps(data))
+    evaluator = build_evaluator(cfg, name)
+    evaluator.reset()
+    (dataset_dict,) = load_dataset_dicts(name)
+    away = np.sqrt(-math.log(0.77) * 2 * area) * 2 * np.array(SCHEMAS["pose17"].sigmas)
+    points = torch.tensor(dataset_dict["annotations"][0]["keypoints"]).reshape(1, 17, 3)
+    points[0, :, 0] += torch.from_numpy(away)
+    found = Instances((SIDE, SIDE), pred_boxes=Boxes(torch.tensor([[0.0, 0, 12, 12]])), scores=torch.ones(1))
+    found.pred_classes, found.pred_keypoints = torch.zeros(1, dtype=torch.int64), points
+    evaluator.process([dataset_dict], [{"instances": found}])
+    results = evaluator.evaluate()["keypoints"]
+    assert [results[key] for key in ("AP", "AP50", "AP75", size)] == pytest.approx([60, 100, 100, 60])
+    assert sum(math.isnan(value) for value in results.values()) == 1
+
+
 @pytest.mark.parametrize("limit", [100, 300])
 @pytest.mark.parametrize("kind", ["coco", "voc_json", "pose17", "clothes294"])
 def test_nothing_predicted_is_0(tmp_path, kind, limit):

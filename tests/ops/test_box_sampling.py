@@ -71,6 +71,7 @@ def test_weights_of_lonely_objects():
     boxes = torch.tensor([[2.0, 0, 18, 14], [0, 0, 0.25, 0.25]])
     cells = torch.tensor([[[10, 7]], [[0, 0]]])
     total = sample_box_cells("gaussian", boxes, torch.tensor([0, 1]), cells, GRID)
+    assert (total.owner == 0).sum() == 9 * 7  # of radius int(8 * 0.54) and int(7 * 0.54)
     sums = torch.zeros(2).index_add(0, total.owner, total.weight[:, 0])
     expected = [math.log(16 * 16 * 14) / math.log(4096), 1 / math.log(4096)]
     assert sums.tolist() == pytest.approx(expected, rel=1e-5)

@@ -181,6 +181,15 @@ def test_exactly_three_times_the_score_is_no_ghost():
     assert torch.equal(suppress_ghost_boxes(boxes, scores, classes), scores)
 
 
+def test_masks_of_56_cells_and_octagons_of_several_images():
+    points = torch.rand(2, 3, 4, 2, generator=torch.Generator().manual_seed(0)) * 40
+    boxes = compute_extreme_boxes(points.flatten(0, 1).sort(dim=1).values)
+    assert make_octagon_masks(points.flatten(0, 1), boxes).shape == (6, 1, 56, 56)
+    octagons = build_octagons(points)
+    for i, j in itertools.product(range(2), range(3)):
+        assert torch.equal(octagons[i, j], build_octagons(points[i, j]))
+
+
 def test_masks_fall_from_1_to_0_within_two_cells_of_an_edge():
     """Half of the distance to the nearest of the edges that cut the corners, which are straight lines."""
     points = torch.tensor([[[24.0, 0], [0, 20], [28, 40], [40, 16]]])  # top, left, bottom, right

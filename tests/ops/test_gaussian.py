@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from centernet_d2.ops.gaussian import (
+    SparseMaps,
     add_ignored_regions,
     compute_window_radius,
     gaussian_radius,
@@ -248,6 +249,28 @@ def test_an_even_number_of_cells_has_a_peak(size):
     maps = splat_in_boxes(center, torch.zeros(1, 1, dtype=torch.long), box, (1, 1, 16, 16)).to_dense()[0, 0]
     assert (maps == 1).nonzero().tolist() == [center[0, 0].flip(0).tolist()]
     assert (maps > 0).sum() == size[0] * size[1]
+
+
+@pytest.mark.parametrize(("index", "free"), [([], 0), ([1, 5], 0), ([0, 1, 2, 4, 7], 3), ([0, 1, 2], 3)])
+def test_padded_maps_are_the_same(index, free):
+    """In 4096 rows: a cell that is not listed is repeated, with the value 0."""
+    maps = SparseMaps(torch.tensor(index, dtype=torch.int64), torch.arange(1.0, len(index) + 1), (1, 2, 2, 3))
+    padded = maps.pad()
+    assert torch.equal(padded.to_dense(), maps.to_dense()) and padded.shape == maps.shape
+    assert len(padded.index) == len(padded.value) == 4096
+    assert (padded.index[len(index) :] == free).all() and not padded.value[len(index) :].any()
+
+
+def test_maps_of_which_every_cell_is_listed_stay():
+    maps = SparseMaps(torch.arange(12), torch.rand(12), (1, 2, 2, 3))
+    assert maps.pad() is maps
+    assert len(SparseMaps(torch.arange(4097), torch.rand(4097), (1, 1, 80, 80)).pad().index) == 8192
+
+
+def test_logits_are_finite():
+    maps = SparseMaps(torch.tensor([1, 2]), torch.tensor([1.0, 0.25]), (1, 1, 1, 3))
+    limit = math.log((1 - 1e-7) / 1e-7)
+    assert maps.to_logits().flatten().tolist() == pytest.approx([-limit, limit, math.log(1 / 3)], abs=1e-4)
 
 
 def test_no_objects_give_empty_maps():

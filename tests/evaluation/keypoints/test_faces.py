@@ -126,6 +126,29 @@ def test_faces_whose_box_has_no_area_are_not_scored(tmp_path, side):
     assert faces.score(faces.images)["landmarks"]["faces"] == 1
 
 
+def test_files_without_the_mark_of_crowds(tmp_path):
+    faces = Faces(tmp_path, random_faces(2))
+    for one in faces.objects:
+        del one["iscrowd"]
+    faces.write()
+    assert faces.score(faces.images)["landmarks"]["faces"] == 2
+
+
+def test_landmarks_are_stored_to_a_thousandth_and_folders_are_made(tmp_path):
+    """Also where they are there already."""
+    gt = random_faces(1)
+    faces = Faces(tmp_path, gt, None)
+    faces.folder = tmp_path / "there"
+    register_keypoint_dataset(faces.name, "face68", str(tmp_path / f"{faces.name}.json"), str(tmp_path))
+    evaluator = FaceLandmarkEvaluator(faces.name, tmp_path / "a" / "b")
+    for _ in range(2):
+        evaluator.reset()
+        evaluator.process([{"image_id": 0}], [output(gt[0] + [0.12345, 0, 0])])
+        evaluator.evaluate()
+    (face,) = read_errors(tmp_path / "a" / "b" / "landmark_errors.json")
+    assert face.landmarks == (gt[0][0] + [0.12345, 0, 0]).round(3).tolist() and face.face == 0
+
+
 def test_ground_truth_is_perfect_in_every_group(tmp_path):
     gt = random_faces(6)
     results = Faces(tmp_path, gt).score(gt)
