@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import inspect
 import json
 import logging
 import math
@@ -15,11 +16,12 @@ from detectron2.structures import Boxes, Instances
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
+from centernet_d2.config import get_cfg
 from centernet_d2.data.catalog import load_dataset_dicts
 from centernet_d2.data.datasets.custom import register_custom_datasets
 from centernet_d2.data.schemas import SCHEMAS
 from centernet_d2.evaluation import build_evaluator
-from centernet_d2.evaluation.coco import get_max_detections
+from centernet_d2.evaluation.coco import CocoEvaluator, get_max_detections
 from tests.helpers.tiny import tiny_cfg
 
 SIDE = 400
@@ -76,6 +78,8 @@ def score(cfg, name, count=None):
 def test_limits(limit, bbox, keypoints):
     limits = [get_max_detections(task, limit) for task in ("bbox", "segm", "keypoints")]
     assert limits == [bbox, bbox, keypoints]
+    default = inspect.signature(CocoEvaluator.__init__).parameters["detections_per_image"].default
+    assert default == get_cfg().TEST.DETECTIONS_PER_IMAGE == 100
 
 
 @pytest.mark.parametrize("kind", ["coco", "voc_json", "pose17", "clothes294"])

@@ -13,6 +13,7 @@ import torch
 from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.utils import comm
 
+from centernet_d2.config import get_cfg
 from centernet_d2.data.catalog import load_dataset_dicts
 from centernet_d2.data.datasets.custom import register_custom_datasets
 from centernet_d2.data.datasets.keypoint_sets import make_keypoint_metadata
@@ -63,6 +64,22 @@ def test_ground_truth_as_prediction_gives_100_and_a_lost_detection_less(dataset_
     k = next(k for k, entry in enumerate(dataset_dicts) for a in entry["annotations"] if not a["iscrowd"])
     lost = evaluate(dataset_dicts, [*predictions[:k], predictions[k][1:], *predictions[k + 1 :]])
     assert all(lost[task]["AP"] < 99.9 for task in TASKS)
+
+
+def test_objects_without_the_mark_of_crowds_count(dataset_dicts: Records) -> None:
+    """And one without landmarks counts as a box."""
+    points = np.full((8, 3), 50.0)
+    points[:, 2] = 2
+    items = [clothing_item(SKIRT, [0, 0, 100, 100], points), clothing_item(SKIRT, [200, 0, 90, 50], points)]
+    predictions = instances(items)
+    for one in items:
+        one.pop("iscrowd")
+    items[1].pop("keypoints")
+    dataset_dicts.append(dataset_dict(1, *items))
+    results = evaluate(dataset_dicts, [predictions])
+    assert [results[task]["AP-skirt"] for task in TASKS] == pytest.approx([100, 100, 100])
+    lost = evaluate(dataset_dicts, [predictions[:1]])
+    assert lost["bbox"]["AP"] == pytest.approx(100 * 51 / 101) and lost[TASKS[1]]["AP"] == pytest.approx(100)
 
 
 def test_similarity_by_hand(dataset_dicts: Records) -> None:
@@ -223,6 +240,7 @@ def test_what_cannot_be_scored_is_named(dataset_dicts: Records) -> None:
 def test_the_metadata_names_it(dataset_dicts: Records, tmp_path: Path) -> None:
     evaluator = build_evaluator(tiny_cfg("OUTPUT_DIR", str(tmp_path)), NAME)
     assert isinstance(evaluator, ClothesLandmarkEvaluator)
+    assert ClothesLandmarkEvaluator(NAME)._limit == evaluator._limit == get_cfg().TEST.DETECTIONS_PER_IMAGE
 
 
 def test_real_clothing_from_their_file(shared_data: Path, tmp_path: Path) -> None:

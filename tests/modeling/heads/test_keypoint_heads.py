@@ -97,8 +97,12 @@ def test_vectors_at_keypoints_by_a_loop(kind, shared, radius, normalizer):
     torch.testing.assert_close(head.read(maps, image, keypoint, cells), wanted)
     if radius:
         torch.testing.assert_close(head.read(maps, image, keypoint, cells + torch.tensor([1, -1])), wanted)
-    merged = head.merge_flipped(maps, head.unflip(maps))
+    merged, flipped = head.merge_flipped(maps, head.unflip(maps)), head.unflip(maps)
     torch.testing.assert_close(merged, maps)
+    other = 0 if shared else 2
+    torch.testing.assert_close(flipped[:, 0], 1 - maps[:, other].flip(-1))
+    torch.testing.assert_close(flipped[:, 1], maps[:, other + 1].flip(-1))
+    assert kind(flip_indices=[0], shared=shared, **SHARED).radius == 0
 
 
 def test_a_keypoints_own_cell_has_its_vector():
@@ -137,6 +141,17 @@ def test_keypoint_heatmaps_by_a_loop(ranges, normalizer):
         assert head.loss(deferred, one, COUNT).item() == pytest.approx(total / divisor, rel=1e-4)
     maps = head.encode_dense(targets).sigmoid() if len(ranges) == 1 else heat
     torch.testing.assert_close(maps, heat, atol=1e-5, rtol=0)
+
+
+def test_the_radius_of_keypoints_of_the_size_of_their_object():
+    """A negative radius: that of the whole box, the same to all sides; 9 by 3 cells give 1, and 30 by 30 give 8."""
+    for box, radius in (([1.0, 1, 10, 4], 1), ([0.0, 0, 30, 30], 8)):
+        targets = Targets(torch.tensor([box]), torch.zeros(1).long(), torch.zeros(1).long(), 1, (32, 32), COUNT)
+        targets.fields["keypoints"] = torch.tensor([[[16.5, 16.5, 2]]])
+        head = KeypointHeatmapHead(ranges=[(0, 1)], flip_indices=[0], radius=-1, **SHARED)
+        maps = head.encode(targets).maps.to_dense()[0, 0]
+        assert (maps > 0).nonzero().amin(dim=0).tolist() == [16 - radius] * 2
+        assert (maps > 0).nonzero().amax(dim=0).tolist() == [16 + radius] * 2
 
 
 def test_keypoint_heatmaps_without_an_object():

@@ -241,6 +241,7 @@ def test_the_evaluator_by_hand(caplog):
     dicts = [{"image_id": k, "height": 256, "width": 256, "annotations": x} for k, x in enumerate(objects)]
     DatasetCatalog.register(name, lambda: dicts)
     MetadataCatalog.get(name).set(thing_classes=["a", "b"])
+    assert RotatedBoxEvaluator(name)._limit == tiny_cfg().TEST.DETECTIONS_PER_IMAGE == 100
     evaluator = RotatedBoxEvaluator(name, limit=1)
     rows = [[50.0, 60, 60, 20, 0], [170, 170, 60, 40, -28], [np.nan, 1, 2, 3, 4]]
     for k, (box, far) in enumerate(((rows[0], rows[1]), (rows[1], rows[0]), (rows[2], rows[0]))):
