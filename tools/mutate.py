@@ -39,7 +39,10 @@ TESTS = {
     "modeling/heads/angle.py": ["modeling/heads/test_angle_heads.py", "modeling/tasks/test_rotated_boxes.py"],
     "modeling/heads/box3d": ["modeling/heads/test_angle_heads.py", "modeling/tasks/test_boxes3d.py"],
     "modeling/heads/displacement.py": ["modeling/heads/test_box_heads.py", "modeling/meta_arch/test_centertrack.py"],
-    "modeling/heads/extreme_points.py": ["modeling/tasks/test_extreme_points.py", "modeling/heads"],
+    "modeling/heads/extreme_points.py": [
+        "modeling/heads/test_keypoint_heads.py",
+        "modeling/tasks/test_extreme_points.py",
+    ],
     "modeling/heads/keypoint": [
         *("modeling/heads/test_keypoint_heads.py", "modeling/tasks/test_landmarks.py", "modeling/heads"),
     ],
@@ -47,7 +50,9 @@ TESTS = {
         *(f"modeling/heads/test_{part}.py" for part in ("head_layers", "box_heads", "box_quality", "head_boundaries")),
         *("modeling/heads/test_keypoint_heads.py", "modeling/heads"),
     ],
-    "modeling/lsnet/corner_head.py": ["modeling/lsnet/test_pyramid_heads.py", "modeling/lsnet"],
+    "modeling/lsnet/corner_head.py": [
+        *(f"modeling/lsnet/test_{part}.py" for part in ("pyramid_heads", "lsnet_heads", "centernet_plus_plus")),
+    ],
     "modeling/lsnet/": [
         *(f"modeling/lsnet/test_{part}.py" for part in ("pyramid_heads", "lsnet_heads", "lsnet_defects")),
         "modeling/lsnet/test_lsnet_round_trip.py",

@@ -91,7 +91,7 @@ def read_rotated_boxes(dataset_dict: DatasetDict) -> list[dict[str, Any]]:
 
 
 def _make_entry(box: list[float], category: int) -> dict[str, Any]:
-    return {"bbox": box, "category_id": category, "area": box[2] * box[3], "iscrowd": 0}
+    return {"bbox": box, "category_id": category, "area": box[2] * box[3]}
 
 
 class _RotatedCocoEval(COCOeval):
@@ -112,7 +112,7 @@ def evaluate_rotated(
     truth: dict[Any, list[dict[str, Any]]], predictions: dict[Any, list[dict[str, Any]]], limit: int, num_classes: int
 ) -> COCOeval:
     """Return COCO's evaluation, accumulated, of entries by image: "bbox" x, y, width, height, angle (as in
-    ``ops.rotated_boxes``), "category_id", "area", "iscrowd", and the "score" of predictions."""
+    ``ops.rotated_boxes``), "category_id", "area", the "iscrowd" of true ones, and the "score" of predictions."""
     apis = []
     for entries in (truth, predictions):
         rows = [{**one, "image_id": k} for k, key in enumerate(truth, start=1) for one in entries.get(key, ())]

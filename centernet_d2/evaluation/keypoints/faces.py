@@ -37,7 +37,6 @@ from centernet_d2.evaluation.keypoints.plots import plot_cumulative_errors, plot
 from centernet_d2.visualization.draw_keypoints import crop_square, draw_comparison, make_contact_sheet, move_landmarks
 
 _logger = logging.getLogger(__name__)
-_WORST, _CROP = 20, 240
 
 
 @dataclass
@@ -154,12 +153,13 @@ class FaceLandmarkEvaluator(DatasetEvaluator):
         return 100 * np.divide(total, count, out=np.full(len(total), np.nan), where=count > 0)
 
     def _draw_worst(self, faces: list[FaceError], normalizer: str) -> np.ndarray:
+        """Draw the 20 faces of the largest errors, 240 pixels wide and high each."""
         crops, captions = [], []
-        for face in sorted(faces, key=lambda face: face.compute_error(normalizer), reverse=True)[:_WORST]:
+        for face in sorted(faces, key=lambda face: face.compute_error(normalizer), reverse=True)[:20]:
             image, gt = self.images[face.image_id], self._get_gt(face)
             labeled = gt[gt[:, 2] > 0, :2]
             box = np.concatenate([labeled.min(axis=0), labeled.max(axis=0)])
-            crop, matrix = crop_square(read_image(image.dataset_dict), box, _CROP)
+            crop, matrix = crop_square(read_image(image.dataset_dict), box, 240)
             predicted = None if face.landmarks is None else move_landmarks(np.array(face.landmarks), matrix)
             draw_comparison(crop, predicted, move_landmarks(gt, matrix), self.schema)
             crops.append(crop)

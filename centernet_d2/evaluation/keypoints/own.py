@@ -33,7 +33,6 @@ from centernet_d2.structures.keypoint_schema import KeypointSchema, get_schema
 _logger = logging.getLogger(__name__)
 #: Of PCK: errors of at most this fraction of the box's longer side are right (PCK of Yang and Ramanan 2013).
 FRACTIONS = (0.05, 0.1, 0.2)
-_PANELS = 30
 
 
 class OwnKeypointEvaluator(DatasetEvaluator):
@@ -158,7 +157,7 @@ def summarize_errors(errors: np.ndarray) -> dict[str, float]:
 def plot_errors(path: Path, errors: np.ndarray, schema: KeypointSchema) -> None:
     """Plot where each of the first 30 keypoints errs: predicted less true position, in percent of the box's longer
     side, with circles at the limits of PCK."""
-    count = min(len(schema), _PANELS)
+    count = min(len(schema), 30)
     columns = min(count, 6)
     rows = math.ceil(count / columns)
     figure = Figure(figsize=(2.2 * columns, 2.4 * rows), layout="constrained")

@@ -102,6 +102,15 @@ def test_ground_truth_gives_100(caplog: pytest.LogCaptureFixture) -> None:
     assert predictions == percent(1, 1, 1, 1, MT=2) and "Only" not in caplog.text
 
 
+def test_objects_without_the_mark_of_regions_count() -> None:
+    one = evaluator({1: [two(k) for k in range(LENGTH)]})
+    for frame in one._dataset_dicts.values():
+        for annotation in frame["annotations"]:
+            del annotation["iscrowd"]
+    process(one, 1, [name_outputs(two(k), {1: 7}) for k in range(LENGTH)])
+    assert one.evaluate()["tracking"] == percent(0.5, 20 / 30, 0.5, 1, FN=LENGTH, MT=1, ML=1)
+
+
 def test_one_track_id_changes_in_the_center() -> None:
     """One of two objects is found under two track ids, half of its frames each: one switch of 20 boxes.
 

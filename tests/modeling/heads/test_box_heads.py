@@ -161,3 +161,18 @@ def test_ignored_regions_have_no_peak():
     heat = draw_peaks([[0], [1], [1]], torch.tensor(CENTERS)[:, None], 2, 2)
     heat[1, 1, 2, 4] = 0.9999
     torch.testing.assert_close(maps, heat)
+
+
+@pytest.mark.parametrize("encoding", ["wh", "log_wh", "lt", "ltrb"])
+def test_sizes_of_a_flipped_image(encoding):
+    """Points 3 and 5 are exchanged, at 1/4 and 3/4 of the width: l becomes a / (1 - a) l, or r."""
+    head = BoxSizeHead(point_flags=[3, 4, 5], encoding=encoding, **SHARED)
+    maps = make_output(head).abs()
+    count = head.channels_per_point
+    found = head.unflip(maps).unflatten(1, (3, count))
+    for k, (other, left) in enumerate(((2, 1 / 4), (1, 1 / 2), (0, 3 / 4))):
+        seen = maps.unflatten(1, (3, count))[:, other].flip(-1)
+        expected = seen[:, [2, 1, 0, 3]] if encoding == "ltrb" else seen
+        factor = left / (1 - left) if encoding == "lt" else 1
+        torch.testing.assert_close(found[:, k, 0], factor * expected[:, 0])
+        torch.testing.assert_close(found[:, k, 1:], expected[:, 1:])

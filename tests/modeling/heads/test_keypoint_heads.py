@@ -179,3 +179,17 @@ def test_extreme_points_are_centers_of_their_side():
     check_loss(offset, output, targets, total / (3 * 2))
     assert maps[0, :, 0, 4].tolist() == [0.75, 0.5] and maps[1, :, 3, 5].tolist() == [0.25, 0]
     assert maps.count_nonzero() == 3
+
+
+def test_padding_is_no_keypoint_of_any_object():
+    """Of 64 objects, as many as the rows that are padded to."""
+    boxes, zero = BOXES[:1].repeat(64, 1), torch.zeros(64, dtype=torch.int64)
+    points = 8 * torch.rand(64, 2, 3, generator=torch.Generator().manual_seed(0))
+    targets = Targets(boxes, zero, zero, 1, SIZE, torch.tensor(64.0), {"keypoints": points})
+    for kind in (KeypointOffsetHead, KeypointGroupingHead):
+        head = kind(flip_indices=[0, 1], shared=True, **SHARED)
+        deferred, _ = defer(head)
+        target = head.encode(targets)
+        loss, padded = (head.loss(deferred, one, targets.num_objects) for one in (target, head.pad(target)))
+        torch.testing.assert_close(padded, loss)
+        assert len(target.owner) == 128 and head.pad(target).num_objects == 128
