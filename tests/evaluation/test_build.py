@@ -97,6 +97,11 @@ def test_what_cannot_be_evaluated_is_known_before_training(dataset, said, tmp_pa
     assert str(caught.value).startswith(f"dataset {dataset} ") and said in str(caught.value)
 
 
+def test_what_can_be_evaluated_passes(tmp_path):
+    """Of a model that predicts boxes a set that needs nothing else."""
+    check_evaluators(engine_cfg(tmp_path, "DATASETS.TEST", ("engine_test_val",)))
+
+
 @pytest.mark.parametrize("error", [ImportError("pip install motmetrics"), ValueError("no faces"), KeyError("area")])
 def test_training_builds_the_evaluators_before_its_first_step(error, tmp_path, monkeypatch):
     def fail(cls, cfg, dataset_name):

@@ -233,6 +233,14 @@ def test_boxes_with_a_ratio_of_five_quarters_have_a_direction():
     np.testing.assert_allclose(list_angle_errors(evaluation), [[10, 0]], atol=1e-4)
 
 
+@pytest.mark.parametrize(("shift", "count"), [(12.9, 1), (13.7, 0)])
+def test_angles_are_those_of_what_overlaps_by_a_half(shift, count):
+    """(40 - s) / (40 + s) is 0.512 and 0.490."""
+    truth, away = torch.tensor([[50.0, 50, 40, 20, 0]]), torch.tensor([[50 + shift, 50, 40, 20, 0]])
+    evaluation = evaluate_rotated({1: make_entries(truth)}, {1: make_entries(away, [0.9])}, 100, 1)
+    assert len(list_angle_errors(evaluation)) == count
+
+
 def test_the_evaluator_by_hand(caplog):
     """Of class 0 two objects in two images are found, one rotated by 5 degrees; of class 1 the one is missed. A
     prediction that is no number, the worse of two beyond the limit, and an image that was not processed."""
