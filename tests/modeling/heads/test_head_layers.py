@@ -23,6 +23,7 @@ from centernet_d2.modeling.heads import (
     get_head_name,
 )
 from centernet_d2.modeling.heads.class_heatmap import average_probabilities
+from centernet_d2.modeling.heads.sparse import average_per_object
 from tests.helpers.head_batch import SHARED, defer
 from tests.helpers.keypoints import keypoint_cfg
 
@@ -94,6 +95,11 @@ def test_deferred_maps_are_read_as_dense_ones():
     maps = deferred.select_maps(image, channels)
     torch.testing.assert_close(maps, torch.stack([dense[n, c] for n, c in zip(image, channels, strict=True)]))
     torch.testing.assert_close(deferred.to_dense(), dense)
+
+
+def test_errors_are_averaged_over_each_object():
+    found = average_per_object(torch.tensor([3.0, 1.0, 5.0, 2.0, 6.0]), torch.tensor([1, 0, 3, 3, 3]), 5)
+    torch.testing.assert_close(found, torch.tensor([1.0, 3.0, 0.0, 13 / 3, 0.0]))
 
 
 def test_flipped_maps_are_added_and_halved():
