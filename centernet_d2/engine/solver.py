@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from typing import Any
 
@@ -16,6 +17,7 @@ from torch.optim.lr_scheduler import LRScheduler
 
 from centernet_d2.data.build import load_training_dicts
 
+_logger = logging.getLogger(__name__)
 _NAMES = ("Adam", "AdamW", "SGD")
 # A value of SOLVER.CLIP_GRADIENTS.CLIP_TYPE beside Detectron2's "value" and "norm", which clip each parameter alone.
 _FULL_MODEL = "full_model"
@@ -133,7 +135,13 @@ def resolve_epochs(cfg: CfgNode) -> CfgNode:
         raise ValueError(f"with SOLVER.EPOCHS, SOLVER.STEPS are fractions of the schedule, not {tuple(solver.STEPS)}")
     if solver.WARMUP_EPOCHS >= solver.EPOCHS:
         raise ValueError(f"SOLVER.WARMUP_EPOCHS, {solver.WARMUP_EPOCHS}, must be less than EPOCHS, {solver.EPOCHS}")
-    epoch = max(len(load_training_dicts(cfg)) / solver.IMS_PER_BATCH, solver.MIN_ITER / solver.EPOCHS)
+    images, shortest = len(load_training_dicts(cfg)), solver.MIN_ITER / solver.EPOCHS
+    epoch = images / solver.IMS_PER_BATCH
+    if epoch < shortest:
+        text = "%d images: SOLVER.EPOCHS %g would be %d iterations and become %g, for SOLVER.MIN_ITER %d"
+        stretched = solver.EPOCHS * shortest / epoch
+        _logger.info(text, images, solver.EPOCHS, math.ceil(solver.EPOCHS * epoch), stretched, solver.MIN_ITER)
+        epoch = shortest
     cfg = cfg.clone()
     cfg.defrost()
     cfg.SOLVER.MAX_ITER = math.ceil(solver.EPOCHS * epoch)

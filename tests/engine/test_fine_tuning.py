@@ -27,14 +27,17 @@ def test_epochs_become_iterations(tmp_path):
     assert Trainer(cfg).max_iter == iterations
 
 
-def test_a_small_dataset_is_seen_more_often(tmp_path):
+def test_a_small_dataset_is_seen_more_often(tmp_path, caplog):
     opts = ("SOLVER.EPOCHS", 4.0, "SOLVER.WARMUP_EPOCHS", 0.5, "SOLVER.STEPS", (0.5,), "TEST.EVAL_EPOCHS", 1.0)
     cfg = engine_cfg(tmp_path, *opts)
     unchanged = resolve_epochs(cfg)
+    caplog.set_level("INFO")
     few, many = (resolve_epochs(engine_cfg(tmp_path, *opts, "SOLVER.MIN_ITER", x)) for x in (1, 600))
     assert few.SOLVER.MAX_ITER == unchanged.SOLVER.MAX_ITER < 600
     assert (many.SOLVER.MAX_ITER, many.SOLVER.WARMUP_ITERS, many.TEST.EVAL_PERIOD) == (600, 75, 150)
     assert many.SOLVER.STEPS == (300,)
+    (message,) = (x.message for x in caplog.records if x.name == "centernet_d2.engine.solver")
+    assert f"EPOCHS 4 would be {unchanged.SOLVER.MAX_ITER} iterations" in message and "MIN_ITER 600" in message
 
 
 def test_iterations_stay_without_epochs(tmp_path):
