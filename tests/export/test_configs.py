@@ -10,8 +10,9 @@ from pathlib import Path
 import pytest
 import torch
 from detectron2.config import CfgNode
+from detectron2.layers import FrozenBatchNorm2d
 from detectron2.modeling import build_model
-from torch import nn
+from torch import Tensor, nn
 
 from centernet_d2.export import ExportedGraph, check_file, export_onnx, make_synthetic_inputs
 from centernet_d2.model_zoo.configs import get_config, list_configs
@@ -50,17 +51,26 @@ def build_random(cfg: CfgNode, seed: int) -> nn.Module:
     """Activations are of usual size: the statistics of normalization are those of synthetic images."""
     torch.manual_seed(seed)
     model = build_model(cfg).eval()
-    for layer in model.modules():
-        if isinstance(layer, nn.BatchNorm2d):
-            layer.train()
-            layer.momentum = 1.0
+    hooks = [
+        layer.register_forward_pre_hook(set_statistics)
+        for layer in model.modules()
+        if isinstance(layer, nn.BatchNorm2d | FrozenBatchNorm2d)
+    ]
     with torch.no_grad():
         graph = ExportedGraph(model)
         images, *others = make_synthetic_inputs(model, 2, graph.get_size())
         graph.get_candidates(images, *others)
         for parameter in model.task.parameters():
             parameter.add_(torch.randn(parameter.shape) * 0.02)
-    return model.eval()
+    for hook in hooks:
+        hook.remove()
+    return model
+
+
+def set_statistics(layer: nn.Module, inputs: tuple[Tensor]) -> None:
+    variance, mean = torch.var_mean(inputs[0], dim=(0, 2, 3), correction=0)
+    layer.running_mean.copy_(mean)
+    layer.running_var.copy_(variance)
 
 
 def compare_with_file(cfg: CfgNode, path: Path, seed: int) -> dict[str, float]:
