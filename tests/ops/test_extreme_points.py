@@ -15,8 +15,11 @@ from centernet_d2.ops.extreme_points import (
     aggregate_edges,
     build_octagons,
     compute_extreme_boxes,
+    exchange_left_right,
+    find_center_cells,
     group_extreme_points,
     make_octagon_masks,
+    order_left_right,
     suppress_ghost_boxes,
 )
 
@@ -179,6 +182,21 @@ def test_exactly_three_times_the_score_is_no_ghost():
     boxes = torch.tensor([[[0.0, 0, 10, 10], [20, 0, 30, 10], [40, 0, 50, 10], [0, 0, 50, 10]]])
     scores, classes = torch.full((1, 4), 0.25), torch.zeros(1, 4, dtype=torch.int64)
     assert torch.equal(suppress_ghost_boxes(boxes, scores, classes), scores)
+
+
+def test_left_and_right_are_exchanged_and_centers_found():
+    """Of two objects of x, y and score: the first one's left point lies to the right."""
+    points = torch.tensor(
+        [[[5.0, 1, 9], [8, 4, 8], [6, 9, 7], [2, 5, 6]], [[5, 1, 5], [2, 4, 4], [6, 9, 3], [8, 5, 2]]]
+    )
+    assert exchange_left_right(points).tolist() == points[:, [0, 3, 2, 1]].tolist()
+    assert order_left_right(points).tolist() == [points[0, [0, 3, 2, 1]].tolist(), points[1].tolist()]
+    level = points.clone()
+    level[:, 1, 0] = level[:, 3, 0]
+    assert torch.equal(order_left_right(level), level)
+    # Half way between left and right, and between top and bottom; inside the grid of 4 rows and 5 columns.
+    assert find_center_cells(points[..., :2], (4, 5)).tolist() == [[4, 3]] * 2
+    assert find_center_cells(points[..., :2], (9, 9)).tolist() == [[5, 5]] * 2
 
 
 def test_masks_of_56_cells_and_octagons_of_several_images():

@@ -113,6 +113,7 @@ def test_radii_of_ttfnet_and_fixed_ones():
     assert compute_window_radius(sizes, 0.7, "ellipse", False).tolist() == [[27, 2], [0, 2]]
     assert compute_window_radius(sizes, 0.7, "ellipse", False, alpha=1.0).tolist() == [[50, 5], [1, 3]]
     assert compute_window_radius(sizes, 0.7, "fixed", False, fixed=3).tolist() == [[3, 3], [3, 3]]
+    assert compute_window_radius(sizes, 0.7, "fixed", False).tolist() == [[1, 1], [1, 1]]
 
 
 def test_reference_window_values():
