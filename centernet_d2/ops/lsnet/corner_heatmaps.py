@@ -109,11 +109,8 @@ def compute_corner_radius(boxes: Tensor) -> Tensor:
     """Return how far (...) both corners of boxes (..., 4) may move while the IoU stays 0.7, in their unit: the method
     "corrected" of ``ops.gaussian.gaussian_radius``, which runs on the host."""
     width, height = (boxes[..., 2:] - boxes[..., :2]).double().clamp(min=0).unbind(-1)
-    total, area, o = width + height, width * height, _MIN_OVERLAP
-    shrunk = (total - (total.square() - 4 * area * (1 - o) / (1 + o)).clamp(min=0).sqrt()) / 2
-    shifted = (total - (total.square() - 4 * area * (1 - o)).clamp(min=0).sqrt()) / 4
-    grown = (((2 * o * total).square() + 16 * o * (1 - o) * area).sqrt() - 2 * o * total) / (8 * o)
-    return torch.minimum(torch.minimum(shrunk, shifted), grown).float()
+    total, area = width + height, width * height
+    return ((total - (total.square() - 4 * area * (1 - _MIN_OVERLAP)).sqrt()) / 4).float()
 
 
 def corner_focal_loss(logits: Tensor, heatmap: Tensor) -> Tensor:
