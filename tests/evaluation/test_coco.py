@@ -90,6 +90,12 @@ def test_more_than_100_objects_in_an_image(tmp_path, kind):
     assert len(results) == {"pose17": 2, "clothes294": 3}.get(kind, 1)
 
 
+def test_101_keypoint_detections_count_where_the_model_gives_as_many(tmp_path):
+    cfg, name = crowded(tmp_path, 101, "pose17")
+    cfg.TEST.DETECTIONS_PER_IMAGE = 101
+    assert score(cfg, name)["keypoints"]["AP"] == pytest.approx(100)
+
+
 @pytest.mark.parametrize("kind", ["coco", "pose17", "clothes294"])
 def test_reference_numbers_count_100_and_20(tmp_path, kind):
     """Of 250 objects 100 make the recalls 0, ..., 0.40; 20 with landmarks 0, ..., 0.08."""
