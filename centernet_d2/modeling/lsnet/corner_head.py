@@ -178,8 +178,10 @@ class CornerHead(nn.Module):
     def _semantic_loss(self, maps: CornerMaps, targets: Targets, levels: Levels) -> Tensor:
         boxes, classes, valid = targets.pad(targets.boxes), targets.pad(targets.classes), targets.list_occupied_slots()
         weights = encode_semantic(boxes, classes, valid, self.num_classes, levels.sizes, levels.strides)
-        totals = average_over_processes(weights.sum()), average_over_processes((weights > 0).sum().float())
-        return _SEMANTIC_WEIGHT * semantic_focal_loss(flatten_levels(maps.semantic), weights, *totals)
+        # Weights are parts of an area: few large objects have less than 1 together.
+        total = average_over_processes(weights.sum(), minimum=0.0)
+        num_positives = average_over_processes((weights > 0).sum().float())
+        return _SEMANTIC_WEIGHT * semantic_focal_loss(flatten_levels(maps.semantic), weights, total, num_positives)
 
     def move_boxes(
         self,

@@ -131,6 +131,22 @@ def test_the_semantic_loss_has_a_weight_of_a_tenth():
     torch.testing.assert_close(loss["loss_semantic"], expected)
 
 
+def test_large_objects_count_as_much_as_small_ones():
+    """All weights together are 0.09 here: the loss of the cells inside is still their weighted mean."""
+    targets, levels = draw_targets()
+    head = CornerHead(num_classes=3, channels=16, points=(), shared="plain")
+    semantic = [torch.full((2, 3, *size), -3.0) for size in ((8, 12), (4, 6))]
+    painted = torch.zeros(2, 3, 8, 12)
+    painted[0, 2, 0:5, 0:5], painted[0, 0, 1:7, 3:8], painted[1, 1, 1:8, 2:11] = 1 / 1024, 1 / 1200, 1 / 3072
+    weights = flatten_levels([painted, painted[..., ::2, ::2]])
+    p = torch.tensor(-3.0).sigmoid()
+    inside = 0.25 * (1 - p) ** 2 * -p.log()
+    outside = 0.75 * p**2 * -(1 - p).log() * (weights == 0).sum() / (weights > 0).sum()
+    loss = head.losses(CornerMaps([], semantic, [], []), targets, levels, torch.ones(2, 120, dtype=torch.bool))
+    assert weights.sum() < 0.2
+    torch.testing.assert_close(loss["loss_semantic"], 0.1 * (inside + outside))
+
+
 def test_corner_maps_of_a_perfect_network():
     """Probability 1 at the nearest cell of each level, to a millionth, and the way to the corner in strides."""
     targets, levels = draw_targets()
