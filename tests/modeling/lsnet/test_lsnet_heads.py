@@ -105,6 +105,7 @@ def test_levels_in_order():
     """A value says its image, channel, level, row and column; odd sizes are rounded up."""
     levels = Levels.from_input_size((50, 30), (8, 16, 32), 0.5)
     assert levels.sizes == ((7, 4), (4, 2), (2, 1)) and levels.counts == [28, 8, 2]
+    assert Levels.from_maps([torch.zeros(1, 2, *x) for x in levels.sizes], (8, 16, 32), 0.5) == levels
     cells = [(k, y, x) for k, (height, width) in enumerate(levels.sizes) for y in range(height) for x in range(width)]
     maps = [
         torch.tensor([[[[(n, c, k, y, x) for x in range(w)] for y in range(h)] for c in range(3)] for n in range(2)])

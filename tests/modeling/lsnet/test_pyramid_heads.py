@@ -16,6 +16,7 @@ from centernet_d2.modeling.lsnet.quarter_box_head import QuarterBoxHead
 from centernet_d2.modeling.lsnet.towers import PyramidFusion, build_tower, conv_norm_relu
 from centernet_d2.ops.lsnet.corner_heatmaps import semantic_focal_loss
 from centernet_d2.ops.lsnet.cross_iou_loss import cross_iou_loss
+from centernet_d2.ops.lsnet.pyramid_deform_conv import pyramid_deform_conv
 from centernet_d2.structures import Targets
 
 
@@ -250,6 +251,20 @@ def test_fusion_reads_its_neighbors_at_plain_points():
         x = fusion.reduce(together).clamp(min=0) + fusion.shortcut(maps[k])
         expected = F.group_norm(x, 2).clamp(min=0)
         torch.testing.assert_close(fusion(maps, [points] * 4)[k], expected, rtol=1e-3, atol=1e-4)
+
+
+def test_cumulative_offsets_are_scaled_by_all_levels_read_before():
+    """Of level 0 the neighbors are itself, 1 and 2; of level 1 itself, 0 and 2."""
+    torch.manual_seed(0)
+    fusion, sizes = PyramidFusion(4, 16, cumulative_offsets=True), [(12, 20), (6, 10), (2, 5)]
+    maps = [torch.randn(1, 4, *size) for size in sizes]
+    scales = [[(1, 1), (1 / 2, 1 / 2), (1 / 12, 1 / 8)], [(1, 1), (2, 2), (2 / 3, 1)]]
+    for level, others in enumerate([(0, 1, 2), (1, 0, 2)]):
+        points = torch.randn(1, 9, 2, *sizes[level])
+        read = fusion._read(maps, level, points)
+        for k, other in enumerate(others):
+            expected = pyramid_deform_conv(maps[other], points, fusion.weight, scales[level][k])
+            torch.testing.assert_close(read[k], expected)
 
 
 @pytest.mark.parametrize("kind", ["bbox", "polygon", "keypoint"])

@@ -248,7 +248,7 @@ def test_the_evaluator_by_hand(caplog):
     objects = [annotate(BOXES[:1]), annotate(BOXES[3:4]), [dict(annotate(BOXES[2:3])[0], category_id=1)], []]
     dicts = [{"image_id": k, "height": 256, "width": 256, "annotations": x} for k, x in enumerate(objects)]
     DatasetCatalog.register(name, lambda: dicts)
-    MetadataCatalog.get(name).set(thing_classes=["a", "b"])
+    MetadataCatalog.get(name).set(thing_classes=["a", "b", "none"])
     assert RotatedBoxEvaluator(name)._limit == tiny_cfg().TEST.DETECTIONS_PER_IMAGE == 100
     evaluator = RotatedBoxEvaluator(name, limit=1)
     rows = [[50.0, 60, 60, 20, 0], [170, 170, 60, 40, -28], [np.nan, 1, 2, 3, 4]]
@@ -265,6 +265,8 @@ def test_the_evaluator_by_hand(caplog):
     reached = sum(overlap >= 0.5 + 0.05 * k for k in range(10))
     assert reached == 9 and results["AP75"] == pytest.approx(50)
     assert results["AP-a"] == pytest.approx(100 * (reached + (10 - reached) * 51 / 101) / 10)
+    # A class without objects is left out.
+    assert np.isnan(results["AP-none"])
     assert results["AP"] == pytest.approx(results["AP-a"] / 2) and "Only 3 of the 4 images" in caplog.text
 
 

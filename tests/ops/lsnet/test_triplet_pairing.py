@@ -76,3 +76,9 @@ def test_centers_may_be_apart_by_half_of_the_central_region():
     second = torch.tensor([[[48.0, 43.5, 80, 80], [48, 43.625, 80, 80]]])
     scores = pair_quarter_boxes(first, one, label, second, one.expand(1, 2), label.expand(1, 2))[1]
     assert scores.tolist() == [[1, 0]]
+
+
+def test_a_box_smaller_than_a_pixel():
+    first, second = torch.tensor([[[10.0, 10, 10.4, 10.4]]]), torch.tensor([[[10.4, 10.4, 10.8, 10.8]]])
+    score, label = torch.full((1, 1), 0.5), torch.zeros(1, 1).long()
+    assert pair_quarter_boxes(first, score, label, second, score, label)[1].item() == 0.5
