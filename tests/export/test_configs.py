@@ -29,7 +29,7 @@ def load(name: str) -> CfgNode:
     if name.startswith("Custom/"):  # of data that only their users have
         cfg.merge_from_list(["MODEL.CENTERNET.NUM_CLASSES", 3, "DATASETS.TRAIN", (), "DATASETS.TEST", ()])
     cfg.MODEL.DEVICE, cfg.MODEL.WEIGHTS, cfg.MODEL.ALLOW_INCOMPLETE_WEIGHTS = "cpu", "", True
-    cfg.INPUT.RESIZE_TEST, cfg.TEST.AUG.ENABLED = "fixed", False
+    cfg.INPUT.RESIZE_TEST, cfg.TEST.AUG.ENABLED, cfg.MODEL.TIMM.PRETRAINED = "fixed", False, False
     cfg.INPUT.SIZE_TEST = list(SIZE)
     return cfg
 
