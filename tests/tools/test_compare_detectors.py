@@ -9,8 +9,11 @@ import sys
 from pathlib import Path
 
 import compare_detectors
+import cv2
+import numpy as np
 import pytest
 import torch
+import yaml
 from detectron2.modeling import build_model
 from detectron2.structures import Boxes, Instances
 
@@ -121,3 +124,33 @@ def test_a_comparison_from_start_to_end(tmp_path):
     assert set(results) == {"ours", "fcos"} and all(
         run["milliseconds"] > 0 for runs in results.values() for run in runs
     )
+
+
+def test_the_set_for_yolo_has_the_boxes_of_the_config(tmp_path):
+    from benchmarks.ultralytics_yolo import write_yolo_set
+
+    for name in ("first", "second"):
+        cv2.imwrite(str(tmp_path / f"{name}.png"), np.zeros((60, 100, 3), np.uint8))
+    images = [{"id": k, "file_name": f"{n}.png", "width": 100, "height": 60} for k, n in ((1, "first"), (2, "second"))]
+    boxes = [(1, 7, [10, 6, 20, 12], 0), (1, 3, [50, 30, 50, 30], 0), (2, 3, [0, 0, 100, 60], 1)]
+    annotations = [
+        {"id": k, "image_id": image, "category_id": category, "bbox": box, "area": box[2] * box[3], "iscrowd": crowd}
+        for k, (image, category, box, crowd) in enumerate(boxes, 1)
+    ]
+    categories = [{"id": 3, "name": "cell"}, {"id": 7, "name": "edge"}]
+    data = {"images": images, "annotations": annotations, "categories": categories}
+    (tmp_path / "set.json").write_text(json.dumps(data))
+    custom = [["yolo_set_images", "coco", str(tmp_path / "set.json"), str(tmp_path)]]
+    names = ["DATASETS.TRAIN", ("yolo_set_images",), "DATASETS.TEST", ("yolo_set_images",)]
+    cfg = setup_cfg(CONFIG, [*OPTIONS[:-6], "DATASETS.CUSTOM", custom, *names, "MODEL.CENTERNET.NUM_CLASSES", 0])
+    settings = yaml.safe_load(write_yolo_set(cfg, tmp_path / "yolo").read_text())
+    assert settings == {"train": "images/train", "val": "images/val", "names": {0: "cell", 1: "edge"}}
+    labels = tmp_path / "yolo" / "labels"
+    for split, empty in (("train", []), ("val", [""])):  # the object of the second image is a crowd
+        first, *others = [file.read_text() for file in sorted((labels / split).iterdir())]
+        assert sorted(tuple(map(float, line.split())) for line in first.splitlines()) == [
+            (0, 0.75, 0.75, 0.5, 0.5),
+            (1, 0.2, 0.2, 0.2, 0.2),
+        ]
+        assert others == empty
+        assert len(list((tmp_path / "yolo" / "images" / split).iterdir())) == 1 + len(empty)

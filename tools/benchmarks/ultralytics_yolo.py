@@ -6,7 +6,6 @@ Its own trainer, augmentation and schedule with their defaults; epochs, batch, i
 
 from __future__ import annotations
 
-import json
 import math
 import time
 from pathlib import Path
@@ -19,35 +18,28 @@ from detectron2.structures import Boxes, BoxMode, Instances
 
 from centernet_d2.data.build import load_training_dicts
 from centernet_d2.data.catalog import get_class_names, load_dataset_dicts
+from centernet_d2.data.formats.labels import yolo
+from centernet_d2.data.formats.labels.label_set import LabelSetBuilder
 from centernet_d2.evaluation.build import build_evaluator
 
 
 def write_yolo_set(cfg: CfgNode, folder: Path) -> Path:
-    """Write DATASETS.TRAIN and TEST as a set of Ultralytics', with links to the images; return its ``data.yaml``.
+    """Write the boxes of DATASETS.TRAIN and TEST in YOLO's layout, with copies of the images; return its ``data.yaml``.
 
     Crowds are left out.
     """
+    classes = list(get_class_names(cfg.DATASETS.TRAIN[0]))
+    builder = LabelSetBuilder(folder, classes)
     tested = [record for name in cfg.DATASETS.TEST for record in load_dataset_dicts(name)]
     for split, records in (("train", load_training_dicts(cfg)), ("val", tested)):
-        for kind in ("images", "labels"):
-            (folder / kind / split).mkdir(parents=True, exist_ok=True)
-        for number, one in enumerate(records):
-            source = Path(one["file_name"]).resolve()
-            link = folder / "images" / split / f"{number}{source.suffix}"
-            link.unlink(missing_ok=True)
-            link.symlink_to(source)
-            lines = []
+        for one in records:
+            image_id = builder.add_image(one["file_name"], (one["height"], one["width"]), split)
             for entry in one["annotations"]:
-                x1, y1, x2, y2 = BoxMode.convert(entry["bbox"], entry["bbox_mode"], BoxMode.XYXY_ABS)
-                w, h = one["width"], one["height"]
-                box = ((x1 + x2) / 2 / w, (y1 + y2) / 2 / h, (x2 - x1) / w, (y2 - y1) / h)
+                box = BoxMode.convert(entry["bbox"], entry["bbox_mode"], BoxMode.XYXY_ABS)
                 if not entry.get("iscrowd"):
-                    lines.append(" ".join(map(str, (entry["category_id"], *box))))
-            (folder / "labels" / split / f"{number}.txt").write_text("\n".join(lines))
-    classes = list(get_class_names(cfg.DATASETS.TRAIN[0]))
-    path = folder / "data.yaml"
-    path.write_text(json.dumps({"path": str(folder), "train": "images/train", "val": "images/val", "names": classes}))
-    return path
+                    builder.add_object(image_id, classes[entry["category_id"]], box=box)
+    yolo.write(builder.finish(), folder)
+    return folder / "data.yaml"
 
 
 def train_yolo(cfg: CfgNode, folder: Path) -> dict[str, Any]:
