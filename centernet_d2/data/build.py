@@ -7,6 +7,7 @@ exactly from its iteration.
 
 from __future__ import annotations
 
+import math
 import multiprocessing
 import random
 import signal
@@ -82,14 +83,11 @@ def build_train_loader(cfg: CfgNode, start_iteration: int = 0, mapper: Mapper | 
         raise ValueError(f"SOLVER.IMS_PER_BATCH is {batch}, which {world_size} processes cannot share evenly")
     seed = cfg.SEED if cfg.SEED >= 0 else comm.shared_random_seed()
     images: Sequence[DatasetDict] = DatasetFromList(dataset_dicts, copy=False)
-    mixing, mixing_end = None, int(cfg.INPUT.MIX_UNTIL * cfg.SOLVER.MAX_ITER) * batch
-    if mapper is None:
-        mapper = CenterNetDatasetMapper(cfg, is_train=True)
-        mixing = build_mixing_mapper(cfg, mapper, CenterNetDatasetMapper, images)
+    stages = build_stages(cfg, images) if mapper is None else [(math.inf, mapper)]
     if "previous_frame" in get_required_fields(cfg):
         images = FramePairs(images, cfg.MODEL.TRACKING.MAX_FRAME_DISTANCE)
     loader = DataLoader(
-        PositionDataset(images, mapper, seed, mixing, mixing_end),
+        PositionDataset(images, stages, seed),
         sampler=PositionSampler(start_iteration * batch, comm.get_rank(), world_size),
         batch_size=batch // world_size,
         drop_last=True,
@@ -102,6 +100,33 @@ def build_train_loader(cfg: CfgNode, start_iteration: int = 0, mapper: Mapper | 
         generator=torch.Generator().manual_seed(seed),
     )
     return TrainLoader(loader, CorruptImages(len(dataset_dicts), cfg.DATALOADER.MAX_CORRUPT_FRACTION))
+
+
+def build_stages(cfg: CfgNode, dataset_dicts: Sequence[DatasetDict]) -> list[tuple[float, Mapper]]:
+    """Return the mappers of the parts of the schedule, each with the position at which it ends.
+
+    Flips end at ``INPUT.AFFINE.FLIP_UNTIL``; mosaic, mixup and copy-paste at ``INPUT.MIX_UNTIL``.
+
+    Raises:
+        ValueError: as ``build_mixing_mapper``, or ``FLIP_UNTIL`` is not in [0, 1].
+    """
+    if not 0 <= cfg.INPUT.AFFINE.FLIP_UNTIL <= 1:
+        raise ValueError(f"INPUT.AFFINE.FLIP_UNTIL must be in [0, 1], not {cfg.INPUT.AFFINE.FLIP_UNTIL}")
+    mix_end, flip_end = (
+        math.inf if fraction >= 1 else int(fraction * cfg.SOLVER.MAX_ITER) * cfg.SOLVER.IMS_PER_BATCH
+        for fraction in (cfg.INPUT.MIX_UNTIL, cfg.INPUT.AFFINE.FLIP_UNTIL)
+    )
+    stages = []
+    for end in sorted({mix_end, flip_end, math.inf}):
+        stage = cfg.clone()
+        stage.defrost()
+        if end > flip_end:
+            stage.INPUT.AFFINE.FLIP_PROB = 0.0
+        mapper: Mapper = CenterNetDatasetMapper(stage, is_train=True)
+        if end <= mix_end:
+            mapper = build_mixing_mapper(stage, mapper, CenterNetDatasetMapper, dataset_dicts) or mapper
+        stages.append((end, mapper))
+    return stages
 
 
 def _collate_with_targets(encode: Callable[[list[Sample]], Any], items: list[Any]) -> list[Any]:

@@ -35,19 +35,16 @@ class PositionDataset(Dataset[tuple[Sample | None, list[CorruptImageError]]]):
     row (or after all images).
 
     Args:
-        first_mapper: takes the place of ``mapper`` at positions below ``first_end``.
+        stages: (end, mapper): each mapper is used below its end, from the end before it on; the last one is infinite.
     """
 
     def __init__(
         self,
         dataset_dicts: Sequence[DatasetDict],
-        mapper: Mapper,
+        stages: Sequence[tuple[float, Mapper]],
         seed: int,
-        first_mapper: Mapper | None = None,
-        first_end: int = 0,
     ) -> None:
-        self.dataset_dicts, self.mapper, self.seed = dataset_dicts, mapper, seed
-        self.first_mapper, self.first_end = first_mapper, first_end
+        self.dataset_dicts, self.stages, self.seed = dataset_dicts, stages, seed
         self._epoch, self._order = -1, np.empty(0, np.int64)
 
     def __len__(self) -> int:
@@ -57,7 +54,7 @@ class PositionDataset(Dataset[tuple[Sample | None, list[CorruptImageError]]]):
         epoch, index = divmod(position, len(self.dataset_dicts))
         corrupt: list[CorruptImageError] = []
         order = self._permute(epoch)
-        mapper = self.first_mapper if self.first_mapper and position < self.first_end else self.mapper
+        mapper = next(mapper for end, mapper in self.stages if position < end)
         for attempt in range(min(_MAX_IN_A_ROW, len(order))):
             try:
                 with _seed_globally(self.seed, position):

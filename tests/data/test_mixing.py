@@ -190,3 +190,25 @@ def test_what_cannot_be_mixed_is_refused(cfg):
     cfg.MODEL.CENTERNET.TASK = "Detection3DTask"
     with pytest.raises(ValueError, match="task that needs box3d"):
         build_train_loader(cfg)
+
+
+def test_flips_end_with_their_part_of_the_schedule(cfg):
+    """Five steps with mosaic, of which four have flips, then five without either."""
+    cfg.INPUT.MOSAIC.PROB, cfg.INPUT.AFFINE.MODE = 1.0, "none"
+    cfg.INPUT.AFFINE.FLIP_PROB, cfg.INPUT.AFFINE.FLIP_UNTIL = 1.0, 0.4
+    flipped, mixed = [], []
+    for sample in read_samples(cfg, 10):
+        boxes = sample["instances"].gt_boxes.tensor
+        side = SIDE // 2 if len(boxes) > 1 else SIDE
+        # The rectangles are in the left half of their images.
+        flipped.append({x > side / 2 for x in (boxes[:, [0, 2]].mean(dim=1) % side).tolist()})
+        mixed.append(len(boxes) > 1)
+    assert flipped == [{True}] * 8 + [{False}] * 12
+    assert mixed == [True] * 10 + [False] * 10
+
+
+@pytest.mark.parametrize("fraction", [-0.1, 1.1, float("nan")])
+def test_a_part_of_the_schedule_that_is_none(cfg, fraction):
+    cfg.INPUT.AFFINE.FLIP_UNTIL = fraction
+    with pytest.raises(ValueError, match=r"FLIP_UNTIL must be in \[0, 1\]"):
+        build_train_loader(cfg)

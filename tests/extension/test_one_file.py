@@ -158,7 +158,7 @@ def test_it_exports(trained, tmp_path):
 
 def test_a_missing_annotation_field_is_named(trained):
     cfg, _, _ = trained
-    mapper = Trainer.build_train_loader(cfg).dataset.mapper
+    mapper = Trainer.build_train_loader(cfg).dataset.stages[0][1]
     dataset_dict = DatasetCatalog.get("weighed_things")[0]
     dataset_dict["annotations"] = [{**dataset_dict["annotations"][0], "id": 7}]
     del dataset_dict["annotations"][0]["weight"]

@@ -44,6 +44,9 @@ def add_augmentation(cfg: CfgNode) -> None:
     cfg.INPUT.AFFINE.SHIFT = 0.1
     cfg.INPUT.AFFINE.SCALE = 0.4
     cfg.INPUT.AFFINE.FLIP_PROB = 0.5
+    # Fraction of the schedule after which no image is flipped: labels that all lie a little to one side, as those of a
+    # machine may, cannot be learned from images that are (docs/landmarks.md).
+    cfg.INPUT.AFFINE.FLIP_UNTIL = 1.0
     # Probability of a rotation, and the standard deviation of its angle in degrees (clipped at two of them).
     cfg.INPUT.AFFINE.ROTATION_PROB = 0.0
     cfg.INPUT.AFFINE.ROTATION = 0.0
