@@ -69,7 +69,7 @@ def build_random(cfg: CfgNode, seed: int) -> nn.Module:
 
 
 def damp_residuals(model: nn.Module) -> None:
-    """Through a hundred random layers rounding grows a hundredfold; not where branches add little to what they join."""
+    """Through a hundred random layers rounding grows a hundredfold; not where each adds little to its input."""
     for block in model.modules():
         last = getattr(block, "bn3", None) or getattr(getattr(block, "conv3", None), "norm", None)
         if last is not None:

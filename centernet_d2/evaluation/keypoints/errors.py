@@ -24,7 +24,6 @@ from centernet_d2.evaluation.keypoints.metrics import (
 # What CenterNet-Multi-Func-Det prints: only faces found with a score above this, and two normalizers.
 _REFERENCE_SCORE = 0.3
 _REFERENCE_NORMALIZERS = ("inter_ocular", "inter_pupil")
-_FACES_FOR_SHIFT = 10
 
 
 @dataclass
@@ -104,29 +103,6 @@ def _summarize_like_reference(faces: Sequence[FaceError]) -> dict[str, float]:
             result[f"reference_NME_{name}"] = compute_mean_error(errors)
             result[f"reference_FR10_{name}"] = compute_failure_rate(errors, 10)
     return result
-
-
-def describe_shift(shifts: np.ndarray, normalizer: str) -> str | None:
-    """Return a sentence if predictions lie to one side of the labels, by 1 percent or more and not by chance.
-
-    Args:
-        shifts: (F, 2) x and y of a face's mean prediction minus its mean label, in percent of ``normalizer``.
-    """
-    if len(shifts) < _FACES_FOR_SHIFT:
-        return None
-    mean, chance = shifts.mean(axis=0), shifts.std(axis=0, ddof=1) / math.sqrt(len(shifts))
-    sides = (("left of", "right of"), ("above", "below"))
-    places = [
-        f"{abs(mean[axis]):.1f} % {sides[axis][int(mean[axis] > 0)]}"
-        for axis in (0, 1)
-        if abs(mean[axis]) >= max(1.0, 5 * chance[axis])
-    ]
-    if not places:
-        return None
-    return (
-        f"on average, predictions lie {' and '.join(places)} the labels (percent of {normalizer}). Are the labels off? "
-        "Labels that all lie to one side cannot be learned from flipped images: see INPUT.AFFINE.FLIP_UNTIL"
-    )
 
 
 def format_tables(results: Mapping[str, Mapping[str, float]], normalizers: Sequence[str] = NORMALIZERS) -> str:

@@ -34,6 +34,7 @@ from centernet_d2.evaluation.keypoints.metrics import (
     compute_normalizers,
 )
 from centernet_d2.evaluation.keypoints.plots import plot_cumulative_errors, plot_landmark_errors
+from centernet_d2.evaluation.keypoints.shift import describe_shift
 from centernet_d2.visualization.draw_keypoints import crop_square, draw_comparison, make_contact_sheet, move_landmarks
 
 _logger = logging.getLogger(__name__)
@@ -131,6 +132,8 @@ class FaceLandmarkEvaluator(DatasetEvaluator):
         self.output_dir.mkdir(parents=True, exist_ok=True)
         # The box size is never undefined.
         general = next(n for n in NORMALIZERS if len(compute_percentages(faces, n)) == len(faces))
+        if shift := describe_shift(self._compute_shifts(faces, general), general):
+            _logger.warning("%s: %s", self.dataset_name, shift)
         per_keypoint = {name: self._average_landmark_errors(faces, name) for name in NORMALIZERS}
         named = {"dataset": self.dataset_name, "schema": self.schema.name, "results": results}
         tables = {name: errors.tolist() for name, errors in per_keypoint.items()}
@@ -151,6 +154,16 @@ class FaceLandmarkEvaluator(DatasetEvaluator):
                 errors = compute_landmark_distances(np.array(face.landmarks), self._get_gt(face)) / length
                 total, count = total + np.nan_to_num(errors), count + ~np.isnan(errors)
         return 100 * np.divide(total, count, out=np.full(len(total), np.nan), where=count > 0)
+
+    def _compute_shifts(self, faces: list[FaceError], normalizer: str) -> np.ndarray:
+        """Return (F, 2) how far the mean of a detected face's labeled landmarks lies from that of its labels."""
+        shifts = []
+        for face in faces:
+            length, gt = face.normalizers[normalizer], self._get_gt(face)
+            if face.landmarks is not None and length is not None:
+                away = np.array(face.landmarks)[:, :2] - gt[:, :2]
+                shifts.append(100 * away[gt[:, 2] > 0].mean(axis=0) / length)
+        return np.array(shifts).reshape(-1, 2)
 
     def _draw_worst(self, faces: list[FaceError], normalizer: str) -> np.ndarray:
         """Draw the 20 faces of the largest errors, 240 pixels wide and high each."""

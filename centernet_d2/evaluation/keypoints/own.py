@@ -28,6 +28,7 @@ from centernet_d2.evaluation.keypoints.calibration import (
     plot_calibration,
 )
 from centernet_d2.evaluation.keypoints.metrics import assign
+from centernet_d2.evaluation.keypoints.shift import describe_shift
 from centernet_d2.structures.keypoint_schema import KeypointSchema, get_schema
 
 _logger = logging.getLogger(__name__)
@@ -82,6 +83,10 @@ class OwnKeypointEvaluator(DatasetEvaluator):
         rows = [[name, *one.values()] for name, one in {**per_keypoint, "all": results}.items()]
         table = tabulate(rows, ["keypoint", *results], tablefmt="pipe", floatfmt=".2f")
         _logger.info("%s, errors of keypoints (PCK: fractions of the box's longer side)\n%s", self._name, table)
+        detected = errors[~np.isinf(errors).any(axis=(1, 2))]
+        shifts = 100 * np.nanmean(detected[..., :2] / detected[..., 2:3], axis=1)
+        if shift := describe_shift(shifts, "the box's longer side"):
+            _logger.warning("%s: %s", self._name, shift)
         self._folder.mkdir(parents=True, exist_ok=True)
         data = {"dataset": self._name, "all": results, "keypoints": per_keypoint}
         (self._folder / "keypoint_errors.json").write_text(json.dumps(data, indent=1), encoding="utf-8")
