@@ -108,14 +108,16 @@ def build_stages(cfg: CfgNode, dataset_dicts: Sequence[DatasetDict]) -> list[tup
     Flips end at ``INPUT.AFFINE.FLIP_UNTIL``; mosaic, mixup and copy-paste at ``INPUT.MIX_UNTIL``.
 
     Raises:
-        ValueError: as ``build_mixing_mapper``, or ``FLIP_UNTIL`` is not in [0, 1].
+        ValueError: as ``build_mixing_mapper``, or one of the two is not in [0, 1].
     """
-    if not 0 <= cfg.INPUT.AFFINE.FLIP_UNTIL <= 1:
-        raise ValueError(f"INPUT.AFFINE.FLIP_UNTIL must be in [0, 1], not {cfg.INPUT.AFFINE.FLIP_UNTIL}")
-    mix_end, flip_end = (
-        math.inf if fraction >= 1 else int(fraction * cfg.SOLVER.MAX_ITER) * cfg.SOLVER.IMS_PER_BATCH
-        for fraction in (cfg.INPUT.MIX_UNTIL, cfg.INPUT.AFFINE.FLIP_UNTIL)
-    )
+
+    def find_end(key: str, fraction: float) -> float:
+        if not 0 <= fraction <= 1:
+            raise ValueError(f"INPUT.{key} must be in [0, 1], not {fraction}")
+        return math.inf if fraction == 1 else int(fraction * cfg.SOLVER.MAX_ITER) * cfg.SOLVER.IMS_PER_BATCH
+
+    mix_end = find_end("MIX_UNTIL", cfg.INPUT.MIX_UNTIL)
+    flip_end = find_end("AFFINE.FLIP_UNTIL", cfg.INPUT.AFFINE.FLIP_UNTIL)
     stages = []
     for end in sorted({mix_end, flip_end, math.inf}):
         stage = cfg.clone()

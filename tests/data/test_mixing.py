@@ -207,8 +207,9 @@ def test_flips_end_with_their_part_of_the_schedule(cfg):
     assert mixed == [True] * 10 + [False] * 10
 
 
+@pytest.mark.parametrize("key", ["INPUT.AFFINE.FLIP_UNTIL", "INPUT.MIX_UNTIL"])
 @pytest.mark.parametrize("fraction", [-0.1, 1.1, float("nan")])
-def test_a_part_of_the_schedule_that_is_none(cfg, fraction):
-    cfg.INPUT.AFFINE.FLIP_UNTIL = fraction
-    with pytest.raises(ValueError, match=r"FLIP_UNTIL must be in \[0, 1\]"):
+def test_a_part_of_the_schedule_that_is_none(cfg, key, fraction):
+    cfg.merge_from_list([key, fraction])
+    with pytest.raises(ValueError, match=rf"{key} must be in \[0, 1\]"):
         build_train_loader(cfg)
