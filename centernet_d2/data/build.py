@@ -29,7 +29,7 @@ from centernet_d2.data.corrupt_images import CorruptImages
 from centernet_d2.data.dataset_mapper import CenterNetDatasetMapper
 from centernet_d2.data.frame_pairs import FramePairs
 from centernet_d2.data.image_io import DatasetDict
-from centernet_d2.data.mixing import build_mixing_mapper
+from centernet_d2.data.mixing import build_mixing_mapper, is_mixing
 from centernet_d2.data.samplers import Mapper, PositionDataset, PositionSampler, Sample
 from centernet_d2.registry import get_required_fields
 from centernet_d2.stop_signals import leave_to_parent
@@ -118,15 +118,17 @@ def build_stages(cfg: CfgNode, dataset_dicts: Sequence[DatasetDict]) -> list[tup
 
     mix_end = find_end("MIX_UNTIL", cfg.INPUT.MIX_UNTIL)
     flip_end = find_end("AFFINE.FLIP_UNTIL", cfg.INPUT.AFFINE.FLIP_UNTIL)
+    if not is_mixing(cfg):
+        mix_end = 0
     stages = []
-    for end in sorted({mix_end, flip_end, math.inf}):
+    for end in sorted({mix_end, flip_end, math.inf} - {0}):
         stage = cfg.clone()
         stage.defrost()
         if end > flip_end:
             stage.INPUT.AFFINE.FLIP_PROB = 0.0
         mapper: Mapper = CenterNetDatasetMapper(stage, is_train=True)
         if end <= mix_end:
-            mapper = build_mixing_mapper(stage, mapper, CenterNetDatasetMapper, dataset_dicts) or mapper
+            mapper = build_mixing_mapper(stage, mapper, CenterNetDatasetMapper, dataset_dicts)
         stages.append((end, mapper))
     return stages
 

@@ -128,10 +128,15 @@ def move_instances(instances: Instances, x: int, y: int, size: tuple[int, int]) 
     return moved
 
 
+def is_mixing(cfg: CfgNode) -> bool:
+    """Return whether mosaic, mixup or copy-paste is on."""
+    return any(node.PROB for node in (cfg.INPUT.MOSAIC, cfg.INPUT.MIXUP, cfg.INPUT.COPY_PASTE))
+
+
 def build_mixing_mapper(
     cfg: CfgNode, mapper: Mapper, mapper_class: Callable[[CfgNode], Mapper], dataset_dicts: Sequence[DatasetDict]
-) -> MixingMapper | None:
-    """Build the mapper of ``INPUT.MOSAIC``, ``INPUT.MIXUP`` and ``INPUT.COPY_PASTE``; None where all are off.
+) -> MixingMapper:
+    """Build the mapper of ``INPUT.MOSAIC``, ``INPUT.MIXUP`` and ``INPUT.COPY_PASTE``.
 
     Args:
         mapper: of single images, to the whole input.
@@ -141,8 +146,6 @@ def build_mixing_mapper(
         ValueError: they cannot be used with the task, or with images that have sizes of their own.
     """
     mosaic, mixup, paste = cfg.INPUT.MOSAIC, cfg.INPUT.MIXUP, cfg.INPUT.COPY_PASTE
-    if not mosaic.PROB and not mixup.PROB and not paste.PROB:
-        return None
     other = sorted(set(get_required_fields(cfg)) - _FIELDS)
     if other:
         needed = ", ".join(other)

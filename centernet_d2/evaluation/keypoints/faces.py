@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -148,22 +149,25 @@ class FaceLandmarkEvaluator(DatasetEvaluator):
     def _average_landmark_errors(self, faces: list[FaceError], normalizer: str) -> np.ndarray:
         """Return (K,) mean errors in percent over detected faces with the landmark labeled; NaN without any."""
         total, count = np.zeros(len(self.schema)), np.zeros(len(self.schema))
-        for face in faces:
-            length = face.normalizers[normalizer]
-            if face.landmarks is not None and length is not None:
-                errors = compute_landmark_distances(np.array(face.landmarks), self._get_gt(face)) / length
-                total, count = total + np.nan_to_num(errors), count + ~np.isnan(errors)
+        for predicted, gt, length in self._list_detected(faces, normalizer):
+            errors = compute_landmark_distances(predicted, gt) / length
+            total, count = total + np.nan_to_num(errors), count + ~np.isnan(errors)
         return 100 * np.divide(total, count, out=np.full(len(total), np.nan), where=count > 0)
 
     def _compute_shifts(self, faces: list[FaceError], normalizer: str) -> np.ndarray:
         """Return (F, 2) how far the mean of a detected face's labeled landmarks lies from that of its labels."""
-        shifts = []
-        for face in faces:
-            length, gt = face.normalizers[normalizer], self._get_gt(face)
-            if face.landmarks is not None and length is not None:
-                away = np.array(face.landmarks)[:, :2] - gt[:, :2]
-                shifts.append(100 * away[gt[:, 2] > 0].mean(axis=0) / length)
+        shifts = [
+            100 * (predicted - gt)[gt[:, 2] > 0, :2].mean(axis=0) / length
+            for predicted, gt, length in self._list_detected(faces, normalizer)
+        ]
         return np.array(shifts).reshape(-1, 2)
+
+    def _list_detected(self, faces: list[FaceError], normalizer: str) -> Iterator[tuple[np.ndarray, np.ndarray, float]]:
+        """Yield predicted and true landmarks (K, 3) of each detected face, and its ``normalizer`` in pixels."""
+        for face in faces:
+            length = face.normalizers[normalizer]
+            if face.landmarks is not None and length is not None:
+                yield np.array(face.landmarks), self._get_gt(face), length
 
     def _draw_worst(self, faces: list[FaceError], normalizer: str) -> np.ndarray:
         """Draw the 20 faces of the largest errors, 240 pixels wide and high each."""

@@ -15,8 +15,8 @@ _SMALLEST, _BEYOND_CHANCE = 1.0, 5.0
 def describe_shift(shifts: np.ndarray, unit: str) -> str | None:
     """Return a sentence if predictions lie to one side of the labels by 1 percent or more, and not by chance.
 
-    Labels of machines, or read from files with another first pixel, may all be off to one side. A network that learns
-    from flipped images cannot learn that, since a flip takes the error to the other side.
+    Labels of machines, or read from files with another first pixel, may all be off. A network that learns from flipped
+    images cannot learn what is off sideways, since a flip takes it to the other side.
 
     Args:
         shifts: (P, 2) x and y of an object's mean prediction minus its mean label, in percent of ``unit``.
@@ -33,6 +33,6 @@ def describe_shift(shifts: np.ndarray, unit: str) -> str | None:
     if not places:
         return None
     return (
-        f"on average, predictions lie {' and '.join(places)} the labels (percent of {unit}). Are the labels off? What "
-        "is off to one side cannot be learned from flipped images: see INPUT.AFFINE.FLIP_UNTIL"
+        f"on average, predictions lie {' and '.join(places)} the labels (percent of {unit}). Are the labels off? "
+        "What is off sideways cannot be learned from flipped images: see INPUT.AFFINE.FLIP_UNTIL"
     )
