@@ -57,6 +57,10 @@ def test_deformable_convolutions_do_not_wait(process, kernel):
         ("TEST.AUG.ENABLED", True, "TEST.AUG.FLIP", True, "TEST.AUG.SCALES", [1.0, 1.5]),
         ("TEST.NMS", 0.5, "MODEL.CENTERNET.SCORE_THRESH_TEST", 0.1),
         ("MODEL.CENTERNET.GRID_POINTS", [4], "MODEL.CENTERNET.BOX_HEAD", "BoxHead", "MODEL.CENTERNET.BOX_LOSS", "ciou"),
+        (
+            *("MODEL.CENTERNET.BOX_HEAD", "BoxQualityHead", "MODEL.CENTERNET.BOX_ENCODING", "ltrb"),
+            *("MODEL.CENTERNET.BOX_SAMPLING", "gaussian", "MODEL.CENTERNET.BOX_VOTING", True),
+        ),
     ],
 )
 def test_settings_add_no_wait(process, opts):

@@ -123,6 +123,8 @@ def add_centernet(cfg: CfgNode) -> None:
     # Of BoxHead, at which cells: "peak", the point's own; with "ltrb" also "square", 3x3 cells in the box; "gaussian",
     # a window of GAUSSIAN_ALPHA weighted by its Gaussian and the logarithm of the box's area (TTFNet).
     cfg.MODEL.CENTERNET.BOX_SAMPLING = "peak"
+    # With "gaussian": a decoded box is the mean of those that cells in the middle of it predict, not that of one cell.
+    cfg.MODEL.CENTERNET.BOX_VOTING = False
 
     # Size of the Gaussians in grid points' heatmaps. "cornernet": CornerNet's formula with its slip, about 3.3 times
     # larger; "corrected"; "ellipse": GAUSSIAN_ALPHA of the box (TTFNet); "fixed"; "box": the whole box and no further.

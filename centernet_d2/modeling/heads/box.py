@@ -15,6 +15,7 @@ from centernet_d2.modeling.heads.box_size import BoxSizeHead
 from centernet_d2.ops import grid_coding as grid
 from centernet_d2.ops.box_losses import BOX_LOSSES, box_loss
 from centernet_d2.ops.box_sampling import SAMPLINGS, sample_box_cells
+from centernet_d2.ops.box_voting import average_votes, list_voting_cells
 from centernet_d2.ops.indexing import pad_rows, round_up
 from centernet_d2.structures import Targets
 
@@ -54,6 +55,8 @@ class BoxHead(BoxSizeHead):
         box_loss: a name of :data:`~centernet_d2.ops.box_losses.BOX_LOSSES`.
         sampling: one of :data:`~centernet_d2.ops.box_sampling.SAMPLINGS`. All but "peak" need "ltrb".
         alpha: fraction of the box's sides that the "gaussian" window covers.
+        voting: decoded boxes are the mean of those that cells in the middle of the box predict
+            (:mod:`~centernet_d2.ops.box_voting`). Needs "gaussian", which trains these cells.
         stride: of the output map, input pixels. ``from_config`` leaves it at 4, because heads are built from channels
             alone; a model with other strides has to pass it.
     """
@@ -65,6 +68,7 @@ class BoxHead(BoxSizeHead):
         box_loss: str = "giou",
         sampling: str = "peak",
         alpha: float = 0.54,
+        voting: bool = False,
         encoding: str = "ltrb",
         stride: int = 4,
         **kwargs: Any,
@@ -80,8 +84,13 @@ class BoxHead(BoxSizeHead):
                 f"encoding {encoding!r} is measured from the point, whose position only its own cell predicts: "
                 f"sampling {sampling!r} needs 'ltrb'"
             )
+        if voting and sampling != "gaussian":
+            raise ValueError(
+                f"MODEL.CENTERNET.BOX_VOTING needs BOX_SAMPLING 'gaussian': with {sampling!r} the cells around a peak "
+                "do not learn the box"
+            )
         super().__init__(encoding=encoding, bias=_START, **kwargs)
-        self.box_loss, self.sampling, self.alpha = box_loss, sampling, alpha
+        self.box_loss, self.sampling, self.alpha, self.voting = box_loss, sampling, alpha, voting
         self.stride, self.unit = stride, _UNIT / stride  # the unit in grid cells
         self.needs_offset = encoding != "ltrb"
 
@@ -93,6 +102,7 @@ class BoxHead(BoxSizeHead):
             "box_loss": settings.BOX_LOSS,
             "sampling": settings.BOX_SAMPLING,
             "alpha": settings.GAUSSIAN_ALPHA,
+            "voting": settings.BOX_VOTING,
         }
 
     def encode(self, targets: Targets) -> BoxTargets:  # type: ignore[override]
@@ -112,6 +122,15 @@ class BoxHead(BoxSizeHead):
         return padded
 
     def decode_boxes(self, output: Tensor, image_index: Tensor, cells: Tensor, points: Tensor) -> Tensor:
+        boxes = self.read_boxes(output, image_index, cells, points)
+        if not self.voting:
+            return boxes
+        height, width = output.shape[-2:]
+        voters = list_voting_cells(boxes, cells, (height, width), self.alpha)
+        return average_votes(boxes, self.read_boxes(output, image_index, voters, points))
+
+    def read_boxes(self, output: Tensor, image_index: Tensor, cells: Tensor, points: Tensor) -> Tensor:
+        """Return what :meth:`decode_boxes` does, each box from its own cell alone."""
         numbers = self.unit * self.read(output, image_index, cells).float()
         sides = grid.convert_size(numbers, self.point_flags, self.encoding, "ltrb")
         origin = points if self.needs_offset else cells + 0.5
@@ -120,7 +139,7 @@ class BoxHead(BoxSizeHead):
 
     def loss(self, output: Tensor, target: BoxTargets, num_objects: Tensor) -> Tensor:  # type: ignore[override]
         """Return the weighted sum over cells, divided by the number of points."""
-        predictions = self.decode_boxes(output, target.image_index, target.cells, target.points)
+        predictions = self.read_boxes(output, target.image_index, target.cells, target.points)
         losses = box_loss(self.box_loss, predictions.flatten(0, 1), target.boxes.flatten(0, 1))
         return (target.weight.flatten() * losses).sum() / (num_objects * len(self.point_flags))
 

@@ -66,7 +66,7 @@ class BoxQualityHead(BoxHead):
         """Return the loss of boxes, and the cross entropy of the IoU that they have now, at the same cells and with the
         same weights."""
         with torch.no_grad():
-            boxes = self.decode_boxes(output, target.image_index, target.cells, target.points).flatten(0, 1)
+            boxes = self.read_boxes(output, target.image_index, target.cells, target.points).flatten(0, 1)
             overlap = box_iou(boxes[:, None], target.boxes.flatten(0, 1)[:, None])[:, 0, 0]
         logits = self.read_quality(output, target.image_index, target.cells).flatten().float()
         errors = F.binary_cross_entropy_with_logits(logits, overlap, reduction="none")

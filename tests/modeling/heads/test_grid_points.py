@@ -97,10 +97,11 @@ def test_round_trip_of_many_sizes(flags, encoding, merge, elliptical):
 
 ENCODINGS = ("wh", "lt", "ltrb", "log_wh")
 BOXES = [{"encoding": "wh"}, {"encoding": "lt"}, *({"sampling": x} for x in ("peak", "square", "gaussian"))]
+VOTING = {"sampling": "gaussian", "voting": True}
 
 
 @pytest.mark.parametrize("method", ["cornernet", "corrected", "ellipse", "fixed", "box"])
-@pytest.mark.parametrize("box", [None, *BOXES])
+@pytest.mark.parametrize("box", [None, *BOXES, VOTING])
 @pytest.mark.parametrize("flags", [(4,), ALL])
 def test_round_trip_of_every_target(flags, box, method):
     assert_comes_back(make_task(flags, 7, merge="vote", box=box, radius_method=method))
@@ -109,7 +110,7 @@ def test_round_trip_of_every_target(flags, box, method):
 @settings(max_examples=1000, deadline=None)
 @given(
     seed=st.integers(0, 2**31), count=st.integers(1, 40), flags=st.sets(st.integers(0, 8), min_size=1),
-    method=st.sampled_from(["cornernet", "corrected", "ellipse", "box"]), box=st.sampled_from([None, *BOXES]),
+    method=st.sampled_from(["cornernet", "corrected", "ellipse", "box"]), box=st.sampled_from([None, *BOXES, VOTING]),
     size=st.sampled_from([(64, 64), (32, 96), (48, 40)]),
 )  # fmt: skip
 def test_round_trip_of_random_scenes(seed, count, flags, method, box, size):
@@ -292,3 +293,5 @@ def test_unknown_settings_are_named():
         make_task((4,), box={"sampling": "all"})
     with pytest.raises(ValueError, match="needs 'ltrb'"):
         make_task((4,), box={"encoding": "wh", "sampling": "square"})
+    with pytest.raises(ValueError, match="BOX_VOTING"):
+        make_task((4,), box={"sampling": "square", "voting": True})
