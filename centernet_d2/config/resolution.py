@@ -16,8 +16,8 @@ def register_resolver(function: Callable[[CfgNode], None]) -> Callable[[CfgNode]
 
 
 def resolve(cfg: CfgNode) -> CfgNode:
-    """Return a copy of ``cfg`` with ``MODEL.CENTERNET.NUM_CLASSES`` and ``MODEL.KEYPOINT.SCHEMA`` taken from the
-    datasets where the config leaves them open. ``DATASETS.CUSTOM`` is registered.
+    """Return a copy of ``cfg`` with ``MODEL.CENTERNET.NUM_CLASSES``, ``MODEL.KEYPOINT.SCHEMA`` and the shape of the
+    input taken from the datasets where the config leaves them open. ``DATASETS.CUSTOM`` is registered.
 
     Raises:
         ValueError: the config and the datasets do not agree.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import difflib
+import logging
 from collections.abc import Iterator, Sequence
 
 from detectron2.config import CfgNode
@@ -16,12 +17,14 @@ from centernet_d2.config import get_cfg
 from centernet_d2.config.renamed import rename_pairs
 from centernet_d2.config.resolution import resolve
 
+_logger = logging.getLogger(__name__)
+
 
 def setup_cfg(config_file: str = "", opts: Sequence[str] = ()) -> CfgNode:
     """Return the frozen configuration: defaults, then ``config_file``, then ``opts``.
 
     ``DATASETS.CUSTOM`` is registered. ``MODEL.CENTERNET.NUM_CLASSES: 0`` and ``MODEL.METADATA`` become what the
-    datasets have (see ``resolve_metadata``).
+    datasets have (see ``resolve_metadata``), and the input gets their shape (see ``match_aspect``).
 
     Raises:
         ValueError: as :func:`merge_cfg`, or the config disagrees with the datasets.
@@ -60,6 +63,8 @@ def start_run(cfg: CfgNode, args: argparse.Namespace) -> None:
     defaults._highlight = lambda code, _: code
     defaults.collect_env_info = _describe_environment
     default_setup(cfg, args)
+    sizes = (*cfg.INPUT.SIZE_TRAIN, *cfg.INPUT.SIZE_TEST)
+    _logger.info("Network input, height x width: %sx%s in training, %sx%s in evaluation", *sizes)
 
 
 def _describe_environment() -> str:

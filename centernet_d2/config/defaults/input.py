@@ -13,6 +13,8 @@ def add_input(cfg: CfgNode) -> None:
     # "short_side": SIZE_TEST limits its shorter and its longer side, padded likewise.
     cfg.INPUT.RESIZE_TEST = "fixed"
     cfg.INPUT.SIZE_TEST = [512, 512]
+    # Both sizes get the shape of the training images (portrait, square, ...) at about the same area.
+    cfg.INPUT.MATCH_ASPECT = False
     # Kept sizes are padded even where they are what the backbone needs already, by one step of it (as in the
     # reference).
     cfg.INPUT.PAD_ALWAYS = False
