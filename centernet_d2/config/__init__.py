@@ -12,8 +12,15 @@ import torch
 from detectron2.config import CfgNode
 from detectron2.config import get_cfg as get_detectron2_cfg
 
-from centernet_d2.config.defaults.input import add_augmentation, add_data, add_input
-from centernet_d2.config.defaults.model import add_centernet, add_inference, add_networks
+from centernet_d2.config.defaults.input import add_affine, add_data, add_input, add_mixing, add_photometric
+from centernet_d2.config.defaults.model import (
+    add_backbones,
+    add_boxes,
+    add_centernet,
+    add_heatmaps,
+    add_inference,
+    add_networks,
+)
 from centernet_d2.config.defaults.solver import add_training
 from centernet_d2.config.defaults.tasks import add_keypoints, add_pyramid_tasks, add_tasks, add_tracking
 from centernet_d2.config.renamed import rename_node, rename_pairs
@@ -135,13 +142,18 @@ def add_centernet_config(cfg: CfgNode) -> None:
     for module in ("centernet_d2.data", "centernet_d2.modeling"):
         importlib.import_module(module)
     add_networks(cfg)
+    add_backbones(cfg)
     add_inference(cfg)
     add_centernet(cfg)
+    add_boxes(cfg)
+    add_heatmaps(cfg)
     add_keypoints(cfg)
     add_tasks(cfg)
     add_pyramid_tasks(cfg)
     add_tracking(cfg)
     add_input(cfg)
-    add_augmentation(cfg)
+    add_affine(cfg)
+    add_photometric(cfg)
+    add_mixing(cfg)
     add_data(cfg)
     add_training(cfg)

@@ -31,7 +31,7 @@ def add_input(cfg: CfgNode) -> None:
     cfg.INPUT.REDUCED_DECODING = False
 
 
-def add_augmentation(cfg: CfgNode) -> None:
+def add_affine(cfg: CfgNode) -> None:
     cfg.INPUT.AFFINE = CfgNode()
     # "crop": a scale out of SCALES and a center out of the image less a border of BORDER pixels (halved until it
     # fits in); "shift": Gaussian shift and scale around the center; "none": letterbox; "short_side": the whole image,
@@ -65,6 +65,8 @@ def add_augmentation(cfg: CfgNode) -> None:
     # the image was rotated: the box around a rotated box is too large), "always".
     cfg.INPUT.BOX_FROM_KEYPOINTS = "never"
 
+
+def add_photometric(cfg: CfgNode) -> None:
     cfg.INPUT.RANDOM_ERASING = CfgNode()
     # Probability that patches are laid over a training image, how many at most, and the longest side of one as a
     # fraction of the image's shorter side.
@@ -88,6 +90,8 @@ def add_augmentation(cfg: CfgNode) -> None:
     # names them).
     cfg.INPUT.PHOTOMETRIC = []
 
+
+def add_mixing(cfg: CfgNode) -> None:
     # Probability of a mosaic of four images (data/mixing.py), and SCALES of each within its quarter: 1.0 shows the
     # whole image at half its size, 0.5 half of it at its usual size.
     cfg.INPUT.MOSAIC = CfgNode()

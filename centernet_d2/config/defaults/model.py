@@ -32,6 +32,8 @@ def add_networks(cfg: CfgNode) -> None:
     cfg.MODEL.NECK.NUM_LEVELS = 5
     cfg.MODEL.NECK.FINEST_STRIDE = 8
 
+
+def add_backbones(cfg: CfgNode) -> None:
     # Any of torchvision's classification networks (build_torchvision_backbone).
     cfg.MODEL.TORCHVISION = CfgNode()
     cfg.MODEL.TORCHVISION.NAME = "shufflenet_v2_x1_0"
@@ -103,7 +105,17 @@ def add_centernet(cfg: CfgNode) -> None:
     cfg.MODEL.METADATA.CATEGORY_IDS = []
     # Width of the 3x3 convolution of each head; 0: the 1x1 convolution alone.
     cfg.MODEL.CENTERNET.HEAD_CHANNELS = 64
+    # Peaks read per point and image.
+    cfg.MODEL.CENTERNET.TOPK_CANDIDATES = 100
+    # How candidates from different points become one object: "soft_nms", "vote", "resample" (docs/multi_point.md). With
+    # one point "soft_nms" lowers the scores of neighboring peaks of a class, and the others do nothing.
+    cfg.MODEL.CENTERNET.MERGE = "vote"
+    cfg.MODEL.CENTERNET.SCORE_THRESH_TEST = 0.0
+    # Where a pixel's center lies in its coordinates: 0.5, or 0.0 for checkpoints published with the paper.
+    cfg.MODEL.CENTERNET.PIXEL_CENTER = 0.5
 
+
+def add_boxes(cfg: CfgNode) -> None:
     # Which points of the 3x3 grid stand for an object: row-major, 4 is the center; any non-empty subset of 0..8.
     cfg.MODEL.CENTERNET.GRID_POINTS = [4]
     # What is regressed at each point: "wh" (width, height), "lt" (distance to left and top: Enhanced CenterNet's
@@ -125,7 +137,11 @@ def add_centernet(cfg: CfgNode) -> None:
     cfg.MODEL.CENTERNET.BOX_SAMPLING = "peak"
     # With "gaussian": a decoded box is the mean of those that cells in the middle of it predict, not that of one cell.
     cfg.MODEL.CENTERNET.BOX_VOTING = False
+    cfg.MODEL.CENTERNET.BOX_SIZE_WEIGHT = 0.1
+    cfg.MODEL.CENTERNET.OFFSET_WEIGHT = 1.0
 
+
+def add_heatmaps(cfg: CfgNode) -> None:
     # Size of the Gaussians in grid points' heatmaps. "cornernet": CornerNet's formula with its slip, about 3.3 times
     # larger; "corrected"; "ellipse": GAUSSIAN_ALPHA of the box (TTFNet); "fixed"; "box": the whole box and no further.
     # (Keypoints' heatmaps sized like objects, and trackers': one of the first two.)
@@ -142,15 +158,3 @@ def add_centernet(cfg: CfgNode) -> None:
     # Gaussian's value is the probability to be met.
     cfg.MODEL.CENTERNET.HEATMAP_LOSS = "focal"
     cfg.MODEL.CENTERNET.HEATMAP_WEIGHT = 1.0
-    cfg.MODEL.CENTERNET.BOX_SIZE_WEIGHT = 0.1
-    cfg.MODEL.CENTERNET.OFFSET_WEIGHT = 1.0
-
-    # Peaks read per point and image.
-    cfg.MODEL.CENTERNET.TOPK_CANDIDATES = 100
-    # How candidates from different points become one object: "soft_nms", "vote", "resample" (docs/multi_point.md). With
-    # one point "soft_nms" lowers the scores of neighboring peaks of a class, and the others do nothing.
-    cfg.MODEL.CENTERNET.MERGE = "vote"
-    cfg.MODEL.CENTERNET.SCORE_THRESH_TEST = 0.0
-
-    # Where a pixel's center lies in its coordinates: 0.5, or 0.0 for checkpoints published with the paper.
-    cfg.MODEL.CENTERNET.PIXEL_CENTER = 0.5
