@@ -19,7 +19,7 @@ def accelerate(model: CenterNet, cfg: CfgNode) -> None:
     """Change ``model`` (in evaluation mode, with its weights) in place as MODEL.INFERENCE says, for prediction only.
 
     Raises:
-        ValueError: there is no such precision, or no GPU for CUDA graphs.
+        ValueError: there is no such precision, no GPU for CUDA graphs, or no compiler for COMPILE.
     """
     settings = cfg.MODEL.INFERENCE
     if settings.PRECISION not in _PRECISIONS:
@@ -31,12 +31,28 @@ def accelerate(model: CenterNet, cfg: CfgNode) -> None:
         blank = torch.zeros(1, model.input_channels, side, side, device=model.device)
         fuse_batch_norm(model, lambda: model.predict_maps(blank))
     if settings.COMPILE:
+        check_compiler("MODEL.INFERENCE.COMPILE", model.device)
         model.compile()
     precision = _PRECISIONS[settings.PRECISION]
     if precision is not None:
         model.run_network = _InPrecision(model, precision)
     if settings.CUDA_GRAPHS:
         model.run_network = CudaGraphs(model.run_network)
+
+
+def check_compiler(key: str, device: torch.device | str) -> None:
+    """Raise ``ValueError``, which names the config ``key``, if ``torch.compile`` cannot build code for ``device``.
+
+    A kernel of one line is built, which takes seconds the first time; else the network would fail in its first step.
+    """
+    try:
+        torch.compile(lambda x: x.sin() + 1)(torch.zeros(8, device=device))
+    except RuntimeError as error:
+        cause = str(error).strip().partition("\n")[0]
+        raise ValueError(
+            f"{key} is True, but torch.compile cannot build code here: {cause}. Install what it misses (on a CPU a C++ "
+            f"compiler, such as g++), or set {key} to False"
+        ) from error
 
 
 class _InPrecision:

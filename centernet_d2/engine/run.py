@@ -12,6 +12,7 @@ from detectron2.utils import comm
 
 from centernet_d2.checkpoint.checkpointer import SafeCheckpointer
 from centernet_d2.data.validation.checks import check_headers
+from centernet_d2.engine.acceleration import check_compiler
 from centernet_d2.engine.errors import explain_storage, run_in_main_process, run_tool
 from centernet_d2.engine.hooks import Report, write_report_safely
 from centernet_d2.engine.launch import launch
@@ -73,6 +74,9 @@ def _check_options(args: argparse.Namespace) -> CfgNode:
     cfg = setup_cfg(args.config_file, args.opts)
     if not args.eval_only:
         check_batch_size(cfg, args.num_machines * max(1, args.num_gpus))
+        # On a GPU by the processes that use it.
+        if cfg.SOLVER.COMPILE and cfg.MODEL.DEVICE == "cpu":
+            check_compiler("SOLVER.COMPILE", cfg.MODEL.DEVICE)
     return cfg
 
 

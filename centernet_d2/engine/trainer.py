@@ -29,6 +29,7 @@ from centernet_d2.data.catalog import get_class_names
 from centernet_d2.data.prefetch import Prefetcher
 from centernet_d2.data.stopping import StoppableLoader
 from centernet_d2.data.validation.checks import check_quick
+from centernet_d2.engine.acceleration import check_compiler
 from centernet_d2.engine.ema import ModelEma
 from centernet_d2.engine.errors import run_in_main_process
 from centernet_d2.engine.hooks import Checkpoints, Evaluation, StopTraining
@@ -70,6 +71,8 @@ class Trainer(DefaultTrainer):
         if not logging.getLogger("detectron2").isEnabledFor(logging.INFO):
             setup_logger()
         check_batch_size(cfg, comm.get_world_size())
+        if cfg.SOLVER.COMPILE:
+            check_compiler("SOLVER.COMPILE", cfg.MODEL.DEVICE)
         cfg = self.auto_scale_workers(resolve_epochs(cfg), comm.get_world_size())
         self._seed_is_random = cfg.SEED < 0
         self.cfg = _set_seed(cfg, comm.shared_random_seed()) if self._seed_is_random else cfg

@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
+from pathlib import Path
+
 import pytest
 import torch
 from torch._dynamo.utils import counters
 
 from tests.helpers.runs import engine_cfg, run
+
+ROOT = Path(__file__).parents[2]
 
 
 @pytest.mark.slow
@@ -18,7 +25,7 @@ def test_it_learns_as_before_and_its_checkpoints_fit(tmp_path):
     counters.clear()
     compiled = run(engine_cfg(tmp_path / "compiled", *opts, "SOLVER.COMPILE", True))
     # The average, which is evaluated, is not compiled.
-    assert counters["stats"]["unique_graphs"] == 5, "backbone, three heads, the heatmap loss"
+    assert counters["stats"]["unique_graphs"] == 6, "a first try, backbone, three heads, the heatmap loss"
     assert not counters["graph_break"]
     for ours, theirs in zip(compiled.losses, plain.losses, strict=True):
         assert ours == pytest.approx(theirs, rel=1e-4)
@@ -27,3 +34,17 @@ def test_it_learns_as_before_and_its_checkpoints_fit(tmp_path):
     assert compiled.state["model"].keys() == plain.state["model"].keys()
     resumed = run(engine_cfg(tmp_path / "compiled", *opts, "SOLVER.MAX_ITER", 4), resume=True)
     assert resumed.error is None and len(resumed.losses) == 1, "compiled weights are weights"
+
+
+def test_without_a_compiler_one_sentence_says_so(tmp_path):
+    """Before any image is read; nothing is compiled that an earlier run left."""
+    (tmp_path / "bin").mkdir()
+    environment = {**os.environ, "PATH": str(tmp_path / "bin"), "TORCHINDUCTOR_CACHE_DIR": str(tmp_path / "cache")}
+    environment.pop("CXX", None)
+    config = ROOT / "configs/Synthetic/shapes_1pt.yaml"
+    opts = ["SOLVER.COMPILE=True", "MODEL.DEVICE=cpu", f"OUTPUT_DIR={tmp_path / 'out'}"]
+    command = [sys.executable, ROOT / "tools/train_net.py", "--config-file", config, *opts]
+    done = subprocess.run([*map(str, command)], env=environment, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 1 and not (tmp_path / "out").exists()
+    assert done.stderr.strip().splitlines()[-1].startswith("error: SOLVER.COMPILE is True, but torch.compile cannot")
+    assert "Traceback" not in done.stderr and "compiler" in done.stderr
