@@ -11,7 +11,7 @@ from centernet_d2.config.resolution import register_resolver
 from centernet_d2.data.catalog import get_class_names
 from centernet_d2.data.datasets.custom import read_category_ids, register_custom_datasets, resolve_num_classes
 from centernet_d2.data.datasets.keypoint_sets import resolve_schema
-from centernet_d2.data.input_shape import match_aspect
+from centernet_d2.data.transforms.input_shape import match_aspect
 from centernet_d2.registry import get_required_fields
 from centernet_d2.structures.model_metadata import CHECKPOINT_KEY, ModelMetadata, describe_classes
 

@@ -1,4 +1,5 @@
-"""The cells at which the box of an object is learned."""
+"""The cells at which the box of an object is learned, and those that vote on it (box voting: Gidaris and Komodakis 2015,
+arXiv:1505.01749, section 5; there of detections after NMS)."""
 
 from __future__ import annotations
 
@@ -7,6 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from centernet_d2.ops.constants import make_constant
 from centernet_d2.ops.gaussian import compute_window_radius
 from centernet_d2.ops.indexing import gather_cells
 
@@ -16,6 +18,10 @@ SAMPLINGS = ("peak", "square", "gaussian")
 
 # The area in input pixels at which an object's weight is 1 (TTFNet).
 _UNIT_AREA = 64.0**2
+# Cells of each side that vote, and the IoU with the box of the peak below which a cell sees another object.
+# Chosen with images held out of training: docs/ablations.md.
+_SIDE = 5
+_MIN_OVERLAP = 0.7
 
 
 @dataclass
@@ -76,6 +82,29 @@ def sample_box_cells(
         weight = weight * _log_area(sizes * stride)[owner, None]
     owned = _find_owned_cells(sizes, image_index[owner], owner, nearest, inside, peak, grid_size)
     return BoxSamples(owner, nearest, weight * owned)
+
+
+def list_voting_cells(boxes: Tensor, cells: Tensor, grid_size: tuple[int, int], alpha: float) -> Tensor:
+    """Return the cells (25, ..., 2) int64 around ``cells`` (..., 2) that vote on ``boxes`` (..., 4) in grid cells.
+
+    They cover two standard deviations of TTFNet's Gaussian, ``alpha`` / 6 of the box's sides: where the box is learned
+    with most weight. Small boxes have the same cell several times.
+    """
+    steps = [alpha / 3 * (2 * i / (_SIDE - 1) - 1) for i in range(_SIDE)]
+    fractions = make_constant([number for y in steps for x in steps for number in (x, y)], boxes)
+    shift = fractions.view(-1, *[1] * (boxes.dim() - 1), 2) * (boxes[..., 2:] - boxes[..., :2])
+    return gather_cells(cells + shift.round(), grid_size)
+
+
+def average_votes(boxes: Tensor, votes: Tensor) -> Tensor:
+    """Return the mean (..., 4) of ``votes`` (V, ..., 4) that overlap ``boxes`` (..., 4) with an IoU of at least 0.7;
+    ``boxes`` where none does."""
+    sides = torch.minimum(votes[..., 2:], boxes[..., 2:]) - torch.maximum(votes[..., :2], boxes[..., :2])
+    shared = sides.clamp(min=0).prod(dim=-1)
+    areas = [(x[..., 2:] - x[..., :2]).prod(dim=-1) for x in (votes, boxes)]
+    near = (shared >= _MIN_OVERLAP * (areas[0] + areas[1] - shared))[..., None]
+    count = near.sum(dim=0)
+    return torch.where(count > 0, votes.where(near, 0).sum(dim=0) / count.clamp(min=1), boxes)
 
 
 def _log_area(sizes: Tensor) -> Tensor:

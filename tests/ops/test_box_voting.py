@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from centernet_d2.modeling.heads import BoxHead
-from centernet_d2.ops.box_voting import average_votes, list_voting_cells
+from centernet_d2.ops.box_sampling import average_votes, list_voting_cells
 from tests.helpers.head_batch import SHARED
 
 GRID = (12, 20)

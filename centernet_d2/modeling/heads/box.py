@@ -14,8 +14,7 @@ from centernet_d2.modeling.heads.base import HEAD_REGISTRY
 from centernet_d2.modeling.heads.box_size import BoxSizeHead
 from centernet_d2.ops import grid_coding as grid
 from centernet_d2.ops.box_losses import BOX_LOSSES, box_loss
-from centernet_d2.ops.box_sampling import SAMPLINGS, sample_box_cells
-from centernet_d2.ops.box_voting import average_votes, list_voting_cells
+from centernet_d2.ops.box_sampling import SAMPLINGS, average_votes, list_voting_cells, sample_box_cells
 from centernet_d2.ops.indexing import pad_rows, round_up
 from centernet_d2.structures import Targets
 
@@ -56,7 +55,7 @@ class BoxHead(BoxSizeHead):
         sampling: one of :data:`~centernet_d2.ops.box_sampling.SAMPLINGS`. All but "peak" need "ltrb".
         alpha: fraction of the box's sides that the "gaussian" window covers.
         voting: decoded boxes are the mean of those that cells in the middle of the box predict
-            (:mod:`~centernet_d2.ops.box_voting`). Needs "gaussian", which trains these cells.
+            (:mod:`~centernet_d2.ops.box_sampling`). Needs "gaussian", which trains these cells.
         stride: of the output map, input pixels. ``from_config`` leaves it at 4, because heads are built from channels
             alone; a model with other strides has to pass it.
     """

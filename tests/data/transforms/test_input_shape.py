@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from centernet_d2.data.input_shape import choose_input_size
+from centernet_d2.data.transforms.input_shape import choose_input_size
 from centernet_d2.engine.setup import setup_cfg
 
-SMALL = str(Path(__file__).parents[2] / "configs/Custom/small.yaml")
+SMALL = str(Path(__file__).parents[3] / "configs/Custom/small.yaml")
 
 
 def cover(size, aspects):
