@@ -1,5 +1,5 @@
-"""The cells at which the box of an object is learned, and those that vote on it (box voting: Gidaris and Komodakis 2015,
-arXiv:1505.01749, section 5; there of detections after NMS)."""
+"""The cells at which the box of an object is learned, and those that vote on it (box voting: Gidaris and Komodakis
+2015, arXiv:1505.01749, section 5; there of detections after NMS)."""
 
 from __future__ import annotations
 
