@@ -23,7 +23,7 @@ CONFIGS = {
 POINTS = {"lsnet_box": "extreme_points", "lsnet_contour": "contour", "lsnet_pose": "keypoints"}
 
 
-@pytest.mark.parametrize("name", CONFIGS)
+@pytest.mark.parametrize("name", ["lsnet_box", *(pytest.param(x, marks=pytest.mark.slow) for x in list(CONFIGS)[1:])])
 def test_the_predictor_finds_the_models_objects(name, tmp_path):
     cfg = pyramid_cfg(name, "MODEL.LSNET.TOPK_CANDIDATES", 50, *CONFIGS[name])
     torch.manual_seed(0)

@@ -24,6 +24,7 @@ def printed(name: str, *options: str) -> str:
     return subprocess.run(command, check=True, capture_output=True, text=True).stdout
 
 
+@pytest.mark.slow
 def test_a_table_of_times_and_ratios():
     text = printed("benchmark", "--parts", "targets", "memory", "--threads", "1", "--seconds", "0", "--processes", "2")
     rows = re.findall(r"^\| (.+?) \| 1 \| ([\d.]+) \[([\d.]+)-([\d.]+)\] \| ([\d.]+) .*\| ([\d.]+) \(", text, re.M)
