@@ -21,37 +21,37 @@ def _iou_loss(boxes: Tensor, gt: Tensor) -> Tensor:
 
 
 def _giou_loss(boxes: Tensor, gt: Tensor) -> Tensor:
-    shared, union = _overlap(boxes, gt)
+    shared, union = compute_overlap(boxes, gt)
     around = _enclose(boxes, gt).prod(dim=-1)
     return 1 - shared / (union + _EPS) + (around - union) / (around + _EPS)
 
 
 def _diou_loss(boxes: Tensor, gt: Tensor) -> Tensor:
-    shared, union = _overlap(boxes, gt)
+    shared, union = compute_overlap(boxes, gt)
     distance = ((boxes[:, :2] + boxes[:, 2:] - gt[:, :2] - gt[:, 2:]) / 2).square().sum(dim=-1)
     return 1 - shared / (union + _EPS) + distance / (_enclose(boxes, gt).square().sum(dim=-1) + _EPS)
 
 
 def _ciou_loss(boxes: Tensor, gt: Tensor) -> Tensor:
-    shared, union = _overlap(boxes, gt)
+    shared, union = compute_overlap(boxes, gt)
     angles = [torch.atan((x[:, 2] - x[:, 0]) / (x[:, 3] - x[:, 1])) for x in (boxes, gt)]
     aspect = 4 / torch.pi**2 * (angles[1] - angles[0]).square()
     factor = (aspect / (1 - shared / (union + _EPS) + aspect + _EPS)).detach()
     return _diou_loss(boxes, gt) + factor * aspect
 
 
-def _overlap(boxes: Tensor, gt: Tensor) -> tuple[Tensor, Tensor]:
-    """Return the areas (E,) of intersection and union.
+def compute_overlap(boxes: Tensor, gt: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the areas (...) of intersection and union of boxes (..., 4), each with the one in its place.
 
     (torchvision's losses read boxes that overlap by a mask, for which the host waits on a GPU.)
     """
-    sides = torch.minimum(boxes[:, 2:], gt[:, 2:]) - torch.maximum(boxes[:, :2], gt[:, :2])
+    sides = torch.minimum(boxes[..., 2:], gt[..., 2:]) - torch.maximum(boxes[..., :2], gt[..., :2])
     shared = sides.prod(dim=-1).where((sides > 0).all(dim=-1), 0)
     return shared, _area(boxes) + _area(gt) - shared
 
 
 def _area(boxes: Tensor) -> Tensor:
-    return (boxes[:, 2:] - boxes[:, :2]).prod(dim=-1)
+    return (boxes[..., 2:] - boxes[..., :2]).prod(dim=-1)
 
 
 def _enclose(boxes: Tensor, gt: Tensor) -> Tensor:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from centernet_d2.ops.box_losses import compute_overlap
 from centernet_d2.ops.constants import make_constant
 from centernet_d2.ops.gaussian import compute_window_radius
 from centernet_d2.ops.indexing import gather_cells
@@ -99,10 +100,8 @@ def list_voting_cells(boxes: Tensor, cells: Tensor, grid_size: tuple[int, int], 
 def average_votes(boxes: Tensor, votes: Tensor) -> Tensor:
     """Return the mean (..., 4) of ``votes`` (V, ..., 4) that overlap ``boxes`` (..., 4) with an IoU of at least 0.7;
     ``boxes`` where none does."""
-    sides = torch.minimum(votes[..., 2:], boxes[..., 2:]) - torch.maximum(votes[..., :2], boxes[..., :2])
-    shared = sides.clamp(min=0).prod(dim=-1)
-    areas = [(x[..., 2:] - x[..., :2]).prod(dim=-1) for x in (votes, boxes)]
-    near = (shared >= _MIN_OVERLAP * (areas[0] + areas[1] - shared))[..., None]
+    shared, union = compute_overlap(votes, boxes)
+    near = (shared >= _MIN_OVERLAP * union)[..., None]
     count = near.sum(dim=0)
     return torch.where(count > 0, votes.where(near, 0).sum(dim=0) / count.clamp(min=1), boxes)
 

@@ -43,13 +43,14 @@ def choose_input_size(size: Sequence[int], aspects: Sequence[float]) -> tuple[in
     Returns:
         Other than ``size``: multiples of 32, with an area of at most 1.05 times its own.
     """
-    area, images = size[0] * size[1], np.asarray(aspects)
+    height, width = size
+    area, images = height * width, np.asarray(aspects)
     sides = range(_STEP, area // _STEP + 1, _STEP)
-    candidates = [(height, width) for height in sides for width in sides if height * width <= _MAX_GROWTH * area]
+    candidates = [(high, wide) for high in sides for wide in sides if high * wide <= _MAX_GROWTH * area]
 
     def cover(candidate: tuple[int, int]) -> float:
         ratio = images * candidate[0] / candidate[1]
         return float(np.minimum(ratio, 1 / ratio).mean()) * candidate[0] * candidate[1]
 
     best = max(candidates, key=cover)
-    return best if cover(best) > _MIN_GAIN * cover((size[0], size[1])) else (size[0], size[1])
+    return best if cover(best) > _MIN_GAIN * cover((height, width)) else (height, width)
