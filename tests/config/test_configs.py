@@ -53,8 +53,9 @@ LOSSES = {
     "CenterNetPlusPlusTask": {"loss_class", "loss_box_init", "loss_box", "loss_semantic"},
 }
 CORNERS = {"loss_semantic", "loss_corner", "loss_corner_offset"}
-# Networks of more than 80 million parameters take seconds each.
-LARGE = ("X_101", "R2_101", "swin_L")
+# Networks of more than 80 million parameters take seconds each; one of them is among the quick tests.
+LARGE = ("X_101", "R2_101", "swin_L", "HG_104")
+QUICK = "COCO-Detection/centernet_HG_104_1pt.yaml"
 
 
 def load(name: str) -> CfgNode:
@@ -63,6 +64,10 @@ def load(name: str) -> CfgNode:
     if name.startswith("Custom/"):  # of data that only their users have
         cfg.merge_from_list(["MODEL.CENTERNET.NUM_CLASSES", 3, "DATASETS.TRAIN", (), "DATASETS.TEST", ()])
     return cfg
+
+
+def is_slow(name: str) -> bool:
+    return name != QUICK and any(part in name for part in LARGE)
 
 
 def pretrained(name: str) -> str:
@@ -76,7 +81,7 @@ def classes_of(cfg: CfgNode) -> int:
 @pytest.mark.parametrize(
     "name",
     [
-        pytest.param(name, marks=[pytest.mark.slow] if any(part in name for part in LARGE) else [])
+        pytest.param(name, marks=[pytest.mark.slow] if is_slow(name) else [])
         for name in CONFIGS
         if not name.startswith("Pretrained/")
     ],

@@ -81,7 +81,13 @@ def untrained(cfg):
     return model
 
 
-@pytest.fixture(scope="module", params=CONFIGS)
+# Of many nodes, which take half a minute.
+SLOW = ("extreme points",)
+
+
+@pytest.fixture(
+    scope="module", params=[pytest.param(x, marks=[pytest.mark.slow] if x in SLOW else []) for x in CONFIGS]
+)
 def exported(request, tmp_path_factory):
     cfg = CONFIGS[request.param]()
     model, path = untrained(cfg), tmp_path_factory.mktemp("exported") / "model.onnx"
@@ -194,9 +200,11 @@ def test_left_stays_left():
     [
         (),
         (*ALL_POINTS, "MODEL.CENTERNET.NUM_CLASSES", 2),
-        ("MODEL.BACKBONE.NAME", "build_resnet_backbone", "MODEL.NECK.NAME", "DeconvNeck", "MODEL.RESNETS.DEPTH", 18,
-         "MODEL.RESNETS.RES2_OUT_CHANNELS", 64, "MODEL.NECK.CHANNELS", [8, 8, 8],
-         "MODEL.RESNETS.OUT_FEATURES", ["res2", "res3", "res4", "res5"]),
+        pytest.param(
+            ("MODEL.BACKBONE.NAME", "build_resnet_backbone", "MODEL.NECK.NAME", "DeconvNeck", "MODEL.RESNETS.DEPTH", 18,
+             "MODEL.RESNETS.RES2_OUT_CHANNELS", 64, "MODEL.NECK.CHANNELS", [8, 8, 8],
+             "MODEL.RESNETS.OUT_FEATURES", ["res2", "res3", "res4", "res5"]),
+            marks=pytest.mark.slow),
     ],
 )  # fmt: skip
 def test_batches_and_images_of_any_size(opts, tmp_path):
