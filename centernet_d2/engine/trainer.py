@@ -30,6 +30,7 @@ from centernet_d2.data.prefetch import Prefetcher
 from centernet_d2.data.stopping import StoppableLoader
 from centernet_d2.data.validation.checks import check_quick
 from centernet_d2.engine.acceleration import check_compiler
+from centernet_d2.engine.allocator import keep_freed_memory
 from centernet_d2.engine.ema import ModelEma
 from centernet_d2.engine.errors import run_in_main_process
 from centernet_d2.engine.hooks import Checkpoints, Evaluation, StopTraining
@@ -139,6 +140,8 @@ class Trainer(DefaultTrainer):
             SystemExit: a signal told it to stop (see ``stop_signals``); a checkpoint of the last step was written.
         """
         run_in_main_process(self._check_datasets)
+        if self.cfg.MODEL.DEVICE == "cpu":
+            keep_freed_memory()
         self._trainer.reset_data_loader(self._build_prefetcher)
         self._finished = self.start_iter - 1
         with STOP.postponed(_list_local_processes(), silent=not comm.is_main_process()):
