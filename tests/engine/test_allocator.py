@@ -7,8 +7,8 @@ import sys
 
 import pytest
 
-# Page faults of nine tensors of 64 MB, each after the one before was freed.
-COUNT_FAULTS = """
+# Pages that are new to the process for nine tensors of 64 MB, each after the one before was freed.
+COUNT_NEW_PAGES = """
 import resource
 import torch
 from centernet_d2.engine.allocator import keep_freed_memory
@@ -29,5 +29,5 @@ print(count() - before)
 @pytest.mark.skipif(sys.platform != "linux", reason="it is for glibc")
 def test_freed_memory_is_used_again():
     """Without the call each tensor has 16,384 pages of 4 KB that are new to the process."""
-    run = subprocess.run([sys.executable, "-c", COUNT_FAULTS], capture_output=True, text=True, check=True)
+    run = subprocess.run([sys.executable, "-c", COUNT_NEW_PAGES], capture_output=True, text=True, check=True)
     assert int(run.stdout) < 1000
