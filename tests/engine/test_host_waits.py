@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.helpers import pretend_card
+from tests.engine import pretend_card
 
 pytestmark = pytest.mark.skipif(not pretend_card.AVAILABLE, reason="this PyTorch has no backends in Python")
 CONFIGS = Path(__file__).parents[2] / "configs"

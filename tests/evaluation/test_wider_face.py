@@ -18,7 +18,7 @@ from centernet_d2.data.datasets.coco import register_coco
 from centernet_d2.data.preparation.wider_face import DIFFICULTIES
 from centernet_d2.evaluation import build_evaluator
 from centernet_d2.evaluation.wider_face import Detections, Faces, WiderFaceEvaluator, average_precisions, count
-from tests.helpers.wider_face_loops import average_precision
+from tests.evaluation.wider_face_loops import average_precision
 
 FACE, OTHER, FAR = (10, 10, 20, 20), (60, 60, 30, 30), (300, 300, 20, 20)
 

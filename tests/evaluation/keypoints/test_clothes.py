@@ -21,7 +21,7 @@ from centernet_d2.data.schemas import CLOTHES294, FACE68
 from centernet_d2.evaluation import build_evaluator
 from centernet_d2.evaluation.keypoints import clothes
 from centernet_d2.evaluation.keypoints.clothes import ClothesLandmarkEvaluator
-from tests.helpers.clothing import (
+from tests.evaluation.keypoints.clothing_set import (
     END,
     FIRST,
     NAME,

@@ -23,8 +23,8 @@ from centernet_d2.evaluation.kitti.metrics import (
     select_recall_thresholds,
     select_scene,
 )
-from tests.helpers import kitti_loops
-from tests.helpers.kitti_objects import (
+from tests.evaluation.kitti import kitti_loops
+from tests.evaluation.kitti.kitti_objects import (
     CAR,
     COUNT,
     along,
