@@ -19,7 +19,7 @@ export OMP_WAIT_POLICY ?= PASSIVE
 # In tests/.
 RELIABILITY := api/test_detector.py checkpoint cli/test_help.py cli/test_predict.py data/formats/test_numbers.py \
 	data/preparation/test_archives.py data/test_build.py data/test_image_io.py data/transforms/test_affine.py \
-	data/validation/test_validation.py engine/test_distributed.py engine/test_gradients.py engine/test_host_waits.py \
+	data/validation/test_validation.py engine/test_distributed.py engine/test_gradients.py engine/device/test_host_waits.py \
 	engine/test_memory_growth.py engine/test_output_folder.py engine/predictor/test_predictor.py engine/test_signals.py \
 	engine/test_trainer.py evaluation/keypoints/test_clothes.py evaluation/kitti evaluation/test_coco.py \
 	evaluation/test_truth.py evaluation/test_wider_face.py evaluation/tracking export/test_lsnet.py export/test_tasks.py \

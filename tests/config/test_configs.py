@@ -22,6 +22,7 @@ from centernet_d2.config import RECOMMENDED, add_centernet_config
 from centernet_d2.data.datasets.keypoint_sets import resolve_schema
 from centernet_d2.data.fields_3d import read_object_fields
 from centernet_d2.registry import get_required_fields
+from tests.helpers.marking import mark_slow
 
 ROOT = Path(__file__).parents[2] / "configs"
 CONFIGS = sorted(p.relative_to(ROOT).as_posix() for p in ROOT.rglob("*.yaml") if not p.name.startswith("Base-"))
@@ -78,14 +79,7 @@ def classes_of(cfg: CfgNode) -> int:
     return cfg.MODEL.CENTERNET.NUM_CLASSES or len(MetadataCatalog.get(cfg.DATASETS.TRAIN[0]).thing_classes)
 
 
-@pytest.mark.parametrize(
-    "name",
-    [
-        pytest.param(name, marks=[pytest.mark.slow] if is_slow(name) else [])
-        for name in CONFIGS
-        if not name.startswith("Pretrained/")
-    ],
-)
+@pytest.mark.parametrize("name", mark_slow([x for x in CONFIGS if not x.startswith("Pretrained/")], is_slow))
 def test_a_training_and_a_test_step(name):
     cfg = load(name)
     cfg.MODEL.DEVICE = "cpu"

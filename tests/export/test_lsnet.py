@@ -9,6 +9,7 @@ from detectron2.modeling import build_model
 from centernet_d2.data.synthetic.shapes import ShapesConfig, draw
 from centernet_d2.export import check_file, compute_differences, export_onnx
 from centernet_d2.structures import Candidates
+from tests.helpers.marking import mark_slow
 from tests.helpers.pyramid import disturb, pyramid_cfg
 
 pytest.importorskip("onnxscript")
@@ -23,7 +24,7 @@ CONFIGS = {
 POINTS = {"lsnet_box": "extreme_points", "lsnet_contour": "contour", "lsnet_pose": "keypoints"}
 
 
-@pytest.mark.parametrize("name", ["lsnet_box", *(pytest.param(x, marks=pytest.mark.slow) for x in list(CONFIGS)[1:])])
+@pytest.mark.parametrize("name", mark_slow(CONFIGS, lambda name: name != "lsnet_box"))
 def test_the_predictor_finds_the_models_objects(name, tmp_path):
     cfg = pyramid_cfg(name, "MODEL.LSNET.TOPK_CANDIDATES", 50, *CONFIGS[name])
     torch.manual_seed(0)

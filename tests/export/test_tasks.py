@@ -22,6 +22,7 @@ from centernet_d2.export import ExportedGraph, check_file, compute_differences, 
 from centernet_d2.structures import Candidates
 from tests.helpers.boxes3d import box3d_cfg
 from tests.helpers.keypoints import keypoint_cfg
+from tests.helpers.marking import mark_slow
 from tests.helpers.tiny import tiny_cfg
 
 pytest.importorskip("onnxscript")
@@ -85,9 +86,7 @@ def untrained(cfg):
 SLOW = ("extreme points",)
 
 
-@pytest.fixture(
-    scope="module", params=[pytest.param(x, marks=[pytest.mark.slow] if x in SLOW else []) for x in CONFIGS]
-)
+@pytest.fixture(scope="module", params=mark_slow(CONFIGS, lambda name: name in SLOW))
 def exported(request, tmp_path_factory):
     cfg = CONFIGS[request.param]()
     model, path = untrained(cfg), tmp_path_factory.mktemp("exported") / "model.onnx"

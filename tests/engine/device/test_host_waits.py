@@ -7,16 +7,16 @@ from pathlib import Path
 
 import pytest
 
-from tests.engine import pretend_card
+from tests.engine.device import pretend_card
+from tests.helpers.marking import mark_slow
 
 pytestmark = pytest.mark.skipif(not pretend_card.AVAILABLE, reason="this PyTorch has no backends in Python")
-CONFIGS = Path(__file__).parents[2] / "configs"
+CONFIGS = Path(__file__).parents[3] / "configs"
 # The drawing of their images takes long.
 SLOW = ("pose_videos", "persons", "lsnet_pose")
-SYNTHETIC = [
-    pytest.param(x, id=f"{x.parent.name}/{x.stem}", marks=[pytest.mark.slow] if x.stem in SLOW else [])
-    for x in sorted(CONFIGS.glob("Synthetic*/[a-z]*.yaml"))
-]
+SYNTHETIC = mark_slow(
+    sorted(CONFIGS.glob("Synthetic*/[a-z]*.yaml")), lambda x: x.stem in SLOW, lambda x: f"{x.parent.name}/{x.stem}"
+)
 LIGHT = sorted(CONFIGS.glob("COCO-Detection-Light/[a-z]*.yaml"))
 ON_SYNTHETIC = (
     *("DATASETS.TRAIN", "('synthetic_shapes_train',)", "DATASETS.TEST", "('synthetic_shapes_val',)"),

@@ -13,7 +13,7 @@ from torch._dynamo.utils import counters
 
 from tests.helpers.runs import engine_cfg, run
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 
 
 @pytest.mark.slow

@@ -12,9 +12,10 @@ from torch._dynamo.utils import counters
 from centernet_d2.data.build import build_train_loader
 from centernet_d2.engine.setup import setup_cfg
 from centernet_d2.structures.transfer import list_tensors
+from tests.helpers.marking import mark_slow
 from tests.helpers.tiny import tiny_model, training_input
 
-CONFIGS = Path(__file__).parents[2] / "configs" / "Synthetic"
+CONFIGS = Path(__file__).parents[3] / "configs" / "Synthetic"
 # The drawing of some images takes long; other losses are in the rest, too, or in their base classes.
 SLOW = (
     *("faces_regression", "occluded_1pt", "occluded_9pt", "persons", "pose_videos"),
@@ -42,11 +43,7 @@ def assert_close(ours, expected, rel):
 
 
 @pytest.mark.parametrize(
-    "config",
-    [
-        pytest.param(x, id=x.stem, marks=[pytest.mark.slow] if x.stem in SLOW else [])
-        for x in sorted(CONFIGS.glob("[a-z]*.yaml"))
-    ],
+    "config", mark_slow(sorted(CONFIGS.glob("[a-z]*.yaml")), lambda x: x.stem in SLOW, lambda x: x.stem)
 )
 def test_losses_and_gradients_are_the_same(config):
     own_network = config.stem in ("tracks", "pose_videos")  # previous frames need a stem

@@ -33,7 +33,7 @@ from torch.utils._pytree import tree_any, tree_iter, tree_map, tree_map_only
 #: Whether this version of PyTorch lets Python code define a device.
 AVAILABLE = hasattr(backend_registration, "_setup_privateuseone_for_python_backend")
 CARD = "card"
-PACKAGE = Path(__file__).parents[2] / "centernet_d2"
+PACKAGE = Path(__file__).parents[3] / "centernet_d2"
 
 # The results of these depend on values, or their sizes do.
 VALUES = frozenset(
