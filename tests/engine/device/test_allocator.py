@@ -26,8 +26,11 @@ print(count() - before)
 """
 
 
+PAGES_OF_A_TENSOR = 16384  # of 4 KB
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="it is for glibc")
 def test_freed_memory_is_used_again():
-    """Without the call each tensor has 16,384 pages of 4 KB that are new to the process."""
+    """Without the call all nine tensors are new. With it one may be, where something small stands in its place."""
     run = subprocess.run([sys.executable, "-c", COUNT_NEW_PAGES], capture_output=True, text=True, check=True)
-    assert int(run.stdout) < 1000
+    assert int(run.stdout) < 2.5 * PAGES_OF_A_TENSOR
