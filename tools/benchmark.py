@@ -2,7 +2,7 @@
 """Time the parts of the program against baselines, side by side in the same processes.
 
     tools/benchmark.py [--threads 1 2] [--parts loader targets loss decode deform pyramid assignment network step
-                       predictor export memory]
+                       allocator predictor export memory]
                        [--networks R_18_DCN DLA_34] [--reference PATH/TO/CenterNet] [--processes 3] [--device cuda]
     tools/benchmark.py --parts centerface --centerface PATH/TO/centerface.onnx
 
@@ -28,7 +28,7 @@ from typing import Any
 
 CHOICES = (
     *("loader", "targets", "loss", "decode", "deform", "pyramid", "assignment"),
-    *("network", "step", "predictor", "export", "centerface", "memory"),
+    *("network", "step", "allocator", "predictor", "export", "centerface", "memory"),
 )
 
 
@@ -62,6 +62,7 @@ from benchmarks import parts as benchmark_parts
 from torch import Tensor
 from torchvision.ops import deform_conv2d
 
+from centernet_d2.engine.allocator import keep_freed_memory
 from centernet_d2.ops.focal_loss import heatmap_focal_loss
 from centernet_d2.ops.lsnet.pyramid_deform_conv import pyramid_deform_conv
 
@@ -106,6 +107,27 @@ def measure(part: str, threads: int, args: argparse.Namespace) -> list[Measured]
         predictions = measure_times([ours] if plain is None else [ours, plain], args.device, args.seconds)
         rows.append((label, predictions[0], predictions[1] if plain else None))
     return rows
+
+
+def measure_allocator(threads: int, args: argparse.Namespace) -> list[Measured]:
+    """Training steps on a CPU with freed memory kept, as ``Trainer`` does, against glibc's defaults: a process each,
+    since what a process has set stays."""
+    ours, plain = (run_process(time_steps, threads, args, keep) for keep in (True, False))
+    return [(label, ours[label], plain[label]) for label in ours]
+
+
+def time_steps(threads: int, args: argparse.Namespace, keep: bool) -> dict[str, list[float]]:
+    torch.set_num_threads(threads)
+    if keep:
+        keep_freed_memory()
+    args.device, args.published = "cpu", None
+    steps = benchmark_networks.time_training_steps(args)
+    return {f"{label}, freed memory kept": measure_times([step], "cpu", args.seconds)[0] for label, step, _ in steps}
+
+
+def run_process(function: Callable[..., Any], *args: Any) -> Any:
+    with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
+        return pool.submit(function, *args).result()
 
 
 def format_time(milliseconds: list[float]) -> str:
@@ -184,15 +206,12 @@ def main() -> None:
     device = torch.cuda.get_device_name() if args.device == "cuda" else platform.processor() or platform.machine()
     print(f"{device}, Python {platform.python_version()}, torch {torch.__version__}\n")
     print("| what | threads | ours ms [p10-p90] | baseline ms | ratio |\n|---|---|---|---|---|")
-    context = multiprocessing.get_context("spawn")
     with tempfile.TemporaryDirectory() as args.folder:
         for threads in args.threads:
             for part in [x for x in args.parts if x in PARTS]:
-                runs = []
-                for _ in range(args.processes):
-                    with ProcessPoolExecutor(1, mp_context=context) as pool:
-                        runs.append(pool.submit(measure, part, threads, args).result())
-                print_rows(threads, runs)
+                print_rows(threads, [run_process(measure, part, threads, args) for _ in range(args.processes)])
+            if "allocator" in args.parts:
+                print_rows(threads, [measure_allocator(threads, args) for _ in range(args.processes)])
     if "memory" in args.parts:
         print_memory()
 

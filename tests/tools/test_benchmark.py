@@ -39,6 +39,13 @@ def test_a_table_of_times_and_ratios():
     assert len(memory) == 3 and all(0 < int(ours) <= 1.2 * int(plain) for ours, plain in memory)
 
 
+@pytest.mark.slow
+def test_freed_memory_is_kept_in_one_of_two_processes():
+    text = printed("benchmark", "--parts", "allocator", "--threads", "1", "--seconds", "0", "--networks", "R_18_DCN")
+    row = re.search(r"^\| training step.*kept \| 1 \| ([\d.]+) \[.*\] \| ([\d.]+) \[.*\] \| ([\d.]+) \|$", text, re.M)
+    assert row and all(float(number) > 0 for number in row.groups())
+
+
 @pytest.fixture
 def parts(monkeypatch):
     monkeypatch.syspath_prepend(str(TOOLS))
