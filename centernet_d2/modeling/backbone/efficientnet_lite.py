@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from itertools import pairwise
 
 import torch.nn.functional as F
@@ -80,25 +81,33 @@ class EfficientNetLite(Backbone):
 
     Args:
         size: 0 to 4, of Lite0 to Lite4.
+        depths: number of blocks of each of the seven stages; empty: the published ones. The published weights fit the
+            blocks that stay.
         freeze_at: number of stages (strides 2, 4, 8, ...) that are not trained.
 
     Raises:
-        ValueError: there is no such size or stage.
+        ValueError: there is no such size or stage, or not a depth of at least 1 for each stage.
     """
 
-    def __init__(self, size: int = 0, freeze_at: int = 0) -> None:
+    def __init__(self, size: int = 0, depths: Sequence[int] = (), freeze_at: int = 0) -> None:
         super().__init__()
         if not 0 <= size < len(_SCALES):
             raise ValueError(f"MODEL.EFFICIENTNET_LITE.SIZE must be 0 to {len(_SCALES) - 1}, not {size}")
         width, depth = _SCALES[size]
+        # The first and the last stage have the same depth in all sizes.
+        published = [count if count == 1 else math.ceil(count * depth) for *_, count in _STAGES]
+        depths = list(depths) or published
+        if len(depths) != len(_STAGES) or min(depths) < 1:
+            raise ValueError(
+                f"MODEL.EFFICIENTNET_LITE.DEPTHS must have at least 1 for each of the {len(_STAGES)} stages, such as "
+                f"{published}, not {depths}"
+            )
         channels = 32
         self.conv_stem = _Conv(3, channels, 3, 2)
         self.bn1: nn.Module = nn.BatchNorm2d(channels, eps=_EPSILON)
         stages: list[nn.Sequential] = []
-        for i, (kernel, stride, expansion, base, count) in enumerate(_STAGES):
+        for (kernel, stride, expansion, base, _), count in zip(_STAGES, depths, strict=True):
             out = _round_width(base * width)
-            # The first and the last stage have the same depth in all sizes.
-            count = count if i in (0, len(_STAGES) - 1) else math.ceil(count * depth)
             blocks = [_Block(out if j else channels, out, kernel, 1 if j else stride, expansion) for j in range(count)]
             stages.append(nn.Sequential(*blocks))
             channels = out
@@ -136,4 +145,5 @@ def _round_width(width: float) -> int:
 @BACKBONE_REGISTRY.register()
 def build_efficientnet_lite_backbone(cfg: CfgNode, input_shape: ShapeSpec) -> EfficientNetLite:
     """Build MODEL.EFFICIENTNET_LITE with MODEL.BACKBONE.FREEZE_AT."""
-    return EfficientNetLite(cfg.MODEL.EFFICIENTNET_LITE.SIZE, cfg.MODEL.BACKBONE.FREEZE_AT)
+    options = cfg.MODEL.EFFICIENTNET_LITE
+    return EfficientNetLite(options.SIZE, options.DEPTHS, cfg.MODEL.BACKBONE.FREEZE_AT)

@@ -17,7 +17,7 @@ import yaml
 from PIL import Image
 
 from centernet_d2.data.formats.labels import FORMATS, LabelSet, read_labels, recognize_format
-from tests.data.formats.test_labels import HEIGHT, WIDTH, list_found, make_set
+from tests.helpers.labels import HEIGHT, WIDTH, list_found, make_set
 
 PAGE = (Path(__file__).resolve().parents[3] / "docs/your_data.md").read_text()
 TEXT = (".txt", ".json", ".xml", ".yaml")

@@ -13,7 +13,7 @@ from centernet_d2.data.datasets.custom import register_custom_datasets
 from centernet_d2.data.formats.labels import FORMATS, read_labels, recognize_format
 from centernet_d2.evaluation.rotated_boxes import read_rotated_boxes
 from centernet_d2.ops.rotated_boxes import compute_rotated_iou
-from tests.data.formats.test_labels import HEIGHT, WIDTH, draw, make_set, put
+from tests.helpers.labels import HEIGHT, WIDTH, draw, make_set, put
 from tests.helpers.tiny import tiny_cfg
 
 # x, y of the center, width, height; degrees counterclockwise on the screen.

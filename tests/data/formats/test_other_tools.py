@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from centernet_d2.data.formats.labels import FORMATS, read_labels, recognize_format
-from tests.data.formats.test_labels import draw, make_set
+from tests.helpers.labels import draw, make_set
 
 BOXES = {"cat": (20.0, 10.0, 100.0, 60.0), "Hund": (5.0, 30.0, 45.0, 90.0)}  # x1, y1, x2, y2
 POINTS = {"left_eye": [30.0, 20.5], "tail": [90.25, 50.0]}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+from torch import nn
 
 from centernet_d2.modeling.backbone import EfficientNetLite
 
@@ -41,3 +42,20 @@ def test_equal_to_timm(size):
 def test_there_is_no_such_size():
     with pytest.raises(ValueError, match="SIZE must be 0 to 4, not 5"):
         EfficientNetLite(5)
+
+
+def test_a_network_of_fewer_blocks_is_one_whose_last_blocks_add_nothing():
+    whole, shorter = EfficientNetLite().eval(), EfficientNetLite(depths=(1, 2, 2, 3, 3, 3, 1)).eval()
+    nn.init.zeros_(whole.blocks[5][3].bn3.weight)  # its bias and its mean are 0 already
+    left = shorter.load_state_dict(whole.state_dict(), strict=False)
+    assert not left.missing_keys and all(key.startswith("blocks.5.3.") for key in left.unexpected_keys)
+    images = torch.randn(1, 3, 96, 64)
+    with torch.no_grad():
+        for a, b in zip(shorter(images).values(), whole(images).values(), strict=True):
+            torch.testing.assert_close(a, b, rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("depths", [(1, 2, 2), (1, 2, 2, 3, 3, 0, 1)])
+def test_depths_are_of_all_stages(depths):
+    with pytest.raises(ValueError, match=r"DEPTHS must have .* each of the 7 stages, such as \[1, 2, 2, 3, 3, 4, 1\]"):
+        EfficientNetLite(depths=depths)
