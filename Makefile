@@ -1,5 +1,5 @@
 # make demo   sets up, finds the face in a photo with CenterFace, trains a small network on drawn images, evaluates it and
-#             draws what it finds (4 minutes on two CPU cores)
+#             draws what it finds (4 to 7 minutes on two CPU cores)
 # make test   sets up, checks style and types, runs the quick tests; `make test-slow` runs the others,
 #             `make test-reliability` those of docs/reliability.md (at most 20 minutes)
 PYTHON ?= python3
