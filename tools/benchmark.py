@@ -2,7 +2,7 @@
 """Time the parts of the program against baselines, side by side in the same processes.
 
     tools/benchmark.py [--threads 1 2] [--parts loader targets loss decode deform pyramid assignment network step
-                       allocator predictor export memory]
+                       predictor export allocator memory]
                        [--networks R_18_DCN DLA_34] [--reference PATH/TO/CenterNet] [--processes 3] [--device cuda]
     tools/benchmark.py --parts centerface --centerface PATH/TO/centerface.onnx
 
@@ -28,7 +28,7 @@ from typing import Any
 
 CHOICES = (
     *("loader", "targets", "loss", "decode", "deform", "pyramid", "assignment"),
-    *("network", "step", "allocator", "predictor", "export", "centerface", "memory"),
+    *("network", "step", "predictor", "export", "centerface", "allocator", "memory"),
 )
 
 

@@ -79,11 +79,11 @@ def test_resume_is_exact(stop, whole, tmp_path):
 def test_the_average_is_what_is_evaluated(tmp_path, monkeypatch):
     seen = []
 
-    def test(cls, cfg, model):
+    def record_state(cls, cfg, model):
         seen.append(copy.deepcopy(model.state_dict()))
         return {"bbox": {"AP": 1.0 - len(seen)}}
 
-    monkeypatch.setattr(Trainer, "test", classmethod(test))
+    monkeypatch.setattr(Trainer, "test", classmethod(record_state))
     record = run(engine_cfg(tmp_path, *OPTS))
     assert len(seen) == 3, "after 4, 8 and all 9 steps"
     for steps, state in zip((4, 8, 9), seen, strict=True):

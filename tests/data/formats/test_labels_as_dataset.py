@@ -15,7 +15,7 @@ from centernet_d2.data.catalog import load_dataset_dicts
 from centernet_d2.data.datasets.custom import register_custom_datasets
 from centernet_d2.data.formats.labels import FORMATS, read_labels, recognize_format
 from centernet_d2.data.validation.issues import AnnotationError
-from tests.helpers.labels import CAT_BOX, HEIGHT, WIDTH, check, draw, list_found, make_set, put
+from tests.helpers.labels import CAT_BOX, HEIGHT, WIDTH, describe, draw, list_found, make_set, put
 from tests.helpers.tiny import tiny_cfg
 
 
@@ -48,7 +48,8 @@ def test_rotated_photos_have_their_upright_size(tmp_path):
     Image.new("RGB", (HEIGHT, WIDTH)).save(path, exif=exif)
     put(tmp_path / "labels/a.txt", "0 0.3 0.35 0.4 0.5")
     put(tmp_path / "classes.txt", "cat")
-    labels = check(tmp_path, "yolo", [("a.jpg", *CAT_BOX[1:])])
+    assert describe(tmp_path) == ("yolo", [], [("a.jpg", *CAT_BOX[1:])])
+    labels = read_labels(tmp_path)
     assert (labels.data["images"][0]["width"], labels.data["images"][0]["height"]) == (WIDTH, HEIGHT)
 
 
