@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from centernet_d2.data.formats.labels import read_labels, recognize_format
-from centernet_d2.data.formats.labels.label_set import LabelSetBuilder
+from centernet_d2.data.formats.labels import recognize_format
+from centernet_d2.data.formats.labels.label_set import LabelSet, LabelSetBuilder
 
 WIDTH, HEIGHT = 200, 100
 BOX = [20.0, 10.0, 100.0, 60.0]  # x1, y1, x2, y2
@@ -48,9 +48,8 @@ CAT_BOX = ("a.png", "cat", tuple(BOX), [], {})
 CAT_OUTLINE = ("a.png", "cat", tuple(BOX), [[20, 10, 100, 10, 60, 60]], {})
 
 
-def describe(folder: Path):
-    """(format, issues, objects as ``list_found`` has them) of a folder of labels."""
-    labels = read_labels(folder)
+def describe(folder: Path, labels: LabelSet):
+    """(format, issues, objects as ``list_found`` has them) of a folder and of the labels read from it."""
     return recognize_format(folder), labels.issues, list_found(labels)
 
 

@@ -26,8 +26,8 @@ def test_yolo_boxes(tmp_path):
     draw(tmp_path / "images/val/b.png")
     put(tmp_path / "labels/train/a.txt", "1 0.3 0.35 0.4 0.5\n")
     put(tmp_path / "data.yaml", "train: images/train\nval: images/val\nnames: [dog, cat]\n")
-    assert describe(tmp_path) == ("yolo", [], [CAT_BOX])
     labels = read_labels(tmp_path)
+    assert describe(tmp_path, labels) == ("yolo", [], [CAT_BOX])
     assert [one["name"] for one in labels.data["categories"]] == ["dog", "cat"]
     assert [image["split"] for image in labels.data["images"]] == ["train", "val"]
     assert sum(labels.notes.values()) == 1  # b.png has no label file
@@ -39,19 +39,19 @@ def test_yolo_of_roboflow_and_byte_order_mark(tmp_path):
     (tmp_path / "train/labels").mkdir()
     (tmp_path / "train/labels/a.txt").write_bytes(b"\xef\xbb\xbf0 0.3 0.35 0.4 0.5\r\n\r\n")
     put(tmp_path / "data.yaml", "train: ../train/images\nnc: 1\nnames: ['cat']\n")
-    assert describe(tmp_path) == ("yolo", [], [CAT_BOX])
+    assert describe(tmp_path, read_labels(tmp_path)) == ("yolo", [], [CAT_BOX])
 
 
 def test_yolo_outlines_and_poses(tmp_path):
     draw(tmp_path / "images/a.png")
     put(tmp_path / "labels/a.txt", "0 0.1 0.1 0.5 0.1 0.3 0.6")
     put(tmp_path / "classes.txt", "cat\n")
-    assert describe(tmp_path) == ("yolo", [], [CAT_OUTLINE])
+    assert describe(tmp_path, read_labels(tmp_path)) == ("yolo", [], [CAT_OUTLINE])
     put(tmp_path / "labels/a.txt", "0 0.3 0.35 0.4 0.5 0.15 0.2 2 0.45 0.2 1 0 0 0")
     text = "train: images\nnames: {0: cat}\nkpt_shape: [3, 3]\nflip_idx: [1, 0, 2]\n"
     put(tmp_path / "data.yaml", text + "kpt_names: {0: [left_ear, right_ear, tail]}\n")
-    assert describe(tmp_path) == ("yolo", [], [("a.png", "cat", tuple(BOX), [], POINTS)])
     labels = read_labels(tmp_path)
+    assert describe(tmp_path, labels) == ("yolo", [], [("a.png", "cat", tuple(BOX), [], POINTS)])
     assert labels.data["categories"][0]["flip_pairs"] == [[0, 1]]
     put(tmp_path / "data.yaml", text.replace("[3, 3]", "[3, 2]"))
     put(tmp_path / "labels/a.txt", "0 0.3 0.35 0.4 0.5 0.15 0.2 0.45 0.2 0 0")
@@ -89,8 +89,8 @@ def test_labelme(tmp_path):
     data = {"version": "5", "flags": {}, "imagePath": "a.png", "imageData": None, "imageHeight": HEIGHT}
     put(tmp_path / "a.json", {**data, "imageWidth": WIDTH, "shapes": shapes, "unknown": 1})
     cat = ("a.png", "cat", tuple(BOX), [], {"left_ear": (30, 20, 2)})
-    assert describe(tmp_path) == ("labelme", [], [cat, ("a.png", "dog", *CAT_OUTLINE[2:])])
     labels = read_labels(tmp_path)
+    assert describe(tmp_path, labels) == ("labelme", [], [cat, ("a.png", "dog", *CAT_OUTLINE[2:])])
     assert labels.notes == {"shapes of the type line are not read": 1}
 
 
@@ -121,8 +121,8 @@ def test_cvat_images(tmp_path):
     image = f'<image id="0" name="a.png" width="{WIDTH}" height="{HEIGHT}" subset="Train">{shapes}</image>'
     put(tmp_path / "annotations.xml", f"<annotations><meta><labels>{labels}</labels></meta>{image}</annotations>")
     hen = ("a.png", "hen", (0, 0, 0, 0), [], POINTS)  # its box is made from the keypoints later
-    assert describe(tmp_path) == ("cvat", [], [CAT_BOX, ("a.png", "dog", *CAT_OUTLINE[2:]), hen])
     found = read_labels(tmp_path)
+    assert describe(tmp_path, found) == ("cvat", [], [CAT_BOX, ("a.png", "dog", *CAT_OUTLINE[2:]), hen])
     assert found.data["images"][0]["split"] == "train"
     assert [one["name"] for one in found.data["categories"]] == ["cat", "dog", "hen"]
 
@@ -165,8 +165,8 @@ def test_label_studio(tmp_path):
     task = {"id": 1, "data": {"image": "/data/upload/1/0a1b2c3d-a.png"}, "annotations": [{"result": results}]}
     put(tmp_path / "export.json", [task])
     cat = ("a.png", "cat", tuple(BOX), [], {"left_ear": (30, 20, 2)})
-    assert describe(tmp_path) == ("label_studio", [], [cat, ("a.png", "dog", *CAT_OUTLINE[2:])])
     labels = read_labels(tmp_path)
+    assert describe(tmp_path, labels) == ("label_studio", [], [cat, ("a.png", "dog", *CAT_OUTLINE[2:])])
     assert labels.notes == {"results of the type choices are not read": 1}
     box["rotation"] = 90  # around the first corner
     put(tmp_path / "export.json", [{**task, "annotations": [{"result": results[:1]}]}])
@@ -189,10 +189,10 @@ def test_via(tmp_path, wrapped):
     entry = {"filename": "a.png", "size": 99, "regions": regions, "file_attributes": {}}
     data = {"a.png99": entry}
     put(tmp_path / "via.json", {"_via_settings": {}, "_via_img_metadata": data} if wrapped else data)
-    assert describe(tmp_path) == ("via", [], [CAT_BOX, ("a.png", "dog", *CAT_OUTLINE[2:])])
+    assert describe(tmp_path, read_labels(tmp_path)) == ("via", [], [CAT_BOX, ("a.png", "dog", *CAT_OUTLINE[2:])])
     if not wrapped:  # version 1 numbers the regions
         put(tmp_path / "via.json", {"a.png99": {**entry, "regions": {"0": regions[0]}}})
-        assert describe(tmp_path) == ("via", [], [CAT_BOX])
+        assert describe(tmp_path, read_labels(tmp_path)) == ("via", [], [CAT_BOX])
 
 
 def test_voc_of_roboflow(tmp_path):
@@ -204,8 +204,8 @@ def test_voc_of_roboflow(tmp_path):
         tmp_path / "valid/a.xml",
         f"<annotation><filename>a.png</filename>{size}<object><name>cat</name>{box}</object></annotation>",
     )
-    assert describe(tmp_path) == ("voc_folder", [], [CAT_BOX])
     labels = read_labels(tmp_path)
+    assert describe(tmp_path, labels) == ("voc_folder", [], [CAT_BOX])
     assert labels.data["images"][0]["split"] == "val"
 
 
@@ -221,10 +221,10 @@ def test_coco_files_of_a_folder(tmp_path):
     del data["annotations"]
     put(tmp_path / "test/_annotations.coco.json", data)
     draw(tmp_path / "test/valid.png")
-    assert describe(tmp_path) == (
+    labels = read_labels(tmp_path)
+    assert describe(tmp_path, labels) == (
         "coco_folder",
         [],
         [("train.png", "cat", tuple(BOX), [], {}), ("valid.png", "cat", tuple(BOX), [], {})],
     )
-    labels = read_labels(tmp_path)
     assert [image["split"] for image in labels.data["images"]] == ["test", "train", "val"]

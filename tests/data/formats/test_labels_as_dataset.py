@@ -48,8 +48,8 @@ def test_rotated_photos_have_their_upright_size(tmp_path):
     Image.new("RGB", (HEIGHT, WIDTH)).save(path, exif=exif)
     put(tmp_path / "labels/a.txt", "0 0.3 0.35 0.4 0.5")
     put(tmp_path / "classes.txt", "cat")
-    assert describe(tmp_path) == ("yolo", [], [("a.jpg", *CAT_BOX[1:])])
     labels = read_labels(tmp_path)
+    assert describe(tmp_path, labels) == ("yolo", [], [("a.jpg", *CAT_BOX[1:])])
     assert (labels.data["images"][0]["width"], labels.data["images"][0]["height"]) == (WIDTH, HEIGHT)
 
 
