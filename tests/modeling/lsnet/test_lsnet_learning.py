@@ -60,8 +60,8 @@ def train(model: torch.nn.Module, inputs: list[dict], steps: int) -> list[float]
 @pytest.mark.parametrize("name", ["lsnet_box", "centernet_plus_plus"])
 def test_two_images_are_learned(name):
     model, inputs = build(name), draw_inputs()
-    # After 60 steps, CenterNet++ ranks both objects of an image first with three of four seeds; after 100 with all four,
-    # at IoUs of 0.87 to 0.97.
+    # After 60 steps, CenterNet++ ranks both objects first with three of four seeds; after 100, with all four, at IoUs
+    # of 0.87 to 0.97.
     totals = train(model, inputs, 100)
     assert totals[-1] < totals[0] / 3
     with torch.no_grad():
